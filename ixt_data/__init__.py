@@ -1,0 +1,1 @@
+"""The data engine of Introspective Training: critiques beside documents, versioned, queryable."""

@@ -1,0 +1,5 @@
+"""`python -m ixt_data` is the command `ixt`."""
+
+from ixt_data.cli import main
+
+main()

@@ -1,0 +1,361 @@
+"""SQL over one snapshot: DuckDB views over the snapshot's own files, and nothing else in reach.
+
+The only module that imports duckdb. The files are listed one by one from the log, never globbed.
+The connection may read those files and no others, its configuration is locked, and only reading
+statements are run: inside an allowed folder DuckDB itself would still write (measured on 2.0).
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+from ixt_data.errors import CorruptError, QueryError
+from ixt_data.log import Log
+from ixt_data.runs import RUNS, critique_runs
+from ixt_data.snapshot import RowsFile, Snapshot
+from ixt_data.storage import Storage
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+DOCUMENTS = {
+    "doc_id": "UUID",
+    "corpus": "VARCHAR",
+    "stage": "VARCHAR",
+    "source": "VARCHAR",
+    "source_id": "VARCHAR",
+    "n_bytes": "BIGINT",
+    "n_chars": "BIGINT",
+    "shard": "VARCHAR",
+    "row": "INTEGER",
+}
+CRITIQUES = {
+    "doc_id": "UUID",
+    "critic": "VARCHAR",
+    "critic_id": "VARCHAR",
+    "status": "VARCHAR",
+    "score": "DOUBLE",
+    "scores": "MAP(VARCHAR, DOUBLE)",
+    "expected": "DOUBLE",
+    "entropy": "DOUBLE",
+    "critique": "VARCHAR",
+    "n_thinking_tokens": "BIGINT",
+    "flags": "VARCHAR[]",
+    "n_spans": "INTEGER",
+    "error": "VARCHAR",
+    "attempts": "INTEGER",
+    "shard": "VARCHAR",
+    "row": "INTEGER",
+}
+VIEWS = (
+    *("documents", "critiques", "critiques_all"),
+    *("shards", "snapshots", "critics", "critique_runs"),
+)
+_NUMBERS = ("BIGINT", "DOUBLE")
+
+
+class Catalog:
+    """The views of one snapshot in an in-memory DuckDB of their own.
+
+    Args:
+        storage: where the files are.
+        log: for the view `snapshots`.
+        snapshot: what the views show.
+        before: another snapshot, whose `documents` and `critiques` are in the schema `before`.
+    """
+
+    def __init__(
+        self, storage: Storage, log: Log, snapshot: Snapshot, before: Snapshot | None = None
+    ) -> None:
+        self.snapshot = snapshot
+        self._connection = duckdb.connect(":memory:")
+        self._connection.execute("SET python_enable_replacements = false")
+        self._connection.execute("SET arrow_lossless_conversion = true")
+        states = {"main": snapshot, **({"before": before} if before else {})}
+        files = _local_files(storage, (path for state in states.values() for path in state.rows))
+        for schema, state in states.items():
+            self._create_views(schema, state, files)
+        self._small: dict[str, Callable[[], Iterable[Sequence[Any]]]] = {
+            "shards": self._shards,
+            "snapshots": lambda: _snapshots(log, snapshot),
+            "critics": self._critics,
+            "critique_runs": lambda: critique_runs(log, snapshot),
+        }
+        self._connection.execute(f"SET allowed_paths = {_literal(list(files.values()))}")
+        self._connection.execute("SET enable_external_access = false")
+        self._connection.execute("SET lock_configuration = true")
+
+    def run(self, sql: str, parameters: Sequence[Any] | None = None) -> duckdb.DuckDBPyConnection:
+        """Runs one reading statement; the connection then holds its result.
+
+        Raises:
+            QueryError: not exactly one reading statement, or DuckDB refuses it.
+        """
+        self._prepare(sql)
+        try:
+            return self._connection.execute(sql, parameters)
+        except duckdb.Error as error:
+            raise QueryError(_explain(error)) from None
+
+    def arrow(self, sql: str, parameters: Sequence[Any] | None = None) -> "pa.Table":
+        """The result of one reading statement as an Arrow table; UUIDs as `arrow.uuid`.
+
+        Raises:
+            QueryError: see `run`.
+        """
+        self._prepare(sql)
+        try:
+            return self._connection.sql(sql, params=parameters).to_arrow_table()
+        except duckdb.Error as error:
+            raise QueryError(_explain(error)) from None
+
+    def batches(
+        self, sql: str, parameters: Sequence[Any] | None = None, rows: int = 1 << 20
+    ) -> "Iterator[pa.RecordBatch]":
+        """The result of one reading statement, so many rows at a time; see `arrow`."""
+        self._prepare(sql)
+        try:
+            yield from self._connection.sql(sql, params=parameters).to_arrow_reader(rows)
+        except duckdb.Error as error:
+            raise QueryError(_explain(error)) from None
+
+    def _prepare(self, sql: str) -> None:
+        _check_reads(self._connection, sql)
+        for view in list(self._small):
+            if re.search(rf"\b{view}\b", sql, re.IGNORECASE):
+                self._fill(view, self._small.pop(view)())
+
+    def close(self) -> None:
+        """Lets the connection go."""
+        self._connection.close()
+
+    def _create_views(self, schema: str, state: Snapshot, files: dict[str, str]) -> None:
+        rows = list(state.rows.values())
+        critiques = [file for file in rows if file.table == "critiques"]
+        documents = [file for file in rows if file.table == "documents"]
+        views = {
+            "documents": union(documents, files, DOCUMENTS),
+            "critiques_all": union(critiques, files, CRITIQUES, generation=True),
+            "critiques": f"SELECT * EXCLUDE (generation) FROM ({latest(critiques, schema)})",
+        }
+        self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+        for name, sql in views.items():
+            self._connection.execute(f"CREATE VIEW {schema}.{name} AS {sql}")
+
+    def _fill(self, view: str, rows: Iterable[Sequence[Any]]) -> None:
+        columns = _SMALL_VIEWS[view]
+        declared = ", ".join(f"{name} {kind}" for name, kind in columns.items())
+        self._connection.execute(f"CREATE TABLE {view} ({declared})")
+        marks = ", ".join("?" * len(columns))
+        values = [list(row) for row in rows]
+        if values:
+            self._connection.executemany(f"INSERT INTO {view} VALUES ({marks})", values)
+
+    def _shards(self) -> Iterator[Sequence[Any]]:
+        numbers: dict[tuple[str, str], int] = {}
+        position: dict[str, int] = {}
+        for shard in self.snapshot.shards:
+            key = (shard.family, shard.corpus)
+            own = numbers[key] = numbers.get(key, -1) + 1
+            k = position[shard.path] = position.get(shard.of or "", own)
+            yield (
+                shard.path,
+                shard.family,
+                shard.corpus,
+                k,
+                shard.samples,
+                shard.raw.bytes,
+                shard.stored.bytes,
+                shard.of,
+            )
+
+    def _critics(self) -> Iterator[Sequence[Any]]:
+        import orjson
+
+        for critic in self.snapshot.critics.values():
+            yield critic.id, critic.name, orjson.dumps(critic.config).decode()
+
+
+_SMALL_VIEWS = {
+    "shards": {
+        "path": "VARCHAR",
+        "family": "VARCHAR",
+        "corpus": "VARCHAR",
+        "k": "INTEGER",
+        "samples": "BIGINT",
+        "raw_bytes": "BIGINT",
+        "bytes": "BIGINT",
+        "of": "VARCHAR",
+    },
+    "snapshots": {
+        "version": "BIGINT",
+        "created": "TIMESTAMPTZ",
+        "op": "VARCHAR",
+        "unit": "VARCHAR",
+        "rows_added": "BIGINT",
+        "shards_added": "BIGINT",
+        "summary": "JSON",
+        "txn": "VARCHAR",
+    },
+    "critics": {"critic_id": "VARCHAR", "critic": "VARCHAR", "config": "JSON"},
+    "critique_runs": RUNS,
+}
+
+
+def _local_files(storage: Storage, paths: Iterable[str]) -> dict[str, str]:
+    try:
+        return {path: str(file) for path, file in storage.local_files(paths).items()}
+    except FileNotFoundError as error:
+        raise CorruptError(f"{error.filename}: missing. `ixt verify` tells what it held") from None
+
+
+def _snapshots(log: Log, snapshot: Snapshot) -> Iterator[Sequence[Any]]:
+    import orjson
+
+    for version in range(1, snapshot.version + 1):
+        entry = log.read(version)
+        yield (
+            version,
+            entry.created,
+            entry.op,
+            entry.unit,
+            sum(rows.rows for rows in entry.rows_add),
+            len(entry.shards_add),
+            orjson.dumps(entry.summary).decode(),
+            entry.txn,
+        )
+
+
+def union(
+    rows: Sequence[RowsFile],
+    files: dict[str, str],
+    base: dict[str, str],
+    *,
+    generation: bool = False,
+) -> str:
+    """One SELECT per schema group, columns that a group lacks as typed NULLs.
+
+    Args:
+        rows: the files of one table.
+        files: local path by key.
+        base: columns that are always there, with their types.
+        generation: whether to add the files' generation as a column.
+    """
+    columns = common_schema(rows, base)
+    groups: dict[tuple[frozenset[tuple[str, str]], int], list[str]] = {}
+    for file in rows:
+        group = (frozenset(file.schema.items()), file.generation if generation else 0)
+        groups.setdefault(group, []).append(files[file.path])
+    selects = []
+    for (pairs, number), paths in groups.items():
+        selected = [_column(name, kind, dict(pairs)) for name, kind in columns.items()]
+        selected += [f"{number} AS generation"] if generation else []
+        selects.append(f"SELECT {', '.join(selected)} FROM read_parquet({_literal(paths)})")
+    if not selects:
+        nothing = [f"NULL::{kind} AS {_quoted(name)}" for name, kind in columns.items()]
+        nothing += ["0 AS generation"] if generation else []
+        return f"SELECT {', '.join(nothing)} WHERE false"
+    return " UNION ALL ".join(selects)
+
+
+def merge_rows(
+    rows: Sequence[RowsFile], files: dict[str, str], base: dict[str, str], target: Path
+) -> dict[str, str]:
+    """Writes the rows of some files of one table into one Parquet file, sorted by document.
+
+    Sorting spills to disk: memory stays below a quarter of the machine's.
+
+    Args:
+        rows: the files.
+        files: local path by key.
+        base: columns that are always there, with their types.
+        target: the file to write.
+
+    Returns:
+        The type of each column.
+    """
+    connection = duckdb.connect(":memory:")
+    try:
+        connection.execute("SET memory_limit = '25%'")
+        connection.execute(f"SET temp_directory = {_literal(str(target.parent))}")
+        merged = f"SELECT * FROM ({union(rows, files, base)}) ORDER BY doc_id"
+        # The paths are ours, not a user's: this connection runs nothing else.
+        connection.execute(
+            f"COPY ({merged}) TO {_literal(str(target))} (FORMAT parquet, COMPRESSION zstd)"
+        )
+    finally:
+        connection.close()
+    return common_schema(rows, base)
+
+
+def common_schema(rows: Sequence[RowsFile], base: dict[str, str]) -> dict[str, str]:
+    """The columns of all files: base first, then in order of appearance, types widened."""
+    columns = dict(base)
+    for file in rows:
+        for name, kind in file.schema.items():
+            if name not in base:
+                columns[name] = widen(columns.get(name, kind), kind)
+    return columns
+
+
+def widen(one: str, other: str) -> str:
+    """The type that holds both: numbers as DOUBLE, anything else that differs as text."""
+    if one == other:
+        return one
+    return "DOUBLE" if one in _NUMBERS and other in _NUMBERS else "VARCHAR"
+
+
+def latest(critiques: Sequence[RowsFile], schema: str) -> str:
+    """Per document and critic the row of the highest generation.
+
+    Where nothing was critiqued twice this is a plain scan; else the tail replaces the base by an
+    anti join (measured on 11M rows: 0.62 s, a window over everything 2.17 s).
+    """
+    view = f"{schema}.critiques_all"
+    if not any(file.generation for file in critiques):
+        return f"SELECT * FROM {view}"
+    return (
+        f"WITH tail AS (SELECT * FROM {view} WHERE generation > 0 QUALIFY row_number() OVER "
+        "(PARTITION BY doc_id, critic ORDER BY generation DESC) = 1) "
+        f"SELECT * FROM {view} ANTI JOIN tail USING (doc_id, critic) WHERE generation = 0 "
+        "UNION ALL SELECT * FROM tail"
+    )
+
+
+def _column(name: str, kind: str, present: dict[str, str]) -> str:
+    if name not in present:
+        return f"NULL::{kind} AS {_quoted(name)}"
+    if present[name] != kind:
+        return f"{_quoted(name)}::{kind} AS {_quoted(name)}"
+    return _quoted(name)
+
+
+def _check_reads(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    # EXPLAIN ANALYZE runs what it explains, so what follows it is what must read.
+    explained = re.sub(r"^\s*explain(\s+analyze)?\b", "", sql, flags=re.IGNORECASE)
+    try:
+        statements = connection.extract_statements(explained)
+    except duckdb.Error as error:
+        raise QueryError(_explain(error)) from None
+    if len(statements) != 1:
+        raise QueryError(f"one statement at a time; this has {len(statements)}")
+    if statements[0].type != duckdb.StatementType.SELECT:
+        kind = statements[0].type.name
+        raise QueryError(f"only reading statements (SELECT, DESCRIBE, SUMMARIZE), not {kind}")
+
+
+def _explain(error: duckdb.Error) -> str:
+    return str(error).strip()
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _literal(value: str | list[str]) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_literal, value))}]"
+    return "'" + value.replace("'", "''") + "'"

@@ -1,0 +1,55 @@
+"""The app, its error handling, and where the verbs come from."""
+
+import os
+import sys
+from importlib.metadata import entry_points
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from ixt_data.cli import critique, history, mix, query, store, transfer, upkeep
+from ixt_data.errors import IxtError
+
+
+def build() -> typer.Typer:
+    """The whole command line, with the verbs of the packages that are installed."""
+    app = typer.Typer(
+        name="ixt",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        help="Critiques beside documents: versioned, queryable, and streamed by score.",
+    )
+
+    @app.callback()
+    def root(
+        debug: Annotated[bool, typer.Option("--debug", help="Show a traceback on errors.")] = False,
+    ) -> None:
+        if debug:
+            os.environ["IXT_DEBUG"] = "1"
+
+    for verbs in (store, critique, transfer, query, history, mix, upkeep):
+        verbs.register(app)
+    for entry in sorted(entry_points(group="ixt.verbs"), key=lambda entry: entry.name):
+        entry.load()(app)
+    return app
+
+
+def main() -> None:
+    """Runs the command line: exit code 0 done, 1 failed, 2 wrong usage."""
+    try:
+        build()()
+    except IxtError as error:
+        if os.environ.get("IXT_DEBUG"):
+            raise
+        console = Console(stderr=True, soft_wrap=True)
+        console.print(f"[bold red]error:[/] {_escape(str(error))}", highlight=False)
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+
+
+def _escape(message: str) -> str:
+    return message.replace("[", r"\[")

@@ -1,0 +1,94 @@
+"""The verbs of a store's history: log, tag, diff."""
+
+from typing import Annotated
+
+import typer
+
+from ixt_data.cli.output import (
+    DEFAULT_STORE,
+    AtOption,
+    Output,
+    OutputMode,
+    OutputOption,
+    StoreOption,
+    table,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verbs to the app."""
+    app.command(name="log")(show_log)
+    app.command()(tag)
+    app.command()(diff)
+
+
+def tag(
+    name: Annotated[str | None, typer.Argument(help="Name to give; none lists the tags.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+    at: AtOption = None,
+    output: OutputOption = OutputMode.text,
+) -> None:
+    """Name a snapshot and keep it, or list the tags."""
+    from ixt_data.store import Store
+
+    out, opened = Output(output), Store.open(store)
+    if name is None:
+        out.result({"tags": opened.tags()}, table(["tag", "version"], opened.tags().items()))
+        return
+    version = opened.tag(name, at)
+    out.result({"tag": name, "snapshot": version}, f"{name} is snapshot {version}")
+
+
+def show_log(
+    store: StoreOption = DEFAULT_STORE,
+    limit: Annotated[int, typer.Option(help="The newest this many; 0 shows all.")] = 20,
+    output: OutputOption = OutputMode.text,
+) -> None:
+    """Show what each commit did, newest first."""
+    from ixt_data.store import Store
+
+    out, opened = Output(output), Store.open(store)
+    head = opened.snapshot().version
+    oldest = max(1, head - limit + 1) if limit else 1
+    commits = []
+    for version in range(head, oldest - 1, -1):
+        entry = opened.log.read(version)
+        commits.append(
+            {
+                "version": version,
+                "created": entry.created,
+                "op": entry.op,
+                "unit": entry.unit,
+                "rows": sum(rows.rows for rows in entry.rows_add),
+                "shards": len(entry.shards_add),
+                "summary": entry.summary,
+            }
+        )
+    rows = [
+        (c["version"], c["created"], c["op"], c["rows"], c["shards"], c["summary"]) for c in commits
+    ]
+    header = ["version", "created", "op", "rows", "shards", "summary"]
+    out.result({"snapshot": head, "commits": commits}, table(header, rows))
+
+
+def diff(
+    before: Annotated[str, typer.Argument(metavar="VERSION|TAG", help="The earlier snapshot.")],
+    after: Annotated[
+        str | None, typer.Argument(metavar="VERSION|TAG", help="The later one [the newest].")
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    output: OutputOption = OutputMode.text,
+) -> None:
+    """Show what changed between two snapshots: documents, critiques and scores, shards."""
+    from ixt_data.diff import diff as run
+    from ixt_data.store import Store
+
+    out = Output(output)
+    changes = run(Store.open(store), before, after)
+    out.result(changes, f"from snapshot {changes['from']} to {changes['to']}")
+    if output is OutputMode.text:
+        for what in ("documents", "critiques", "shards"):
+            if rows := changes[what]:
+                out.console.print(
+                    f"\n[bold]{what}[/]", table(list(rows[0]), map(dict.values, rows))
+                )

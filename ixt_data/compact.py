@@ -1,0 +1,74 @@
+"""Compaction: many small files of rows become one, sorted by document.
+
+Each lane gets a sorted base and a small tail, so that point lookups skip most row groups and a
+query opens few files. Shards are never rewritten. Writers and readers do not notice: a compaction
+that races with another one is dropped.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ixt_data.catalog import CRITIQUES, DOCUMENTS, merge_rows
+from ixt_data.errors import CommitError
+from ixt_data.snapshot import RowsFile
+from ixt_data.store import Store
+
+BASES = {"documents": DOCUMENTS, "critiques": CRITIQUES}
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """What one compaction did to a lane: files merged, rows in them, version after it."""
+
+    table: str
+    lane: str
+    files: int
+    rows: int
+    snapshot: int
+
+
+def compact(store: Store, *, min_files: int = 8, everything: bool = False) -> list[Merge]:
+    """Merges the rows of every lane that has `min_files` small files or more.
+
+    Args:
+        store: whose rows.
+        min_files: fewer are left alone.
+        everything: merge a large base again too.
+    """
+    lanes: dict[tuple[str, str, int], list[RowsFile]] = {}
+    for file in store.snapshot().rows.values():
+        lanes.setdefault((file.table, file.lane, file.generation), []).append(file)
+    merges = []
+    for files in lanes.values():
+        chosen = files if everything else choose(files)
+        if len(chosen) >= (2 if everything else min_files):
+            try:
+                merges.append(_merge(store, chosen))
+            except CommitError:
+                # Another compaction or garbage collection was first; its work stands.
+                continue
+    return merges
+
+
+def choose(files: Sequence[RowsFile]) -> list[RowsFile]:
+    """All files but those that are larger than four times the rest together."""
+    chosen = sorted(files, key=lambda file: file.bytes)
+    while len(chosen) > 1 and chosen[-1].bytes > 4 * sum(file.bytes for file in chosen[:-1]):
+        chosen.pop()
+    return chosen
+
+
+def _merge(store: Store, files: Sequence[RowsFile]) -> Merge:
+    table, lane, generation = files[0].table, files[0].lane, files[0].generation
+    with store.begin("compact") as txn:
+        key, path = txn.rows_path(table, lane)
+        try:
+            found = store.storage.local_files(file.path for file in files)
+            local = {key: str(file) for key, file in found.items()}
+            schema = merge_rows(files, local, BASES[table], path)
+        except FileNotFoundError as error:
+            raise CommitError(f"{error.filename} was replaced; begin again") from None
+        merged = txn.record_rows(key, table, lane, sum(f.rows for f in files), schema, generation)
+        txn.entry.rows_remove = [file.path for file in files]
+        version = txn.commit(table=table, lane=lane, files=len(files), rows=merged.rows)
+    return Merge(table, lane, len(files), merged.rows, version)

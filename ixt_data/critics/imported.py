@@ -1,0 +1,274 @@
+"""The `import` critic: critiques that exist already, from a Parquet or JSONL file.
+
+The whole table is held in memory as Arrow columns, beside one dictionary of keys: some 200 bytes
+for each critique on top of its own text.
+"""
+
+import hashlib
+import logging
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ixt_data.critics.base import EmbeddedCritic
+from ixt_data.errors import CriticError
+from ixt_data.ingest.streams import BrokenStream, ByteStream, LongLine, split_lines
+from ixt_data.model import ID_BYTES, OK, Critique, Document, Span, format_id, parse_id
+
+RULES_VERSION = 1
+MISSING, INVALID = "missing", "invalid"
+SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst")
+BATCH = 4096
+_SCHEMA = pa.schema(
+    [
+        ("status", pa.string()),
+        ("critique", pa.large_string()),
+        ("score", pa.float64()),
+        ("thinking", pa.large_string()),
+        # Sub-scores, spans and flags as one JSON value: they are only read one document at a time.
+        ("rest", pa.large_binary()),
+    ]
+)
+_log = logging.getLogger(__name__)
+
+
+class _BadRecord(ValueError):
+    """What is wrong with a record; the file and the line are added further up."""
+
+
+class ImportCritic(EmbeddedCritic):
+    """Gives every document the critique that the file holds for its doc_id or else its source_id.
+
+    Columns: `doc_id` (hex, UUID or 16 bytes) or `source_id`; `critique`, `score`, `scores`,
+    `thinking`, `spans`, `flags`, `status`; others are left alone. A document that the file does
+    not know gets status `missing`. Of two records with the same key the later one counts.
+
+    Args:
+        path: the file.
+        score_min: the file's lowest score, which becomes 0.
+        score_max: the file's highest score, which becomes 1.
+
+    Attributes:
+        duplicates: how many records a later one with the same key replaced.
+
+    Raises:
+        CriticError: the file cannot be read, or a record is bad; names file and line.
+    """
+
+    name = "import"
+
+    def __init__(
+        self, path: str | Path, score_min: float | str = 0.0, score_max: float | str = 1.0
+    ) -> None:
+        self.path = Path(path)
+        self._low, self._high = _scale(score_min, score_max)
+        self._check_path()
+        self._hash = _content_hash(self.path)
+        self._rows: dict[bytes | str, int] = {}
+        self.duplicates = 0
+        self._table = self._load()
+        if self.duplicates:
+            _log.warning(
+                "%s: %d records replaced by a later one of the same key",
+                self.path,
+                self.duplicates,
+            )
+
+    def config(self) -> dict[str, Any]:
+        """See `Critic.config`: the content of the file by hash, so a changed file is a new id."""
+        return {
+            "critic": self.name,
+            "rules": RULES_VERSION,
+            "content": self._hash,
+            "score_min": self._low,
+            "score_max": self._high,
+        }
+
+    def judge(self, document: Document) -> Critique:
+        """The imported critique of one document."""
+        row = self._rows.get(document.doc_id)
+        if row is None and document.source_id:
+            row = self._rows.get(document.source_id)
+        if row is None:
+            tried = f"doc_id {format_id(document.doc_id)} or source_id {document.source_id!r}"
+            return Critique(document.doc_id, status=MISSING, error=f"no critique for {tried}")
+        record = {name: self._table.column(name)[row].as_py() for name in _SCHEMA.names}
+        scores, spans, flags = orjson.loads(record.pop("rest"))
+        outside = [span for span in spans if span[1] > len(document.text)]
+        if outside:
+            error = f"span {outside[0][:2]} ends beyond the {len(document.text)} characters"
+            return Critique(document.doc_id, status=INVALID, error=error)
+        return Critique(
+            document.doc_id,
+            **record,
+            scores=scores,
+            spans=tuple(Span(*span) for span in spans),
+            flags=tuple(flags),
+        )
+
+    def _check_path(self) -> None:
+        if not self.path.name.lower().endswith(SUFFIXES):
+            raise CriticError(f"import: {self.path} must end in one of {', '.join(SUFFIXES)}")
+        if not self.path.is_file():
+            raise CriticError(f"import: there is no file {self.path}")
+
+    def _load(self) -> pa.Table:
+        batches: list[pa.RecordBatch] = []
+        rows: list[dict[str, Any]] = []
+        read = _read_parquet if self.path.suffix.lower() == ".parquet" else _read_jsonl
+        for number, record in read(self.path):
+            try:
+                key, row = self._normalize(record)
+            except _BadRecord as bad:
+                raise CriticError(f"import: {self.path} line {number}: {bad}") from None
+            self.duplicates += key in self._rows
+            self._rows[key] = len(rows) + BATCH * len(batches)
+            rows.append(row)
+            if len(rows) == BATCH:
+                batches.append(pa.RecordBatch.from_pylist(rows, _SCHEMA))
+                rows = []
+        batches.append(pa.RecordBatch.from_pylist(rows, _SCHEMA))
+        return pa.Table.from_batches(batches, _SCHEMA).combine_chunks()
+
+    def _normalize(self, record: Any) -> tuple[bytes | str, dict[str, Any]]:
+        if not isinstance(record, Mapping):
+            raise _BadRecord("it is no object")
+        status = _text(record, "status") or OK
+        row = {
+            "status": status,
+            "critique": _text(record, "critique") or "",
+            "score": self._score(record.get("score")),
+            "thinking": _text(record, "thinking"),
+            "rest": orjson.dumps(
+                [_sub_scores(record), list(map(_span, _items(record, "spans"))), _flags(record)]
+            ),
+        }
+        if status == OK and not row["critique"] and row["score"] is None:
+            raise _BadRecord("it has neither a critique nor a score")
+        return _key(record), row
+
+    def _score(self, value: Any) -> float | None:
+        if value is None or (isinstance(value, float) and math.isnan(value)):
+            return None
+        if not _is_number(value) or not self._low <= value <= self._high:
+            raise _BadRecord(
+                f"score={value!r} is not between {self._low:g} and {self._high:g}; for another"
+                " scale give the options score_min and score_max"
+            )
+        return float((value - self._low) / (self._high - self._low))
+
+
+def _scale(low: float | str, high: float | str) -> tuple[float, float]:
+    try:
+        scale = float(low), float(high)
+    except ValueError:
+        scale = math.nan, math.nan
+    if not (math.isfinite(scale[1] - scale[0]) and scale[0] < scale[1]):
+        raise CriticError(
+            f"import: score_min={low!r} and score_max={high!r} must be numbers, the first lower"
+        )
+    return scale
+
+
+def _content_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def _read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
+    """Line numbers from 1, and the records; blank lines are skipped."""
+    number = 0
+    try:
+        for number, line in enumerate(split_lines(ByteStream(path)), 1):
+            if isinstance(line, LongLine):
+                raise CriticError(f"import: {path} line {number}: the line is too long")
+            if line.strip():
+                yield number, orjson.loads(line)
+    except (BrokenStream, orjson.JSONDecodeError) as error:
+        place = number if isinstance(error, orjson.JSONDecodeError) else number + 1
+        raise CriticError(f"import: {path} line {place}: {error}") from None
+
+
+def _read_parquet(path: Path) -> Iterator[tuple[int, Any]]:
+    """Row numbers from 1, and the records."""
+    number = 0
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=BATCH):
+                for number, record in enumerate(batch.to_pylist(), number + 1):  # noqa: B020
+                    yield number, record
+    except (pa.ArrowException, OSError) as error:
+        raise CriticError(f"import: {path} after line {number}: {error}") from None
+
+
+def _key(record: Mapping[str, Any]) -> bytes | str:
+    """16 bytes for a doc_id, text for a source_id."""
+    doc_id, source_id = record.get("doc_id"), record.get("source_id")
+    if doc_id is None:
+        if source_id is None or isinstance(source_id, float) or str(source_id) == "":
+            raise _BadRecord("it has neither a doc_id nor a source_id")
+        return str(source_id)
+    if isinstance(doc_id, bytes) and len(doc_id) == ID_BYTES:
+        return doc_id
+    try:
+        return parse_id(str(doc_id))
+    except ValueError:
+        raise _BadRecord(f"doc_id={doc_id!r} is not 32 hexadecimal digits or a UUID") from None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _text(record: Mapping[str, Any], name: str) -> str | None:
+    value = record.get(name)
+    if value is not None and not isinstance(value, str):
+        raise _BadRecord(f"{name}={value!r} is not text")
+    return value
+
+
+def _items(record: Mapping[str, Any], name: str) -> list[Any]:
+    value = record.get(name)
+    if value is not None and not isinstance(value, list):
+        raise _BadRecord(f"{name}={value!r} is not a list")
+    return value or []
+
+
+def _flags(record: Mapping[str, Any]) -> list[str]:
+    flags = _items(record, "flags")
+    if not all(isinstance(flag, str) for flag in flags):
+        raise _BadRecord(f"flags={flags!r} is not a list of names")
+    return flags
+
+
+def _sub_scores(record: Mapping[str, Any]) -> dict[str, float]:
+    value = record.get("scores") or {}
+    # A Parquet map comes as pairs; a struct has a null for each name that another row has.
+    pairs: Iterable[Any] = value.items() if isinstance(value, Mapping) else value
+    try:
+        scores = {str(name): number for name, number in pairs if number is not None}
+    except (TypeError, ValueError):
+        raise _BadRecord(f"scores={value!r} are not numbers by name") from None
+    for name, number in scores.items():
+        if not _is_number(number):
+            raise _BadRecord(f"scores.{name}={number!r} is not a number")
+    return {name: float(number) for name, number in scores.items()}
+
+
+def _span(value: Any) -> list[Any]:
+    """A span as a list of its five fields, from such a list or from an object."""
+    try:
+        span = Span(**value) if isinstance(value, Mapping) else Span(*value)
+    except TypeError:
+        raise _BadRecord(f"span {value!r} is not [start, end, verdict, tag, comment]") from None
+    tag, comment = span.tag or "", span.comment or ""
+    if not all(isinstance(part, str) for part in (span.verdict, tag, comment)):
+        raise _BadRecord(f"span {value!r}: verdict, tag and comment must be text")
+    if not (type(span.start) is type(span.end) is int and 0 <= span.start <= span.end):
+        raise _BadRecord(f"span {value!r}: start and end must be offsets, the first not above")
+    return [span.start, span.end, span.verdict, tag, comment]

@@ -1,0 +1,1 @@
+"""The `vllm` critic: a thinking judge behind any OpenAI-compatible server."""

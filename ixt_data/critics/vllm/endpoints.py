@@ -1,0 +1,368 @@
+"""The servers of one judge: how much each one gets, and which are set aside for now."""
+
+import asyncio
+import random
+import re
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+import orjson
+
+from ixt_data.critics.vllm.client import Client, Cut, Late, Reply, Unreachable, root_of
+from ixt_data.errors import CriticError
+
+START = 32
+"""Requests under way at first; doubled every round until a server has enough."""
+
+HEALTH_LAG = 0.5
+"""Seconds after its death for which a server may still call itself healthy (measured: 0.45)."""
+
+SLOW = 4.0
+"""Answers that take this many times the best are a reason not to send more."""
+
+FROZEN = "frozen"
+
+_WAITING = re.compile(rb"^vllm:num_requests_waiting(?:\{[^}]*\})?\s+([0-9.e+]+)", re.MULTILINE)
+_GENERATED = re.compile(rb"^vllm:generation_tokens_total(?:\{[^}]*\})?\s+([0-9.e+]+)", re.MULTILINE)
+
+
+class Died(Exception):
+    """The server died or froze while the request was under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long is waited for what.
+
+    Attributes:
+        request: seconds for one answer.
+        frozen: seconds without a token, with requests under way, after which a server counts as
+            frozen.
+        nobody: seconds without any server after which the critique run stops.
+        watch: seconds between looks at a server.
+    """
+
+    request: float = 600.0
+    frozen: float = 120.0
+    nobody: float = 900.0
+    watch: float = 5.0
+
+
+@dataclass(eq=False)
+class Endpoint:
+    """One server.
+
+    Attributes:
+        url: its address up to `/v1`.
+        most: requests under way at most.
+        limit: how many it gets at the moment.
+        up: whether it gets any.
+        why: why it is set aside.
+        epoch: how often it died.
+        reserved: whether one document has it for itself.
+    """
+
+    url: str
+    most: int
+    limit: float = 0.0
+    up: bool = False
+    why: str = ""
+    epoch: int = 0
+    reserved: bool = False
+    in_flight: int = 0
+    tasks: set["asyncio.Task[object]"] = field(default_factory=set)
+    last_answer: float = 0.0
+    _growing: bool = True
+    _backoff: int = 0
+    _rest_until: float = 0.0
+    _pace: float = 0.0
+    _best: float = float("inf")
+    _reduced: float = 0.0
+    _generated: float = -1.0
+    _moved: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.url = self.url.rstrip("/")
+        self.limit = min(self.most, START)
+
+    @property
+    def root(self) -> str:
+        """Where `/health` is."""
+        return root_of(self.url)
+
+    def free(self, now: float) -> bool:
+        """Whether it takes another request."""
+        room = self.in_flight < int(self.limit)
+        return self.up and not self.reserved and room and now >= self._rest_until
+
+    def answered(self, seconds: float) -> None:
+        """Notes an answer: more may be sent, by one for each at first, later by one a round."""
+        self._backoff = 0
+        self._pace = seconds if not self._pace else 0.95 * self._pace + 0.05 * seconds
+        self._best = min(self._best, self._pace)
+        if self.in_flight + 1 >= 0.8 * self.limit and self._pace <= SLOW * self._best:
+            step = 1.0 if self._growing else 1.0 / self.limit
+            self.limit = min(self.most, self.limit + step)
+
+    def overloaded(self) -> None:
+        """Notes a refusal for overload: half as much, and a pause that doubles each time."""
+        now = time.monotonic()
+        # All refusals of one round are one sign.
+        if now >= self._rest_until:
+            pause = min(10.0, 0.05 * 2**self._backoff)
+            self._rest_until = now + pause * random.uniform(0.5, 1.0)
+            self._backoff = min(self._backoff + 1, 10)
+        self._reduce(0.5, now)
+
+    def queueing(self, waiting: float) -> None:
+        """Notes the length of the server's own queue: a short one is good, a long one is not."""
+        if waiting > max(4.0, 0.2 * self.limit):
+            self._reduce(0.9, time.monotonic())
+
+    def _reduce(self, factor: float, now: float) -> None:
+        if now - self._reduced > min(max(self._pace, 0.1), 10.0):
+            self.limit, self._growing, self._reduced = max(1.0, self.limit * factor), False, now
+
+    def pause(self, why: str) -> None:
+        """Gives it nothing until it is well again; what it has under way may still come."""
+        self.up, self.why = False, why
+
+    def set_aside(self, why: str, epoch: int) -> None:
+        """Notes its death, once for all that were sent in an epoch: what it had is lost."""
+        if self.epoch == epoch:
+            self.up, self.why, self.epoch = False, why, epoch + 1
+            for task in self.tasks:
+                task.cancel()
+
+    def welcome(self) -> None:
+        """Takes it back."""
+        self.up, self.why, self.limit = True, "", min(self.most, START)
+        self._growing, self._generated, self._moved = True, -1.0, time.monotonic()
+        self._best, self._pace, self._rest_until = float("inf"), 0.0, 0.0
+
+    def frozen(self, generated: float, seconds: float) -> bool:
+        """Whether it has made no token for some seconds though it has work."""
+        now = time.monotonic()
+        if generated != self._generated or not self.tasks or self.last_answer > self._moved:
+            self._generated, self._moved = generated, now
+        return now - self._moved > seconds
+
+
+class Endpoints:
+    """All servers of a judge.
+
+    Args:
+        urls: their addresses.
+        client: speaks HTTP.
+        most: requests under way at each, at most.
+        patience: how long to wait.
+        check: tells whether a server that answers is the right one; raises CriticError if not.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        client: Client,
+        most: int,
+        patience: Patience,
+        check: Callable[[Endpoint], Awaitable[None]],
+    ) -> None:
+        self.all = [Endpoint(url, most) for url in urls]
+        self._client, self._patience, self._check = client, patience, check
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._probes: dict[Endpoint, asyncio.Task[bool]] = {}
+        self._watchers: list[asyncio.Task[None]] = []
+        self._alone = asyncio.Lock()
+        self._alive = time.monotonic()
+        self.fatal: CriticError | None = None
+
+    @property
+    def window(self) -> int:
+        """How many documents may be under way."""
+        return max(1, sum(int(endpoint.limit) for endpoint in self.all if endpoint.up))
+
+    def watch(self) -> None:
+        """Begins to look after the servers, for as long as the loop runs."""
+        self._watchers = [asyncio.ensure_future(self._watch(endpoint)) for endpoint in self.all]
+
+    async def close(self) -> None:
+        """Ends all tasks."""
+        tasks = [*self._watchers, *self._probes.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def acquire(self) -> Endpoint:
+        """A server that takes another request; waits for one.
+
+        Raises:
+            CriticError: none was there for too long, or one turned out to be wrong.
+        """
+        while True:
+            if self.fatal is not None:
+                raise self.fatal
+            now = time.monotonic()
+            free = [endpoint for endpoint in self.all if endpoint.free(now)]
+            if free:
+                best = min(free, key=lambda endpoint: endpoint.in_flight / endpoint.limit)
+                best.in_flight += 1
+                return best
+            await self._wait(0.05)
+
+    async def acquire_alone(self) -> Endpoint:
+        """A server with nothing else under way, kept so until `release`."""
+        await self._alone.acquire()
+        try:
+            while True:
+                if self.fatal is not None:
+                    raise self.fatal
+                up = [endpoint for endpoint in self.all if endpoint.up]
+                if up:
+                    chosen = min(up, key=lambda endpoint: endpoint.in_flight)
+                    chosen.reserved = True
+                    try:
+                        while chosen.up and chosen.in_flight:
+                            await self._wait(0.05)
+                    finally:
+                        chosen.reserved = chosen.up and not chosen.in_flight
+                    if chosen.reserved:
+                        chosen.in_flight += 1
+                        return chosen
+                await self._wait(0.05)
+        except BaseException:
+            self._alone.release()
+            raise
+
+    def release(self, endpoint: Endpoint, alone: bool) -> None:
+        """Gives a server back."""
+        endpoint.in_flight -= 1
+        if alone:
+            endpoint.reserved = False
+            self._alone.release()
+        while self._waiting:
+            future = self._waiting.popleft()
+            if not future.done():
+                future.set_result(None)
+                break
+
+    async def _wait(self, seconds: float) -> None:
+        if any(endpoint.up for endpoint in self.all):
+            self._alive = time.monotonic()
+        elif time.monotonic() - self._alive > self._patience.nobody:
+            states = "; ".join(f"{endpoint.url}: {endpoint.why}" for endpoint in self.all)
+            raise CriticError(
+                f"no server for {self._patience.nobody:g} s ({states}). What is done is kept: run "
+                "the same command again once one is up"
+            )
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        handle = asyncio.get_running_loop().call_later(seconds, _resolve, future)
+        try:
+            await future
+        finally:
+            handle.cancel()
+
+    async def post(self, endpoint: Endpoint, path: str, body: bytes, epoch: int) -> Reply:
+        """One request to a server that was acquired.
+
+        Raises:
+            Died: the server died or froze meanwhile.
+            Cut: the connection broke and the server lives.
+            Unreachable, Late: see `Client.post`.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        endpoint.tasks.add(task)
+        start = time.monotonic()
+        try:
+            reply = await self._client.post(endpoint.url + path, body, self._patience.request)
+            endpoint.last_answer = time.monotonic()
+            return reply
+        except asyncio.CancelledError:
+            if endpoint.epoch == epoch:
+                raise
+            task.uncancel()
+            raise Died(endpoint.why) from None
+        except Unreachable as error:
+            endpoint.pause(str(error))
+            raise
+        except Late as error:
+            if endpoint.last_answer < start:
+                endpoint.tasks.discard(task)
+                endpoint.set_aside(f"{FROZEN}: {error}, to nobody", epoch)
+            raise
+        except Cut as error:
+            endpoint.tasks.discard(task)
+            if await self.has_died(endpoint, epoch):
+                raise Died(str(error)) from None
+            endpoint.last_answer = time.monotonic()
+            raise
+        finally:
+            endpoint.tasks.discard(task)
+
+    async def has_died(self, endpoint: Endpoint, epoch: int) -> bool:
+        """Whether a server has died since `epoch`, by one look at it for all who ask."""
+        if endpoint.epoch != epoch:
+            return True
+        if endpoint not in self._probes:
+            self._probes[endpoint] = asyncio.ensure_future(self._examine(endpoint))
+        return await asyncio.shield(self._probes[endpoint])
+
+    async def _examine(self, endpoint: Endpoint) -> bool:
+        epoch = endpoint.epoch
+        try:
+            await asyncio.sleep(HEALTH_LAG)
+            try:
+                well = (await self._client.get(f"{endpoint.root}/health")).status < 500
+            except (Unreachable, Cut, Late):
+                well = False
+            if not well:
+                endpoint.set_aside("its connections broke and /health fails", epoch)
+            return endpoint.epoch != epoch
+        finally:
+            del self._probes[endpoint]
+
+    async def _watch(self, endpoint: Endpoint) -> None:
+        """Looks at a server again and again: takes it back, or sets it aside."""
+        tries = 0
+        while True:
+            if endpoint.up:
+                tries = 0
+                await asyncio.sleep(self._patience.watch)
+                if endpoint.up:
+                    await self._look(endpoint)
+                continue
+            await asyncio.sleep(min(self._patience.watch, 0.2 * 2**tries))
+            tries = min(tries + 1, 10)
+            try:
+                await self._check(endpoint)
+                endpoint.welcome()
+            except CriticError as error:
+                self.fatal = error
+                return
+            except (Unreachable, Cut, Late) as error:
+                endpoint.why = str(error)
+
+    async def _look(self, endpoint: Endpoint) -> None:
+        try:
+            reply = await self._client.get(f"{endpoint.root}/metrics")
+        except (Unreachable, Cut, Late):
+            return
+        waiting, generated = _WAITING.search(reply.body), _GENERATED.search(reply.body)
+        if waiting:
+            endpoint.queueing(float(waiting[1]))
+        if generated and endpoint.frozen(float(generated[1]), self._patience.frozen):
+            endpoint.set_aside(f"{FROZEN}: no token in {self._patience.frozen:g} s", endpoint.epoch)
+
+
+def _resolve(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def probe_body(model: str) -> bytes:
+    """The smallest request that makes an engine work: a frozen one answers all others."""
+    message = {"role": "user", "content": "1"}
+    return orjson.dumps({"model": model, "messages": [message], "max_tokens": 1})

@@ -1,0 +1,204 @@
+"""The rows of a snapshot as Delta tables, without copying them: for Spark, Trino, Polars, Daft.
+
+A table is a folder with a Delta log and one link per file of rows. Links, since the Delta protocol
+allows files elsewhere but delta-rs and Polars read only below the table's folder (tried with
+deltalake 1.6 and polars 2.1). Hard links keep what they name: garbage collection in the store takes
+nothing from an export. Where links cannot be hard (another file system) they are symbolic, and the
+export is good for as long as the snapshot is kept.
+
+Limits: UUIDs are `binary`, since Delta has no such type. A file whose column has another type than
+the snapshot's (integers before doubles) is written anew, converted. `critiques_all` has every
+critique with its `generation`, which is a partition: the latest is the highest per document and
+critic. Writing to the tables (OPTIMIZE, VACUUM) touches the links only, never the store.
+"""
+
+import os
+import re
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from ixt_data.catalog import CRITIQUES, DOCUMENTS, common_schema, merge_rows
+from ixt_data.errors import StoreError
+from ixt_data.export.target import new_folder
+from ixt_data.snapshot import RowsFile
+from ixt_data.store import Store
+
+TABLES = {"documents": ("documents", DOCUMENTS), "critiques_all": ("critiques", CRITIQUES)}
+"""Delta table: the table of the rows files, and its base columns. Named as the views they equal."""
+
+_TYPES = {
+    "BOOLEAN": "boolean",
+    "INTEGER": "integer",
+    "BIGINT": "long",
+    "FLOAT": "float",
+    "DOUBLE": "double",
+    "VARCHAR": "string",
+    "DATE": "date",
+    "TIMESTAMPTZ": "timestamp",
+    "TIMESTAMP": "timestamp_ntz",
+    "BLOB": "binary",
+    "UUID": "binary",
+}
+
+
+@dataclass
+class DeltaReport:
+    """What a Delta export made.
+
+    Attributes:
+        out: the folder that holds the tables.
+        tables: rows by table.
+        files: files of rows that are linked.
+        converted: files that were written anew, for a column of another type.
+        hard: whether all links are hard.
+        snapshot: the version that it shows.
+    """
+
+    out: str
+    tables: dict[str, int] = field(default_factory=dict)
+    files: int = 0
+    converted: int = 0
+    hard: bool = True
+    snapshot: int = 0
+
+
+def export_delta(
+    store: Store,
+    out: str | Path | None = None,
+    *,
+    at: int | str | None = None,
+    overwrite: bool = False,
+) -> DeltaReport:
+    """Makes the Delta tables `documents` and `critiques_all` of a snapshot.
+
+    Args:
+        store: whose rows.
+        out: folder for the tables; `delta` in the store by default.
+        at: version or tag, the newest by default.
+        overwrite: replace an earlier export.
+
+    Raises:
+        StoreError: the place is taken, or part of a store that is not for exports.
+    """
+    if out is None:
+        if "://" in store.root:
+            raise StoreError(f"{store.root}: name a folder of this machine for the Delta tables")
+        out = Path(store.root, "delta")
+    snapshot = store.snapshot(at)
+    report = DeltaReport(str(out), snapshot=snapshot.version)
+    about = {"format": "delta", "snapshot": snapshot.version}
+    with (
+        store.pins.held(snapshot.version, "export"),
+        new_folder(out, overwrite, about) as folder,
+    ):
+        for table, (kind, base) in TABLES.items():
+            rows = [file for file in snapshot.rows.values() if file.table == kind]
+            local = store.storage.local_files(file.path for file in rows)
+            partition = ["generation"] if table == "critiques_all" else []
+            _write_table(folder / table, rows, local, base, partition, report)
+            report.tables[table] = sum(file.rows for file in rows)
+    return report
+
+
+def _write_table(
+    folder: Path,
+    rows: Sequence[RowsFile],
+    local: Mapping[str, Path],
+    base: dict[str, str],
+    partition: list[str],
+    report: DeltaReport,
+) -> None:
+    columns = common_schema(rows, base)
+    (folder / "_delta_log").mkdir(parents=True)
+    actions = [_protocol(columns), _metadata(columns, partition)]
+    for number, file in enumerate(rows):
+        # Polars takes the value of a partition from the path.
+        place = folder.joinpath(*(f"{name}={getattr(file, name)}" for name in partition))
+        place.mkdir(exist_ok=True)
+        path = place / f"{number:06d}-{Path(file.path).name}"
+        if any(columns[name] != kind for name, kind in file.schema.items()):
+            merge_rows([file], {file.path: str(local[file.path])}, columns, path)
+            report.converted += 1
+        else:
+            report.hard &= _link(local[file.path], path)
+            report.files += 1
+        actions.append(_add(folder, path, file, partition))
+    log = b"".join(orjson.dumps(action) + b"\n" for action in actions)
+    (folder / "_delta_log" / f"{0:020d}.json").write_bytes(log)
+
+
+def _link(source: Path, path: Path) -> bool:
+    """Links a file; returns whether the link is hard."""
+    try:
+        os.link(source, path)
+    except OSError:
+        path.symlink_to(source.resolve())
+        return False
+    return True
+
+
+def _protocol(columns: Mapping[str, str]) -> dict[str, Any]:
+    if "TIMESTAMP" not in columns.values():
+        return {"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}}
+    feature = ["timestampNtz"]
+    return {
+        "protocol": {
+            "minReaderVersion": 3,
+            "minWriterVersion": 7,
+            "readerFeatures": feature,
+            "writerFeatures": feature,
+        }
+    }
+
+
+def _metadata(columns: Mapping[str, str], partition: list[str]) -> dict[str, Any]:
+    fields = [
+        {"name": name, "type": delta_type(kind), "nullable": True, "metadata": {}}
+        for name, kind in {**columns, **dict.fromkeys(partition, "INTEGER")}.items()
+    ]
+    return {
+        "metaData": {
+            "id": str(uuid.uuid4()),
+            "format": {"provider": "parquet", "options": {}},
+            "schemaString": orjson.dumps({"type": "struct", "fields": fields}).decode(),
+            "partitionColumns": partition,
+            "configuration": {},
+            "createdTime": int(time.time() * 1000),
+        }
+    }
+
+
+def _add(folder: Path, path: Path, file: RowsFile, partition: list[str]) -> dict[str, Any]:
+    stat = path.stat()
+    return {
+        "add": {
+            "path": path.relative_to(folder).as_posix(),
+            "partitionValues": {name: str(getattr(file, name)) for name in partition},
+            "size": stat.st_size,
+            "modificationTime": int(stat.st_mtime * 1000),
+            "dataChange": True,
+            "stats": orjson.dumps({"numRecords": file.rows}).decode(),
+        }
+    }
+
+
+def delta_type(kind: str) -> Any:
+    """The Delta type of a DuckDB type.
+
+    Raises:
+        StoreError: there is none.
+    """
+    if kind.endswith("[]"):
+        return {"type": "array", "elementType": delta_type(kind[:-2]), "containsNull": True}
+    if pair := re.fullmatch(r"MAP\((\w+), (.+)\)", kind):
+        key, value = map(delta_type, pair.groups())
+        return {"type": "map", "keyType": key, "valueType": value, "valueContainsNull": True}
+    if kind not in _TYPES:
+        raise StoreError(f"a column of the type {kind} has no form in Delta")
+    return _TYPES[kind]

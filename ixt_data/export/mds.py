@@ -1,0 +1,65 @@
+"""Chosen documents as an MDS folder of its own, for readers that know nothing of a store."""
+
+import math
+from pathlib import Path
+
+from ixt_data.export.rows import ExportReport
+from ixt_data.export.selection import Progress, Selected
+from ixt_data.export.target import new_folder
+from ixt_data.model import parse_id
+from ixt_data.shards import SHARD_BYTES, ShardWriter
+
+COLUMNS = {
+    "critique": "str",
+    "doc_id": "str",
+    "score": "float32",
+    "source_id": "str",
+    "text": "str",
+}
+"""MDS columns: the doc_id in 32 hexadecimal digits, the score NaN and the critique empty where
+there is none."""
+
+
+def export_mds(
+    selected: Selected,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    shard_bytes: int = SHARD_BYTES,
+    progress: Progress = lambda done, found: None,
+) -> ExportReport:
+    """Writes one MDS folder that a stock StreamingDataset opens.
+
+    Raises:
+        StoreError: the place is taken, or part of a store.
+    """
+    judged = ("critique", "score") if selected.critic is not None else ()
+    columns = [*judged, "doc_id", "source_id", "text"]
+    about = {
+        "format": "mds",
+        "snapshot": selected.snapshot.version,
+        "where": selected.where,
+        "critic": selected.critic,
+    }
+    documents = 0
+    with new_folder(out, overwrite, about) as folder:
+        writer = ShardWriter(folder, COLUMNS)
+        for table in selected.tables(columns, progress):
+            for row in table.to_pylist():
+                score = row.get("score")
+                writer.write(
+                    {
+                        "critique": row.get("critique") or "",
+                        "doc_id": parse_id(row["doc_id"]).hex(),
+                        "score": math.nan if score is None else score,
+                        "source_id": row["source_id"],
+                        "text": row["text"],
+                    }
+                )
+                if writer.size >= shard_bytes:
+                    writer.cut()
+            documents += table.num_rows
+        if writer.samples:
+            writer.cut()
+        writer.close()
+    return ExportReport(str(out), documents, selected.critic, selected.snapshot.version)

@@ -1,0 +1,100 @@
+"""Chosen documents as Parquet or JSONL: one row each, with text and critique joined."""
+
+import gzip
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import zstandard
+
+from ixt_data.export.selection import Progress, Selected
+from ixt_data.export.target import new_file
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What an export wrote.
+
+    Attributes:
+        out: the file or folder.
+        documents: how many are in it.
+        critic: whose critiques are joined, None if nobody's are.
+        snapshot: the version that it shows.
+    """
+
+    out: str
+    documents: int
+    critic: str | None
+    snapshot: int
+
+
+def export_parquet(
+    selected: Selected,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    progress: Progress = lambda done, found: None,
+) -> ExportReport:
+    """Writes one Parquet file.
+
+    Raises:
+        StoreError: the place is taken, or part of a store.
+    """
+    documents = 0
+    tables = selected.tables(progress=progress)
+    with new_file(out, overwrite) as path:
+        schema = next(tables).schema
+        with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+            for table in tables:
+                writer.write_table(table)
+                documents += table.num_rows
+    return ExportReport(str(out), documents, selected.critic, selected.snapshot.version)
+
+
+def export_jsonl(
+    selected: Selected,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    progress: Progress = lambda done, found: None,
+) -> ExportReport:
+    """Writes one JSONL file, packed if its name ends in `.zst` or `.gz`.
+
+    Raises:
+        StoreError: the place is taken, or part of a store.
+    """
+    documents = 0
+    with new_file(out, overwrite) as path, _opened(path, Path(out).suffix) as file:
+        for table in selected.tables(progress=progress):
+            for record in _records(table):
+                file.write(orjson.dumps(record, default=str) + b"\n")
+            documents += table.num_rows
+    return ExportReport(str(out), documents, selected.critic, selected.snapshot.version)
+
+
+@contextmanager
+def _opened(path: Path, suffix: str) -> Iterator[IO[bytes] | gzip.GzipFile]:
+    with path.open("wb") as plain:
+        if suffix == ".zst":
+            with zstandard.ZstdCompressor(level=3).stream_writer(plain, closefd=False) as packed:
+                yield packed
+        elif suffix == ".gz":
+            with gzip.open(plain, "wb", compresslevel=6) as packed:
+                yield packed
+        else:
+            yield plain
+
+
+def _records(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """The rows as JSON objects; maps, which Arrow gives as pairs, as objects too."""
+    maps = [field.name for field in table.schema if pa.types.is_map(field.type)]
+    for record in table.to_pylist():
+        for name in maps:
+            if record[name] is not None:
+                record[name] = dict(record[name])
+        yield record

@@ -1,0 +1,147 @@
+"""Journals: answers of slow critics, on the worker's own disk from their arrival to the commit.
+
+`<folder>/<critic id>/<hash of the unit>.jsonl` holds a head and one line for each answer. A line is
+handed to the system at once, so that a killed worker loses none, and brought to the disk in small
+groups. Whoever has the file open has it locked: a second worker on this machine takes another unit.
+"""
+
+import fcntl
+import hashlib
+import os
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import orjson
+
+from ixt_data.model import Critique, Span
+from ixt_data.storage import LocalStorage
+from ixt_data.store import Store
+
+GROUP = 256
+GROUP_SECONDS = 0.2
+"""Answers, and seconds, after which a journal is brought to the disk."""
+
+
+class Busy(Exception):
+    """Another worker of this machine is at this unit."""
+
+
+def journal_folder(store: Store) -> Path:
+    """Where a store's journals are: in a local store's root, else in the user's state folder.
+
+    `IXT_STATE` names another state folder.
+    """
+    if isinstance(store.storage, LocalStorage):
+        return store.storage.path / "_journal"
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state"
+    folder = Path(os.environ.get("IXT_STATE") or Path(state) / "ixt")
+    return folder / "journal" / _hash(store.root)
+
+
+class Journal:
+    """The answers of one unit so far. Use it in a `with`: leaving it keeps the file.
+
+    Args:
+        folder: see `journal_folder`.
+        critic: the critic's id.
+        unit: the unit's name.
+        replaces: the transaction that published the unit before, if it is done again.
+
+    Attributes:
+        answers: by document, as read when it was opened.
+
+    Raises:
+        Busy: another worker has it.
+    """
+
+    def __init__(self, folder: Path, critic: str, unit: str, replaces: str | None = None) -> None:
+        self.path = folder / critic / f"{_hash(f'{unit} {replaces}')}.jsonl"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = _locked(self.path)
+        self._waiting, self._synced = 0, time.monotonic()
+        self.answers: dict[bytes, Critique] = {}
+        head = orjson.dumps({"unit": unit, "replaces": replaces}) + b"\n"
+        end = self._replay(head)
+        os.ftruncate(self._file, end)
+        os.lseek(self._file, end, os.SEEK_SET)
+        if not end:
+            self._write(head)
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.fsync(self._file)
+        os.close(self._file)
+
+    def append(self, critique: Critique) -> None:
+        """Adds an answer; a worker that is killed after this still has it."""
+        self._write(encode(critique) + b"\n")
+        self._waiting += 1
+        now = time.monotonic()
+        if self._waiting >= GROUP or now - self._synced >= GROUP_SECONDS:
+            os.fdatasync(self._file)
+            self._waiting, self._synced = 0, now
+
+    def remove(self) -> None:
+        """Deletes the file, once its answers are published."""
+        self.path.unlink(missing_ok=True)
+
+    def _write(self, line: bytes) -> None:
+        while line:
+            line = line[os.write(self._file, line) :]
+
+    def _replay(self, head: bytes) -> int:
+        """Reads what is whole; returns where that ends."""
+        data = self.path.read_bytes()
+        if not data.startswith(head):
+            return 0
+        end = len(head)
+        while (stop := data.find(b"\n", end)) >= 0:
+            try:
+                critique = decode(data[end:stop])
+            except (orjson.JSONDecodeError, TypeError, ValueError, KeyError):
+                # Torn by a crash of the machine: what follows it was never acknowledged.
+                break
+            self.answers[critique.doc_id] = critique
+            end = stop + 1
+        return end
+
+
+def _locked(path: Path) -> int:
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            raise Busy(str(path)) from None
+        # Whoever had it may have removed it between the two calls.
+        if path.exists() and os.path.samestat(path.stat(), os.fstat(file)):
+            return file
+        os.close(file)
+
+
+def encode(critique: Critique) -> bytes:
+    """One line of a journal."""
+    return orjson.dumps(critique, default=bytes.hex)
+
+
+def decode(line: bytes) -> Critique:
+    """The critique that `encode` wrote."""
+    record: dict[str, Any] = orjson.loads(line)
+    record["doc_id"] = bytes.fromhex(record["doc_id"])
+    record["spans"] = tuple(Span(**span) for span in record["spans"])
+    record["flags"] = tuple(record["flags"])
+    return Critique(**record)
+
+
+def _hash(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()

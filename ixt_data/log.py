@@ -1,0 +1,195 @@
+"""The commit log: one entry per version, each created if absent, each with its own checksum.
+
+`_log/<version, 20 digits>.json` holds two lines: the entry as JSON, and the SHA-256 of that line.
+Creating the entry is the one step that makes shards and rows visible, both at once. `_log/_last`
+is a hint where to begin to look; it may be old, and nothing depends on it.
+"""
+
+import hashlib
+import random
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+import orjson
+
+from ixt_data import checkpoint
+from ixt_data.errors import Aborted, AlreadyDone, CommitError, CorruptError, SnapshotError
+from ixt_data.snapshot import Entry, Snapshot
+from ixt_data.storage import Storage
+
+Hook = Callable[[Entry], None]
+LAST = "_log/_last"
+REFUSALS = 12
+
+
+def key(version: int) -> str:
+    """Where the entry of a version is."""
+    return f"_log/{version:020d}.json"
+
+
+def encode(entry: Entry) -> bytes:
+    """The bytes of an entry's file."""
+    line = orjson.dumps(entry.to_json(), option=orjson.OPT_SORT_KEYS)
+    return line + b"\n" + hashlib.sha256(line).hexdigest().encode() + b"\n"
+
+
+def decode(data: bytes, name: str) -> Entry:
+    """The entry in an entry's file.
+
+    Raises:
+        CorruptError: the checksum does not match; `name` is in the message.
+    """
+    line, _, rest = data.partition(b"\n")
+    if hashlib.sha256(line).hexdigest().encode() != rest.strip():
+        raise CorruptError(f"{name}: torn or changed: its checksum does not match")
+    return Entry.from_json(orjson.loads(line))
+
+
+class Log:
+    """The versions of one store, read and written.
+
+    Finding the newest version and committing read only entries that are newer than what is known,
+    and each of them once; the whole state is built when it is asked for, from the nearest
+    checkpoint.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        self._version: int | None = None
+        self._state = Snapshot()
+        self._recent: dict[int, Entry] = {}
+
+    def read(self, version: int) -> Entry:
+        """One entry.
+
+        Raises:
+            FileNotFoundError: there is no such version.
+            CorruptError: it is not what was written.
+        """
+        entry = decode(self.storage.read(key(version)), key(version))
+        if entry.version != version:
+            raise CorruptError(f"{key(version)}: says that it is version {entry.version}")
+        return entry
+
+    def entries(self, first: int, last: int) -> Iterator[Entry]:
+        """The entries of some versions, both ends included."""
+        for version in range(first, last + 1):
+            yield self._recent.get(version) or self.read(version)
+
+    def newest(self) -> int:
+        """The newest version.
+
+        Raises:
+            CorruptError: an entry is not what was written.
+        """
+        if self._version is None:
+            self._version = self._hint()
+        while True:
+            # One request tells that an entry is there and what is in it.
+            try:
+                entry = self.read(self._version + 1)
+            except FileNotFoundError:
+                return self._version
+            self._version = entry.version
+            self._remember(entry)
+
+    def _remember(self, entry: Entry) -> None:
+        self._recent[entry.version] = entry
+        if len(self._recent) > 2 * checkpoint.EVERY:
+            del self._recent[next(iter(self._recent))]
+
+    def _hint(self) -> int:
+        try:
+            hint = int(orjson.loads(self.storage.read(LAST))["version"])
+        except (FileNotFoundError, ValueError, KeyError):
+            return 0
+        return hint if self.storage.exists(key(hint)) else 0
+
+    def snapshot(self, version: int | None = None) -> Snapshot:
+        """The state at a version, the newest by default.
+
+        Raises:
+            SnapshotError: there is no such version.
+        """
+        newest = self.newest()
+        if version is None:
+            version = newest
+        if not 0 <= version <= newest:
+            raise SnapshotError(f"version {version} does not exist; the newest is {newest}")
+        known = self._state if self._state.version <= version else Snapshot()
+        if version - known.version > checkpoint.EVERY:
+            known = checkpoint.load(self.storage, version, known.version) or known
+        if version > known.version:
+            state = known.copy()
+            for entry in self.entries(known.version + 1, version):
+                state.apply(entry)
+            known = state
+        if version == newest:
+            self._state = known
+        return known
+
+    def commit(self, entry: Entry, base: int, on_newer: Hook | None = None) -> int:
+        """Makes `entry` the next version; returns the version at which it landed.
+
+        Newer entries decide a conflict: the own transaction there means that an earlier attempt
+        landed; the same unit means that another worker was first.
+
+        Args:
+            entry: its `version` and `created` are set here.
+            base: the version that the writer began from.
+            on_newer: called with each entry that landed since `base`; may change `entry` or raise.
+
+        Raises:
+            AlreadyDone: the unit is published.
+            Aborted: the transaction was fenced.
+            CommitError: a file that it replaces is gone.
+        """
+        # What is known may be old: then creating fails, which costs no more than to look first.
+        checked, newest, refused = base, max(base, self._version or 0), 0
+        while True:
+            for newer in self.entries(checked + 1, newest):
+                if newer.txn == entry.txn:
+                    return newer.version
+                _check(entry, newer)
+                if on_newer is not None:
+                    on_newer(newer)
+            checked = newest
+            entry.version = newest + 1
+            entry.created = datetime.now(UTC).isoformat(timespec="milliseconds")
+            data = encode(entry)
+            if self.storage.create(key(entry.version), data):
+                self._landed(entry.version, data)
+                return entry.version
+            newest = self.newest()
+            refused = refused + 1 if newest == checked else 0
+            _wait(refused, entry)
+
+    def _landed(self, version: int, data: bytes) -> None:
+        self._version = version
+        # As it is read: the caller may go on changing its own.
+        self._remember(decode(data, key(version)))
+        if version % checkpoint.EVERY == 0:
+            self._write_checkpoint(version)
+
+    def _write_checkpoint(self, version: int) -> None:
+        checkpoint.write(self.storage, self.snapshot(version))
+        self.storage.replace(LAST, orjson.dumps({"version": version}))
+
+
+def _wait(refused: int, entry: Entry) -> None:
+    """Waits where a place says that a version is there, and then does not have it."""
+    if refused > REFUSALS:
+        raise CommitError(f"{key(entry.version)} can be neither created nor read; try again later")
+    if refused:
+        time.sleep(random.uniform(0, min(2.0, 0.01 * 2**refused)))
+
+
+def _check(entry: Entry, newer: Entry) -> None:
+    if entry.txn in newer.abort:
+        raise Aborted(f"transaction {entry.txn} was given up as stale by {key(newer.version)}")
+    if entry.unit is not None and entry.unit == newer.unit:
+        raise AlreadyDone(f"{entry.unit} was published by {key(newer.version)}")
+    gone = {*entry.rows_remove, *entry.shards_remove} & {*newer.rows_remove, *newer.shards_remove}
+    if gone:
+        raise CommitError(f"{min(gone)} was replaced by {key(newer.version)}; begin again")

@@ -1,0 +1,193 @@
+"""The plan of a train run: which documents it draws, how often, and in which order."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ixt_data.mix.config import Condition, Mix
+from ixt_data.mix.counts import Floats, Ints
+from ixt_data.mix.order import PhaseOrder, regime_bits, regimes_of
+from ixt_data.snapshot import ShardInfo
+
+# First words of the seeds of independent random streams.
+COUNTS, SPLIT, PASSES, SHUFFLE, DROPOUT, NOISE, PARTNER = range(7)
+
+
+@dataclass(frozen=True)
+class SelectionPlan:
+    """What one selection gives to the run.
+
+    Attributes:
+        name, where: as in the mix.
+        documents: that its predicate finds; over all phases where they differ.
+        samples: draws from it.
+        characters: in those draws.
+        weight: the share that the mix asks for.
+        most: draws of its most drawn document.
+    """
+
+    name: str
+    where: str
+    documents: int
+    samples: int
+    characters: int
+    weight: float
+    most: int
+
+
+@dataclass(frozen=True, eq=False)
+class MixPlan:
+    """All draws of a train run, exact and in order; the order is laid out epoch by epoch.
+
+    Attributes:
+        version: the pinned snapshot.
+        shards: text shards that are drawn from, each with its critique shard or None.
+        mix: what was planned.
+        samples: draws in all.
+        epoch_samples: draws per epoch; the last one may be shorter.
+        phases: first draw of each phase, and after the last one the end.
+        selections: figures for people.
+        documents: different documents among the draws.
+        warnings: what the mix asked for and does not get.
+        digest: 12 hex digits over everything that decides the order of the samples.
+        block, lanes: see `plan_mix`.
+        characters_per_token: for the estimate of tokens.
+        orders: the order of each phase.
+        token_shards: shards of tokens by the shard they are aligned with, and family.
+    """
+
+    version: int
+    shards: tuple[tuple[ShardInfo, ShardInfo | None], ...]
+    mix: Mix
+    samples: int
+    epoch_samples: int
+    phases: tuple[int, ...]
+    selections: tuple[SelectionPlan, ...]
+    documents: int
+    warnings: tuple[str, ...]
+    digest: str
+    block: int
+    lanes: int
+    characters_per_token: float
+    orders: tuple[PhaseOrder, ...] = field(repr=False)
+    token_shards: Mapping[tuple[str, str], ShardInfo] = field(default_factory=dict, repr=False)
+
+    @property
+    def epochs(self) -> int:
+        """Pieces in which the order is laid out, to bound memory; not passes over the data."""
+        return -(-self.samples // self.epoch_samples)
+
+    @cached_property
+    def conditions(self) -> tuple[Condition, ...]:
+        """The condition of each phase."""
+        return tuple(self.mix.condition_in(phase) for phase in self.mix.phases())
+
+    def order(self, epoch: int) -> Ints:
+        """The draws of one epoch, in order; see `ixt_data.mix.order.decode`.
+
+        Args:
+            epoch: from 0; after the last one the plan begins again.
+        """
+        epoch %= self.epochs
+        begin = epoch * self.epoch_samples
+        end = min(begin + self.epoch_samples, self.samples)
+        pieces = []
+        for phase, order in enumerate(self.orders):
+            first = self.phases[phase]
+            start, stop = max(begin, first), min(end, self.phases[phase + 1])
+            if start < stop:
+                rng = self._rng(SHUFFLE, phase, epoch)
+                draws = order.draws(start - first, stop - first, self.block, self.lanes, rng)
+                pieces.append(draws | regime_bits(phase, cooled=False))
+        draws = np.concatenate(pieces)
+        cool = self.samples - round(self.samples * self.mix.condition.cooldown)
+        draws[max(cool - begin, 0) :] |= regime_bits(0, cooled=True)
+        return draws
+
+    def gives_feedback(self, draw: int) -> bool:
+        """Whether a draw comes with its feedback: not in the cooldown, and not dropped out."""
+        return bool(self.feedback_given(np.array([draw], np.int64))[0])
+
+    def feedback_given(self, draws: Ints) -> npt.NDArray[np.bool_]:
+        """`gives_feedback` of some draws."""
+        phases, cooled = regimes_of(draws)
+        dropout = np.array([condition.dropout for condition in self.conditions])
+        given: npt.NDArray[np.bool_] = _uniform(draws, self.mix.seed, DROPOUT) >= dropout[phases]
+        return given & ~cooled
+
+    def feedback_rows(self, draws: Ints, rows: Ints, samples: Ints) -> Ints:
+        """The rows whose feedback some draws come with: their own, or another of their shard.
+
+        Args:
+            draws: numbers of the draws.
+            rows: their rows.
+            samples: samples in the shard of each.
+        """
+        noisy = np.array([condition.noisy for condition in self.conditions])
+        if not noisy.any():
+            return rows
+        phases, _ = regimes_of(draws)
+        other = _uniform(draws, self.mix.seed, NOISE) < noisy[phases]
+        away = 1 + np.floor(_uniform(draws, self.mix.seed, PARTNER) * (samples - 1)).astype(
+            np.int64
+        )
+        return np.where(other & (samples > 1), (rows + away) % samples, rows)
+
+    @property
+    def shards_at_once(self) -> int:
+        """Shards between which the shuffle goes back and forth, at most."""
+        return max(order.shards_at_once(self.block) for order in self.orders)
+
+    def _rng(self, *stream: int) -> np.random.Generator:
+        return np.random.default_rng([*stream, self.mix.seed])
+
+    def summary(self) -> dict[str, Any]:
+        """Figures for people and programs."""
+        return {
+            "digest": self.digest,
+            "snapshot": self.version,
+            "samples": self.samples,
+            "documents": self.documents,
+            "tokens": self.tokens(sum(part.characters for part in self.selections)),
+            "tokens_estimated": True,
+            "characters_per_token": self.characters_per_token,
+            "shards": len(self.shards),
+            "selections": [self._figures(part) for part in self.selections],
+            "phases": [
+                {"samples": end - begin, "share": (end - begin) / self.samples}
+                for begin, end in pairwise(self.phases)
+            ],
+            "warnings": list(self.warnings),
+        }
+
+    def _figures(self, part: SelectionPlan) -> dict[str, Any]:
+        return {
+            "name": part.name,
+            "where": part.where,
+            "documents": part.documents,
+            "samples": part.samples,
+            "tokens": self.tokens(part.characters),
+            "weight": part.weight,
+            "share": part.samples / self.samples,
+            "epochs": part.samples / part.documents if part.documents else 0.0,
+            "most_repeats": part.most,
+        }
+
+    def tokens(self, characters: int) -> int:
+        """The tokens that so many characters are estimated to be."""
+        return round(characters / self.characters_per_token)
+
+
+def _uniform(numbers: Ints, seed: int, stream: int) -> Floats:
+    """Numbers in [0, 1) that look random, from integers: SplitMix64 (Steele et al. 2014)."""
+    start = (seed * 5 + stream + 1) * 0x9E3779B97F4A7C15 & (1 << 64) - 1
+    x = numbers.astype(np.uint64) + np.uint64(start)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    uniform: Floats = (x ^ (x >> np.uint64(31))).astype(np.float64) / 2.0**64
+    return uniform

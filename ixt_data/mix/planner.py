@@ -1,0 +1,353 @@
+"""Planning: from a mix and a snapshot to the exact draws of a train run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import ceil
+
+import numpy as np
+import numpy.typing as npt
+
+from ixt_data.errors import MixError
+from ixt_data.mix.config import Mix
+from ixt_data.mix.counts import (
+    Counts,
+    Floats,
+    Ints,
+    equal_weights,
+    expectations,
+    narrow,
+    pieces,
+    softmax,
+    split,
+    spread,
+    systematic,
+    whole,
+)
+from ixt_data.mix.order import PhaseOrder
+from ixt_data.mix.plan import COUNTS, PASSES, SPLIT, MixPlan, SelectionPlan
+from ixt_data.mix.scope import Found, Scope
+from ixt_data.model import content_id
+from ixt_data.snapshot import TOKENS, ShardInfo
+from ixt_data.store import Store
+
+# Raise it when the same mix would come in another order: old train runs then refuse to resume.
+ORDER_VERSION = 1
+EPOCH_SAMPLES = 1 << 22
+BLOCK = 1 << 18
+CHARACTERS_PER_TOKEN = 4.0
+
+
+@dataclass
+class _Group:
+    """The documents of one selection under one predicate, and what each phase wants of them."""
+
+    name: str
+    where: str
+    found: Found
+    weights: Floats
+    most: int | None
+    shares: Floats
+
+    @property
+    def capacity(self) -> float:
+        drawable = int(np.count_nonzero(self.weights))
+        return drawable * (np.inf if self.most is None and drawable else self.most or 0)
+
+
+def plan_mix(
+    store: Store,
+    mix: Mix,
+    samples: int | None = None,
+    *,
+    batch: int = 1,
+    holdout: float = 0.0,
+    epoch_samples: int = EPOCH_SAMPLES,
+    block: int = BLOCK,
+    lanes: int = 1,
+    characters_per_token: float = CHARACTERS_PER_TOKEN,
+) -> MixPlan:
+    """Plans the draws of a train run, the same for the same snapshot, mix and sizes.
+
+    Args:
+        store: where the mix draws from.
+        mix: what to draw.
+        samples: draws in all; by default as many as there are documents to draw.
+        batch: samples of one step over all processes; epochs and phases end with a batch.
+        holdout: share of documents, by doc_id, that is never drawn; see `scope.held_out`.
+        epoch_samples: most draws whose order is laid out at a time.
+        block: samples over which the shuffle spreads a shard.
+        lanes: nodes that should read different shards; divides `batch`.
+        characters_per_token: for the estimate of tokens.
+
+    Raises:
+        MixError: the mix cannot be drawn from this snapshot; the message has the figures.
+    """
+    if batch % lanes:
+        raise MixError(f"lanes: {lanes} does not divide the batch of {batch} samples")
+    with Scope(store, mix, holdout) as scope:
+        groups, warnings = _groups(scope, mix)
+        samples = _check_samples(samples, batch, groups)
+        bounds, more = _phase_bounds(mix, samples, batch)
+        draws = _draws(groups, bounds)
+        per_phase, selections = _count(scope, mix, groups, draws)
+        warnings += more + _shortfalls(mix, groups, draws, bounds)
+        shards, starts, per_phase = _used(scope, mix, per_phase)
+        version = scope.snapshot.version
+        token_shards = _token_shards(scope, shards)
+    orders = []
+    for phase, counts in enumerate(per_phase):
+        rng = np.random.default_rng([PASSES, phase, mix.seed])
+        orders.append(PhaseOrder(counts, starts, rng))
+    epochs = ceil(samples / max(epoch_samples // batch * batch, batch))
+    size = ceil(samples / epochs / batch) * batch
+    paths = [[text.path, critique and critique.path] for text, critique in shards]
+    decides = {
+        "order": ORDER_VERSION, "snapshot": version, "shards": paths, "mix": mix.content(),
+        "samples": samples, "epoch": size, "phases": bounds, "holdout": holdout, "block": block,
+        "lanes": lanes,
+    }  # fmt: skip
+    return MixPlan(
+        version=version,
+        shards=tuple(shards),
+        mix=mix,
+        samples=samples,
+        epoch_samples=size,
+        phases=tuple(bounds),
+        selections=tuple(selections),
+        documents=_documents(per_phase),
+        warnings=tuple(warnings),
+        digest=content_id(decides),
+        block=block,
+        lanes=lanes,
+        characters_per_token=characters_per_token,
+        orders=tuple(orders),
+        token_shards=token_shards,
+    )
+
+
+def _token_shards(
+    scope: Scope, shards: Sequence[tuple[ShardInfo, ShardInfo | None]]
+) -> dict[tuple[str, str], ShardInfo]:
+    """The shards of tokens of what is drawn, by any tokenizer."""
+    used = {shard.path for pair in shards for shard in pair if shard is not None}
+    return {
+        (shard.of, shard.family): shard
+        for shard in scope.snapshot.shards
+        if shard.of in used and shard.family.startswith(f"{TOKENS}/")
+    }
+
+
+def _groups(scope: Scope, mix: Mix) -> tuple[list[_Group], list[str]]:
+    """One group per selection and predicate, with its share of each phase."""
+    phases = mix.phases()
+    groups: dict[tuple[str, str], _Group] = {}
+    warnings: list[str] = []
+    for number, phase in enumerate(phases):
+        weights = {s.name: phase.weights.get(s.name, s.weight) for s in mix.selections}
+        total = sum(weights.values())
+        if not total:
+            raise MixError(f"phase {number + 1} of {len(phases)}: all weights are 0")
+        for selection in mix.selections:
+            if not weights[selection.name]:
+                continue
+            where = phase.where.get(selection.name, selection.where)
+            key = (selection.name, where)
+            if key not in groups:
+                groups[key], warned = _group(scope, mix, *key, len(phases), selection.max_repeats)
+                warnings += warned
+            groups[key].shares[number] = weights[selection.name] / total
+    return list(groups.values()), warnings
+
+
+def _group(
+    scope: Scope, mix: Mix, name: str, where: str, phases: int, most: int | None
+) -> tuple[_Group, list[str]]:
+    by, temperature = mix.weighting.by, mix.weighting.temperature
+    found = scope.find(name, where, by if temperature else None)
+    n = found.documents
+    if not n:
+        corpora = ", ".join(mix.corpus or scope.snapshot.corpora) or "no corpus"
+        raise MixError(
+            f"selection {name!r}: no document of {corpora} in snapshot {scope.snapshot.version} "
+            f'satisfies {where!r}. See what there is: ixt query "SUMMARIZE critiques"'
+        )
+    weights, warnings = equal_weights(n), []
+    if temperature and found.values is not None:
+        missing = np.isnan(found.values)
+        if missing.any():
+            warnings.append(
+                f"selection {name!r}: {int(missing.sum()):,} of {n:,} documents have no {by}; they "
+                "are weighted as 0"
+            )
+        weights = softmax(np.where(missing, 0.0, found.values), temperature)
+    return _Group(name, where, found, weights, most, np.zeros(phases)), warnings
+
+
+def _check_samples(samples: int | None, batch: int, groups: Sequence[_Group]) -> int:
+    if samples is None:
+        available = _together(groups)
+        samples = available // batch * batch
+        if not samples:
+            raise MixError(f"{available:,} documents are fewer than one batch of {batch:,} samples")
+    if samples < 1 or samples % batch:
+        below, above = samples // batch * batch, -(-samples // batch) * batch
+        good = f"{below:,} or {above:,}" if below > 0 else f"{max(above, batch):,}"
+        raise MixError(
+            f"samples: {samples:,} is no multiple of the batch of {batch:,}; some samples would be "
+            f"repeated to fill the last one. Nearest: {good}"
+        )
+    return samples
+
+
+def _phase_bounds(mix: Mix, samples: int, batch: int) -> tuple[list[int], list[str]]:
+    ends = np.cumsum([phase.share for phase in mix.phases()])
+    bounds = [0] + [round(float(end) * samples / batch) * batch for end in ends[:-1]] + [samples]
+    warnings = [
+        f"phase {number + 1} is shorter than one batch and draws nothing"
+        for number, (a, b) in enumerate(pairwise(bounds))
+        if a == b
+    ]
+    return bounds, warnings
+
+
+def _draws(groups: Sequence[_Group], bounds: Sequence[int]) -> Ints:
+    """Draws per group and phase.
+
+    Raises:
+        MixError: the limits on repeats leave too few draws.
+    """
+    demand = np.diff(np.array(bounds, np.int64))
+    shares = np.array([group.shares for group in groups])
+    capacity = np.array([group.capacity for group in groups])
+    draws = whole(spread(demand.astype(float), shares, capacity), demand, capacity)
+    short = demand - draws.sum(axis=0)
+    if short.any():
+        phase = int(np.argmax(short))
+        limits = ", ".join(
+            f"{group.name} {int(c):,} ({group.found.documents:,} documents x {group.most})"
+            for group, c in zip(groups, capacity, strict=True)
+            if np.isfinite(c)
+        )
+        raise MixError(
+            f"phase {phase + 1} wants {demand[phase]:,} samples and gets "
+            f"{draws[:, phase].sum():,}: max_repeats limits the run to {limits}. Draw fewer "
+            "samples, raise max_repeats, or give weight to other selections"
+        )
+    return draws
+
+
+def _count(
+    scope: Scope, mix: Mix, groups: Sequence[_Group], draws: Ints
+) -> tuple[list[Counts], list[SelectionPlan]]:
+    """Draws of every place in each phase, and the figures of each selection."""
+    total = sum(shard.samples for shard in scope.shards)
+    per_phase: list[Counts] = [np.zeros(0, np.uint8)] * draws.shape[1]
+    figures: dict[str, list[tuple[_Group, int, int]]] = {}
+    for number, (group, parts) in enumerate(zip(groups, draws, strict=True)):
+        n = int(parts.sum())
+        rng = np.random.default_rng([COUNTS, number, mix.seed])
+        counts = systematic(expectations(group.weights, n, group.most), n, rng)
+        rng = np.random.default_rng([SPLIT, number, mix.seed])
+        for phase, part in enumerate(split(counts, parts.tolist(), rng)):
+            per_phase[phase] = _added(per_phase[phase], part, group.found.places, total)
+        most = int(counts.max(initial=0))
+        figures.setdefault(group.name, []).append((group, _dot(counts, group.found.chars), most))
+    selections = [
+        SelectionPlan(
+            name=name,
+            where=next(own.where for own in mix.selections if own.name == name),
+            documents=_together([group for group, _, _ in parts]),
+            samples=sum(int(drawn.sum()) for drawn in _of(draws, groups, name)),
+            characters=sum(characters for _, characters, _ in parts),
+            weight=_share(mix, name),
+            most=max(most for _, _, most in parts),
+        )
+        for name, parts in figures.items()
+    ]
+    return per_phase, selections
+
+
+def _added(
+    counts: Counts, part: Counts, places: npt.NDArray[np.bool_] | None, total: int
+) -> Counts:
+    """Counts per place with those of one group on top."""
+    if not len(counts):
+        if places is None:
+            return part
+        counts = np.zeros(total, part.dtype)
+    most = int(counts.max(initial=0)) + int(part.max(initial=0))
+    counts = counts.astype(np.promote_types(counts.dtype, narrow(most)))
+    counts[slice(None) if places is None else places] += part.astype(counts.dtype, copy=False)
+    return counts
+
+
+def _dot(counts: Counts, chars: npt.NDArray[np.uint32]) -> int:
+    """Characters of all draws."""
+    return sum(
+        int(counts[part].astype(np.int64) @ chars[part].astype(np.int64))
+        for part in pieces(len(counts))
+    )
+
+
+def _together(groups: Sequence[_Group]) -> int:
+    """How many documents some groups find, each counted once."""
+    masks = [group.found.places for group in groups]
+    if len(masks) == 1 or any(mask is None for mask in masks):
+        return max(group.found.documents for group in groups)
+    return int(np.count_nonzero(np.logical_or.reduce([m for m in masks if m is not None])))
+
+
+def _of(draws: Ints, groups: Sequence[_Group], name: str) -> list[Ints]:
+    """Draws per phase of the groups of one selection."""
+    return [parts for group, parts in zip(groups, draws, strict=True) if group.name == name]
+
+
+def _share(mix: Mix, name: str) -> float:
+    """The share of the draws that the mix asks for one selection."""
+    total = sum(selection.weight for selection in mix.selections)
+    own = next(selection.weight for selection in mix.selections if selection.name == name)
+    return own / total if total else 0.0
+
+
+def _documents(per_phase: Sequence[Counts]) -> int:
+    """How many documents are drawn at all."""
+    return sum(
+        int(np.count_nonzero(np.logical_or.reduce([counts[part] for counts in per_phase])))
+        for part in pieces(len(per_phase[0]))
+    )
+
+
+def _shortfalls(
+    mix: Mix, groups: Sequence[_Group], draws: Ints, bounds: Sequence[int]
+) -> list[str]:
+    demand, warnings = np.diff(bounds), []
+    for group, got in zip(groups, draws.sum(axis=1), strict=True):
+        asked = float(group.shares @ demand)
+        if got < asked - len(demand) and got >= group.capacity:
+            warnings.append(
+                f"selection {group.name!r}: max_repeats {group.most} x {group.found.documents:,} "
+                f"documents give {got:,} of {asked:,.0f} samples; the others draw the rest"
+            )
+    return warnings
+
+
+def _used(
+    scope: Scope, mix: Mix, per_phase: list[Counts]
+) -> tuple[list[tuple[ShardInfo, ShardInfo | None]], Ints, list[Counts]]:
+    """The shards with draws, where each begins, and the draws without the other shards."""
+    conditions = [mix.condition_in(phase) for phase in mix.phases()]
+    reads = any(condition.reads_critiques for condition in conditions)
+    sizes = np.array([shard.samples for shard in scope.shards], np.int64)
+    drawn = [np.add.reduceat(counts, scope.starts, dtype=np.int64) for counts in per_phase]
+    used = np.sum(drawn, axis=0) > 0
+    shards = [
+        (shard, scope.critiques_of(shard) if reads else None)
+        for shard, is_used in zip(scope.shards, used, strict=True)
+        if is_used
+    ]
+    starts = np.cumsum(np.concatenate([[0], sizes[used]]))[:-1]
+    if used.all():
+        return shards, starts, per_phase
+    kept = np.repeat(used, sizes)
+    return shards, starts, [counts[kept] for counts in per_phase]

@@ -1,0 +1,48 @@
+"""A mix plan as a tree for people: what(fingerprint): amount [label]."""
+
+from ixt_data.mix.plan import MixPlan, SelectionPlan
+from ixt_data.model import content_id
+
+
+def render_plan(plan: MixPlan) -> str:
+    """The plan as lines of text."""
+    total = plan.tokens(sum(part.characters for part in plan.selections))
+    lines = [
+        f"mix({plan.digest}): {plan.samples:,} samples of {plan.documents:,} documents, "
+        f"~{amount(total)} tokens [snapshot {plan.version}, {len(plan.shards):,} shards]"
+    ]
+    width = max(len(part.name) for part in plan.selections)
+    children = [_selection(plan, part, width) for part in plan.selections]
+    if len(plan.orders) > 1:
+        children += [_phase(plan, number) for number in range(len(plan.orders))]
+    children += [f"warning: {warning}" for warning in plan.warnings]
+    for i, child in enumerate(children):
+        lines.append(("└─ " if i == len(children) - 1 else "├─ ") + child)
+    lines.append(f"tokens are estimated at {plan.characters_per_token:g} characters each")
+    return "\n".join(lines)
+
+
+def _selection(plan: MixPlan, part: SelectionPlan, width: int) -> str:
+    epochs = part.samples / part.documents
+    return (
+        f"{part.name:{width}}({content_id(part.where)[:6]}): "
+        f"~{amount(plan.tokens(part.characters))} tokens, {part.samples:,} samples "
+        f"({part.samples / plan.samples:.1%}) = {part.documents:,} documents x {epochs:.2f} "
+        f"[{part.where}]"
+    )
+
+
+def _phase(plan: MixPlan, number: int) -> str:
+    begin, end = plan.phases[number], plan.phases[number + 1]
+    phase = plan.mix.phases()[number]
+    changed = phase.model_dump(exclude_unset=True, exclude={"share"})
+    label = ", ".join(f"{key} {value}" for key, value in changed.items()) or "as the mix"
+    return f"phase {number + 1}: samples {begin:,} to {end:,} ({phase.share:.1%}) [{label}]"
+
+
+def amount(n: float) -> str:
+    """1,234,567 as 1.2M."""
+    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if n >= size:
+            return f"{n / size:.1f}{letter}"
+    return f"{n:.0f}"

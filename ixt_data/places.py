@@ -1,0 +1,28 @@
+"""Folders beside the store: whether they are what a verb may read from or write to."""
+
+from pathlib import Path, PurePosixPath
+
+from ixt_data.store import MARKER
+
+OWN_FOLDERS = (
+    *("shards", "meta", "quarantine"),
+    *("_log", "_checkpoint", "_pins", "_journal", "_tmp"),
+)
+
+
+def part_of_store(path: Path) -> Path | None:
+    """The store that a folder is, or of whose own folders it is one or lies in one."""
+    path = path.resolve()
+    for root in (path, *path.parents):
+        if (root / MARKER).exists():
+            inside = path.relative_to(root).parts
+            return root if not inside or inside[0] in OWN_FOLDERS else None
+    return None
+
+
+def is_safe_name(name: object) -> bool:
+    """Whether a file name of an index.json stays in its folder."""
+    if not isinstance(name, str) or not name or "\\" in name or "\0" in name:
+        return False
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and str(path) == name

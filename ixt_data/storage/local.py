@@ -1,0 +1,123 @@
+"""A store in a folder: durable by fsync, created once by hard links."""
+
+import os
+import tempfile
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from ixt_data.storage.base import StoredFile
+
+
+class LocalStorage:
+    """A folder of a POSIX file system with hard links."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.path = Path(root).absolute()
+        self.root = str(self.path)
+
+    def create(self, key: str, data: bytes) -> bool:
+        """See `Storage.create`: temporary file, fsync, hard link, fsync of the folder."""
+        target = self.path / key
+        if target.exists():
+            return False
+        temporary = self._write_beside(target, data)
+        try:
+            target.hardlink_to(temporary)
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink()
+        fsync(target.parent)
+        return True
+
+    def replace(self, key: str, data: bytes) -> None:
+        """See `Storage.replace`."""
+        target = self.path / key
+        self._write_beside(target, data).replace(target)
+        fsync(target.parent)
+
+    def _write_beside(self, target: Path, data: bytes) -> Path:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        return temporary
+
+    def read(self, key: str) -> bytes:
+        """See `Storage.read`."""
+        return (self.path / key).read_bytes()
+
+    def exists(self, key: str) -> bool:
+        """See `Storage.exists`."""
+        return (self.path / key).exists()
+
+    def list(self, prefix: str) -> Iterator[StoredFile]:
+        """See `Storage.list`. Files that vanish meanwhile are left out."""
+        for folder, _, names in os.walk(self.path / prefix):
+            for name in sorted(names):
+                path = Path(folder, name)
+                try:
+                    stat = path.stat()
+                except FileNotFoundError:
+                    continue
+                yield StoredFile(
+                    path.relative_to(self.path).as_posix(), stat.st_size, stat.st_mtime
+                )
+
+    def delete(self, *keys: str) -> None:
+        """See `Storage.delete`. Folders that are empty then go too."""
+        for key in keys:
+            path = self.path / key
+            path.unlink(missing_ok=True)
+            for folder in path.parents:
+                if folder == self.path:
+                    break
+                try:
+                    folder.rmdir()
+                except OSError:
+                    break
+
+    def publish(self, files: Mapping[str, Path]) -> None:
+        """See `Storage.publish`: fsync, rename, fsync of each folder up to the root."""
+        for path in files.values():
+            fsync(path)
+        folders: set[Path] = set()
+        for key, path in files.items():
+            target = self.path / key
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+            folders.update(f for f in target.parents if f.is_relative_to(self.path))
+        for folder in folders:
+            fsync(folder)
+
+    def scratch(self, name: str) -> Path:
+        """See `Storage.scratch`."""
+        place = self.path / "_tmp"
+        place.mkdir(exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=place))
+
+    def local(self, key: str) -> Path:
+        """See `Storage.local`: the file itself."""
+        return self.path / key
+
+    def local_files(self, keys: Iterable[str]) -> dict[str, Path]:
+        """See `Storage.local_files`."""
+        return {key: self.path / key for key in keys}
+
+    @contextmanager
+    def original(self, key: str) -> Iterator[Path]:
+        """See `Storage.original`: the file itself."""
+        yield self.path / key
+
+
+def fsync(path: Path) -> None:
+    """Forces a file or a folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

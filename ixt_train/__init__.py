@@ -1,0 +1,1 @@
+"""Training on critique + document with Composer: conditioning, stream, training, evaluation."""

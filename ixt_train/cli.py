@@ -1,0 +1,234 @@
+"""The verbs of the trainer: they train, measure and replay. Heavy imports wait inside."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ixt_data.cli.output import DEFAULT_STORE, Output, OutputMode, OutputOption, StoreOption
+
+if TYPE_CHECKING:
+    from ixt_train.trained import Trained
+
+CheckpointArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CHECKPOINT", help="A run folder, a file in its checkpoints/, or an exported model."
+    ),
+]
+MaybeStoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store", envvar="IXT_STORE", metavar="ROOT", help="Root of the store [the mix's]."
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verbs to the app."""
+    app.command()(train)
+    app.command("eval")(evaluate)
+    app.command()(generate)
+    app.command("export-model")(export_model)
+    app.command()(tokenize)
+    app.command()(replay)
+    app.command()(bake)
+
+
+def train(
+    config: Annotated[Path, typer.Argument(metavar="RUN.YAML", help="The train config.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Keys of the config to change.")
+    ] = None,
+    store: MaybeStoreOption = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Drop the train run that the run folder holds.")
+    ] = False,
+    output: OutputOption = OutputMode.text,
+) -> None:
+    """Train a model on a mix, or go on where an interrupted train run stopped."""
+    from ixt_train.config import load_train_config
+
+    settings = load_train_config(config, overrides or [])
+    if store is not None:
+        settings = settings.model_copy(update={"store": str(store)})
+    _quiet_libraries()
+    from ixt_train.train import train
+
+    out = Output(output)
+    result = train(settings, overwrite=overwrite, out=out)
+    if os.environ.get("RANK", "0") == "0":
+        out.result(result.record())
+
+
+def evaluate(
+    checkpoint: CheckpointArgument,
+    store: MaybeStoreOption = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="A train config whose eval part counts [the run's own]."),
+    ] = None,
+    output: OutputOption = OutputMode.text,
+) -> None:
+    """Measure held-out loss by score bucket and feedback, and tasks by exact match."""
+    _quiet_libraries()
+    from ixt_train.evaluate import evaluate_trained
+
+    out = Output(output)
+    out.result(evaluate_trained(_load(checkpoint), store=store, config=config))
+
+
+def generate(
+    checkpoint: CheckpointArgument,
+    prompt: Annotated[str, typer.Option("--prompt", help="The begun document.")] = "",
+    feedback: Annotated[
+        str, typer.Option("--feedback", help="best, worst, none, or any text.")
+    ] = "best",
+    score: Annotated[
+        float | None, typer.Option("--score", help="Score that goes with a text, 0 to 1 [best].")
+    ] = None,
+    max_new_tokens: Annotated[
+        int, typer.Option("--max-new-tokens", min=1, help="Tokens to write at most.")
+    ] = 64,
+    temperature: Annotated[float, typer.Option("--temperature", min=0, help="0: greedy.")] = 0.0,
+    seed: Annotated[int, typer.Option("--seed", help="Of sampling.")] = 0,
+    output: OutputOption = OutputMode.text,
+) -> None:
+    """Let a model go on writing, told what feedback to live up to."""
+    _quiet_libraries()
+    from ixt_train.generate import generate
+
+    written = generate(
+        _load(checkpoint),
+        prompt,
+        feedback,
+        score=score,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        seed=seed,
+    )
+    Output(output).result(written.record())
+
+
+def export_model(
+    checkpoint: CheckpointArgument,
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")],
+    output: OutputOption = OutputMode.text,
+) -> None:
+    """Write a folder that transformers and vLLM load."""
+    _quiet_libraries()
+    from ixt_train.export import export_model
+
+    Output(output).result(export_model(_load(checkpoint), folder))
+
+
+def tokenize(
+    tokenizer: Annotated[
+        Path, typer.Option("--tokenizer", metavar="DIR", help="A folder with a fast tokenizer.")
+    ],
+    corpus: Annotated[
+        list[str] | None, typer.Option("--corpus", help="Whose documents [all].")
+    ] = None,
+    critic: Annotated[
+        list[str] | None, typer.Option("--critic", help="Whose critiques [all].")
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    output: OutputOption = OutputMode.text,
+) -> None:
+    """Tokenize documents and critiques ahead of training, for this tokenizer."""
+    _quiet_libraries()
+    from ixt_data.store import Store
+    from ixt_train.conditioning import SPECIAL_TOKENS
+    from ixt_train.token_family import tokenize
+    from ixt_train.tokenizer import load_tokenizer
+
+    out = Output(output)
+    with out.progress("Tokenizing", total=None, unit="shards") as bar:
+        report = tokenize(
+            Store.open(store),
+            load_tokenizer(tokenizer, SPECIAL_TOKENS),
+            corpus,
+            critic,
+            lambda done, total: bar.update(done, total=total),
+        )
+    out.result(report.record())
+
+
+def replay(
+    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="The folder of a train run.")],
+    batch: Annotated[
+        int | None, typer.Option("--batch", min=1, help="Show what this step drew.")
+    ] = None,
+    doc: Annotated[
+        str | None, typer.Option("--doc", metavar="ID", help="Name the steps that drew a document.")
+    ] = None,
+    store: MaybeStoreOption = None,
+    output: OutputOption = OutputMode.text,
+) -> None:
+    """Show what a past train run read: a batch of it, or where a document came."""
+    if (batch is None) == (doc is None):
+        raise typer.BadParameter("give either --batch or --doc")
+    _quiet_libraries()
+    from ixt_train.replay import Replay
+
+    replay = Replay(run, store)
+    out = Output(output)
+    if batch is not None:
+        out.result(replay.batch(batch))
+    elif doc is not None:
+        out.result(replay.document(doc))
+
+
+def bake(
+    mix: Annotated[Path, typer.Argument(metavar="MIX.YAML", help="What to draw.")],
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")],
+    tokenizer: Annotated[
+        Path, typer.Option("--tokenizer", metavar="DIR", help="A folder with a fast tokenizer.")
+    ],
+    max_length: Annotated[int, typer.Option("--max-length", min=1, help="Tokens of a row.")] = 2048,
+    samples: Annotated[
+        int | None, typer.Option("--samples", min=1, help="How many to draw [all documents once].")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier export.")
+    ] = False,
+    store: MaybeStoreOption = None,
+    output: OutputOption = OutputMode.text,
+) -> None:
+    """Write a mix as packed, tokenized MDS, which llm-foundry reads without us."""
+    from ixt_data.mix import load_mix
+
+    settings = load_mix(mix)
+    _quiet_libraries()
+    from ixt_data.store import Store
+    from ixt_train.bake import bake
+    from ixt_train.conditioning import SPECIAL_TOKENS
+    from ixt_train.tokenizer import load_tokenizer
+
+    out = Output(output)
+    with out.progress("Baking", total=None, unit="samples") as bar:
+        report = bake(
+            Store.open(store or settings.store),
+            settings,
+            load_tokenizer(tokenizer, SPECIAL_TOKENS),
+            folder,
+            max_length,
+            samples=samples,
+            overwrite=overwrite,
+            progress=lambda done, total: bar.update(done, total=total),
+        )
+    out.result(report.record())
+
+
+def _load(checkpoint: Path) -> "Trained":
+    from ixt_train.trained import load_trained
+
+    return load_trained(checkpoint)
+
+
+def _quiet_libraries() -> None:
+    """Before they are imported: no advice and no bars of theirs among our own."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -1,0 +1,357 @@
+"""Aligned families as one: a text shard and its critique shard come, stay and go together.
+
+This module and `stream` are all that knows the insides of mosaicml-streaming (0.13).
+"""
+
+import mmap
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+from streaming import Stream
+from streaming.base.compression import decompress
+from streaming.base.format.base.reader import FileInfo, Reader
+from streaming.base.format.mds.reader import MDSReader
+from streaming.base.hashing import get_hash
+from streaming.base.storage.download import CloudDownloader
+from streaming.base.util import retry
+from streaming.base.world import World
+
+from ixt_data.errors import CorruptError, StoreError
+from ixt_data.model import ID_BYTES, OK
+from ixt_data.shards import Shard, parse_shard
+from ixt_data.snapshot import ShardInfo
+
+INDEX = "index.json"
+_REMEDY = "Restore it from a copy; `ixt verify` finds every shard like it"
+
+Offsets = npt.NDArray[np.uint32]
+LogicalShard = Sequence[tuple[ShardInfo, Mapping[str, str]]]
+"""Aligned shards, documents first, each with the columns to read and their names in `OpenShard`."""
+
+
+def index_entry(shard: ShardInfo) -> dict[str, Any]:
+    """A shard's entry of an index.json whose basenames are relative to the store's root.
+
+    Raises:
+        CorruptError: a basename leads out of the shard's folder.
+    """
+    entry = dict(shard.index)
+    folder = PurePosixPath(shard.path).parent
+    for key in ("raw_data", "zip_data"):
+        if entry.get(key):
+            name = entry[key]["basename"]
+            path = folder / name
+            if "\\" in name or path.is_absolute() or ".." in path.parts:
+                raise CorruptError(f"{shard.path}: its index names {name!r}, outside of the store")
+            entry[key] = {**entry[key], "basename": path.as_posix()}
+    return entry
+
+
+@dataclass(frozen=True, slots=True)
+class Slices:
+    """Where the values of one column stand in a file: byte offsets, uint32[samples] each."""
+
+    data: bytes | mmap.mmap
+    starts: Offsets
+    ends: Offsets
+
+
+@dataclass(frozen=True, slots=True)
+class OpenShard:
+    """One logical shard in memory; a critique that failed is as if it were not there.
+
+    Attributes:
+        doc_ids: V16[samples].
+        columns: values of variable size by name: `text` or `tokens`, `critique` or
+            `critique_tokens`, `spans`.
+        score: NaN where there is none, float32[samples].
+        has_spans: whether any sample has spans.
+        nothing: an empty value for every sample.
+    """
+
+    doc_ids: npt.NDArray[np.void]
+    columns: dict[str, Slices]
+    score: npt.NDArray[np.float32]
+    has_spans: bool
+    nothing: Slices
+
+
+def _map(path: Path, samples: int) -> Shard:
+    """A file in memory, its columns found in one pass.
+
+    Raises:
+        FileNotFoundError: it is not here (any more).
+        CorruptError: it is no shard, or not the one that the index says.
+    """
+    with path.open("rb") as file:
+        if not os.fstat(file.fileno()).st_size:
+            raise CorruptError(f"{path}: empty. Delete the file")
+        data = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    try:
+        shard = parse_shard(data, str(path))
+    except CorruptError as error:
+        raise CorruptError(f"{error}. Delete the file") from None
+    if shard.samples != samples:
+        raise CorruptError(f"{path}: {shard.samples} samples instead of {samples}. Delete the file")
+    return shard
+
+
+def _fixed(shard: Shard, name: str, kind: str) -> npt.NDArray[Any]:
+    """The values of a column whose values are all of one size, in one pass.
+
+    Raises:
+        CorruptError: they are not.
+    """
+    size = np.dtype(kind).itemsize
+    starts = shard.starts[name]
+    if (shard.ends[name] - starts != size).any():
+        raise CorruptError(f"column {name}: a value is not {size} bytes long")
+    data = np.frombuffer(shard.data, np.uint8)
+    return data[starts[:, None] + np.arange(size)].view(kind)[:, 0]
+
+
+def _is_ok(shard: Shard) -> npt.NDArray[np.bool_]:
+    """Which critiques have the status `ok`."""
+    expected, starts = OK.encode(), shard.starts["status"]
+    long = shard.ends["status"] - starts == len(expected)
+    data = np.frombuffer(shard.data, np.uint8)
+    found = data[np.where(long, starts, 0)[:, None] + np.arange(len(expected))]
+    same: npt.NDArray[np.bool_] = long & (found == np.frombuffer(expected, np.uint8)).all(axis=1)
+    return same
+
+
+class FamilyReader(Reader):  # type: ignore[misc]
+    """A text shard with its critique shard, where there is one, as one logical shard."""
+
+    def __init__(self, parts: Sequence[MDSReader], wanted: Sequence[Mapping[str, str]]) -> None:
+        """Joins aligned shards.
+
+        Args:
+            parts: readers of the same samples, text first.
+            wanted: columns to read of each, with the names that `OpenShard` gives them.
+        """
+        text = parts[0]
+        if any(part.samples != text.samples for part in parts):
+            sizes = {part.raw_data.basename: part.samples for part in parts}
+            raise CorruptError(f"aligned shards have different numbers of samples: {sizes}")
+        super().__init__(
+            text.dirname, text.split, text.compression, text.hashes, text.samples, None
+        )
+        self.parts, self.wanted = tuple(parts), tuple(wanted)
+        self.opened: OpenShard | None = None
+        for part in parts:
+            self.file_pairs += part.file_pairs
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "opened": None}
+
+    def validate(self, allow_unsafe_types: bool) -> None:
+        """Refuses columns whose decoding could run code."""
+        for part in self.parts:
+            part.validate(allow_unsafe_types)
+
+    @property
+    def here(self) -> bool:
+        """Whether all its files are in the local folder."""
+        return all(Path(self.dirname, raw.basename).is_file() for raw, _ in self.file_pairs)
+
+    def open(self) -> OpenShard:
+        """Maps all files and finds the places of the wanted columns.
+
+        Raises:
+            FileNotFoundError: one is not here.
+            CorruptError: one is not what was written, or the families are not about the same
+                documents.
+        """
+        columns: dict[str, Slices] = {}
+        score = np.full(self.samples, np.nan, np.float32)
+        mapped = [
+            _map(Path(self.dirname, part.raw_data.basename), part.samples) for part in self.parts
+        ]
+        doc_ids = _fixed(mapped[0], "doc_id", f"V{ID_BYTES}")
+        for part, shard, wanted in zip(self.parts, mapped, self.wanted, strict=True):
+            self._check_aligned(part, doc_ids, _fixed(shard, "doc_id", f"V{ID_BYTES}"))
+            ok = _is_ok(shard) if "status" in shard.starts else None
+            for name, known_as in wanted.items():
+                starts, ends = shard.starts[name], shard.ends[name]
+                if ok is not None:
+                    ends = np.where(ok, ends, starts)
+                columns[known_as] = Slices(shard.data, starts.astype("<u4"), ends.astype("<u4"))
+            if ok is not None:
+                score = np.where(ok, _fixed(shard, "score", "<f4"), np.float32(np.nan))
+        spans = columns.get("spans")
+        # `[]` takes two bytes.
+        has_spans = spans is not None and bool((spans.ends > spans.starts + 2).any())
+        zeros = np.zeros(self.samples, np.uint32)
+        nothing = Slices(mapped[0].data, zeros, zeros)
+        self.opened = OpenShard(doc_ids, columns, score, has_spans, nothing)
+        return self.opened
+
+    def _check_aligned(self, part: MDSReader, first: Any, own: Any) -> None:
+        different = np.flatnonzero(first != own)
+        if len(different):
+            raise CorruptError(
+                f"{part.raw_data.basename}: sample {different[0]} is about another document than "
+                f"in {self.parts[0].raw_data.basename}"
+            )
+
+    def get_sample_data(self, idx: int) -> bytes:
+        """Not for joined shards: samples are read from `open`."""
+        raise NotImplementedError
+
+    def decode_sample(self, data: bytes) -> dict[str, Any]:
+        """Not for joined shards: samples are read from `open`."""
+        raise NotImplementedError
+
+
+class FamilyStream(Stream):  # type: ignore[misc]
+    """The shards of a plan: from the store's root into a local folder, every byte checked."""
+
+    def __init__(
+        self,
+        root: str,
+        shards: Sequence[LogicalShard],
+        local: str,
+        *,
+        retries: int,
+        timeout: float,
+    ) -> None:
+        """Says where the shards are and where they go.
+
+        Args:
+            root: of the store: a folder or an address such as `s3://bucket/prefix`.
+            shards: what is read together.
+            local: folder of this train run, on this snapshot, alone.
+            retries: of a download.
+            timeout: of a download, in seconds.
+        """
+        # To stock streaming there is no remote: it would guard `local` by shared memory, which a
+        # killed job leaves behind. The lock of `cache.LocalFolder` ends with its process.
+        super().__init__(local=local, download_retry=retries, download_timeout=timeout)
+        self._root, self._shards = root, tuple(shards)
+        self._remote = "://" in root
+
+    def apply_default(self, default: dict[str, Any]) -> None:
+        """As in stock; compressed forms are not kept."""
+        super().apply_default(default)
+        self.safe_keep_zip = False
+
+    def get_shards(self, world: World, allow_unsafe_types: bool) -> list[Reader]:
+        """The plan's shards as readers; the local leader writes the folder's index.json."""
+        entries = [[index_entry(shard) for shard, _ in parts] for parts in self._shards]
+        if world.is_local_leader:
+            index = orjson.dumps({"version": 2, "shards": [parts[0] for parts in entries]})
+            _write_whole(Path(self.local, INDEX), index)
+        readers: list[Reader] = []
+        for parts, logical in zip(entries, self._shards, strict=True):
+            files = [MDSReader.from_json(self.local, "", entry) for entry in parts]
+            readers.append(FamilyReader(files, [columns for _, columns in logical]))
+            readers[-1].validate(allow_unsafe_types)
+        return readers
+
+    def get_index_size(self) -> int:
+        """Bytes of the index that count for the cache limit."""
+        return 0
+
+    def prepare_shard(self, shard: FamilyReader) -> int:
+        """Brings the files of one logical shard here; returns the change in cache usage, bytes.
+
+        Raises:
+            StoreError: a file is missing or cannot be fetched.
+            CorruptError: a file is not what was written.
+        """
+        delta = 0
+        for part in shard.parts:
+            delta += self._bring(part.raw_data, part.zip_data, part.compression)
+        return delta
+
+    def _bring(self, raw: FileInfo, packed: FileInfo | None, compression: str | None) -> int:
+        target = Path(self.local, raw.basename)
+        if target.is_file():
+            return 0
+        stored = packed or raw
+        data = self._fetch(stored)
+        self._check(stored, data)
+        if packed is None and not self._remote:
+            # Already uncompressed on this machine: read it where it is.
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)
+            target.symlink_to(Path(self._root, raw.basename).absolute())
+            return int(raw.bytes)
+        if packed is not None:
+            try:
+                data = decompress(compression, data)
+            except Exception as error:
+                raise CorruptError(f"{self._named(stored)}: {error}. {_REMEDY}") from None
+        if len(data) != raw.bytes:
+            raise CorruptError(
+                f"{self._named(stored)}: {len(data)} bytes unpacked instead of {raw.bytes}. "
+                f"{_REMEDY}"
+            )
+        _write_whole(target, data)
+        return int(raw.bytes)
+
+    def _fetch(self, file: FileInfo) -> bytes:
+        if self._remote:
+            return self._download(file)
+        try:
+            return Path(self._root, file.basename).read_bytes()
+        except FileNotFoundError:
+            raise StoreError(f"{self._named(file)}: missing. {_REMEDY}") from None
+        except OSError as error:
+            raise StoreError(f"{self._named(file)}: {error}. {_REMEDY}") from None
+
+    def _download(self, file: FileInfo) -> bytes:
+        target = Path(self.local, f"{file.basename}.{os.getpid()}.part")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source = self._named(file)
+        downloader = _downloader(self._root)
+
+        def once() -> None:
+            downloader.download(source, str(target), self.download_timeout)
+
+        try:
+            retry(clean_up_fn=downloader.clean_up, num_attempts=self.download_retry)(once)()
+            return target.read_bytes()
+        except Exception as error:
+            raise StoreError(f"{source}: cannot be fetched: {error!r}. {_REMEDY}") from error
+        finally:
+            target.unlink(missing_ok=True)
+
+    def _check(self, file: FileInfo, data: bytes) -> None:
+        if len(data) != file.bytes:
+            raise CorruptError(
+                f"{self._named(file)}: {len(data)} bytes instead of {file.bytes}. {_REMEDY}"
+            )
+        for algorithm, expected in file.hashes.items():
+            if get_hash(algorithm, data) != expected:
+                raise CorruptError(f"{self._named(file)}: its {algorithm} is wrong. {_REMEDY}")
+
+    def _named(self, file: FileInfo) -> str:
+        return f"{self._root.rstrip('/')}/{file.basename}"
+
+
+# Clients are not made to be shared by threads, nor to be sent to other processes.
+_downloaders = threading.local()
+
+
+def _downloader(root: str) -> CloudDownloader:
+    known = _downloaders.__dict__.setdefault("by_root", {})
+    if root not in known:
+        known[root] = CloudDownloader.get(root)
+    return known[root]
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    """Writes a file of the cache so that it is there wholly or not at all; not durable."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial.write_bytes(data)
+    partial.replace(path)

@@ -1,0 +1,109 @@
+"""The model: a Hugging Face causal language model, from scratch or from a folder."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from ixt_data.errors import ConfigError
+from ixt_train.config import InitConfig, ModelConfig
+
+_RESIDUAL_OUTPUTS = ("o_proj.weight", "down_proj.weight", "c_proj.weight", "dense_4h_to_h.weight")
+
+
+def build_model(model: ModelConfig, tokenizer: Any, seed: int, max_length: int) -> Any:
+    """The causal language model that `model` describes, fitted to `tokenizer`.
+
+    Raises:
+        ConfigError: the Hugging Face config is wrong, or the folder holds no model.
+    """
+    torch.manual_seed(seed)
+    if model.path is not None:
+        return _from_folder(model.path, tokenizer)
+    settings = dict(model.config or {})
+    settings.setdefault("vocab_size", len(tokenizer))
+    settings.setdefault("max_position_embeddings", max_length)
+    ids = {f"{role}_token_id": getattr(tokenizer, f"{role}_token_id") for role in ROLE_NAMES}
+    if settings["vocab_size"] < len(tokenizer):
+        raise ConfigError(
+            f"model.config.vocab_size: {settings['vocab_size']} is below the tokenizer's "
+            f"{len(tokenizer)}; leave it out"
+        )
+    try:
+        config = AutoConfig.for_model(**{**ids, **settings})
+        built = AutoModelForCausalLM.from_config(config)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ConfigError(f"model.config: {error}") from None
+    with torch.no_grad():
+        _initialize(built, model.init)
+    return built
+
+
+ROLE_NAMES = ("pad", "bos", "eos")
+
+
+def _from_folder(folder: str, tokenizer: Any) -> Any:
+    if not Path(folder, "config.json").is_file():
+        raise ConfigError(f"model.path: no config.json in {folder}")
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"model.path: {folder} holds no model ({error})") from None
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(len(tokenizer))
+    for role in ROLE_NAMES:
+        setattr(model.config, f"{role}_token_id", getattr(tokenizer, f"{role}_token_id"))
+    return model.float()
+
+
+def _initialize(model: Any, init: InitConfig) -> None:
+    if init.embedding_std is not None:
+        nn.init.normal_(model.get_input_embeddings().weight, std=init.embedding_std)
+    if init.scale_residual:
+        factor = 1 / math.sqrt(2 * model.config.num_hidden_layers)
+        for name, weight in model.named_parameters():
+            if name.endswith(_RESIDUAL_OUTPUTS):
+                weight.mul_(factor)
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Parameters, shared ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def logits_of(model: Any, batch: dict[str, Tensor]) -> Tensor:
+    """Logits [B, T, V] of a batch whose rows are padded on the right.
+
+    Padding comes after every token that counts, so the causal mask is enough. It is said with a
+    mask of ones: transformers 4.57 then leaves it to scaled_dot_product_attention, while without
+    any it looks for packed rows and builds the mask element by element, an eighth of a small step.
+    """
+    extra = {"attention_mask": torch.ones_like(batch["input_ids"])}
+    if "position_ids" in batch:
+        extra = {"position_ids": batch["position_ids"]}
+    return model(input_ids=batch["input_ids"], use_cache=False, **extra).logits  # type: ignore[no-any-return]
+
+
+def row_losses(logits: Tensor, input_ids: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Per row, the sum of weighted cross-entropies of the next tokens in nats, and of the weights.
+
+    Args:
+        logits: [B, T, V].
+        input_ids: [B, T].
+        weights: [B, T]; position t weights the prediction of token t, so position 0 never counts.
+    """
+    targets = input_ids[:, 1:].long()
+    losses = functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1).float(), targets.flatten(), reduction="none"
+    )
+    return (losses.view_as(targets) * weights[:, 1:]).sum(1), weights[:, 1:].sum(1)
+
+
+def weighted_loss(logits: Tensor, input_ids: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """`row_losses` over the whole batch."""
+    losses, total = row_losses(logits, input_ids, weights)
+    return losses.sum(), total.sum()

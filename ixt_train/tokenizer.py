@@ -1,0 +1,123 @@
+"""The tokenizer: loaded from a folder or trained, with the feedback tokens in it."""
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from tokenizers import (
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    pre_tokenizers,
+    trainers,
+)
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from ixt_data.errors import ConfigError
+from ixt_train.config import TokenizerTraining
+
+PAD, BOS, EOS, UNKNOWN = "<|pad|>", "<|bos|>", "<|eos|>", "<|unknown|>"
+ROLES = {"pad_token": PAD, "bos_token": BOS, "eos_token": EOS}
+# Runs of white space stay whole and words carry their leading space, so indented code stays short.
+_PIECES = Regex(r" ?[\p{L}_]+| ?\p{N}{1,3}| ?[^\s\p{L}\p{N}_]+|\s+(?!\S)|\s+")
+
+
+def train_tokenizer(
+    texts: Iterable[str], training: TokenizerTraining, special: Sequence[str]
+) -> PreTrainedTokenizerFast:
+    """A tokenizer of the kind and size that `training` says, over `texts`.
+
+    Args:
+        texts: what it learns from, read once.
+        training: kind and vocabulary size.
+        special: feedback tokens; they and the roles get the first ids.
+
+    Raises:
+        ConfigError: the vocabulary has no room beside the special tokens.
+    """
+    reserved = list(dict.fromkeys([*ROLES.values(), UNKNOWN, *special]))
+    fewest = len(reserved) + (256 if training.kind == "bpe" else 1)
+    if training.vocab_size < fewest:
+        raise ConfigError(
+            f"tokenizer.train.vocab_size: {training.vocab_size} is too small; "
+            f"{training.kind} with {len(reserved)} special tokens needs {fewest}"
+        )
+    train = _train_words if training.kind == "words" else _train_bpe
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=train(texts, training.vocab_size, reserved),
+        unk_token=UNKNOWN,
+        clean_up_tokenization_spaces=False,
+        **ROLES,
+    )
+    return add_special_tokens(tokenizer, special)
+
+
+def _train_words(texts: Iterable[str], vocab_size: int, reserved: list[str]) -> Tokenizer:
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(text.split())
+    known = ((-n, word) for word, n in counts.items() if word not in reserved)
+    words = [word for _, word in heapq.nsmallest(vocab_size - len(reserved), known)]
+    vocabulary = {word: i for i, word in enumerate([*reserved, *words])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return tokenizer
+
+
+def _train_bpe(texts: Iterable[str], vocab_size: int, reserved: list[str]) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(_PIECES, behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=reserved,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def load_tokenizer(folder: str | Path, special: Sequence[str] = ()) -> PreTrainedTokenizerFast:
+    """The tokenizer in a folder, with roles and feedback tokens added where they lack.
+
+    Raises:
+        ConfigError: there is no tokenizer in it.
+    """
+    if not Path(folder).is_dir():
+        raise ConfigError(f"tokenizer.path: {folder} is no folder")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"tokenizer.path: no tokenizer in {folder} ({error})") from None
+    return add_special_tokens(tokenizer, special)
+
+
+def add_special_tokens(tokenizer: Any, special: Sequence[str]) -> PreTrainedTokenizerFast:
+    """Adds the roles and tokens that `tokenizer` lacks; those it has stay as they are."""
+    roles = {role: token for role, token in ROLES.items() if getattr(tokenizer, role) is None}
+    others = [token for token in special if token not in ROLES.values()]
+    tokenizer.add_special_tokens(
+        {**roles, "additional_special_tokens": others},
+        replace_additional_special_tokens=False,
+    )
+    return tokenizer
+
+
+def tokenizer_id(tokenizer: Any) -> str:
+    """12 hex digits over what decides how text becomes tokens."""
+    return blake2b(tokenizer.backend_tokenizer.to_str().encode(), digest_size=6).hexdigest()
+
+
+def control_tokens(tokenizer: Any) -> list[int]:
+    """Ids that a model must never write: every special token but the end of the document."""
+    return sorted(set(tokenizer.all_special_ids) - {tokenizer.eos_token_id})

@@ -1,0 +1,139 @@
+"""A trained model with all that using it needs: tokenizer, condition, observed feedback."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from ixt_data.config import load_config, validate
+from ixt_data.errors import ConfigError
+from ixt_data.mix import Condition, Mix
+from ixt_train import run_folder
+from ixt_train.checkpoint import FOLDER, load_weights, newest_checkpoint, read_checkpoint, step_of
+from ixt_train.conditioning import Choice, Conditioner, Feedback
+from ixt_train.tokenizer import load_tokenizer
+
+CARD = "ixt.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model and how to ask it.
+
+    Attributes:
+        model: a Hugging Face causal language model, in evaluation mode.
+        tokenizer: with the feedback tokens.
+        conditioner: puts feedback in front as in training.
+        step: steps of training.
+        digest: of the plan that it was trained on.
+        run: the run folder, None for an exported model.
+    """
+
+    model: Any
+    tokenizer: Any
+    conditioner: Conditioner
+    step: int
+    digest: str
+    run: Path | None = None
+
+
+def load_trained(checkpoint: str | Path) -> Trained:
+    """The model in a run folder (its newest checkpoint), a checkpoint file, or an exported folder.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    path = Path(checkpoint)
+    if (path / CARD).is_file():
+        return _from_export(path)
+    if (path / run_folder.FINGERPRINT).is_file():
+        newest = newest_checkpoint(path)
+        if newest is None:
+            raise ConfigError(
+                f"{path} has no checkpoint yet; train on: ixt train {path}/config.yaml"
+            )
+        return _from_run(path, newest)
+    if path.is_file() and path.parent.name == FOLDER:
+        return _from_run(path.parent.parent, path)
+    raise ConfigError(
+        f"{checkpoint} is neither a run folder, nor a file in its {FOLDER}/, nor a folder that "
+        "ixt export-model wrote"
+    )
+
+
+def _from_run(folder: Path, checkpoint: Path) -> Trained:
+    tokenizer = load_tokenizer(folder / run_folder.TOKENIZER)
+    config = AutoConfig.from_pretrained(folder / run_folder.MODEL, local_files_only=True)
+    model = AutoModelForCausalLM.from_config(config)
+    try:
+        load_weights(model, read_checkpoint(checkpoint))
+    except RuntimeError as error:
+        raise ConfigError(f"{checkpoint} is not of {folder / run_folder.MODEL}: {error}") from None
+    mix = load_config(Mix, folder / run_folder.MIX)
+    feedback = run_folder.read_json(folder / run_folder.FEEDBACK)
+    return Trained(
+        model=model.eval(),
+        tokenizer=tokenizer,
+        conditioner=Conditioner(tokenizer, mix.condition, observed_pairs(feedback)),
+        step=step_of(checkpoint),
+        digest=run_folder.read_json(folder / run_folder.PLAN)["digest"],
+        run=folder,
+    )
+
+
+def _from_export(folder: Path) -> Trained:
+    card = json.loads((folder / CARD).read_text())
+    if card["format"] > FORMAT:
+        raise ConfigError(f"{folder / CARD} has format {card['format']}; upgrade ixt")
+    tokenizer = load_tokenizer(folder)
+    condition = validate(Condition, card["condition"], f"{folder / CARD} condition")
+    return Trained(
+        model=AutoModelForCausalLM.from_pretrained(folder, local_files_only=True).eval(),
+        tokenizer=tokenizer,
+        conditioner=Conditioner(tokenizer, condition, observed_pairs(card["feedback"])),
+        step=card["step"],
+        digest=card["digest"],
+    )
+
+
+def observed_pairs(record: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[float, str]]:
+    """What `best` and `worst` mean, from feedback.json or ixt.json."""
+    return {name: (float(f["score"]), str(f["critique"])) for name, f in record.items()}
+
+
+def feedback_record(observed: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The record that `observed_pairs` reads."""
+    return {name: {"score": f[0], "critique": f[1]} for name, f in observed.items()}
+
+
+def choose_feedback(conditioner: Conditioner, said: str, score: float | None = None) -> Choice:
+    """What to condition on: best, worst, none, or else any text.
+
+    Args:
+        conditioner: knows the best feedback, whose score a text gets by default.
+        said: what the user asks for.
+        score: the score that goes with a text, 0 to 1.
+
+    Raises:
+        ConfigError: best or worst of a model that was trained without feedback.
+    """
+    unseen = conditioner.condition.kind in ("none", "spans")
+    if said == "none" or (unseen and said in ("best", "worst")):
+        return "none"
+    if said == "best" or said == "worst":
+        if said not in conditioner.observed:
+            raise ConfigError(f"feedback {said}: no feedback was observed in training; give a text")
+        return "best" if said == "best" else "worst"
+    if score is None and "best" in conditioner.observed:
+        score = conditioner.observed["best"].score
+    return Feedback(score, said)
+
+
+def pick_device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

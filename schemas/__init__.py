@@ -1,0 +1,1 @@
+"""JSON Schemas generated from the models, and rubrics: data only."""

@@ -1,0 +1,1 @@
+"""Rubrics that critics apply."""

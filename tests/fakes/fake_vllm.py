@@ -1,0 +1,338 @@
+"""A fake vLLM: a real HTTP server that answers as vLLM does, well or badly, by a script.
+
+    python tests/fake_vllm.py --port 8123 --plan '{"cut": 0.1}'
+
+What a document gets is decided by words in it (`[[no_answer]]`), or at random by the plan's shares.
+It also stands in for the `vllm` program: `fake_vllm.py serve MODEL --port ...`.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import random
+import re
+import signal
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+THINKING = "The page explains something. It has a source. I would say 3 or 4."
+WORD = re.compile(r"\[\[(\w+)\]\]")
+DOCUMENT = re.compile(r"=== document (\w+) begins ===\n(.*)\n=== document \1 ends ===", re.DOTALL)
+WAYS = (
+    "ok no_answer misrouted truncated clamped runaway invalid bad_score refused too_long overload "
+    "error cut engine_died freeze"
+).split()
+
+
+class Fake:
+    """The server's state.
+
+    Args:
+        plan: share of requests by way to answer; the rest is well. Keys that are no ways: `delay`
+            (seconds, at most), `models`, `context`, `seats` (requests at a time before 503),
+            `tokenize` (false: not there), `down` (seconds for which a dead engine is down),
+            `older` (thinking is called reasoning_content), `digits` (probabilities), `template`.
+        seed: of the shares.
+    """
+
+    def __init__(self, plan: dict[str, Any], seed: int = 0) -> None:
+        self.plan, self.random = plan, random.Random(seed)
+        self.requests: Counter[str] = Counter()
+        self.bodies: list[dict[str, Any]] = []
+        self.asked: Counter[str] = Counter()
+        self.deaths = self.in_flight = self.most_in_flight = 0
+        self.generated = 0
+        self.dead_until = 0.0
+        self.frozen = False
+        self.living: set[asyncio.Task[Any]] = set()
+
+    def app(self) -> web.Application:
+        app = web.Application(client_max_size=1 << 28)
+        app.router.add_get("/health", self.health)
+        app.router.add_get("/metrics", self.metrics)
+        app.router.add_get("/stats", self.stats)
+        app.router.add_get("/v1/models", self.models)
+        app.router.add_post("/v1/chat/completions", self.chat)
+        if self.plan.get("tokenize", True):
+            app.router.add_post("/tokenize", self.tokenize)
+            app.router.add_post("/detokenize", self.detokenize)
+        return app
+
+    @property
+    def dead(self) -> bool:
+        return time.monotonic() < self.dead_until
+
+    async def health(self, request: web.Request) -> web.Response:
+        self.requests["health"] += 1
+        return web.Response(status=500 if self.dead else 200)
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        lines = [f'vllm:num_requests_waiting{{model_name="m"}} {self.plan.get("waiting", 0)}']
+        lines.append(f'vllm:generation_tokens_total{{model_name="m"}} {self.generated}.0')
+        return web.Response(text="\n".join(lines) + "\n")
+
+    async def stats(self, request: web.Request) -> web.Response:
+        return web.json_response(
+            {"requests": self.requests, "deaths": self.deaths, "most": self.most_in_flight}
+        )
+
+    async def models(self, request: web.Request) -> web.Response:
+        names = self.plan.get("models", ["judge"])
+        context = self.plan.get("context", 32768)
+        data = [{"id": name, "object": "model", "max_model_len": context} for name in names]
+        return web.json_response({"object": "list", "data": data})
+
+    async def tokenize(self, request: web.Request) -> web.Response:
+        self.requests["tokenize"] += 1
+        body = await request.json()
+        tokens = self.tokens(body)
+        context = self.plan.get("context", 32768)
+        answer = {"count": len(tokens), "max_model_len": context, "tokens": tokens}
+        return web.json_response(answer)
+
+    async def detokenize(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        return web.json_response({"prompt": bytes(body["tokens"]).decode(errors="replace")})
+
+    def tokens(self, body: dict[str, Any]) -> list[int]:
+        """One token for four bytes of a text; whole bytes for what is short."""
+        if "prompt" in body:
+            return list(body["prompt"].encode())
+        said = "".join(f"<{m['role']}>{m['content']}" for m in body["messages"])
+        text = self.plan.get("template", "") + said
+        data = text.encode()
+        return list(data if len(data) < 400 else data[::4])
+
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        task = asyncio.current_task()
+        assert task is not None
+        if self.dead:
+            # The API server is there, the engine is gone.
+            return _error(500, "EngineCore encountered an issue. See stack trace.")
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        self.living.add(task)
+        try:
+            return await self.answer(request, body)
+        except asyncio.CancelledError:
+            if not self.dead:
+                raise
+            task.uncancel()
+            return _error(500, "EngineCore encountered an issue. See stack trace.")
+        finally:
+            self.living.discard(task)
+            self.in_flight -= 1
+
+    async def answer(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        user = body["messages"][1]["content"] if len(body["messages"]) > 1 else ""
+        if not user:
+            self.requests["probe"] += 1
+            if self.frozen:
+                await asyncio.sleep(3600)
+            return web.json_response({"choices": [], "usage": {}})
+        if body["max_tokens"] == 1:
+            self.requests["digit"] += 1
+            return self.digits(body)
+        self.requests["chat"] += 1
+        if self.plan.get("keep_bodies"):
+            self.bodies.append(body)
+        found = DOCUMENT.search(user)
+        text = found[2] if found else user
+        self.asked[text[:80]] += 1
+        if self.in_flight > self.plan.get("seats", 1 << 30):
+            self.requests["overload"] += 1
+            return _error(503, "queue is full")
+        if delay := self.plan.get("delay", 0):
+            await asyncio.sleep(self.random.uniform(0, delay))
+        way = self.way(text)
+        self.requests[f"way_{way}"] += 1
+        return await self.by_way(way, request, body, text)
+
+    def way(self, text: str) -> str:
+        if word := WORD.search(text):
+            way = word[1]
+            if way.startswith("once_"):
+                return way[5:] if self.asked[text[:80]] == 1 else "ok"
+            return way
+        dice = self.random.random()
+        for way in WAYS:
+            dice -= self.plan.get(way, 0)
+            if dice < 0:
+                return way
+        return "ok"
+
+    async def by_way(
+        self, way: str, request: web.Request, body: dict[str, Any], text: str
+    ) -> web.StreamResponse:
+        schema = body["response_format"]["json_schema"]["schema"]
+        if way == "overload":
+            return _error(503, "queue is full")
+        if way == "error":
+            return _error(500, "Internal Server Error")
+        if way == "cut":
+            assert request.transport is not None
+            request.transport.abort()
+            await asyncio.sleep(3600)
+        if way == "engine_died":
+            return self.die()
+        if way == "exit":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if way in ("freeze", "stall"):
+            self.frozen = way == "freeze"
+            await asyncio.sleep(3600)
+        if way == "too_long":
+            what = "This model's maximum context length is 2048 tokens. However, you requested 9000"
+            return _error(400, what, param="input_tokens")
+        if way == "bad_schema":
+            return _error(400, "Invalid json_schema: grammar could not be compiled")
+        if way == "bad_request":
+            return _error(400, "something else is wrong")
+        answers = [self.one(way, schema, text, i) for i in range(body.get("n", 1))]
+        tokens = sum(a.pop("tokens", 120) for a in answers)
+        self.generated += tokens
+        usage = {"prompt_tokens": len(self.tokens(body)), "completion_tokens": tokens}
+        return web.json_response({"id": "x", "choices": answers, "usage": usage})
+
+    def one(self, way: str, schema: dict[str, Any], text: str, i: int) -> dict[str, Any]:
+        digit = int(hashlib.sha256(text.encode()).hexdigest(), 16) % 6
+        overall = min(5, digit + i)
+        scores = dict.fromkeys(schema["properties"]["scores"]["properties"], digit)
+        answer = {"critique": f"Of {len(text)} characters.", "flags": [], "scores": scores}
+        if "spans" in schema["properties"]:
+            tag = schema["properties"]["spans"]["items"]["properties"]["tag"]["enum"][0]
+            words = " ".join(text.split()[:3])
+            quotes = [words, "not in there at all"]
+            answer["spans"] = [
+                {"quote": q, "verdict": "wrong", "tag": tag, "comment": "look"} for q in quotes
+            ]
+        content = json.dumps(answer | {"overall": overall}, separators=(",", ":"))
+        name = "reasoning_content" if self.plan.get("older") else "reasoning"
+        message: dict[str, Any] = {"role": "assistant", "content": content, name: THINKING}
+        choice: dict[str, Any] = {"index": i, "message": message, "finish_reason": "stop"}
+        if way == "no_answer":
+            message["content"] = None
+        elif way == "misrouted":
+            message |= {"content": None, name: content}
+        elif way == "truncated":
+            message["content"] = content[: len(content) // 2]
+            choice |= {"finish_reason": "length", "tokens": 4096}
+        elif way == "clamped":
+            message["content"] = content[:10]
+            choice |= {"finish_reason": "length", "tokens": 77}
+        elif way == "runaway":
+            message["content"] = content[:20] + "\n " * 400
+            choice |= {"finish_reason": "length", "tokens": 4096}
+        elif way == "invalid":
+            message["content"] = '{"critique": "half'
+        elif way == "bad_score":
+            message["content"] = content.replace(f'"overall":{overall}', '"overall":7')
+        elif way == "refused":
+            choice["finish_reason"] = "content_filter"
+        return choice
+
+    def die(self) -> web.Response:
+        """Ends all that is under way, and is down for a while."""
+        self.deaths += 1
+        self.dead_until = time.monotonic() + self.plan.get("down", 0.3)
+        me = asyncio.current_task()
+        for task in self.living:
+            if task is not me:
+                task.cancel()
+        return _error(500, "EngineCore encountered an issue. See stack trace.")
+
+    def digits(self, body: dict[str, Any]) -> web.Response:
+        import math
+
+        shares = self.plan.get("digits", {"2": 0.1, "3": 0.6, "4": 0.2, "x": 0.1})
+        top = [{"token": token, "logprob": math.log(p)} for token, p in shares.items()]
+        logprobs = {"content": [{"token": "3", "logprob": top[0]["logprob"], "top_logprobs": top}]}
+        choice = {"message": {"content": "3"}, "finish_reason": "length", "logprobs": logprobs}
+        return web.json_response({"choices": [choice], "usage": {}})
+
+
+def _error(status: int, message: str, **more: Any) -> web.Response:
+    error = {"message": message, "type": "Error", "code": status, **more}
+    return web.json_response({"error": error}, status=status)
+
+
+class Running:
+    """A fake in a thread of this process: `with Running(plan) as fake`."""
+
+    def __init__(self, plan: dict[str, Any] | None = None, seed: int = 0, port: int = 0) -> None:
+        self.fake, self.port = Fake(plan or {}, seed), port
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def __enter__(self) -> "Running":
+        import threading
+
+        ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(ready,), daemon=True)
+        self._thread.start()
+        ready.wait(10)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+
+    def _run(self, ready: Any) -> None:
+        asyncio.run(self._main(ready))
+
+    async def _main(self, ready: Any) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        runner = web.AppRunner(self.fake.app(), handler_cancellation=True, shutdown_timeout=0.1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", self.port)
+        await site.start()
+        self.port = runner.addresses[0][1]
+        ready.set()
+        await self._stop.wait()
+        await runner.cleanup()
+
+
+def main() -> None:
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["serve"]:
+        arguments = ["--model", *arguments[1:]]
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--plan", default=os.environ.get("FAKE_PLAN", "{}"))
+    parser.add_argument("--model", default="judge")
+    parser.add_argument("--served-model-name")
+    chosen, _ = parser.parse_known_args(arguments)
+    plan = json.loads(chosen.plan)
+    plan.setdefault("models", [chosen.served_model_name or chosen.model])
+    if record := os.environ.get("FAKE_RECORD"):
+        with Path(record).open("a") as file:
+            print(json.dumps({"pid": os.getpid(), "arguments": sys.argv[1:]}), file=file)
+    if plan.get("worker"):
+        # As vLLM's engine: a process of its own, which outlives the one that started it.
+        import subprocess
+
+        worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        if record:
+            with Path(record).open("a") as file:
+                print(json.dumps({"pid": worker.pid, "arguments": ["worker"]}), file=file)
+    if seconds := plan.get("start"):
+        time.sleep(seconds)
+    with contextlib.suppress(KeyboardInterrupt):
+        web.run_app(
+            Fake(plan).app(), host=chosen.host, port=chosen.port, print=None, access_log=None
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,12 @@
+"""Fixtures for the tests of the data engine."""
+
+from pathlib import Path
+
+import pytest
+
+from ixt_data.store import Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.init(tmp_path / "store")

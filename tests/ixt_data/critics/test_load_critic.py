@@ -1,0 +1,95 @@
+"""Critics by name and by `module:Class`."""
+
+import subprocess
+import sys
+
+import pytest
+
+from ixt_data.critics import Critic, load_critic
+from ixt_data.errors import CriticError
+from ixt_data.model import Document
+
+OWN = """
+from ixt_data.model import Critique
+
+class Length:
+    name = "length"
+    def __init__(self, unit="1"):
+        self.unit = int(unit)
+    def config(self):
+        return {"unit": self.unit}
+    def run(self, documents):
+        for d in documents:
+            yield Critique(d.doc_id, critique="some length", score=min(1, len(d.text) / self.unit))
+
+class NotYet:
+    name = "not yet"
+
+class Broken(Length):
+    def config(self):
+        return {"bad": object()}
+
+class Fails(Length):
+    def __init__(self):
+        raise RuntimeError("no power")
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    (tmp_path / "own_critics.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    sys.modules.pop("own_critics", None)
+
+
+@pytest.mark.parametrize("name", ["rules", "arithmetic"])
+def test_by_name(name):
+    critic = load_critic(name)
+    assert isinstance(critic, Critic)
+    assert critic.name == name
+
+
+def test_options_go_to_the_class(tmp_path):
+    (tmp_path / "c.jsonl").write_text('{"source_id": "a", "score": 3}')
+    options = {"path": str(tmp_path / "c.jsonl"), "score_max": "6"}
+    critic = load_critic("import", options=options)
+    (critique,) = critic.run([Document(bytes(16), "x", "", "a")])
+    assert critique.score == 0.5
+
+
+def test_own_class_in_the_working_folder(own):
+    critic = load_critic("own_critics:Length", options={"unit": "4"})
+    (critique,) = critic.run([Document(bytes(16), "ab")])
+    assert critique.score == 0.5
+
+
+@pytest.mark.parametrize(
+    ("spec", "options", "message"),
+    [
+        ("vllm", {}, "needs --endpoint URL"),
+        ("rulez", {}, "there is no critic 'rulez'; valid are rules"),
+        ("rules", {"x": "1"}, r"'rules' does not take the options \{'x': '1'\}.*valid are \(\)"),
+        ("import", {}, "missing a required argument: 'path'"),
+        ("no_such_module:X", {}, "cannot import 'no_such_module'"),
+        (":X", {}, "cannot import"),
+        ("own_critics:Lenght", {}, "has no class 'Lenght'; it has .*Length"),
+        ("own_critics:NotYet", {}, r"no critic: it lacks name .*'not yet'\), config\(\), run\(\)"),
+        ("own_critics:Broken", {}, r"config\(\) is not plain JSON"),
+        ("own_critics:Fails", {}, "RuntimeError: no power"),
+    ],
+)
+def test_errors_say_what_is_valid(own, spec, options, message):
+    with pytest.raises(CriticError, match=message):
+        load_critic(spec, options=options)
+
+
+def test_asking_for_one_imports_no_other():
+    code = (
+        "import sys; from ixt_data.critics import load_critic; load_critic('arithmetic');"
+        "print([m for m in ('pyarrow', 'numpy', 'torch', 'ixt_data.critics.rules')"
+        " if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,124 @@
+from collections.abc import Iterable, Iterator
+
+import pytest
+from small_stores import Length, add_documents
+
+from ixt_data.annotate import annotate
+from ixt_data.errors import AlreadyDone, CriticError, StoreError
+from ixt_data.model import Critique, Document
+from ixt_data.snapshot import CriticInfo
+from ixt_data.store import Store
+from ixt_data.units import publish
+
+TEXTS = ["a", "bb", "ccc", "dddd", "eeeee", "ffffff"]
+
+
+def test_families_are_aligned_and_rows_complete(store: Store) -> None:
+    add_documents(store, TEXTS, per_shard=4)
+    report = annotate(store, "web", Length())
+    assert (report.documents, report.units, dict(report.statuses)) == (6, 2, {"ok": 6})
+    snapshot = store.snapshot()
+    for text in snapshot.text_shards():
+        critique = snapshot.aligned(text.path, f"critique/{report.critic}")
+        assert critique is not None
+        assert store.shard(critique).column("doc_id") == store.shard(text).column("doc_id")
+        assert critique.path.rsplit("/")[-1] == text.path.rsplit("/")[-1]
+        assert snapshot.newest_critique(text.path, "length") == critique
+    # Only the shard with a document that was thought about has a thinking shard.
+    assert [shard.of for shard in snapshot.family(f"thinking/{report.critic}")] == [
+        snapshot.text_shards()[1].path
+    ]
+    rows = store.sql(
+        "SELECT n_chars, score, critique, scores['length'] AS length, flags, n_spans "
+        "FROM documents JOIN critiques USING (doc_id) ORDER BY n_chars"
+    ).to_pylist()
+    assert rows[1] == {
+        "n_chars": 2,
+        "score": 0.2,
+        "critique": "2 characters",
+        "length": 2.0,
+        "flags": ["short"],
+        "n_spans": 1,
+    }
+
+
+def test_only_what_is_new_is_critiqued(store: Store) -> None:
+    add_documents(store, TEXTS)
+    annotate(store, "web", Length())
+    again = annotate(store, "web", Length())
+    assert (again.documents, again.skipped, again.snapshot) == (0, 1, 2)
+    add_documents(store, ["new"])
+    assert annotate(store, "web", Length()).documents == 1
+
+
+def test_a_changed_critic_is_a_new_lane_and_the_latest_counts(store: Store) -> None:
+    add_documents(store, TEXTS)
+    old, new = (annotate(store, "web", Length(version)) for version in (1, 2))
+    assert old.critic != new.critic
+    assert store.sql("SELECT count(*) AS n FROM critiques_all")["n"].to_pylist() == [12]
+    latest = store.sql("SELECT critic_id, score FROM critiques ORDER BY score").to_pydict()
+    assert latest["score"] == [0.2, 0.4, 0.6, 0.8, 1, 1]
+    assert set(latest["critic_id"]) == {new.critic}
+    assert store.sql("SELECT max(score) AS m FROM critiques", at=2)["m"].to_pylist() == [0.6]
+    assert [row["critic"] for row in store.sql("SELECT * FROM critics").to_pylist()] == [
+        "length",
+        "length",
+    ]
+
+
+def test_one_document_in_two_corpora_has_one_latest_critique(store: Store) -> None:
+    add_documents(store, TEXTS, "web")
+    add_documents(store, ["a", "new"], "books")
+    annotate(store, "web", Length())
+    annotate(store, "books", Length())
+    counts = store.sql("SELECT count(*) AS n, count(DISTINCT doc_id) AS d FROM critiques")
+    assert counts.to_pylist() == [{"n": 7, "d": 7}]
+
+
+def test_a_document_that_breaks_the_critic_gets_a_row(store: Store) -> None:
+    add_documents(store, ["fine", "raise"])
+    report = annotate(store, "web", Length())
+    assert dict(report.statuses) == {"ok": 1, "error": 1}
+    (row,) = store.sql("SELECT * FROM critiques WHERE status = 'error'").to_pylist()
+    assert row["error"] == "ValueError: too hard"
+    assert row["score"] is None
+
+
+class Backwards(Length):
+    def run(self, documents: Iterable[Document]) -> Iterator[Critique]:
+        for document in reversed(list(documents)):
+            if document.text != "ccc":
+                yield self.judge(document)
+
+
+def test_answers_out_of_order_and_none_at_all(store: Store) -> None:
+    add_documents(store, TEXTS)
+    report = annotate(store, "web", Backwards())
+    assert dict(report.statuses) == {"ok": 5, "no_answer": 1}
+    shard = store.snapshot().family(f"critique/{report.critic}")[0]
+    assert store.shard(shard).column("status") == ["ok", "ok", "no_answer", "ok", "ok", "ok"]
+
+
+def test_a_score_out_of_range_stops_the_run(store: Store) -> None:
+    add_documents(store, TEXTS)
+    with pytest.raises(CriticError, match="scores are 0 to 1"):
+        annotate(store, "web", Length(version=-1))
+    assert store.snapshot().version == 1
+
+
+def test_two_workers_publish_a_unit_once(store: Store) -> None:
+    add_documents(store, TEXTS)
+    other = Store.open(store.root)
+    annotate(other, "web", Length())
+    shard = store.snapshot().text_shards()[0]
+    critic = Length()
+    info = CriticInfo(annotate(store, "web", critic).critic, "length", critic.config())
+    with pytest.raises(AlreadyDone):
+        publish(store, shard, info, [])
+    assert store.snapshot().version == 2
+
+
+def test_an_unknown_corpus_names_those_there_are(store: Store) -> None:
+    add_documents(store, TEXTS)
+    with pytest.raises(StoreError, match="corpora: web"):
+        annotate(store, "wbe", Length())

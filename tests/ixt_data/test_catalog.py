@@ -1,0 +1,87 @@
+from pathlib import Path
+
+import pytest
+from small_stores import add_documents
+
+from ixt_data.catalog import CRITIQUES, DOCUMENTS, VIEWS, widen
+from ixt_data.errors import QueryError
+from ixt_data.store import Store
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_view_answers_on_an_empty_store(store: Store, view: str) -> None:
+    assert store.sql(f"SELECT * FROM {view}").num_rows == 0
+
+
+def test_the_views_have_their_columns(store: Store) -> None:
+    assert store.sql("SELECT * FROM documents").column_names == list(DOCUMENTS)
+    assert store.sql("SELECT * FROM critiques").column_names == list(CRITIQUES)
+
+
+def test_columns_that_come_later_are_null_before(store: Store) -> None:
+    add_documents(store, ["a", "b"])
+    add_documents(store, ["c"], likes=[3])
+    add_documents(store, ["d"], likes=[1.5], lang=["en"])
+    table = store.sql("SELECT likes, lang FROM documents ORDER BY n_bytes, corpus, likes")
+    assert table["likes"].to_pylist() == [1.5, 3.0, None, None]
+    assert table["lang"].to_pylist() == ["en", None, None, None]
+
+
+def test_types_that_differ_become_one() -> None:
+    assert widen("BIGINT", "DOUBLE") == "DOUBLE"
+    assert widen("BIGINT", "VARCHAR") == "VARCHAR"
+    assert widen("BOOLEAN", "BOOLEAN") == "BOOLEAN"
+
+
+def test_ids_are_found_in_either_form(store: Store) -> None:
+    add_documents(store, ["a", "b"])
+    doc_id = store.sql("SELECT doc_id FROM documents LIMIT 1")["doc_id"][0].as_py()
+    for text in (str(doc_id), doc_id.hex):
+        found = store.sql("SELECT * FROM documents WHERE doc_id = ?", parameters=[text])
+        assert found.num_rows == 1
+
+
+REFUSED = [
+    "COPY documents TO '{inside}/x.parquet'",
+    "COPY (SELECT 1) TO '{outside}/x.csv'",
+    "EXPLAIN ANALYZE COPY (SELECT 1) TO '{inside}/x.csv'",
+    "ATTACH '{inside}/x.db'",
+    "CREATE TABLE t (a INT)",
+    "SET threads = 1",
+    "SELECT 1; SELECT 2",
+    "SELECT * FROM read_text('{outside}/secret')",
+    "SELECT * FROM '{outside}/secret.csv'",
+    "SELECT * FROM glob('{outside}/*')",
+    "SELECT * FROM read_text('{inside}/ixt.json')",
+    "INSTALL httpfs",
+    "PRAGMA database_list",
+    "",
+    "SELEC 1",
+]
+
+
+@pytest.mark.parametrize("statement", REFUSED)
+def test_a_query_reaches_no_other_file_and_writes_none(
+    store: Store, tmp_path: Path, statement: str
+) -> None:
+    add_documents(store, ["a"])
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "secret.csv").write_text("secret\n1\n")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(QueryError):
+        store.sql(statement.format(inside=store.root, outside=tmp_path))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_describe_and_explain_are_reading(store: Store) -> None:
+    assert store.sql("DESCRIBE documents").num_rows == len(DOCUMENTS)
+    assert store.sql("EXPLAIN SELECT * FROM documents").num_rows > 0
+
+
+def test_shards_tell_their_place(store: Store) -> None:
+    add_documents(store, [str(i) for i in range(25)])
+    table = store.sql("SELECT k, samples, of FROM shards ORDER BY k")
+    assert table.to_pydict() == {"k": [0, 1, 2], "samples": [10, 10, 5], "of": [None] * 3}
+    assert store.sql("SELECT version, op, rows_added FROM snapshots").to_pylist() == [
+        {"version": 1, "op": "ingest", "rows_added": 25}
+    ]

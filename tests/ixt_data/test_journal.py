@@ -1,0 +1,167 @@
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+from small_stores import Length, add_documents
+
+from ixt_data.annotate import annotate
+from ixt_data.journal import Busy, Journal, decode, encode, journal_folder
+from ixt_data.model import Critique, Document, Span, document_id
+from ixt_data.store import Store
+
+TEXTS = ["a", "bb", "ccc", "dddd", "eeeee", "ffffff"]
+WHOLE = Critique(
+    document_id("a"),
+    critique="fine",
+    score=0.5,
+    scores={"a": 1.0},
+    spans=(Span(0, 1, "right", "t", "c"),),
+    flags=("x",),
+    thinking="hm",
+    n_thinking_tokens=3,
+    expected=0.4,
+    entropy=0.1,
+)
+
+
+class Slow(Length):
+    """Journaled; fails on some texts, and stops as if killed after some answers."""
+
+    journaled = True
+
+    def __init__(self, fails: Iterable[str] = (), stop_after: int | None = None) -> None:
+        super().__init__(name="slow")
+        self.fails, self.stop_after = set(fails), stop_after
+        self.asked: list[str] = []
+
+    def run(self, documents: Iterable[Document]) -> Iterator[Critique]:
+        for document in documents:
+            if self.stop_after is not None and len(self.asked) >= self.stop_after:
+                raise KeyboardInterrupt
+            self.asked.append(document.text)
+            if document.text in self.fails:
+                yield Critique(document.doc_id, "invalid", error="no", attempts=3)
+            else:
+                yield self.judge(document)
+
+
+def journals(store: Store) -> list[Path]:
+    return list(journal_folder(store).rglob("*.jsonl"))
+
+
+def test_a_critique_comes_back_as_it_was() -> None:
+    for critique in (WHOLE, Critique(document_id("b"), "invalid", error="no", attempts=3)):
+        assert decode(encode(critique)) == critique
+
+
+def test_a_torn_line_is_left_out_and_written_over(tmp_path: Path) -> None:
+    with Journal(tmp_path, "c", "u") as journal:
+        journal.append(WHOLE)
+        path = journal.path
+    whole = path.read_bytes()
+    for cut in range(1, 60):
+        path.write_bytes(whole + encode(WHOLE)[:-cut])
+        with Journal(tmp_path, "c", "u") as journal:
+            assert list(journal.answers.values()) == [WHOLE]
+        assert path.read_bytes() == whole
+    with Journal(tmp_path, "c", "u", replaces="another") as other:
+        assert other.path != path
+        assert other.answers == {}
+
+
+def test_one_worker_at_a_time(tmp_path: Path) -> None:
+    with Journal(tmp_path, "c", "u"):
+        with pytest.raises(Busy):
+            Journal(tmp_path, "c", "u")
+        with Journal(tmp_path, "c", "v"):
+            pass
+    with Journal(tmp_path, "c", "u"):
+        pass
+
+
+def test_a_stopped_run_goes_on_where_it_was(store: Store) -> None:
+    add_documents(store, TEXTS, per_shard=4)
+    with pytest.raises(KeyboardInterrupt):
+        annotate(store, "web", Slow(stop_after=3))
+    assert store.snapshot().version == 1
+    assert len(journals(store)) == 1
+    again = Slow()
+    report = annotate(store, "web", again)
+    assert again.asked == TEXTS[3:]
+    assert (report.documents, report.reused, report.units) == (6, 3, 2)
+    assert journals(store) == []
+    scores = store.sql("SELECT score FROM critiques ORDER BY score")["score"].to_pylist()
+    assert scores == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+
+
+def test_identical_documents_are_asked_about_once(store: Store) -> None:
+    add_documents(store, TEXTS, "web")
+    add_documents(store, ["eeeee", "new", "eeeee", "a"], "books")
+    annotate(store, "web", Slow())
+    critic = Slow()
+    report = annotate(store, "books", critic)
+    assert critic.asked == ["new"]
+    assert report.reused == 2
+    shard = store.snapshot().text_shards({"books"})[0]
+    snapshot = store.snapshot()
+    critiques = snapshot.aligned(shard.path, f"critique/{report.critic}")
+    thinking = snapshot.aligned(shard.path, f"thinking/{report.critic}")
+    assert critiques is not None
+    assert thinking is not None
+    assert store.shard(critiques).column("spans")[0] == [[0, 5, "right", "", ""]]
+    assert store.shard(thinking).column("thinking") == ["hm", "", "hm", ""]
+    counts = store.sql("SELECT count(*) AS n, count(DISTINCT doc_id) AS d FROM critiques")
+    assert counts.to_pylist() == [{"n": 7, "d": 7}]
+
+
+def test_only_failures_are_taken_up_again(store: Store) -> None:
+    add_documents(store, TEXTS, per_shard=2)
+    first = Slow(fails=["bb", "ccc"])
+    report = annotate(store, "web", first)
+    assert dict(report.statuses) == {"ok": 4, "invalid": 2}
+    assert annotate(store, "web", Slow()).documents == 0
+    version = store.snapshot().version
+    again = Slow(fails=["ccc"])
+    report = annotate(store, "web", again, retry_failed=True)
+    assert again.asked == ["bb", "ccc"]
+    assert (report.units, report.reused, report.skipped) == (2, 2, 1)
+    assert dict(report.statuses) == {"ok": 3, "invalid": 1}
+    rows = store.sql("SELECT status, n_spans, shard FROM critiques").to_pylist()
+    assert sorted(row["status"] for row in rows) == ["invalid", *["ok"] * 5]
+    snapshot = store.snapshot()
+    assert {row["shard"] for row in rows} <= set(snapshot.shards_by_path)
+    assert len(snapshot.family(f"critique/{report.critic}")) == 3
+    old = store.sql("SELECT status FROM critiques WHERE status <> 'ok'", at=version)
+    assert len(old) == 2
+    last = Slow()
+    annotate(store, "web", last, retry_failed=True)
+    assert last.asked == ["ccc"]
+    assert store.sql("SELECT count(*) AS n FROM critiques WHERE status = 'ok'")["n"][0].as_py() == 6
+    assert annotate(store, "web", Slow(), retry_failed=True).documents == 0
+
+
+def test_a_stopped_retry_goes_on_too(store: Store) -> None:
+    add_documents(store, TEXTS)
+    annotate(store, "web", Slow(fails=TEXTS[:3]))
+    with pytest.raises(KeyboardInterrupt):
+        annotate(store, "web", Slow(stop_after=2), retry_failed=True)
+    again = Slow()
+    report = annotate(store, "web", again, retry_failed=True)
+    assert again.asked == ["ccc"]
+    assert dict(report.statuses) == {"ok": 6}
+
+
+def test_a_critique_run_has_a_row(store: Store) -> None:
+    add_documents(store, TEXTS, per_shard=2)
+    critic = Slow(fails=["bb"])
+    critic.spent = {"requests": 7, "tokens_in": 10}  # type: ignore[attr-defined]
+    report = annotate(store, "web", critic)
+    annotate(store, "web", Length())
+    slow, length = store.sql("SELECT * FROM critique_runs ORDER BY version").to_pylist()
+    assert (slow["run"], slow["critic"], slow["corpus"]) == (report.run, "slow", "web")
+    assert (slow["units"], slow["documents"], slow["ok"]) == (3, 6, 5)
+    assert json.loads(slow["statuses"]) == {"ok": 5, "invalid": 1}
+    assert slow["started"] <= slow["ended"]
+    assert (length["critic"], length["requests"], slow["version"]) == ("length", None, 4)
+    assert store.sql("SELECT * FROM critique_runs", at=1).num_rows == 0

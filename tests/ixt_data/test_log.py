@@ -1,0 +1,102 @@
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from ixt_data import log
+from ixt_data.errors import Aborted, AlreadyDone, CorruptError, SnapshotError
+from ixt_data.log import Log
+from ixt_data.snapshot import Entry, RowsFile
+from ixt_data.storage import LocalStorage
+
+
+def rows(name: str) -> RowsFile:
+    return RowsFile(name, "documents", "web", 1, 1, "", {"doc_id": "UUID"})
+
+
+def test_an_entry_comes_back() -> None:
+    entry = Entry(3, "t" * 32, "ingest", rows_add=[rows("a")], summary={"documents": 1})
+    assert log.decode(log.encode(entry), "x") == entry
+
+
+def test_states_by_version(tmp_path: Path) -> None:
+    history = Log(LocalStorage(tmp_path))
+    for i in range(5):
+        entry = Entry(0, f"{i}", "ingest", rows_add=[rows(f"file-{i}")])
+        assert history.commit(entry, history.newest()) == i + 1
+    assert [*Log(LocalStorage(tmp_path)).snapshot(3).rows] == ["file-0", "file-1", "file-2"]
+    assert history.snapshot(0).rows == {}
+    with pytest.raises(SnapshotError, match="newest is 5"):
+        history.snapshot(6)
+
+
+@pytest.mark.parametrize("position", [0, 30, -10])
+def test_a_flipped_bit_is_named(tmp_path: Path, position: int) -> None:
+    history = Log(LocalStorage(tmp_path))
+    history.commit(Entry(0, "a", "init"), 0)
+    path = tmp_path / log.key(1)
+    data = bytearray(path.read_bytes())
+    data[position] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CorruptError, match=r"_log/00000000000000000001\.json"):
+        Log(LocalStorage(tmp_path)).snapshot()
+
+
+def test_conflicts_are_decided_by_what_landed(tmp_path: Path) -> None:
+    ours, theirs = Log(LocalStorage(tmp_path)), Log(LocalStorage(tmp_path))
+    base = ours.newest()
+    theirs.commit(Entry(0, "x", "critique", unit="u"), theirs.newest())
+    assert ours.commit(Entry(0, "x", "critique", unit="u"), base) == 1  # our own, it had landed
+    with pytest.raises(AlreadyDone):
+        ours.commit(Entry(0, "y", "critique", unit="u"), base)
+    theirs.commit(Entry(0, "g", "gc", abort=["z"]), theirs.newest())
+    with pytest.raises(Aborted):
+        ours.commit(Entry(0, "z", "critique", unit="v"), base)
+    assert ours.newest() == 2
+
+
+def _commit_many(root: Path, worker: int, n: int) -> None:
+    history = Log(LocalStorage(root))
+    for i in range(n):
+        history.commit(Entry(0, f"{worker}-{i}", "critique"), history.newest())
+
+
+def test_writers_at_once_lose_nothing(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_commit_many, args=(tmp_path, w, 25)) for w in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    history = Log(LocalStorage(tmp_path))
+    assert history.newest() == 75
+    assert len({history.read(version).txn for version in range(1, 76)}) == 75
+    assert [p.name for p in (tmp_path / "_log").iterdir() if p.name.endswith(".tmp")] == []
+
+
+def test_checkpoints_hold_the_same_state(tmp_path: Path) -> None:
+    history = Log(LocalStorage(tmp_path))
+    for i in range(120):
+        remove = [f"file-{i - 3}"] if i > 2 else []
+        entry = Entry(0, f"{i}", "critique", unit=f"unit-{i}", rows_remove=remove)
+        entry.rows_add.append(rows(f"file-{i}"))
+        history.commit(entry, history.newest())
+    fresh = Log(LocalStorage(tmp_path)).snapshot()
+    assert [*fresh.rows] == ["file-117", "file-118", "file-119"]
+    assert fresh == history.snapshot()
+    replayed = Log(LocalStorage(tmp_path))
+    for path in (tmp_path / "_checkpoint").rglob("state.json"):
+        path.unlink()
+    assert replayed.snapshot() == fresh
+    assert replayed.snapshot(99).units.keys() == {f"unit-{i}" for i in range(99)}
+
+
+def test_a_damaged_checkpoint_is_named_with_its_remedy(tmp_path: Path) -> None:
+    history = Log(LocalStorage(tmp_path))
+    for i in range(50):
+        history.commit(Entry(0, f"{i}", "critique"), history.newest())
+    files = next((tmp_path / "_checkpoint").rglob("files.parquet"))
+    files.write_bytes(files.read_bytes()[:-1])
+    history.commit(Entry(0, "51", "critique"), history.newest())
+    with pytest.raises(CorruptError, match=r"files\.parquet: torn or changed. The log holds"):
+        Log(LocalStorage(tmp_path)).snapshot()

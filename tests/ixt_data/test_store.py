@@ -1,0 +1,97 @@
+from pathlib import Path
+
+import pytest
+from small_stores import Length, add_documents
+
+from ixt_data.annotate import annotate
+from ixt_data.diff import diff
+from ixt_data.errors import SnapshotError, StoreError
+from ixt_data.model import document_id, format_id, parse_id
+from ixt_data.store import Store
+
+
+def test_shards_and_rows_appear_together(store: Store) -> None:
+    assert store.snapshot().version == 0
+    version = add_documents(store, [f"text {i}" for i in range(25)])
+    snapshot = store.snapshot()
+    assert version == snapshot.version == 1
+    assert [shard.samples for shard in snapshot.text_shards()] == [10, 10, 5]
+    assert snapshot.corpora["web"].documents == 25
+    assert store.shard(snapshot.text_shards()[1]).column("text")[0] == "text 10"
+
+
+def test_nothing_is_left_of_a_transaction_without_commit(store: Store) -> None:
+    def break_off() -> None:
+        with store.begin("ingest") as txn:
+            txn.family("text", "web", {"doc_id": "bytes"}).write({"doc_id": b"x"})
+            raise RuntimeError("bad night")
+
+    with pytest.raises(RuntimeError, match="bad night"):
+        break_off()
+    assert [p for p in Path(store.root).rglob("*") if p.is_file()] == [Path(store.root, "ixt.json")]
+
+
+def test_time_travel_and_tags(store: Store) -> None:
+    add_documents(store, ["one"])
+    assert store.tag("first") == 1
+    add_documents(store, ["two"])
+    count = "SELECT count(*) AS n FROM documents"
+    assert store.sql(count)["n"].to_pylist() == [2]
+    assert store.sql(count, at="first")["n"].to_pylist() == [1]
+    assert store.sql(count, at=0)["n"].to_pylist() == [0]
+    assert store.tag("first", at=1) == 1
+    with pytest.raises(SnapshotError, match="tags do not move"):
+        store.tag("first")
+    with pytest.raises(SnapshotError, match="tags: first"):
+        store.snapshot("frist")
+
+
+@pytest.mark.parametrize("name", ["../x", "", "a/b", "-x", "7"])
+def test_names_that_are_refused(store: Store, name: str) -> None:
+    with pytest.raises(StoreError, match="tag"):
+        store.tag(name)
+
+
+def test_opening_what_is_no_store(tmp_path: Path, store: Store) -> None:
+    with pytest.raises(StoreError, match="ixt init"):
+        Store.open(tmp_path / "nothing")
+    with pytest.raises(StoreError, match="is a store already"):
+        Store.init(store.root)
+    Path(store.root, "ixt.json").write_text('{"format": 99}')
+    with pytest.raises(StoreError, match="Upgrade ixt"):
+        Store.open(store.root)
+
+
+def test_ids_in_and_out() -> None:
+    doc_id = document_id("text")
+    assert len(doc_id) == 16
+    assert parse_id(format_id(doc_id)) == parse_id(doc_id.hex()) == doc_id
+
+
+def test_diff_says_what_changed(store: Store) -> None:
+    add_documents(store, ["a", "bb"])
+    annotate(store, "web", Length())
+    store.tag("before")
+    add_documents(store, ["ccc"])
+    add_documents(store, ["dddd"], "books")
+    annotate(store, "web", Length(version=2))
+    changes = diff(store, "before")
+    assert (changes["from"], changes["to"]) == (2, 6)
+    assert changes["documents"] == [
+        {"corpus": "books", "added": 1, "removed": 0},
+        {"corpus": "web", "added": 1, "removed": 0},
+    ]
+    (critic,) = changes["critiques"]
+    assert (critic["added"], critic["removed"], critic["rescored"], critic["higher"]) == (
+        1,
+        0,
+        2,
+        2,
+    )
+    assert critic["mean_change"] == pytest.approx(0.15)
+    assert {s["family"].split("-")[0]: s["added"] for s in changes["shards"]} == {
+        "text": 2,
+        "critique/length": 2,
+    }
+    assert diff(store, 6, "before")["documents"][0]["removed"] == 1
+    assert diff(store, "before", 2)["critiques"] == []

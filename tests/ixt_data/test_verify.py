@@ -1,0 +1,128 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import orjson
+import pytest
+from small_stores import Length, add_documents
+
+from ixt_data import log
+from ixt_data.annotate import annotate
+from ixt_data.critics.base import critic_id
+from ixt_data.model import Critique
+from ixt_data.snapshot import CriticInfo
+from ixt_data.store import Store
+from ixt_data.units import publish
+from ixt_data.verify import repair, verify
+
+
+@pytest.fixture
+def full(store: Store) -> Store:
+    add_documents(store, [f"text {i}" for i in range(25)])
+    annotate(store, "web", Length())
+    assert verify(store).to_json()["ok"]
+    assert verify(store, fast=True).problems == []
+    return store
+
+
+def flip(path: Path, position: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[position] ^= 1
+    path.write_bytes(data)
+
+
+def shard(store: Store, family: str) -> Path:
+    return next(Path(store.root, "shards", family).rglob("shard.00001.mds.zstd"))
+
+
+DAMAGE: dict[str, tuple[Callable[[Store], Path], Callable[[Path], None], str]] = {
+    "a bit in a shard": (lambda s: shard(s, "text"), lambda p: flip(p, 60), "xxh64"),
+    "a bit in a Parquet file": (
+        lambda s: next(Path(s.root, "meta/critiques").rglob("*.parquet")),
+        lambda p: flip(p, 60),
+        "sha256",
+    ),
+    "a bit in a log entry": (
+        lambda s: Path(s.root, log.key(2)),
+        lambda p: flip(p, 60),
+        "checksum",
+    ),
+    "a deleted shard": (lambda s: shard(s, "critique"), Path.unlink, "missing"),
+    "a truncated index": (
+        lambda s: next(Path(s.root, "shards/text").rglob("index.json")),
+        lambda p: p.write_bytes(p.read_bytes()[:-40]),
+        "torn",
+    ),
+    "a deleted log entry": (lambda s: Path(s.root, log.key(2)), Path.unlink, "newer entries"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_every_damage_is_named_by_path(full: Store, name: str) -> None:
+    place, damage, what = DAMAGE[name]
+    path = place(full)
+    damage(path)
+    problems = verify(Store.open(full.root)).problems
+    named = [p for p in problems if p.path == path.relative_to(full.root).as_posix()]
+    assert named, problems
+    assert what in named[0].what
+    assert named[0].remedy
+
+
+def test_a_critique_shard_one_row_short_is_named(store: Store) -> None:
+    add_documents(store, ["a", "bb", "ccc"])
+    text = store.snapshot().text_shards()[0]
+    critic = Length()
+    info = CriticInfo(critic_id(critic), critic.name, critic.config())
+    ids = store.shard(text).column("doc_id")
+    publish(store, text, info, [Critique(doc_id) for doc_id in ids[:-1]])
+    short = store.snapshot().aligned(text.path, f"critique/{info.id}")
+    assert short is not None
+    for fast in (True, False):
+        problems = verify(store, fast=fast).problems
+        assert {problem.path for problem in problems} == {short.path}
+        assert "2 samples" in problems[0].what
+
+
+def test_repair_rebuilds_the_index_and_requeues_the_unit(full: Store) -> None:
+    index = next(Path(full.root, "shards/text").rglob("index.json"))
+    before = orjson.loads(index.read_bytes())
+    index.write_bytes(b"{")
+    lost = shard(full, "critique")
+    lost.unlink()
+    report = repair(full, verify(full))
+    assert len(report.repaired) == len(report.problems)
+    assert orjson.loads(index.read_bytes()) == before
+    assert annotate(full, "web", Length()).documents == 10
+    assert verify(full).problems == []
+    rows = "SELECT count(*) AS n, count(DISTINCT doc_id) AS d FROM critiques"
+    assert full.sql(rows).to_pylist() == [{"n": 25, "d": 25}]
+
+
+def test_repair_does_not_touch_what_it_cannot_rebuild(full: Store) -> None:
+    path = shard(full, "text")
+    flip(path, 60)
+    damaged = path.read_bytes()
+    report = repair(full, verify(full))
+    assert report.repaired == []
+    assert path.read_bytes() == damaged
+    assert report.problems[0].documents == 10
+
+
+def test_a_checkpoint_is_written_anew(store: Store) -> None:
+    for i in range(51):
+        add_documents(store, [f"{i}"])
+    files = next(Path(store.root, "_checkpoint").rglob("files.parquet"))
+    flip(files, 30)
+    report = verify(Store.open(store.root))
+    assert [p.path for p in report.problems] == [files.relative_to(store.root).as_posix()]
+    repair(store, report)
+    assert verify(Store.open(store.root)).problems == []
+    assert Store.open(store.root).snapshot().corpora["web"].documents == 51
+
+
+def test_what_no_version_holds_is_an_orphan(full: Store) -> None:
+    txn = full.begin("ingest")
+    (txn.scratch / "half").write_text("x")
+    report = verify(full)
+    assert len(report.orphans) == 1
+    assert report.problems == []

@@ -1,0 +1,210 @@
+"""Train runs, whole: records, resumes, refusals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ixt_data.config import validate
+from ixt_data.errors import ConfigError, CorruptError, FingerprintError
+from ixt_train.callbacks import read_metrics
+from ixt_train.checkpoint import (
+    checkpoint_path,
+    list_checkpoints,
+    newest_checkpoint,
+    read_checkpoint,
+    step_of,
+)
+from ixt_train.config import TrainConfig
+from ixt_train.draws import read_draws
+from ixt_train.evaluate import evaluate_trained
+from ixt_train.train import TrainResult, train
+from ixt_train.trained import load_trained
+
+Tree = dict[str, Any]
+
+
+class Stopped(Exception):
+    """Stands for a crash in the middle of a train run."""
+
+
+def run(tree: Tree, **changes: Any) -> TrainResult:
+    return train(validate(TrainConfig, tree | changes, "test"))
+
+
+def crash_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ixt_train.callbacks import LearningRate
+
+    def batch_end(self: Any, state: Any, logger: Any) -> None:
+        if int(state.timestamp.batch) == step:
+            raise Stopped
+
+    monkeypatch.setattr(LearningRate, "batch_end", batch_end, raising=False)
+
+
+def test_a_train_run_leaves_all_that_repeats_it(config_tree: Tree) -> None:
+    result = run(config_tree)
+    folder = Path(result.run_folder)
+    assert (result.steps, result.samples) == (12, 96)
+    assert result.tokens > 96 * 40
+    assert set(result.tasks) == {"sums"}
+    assert json.loads((folder / "plan.json").read_text())["digest"] == result.digest
+    assert json.loads((folder / "feedback.json").read_text())["best"]["score"] == 1.0
+    names = {path.name for path in folder.iterdir()}
+    assert names >= {"config.yaml", "mix.yaml", "tokenizer", "versions.json", "metrics.jsonl"}
+    assert list((folder / "tensorboard").rglob("events.*"))
+    rows = read_metrics(folder / "metrics.jsonl")
+    steps = [row["step"] for row in rows if "loss" in row]
+    assert steps == list(range(1, 13))
+    assert [row["step"] for row in rows if "eval" in row] == [6, 12]
+    assert result.losses["train"] == rows[-2]["loss"]
+    # One step, one batch: every document of it is on record.
+    draws = list(read_draws(folder))
+    assert [step for step, _ in draws] == steps
+    assert all(len(doc_ids) == 8 for _, doc_ids in draws)
+    # `keep` is 2; the newest is the end.
+    assert [step_of(path) for path in list_checkpoints(folder)] == [12, 8]
+    assert result.checkpoint == str(checkpoint_path(folder, 12))
+
+
+def test_a_finished_train_run_answers_again_without_training(config_tree: Tree) -> None:
+    first = run(config_tree)
+    before = (Path(first.run_folder) / "metrics.jsonl").read_bytes()
+    assert run(config_tree) == first
+    assert (Path(first.run_folder) / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("packing", ["pad", "concat"])
+def test_a_crash_changes_nothing(
+    config_tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packing: str
+) -> None:
+    whole = run(config_tree, run_folder=str(tmp_path / "whole"), packing=packing)
+    with monkeypatch.context() as patch:
+        crash_at(7, patch)
+        with pytest.raises(Stopped):
+            run(config_tree, packing=packing)
+    resumed = run(config_tree, packing=packing)
+    assert resumed.losses == whole.losses
+    assert list(read_draws(resumed.run_folder)) == list(read_draws(whole.run_folder))
+    assert weights(resumed) == weights(whole)
+    rows = read_metrics(Path(resumed.run_folder) / "metrics.jsonl")
+    assert [row["step"] for row in rows if "loss" in row] == list(range(1, 13))
+
+
+def weights(result: TrainResult) -> dict[str, list[float]]:
+    model = load_trained(result.run_folder).model
+    return {name: p.flatten().tolist() for name, p in model.named_parameters()}
+
+
+def test_a_broken_newest_checkpoint_falls_back_to_the_one_before(config_tree: Tree) -> None:
+    first = run(config_tree)
+    newest = Path(first.checkpoint)
+    newest.write_bytes(newest.read_bytes()[:1000])
+    assert newest_checkpoint(Path(first.run_folder)) == checkpoint_path(newest.parent.parent, 8)
+    assert run(config_tree).losses == first.losses
+
+
+def test_another_config_or_mix_is_refused(config_tree: Tree) -> None:
+    run(config_tree)
+    with pytest.raises(FingerprintError, match=r"optimizer.lr was 0.003 and is 0.01"):
+        run(config_tree, optimizer={"lr": 1e-2})
+    with pytest.raises(FingerprintError, match=r"plan.digest was"):
+        run(config_tree, mix=config_tree["mix"] | {"seed": 3})
+
+
+def test_micro_batches_do_not_change_the_loss(config_tree: Tree, tmp_path: Path) -> None:
+    calm = config_tree | {
+        "model": {"config": config_tree["model"]["config"] | {"attention_dropout": 0.0}}
+    }
+    whole = run(calm, run_folder=str(tmp_path / "whole"))
+    split = run(calm, run_folder=str(tmp_path / "split"), microbatch_size=3)
+    assert split.losses["train"] == pytest.approx(whole.losses["train"], abs=1e-5)
+
+
+def test_a_budget_in_tokens_is_met_within_a_batch_or_two(config_tree: Tree) -> None:
+    result = run(config_tree, duration="5_000tok")
+    assert result.tokens == pytest.approx(5000, rel=0.15)
+
+
+def test_a_pickle_that_runs_code_is_refused(config_tree: Tree, tmp_path: Path) -> None:
+    result = run(config_tree)
+    bad = Path(result.checkpoint)
+    torch.save({"state": print}, bad)
+    with pytest.raises(CorruptError, match="it wants to run"):
+        read_checkpoint(bad)
+
+
+def test_a_vocabulary_without_room_is_refused(config_tree: Tree) -> None:
+    with pytest.raises(ConfigError, match="vocab_size: 12 is too small"):
+        run(config_tree, tokenizer={"train": {"kind": "words", "vocab_size": 12}})
+
+
+def test_evaluating_a_run_folder_gives_the_figures_of_its_end(config_tree: Tree) -> None:
+    result = run(config_tree)
+    figures = evaluate_trained(load_trained(result.run_folder))
+    assert figures["loss"]["observed"]["all"] == pytest.approx(result.losses["eval"], abs=1e-6)
+    assert figures["tasks"] == result.tasks
+
+
+def test_what_needs_a_gpu_says_so(config_tree: Tree) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(ConfigError, match="precision: amp_fp16 needs a GPU"):
+        run(config_tree, precision="amp_fp16")
+    with pytest.raises(ConfigError, match=r"fsdp: .* needs a GPU"):
+        run(config_tree, ema=None, fsdp={"sharding_strategy": "FULL_SHARD"})
+
+
+def test_tags_of_spans_get_tokens(config_tree: Tree) -> None:
+    mix = config_tree["mix"] | {"condition": {"kind": "spans", "loss_by_verdict": {"right": 10}}}
+    result = run(config_tree, mix=mix)
+    tokens = set(load_trained(result.run_folder).tokenizer.get_vocab())
+    assert any(token.startswith("<|flaw:") for token in tokens)
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(
+    config_tree: Tree, tmp_path: Path, write_config: Callable[[Tree], Path]
+) -> None:
+    model = config_tree["model"]["config"] | {"attention_dropout": 0.0}
+    calm = config_tree | {"model": {"config": model}}
+    one = run(calm, run_folder=str(tmp_path / "one"))
+    launcher = Path(sys.executable).with_name("composer")
+    command = [launcher, "-n", "2", "-m", "ixt_train", write_config(calm), "--output", "json"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    # The launcher adds a line of its own after the result.
+    two = json.loads(done.stdout.splitlines()[0])
+    assert two["losses"]["train"] == pytest.approx(one.losses["train"], abs=1e-4)
+    both = zip(read_draws(one.run_folder), read_draws(two["run_folder"]), strict=True)
+    assert all(sorted(a) == sorted(b) for (_, a), (_, b) in both)
+
+
+@pytest.mark.slow
+def test_a_killed_process_goes_on_as_if_nothing_had_been(
+    config_tree: Tree, tmp_path: Path, write_config: Callable[[Tree], Path]
+) -> None:
+    tree = config_tree | {"duration": "60ba", "checkpoint": {"every": "8ba"}}
+    whole = run(tree, run_folder=str(tmp_path / "whole"))
+    command = [sys.executable, "-m", "ixt_train", str(write_config(tree)), "--output", "json"]
+    quiet = {"stdout": subprocess.PIPE, "text": True, "env": os.environ | {"OMP_NUM_THREADS": "1"}}
+    killed = subprocess.Popen(command, start_new_session=True, **quiet)  # type: ignore[call-overload]
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    while (last := ([0] + [row["step"] for row in read_metrics(metrics)])[-1]) < 20:
+        assert killed.poll() is None
+        time.sleep(0.01)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    assert last < 60
+    done = subprocess.run(command, check=True, **quiet)
+    record = json.loads(done.stdout)
+    assert record["losses"]["train"] == pytest.approx(whole.losses["train"], abs=1e-6)
+    assert list(read_draws(tmp_path / "run")) == list(read_draws(tmp_path / "whole"))

@@ -1,0 +1,134 @@
+"""Using a trained model: tasks, loss by bucket, generation, export."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from typer.testing import CliRunner
+
+from ixt_data.cli.app import build
+from ixt_data.errors import ConfigError
+from ixt_data.mix import Mix
+from ixt_data.store import Store
+from ixt_train.config import EvalConfig, TaskConfig
+from ixt_train.evaluate import Evaluator, bucket_names, held_out_documents
+from ixt_train.export import export_model
+from ixt_train.generate import generate
+from ixt_train.tasks import load_problems, solve, tokenize_problem
+from ixt_train.tokenizer import control_tokens
+from ixt_train.trained import Trained, load_trained
+
+BEST = "<|feedback|> <|score_10|> every step is correct <|/feedback|>"
+
+
+@pytest.fixture(scope="module")
+def trained(trained_run: Path) -> Trained:
+    return load_trained(trained_run)
+
+
+def test_a_problem_is_cut_where_its_segments_are(trained: Trained) -> None:
+    segments = [("17 + 5 =", "22"), ("- 8 =", "14")]
+    problem = tokenize_problem(segments, trained.tokenizer, prefix=(1, 2))
+    decode = trained.tokenizer.decode
+    assert problem.given[0][:2] == (1, 2)
+    assert [decode(ids) for ids in problem.given[1:]] == ["- 8 ="]
+    assert [decode(ids) for ids in problem.answers] == ["22", "14"]
+
+
+def test_solving_feeds_back_the_models_own_answers(trained: Trained) -> None:
+    """Against generation with the whole text fed in anew for each token."""
+    tokenizer, model = trained.tokenizer, trained.model
+    banned = [*control_tokens(tokenizer), tokenizer.eos_token_id]
+    prefix = trained.conditioner.prompt("", "best").tolist()
+    text, segments = "", []
+    for given in ("17 + 5 =", "- 8 =", "+ 2 ="):
+        text = f"{text} {given}".strip()
+        ids = prefix + tokenizer(text)["input_ids"]
+        logits = model(torch.tensor([ids])).logits[0, -1].detach()
+        logits[banned] = -torch.inf
+        answer = tokenizer.decode(int(logits.argmax()))
+        text += f" {answer}"
+        segments.append((given, answer))
+    right = tokenize_problem(segments, tokenizer, prefix)
+    wrong = tokenize_problem([*segments[:2], (segments[2][0], "+")], tokenizer, prefix)
+    other = tokenize_problem(segments[:1], tokenizer, prefix)
+    assert solve(model, [right, wrong, other], banned) == [True, False, True]
+
+
+def test_a_task_may_bring_its_own_feedback(trained: Trained, tmp_path: Path) -> None:
+    line = {"segments": [["1 + 1 =", "2"]], "feedback": "is wrong", "score": 0.3}
+    (tmp_path / "task.jsonl").write_text(json.dumps(line))
+    task = TaskConfig(name="t", path=str(tmp_path / "task.jsonl"), feedback="given")
+    (problem,) = load_problems(task, trained.conditioner)
+    assert "<|score_3|>" in trained.tokenizer.decode(problem.given[0])
+    with pytest.raises(ConfigError, match="task t"):
+        load_problems(task.model_copy(update={"path": "nowhere"}), trained.conditioner)
+
+
+def test_loss_by_bucket_is_that_of_the_documents_tokens(trained: Trained, sums: Path) -> None:
+    store = Store.open(sums / "store")
+    edges = (0.0, 0.5, 1.0)
+    documents = held_out_documents(store, Mix(critic="arithmetic"), 0.2, edges, 3)
+    assert {d.bucket for d in documents} == set(bucket_names(edges))
+    config = EvalConfig(buckets=edges, feedback=("none", "best"), batch_size=2)
+    measured = Evaluator(trained.conditioner, config, documents, 96).measure(trained.model)
+    for feedback in ("none", "best"):
+        prefix = trained.conditioner.prompt("", feedback).tolist()
+        nats, tokens = 0.0, 0
+        for document in documents:
+            ids = prefix + trained.tokenizer(document.text)["input_ids"]
+            logits = trained.model(torch.tensor([ids])).logits[0].detach()
+            picked = logits.log_softmax(-1)[range(len(ids) - 1), ids[1:]]
+            nats -= float(picked[len(prefix) - 1 :].sum())
+            tokens += len(ids) - len(prefix)
+        assert measured["loss"][feedback]["all"] == pytest.approx(nats / tokens, rel=1e-5)
+
+
+def test_generation_is_conditioned_and_never_writes_control_tokens(trained: Trained) -> None:
+    best = generate(trained, "17 + 5 =", "best", max_new_tokens=12)
+    assert best.feedback == BEST
+    assert 0 < best.tokens <= 12
+    assert "<|" not in best.text
+    assert best.text.startswith(" ")
+    assert generate(trained, "17 + 5 =", "none").feedback == ""
+    told = generate(trained, "17 + 5 =", "reads minus as plus", score=0.5, max_new_tokens=1)
+    assert told.feedback.startswith("<|feedback|> <|score_5|> reads minus")
+    hot = [generate(trained, "1", temperature=5.0, seed=s, max_new_tokens=8) for s in (1, 2, 1)]
+    assert hot[0] == hot[2] != hot[1]
+
+
+def test_an_exported_model_is_the_same_in_transformers(trained: Trained, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    card = export_model(trained, folder)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    prompt = card["prefix"]["best"] + " 17 + 5 ="
+    ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
+    assert ids[0].tolist() == trained.conditioner.prompt("17 + 5 =", "best").tolist()
+    with torch.no_grad():
+        assert torch.equal(model(ids).logits, trained.model(ids).logits)
+    assert (folder / "model.safetensors").exists()
+    again = load_trained(folder)
+    assert generate(again, "17 + 5 =") == generate(trained, "17 + 5 =")
+    with pytest.raises(ConfigError, match="new folder"):
+        export_model(trained, folder)
+
+
+def test_the_verbs_print_one_json_object(trained_run: Path, tmp_path: Path) -> None:
+    def verb(*arguments: str) -> dict[str, object]:
+        result = CliRunner().invoke(build(), [*arguments, "--output", "json"])
+        assert result.exit_code == 0, result.output
+        return dict(json.loads(result.stdout))
+
+    newest = str(next((trained_run / "checkpoints").iterdir()))
+    written = verb("generate", newest, "--feedback", "best", "--prompt", "17 + 5 =")
+    assert {"prompt", "feedback", "text", "tokens"} <= set(written)
+    assert verb("eval", str(trained_run))["step"] == 40
+    assert verb("export-model", str(trained_run), str(tmp_path / "out"))["step"] == 40
+
+
+def test_what_is_no_checkpoint_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="neither a run folder"):
+        load_trained(tmp_path)

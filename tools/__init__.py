@@ -1,0 +1,1 @@
+"""Uses both packages; nothing imports it."""

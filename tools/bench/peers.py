@@ -1,0 +1,167 @@
+"""One loader in a process of its own: an epoch, shuffled, for every line on stdin.
+
+    python peers.py NAME DOCUMENTS.parquet FOLDER WORKERS
+
+Each peer writes the documents (text and critique) in its own format, as its manual says, and reads
+them back as dicts. Run by `stream.py` with the interpreter where the peers are installed.
+"""
+
+import json
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+COLUMNS = ("text", "critique")
+BATCH = 256
+Read = Callable[[], Iterable[Any]]
+
+
+def documents(source: Path) -> Iterator[dict[str, str]]:
+    """The documents, in order."""
+    import pyarrow.parquet as pq
+
+    for batch in pq.ParquetFile(source).iter_batches():
+        yield from batch.to_pylist()
+
+
+def same(record: dict[str, str]) -> dict[str, str]:
+    """What LitData stores of a document."""
+    return record
+
+
+def batches(dataset: Any, workers: int) -> Iterator[Any]:
+    """Samples of a torch dataset: as they come, or through worker processes."""
+    from torch.utils.data import DataLoader
+
+    if not workers:
+        yield from dataset
+        return
+    for batch in DataLoader(dataset, batch_size=BATCH, num_workers=workers, collate_fn=list):
+        yield from batch
+
+
+def ixt(source: Path, folder: Path, workers: int) -> Read:
+    """Ours: text and critique are in families of their own, joined while they are read."""
+    from ixt_data.mix import Mix, plan_mix
+    from ixt_data.store import Store
+    from ixt_train.stream import MixStream
+
+    store = Store.open(source)
+    plan = plan_mix(store, Mix(critic="bench"), batch=BATCH if workers else 1)
+    size = BATCH if workers else 1
+    stream = MixStream(store.root, plan, None, local=folder / "local", batch_size=size)
+    return lambda: batches(stream, workers)
+
+
+def streaming(source: Path, folder: Path, workers: int) -> Read:
+    """Stock StreamingDataset."""
+    from streaming import MDSWriter, StreamingDataset
+
+    columns = dict.fromkeys(COLUMNS, "str")
+    with MDSWriter(columns=columns, out=str(folder / "mds"), size_limit=1 << 25) as writer:
+        for record in documents(source):
+            writer.write(record)
+    dataset = StreamingDataset(local=str(folder / "mds"), shuffle=True, batch_size=BATCH)
+    return lambda: batches(dataset, workers)
+
+
+def litdata(source: Path, folder: Path, workers: int) -> Read:
+    """LitData, uncompressed chunks."""
+    import litdata
+
+    target = str(folder / "chunks")
+    litdata.optimize(
+        fn=same,
+        inputs=list(documents(source)),
+        output_dir=target,
+        chunk_bytes="32MB",
+        num_workers=1,
+        verbose=False,
+    )
+    dataset = litdata.StreamingDataset(target, shuffle=True)
+    if not workers:
+        return lambda: dataset
+    loader = litdata.StreamingDataLoader(
+        dataset, batch_size=BATCH, num_workers=workers, collate_fn=list
+    )
+    return lambda: (sample for batch in loader for sample in batch)
+
+
+def webdataset(source: Path, folder: Path, workers: int) -> Read:
+    """WebDataset, one tar per 10,000 documents."""
+    import webdataset
+
+    names: list[str] = []
+    for number, record in enumerate(documents(source)):
+        if number % 10_000 == 0:
+            names.append(str(folder / f"{len(names):05d}.tar"))
+            tar = tarfile.open(names[-1], "w")  # noqa: SIM115
+        for column in COLUMNS:
+            data = record[column].encode()
+            info = tarfile.TarInfo(f"{number:09d}.{column}.txt")
+            info.size = len(data)
+            tar.addfile(info, BytesIO(data))
+        if number % 10_000 == 9_999:
+            tar.close()
+    tar.close()
+    dataset = webdataset.WebDataset(names, shardshuffle=len(names)).shuffle(1000).decode()
+    return lambda: batches(dataset, workers)
+
+
+def datasets(source: Path, folder: Path, workers: int) -> Read:
+    """Hugging Face datasets, streaming from Parquet."""
+    from datasets import load_dataset
+
+    files = {"train": str(source)}
+    dataset = load_dataset(
+        "parquet", data_files=files, split="train", streaming=True, cache_dir=str(folder)
+    )
+    shuffled = dataset.shuffle(seed=0, buffer_size=1000)
+    return lambda: batches(shuffled, workers)
+
+
+def lancedb(source: Path, folder: Path, workers: int) -> Read:
+    """LanceDB's loader: a shuffled permutation of a table."""
+    import lancedb
+    import pyarrow.parquet as pq
+    from lancedb.permutation import Permutation, permutation_builder
+    from torch.utils.data import DataLoader
+
+    table = lancedb.connect(str(folder)).create_table("documents", pq.read_table(source))
+    shuffled = permutation_builder(table).shuffle(seed=0).execute()
+    permutation = Permutation.from_tables(table, shuffled)
+    if not workers:
+        return lambda: (sample for batch in permutation.iter(BATCH) for sample in batch)
+    loader: Any = DataLoader(
+        permutation,
+        batch_size=BATCH,
+        num_workers=workers,
+        collate_fn=list,
+        multiprocessing_context="spawn",
+    )
+    return lambda: (sample for batch in loader for sample in batch)
+
+
+PEERS = {peer.__name__: peer for peer in (litdata, lancedb, datasets, webdataset, streaming)}
+
+
+def main() -> None:
+    """Answers `{"samples": n, "seconds": s}` to every line; the first is not counted."""
+    name, source, folder, workers = sys.argv[1:]
+    # What libraries print must not stand among the answers.
+    answers, sys.stdout = sys.stdout, sys.stderr
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    read = {**PEERS, "ixt": ixt}[name](Path(source), Path(folder), int(workers))
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        samples = sum(1 for _ in read())
+        elapsed = time.perf_counter() - start
+        print(json.dumps({"samples": samples, "seconds": elapsed}), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

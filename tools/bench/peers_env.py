@@ -1,0 +1,49 @@
+"""The environment of the peers: made once, beside the interpreter that runs the benchmark."""
+
+import os
+import site
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+from ixt_tools.bench.figures import say
+
+PACKAGES = {
+    "litdata": ("litdata",),
+    "lancedb": ("lancedb", "pylance"),
+    "datasets": ("datasets>=4",),
+    "webdataset": ("webdataset",),
+}
+
+
+def peers_python() -> Path:
+    """The interpreter that has the peers, on top of everything that this one has."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    home = cache / "ixt" / f"bench-peers-{sys.version_info.major}.{sys.version_info.minor}"
+    python = home / "bin" / "python"
+    if not python.exists():
+        venv.create(home, with_pip=False)
+        (packages,) = home.glob("lib/python*/site-packages")
+        ours = [path for path in site.getsitepackages() if Path(path).is_dir()]
+        lines = [f"import site; site.addsitedir({path!r})\n" for path in ours]
+        (packages / "ours.pth").write_text("".join(lines))
+    return python
+
+
+def install(python: Path, peer: str) -> bool:
+    """Installs one peer where it lacks; whether it is there."""
+    if peer not in PACKAGES:
+        return True
+    # Not what `ours.pth` lends it: an old version there may not work.
+    mark = python.parent / f".{peer}"
+    if mark.exists():
+        return True
+    say(f"installing {peer} ...")
+    command = [str(python), "-m", "pip", "install", "--quiet", *PACKAGES[peer]]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        say(f"{peer} cannot be installed: {done.stderr.strip().splitlines()[-1:]}")
+        return False
+    mark.touch()
+    return True

@@ -1,0 +1,298 @@
+"""Speed of the store: commits, queries over 20M critiques, ingest.
+
+    python tools/bench/store.py --output json
+
+Commits beside Delta Lake's, queries beside DuckDB over one sorted Parquet file a table, ingest
+beside streaming's MDSWriter fed with the same parsed documents.
+"""
+
+import io
+import json
+import multiprocessing
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import duckdb
+import zstandard
+
+from ixt_data.catalog import CRITIQUES, DOCUMENTS
+from ixt_data.ingest import ingest
+from ixt_data.snapshot import RowsFile
+from ixt_data.store import Store
+from ixt_tools.bench.figures import Figure, arguments, beside, bound, in_turn, report, say, seconds
+
+PACKAGES = ("ixt", "duckdb", "pyarrow", "deltalake", "mosaicml-streaming")
+
+
+def commit_empty(store: Store, n: int) -> list[float]:
+    """Milliseconds of each of `n` commits of one small file of rows."""
+    times = []
+    for _ in range(n):
+        start = time.perf_counter()
+        with store.begin("critique") as txn:
+            key = f"meta/critiques/c/{txn.id}-0.parquet"
+            (txn.scratch / key).parent.mkdir(parents=True)
+            (txn.scratch / key).write_bytes(b"x" * 4000)
+            txn.entry.rows_add.append(RowsFile(key, "critiques", "c", 1, 4000, "", {}))
+            txn.commit()
+        times.append(1000 * (time.perf_counter() - start))
+    return times
+
+
+def commit_figures(folder: Path, quick: bool) -> list[Figure]:
+    """Commit latency at two ages of the store, ours and Delta Lake's."""
+    low, high, window = (100, 500, 50) if quick else (500, 5000, 100)
+    store = Store.init(folder / "commits")
+    commit_empty(store, low - window)
+    early = statistics.median(commit_empty(store, window))
+    commit_empty(store, high - low - window)
+    late = statistics.median(commit_empty(store, window))
+    (opened,) = in_turn(lambda: Store.open(store.root).snapshot())
+    delta = delta_commits(folder / "delta", low)
+    at_low, at_high = f"commit p50 at {low} versions", f"commit p50 at {high} versions"
+    return [
+        bound(at_low, early, "ms", 10, most=True),
+        beside(at_high, late, "ms", f"ours at {low}", early, 1.5, most=True),
+        beside(f"{at_low}, again", early, "ms", "Delta append, no fsync", delta, 1.0, most=True),
+        bound(f"open at {high} versions", 1000 * opened, "ms", 1000, most=True),
+    ]
+
+
+def delta_commits(folder: Path, versions: int) -> float | None:
+    """Median milliseconds of Delta Lake's appends at some version; None without deltalake."""
+    try:
+        import pyarrow as pa
+        from deltalake import write_deltalake
+    except ImportError:
+        return None
+    rows = pa.table({"score": [0.5] * 10})
+    times = [
+        seconds(lambda: write_deltalake(str(folder), rows, mode="append")) for _ in range(versions)
+    ]
+    return 1000 * statistics.median(times[-50:])
+
+
+def _commit_until(root: str, end: float, counts: "multiprocessing.Queue[int]") -> None:
+    store, n = Store.open(root), 0
+    while time.time() < end:
+        commit_empty(store, 1)
+        n += 1
+    counts.put(n)
+
+
+def writer_figures(folder: Path, quick: bool) -> list[Figure]:
+    """Four processes that commit at once."""
+    store = Store.init(folder / "writers")
+    duration = 3.0 if quick else 10.0
+    context = multiprocessing.get_context("spawn")
+    counts: multiprocessing.Queue[int] = context.Queue()
+    end = time.time() + 2 + duration
+    start = time.time() + 2
+    workers = [
+        context.Process(target=_commit_until, args=(store.root, end, counts)) for _ in range(4)
+    ]
+    for worker in workers:
+        worker.start()
+    acknowledged = sum(counts.get() for _ in workers)
+    for worker in workers:
+        worker.join()
+    elapsed = time.time() - start
+    state = Store.open(store.root).snapshot()
+    failed = sum(worker.exitcode != 0 for worker in workers)
+    return [
+        bound("4 writer processes together", acknowledged / elapsed, "commits/s", 150, most=False),
+        bound("of these failed", failed, "writers", 0, most=True),
+        bound("of these lost", acknowledged - len(state.rows), "commits", 0, most=True),
+    ]
+
+
+LANES = 40
+_QUERIES = {
+    "histogram by source": "SELECT source, floor(score * 10) AS bin, count(*) FROM {documents} "
+    "JOIN {critiques} USING (doc_id) GROUP BY ALL ORDER BY ALL",
+    "top 100 per source": "SELECT source, arg_max(doc_id, score, 100) FROM {documents} JOIN "
+    "{critiques} USING (doc_id) GROUP BY source ORDER BY source",
+    "filter to about 100k rows": "SELECT count(*), avg(entropy) FROM {critiques} "
+    "WHERE score BETWEEN 0.9 AND 0.905",
+    "score histogram": "SELECT floor(score * 20) AS bin, count(*) FROM {critiques} GROUP BY 1 "
+    "ORDER BY 1",
+    "point lookup": "SELECT * FROM {critiques} WHERE doc_id = '{doc_id}'",
+    "critic diff": "SELECT count(*), avg(a.score - b.score) FROM "
+    "(SELECT doc_id, score FROM {critiques} WHERE critic = 'one') a JOIN "
+    "(SELECT doc_id, score FROM {critiques} WHERE critic = 'two') b USING (doc_id)",
+}
+
+
+def make_rows(store: Store, rows: int, folder: Path) -> tuple[Path, Path, str]:
+    """A store of `rows` critiques in 40 files, and the same as one sorted file a table.
+
+    Half of the critiques are by one critic and half by another, of the same documents.
+    """
+    documents = rows // 2
+    connection = duckdb.connect()
+    connection.execute(f"SET temp_directory = '{folder}'")
+    connection.execute(
+        f"""CREATE TABLE d AS SELECT md5(i::VARCHAR)::UUID AS doc_id, 'web' AS corpus,
+        'pretrain' AS stage, 'source' || (sqrt(random() * 400)::INT) AS source,
+        i::VARCHAR AS source_id, (random() * 4000)::BIGINT AS n_bytes, 3000::BIGINT AS n_chars,
+        'shards/text/x/shard.' || lpad((i // 4096)::VARCHAR, 5, '0') AS shard,
+        (i % 4096)::INTEGER AS row FROM range({documents}) t(i)"""
+    )
+    # The 40 files hold what 20 units of work wrote, each by two critics: unsorted inside.
+    for critic in ("one", "two"):
+        connection.execute(
+            f"""CREATE TABLE {critic} AS SELECT doc_id, '{critic}' AS critic,
+            '{critic}-0' AS critic_id, 'ok' AS status, round(random(), 2)::DOUBLE AS score,
+            MAP {{'a': round(random(), 1)::DOUBLE}} AS scores, random()::DOUBLE AS expected,
+            random()::DOUBLE AS entropy, 'too ' || (random() * 1e6)::INT || ' words' AS critique,
+            100::BIGINT AS n_thinking_tokens, []::VARCHAR[] AS flags, 0::INTEGER AS n_spans,
+            NULL::VARCHAR AS error, 1::INTEGER AS attempts, shard, row FROM d"""
+        )
+    parts = LANES // 2
+    with store.begin("ingest") as txn:
+        for table, lane, source in (
+            ("documents", "web", "d"),
+            ("critiques", "one-0", "one"),
+            ("critiques", "two-0", "two"),
+        ):
+            for part in range(parts):
+                key, path = txn.rows_path(table, lane)
+                low, high = (documents * p // parts for p in (part, part + 1))
+                connection.execute(
+                    f"COPY (SELECT * FROM {source} WHERE rowid >= {low} AND rowid < {high}) "
+                    f"TO '{path}' (FORMAT parquet, COMPRESSION zstd)"
+                )
+                schema = DOCUMENTS if table == "documents" else CRITIQUES
+                txn.record_rows(key, table, lane, high - low, schema, 0)
+        txn.commit()
+    one_file = folder / "documents.parquet", folder / "critiques.parquet"
+    connection.execute(
+        f"COPY (SELECT * FROM d ORDER BY doc_id) TO '{one_file[0]}' (FORMAT parquet, "
+        "COMPRESSION zstd)"
+    )
+    connection.execute(
+        f"COPY (SELECT * FROM one UNION ALL SELECT * FROM two ORDER BY doc_id) "
+        f"TO '{one_file[1]}' (FORMAT parquet, COMPRESSION zstd)"
+    )
+    (doc_id,) = connection.execute("SELECT doc_id::VARCHAR FROM d LIMIT 1 OFFSET 777").fetchall()[0]
+    connection.close()
+    return *one_file, doc_id
+
+
+def query_figures(folder: Path, quick: bool) -> list[Figure]:
+    """Curation queries, ours and DuckDB's over one sorted file a table."""
+    from ixt_data.compact import compact
+
+    rows = 1_000_000 if quick else 20_000_000
+    store = Store.init(folder / "rows")
+    say(f"making {rows:,} critiques ...")
+    documents, critiques, doc_id = make_rows(store, rows, folder)
+    say("compacting ...")
+    compaction = seconds(lambda: compact(store))
+    plain = {"documents": f"'{documents}'", "critiques": f"'{critiques}'", "doc_id": doc_id}
+    views = {"documents": "documents", "critiques": "critiques", "doc_id": doc_id}
+    figures = []
+    for name, query in _QUERIES.items():
+        say(name)
+        ours, theirs = in_turn(
+            partial(store.sql, query.format(**views)), partial(_plain_query, query.format(**plain))
+        )
+        reference = "DuckDB, one sorted file"
+        figures.append(beside(name, 1000 * ours, "ms", reference, 1000 * theirs, 1.3, most=True))
+    command = [sys.executable, "-m", "ixt_data", "query", "--store", store.root, "--output", "json"]
+    command.append(_QUERIES["score histogram"].format(**views))
+    (cold,) = in_turn(lambda: subprocess.run(command, check=True, capture_output=True))
+    figures.append(bound("first answer from a cold process", cold, "s", 0.6, most=True))
+    figures.append(Figure("compaction of the rows", rows / compaction, "rows/s"))
+    return figures
+
+
+def _plain_query(sql: str) -> None:
+    duckdb.connect().sql(sql).to_arrow_table()
+
+
+def make_documents(path: Path, size: int) -> int:
+    """A JSONL.zst of about `size` bytes of text of 2 KB documents; returns their number."""
+    words = [f"{random.Random(i).getrandbits(40):x}"[: 2 + i % 9] for i in range(20_000)]
+    chooser, written, n = random.Random(0), 0, 0
+    with path.open("wb") as raw, zstandard.ZstdCompressor().stream_writer(raw) as file:
+        while written < size:
+            text = " ".join(chooser.choices(words, k=320))
+            record = {"id": n, "text": text, "url": f"https://example.org/{n}", "lang": "en"}
+            file.write(json.dumps(record).encode() + b"\n")
+            written += len(text)
+            n += 1
+    return n
+
+
+def write_with_mdswriter(path: Path, out: Path) -> None:
+    """The reference: the same documents parsed and written by streaming's own writer."""
+    from streaming import MDSWriter
+
+    columns = {"doc_id": "bytes", "source": "str", "source_id": "str", "text": "str"}
+    with (
+        MDSWriter(columns=columns, out=str(out), compression="zstd:3", hashes=["xxh64"]) as writer,
+        path.open("rb") as raw,
+    ):
+        for line in io.TextIOWrapper(zstandard.ZstdDecompressor().stream_reader(raw), "utf-8"):
+            record = json.loads(line)
+            sample = {"doc_id": uuid.uuid4().bytes, "source": "x", "source_id": str(record["id"])}
+            writer.write({**sample, "text": record["text"]})
+
+
+def ingest_figures(folder: Path, quick: bool) -> list[Figure]:
+    """Ingest of JSONL.zst, whole way, beside MDSWriter alone."""
+    import streaming  # noqa: F401  its import is not what is measured
+
+    size = (50 if quick else 1000) * 1_000_000
+    source = folder / "documents.jsonl.zst"
+    say(f"making {size:,} bytes of documents ...")
+    documents = make_documents(source, size)
+    numbers = iter(range(100))
+
+    def ours() -> None:
+        store = Store.init(folder / f"ingest-{next(numbers)}")
+        ingest(store, "web", [source])
+
+    def theirs() -> None:
+        write_with_mdswriter(source, folder / f"mds-{next(numbers)}")
+
+    say("ingesting ...")
+    a, b = in_turn(ours, theirs)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    figure = beside(
+        "ingest", documents / a, "documents/s", "MDSWriter alone", documents / b, 0.7, most=False
+    )
+    return [figure, Figure("peak memory of this process", peak, "MiB")]
+
+
+PARTS: dict[str, Callable[[Path, bool], list[Figure]]] = {
+    "commits": commit_figures,
+    "writers": writer_figures,
+    "ingest": ingest_figures,
+    "queries": query_figures,
+}
+
+
+def main() -> None:
+    """Runs all parts."""
+    options = arguments(__doc__)
+    figures: list[Figure] = []
+    for name, part in PARTS.items():
+        say(f"== {name}")
+        with tempfile.TemporaryDirectory() as folder:
+            figures += part(Path(folder), options.quick)
+    report(figures, PACKAGES, options.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""The mix and train files of the demo: each arm is the same train config with another mix."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+TAG = "demo"
+CLOCK, STDLIB = "clock", "stdlib"
+# A sum has a token for each number and sign.
+CHARACTERS_PER_TOKEN = {CLOCK: 2.2, STDLIB: 3.5}
+ARMS = ("plain", "filter", "score", "critique")
+LISTENS = {"plain": False, "filter": False, "score": True, "critique": True}
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much work the demo does; `QUICK` only shows that everything is connected."""
+
+    documents: int = 2000
+    problems: int = 400
+    arm_steps: int = 700
+    arm_every: int = 50
+    stdlib_files: int | None = None
+    stdlib_steps: int = 300
+    stdlib_batch: int = 16
+    stdlib_samples: int = 48
+
+
+FULL = Size()
+QUICK = Size(
+    documents=200,
+    problems=20,
+    arm_steps=8,
+    arm_every=4,
+    stdlib_files=60,
+    stdlib_steps=4,
+    stdlib_batch=4,
+    stdlib_samples=2,
+)
+
+
+def clock_mix(arm: str, store: str, seed: int) -> dict[str, Any]:
+    """The mix of one arm: the arms differ in `condition.kind` and in what is selected."""
+    kinds = {"score": "score", "critique": "both"}
+    selection: dict[str, Any] = {"name": "all", "weight": 1.0}
+    if arm == "filter":
+        selection = {"name": "flawless", "where": "score >= 1.0", "weight": 1.0}
+    return {
+        "store": store,
+        "snapshot": TAG,
+        "corpus": CLOCK,
+        "critic": "arithmetic",
+        "condition": {"kind": kinds.get(arm, "none"), "dropout": 0.0, "cooldown": 0.0},
+        "selections": [selection],
+        "seed": seed,
+    }
+
+
+def stdlib_mix(store: str, cut: float, seed: int) -> dict[str, Any]:
+    """Half of what is drawn comes from the files that score at least `cut`."""
+    return {
+        "store": store,
+        "snapshot": TAG,
+        "corpus": STDLIB,
+        "critic": "rules",
+        "condition": {"kind": "both", "dropout": 0.1, "cooldown": 0.0},
+        "selections": [
+            {"name": "high", "where": f"score >= {cut}", "weight": 0.5},
+            {"name": "rest", "where": f"score < {cut}", "weight": 0.5},
+        ],
+        "seed": seed,
+    }
+
+
+def clock_train(arm: str, run_folder: str, seed: int, size: Size) -> dict[str, Any]:
+    """The train config of an arm: a Llama of 106 thousand parameters (docs/design/001, R1)."""
+    return {
+        "mix": f"{arm}.mix.yaml",
+        "run_folder": run_folder,
+        "seed": seed,
+        "model": {
+            "config": {
+                "model_type": "llama",
+                "hidden_size": 64,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 4,
+                "num_key_value_heads": 4,
+                "intermediate_size": 160,
+                "max_position_embeddings": 128,
+                "rope_theta": 100.0,
+                "tie_word_embeddings": False,
+            },
+            "init": {"embedding_std": 0.5, "scale_residual": True},
+        },
+        "tokenizer": {"train": {"kind": "words", "vocab_size": 128}},
+        "max_length": 128,
+        "global_batch_size": 48,
+        "duration": f"{size.arm_steps}ba",
+        "optimizer": {"lr": 3.0e-3, "betas": [0.9, 0.98], "weight_decay": 0.1},
+        "schedule": {"kind": "constant", "warmup": f"{min(50, size.arm_steps)}ba"},
+        "ema": 0.97,
+        "holdout": 0.0,
+        "checkpoint": {"every": "0ba"},
+        "eval": {
+            "every": f"{size.arm_every}ba",
+            "samples": 0,
+            "tasks": [
+                {
+                    "name": "sums",
+                    "path": "../corpus/held_out.jsonl",
+                    "feedback": "best" if LISTENS[arm] else "none",
+                }
+            ],
+        },
+        "threads": 1,
+    }
+
+
+def stdlib_train(
+    run_folder: str, seed: int, size: Size, buckets: tuple[float, ...]
+) -> dict[str, Any]:
+    """The train config of the model of Python: small enough for a minute or two on one core."""
+    return {
+        "mix": f"{STDLIB}.mix.yaml",
+        "run_folder": run_folder,
+        "seed": seed,
+        "model": {
+            "config": {
+                "model_type": "llama",
+                "hidden_size": 96,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 4,
+                "num_key_value_heads": 4,
+                "intermediate_size": 256,
+                "max_position_embeddings": 192,
+                "tie_word_embeddings": True,
+            }
+        },
+        "tokenizer": {"train": {"kind": "bpe", "vocab_size": 2048, "samples": 300}},
+        "max_length": 192,
+        "global_batch_size": size.stdlib_batch,
+        "duration": f"{size.stdlib_steps}ba",
+        "optimizer": {"lr": 2.0e-3, "betas": [0.9, 0.95], "weight_decay": 0.1},
+        "schedule": {"kind": "wsd", "warmup": f"{min(20, size.stdlib_steps)}ba"},
+        "holdout": 0.1,
+        "checkpoint": {"every": "0ba"},
+        "eval": {
+            "buckets": list(buckets),
+            "feedback": ["best", "worst", "none", "observed"],
+            "samples": size.stdlib_samples,
+            "batch_size": 16,
+        },
+        "threads": 1,
+    }
+
+
+def write_yaml(path: Path, content: dict[str, Any]) -> Path:
+    """One config file, keys in the order given."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(content, sort_keys=False, width=100), encoding="utf-8")
+    return path

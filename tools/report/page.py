@@ -1,0 +1,83 @@
+"""The page: a template, autoescaped, and the charts; written in one file."""
+
+from pathlib import Path
+
+import orjson
+
+from ixt_tools.report.charts import accuracy_chart, histogram_chart
+from ixt_tools.report.content import Arm, Loss, MixPlan, Report, Table, visible
+
+TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
+
+
+def loss_table(losses: tuple[Loss, ...]) -> Table:
+    """Buckets down, feedback across; each cell is a loss in nats per token."""
+    feedbacks = tuple(dict.fromkeys(loss.feedback for loss in losses))
+    figures = {(loss.bucket, loss.feedback): f"{loss.loss:.3f}" for loss in losses}
+    rows = tuple(
+        (bucket, *(figures.get((bucket, feedback), "–") for feedback in feedbacks))
+        for bucket in dict.fromkeys(loss.bucket for loss in losses)
+    )
+    names = {"none": "no feedback", "observed": "its own feedback"}
+    columns = (names.get(feedback, f"{feedback} feedback") for feedback in feedbacks)
+    return Table("Held-out loss, nats per token", ("score", *columns), rows)
+
+
+def arm_table(arms: tuple[Arm, ...]) -> Table:
+    """One row an arm; the best accuracy is highlighted."""
+    best = max(arms, key=lambda arm: arm.final)
+    rows = tuple(
+        (
+            arm.name,
+            f"{arm.final:.1%}",
+            f"{arm.documents:,}",
+            f"{arm.steps[-1] if arm.steps else 0:,}",
+            f"{arm.tokens:,}",
+            f"{arm.seconds:.0f} s",
+        )
+        for arm in arms
+    )
+    columns = ("arm", "problems solved", "documents in the mix", "steps", "tokens", "time")
+    return Table("", columns, rows, highlight=best.name)
+
+
+def mix_table(mixes: tuple[MixPlan, ...]) -> Table:
+    """One row a selection, all mixes below one another."""
+    rows = tuple((mix.name, *row) for mix in mixes for row in mix.rows)
+    return Table(
+        "", ("mix", "selection", "documents", "tokens, estimated", "weight", "epochs"), rows
+    )
+
+
+def render(report: Report) -> str:
+    """The whole page as HTML."""
+    import jinja2
+    from markupsafe import Markup
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    # vl-convert escapes every text it draws, so that its SVG may stand as it is.
+    charts = [Markup(histogram_chart(histogram)) for histogram in report.histograms]
+    return environment.get_template("report.html").render(
+        report=report,
+        accuracy=Markup(accuracy_chart(report.arms)) if report.arms else None,
+        arms=arm_table(report.arms) if report.arms else None,
+        histograms=list(zip(report.histograms, charts, strict=True)),
+        mixes=mix_table(report.mixes),
+        losses=loss_table(report.losses) if report.losses else None,
+    )
+
+
+def write_report(report: Report, folder: Path) -> Path:
+    """Write `report.html`, and `report.json` with the same content; return the page's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.json").write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2))
+    page = folder / "report.html"
+    page.write_text(render(report), encoding="utf-8")
+    return page
