@@ -13,6 +13,8 @@ from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from streaming.base.constant import LOCALS, SHM_TO_CLEAN
+from streaming.base.shared.prefix import _unpack_locals
 from streaming.base.world import World
 
 from ixt_data.errors import StoreError
@@ -106,6 +108,9 @@ class Ahead:
             coming.result()
 
 
+_SHARED = Path("/dev/shm")
+
+
 class LocalFolder:
     """A folder that one job at a time may use; the lock ends with the process that holds it."""
 
@@ -124,6 +129,7 @@ class LocalFolder:
         if not world.is_local_leader:
             return
         self.path.mkdir(parents=True, exist_ok=True)
+        self._sweep()
         with self._guard:
             if self.path in self._ours:
                 raise StoreError(f"{self.path}: a stream of this process is open there; close it")
@@ -149,3 +155,36 @@ class LocalFolder:
         with self._guard:
             self._ours.discard(self.path)
         return True
+
+    @classmethod
+    def _sweep(cls) -> None:
+        """Unlinks the shared memory that killed jobs left on this machine.
+
+        Stock attaches to all it finds whenever a stream begins, and keeps the handles.
+        """
+        for path in _SHARED.glob(f"[0-9]*_{LOCALS}"):
+            try:
+                folders, _ = _unpack_locals(path.read_bytes())
+                if not all(cls._left(Path(folder)) for folder in folders):
+                    continue
+            except (OSError, ValueError, IndexError):
+                # Gone meanwhile, another user's, or still being written.
+                continue
+            prefix = path.name.removesuffix(LOCALS)
+            for name in SHM_TO_CLEAN:
+                (_SHARED / f"{prefix}{name}").unlink(missing_ok=True)
+
+    @classmethod
+    def _left(cls, folder: Path) -> bool:
+        """Whether a job of ours had the folder, and ended without letting it go."""
+        with cls._guard:
+            if folder in cls._ours:
+                return False
+            descriptor = os.open(folder / ".lock", os.O_RDWR)
+            try:
+                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return False
+            finally:
+                os.close(descriptor)
+            return True

@@ -243,8 +243,17 @@ def test_a_killed_job_leaves_nothing_that_stops_the_next(store, plan, tmp_path):
     job.start()
     job.join(30)
     assert job.exitcode == -signal.SIGKILL
+    assert shared_by(tmp_path)
     with ds_of() as ds:
+        assert len(shared_by(tmp_path)) == 1
         assert draws(ds, workers=2) == planned(plan)
+    assert not shared_by(tmp_path)
+
+
+def shared_by(folder: Path) -> list[Path]:
+    """Shared memory of streams that read into a folder."""
+    found = Path("/dev/shm").glob("*_locals")
+    return [path for path in found if str(folder).encode() in path.read_bytes()]
 
 
 def test_a_short_file_in_the_local_folder_raises(store, plan, tmp_path):
