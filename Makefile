@@ -1,11 +1,13 @@
-# make demo | test | check | chaos: each makes or reuses .venv and installs what it needs.
+# make demo | test | test-vllm | check | chaos | chaos-s3: each makes or reuses .venv and installs what it needs.
 PYTHON ?= python3
 EXTRAS ?= train,s3,serve,dev
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# A vLLM for the CPU with a small judge; another one that is there already: make test-vllm JUDGE=...
+JUDGE := .venv-vllm
 
-.PHONY: demo test check chaos format docs schemas install clean
+.PHONY: demo test test-vllm check chaos chaos-s3 format docs schemas install clean
 SECONDS ?= 60
 
 install: $(STAMP)
@@ -20,6 +22,13 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+test-vllm: $(STAMP) $(JUDGE)/.installed
+	IXT_VLLM_HOME=$(abspath $(JUDGE)) $(BIN)/python -m pytest -m vllm
+
+$(JUDGE)/.installed: tests/real_vllm/setup.sh tests/real_vllm/tiny_judge.py
+	PYTHON=$(PYTHON) tests/real_vllm/setup.sh $(JUDGE)
+	touch $@
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -37,5 +46,9 @@ docs schemas: $(STAMP)
 chaos: $(STAMP)
 	$(BIN)/python tests/chaos/night.py --seconds $(SECONDS)
 
+chaos-s3: SECONDS = 20
+chaos-s3: $(STAMP)
+	$(BIN)/python tests/chaos/night.py --s3 --seconds $(SECONDS)
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(JUDGE) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

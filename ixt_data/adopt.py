@@ -1,7 +1,8 @@
 """Adopt: an MDS folder that is there already becomes a corpus in place, and nothing is copied.
 
-Its shards are recorded with absolute paths and the hashes of their files; the store reads them and
-never writes there. One of them that is changed later is refused by its hash.
+Its shards are recorded with absolute paths, or addresses if the folder is on S3, and the hashes of
+their files; the store reads them and never writes there. One of them that is changed later is
+refused by its hash.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from ixt_data.adopted import AdoptedShard, read_adopted
+from ixt_data.adopted import AdoptedShard, original, read_adopted
 from ixt_data.encodings import REFUSED, SCALARS, digest
 from ixt_data.errors import CommitError, ConfigError, CorruptError, StoreError
 from ixt_data.ingest.columns import ColumnNames
@@ -25,8 +26,9 @@ from ixt_data.ingest.rows import (
     stored_ids,
 )
 from ixt_data.model import STAGES, Document, Stage
-from ixt_data.places import is_safe_name, part_of_store
+from ixt_data.places import is_safe_name, part_of_store, part_of_store_at
 from ixt_data.snapshot import TEXT, Entry, FileInfo, ShardInfo
+from ixt_data.storage import LocalStorage, Storage, open_storage
 from ixt_data.store import Store, Transaction, check_name
 
 INDEX = "index.json"
@@ -79,7 +81,7 @@ def adopt(
     Args:
         store: that is to know it.
         corpus: its name; made if it is new.
-        folder: with an index.json of version 2.
+        folder: with an index.json of version 2; a path, or `s3://bucket/prefix`.
         text_field: column of the text, of the encoding `str`.
         id_field: column of the user's own id; None makes `folder:shard:row`.
         stage: for which stage of training the documents are.
@@ -94,17 +96,19 @@ def adopt(
         raise ConfigError(f"stage {stage!r}: use one of {', '.join(STAGES)}")
     if text_field == id_field:
         raise ConfigError(f"text field and id field are both {text_field!r}; name two fields")
-    root = local_folder(folder)
-    entries = read_index(root)
-    columns = {name: _fields(root, entry, text_field, id_field) for name, entry in entries.items()}
-    report = AdoptReport(str(root))
+    place = open_folder(folder)
+    entries = read_index(place)
+    columns = {
+        name: _fields(place.root, entry, text_field, id_field) for name, entry in entries.items()
+    }
+    report = AdoptReport(place.root)
     with store.begin("adopt") as txn, SeenIds(txn.scratch) as seen:
         for ids in stored_ids(store, documents_of(corpus, txn.base.rows.values())):
             seen.add_batch(ids)
         recorder = _Recorder(txn, corpus, stage, seen, report)
         read = 0
         for name, entry in entries.items():
-            info = _record(root, entry, corpus, columns[name])
+            info = _record(place, entry, corpus, columns[name])
             if _is_known(txn, info):
                 report.known += 1
             else:
@@ -117,38 +121,35 @@ def adopt(
 
 def folder_bytes(folder: str | Path) -> int:
     """Bytes of the shards that the index of a folder names, as stored."""
-    entries = read_index(local_folder(folder)).values()
+    entries = read_index(open_folder(folder)).values()
     return sum((entry.get("zip_data") or entry["raw_data"])["bytes"] for entry in entries)
 
 
-def local_folder(folder: str | Path) -> Path:
-    """The folder, without symbolic links.
+def open_folder(folder: str | Path) -> Storage:
+    """The folder as a place for files, without symbolic links.
 
     Raises:
-        StoreError: it is an address, not there, or a part of a store.
+        StoreError: it is not there, or a part of a store.
     """
-    if "://" in str(folder):
-        raise StoreError(
-            f"{folder}: only folders of this machine can be adopted in this version. "
-            "Mount it or copy it, then adopt the copy"
-        )
-    root = Path(folder).resolve()
-    if not (root / INDEX).is_file():
+    remote = "://" in str(folder)
+    place = open_storage(folder if remote else Path(folder).resolve())
+    if not place.exists(INDEX):
         raise StoreError(f"{folder}: no MDS folder: there is no {INDEX} in it")
-    if (owner := part_of_store(root)) is not None:
+    owner = part_of_store_at(place.root) if remote else part_of_store(Path(place.root))
+    if owner is not None:
         raise StoreError(f"{folder}: belongs to the store {owner}, whose shards come and go")
-    return root
+    return place
 
 
-def read_index(root: Path) -> dict[str, dict[str, Any]]:
+def read_index(place: Storage) -> dict[str, dict[str, Any]]:
     """The entries of the folder's index.json, by the name of the raw file.
 
     Raises:
         StoreError: it is not an MDS index of version 2, or names files outside the folder.
     """
-    path = root / INDEX
+    path = f"{place.root}/{INDEX}"
     try:
-        index = orjson.loads(path.read_bytes())
+        index = orjson.loads(place.read(INDEX))
         version, shards = index["version"], index["shards"]
         entries = {entry["raw_data"]["basename"]: entry for entry in shards}
         kinds = {entry["format"] for entry in shards}
@@ -165,23 +166,24 @@ def read_index(root: Path) -> dict[str, dict[str, Any]]:
     for entry in shards:
         for file in (entry["raw_data"], entry.get("zip_data")):
             if file is not None:
-                _check_name(root, file["basename"])
+                _check_name(place, file["basename"])
     return entries
 
 
-def _check_name(root: Path, name: object) -> None:
+def _check_name(place: Storage, name: object) -> None:
     if not is_safe_name(name):
-        raise StoreError(f"{root / INDEX}: the file name {name!r} leads out of the folder")
-    path = root / str(name)
-    if not path.resolve().is_relative_to(root):
-        raise StoreError(f"{path}: a symbolic link that leads out of the folder")
+        raise StoreError(f"{place.root}/{INDEX}: the file name {name!r} leads out of the folder")
+    if isinstance(place, LocalStorage):
+        path = place.path / str(name)
+        if not path.resolve().is_relative_to(place.path):
+            raise StoreError(f"{path}: a symbolic link that leads out of the folder")
 
 
 def _fields(
-    root: Path, entry: dict[str, Any], text_field: str, id_field: str | None
+    root: str, entry: dict[str, Any], text_field: str, id_field: str | None
 ) -> dict[str, str]:
     """The columns of a shard that are text, id and source."""
-    place = f"{root / entry['raw_data']['basename']}"
+    place = f"{root}/{entry['raw_data']['basename']}"
     encodings = dict(zip(entry["column_names"], entry["column_encodings"], strict=True))
     for name, encoding in encodings.items():
         if encoding in REFUSED:
@@ -205,14 +207,16 @@ def _fields(
 _PICKLED = "Decoding it would run whatever code it holds: write the folder again without it"
 
 
-def _record(root: Path, entry: dict[str, Any], corpus: str, fields: dict[str, str]) -> ShardInfo:
+def _record(
+    place: Storage, entry: dict[str, Any], corpus: str, fields: dict[str, str]
+) -> ShardInfo:
     """A shard as it is to be recorded, without hashes of our own yet."""
     packed = entry.get("zip_data")
     # The cache of a train run keeps the raw file, and drops the packed one that its index names.
-    if packed is not None and not (root / packed["basename"]).exists():
-        raw = root / entry["raw_data"]["basename"]
-        entry = {**entry, "zip_data": None} if raw.exists() else entry
-    info = ShardInfo.from_index(str(root), TEXT, corpus, {"zip_data": None, **entry})
+    if packed is not None and not place.exists(packed["basename"]):
+        raw_is_there = place.exists(entry["raw_data"]["basename"])
+        entry = {**entry, "zip_data": None} if raw_is_there else entry
+    info = ShardInfo.from_index(place.root, TEXT, corpus, {"zip_data": None, **entry})
     return replace(info, fields=fields)
 
 
@@ -227,20 +231,25 @@ def _is_known(txn: Transaction, info: ShardInfo) -> bool:
         raise StoreError(f"{info.path}: was adopted with the columns {known.fields}")
     if (known.samples, known.stored.bytes) != (info.samples, info.stored.bytes):
         raise CorruptError(f"{info.path}: not what was adopted before. {_CHANGED}")
-    read_adopted(known)
+    _read_now(known)
     return True
 
 
 _CHANGED = "Adopt a copy of the folder, under another path, as another corpus"
 
 
-def _hashed(info: ShardInfo) -> ShardInfo:
-    """The shard with a hash of its file, after the index's own hashes were checked."""
-    stored = info.stored
+def _read_now(info: ShardInfo, *, is_new: bool = False) -> AdoptedShard:
+    """The shard as the folder has it now; of a new one the index's own hashes are checked too."""
     try:
-        data = Path(info.path).read_bytes()
+        with original(info) as path:
+            return read_adopted(_hashed(info, path) if is_new else info, path)
     except OSError as error:
         raise CorruptError(f"{info.path}: named by {INDEX}; {error.strerror}") from None
+
+
+def _hashed(info: ShardInfo, path: Path) -> ShardInfo:
+    """The shard with a hash of its file, after the index's own hashes were checked."""
+    stored, data = info.stored, path.read_bytes()
     if len(data) != stored.bytes:
         raise CorruptError(f"{info.path}: {len(data)} bytes, {INDEX} says {stored.bytes}")
     for algorithm, expected in stored.hashes.items():
@@ -263,8 +272,8 @@ class _Recorder:
 
     def add(self, info: ShardInfo, entry: dict[str, Any]) -> None:
         """Records one shard, with a row for each text that is new."""
-        info = _hashed(info)
-        shard = read_adopted(info)
+        shard = _read_now(info, is_new=True)
+        info = shard.info
         if list(shard.original.columns.items()) != _columns(entry):
             raise CorruptError(f"{info.path}: its columns are not those that {INDEX} says")
         places, documents = self._new(shard, info)

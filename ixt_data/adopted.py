@@ -4,8 +4,10 @@ Such a folder stays where it is and as it is. What its shards lack is made while
 `doc_id` from the text, `source` and `source_id` from other columns or from the sample's place.
 """
 
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,6 +16,7 @@ from ixt_data.ingest.records import as_text
 from ixt_data.model import document_id
 from ixt_data.shards import TEXT_COLUMNS, Shard, read_shard
 from ixt_data.snapshot import ShardInfo
+from ixt_data.storage import Storage, open_storage
 
 CHANGED = (
     "the adopted folder was changed: restore this file as it was, or adopt a copy of the folder "
@@ -60,27 +63,74 @@ class AdoptedShard(Shard):
             raise CorruptError(f"{self.info.path}: a text is not UTF-8 ({error})") from None
 
 
+def folder_of(info: ShardInfo) -> str:
+    """The adopted folder that a shard is in: a path, or an address."""
+    return info.path.removesuffix(f"/{info.stored.basename}")
+
+
 def folder_name(info: ShardInfo) -> str:
     """The name of the adopted folder that a shard is in."""
-    return PurePosixPath(info.path.removesuffix(f"/{info.stored.basename}")).name
+    return PurePosixPath(folder_of(info)).name
 
 
-def read_adopted(info: ShardInfo) -> AdoptedShard:
+@lru_cache(maxsize=32)
+def place_of(folder: str) -> Storage:
+    """An adopted folder as a place for files."""
+    return open_storage(folder)
+
+
+def local_copy(info: ShardInfo) -> Path:
+    """A local file of an adopted shard: itself, or a copy that was made before.
+
+    Raises:
+        FileNotFoundError: it is gone.
+    """
+    return place_of(folder_of(info)).local(info.stored.basename)
+
+
+def original(info: ShardInfo) -> AbstractContextManager[Path]:
+    """A local file with what the folder itself holds now, while the block runs."""
+    return place_of(folder_of(info)).original(info.stored.basename)
+
+
+def sizes_of(shards: Iterable[ShardInfo]) -> dict[str, int]:
+    """Bytes of the files that are in the folders of some adopted shards now, by path."""
+    places = [place_of(folder) for folder in {folder_of(info) for info in shards}]
+    return {f"{p.root}/{file.key}": file.size for p in places for file in p.list("")}
+
+
+def read_adopted(info: ShardInfo, path: Path | None = None) -> AdoptedShard:
     """Reads a shard of an adopted folder and checks that it is as it was.
+
+    Args:
+        info: which.
+        path: a local file of it, if there is one already.
 
     Raises:
         CorruptError: it is not.
     """
     try:
-        original = read_shard(Path(info.path), info.index)
-    except CorruptError as error:
-        raise CorruptError(f"{str(error).partition('. ')[0]}. {CHANGED}") from None
+        shard = read_shard(path, info.index) if path else _read_copy(info)
+    except (CorruptError, FileNotFoundError) as error:
+        what = "missing" if isinstance(error, FileNotFoundError) else _what(error)
+        raise CorruptError(f"{info.path}: {what}. {CHANGED}") from None
     return AdoptedShard(
-        original.data,
-        TEXT_COLUMNS,
-        original.starts,
-        original.ends,
-        original.samples,
-        original,
-        info,
+        shard.data, TEXT_COLUMNS, shard.starts, shard.ends, shard.samples, shard, info
     )
+
+
+def _read_copy(info: ShardInfo) -> Shard:
+    path = local_copy(info)
+    try:
+        return read_shard(path, info.index)
+    except CorruptError:
+        if str(path) == info.path:
+            raise
+    # The copy may be of what was there before it was adopted, or while it was changed.
+    path.unlink(missing_ok=True)
+    return read_shard(local_copy(info), info.index)
+
+
+def _what(error: CorruptError) -> str:
+    """What is wrong, without the name of the file that was read."""
+    return str(error).partition(": ")[2].partition(". ")[0]

@@ -5,11 +5,12 @@ its rows in one commit. Two workers on one unit publish once. Answers of a slow 
 a journal until then, and no document that this critic has judged before is asked about again.
 """
 
+import random
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +18,8 @@ from typing import Any
 from ixt_data.critics.base import Critic, critic_id
 from ixt_data.earlier import good_critiques, units_with_failures
 from ixt_data.errors import AlreadyDone, CriticError, StoreError
-from ixt_data.journal import Busy, Journal, journal_folder
+from ixt_data.journal import Journal, journal_folder
+from ixt_data.leases import Busy, Lease, Leases, Met
 from ixt_data.model import OK, Critique, Document
 from ixt_data.snapshot import CriticInfo, ShardInfo, Snapshot
 from ixt_data.store import Store, check_name
@@ -68,6 +70,8 @@ def annotate(
     progress: Progress = lambda done, critique: None,
     *,
     retry_failed: bool = False,
+    run: str | None = None,
+    since: int | None = None,
 ) -> CritiqueReport:
     """Critiques every document of a corpus that this critic has not critiqued.
 
@@ -77,28 +81,31 @@ def annotate(
         critic: who judges.
         progress: called after each document with the number done so far.
         retry_failed: ask again about those documents that have no good critique.
+        run: an id of this critique run, the same one for all workers that share it.
+        since: the version that they all begin from; the newest by default.
 
     Raises:
         StoreError: there is no such corpus.
         CriticError: the critic answers against its contract.
     """
-    snapshot = store.snapshot()
+    snapshot = store.snapshot(since)
     if corpus not in snapshot.corpora:
         known = ", ".join(snapshot.corpora) or "none"
         raise StoreError(f"no corpus {corpus!r} in {store.root}; corpora: {known}")
     info = CriticInfo(critic_id(critic), check_name(critic.name, "critic"), critic.config())
-    run = _Run(store, critic, info, progress, retry_failed)
+    worker = _Worker(store, critic, info, progress, retry_failed)
+    worker.report.run = run or worker.report.run
     shards = pending(snapshot, corpus, info.id)
-    run.report.skipped = snapshot.corpora[corpus].shards - len(shards)
+    worker.report.skipped = snapshot.corpora[corpus].shards - len(shards)
     if retry_failed:
         again = units_with_failures(store, snapshot, corpus, info.id)
-        run.report.skipped -= len(again)
+        worker.report.skipped -= len(again)
         shards = [*shards, *again]
     replaced = {shard.path: snapshot.units.get(unit_name(info.id, shard)) for shard in shards}
-    run.work(shards, replaced)
-    run.report.spent = dict(spent(critic))
-    run.report.snapshot = store.snapshot().version
-    return run.report
+    worker.work(shards, replaced)
+    worker.report.spent = dict(spent(critic))
+    worker.report.snapshot = store.snapshot().version
+    return worker.report
 
 
 def spent(critic: Critic) -> Counter[str]:
@@ -106,44 +113,63 @@ def spent(critic: Critic) -> Counter[str]:
     return Counter(getattr(critic, "spent", None) or {})
 
 
-class _Run:
-    """One critique run over units, one after the other."""
+class _Worker:
+    """One worker of a critique run: units, one after the other."""
 
     def __init__(
-        self, store: Store, critic: Critic, info: CriticInfo, progress: Progress, again: bool
+        self,
+        store: Store,
+        critic: Critic,
+        info: CriticInfo,
+        progress: Progress,
+        again: bool,
     ) -> None:
         self._store, self._critic, self._info = store, critic, info
         self._progress, self._again = progress, again
+        self._leases = Leases(store.storage, info.id)
+        self._known = store.snapshot()
         self.report = CritiqueReport(info.id)
 
     def work(self, shards: Iterable[ShardInfo], replaced: dict[str, str | None]) -> None:
-        """Does the units; those that another worker of this machine is at come last."""
+        """Does the units; those that another worker is at come last, in case it dies."""
         queue, busy = deque(shards), 0
+        self._leases.look()
         while queue:
             shard = queue.popleft()
             try:
-                done = self._unit(shard, replaced[shard.path])
-            except Busy:
-                queue.append(shard)
-                busy += 1
-                if busy >= len(queue):
-                    busy = 0
-                    time.sleep(POLL_SECONDS)
+                self.report.skipped += not self._unit(shard, replaced[shard.path])
+                busy = 0
                 continue
-            busy = 0
-            self.report.skipped += not done
+            except Met:
+                # Workers that began together part here.
+                queue.rotate(-random.randrange(len(queue) + 1))
+                busy = 0
+            except Busy:
+                busy += 1
+            queue.append(shard)
+            if busy >= len(queue):
+                busy = 0
+                time.sleep(POLL_SECONDS)
+                self._leases.look()
+                self._known = self._store.snapshot()
 
     def _unit(self, shard: ShardInfo, replaces: str | None) -> bool:
-        """Does one unit; returns whether it was left to do."""
+        """Does one unit; returns whether it was left to do.
+
+        Raises:
+            Busy: another worker is at it, or took it over.
+        """
         name = unit_name(self._info.id, shard)
-        with ExitStack() as stack:
+        if self._known.units.get(name) != replaces:
+            return False
+        with self._leases.take(name) as lease, ExitStack() as stack:
             journal = None
             if getattr(self._critic, "journaled", False):
                 folder = journal_folder(self._store)
                 journal = stack.enter_context(Journal(folder, self._info.id, name, replaces))
-            snapshot = self._store.snapshot()
-            if snapshot.units.get(name) == replaces:
-                done = self._judge(snapshot, shard, replaces, journal)
+            self._known = self._store.snapshot()
+            if self._known.units.get(name) == replaces:
+                done = self._judge(self._known, shard, replaces, journal, lease)
             else:
                 done = False
             if journal is not None:
@@ -151,7 +177,12 @@ class _Run:
             return done
 
     def _judge(
-        self, snapshot: Snapshot, shard: ShardInfo, replaces: str | None, journal: Journal | None
+        self,
+        snapshot: Snapshot,
+        shard: ShardInfo,
+        replaces: str | None,
+        journal: Journal | None,
+        lease: Lease,
     ) -> bool:
         started, before = datetime.now(UTC), spent(self._critic)
         samples = list(read_documents(self._store, shard))
@@ -165,11 +196,13 @@ class _Run:
             answers |= {i: c for i, c in kept if c.status == OK or not self._again or replaces}
         asked = {d.doc_id: d for d in documents if d.doc_id not in answers}
         reused = len({d.doc_id for d in documents}) - len(asked)
-        for done, critique in enumerate(self._answers(list(asked.values())), 1):
-            if journal is not None:
-                journal.append(critique)
-            answers[critique.doc_id] = critique
-            self._progress(self.report.documents + reused + done, critique)
+        with closing(self._answers(list(asked.values()))) as made:
+            for done, critique in enumerate(made, 1):
+                if journal is not None:
+                    journal.append(critique)
+                answers[critique.doc_id] = critique
+                self._progress(self.report.documents + reused + done, critique)
+                lease.check()
         critiques = [answers[document.doc_id] for document in documents]
         summary = self._summary(shard, started, spent(self._critic) - before, reused)
         try:
@@ -205,7 +238,7 @@ class _Run:
             "spent": dict(costs),
         }
 
-    def _answers(self, documents: list[Document]) -> Iterator[Critique]:
+    def _answers(self, documents: list[Document]) -> Generator[Critique]:
         """Exactly one critique per document, as they come."""
         missing = {document.doc_id for document in documents}
         asked = frozenset(missing)

@@ -215,10 +215,9 @@ def _local_files(storage: Storage, paths: Iterable[str]) -> dict[str, str]:
 def _snapshots(log: Log, snapshot: Snapshot) -> Iterator[Sequence[Any]]:
     import orjson
 
-    for version in range(1, snapshot.version + 1):
-        entry = log.read(version)
+    for entry in log.entries(1, snapshot.version):
         yield (
-            version,
+            entry.version,
             entry.created,
             entry.op,
             entry.unit,
@@ -262,7 +261,11 @@ def union(
 
 
 def merge_rows(
-    rows: Sequence[RowsFile], files: dict[str, str], base: dict[str, str], target: Path
+    rows: Sequence[RowsFile],
+    files: dict[str, str],
+    base: dict[str, str],
+    target: Path,
+    derived: tuple[str, Path, int] | None = None,
 ) -> dict[str, str]:
     """Writes the rows of some files of one table into one Parquet file, sorted by document.
 
@@ -273,22 +276,39 @@ def merge_rows(
         files: local path by key.
         base: columns that are always there, with their types.
         target: the file to write.
+        derived: a column to add to rows of critiques, or to write anew: its name, a Parquet file
+            with `doc_id, critic_id, generation, value`, and the generation of these rows.
 
     Returns:
         The type of each column.
     """
+    schema = common_schema(rows, base)
     connection = duckdb.connect(":memory:")
     try:
         connection.execute("SET memory_limit = '25%'")
         connection.execute(f"SET temp_directory = {_literal(str(target.parent))}")
-        merged = f"SELECT * FROM ({union(rows, files, base)}) ORDER BY doc_id"
+        merged = f"SELECT * FROM ({union(rows, files, base)})"
+        if derived is not None:
+            merged = _with_column(merged, schema, *derived)
+        merged += " ORDER BY doc_id"
         # The paths are ours, not a user's: this connection runs nothing else.
         connection.execute(
             f"COPY ({merged}) TO {_literal(str(target))} (FORMAT parquet, COMPRESSION zstd)"
         )
     finally:
         connection.close()
-    return common_schema(rows, base)
+    return schema if derived is None else schema | {derived[0]: "DOUBLE"}
+
+
+def _with_column(
+    rows: str, schema: dict[str, str], name: str, values: Path, generation: int
+) -> str:
+    kept = [f"r.{_quoted(column)}" for column in schema if column != name]
+    return (
+        f"SELECT {', '.join(kept)}, v.value AS {_quoted(name)} FROM ({rows}) AS r LEFT JOIN "
+        f"(SELECT * FROM read_parquet({_literal(str(values))}) WHERE generation = {generation}) "
+        "AS v ON r.doc_id = v.doc_id AND r.critic_id = v.critic_id"
+    )
 
 
 def common_schema(rows: Sequence[RowsFile], base: dict[str, str]) -> dict[str, str]:

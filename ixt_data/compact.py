@@ -36,14 +36,15 @@ def compact(store: Store, *, min_files: int = 8, everything: bool = False) -> li
         everything: merge a large base again too.
     """
     lanes: dict[tuple[str, str, int], list[RowsFile]] = {}
-    for file in store.snapshot().rows.values():
+    state = store.snapshot()
+    for file in state.rows.values():
         lanes.setdefault((file.table, file.lane, file.generation), []).append(file)
     merges = []
     for files in lanes.values():
         chosen = files if everything else choose(files)
         if len(chosen) >= (2 if everything else min_files):
             try:
-                merges.append(_merge(store, chosen))
+                merges.append(_merge(store, state.version, chosen))
             except CommitError:
                 # Another compaction or garbage collection was first; its work stands.
                 continue
@@ -58,9 +59,9 @@ def choose(files: Sequence[RowsFile]) -> list[RowsFile]:
     return chosen
 
 
-def _merge(store: Store, files: Sequence[RowsFile]) -> Merge:
+def _merge(store: Store, base: int, files: Sequence[RowsFile]) -> Merge:
     table, lane, generation = files[0].table, files[0].lane, files[0].generation
-    with store.begin("compact") as txn:
+    with store.begin("compact", base=base) as txn:
         key, path = txn.rows_path(table, lane)
         try:
             found = store.storage.local_files(file.path for file in files)

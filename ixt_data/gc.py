@@ -5,17 +5,21 @@
    this commit is not aborted; one that comes after it stops with an error.
 3. Then the pins are read again, and what is held by none of them goes.
 
-So the clock only picks candidates; the log decides.
+So the clock only picks candidates; the log decides. Leases that nobody renews and journals on this
+machine that nobody waits for go as well.
 """
 
 import re
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
+from ixt_data.journal import abandoned, journal_folder
+from ixt_data.leases import left_over
+from ixt_data.log import AT_ONCE
 from ixt_data.snapshot import Entry, Snapshot
 from ixt_data.storage import StoredFile
 from ixt_data.store import Store
@@ -33,6 +37,7 @@ class GcReport:
         aborted: transactions that it fenced.
         min_version: the oldest version that is kept without a pin.
         expired: pins that it removed.
+        journals: files on this machine with answers of a critic, with their bytes.
         snapshot: the version after it.
     """
 
@@ -40,12 +45,13 @@ class GcReport:
     aborted: list[str] = field(default_factory=list)
     min_version: int = 0
     expired: list[str] = field(default_factory=list)
+    journals: dict[Path, int] = field(default_factory=dict)
     snapshot: int = 0
 
     @property
     def bytes(self) -> int:
         """How much it frees."""
-        return sum(self.deleted.values())
+        return sum(self.deleted.values()) + sum(self.journals.values())
 
 
 def collect(
@@ -54,6 +60,7 @@ def collect(
     keep_versions: int = 100,
     keep: timedelta = timedelta(days=7),
     grace: timedelta = timedelta(days=1),
+    keep_journals: timedelta = timedelta(days=30),
     dry_run: bool = False,
 ) -> GcReport:
     """Lets old versions go and deletes the files that only they held.
@@ -63,6 +70,7 @@ def collect(
         keep_versions: the newest this many versions are kept, however old.
         keep: versions younger than this are kept, however many.
         grace: a transaction that has not written for this long counts as stale.
+        keep_journals: answers that were never published are kept for this long after the last one.
         dry_run: only say what would go.
     """
     files = [file for place in _PLACES for file in store.storage.list(place)]
@@ -82,11 +90,21 @@ def collect(
     for file in files:
         if file.key not in held and _goes(file, gone, report.aborted, old):
             report.deleted[file.key] = file.size
+    report.deleted |= left_over(store.storage, old)
+    for path in _journals(store, time.time() - keep_journals.total_seconds()):
+        report.journals[path] = path.stat().st_size
+        if not dry_run:
+            path.unlink()
     if not dry_run:
         store.storage.delete(*report.deleted)
         for name in report.expired:
             store.pins.release(name)
     return report
+
+
+def _journals(store: Store, before: float) -> Iterator[Path]:
+    units = store.snapshot().units
+    return abandoned(journal_folder(store), lambda unit, old: units.get(unit) == old, before)
 
 
 def transaction(key: str) -> str | None:
@@ -110,9 +128,11 @@ def _oldest_kept(store: Store, head: Snapshot, versions: int, keep: timedelta) -
     young = datetime.now(UTC) - keep
     # The entries below were let go before: versions only grow older.
     while oldest > head.min_version:
-        if datetime.fromisoformat(store.log.read(oldest).created) < young:
-            break
-        oldest -= 1
+        first = max(head.min_version + 1, oldest - AT_ONCE + 1)
+        for entry in reversed([*store.log.entries(first, oldest)]):
+            if datetime.fromisoformat(entry.created) < young:
+                return oldest
+            oldest -= 1
     return oldest
 
 

@@ -2,13 +2,17 @@
 
 `<folder>/<critic id>/<hash of the unit>.jsonl` holds a head and one line for each answer. A line is
 handed to the system at once, so that a killed worker loses none, and brought to the disk in small
-groups. Whoever has the file open has it locked: a second worker on this machine takes another unit.
+groups. Whoever has the file open has it locked. A worker that was given the unit's lease while
+another one has the file, as a frozen one does, goes on with a copy in its place.
 """
 
 import fcntl
 import hashlib
 import os
 import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,13 +23,10 @@ from ixt_data.model import Critique, Span
 from ixt_data.storage import LocalStorage
 from ixt_data.store import Store
 
+IsOpen = Callable[[str, str | None], bool]
 GROUP = 256
 GROUP_SECONDS = 0.2
 """Answers, and seconds, after which a journal is brought to the disk."""
-
-
-class Busy(Exception):
-    """Another worker of this machine is at this unit."""
 
 
 def journal_folder(store: Store) -> Path:
@@ -51,9 +52,6 @@ class Journal:
 
     Attributes:
         answers: by document, as read when it was opened.
-
-    Raises:
-        Busy: another worker has it.
     """
 
     def __init__(self, folder: Path, critic: str, unit: str, replaces: str | None = None) -> None:
@@ -91,8 +89,9 @@ class Journal:
             self._waiting, self._synced = 0, now
 
     def remove(self) -> None:
-        """Deletes the file, once its answers are published."""
-        self.path.unlink(missing_ok=True)
+        """Deletes the file, once its answers are published, if it is still this worker's."""
+        if _is_at(self.path, self._file):
+            self.path.unlink(missing_ok=True)
 
     def _write(self, line: bytes) -> None:
         while line:
@@ -115,6 +114,31 @@ class Journal:
         return end
 
 
+def abandoned(folder: Path, is_open: IsOpen, before: float) -> Iterator[Path]:
+    """Journals that nobody has open and whose answers nobody waits for, each locked for the moment.
+
+    Args:
+        folder: see `journal_folder`.
+        is_open: whether a unit is still to be published, in place of what a transaction published.
+        before: answers of such a unit are kept if the last one came after this, in Unix seconds.
+    """
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with suppress(FileNotFoundError, BlockingIOError), path.open("rb+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            head = _head(file.readline())
+            if path.stat().st_mtime < before or (head is not None and not is_open(*head)):
+                yield path
+
+
+def _head(line: bytes) -> tuple[str, str | None] | None:
+    """The unit that a journal is of, and what it replaces; None if that is torn."""
+    try:
+        head = orjson.loads(line)
+        return head["unit"], head["replaces"]
+    except (orjson.JSONDecodeError, TypeError, KeyError):
+        return None
+
+
 def _locked(path: Path) -> int:
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -122,11 +146,29 @@ def _locked(path: Path) -> int:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(file)
-            raise Busy(str(path)) from None
+            return _copied(path)
         # Whoever had it may have removed it between the two calls.
-        if path.exists() and os.path.samestat(path.stat(), os.fstat(file)):
+        if _is_at(path, file):
             return file
         os.close(file)
+
+
+def _copied(path: Path) -> int:
+    """A copy of a file, locked, in the place of the one that another worker has."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    with suppress(FileNotFoundError):
+        temporary.write_bytes(path.read_bytes())
+    file = os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666)
+    fcntl.flock(file, fcntl.LOCK_EX)
+    temporary.replace(path)
+    return file
+
+
+def _is_at(path: Path, file: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file))
+    except FileNotFoundError:
+        return False
 
 
 def encode(critique: Critique) -> bytes:

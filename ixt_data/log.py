@@ -5,8 +5,10 @@ Creating the entry is the one step that makes shards and rows visible, both at o
 is a hint where to begin to look; it may be old, and nothing depends on it.
 """
 
+import errno
 import hashlib
 import random
+import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -21,6 +23,10 @@ from ixt_data.storage import Storage
 Hook = Callable[[Entry], None]
 LAST = "_log/_last"
 REFUSALS = 12
+PATIENCE = 4
+"""Lost races for a version after which a writer looks how far behind it is."""
+AT_ONCE = 64
+"""Entries that are asked for at a time, at most."""
 
 
 def key(version: int) -> str:
@@ -46,6 +52,18 @@ def decode(data: bytes, name: str) -> Entry:
     return Entry.from_json(orjson.loads(line))
 
 
+def parse(version: int, data: bytes) -> Entry:
+    """The entry of a version, from the bytes of its file.
+
+    Raises:
+        CorruptError: it is not what was written.
+    """
+    entry = decode(data, key(version))
+    if entry.version != version:
+        raise CorruptError(f"{key(version)}: says that it is version {entry.version}")
+    return entry
+
+
 class Log:
     """The versions of one store, read and written.
 
@@ -57,6 +75,7 @@ class Log:
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
         self._version: int | None = None
+        self._others = 0
         self._state = Snapshot()
         self._recent: dict[int, Entry] = {}
 
@@ -67,15 +86,27 @@ class Log:
             FileNotFoundError: there is no such version.
             CorruptError: it is not what was written.
         """
-        entry = decode(self.storage.read(key(version)), key(version))
-        if entry.version != version:
-            raise CorruptError(f"{key(version)}: says that it is version {entry.version}")
-        return entry
+        return parse(version, self.storage.read(key(version)))
 
     def entries(self, first: int, last: int) -> Iterator[Entry]:
-        """The entries of some versions, both ends included."""
-        for version in range(first, last + 1):
-            yield self._recent.get(version) or self.read(version)
+        """The entries of some versions, both ends included.
+
+        Raises:
+            FileNotFoundError: one is not there.
+            CorruptError: one is not what was written.
+        """
+        for start in range(first, last + 1, AT_ONCE):
+            versions = range(start, min(start + AT_ONCE, last + 1))
+            known = {v: self._recent[v] for v in versions if v in self._recent}
+            asked = [v for v in versions if v not in known]
+            found = dict(zip(asked, self.storage.read_all(map(key, asked)), strict=True))
+            for version in versions:
+                if version in known:
+                    yield known[version]
+                elif (data := found[version]) is not None:
+                    yield parse(version, data)
+                else:
+                    raise FileNotFoundError(errno.ENOENT, "no such version", key(version))
 
     def newest(self) -> int:
         """The newest version.
@@ -83,16 +114,26 @@ class Log:
         Raises:
             CorruptError: an entry is not what was written.
         """
+        return self._look(sys.maxsize)
+
+    def _look(self, most: int) -> int:
+        """The newest version, or that after `most` newer entries; each is read and remembered."""
         if self._version is None:
             self._version = self._hint()
-        while True:
-            # One request tells that an entry is there and what is in it.
-            try:
-                entry = self.read(self._version + 1)
-            except FileNotFoundError:
-                return self._version
-            self._version = entry.version
-            self._remember(entry)
+        first = self._version
+        while (found := self._version - first) < most:
+            # One request tells that an entry is there and what is in it. Where there are many
+            # they are asked for together, and no more in vain than a third of those found.
+            size = min(max(1, found // 3), AT_ONCE, most - found)
+            versions = range(self._version + 1, self._version + 1 + size)
+            for version, data in zip(
+                versions, self.storage.read_all(map(key, versions)), strict=True
+            ):
+                if data is None:
+                    return self._version
+                self._remember(parse(version, data))
+                self._version = version
+        return self._version
 
     def _remember(self, entry: Entry) -> None:
         self._recent[entry.version] = entry
@@ -145,8 +186,13 @@ class Log:
             Aborted: the transaction was fenced.
             CommitError: a file that it replaces is gone.
         """
-        # What is known may be old: then creating fails, which costs no more than to look first.
-        checked, newest, refused = base, max(base, self._version or 0), 0
+        checked, conflicts, refused = base, 0, 0
+        if self._version is None:
+            self._version = base
+        began = max(base, self._version)
+        # As many as landed during our last transaction have likely landed again. If there are
+        # more, creating fails, which costs no more than to look whether there are.
+        newest = max(base, self._look(self._others))
         while True:
             for newer in self.entries(checked + 1, newest):
                 if newer.txn == entry.txn:
@@ -159,9 +205,11 @@ class Log:
             entry.created = datetime.now(UTC).isoformat(timespec="milliseconds")
             data = encode(entry)
             if self.storage.create(key(entry.version), data):
+                self._others = newest - began
                 self._landed(entry.version, data)
                 return entry.version
-            newest = self.newest()
+            conflicts += 1
+            newest = self._look(1) if conflicts < PATIENCE else self.newest()
             refused = refused + 1 if newest == checked else 0
             _wait(refused, entry)
 

@@ -17,7 +17,12 @@ ID_BYTES = 16
 
 def document_id(text: str) -> bytes:
     """The 16-byte id of a document: BLAKE2b of its UTF-8 text."""
-    return hashlib.blake2b(text.encode(), digest_size=ID_BYTES).digest()
+    return encoded_id(text.encode())
+
+
+def encoded_id(text: bytes) -> bytes:
+    """`document_id` of a text that is encoded already."""
+    return hashlib.blake2b(text, digest_size=ID_BYTES).digest()
 
 
 def content_id(content: Any) -> str:
@@ -66,9 +71,11 @@ class Span:
     Attributes:
         start: first character offset.
         end: offset after the last character.
-        verdict: `right`, `wrong`, or another word of the rubric.
+        verdict: `right`, `wrong`, or another word of the rubric; `chunk`, `turn` or `failed` where
+            a part of the document was judged on its own.
         tag: a short complaint from the rubric's list, empty where there is none.
-        comment: free text.
+        comment: free text; the critique of a part.
+        score: of a part, 0 to 1; None for a mere passage.
     """
 
     start: int
@@ -76,6 +83,12 @@ class Span:
     verdict: str
     tag: str = ""
     comment: str = ""
+    score: float | None = None
+
+    def to_json(self) -> list[Any]:
+        """As shards hold it: `Span(*span)` reads it; the score only where there is one."""
+        fields = [self.start, self.end, self.verdict, self.tag, self.comment]
+        return fields if self.score is None else [*fields, self.score]
 
 
 @dataclass(frozen=True, slots=True)

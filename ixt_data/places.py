@@ -2,11 +2,12 @@
 
 from pathlib import Path, PurePosixPath
 
+from ixt_data.storage import open_storage
 from ixt_data.store import MARKER
 
 OWN_FOLDERS = (
     *("shards", "meta", "quarantine"),
-    *("_log", "_checkpoint", "_pins", "_journal", "_tmp"),
+    *("_log", "_checkpoint", "_pins", "_leases", "_journal", "_tmp"),
 )
 
 
@@ -17,6 +18,20 @@ def part_of_store(path: Path) -> Path | None:
         if (root / MARKER).exists():
             inside = path.relative_to(root).parts
             return root if not inside or inside[0] in OWN_FOLDERS else None
+    return None
+
+
+def part_of_store_at(address: str) -> str | None:
+    """The same for an address such as `s3://bucket/prefix`."""
+    bucket, *parts = address.split("://")[1].split("/")
+    scheme = address.split("://")[0]
+    place = open_storage(f"{scheme}://{bucket}")
+    for n in range(len(parts), -1, -1):
+        inside, above = parts[n:], parts[:n]
+        if inside and inside[0] not in OWN_FOLDERS:
+            continue
+        if place.exists("/".join([*above, MARKER])):
+            return f"{scheme}://{'/'.join([bucket, *above])}"
     return None
 
 

@@ -55,7 +55,8 @@ class ShardInfo:
     """One MDS shard.
 
     Attributes:
-        path: `shards/<family>/<txn>/shard.NNNNN.mds.zstd`; in an adopted folder absolute.
+        path: `shards/<family>/<txn>/shard.NNNNN.mds.zstd`; in an adopted folder absolute,
+            or an address.
         family: `text`, `critique/<critic id>`, `thinking/<critic id>`, `tokens/<tokenizer id>`.
         corpus: whose documents it holds.
         samples: how many.
@@ -130,6 +131,11 @@ class ShardInfo:
     def outside(self) -> bool:
         """Whether it is in an adopted folder: read by the store, and never changed or deleted."""
         return self.fields is not None
+
+    @property
+    def text_column(self) -> str:
+        """The column of a text shard that holds the texts."""
+        return (self.fields or {"text": "text"})["text"]
 
 
 @dataclass(frozen=True, slots=True)

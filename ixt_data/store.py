@@ -4,8 +4,8 @@ import hashlib
 import itertools
 import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -165,21 +165,28 @@ class Store:
     def local(self, file: RowsFile | ShardInfo) -> Path:
         """A local file with the bytes of a file of rows or a shard."""
         if isinstance(file, ShardInfo) and file.outside:
-            return Path(file.path)
+            from ixt_data.adopted import local_copy
+
+            return local_copy(file)
         return self.storage.local(file.path)
 
-    @contextmanager
-    def original(self, file: RowsFile | ShardInfo) -> Iterator[Path]:
+    def original(self, file: RowsFile | ShardInfo) -> AbstractContextManager[Path]:
         """A local file with what the place itself holds now, while the block runs."""
         if isinstance(file, ShardInfo) and file.outside:
-            yield Path(file.path)
-            return
-        with self.storage.original(file.path) as path:
-            yield path
+            from ixt_data.adopted import original
 
-    def begin(self, op: str, unit: str | None = None) -> "Transaction":
-        """Begins to write: nothing is visible before `commit`."""
-        return Transaction(self, op, unit)
+            return original(file)
+        return self.storage.original(file.path)
+
+    def begin(self, op: str, unit: str | None = None, *, base: int | None = None) -> "Transaction":
+        """Begins to write: nothing is visible before `commit`.
+
+        Args:
+            op: the verb, for the log.
+            unit: the unit of work that it publishes, if any.
+            base: the version from which it was decided what to write, the newest by default.
+        """
+        return Transaction(self, op, unit, self.log.newest() if base is None else base)
 
 
 class Transaction:
@@ -188,10 +195,10 @@ class Transaction:
     Use it in a `with`: leaving it without a commit removes what it made.
     """
 
-    def __init__(self, store: Store, op: str, unit: str | None) -> None:
+    def __init__(self, store: Store, op: str, unit: str | None, base: int) -> None:
         self.store = store
         self.id = uuid.uuid4().hex
-        self.begun_at = store.log.newest()
+        self.begun_at = base
         self.entry = Entry(0, self.id, op, unit=unit)
         self.scratch = store.storage.scratch(self.id)
         self._families: list[FamilyWriter] = []

@@ -117,14 +117,13 @@ def _write_shards(
 
 def critique_sample(critique: Critique) -> dict[str, object]:
     """The record of the critique family; a critique that failed is a placeholder with a status."""
-    spans = [[s.start, s.end, s.verdict, s.tag, s.comment] for s in critique.spans]
     return {
         "doc_id": critique.doc_id,
         "status": critique.status,
         "critique": critique.critique,
         "score": math.nan if critique.score is None else critique.score,
         "scores": dict(critique.scores),
-        "spans": spans,
+        "spans": [span.to_json() for span in critique.spans],
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from ixt_data import checkpoint, log
-from ixt_data.adopted import CHANGED, read_adopted
+from ixt_data.adopted import CHANGED, read_adopted, sizes_of
 from ixt_data.errors import CorruptError
 from ixt_data.shards import read_shard
 from ixt_data.snapshot import TEXT, TOKENS, RowsFile, ShardInfo, Snapshot, tokens_unit
@@ -83,6 +83,8 @@ def verify(
     files: list[RowsFile | ShardInfo] = [*state.rows.values(), *state.shards]
     total = sum(_size(file) for file in files)
     sizes = {file.key: file.size for place in PLACES for file in store.storage.list(place)}
+    report.orphans = sorted(sizes.keys() - _known(state))
+    sizes |= sizes_of(shard for shard in state.shards if shard.outside)
     identities: dict[str, str] = {}
     for file in files:
         report.problems += _check_file(store, state, file, sizes, fast, identities)
@@ -91,7 +93,6 @@ def verify(
         progress(report.bytes, total)
     report.problems += check_indexes(store, state)
     report.problems += check_rows(state)
-    report.orphans = sorted(sizes.keys() - _known(state))
     return report
 
 
@@ -100,14 +101,19 @@ def check_log(store: Store) -> Iterator[Problem]:
     present = {file.key for file in store.storage.list("_log") if file.key.endswith(".json")}
     newest = max((int(PurePosixPath(key).stem) for key in present), default=0)
     remedy = "restore this file from a backup; every later version depends on it"
-    for version in range(1, newest + 1):
-        key = log.key(version)
-        try:
-            store.log.read(version)
-        except FileNotFoundError:
-            yield Problem(key, "missing, but newer entries are there", 0, remedy)
-        except (CorruptError, ValueError, TypeError) as error:
-            yield Problem(key, _without(key, str(error)), 0, remedy)
+    for start in range(1, newest + 1, log.AT_ONCE):
+        versions = range(start, min(start + log.AT_ONCE, newest + 1))
+        for version, data in zip(
+            versions, store.storage.read_all(map(log.key, versions)), strict=True
+        ):
+            key = log.key(version)
+            if data is None:
+                yield Problem(key, "missing, but newer entries are there", 0, remedy)
+                continue
+            try:
+                log.parse(version, data)
+            except (CorruptError, ValueError, TypeError) as error:
+                yield Problem(key, _without(key, str(error)), 0, remedy)
 
 
 def _readable_state(store: Store) -> Snapshot:
@@ -153,7 +159,9 @@ def _check_file(
     identities: dict[str, str],
 ) -> Iterator[Problem]:
     try:
-        size = _found(file, sizes)
+        if file.path not in sizes:
+            raise FileNotFoundError(file.path)
+        size = sizes[file.path]
         what = "" if size == _size(file) else f"{size} bytes instead of {_size(file)}"
         if not what and not fast:
             # Not a copy of it: damage may be newer.
@@ -165,14 +173,6 @@ def _check_file(
         yield Problem(file.path, what, _documents(file), _remedy(file))
 
 
-def _found(file: RowsFile | ShardInfo, sizes: Mapping[str, int]) -> int:
-    if isinstance(file, ShardInfo) and file.outside:
-        return Path(file.path).stat().st_size
-    if file.path not in sizes:
-        raise FileNotFoundError(file.path)
-    return sizes[file.path]
-
-
 def _read(
     path: Path, state: Snapshot, file: RowsFile | ShardInfo, identities: dict[str, str]
 ) -> str:
@@ -182,9 +182,9 @@ def _read(
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
         return "" if digest == file.sha256 else f"its sha256 is not {file.sha256}"
     try:
-        shard = read_adopted(file) if file.outside else read_shard(path, file.index)
+        shard = read_adopted(file, path) if file.outside else read_shard(path, file.index)
     except CorruptError as error:
-        return _without(str(path), str(error))
+        return _without(file.path, _without(str(path), str(error)))
     if "doc_id" not in shard.columns:
         return ""
     # Text shards come first in every state, so an aligned shard finds the ids of its own.
@@ -214,16 +214,18 @@ def _remedy(file: RowsFile | ShardInfo) -> str:
 
 def check_indexes(store: Store, state: Snapshot) -> Iterator[Problem]:
     """Folders whose index.json is missing, torn, or says other than the log."""
-    for folder, shards in _folders(state).items():
-        key = f"{folder}/index.json"
-        remedy = "ixt verify --repair writes it anew"
+    remedy = "ixt verify --repair writes it anew"
+    folders = _folders(state)
+    keys = [f"{folder}/index.json" for folder in folders]
+    indexes = store.storage.read_all(keys)
+    for key, data, shards in zip(keys, indexes, folders.values(), strict=True):
         documents = sum(shard.samples for shard in shards)
-        try:
-            entries = orjson.loads(store.storage.read(key))["shards"]
-            found = {entry["raw_data"]["basename"]: entry for entry in entries}
-        except FileNotFoundError:
+        if data is None:
             yield Problem(key, "missing", documents, remedy)
             continue
+        try:
+            entries = orjson.loads(data)["shards"]
+            found = {entry["raw_data"]["basename"]: entry for entry in entries}
         except (ValueError, KeyError, TypeError):
             yield Problem(key, "torn or changed: not an index", documents, remedy)
             continue
@@ -297,9 +299,10 @@ def _requeue(store: Store, state: Snapshot, shard: ShardInfo) -> None:
         unit = unit_name(critic, state.shards_by_path[shard.of or ""])
     # The tokens of what is lost are of no use to what comes in its place.
     lost += [s.path for s in state.shards if s.of in lost]
-    if not all(path in store.snapshot().shards_by_path for path in lost):
+    head = store.snapshot()
+    if not all(path in head.shards_by_path for path in lost):
         return
-    with store.begin("repair") as txn:
+    with store.begin("repair", base=head.version) as txn:
         txn.entry.shards_remove = lost
         txn.entry.units_remove = [unit]
         txn.commit(requeued=txn.entry.units_remove)

@@ -57,7 +57,8 @@ def held_out_documents(
 
     Args:
         store: where they are.
-        mix: with its snapshot pinned; predicates of its selections do not matter here.
+        mix: with its snapshot pinned; predicates of its selections do not matter here, and of
+            several critics the first one scores.
         share: the share that was held out of training.
         edges: of the score buckets.
         per_bucket: documents per bucket; those without a score make a bucket of their own.
@@ -65,8 +66,9 @@ def held_out_documents(
     if not share or not per_bucket:
         return []
     with Scope(store, mix) as scope:
-        value = "critiques.score" if mix.critic else "NULL::DOUBLE"
-        found = scope.find("held out", held_out(share), value)
+        critic = scope.critics[0]
+        value = "critiques.score" if critic else "NULL::DOUBLE"
+        found = scope.find("held out", held_out(share), value, critic)
         scores = found.values if found.values is not None else np.full(found.documents, np.nan)
         names = [*bucket_names(edges), UNSCORED]
         last = len(names) - 2
@@ -86,7 +88,7 @@ def _read(store: Store, scope: Scope, places: Any, bucket: str) -> Iterator[Held
         info = scope.shards[number]
         rows = (places[shard_of == number] - scope.starts[number]).tolist()
         text = list(store.shard(info).rows(("doc_id", "text")))
-        aligned = scope.critiques_of(info)
+        aligned = scope.critiques_of(info, scope.critics[0])
         critiques = list(store.shard(aligned).rows()) if aligned else [{}] * len(text)
         for row in rows:
             yield _document(text[row], critiques[row], bucket)
@@ -120,7 +122,8 @@ class Evaluator:
             conditioner: as in training.
             config: what to measure.
             documents: held-out documents.
-            max_length: longer ones are cut.
+            max_length: longer samples are cut, so that under every feedback the loss is about
+                the same tokens of the document.
 
         Raises:
             ConfigError: a task cannot be read.
@@ -133,6 +136,7 @@ class Evaluator:
             for name in config.feedback
             if documents and _has(conditioner.condition, name)
         }
+        _cut_alike(list(self._losses.values()), max_length)
         self._buckets = [document.bucket for document in documents]
         self._banned_in_tasks = [*self._banned, conditioner.tokenizer.eos_token_id]
         self._tasks: dict[str, list[Problem]] = {
@@ -205,6 +209,15 @@ def _sample(document: HeldOut, encoded: Encoded, control: Any) -> dict[str, Any]
         "loss_weights": weights.astype(np.float32),
         "doc_id": document.doc_id,
     }
+
+
+def _cut_alike(by_feedback: Sequence[Sequence[dict[str, Any]]], max_length: int) -> None:
+    """Counts of each document only the tokens that fit under the longest feedback."""
+    for samples in zip(*by_feedback, strict=True):
+        counted = [np.flatnonzero(sample["loss_weights"]) for sample in samples]
+        fit = min(int(np.searchsorted(places, max_length)) for places in counted)
+        for sample, places in zip(samples, counted, strict=True):
+            sample["loss_weights"][places[fit:]] = 0.0
 
 
 def evaluate_trained(

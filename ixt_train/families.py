@@ -6,6 +6,7 @@ This module and `stream` are all that knows the insides of mosaicml-streaming (0
 import mmap
 import os
 import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -23,8 +24,9 @@ from streaming.base.storage.download import CloudDownloader
 from streaming.base.util import retry
 from streaming.base.world import World
 
+from ixt_data.adopted import folder_of
 from ixt_data.errors import CorruptError, StoreError
-from ixt_data.model import ID_BYTES, OK
+from ixt_data.model import ID_BYTES, OK, content_id, encoded_id
 from ixt_data.shards import Shard, parse_shard
 from ixt_data.snapshot import ShardInfo
 
@@ -36,14 +38,21 @@ LogicalShard = Sequence[tuple[ShardInfo, Mapping[str, str]]]
 """Aligned shards, documents first, each with the columns to read and their names in `OpenShard`."""
 
 
-def index_entry(shard: ShardInfo) -> dict[str, Any]:
+def index_entry(shard: ShardInfo, copy: int = 0) -> dict[str, Any]:
     """A shard's entry of an index.json whose basenames are relative to the store's root.
+
+    A shard of an adopted folder, which is elsewhere, gets a folder of its own; and so does every
+    further copy of a shard, one of which may be evicted while another is read.
 
     Raises:
         CorruptError: a basename leads out of the shard's folder.
     """
     entry = dict(shard.index)
     folder = PurePosixPath(shard.path).parent
+    if shard.outside:
+        folder = PurePosixPath("adopted", content_id(folder_of(shard)))
+    if copy:
+        folder = PurePosixPath(f"copy-{copy}") / folder
     for key in ("raw_data", "zip_data"):
         if entry.get(key):
             name = entry[key]["basename"]
@@ -52,6 +61,11 @@ def index_entry(shard: ShardInfo) -> dict[str, Any]:
                 raise CorruptError(f"{shard.path}: its index names {name!r}, outside of the store")
             entry[key] = {**entry[key], "basename": path.as_posix()}
     return entry
+
+
+def _stored(entry: Mapping[str, Any]) -> str:
+    """The basename of the file that is stored."""
+    return str((entry["zip_data"] or entry["raw_data"])["basename"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,15 +141,30 @@ def _is_ok(shard: Shard) -> npt.NDArray[np.bool_]:
     return same
 
 
+def _ids(shard: Shard, text: str | None) -> npt.NDArray[np.void]:
+    """The ids of all samples, V16[samples]; of a shard that has none, made of the column `text`."""
+    if text is None:
+        return _fixed(shard, "doc_id", f"V{ID_BYTES}")
+    bounds = zip(shard.starts[text].tolist(), shard.ends[text].tolist(), strict=True)
+    made = b"".join([encoded_id(shard.data[start:end]) for start, end in bounds])
+    return np.frombuffer(made, f"V{ID_BYTES}")
+
+
 class FamilyReader(Reader):  # type: ignore[misc]
     """A text shard with its critique shard, where there is one, as one logical shard."""
 
-    def __init__(self, parts: Sequence[MDSReader], wanted: Sequence[Mapping[str, str]]) -> None:
+    def __init__(
+        self,
+        parts: Sequence[MDSReader],
+        wanted: Sequence[Mapping[str, str]],
+        adopted: Sequence[str | None],
+    ) -> None:
         """Joins aligned shards.
 
         Args:
             parts: readers of the same samples, text first.
             wanted: columns to read of each, with the names that `OpenShard` gives them.
+            adopted: of those that are in adopted folders the column of the text, else None.
         """
         text = parts[0]
         if any(part.samples != text.samples for part in parts):
@@ -144,7 +173,7 @@ class FamilyReader(Reader):  # type: ignore[misc]
         super().__init__(
             text.dirname, text.split, text.compression, text.hashes, text.samples, None
         )
-        self.parts, self.wanted = tuple(parts), tuple(wanted)
+        self.parts, self.wanted, self._adopted = tuple(parts), tuple(wanted), tuple(adopted)
         self.opened: OpenShard | None = None
         for part in parts:
             self.file_pairs += part.file_pairs
@@ -175,10 +204,12 @@ class FamilyReader(Reader):  # type: ignore[misc]
         mapped = [
             _map(Path(self.dirname, part.raw_data.basename), part.samples) for part in self.parts
         ]
-        doc_ids = _fixed(mapped[0], "doc_id", f"V{ID_BYTES}")
-        for part, shard, wanted in zip(self.parts, mapped, self.wanted, strict=True):
-            self._check_aligned(part, doc_ids, _fixed(shard, "doc_id", f"V{ID_BYTES}"))
-            ok = _is_ok(shard) if "status" in shard.starts else None
+        ids = [_ids(shard, text) for shard, text in zip(mapped, self._adopted, strict=True)]
+        for part, own in zip(self.parts[1:], ids[1:], strict=True):
+            self._check_aligned(part, ids[0], own)
+        for shard, wanted, text in zip(mapped, self.wanted, self._adopted, strict=True):
+            # Columns of adopted shards are the user's, whatever their names.
+            ok = _is_ok(shard) if text is None and "status" in shard.starts else None
             for name, known_as in wanted.items():
                 starts, ends = shard.starts[name], shard.ends[name]
                 if ok is not None:
@@ -191,7 +222,7 @@ class FamilyReader(Reader):  # type: ignore[misc]
         has_spans = spans is not None and bool((spans.ends > spans.starts + 2).any())
         zeros = np.zeros(self.samples, np.uint32)
         nothing = Slices(mapped[0].data, zeros, zeros)
-        self.opened = OpenShard(doc_ids, columns, score, has_spans, nothing)
+        self.opened = OpenShard(ids[0], columns, score, has_spans, nothing)
         return self.opened
 
     def _check_aligned(self, part: MDSReader, first: Any, own: Any) -> None:
@@ -236,7 +267,7 @@ class FamilyStream(Stream):  # type: ignore[misc]
         # killed job leaves behind. The lock of `cache.LocalFolder` ends with its process.
         super().__init__(local=local, download_retry=retries, download_timeout=timeout)
         self._root, self._shards = root, tuple(shards)
-        self._remote = "://" in root
+        self._elsewhere: dict[str, str] = {}
 
     def apply_default(self, default: dict[str, Any]) -> None:
         """As in stock; compressed forms are not kept."""
@@ -245,16 +276,31 @@ class FamilyStream(Stream):  # type: ignore[misc]
 
     def get_shards(self, world: World, allow_unsafe_types: bool) -> list[Reader]:
         """The plan's shards as readers; the local leader writes the folder's index.json."""
-        entries = [[index_entry(shard) for shard, _ in parts] for parts in self._shards]
+        entries = self._entries()
         if world.is_local_leader:
             index = orjson.dumps({"version": 2, "shards": [parts[0] for parts in entries]})
             _write_whole(Path(self.local, INDEX), index)
         readers: list[Reader] = []
         for parts, logical in zip(entries, self._shards, strict=True):
             files = [MDSReader.from_json(self.local, "", entry) for entry in parts]
-            readers.append(FamilyReader(files, [columns for _, columns in logical]))
+            adopted = [info.text_column if info.outside else None for info, _ in logical]
+            readers.append(FamilyReader(files, [columns for _, columns in logical], adopted))
             readers[-1].validate(allow_unsafe_types)
         return readers
+
+    def _entries(self) -> list[list[dict[str, Any]]]:
+        """The index entries of all parts, by their names in the local folder."""
+        seen: Counter[str] = Counter()
+        entries = []
+        for logical in self._shards:
+            entries.append([index_entry(info, seen[info.path]) for info, _ in logical])
+            for entry, (info, _) in zip(entries[-1], logical, strict=True):
+                if info.outside:
+                    self._elsewhere[_stored(entry)] = info.path
+                elif seen[info.path]:
+                    self._elsewhere[_stored(entry)] = f"{self._root.rstrip('/')}/{info.path}"
+                seen[info.path] += 1
+        return entries
 
     def get_index_size(self) -> int:
         """Bytes of the index that count for the cache limit."""
@@ -279,11 +325,11 @@ class FamilyStream(Stream):  # type: ignore[misc]
         stored = packed or raw
         data = self._fetch(stored)
         self._check(stored, data)
-        if packed is None and not self._remote:
+        if packed is None and not self._is_remote(raw) and raw.basename not in self._elsewhere:
             # Already uncompressed on this machine: read it where it is.
             target.parent.mkdir(parents=True, exist_ok=True)
             target.unlink(missing_ok=True)
-            target.symlink_to(Path(self._root, raw.basename).absolute())
+            target.symlink_to(Path(self._named(raw)).absolute())
             return int(raw.bytes)
         if packed is not None:
             try:
@@ -299,10 +345,10 @@ class FamilyStream(Stream):  # type: ignore[misc]
         return int(raw.bytes)
 
     def _fetch(self, file: FileInfo) -> bytes:
-        if self._remote:
+        if self._is_remote(file):
             return self._download(file)
         try:
-            return Path(self._root, file.basename).read_bytes()
+            return Path(self._named(file)).read_bytes()
         except FileNotFoundError:
             raise StoreError(f"{self._named(file)}: missing. {_REMEDY}") from None
         except OSError as error:
@@ -312,7 +358,7 @@ class FamilyStream(Stream):  # type: ignore[misc]
         target = Path(self.local, f"{file.basename}.{os.getpid()}.part")
         target.parent.mkdir(parents=True, exist_ok=True)
         source = self._named(file)
-        downloader = _downloader(self._root)
+        downloader = _downloader(source)
 
         def once() -> None:
             downloader.download(source, str(target), self.download_timeout)
@@ -335,18 +381,24 @@ class FamilyStream(Stream):  # type: ignore[misc]
                 raise CorruptError(f"{self._named(file)}: its {algorithm} is wrong. {_REMEDY}")
 
     def _named(self, file: FileInfo) -> str:
-        return f"{self._root.rstrip('/')}/{file.basename}"
+        """Where a file is: a path or an address."""
+        elsewhere = self._elsewhere.get(file.basename)
+        return elsewhere or f"{self._root.rstrip('/')}/{file.basename}"
+
+    def _is_remote(self, file: FileInfo) -> bool:
+        return "://" in self._named(file)
 
 
 # Clients are not made to be shared by threads, nor to be sent to other processes.
 _downloaders = threading.local()
 
 
-def _downloader(root: str) -> CloudDownloader:
-    known = _downloaders.__dict__.setdefault("by_root", {})
-    if root not in known:
-        known[root] = CloudDownloader.get(root)
-    return known[root]
+def _downloader(address: str) -> CloudDownloader:
+    known = _downloaders.__dict__.setdefault("by_scheme", {})
+    scheme = address.partition("://")[0]
+    if scheme not in known:
+        known[scheme] = CloudDownloader.get(address)
+    return known[scheme]
 
 
 def _write_whole(path: Path, data: bytes) -> None:

@@ -225,7 +225,7 @@ def _begin(folder: Path, config: TrainConfig, mix: Mix, store: Store, overwrite:
     tokenizer.save_pretrained(folder / run_folder.TOKENIZER)
     model = build_model(config.model, tokenizer, config.seed, config.max_length)
     model.config.save_pretrained(folder / run_folder.MODEL)
-    observed = observed_feedback(store, mix) if mix.critic else {}
+    observed = observed_feedback(store, mix) if any(mix.critics) else {}
     run_folder.write_json(folder / run_folder.FEEDBACK, feedback_record(observed))
     own = config.model_copy(update={"mix": run_folder.MIX, "store": mix.store})
     run_folder.write_yaml(folder / run_folder.CONFIG, own)

@@ -1,6 +1,7 @@
 """The tokenizer of a train run: what it is trained on, and the tokens that feedback needs."""
 
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,10 @@ def corpus_texts(store: Store, mix: Mix, limit: int) -> Iterator[str]:
         for shard in scope.shards:
             texts = store.shard(shard).column("text")[:limit]
             yield from texts
-            critique = scope.critiques_of(shard)
-            if critique is not None:
-                yield from store.shard(critique).column("critique")[:limit]
+            for critic in scope.critics:
+                critique = scope.critiques_of(shard, critic)
+                if critique is not None:
+                    yield from store.shard(critique).column("critique")[:limit]
             limit -= len(texts)
             if limit <= 0:
                 return
@@ -51,8 +53,8 @@ def span_tags(store: Store, mix: Mix, limit: int = _TAG_DOCUMENTS) -> list[str]:
     """Tags of the spans in the first critiques of a mix's corpora, in alphabetical order."""
     tags: set[str] = set()
     with Scope(store, mix) as scope:
-        for shard in scope.shards:
-            critique = scope.critiques_of(shard)
+        for shard, critic in product(scope.shards, scope.critics):
+            critique = scope.critiques_of(shard, critic)
             if critique is not None and limit > 0:
                 rows = store.shard(critique).column("spans")[:limit]
                 limit -= len(rows)

@@ -24,7 +24,7 @@ def logical_shards(plan: MixPlan, conditioner: Conditioner | None) -> list[Logic
     for text, said in plan.shards:
         tokens = plan.token_shards.get((text.path, family))
         parts: list[tuple[ShardInfo, Mapping[str, str]]] = [
-            (text, {"text": "text"}) if tokens is None else (tokens, {"tokens": "tokens"})
+            (text, {text.text_column: "text"}) if tokens is None else (tokens, {"tokens": "tokens"})
         ]
         if said is not None:
             tokens = plan.token_shards.get((said.path, family)) if told else None

@@ -71,7 +71,7 @@ def test_duckdb_lives_in_the_catalog(package: str) -> None:
     assert found <= {"ixt_data/catalog.py"}
 
 
-@pytest.mark.parametrize("library", ["aiohttp", "httpx", "requests", "boto3"])
+@pytest.mark.parametrize("library", ["aiohttp", "httpx", "requests", "boto3", "prometheus_client"])
 def test_each_network_client_lives_in_one_module(library: str) -> None:
     assert len(importers("ixt_data", library)) <= 1
     assert importers("ixt_train", library) == {}

@@ -1,18 +1,33 @@
-"""The verbs of this package: demo. Everything heavy is imported when a verb is called."""
+"""The verbs of this package: demo, calibrate. What is heavy is imported when a verb is called."""
 
 import importlib.util
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ixt_data.cli.output import Output, OutputMode, OutputOption
+from ixt_data.cli.output import (
+    DEFAULT_STORE,
+    AtOption,
+    Output,
+    OutputMode,
+    OutputOption,
+    StoreOption,
+    table,
+)
 from ixt_data.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from ixt_data.calibrate import Calibration
+    from ixt_data.canaries import Sighting
 
 
 def register(app: typer.Typer) -> None:
     """Adds the verbs to the app."""
     app.command()(demo)
+    app.command()(calibrate)
 
 
 def demo(
@@ -24,10 +39,100 @@ def demo(
     output: OutputOption = OutputMode.text,
 ) -> None:
     """Play the whole way of the data on this machine, in minutes, and write report.html."""
-    for package in ("composer", "altair", "vl_convert"):
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtra(package, "train")
+    _needs("composer", "altair", "vl_convert")
     from ixt_tools.demo.main import run_demo
 
     out = Output(output)
     out.result(run_demo(folder, seed, out, quick))
+
+
+def calibrate(
+    critic: Annotated[
+        list[str] | None,
+        typer.Option(help="Name or id of a critic; repeat to compare. All by default."),
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    corpus: Annotated[
+        list[str] | None, typer.Option(help="Only documents of this corpus; may be repeated.")
+    ] = None,
+    at: AtOption = None,
+    scale: Annotated[
+        int, typer.Option(min=1, max=100, help="Kappa rounds scores to 0 .. SCALE.")
+    ] = 5,
+    canaries: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.jsonl",
+            help="Documents that must not move: text or doc_id, and score (lowest, highest).",
+        ),
+    ] = None,
+    write_quantiles: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN", help="Add quantiles within the source to the critic's critiques."
+        ),
+    ] = None,
+    plots: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Write a page with charts, too.")
+    ] = None,
+    output: OutputOption = OutputMode.text,
+) -> None:
+    """Compare critics, or the thinking samples of one: agreement, length, coverage, canaries.
+
+    Exit code 1 if a canary moved or has no score.
+    """
+    from ixt_data import calibrate as calibration
+    from ixt_data.canaries import look, read_canaries
+    from ixt_data.quantiles import write_quantiles as write
+    from ixt_data.store import Store
+
+    if plots is not None:
+        _needs("altair", "vl_convert")
+    if write_quantiles is not None and (len(critic or []) != 1 or at is not None):
+        raise typer.BadParameter(
+            "takes one --critic, and no --at: it goes on from the newest snapshot",
+            param_hint="--write-quantiles",
+        )
+    known = read_canaries(canaries) if canaries is not None else []
+    opened, out = Store.open(store), Output(output)
+    found = calibration.calibrate(opened, critic or (), corpora=corpus or (), at=at, scale=scale)
+    seen = look(opened, known, [scores.critic for scores in found.critics], found.snapshot)
+    record: dict[str, Any] = asdict(found)
+    if canaries is not None:
+        record["canaries"] = [asdict(one) for one in seen]
+        record["moved"] = [one.name for one in seen if not one.holds]
+    if plots is not None:
+        from ixt_tools.report.calibration import write_page
+
+        record["plots"] = str(write_page(found, seen, plots))
+    if write_quantiles is not None:
+        record["quantiles"] = asdict(write(opened, (critic or [])[0], write_quantiles))
+    _print_calibration(out, record, found, seen)
+    if record.get("moved"):
+        out.note(f"not where they should be: {', '.join(record['moved'])}")
+        raise typer.Exit(1)
+
+
+def _print_calibration(
+    out: Output, record: dict[str, Any], found: "Calibration", seen: "Sequence[Sighting]"
+) -> None:
+    from rich.console import Group
+
+    from ixt_tools.report.calibration import tables
+
+    shown: list[Any] = []
+    for content in tables(found, seen):
+        shown += [f"{content.title}:"] if content.title else []
+        shown += [table(content.columns, content.rows), content.note, ""]
+    if written := record.get("quantiles"):
+        shown.append(
+            f"{written['column']}: quantiles of {written['documents']:,} documents within their "
+            f"source, in snapshot {written['snapshot']}"
+        )
+    out.result(record, Group(*shown))
+
+
+def _needs(*packages: str) -> None:
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtra(package, "train")

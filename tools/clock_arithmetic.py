@@ -1,6 +1,6 @@
 """Makes the corpus "clock arithmetic": worked sums by authors who are right or have one defect.
 
-A document is 2 chains of 5 steps on a clock of 40 numbers, operands 1 to 9. The problems of the
+A document is 2 chains of 6 steps on a clock of 40 numbers, operands 1 to 9. The problems of the
 held-out task come from a fixed seed, are the same for every corpus and never occur in one.
 """
 
@@ -15,7 +15,7 @@ import typer
 from ixt_data.critics.arithmetic import CLOCK, DEFECTS, GOOD, JUNK, Operation, write_results
 
 CHAINS = 2
-STEPS = 5
+STEPS = 6
 OPERANDS = range(1, 10)
 HELD_OUT_SEED = 7
 CORPUS_FILE = "sums.jsonl"

@@ -1,19 +1,21 @@
 """The verb `critique`: a critic over a corpus."""
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from ixt_data.cli.output import DEFAULT_STORE, Output, OutputMode, OutputOption, StoreOption
 
 if TYPE_CHECKING:
-    from ixt_data.critics.base import Critic
-    from ixt_data.model import Critique
+    from ixt_data.annotate import CritiqueReport
+    from ixt_data.critics import Critic, Parts
+    from ixt_data.workers import Job, Tell, Told
 
 JUDGE = "The vllm critic"
+PARTS = "Parts of documents"
+CHUNK_CHARS = 8192
 
 
 def register(app: typer.Typer) -> None:
@@ -37,6 +39,39 @@ def critique(
     retry_failed: Annotated[
         bool, typer.Option(help="Ask again about those documents that have no good critique.")
     ] = False,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes that share the work, or actors with --ray.")
+    ] = 1,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="Place the workers on a Ray cluster; local starts one."
+        ),
+    ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Serve Prometheus metrics; 0 takes a free port."),
+    ] = None,
+    metrics_host: Annotated[str, typer.Option(help="Address to serve them at.")] = "127.0.0.1",
+    per_chunk: Annotated[
+        bool,
+        typer.Option("--per-chunk", help="Judge each chunk of a document.", rich_help_panel=PARTS),
+    ] = False,
+    chunk_chars: Annotated[
+        int | None,
+        typer.Option(help="Characters of a chunk; 8192 by default.", rich_help_panel=PARTS),
+    ] = None,
+    chunk_tokens: Annotated[
+        int | None,
+        typer.Option(help="Or tokens of the judge, on average.", rich_help_panel=PARTS),
+    ] = None,
+    turns: Annotated[
+        Literal["each", "conversation"] | None,
+        typer.Option(
+            help="Judge each turn of the assistant, or conversations whole, as rubric sft does.",
+            rich_help_panel=PARTS,
+        ),
+    ] = None,
     endpoint: Annotated[
         list[str] | None,
         typer.Option(help="OpenAI-compatible server up to /v1; repeat.", rich_help_panel=JUDGE),
@@ -96,16 +131,25 @@ def critique(
 
     The key for servers that want one is read from IXT_API_KEY.
     """
-    from ixt_data.critics import load_critic
     from ixt_data.store import Store
+    from ixt_data.workers import Job
 
     out = Output(output)
     opened = Store.open(store)
     options: dict[str, Any] = dict(_options(option or []))
+    server = None
     if critic == "vllm":
-        options |= _judge(
-            endpoint, serve, vllm_bin, vllm_arg, model, rubric, concurrency, timeout, max_failed
-        )
+        if not endpoint and not serve:
+            what = "give --endpoint URL or --serve MODEL"
+            raise typer.BadParameter(what, param_hint="--critic vllm")
+        if serve:
+            server = {
+                "model": serve,
+                "binary": vllm_bin,
+                "name": model,
+                "arguments": vllm_arg or [],
+            }
+        options |= _judge(endpoint, model or serve, rubric, concurrency, timeout, max_failed)
         options["sampling"] = {
             "thinking_budget": thinking_budget,
             "max_tokens": max_tokens,
@@ -116,21 +160,38 @@ def critique(
     elif endpoint or serve or estimate:
         given = "--endpoint" if endpoint else "--serve" if serve else "--estimate"
         raise typer.BadParameter(f"is for --critic vllm, not {critic}", param_hint=given)
-    judge = load_critic(critic, options=options)
-    if name is not None:
-        judge.name = name
-    with _closed(judge):
-        if estimate:
-            _estimate(out, opened, corpus, judge, gpus)
-        else:
-            _run(out, opened, corpus, judge, retry_failed)
+    if turns is None and not per_chunk and critic == "vllm" and rubric == "sft":
+        turns = "conversation"
+    parts = _parts(per_chunk, chunk_chars, chunk_tokens, turns)
+    job = Job(opened.root, corpus, critic, options, parts, server, name, retry_failed)
+    if estimate:
+        _estimate(out, opened, job, gpus)
+    else:
+        _run(out, opened, job, workers, ray, (metrics_host, metrics_port))
+
+
+def _parts(
+    per_chunk: bool, chars: int | None, tokens: int | None, turns: str | None
+) -> "Parts | None":
+    """How documents are divided, None if they are not."""
+    from ixt_data.critics import Parts
+
+    sized = chars is not None or tokens is not None
+    if sized and not per_chunk:
+        raise typer.BadParameter("is for --per-chunk", param_hint="--chunk-chars/-tokens")
+    if chars is not None and tokens is not None:
+        raise typer.BadParameter("give one of them", param_hint="--chunk-chars/-tokens")
+    if per_chunk and turns is not None:
+        raise typer.BadParameter("give one of --per-chunk and --turns", param_hint="--turns")
+    if per_chunk:
+        return Parts("chunk", chars if sized else CHUNK_CHARS, tokens)
+    if turns is None:
+        return None
+    return Parts("turn" if turns == "each" else "conversation")
 
 
 def _judge(
     endpoint: list[str] | None,
-    serve: str | None,
-    vllm_bin: str,
-    vllm_arg: list[str] | None,
     model: str | None,
     rubric: str,
     concurrency: int,
@@ -138,48 +199,47 @@ def _judge(
     max_failed: float,
 ) -> dict[str, Any]:
     """Options of the vllm critic beside its sampling."""
+    from ixt_data.critics.rubric import load_rubric
     from ixt_data.critics.vllm.endpoints import Patience
 
-    if not endpoint and not serve:
-        raise typer.BadParameter("give --endpoint URL or --serve MODEL", param_hint="--critic vllm")
-    options: dict[str, Any] = {
+    return {
         "endpoints": endpoint or [],
         "model": model,
-        "rubric": rubric,
+        "rubric": load_rubric(rubric),
         "concurrency": concurrency,
         "max_failed": max_failed,
         "patience": Patience(request=timeout),
     }
-    if serve:
-        from ixt_data.critics.vllm.serve import Server
-
-        options["server"] = Server(serve, vllm_bin, name=model, arguments=vllm_arg or [])
-        options["model"] = model or serve
-    return options
 
 
-@contextmanager
-def _closed(critic: "Critic") -> Iterator[None]:
-    """Closes a critic that holds connections or a server."""
-    try:
-        yield
-    finally:
-        if callable(close := getattr(critic, "close", None)):
-            close()
+def _run(
+    out: Output,
+    store: Any,
+    job: "Job",
+    workers: int,
+    ray: str | None,
+    metrics: tuple[str, int | None],
+) -> None:
+    from ixt_data.annotate import succeeded
+    from ixt_data.critics import critic_class
+    from ixt_data.workers import ending_in_order
 
+    if job.serve is not None and workers > 1 and ray is None:
+        what = "--serve is for one worker a machine: start `vllm serve` and give --endpoint"
+        raise typer.BadParameter(what, param_hint="--workers")
+    judge, known = critic_class(job.critic), store.snapshot().corpora.get(job.corpus)
+    documents = known.documents if known else None
+    with (
+        out.progress("critiquing", documents, "documents") as bar,
+        _scraped(out, job, documents or 0, *metrics) as note,
+        ending_in_order(),
+    ):
 
-def _run(out: Output, store: Any, corpus: str, critic: "Critic", retry_failed: bool) -> None:
-    from ixt_data.annotate import annotate, spent, succeeded
+        def tell(told: "Told") -> None:
+            note(told)
+            bar.update(told.documents, _note(told))
 
-    known = store.snapshot().corpora.get(corpus)
-    statuses: Counter[str] = Counter()
-    with out.progress("critiquing", known.documents if known else None, "documents") as bar:
-
-        def progress(done: int, critique: "Critique") -> None:
-            statuses[critique.status] += 1
-            bar.update(done, _note(statuses, spent(critic)))
-
-        report = annotate(store, corpus, critic, progress, retry_failed=retry_failed)
+        report = _placed(job, workers, ray, tell)
     ok = succeeded(report)
     out.result(
         {
@@ -188,7 +248,7 @@ def _run(out: Output, store: Any, corpus: str, critic: "Critic", retry_failed: b
             "documents": report.documents,
             "ok": ok,
             "failed": report.documents - ok,
-            "statuses": {**_classes(critic), **report.statuses},
+            "statuses": {**_classes(judge), **report.statuses},
             "reused": report.reused,
             **report.spent,
             "units": report.units,
@@ -196,27 +256,56 @@ def _run(out: Output, store: Any, corpus: str, critic: "Critic", retry_failed: b
             "snapshot": report.snapshot,
         }
     )
-    if report.documents > ok and not retry_failed and getattr(critic, "journaled", False):
+    if report.documents > ok and not job.retry_failed and getattr(judge, "journaled", False):
         out.note("to ask again about those that failed: the same command with --retry-failed")
 
 
-def _classes(critic: "Critic") -> dict[str, int]:
+@contextmanager
+def _scraped(
+    out: Output, job: "Job", documents: int, host: str, port: int | None
+) -> "Iterator[Tell]":
+    """Serves the run's figures to Prometheus, if a port is given; gives who takes them."""
+    if port is None:
+        yield lambda told: None
+        return
+    from ixt_data.metrics import Metrics, serving
+
+    metrics = Metrics(job, documents)
+    with serving(metrics, host, port) as url:
+        out.note(f"metrics: {url}")
+        yield metrics.tell
+
+
+def _placed(job: "Job", workers: int, ray: str | None, tell: "Tell") -> "CritiqueReport":
+    """The critique run where it was asked for: in this process, in several, or on Ray."""
+    from ixt_data.workers import on_this_machine, work
+
+    if ray is not None:
+        from ixt_data.on_ray import on_ray
+
+        return on_ray(job, ray, workers, tell)
+    return work(job, tell) if workers == 1 else on_this_machine(job, workers, tell)
+
+
+def _classes(critic: type["Critic"]) -> dict[str, int]:
     """All statuses that a critic may give, at 0."""
     return dict.fromkeys(getattr(critic, "statuses", ()), 0)
 
 
-def _note(statuses: Counter[str], costs: Counter[str]) -> str:
-    total = statuses.total()
-    shares = ", ".join(f"{status} {n / total:.0%}" for status, n in statuses.most_common(3))
-    tokens = costs["tokens_in"] + costs["tokens_out"]
+def _note(told: "Told") -> str:
+    total = told.statuses.total()
+    shares = ", ".join(f"{status} {n / total:.0%}" for status, n in told.statuses.most_common(3))
+    tokens = told.spent["tokens_in"] + told.spent["tokens_out"]
     return f"{shares}; {tokens:,} tokens" if tokens else shares
 
 
-def _estimate(out: Output, store: Any, corpus: str, critic: Any, gpus: int) -> None:
+def _estimate(out: Output, store: Any, job: "Job", gpus: int) -> None:
     from ixt_data.critics.vllm.estimate import estimate
+    from ixt_data.workers import closed
 
-    with out.progress("sampling", None, "documents") as bar:
-        found = estimate(store, corpus, critic, gpus, lambda done: bar.update(done))
+    judge: Any = job.load()
+    with closed(judge), out.progress("sampling", None, "documents") as bar:
+        found = estimate(store, job.corpus, judge, gpus, lambda done: bar.update(done))
     out.result(found)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import orjson
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -80,7 +80,7 @@ class Output:
         self.console = Console()
         self.log = Console(stderr=True)
 
-    def result(self, record: Mapping[str, Any], text: str | Table | None = None) -> None:
+    def result(self, record: Mapping[str, Any], text: RenderableType | None = None) -> None:
         """The verb's result: `record` as one JSON object, or `text` (its fields, by default)."""
         if self.mode is OutputMode.json:
             write_json(dict(record))

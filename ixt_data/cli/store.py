@@ -35,13 +35,16 @@ def ingest(
     ],
     corpus: Annotated[str, typer.Option(help="Corpus that the documents go to.")],
     store: StoreOption = DEFAULT_STORE,
-    text_field: Annotated[str, typer.Option(help="Field that holds the text.")] = "text",
+    text_field: Annotated[
+        str, typer.Option(help="Field of the text; without it, messages is read as a conversation.")
+    ] = "text",
     id_field: Annotated[
         str | None, typer.Option(help="Field that holds your own id ['id' if there is one].")
     ] = None,
     stage: Annotated[
-        Literal["pretrain", "midtrain", "sft"], typer.Option(help="Stage of training.")
-    ] = "pretrain",
+        Literal["pretrain", "midtrain", "sft"] | None,
+        typer.Option(help="Stage of training; by default sft for conversations, else pretrain."),
+    ] = None,
     shard_mb: Annotated[float, typer.Option(help="Size of a text shard, uncompressed.")] = 64,
     strict: Annotated[bool, typer.Option(help="Exit 1 if any record was rejected.")] = False,
     output: OutputOption = OutputMode.text,

@@ -32,7 +32,10 @@ def register(app: typer.Typer) -> None:
 
 
 def adopt(
-    folder: Annotated[str, typer.Argument(metavar="MDS_FOLDER", help="Folder of MDS shards.")],
+    folder: Annotated[
+        str,
+        typer.Argument(metavar="MDS_FOLDER", help="Folder of MDS shards, also s3://bucket/prefix."),
+    ],
     corpus: Annotated[str, typer.Option(help="Corpus that the documents go to.")],
     store: StoreOption = DEFAULT_STORE,
     text_field: Annotated[str, typer.Option(help="Column that holds the text.")] = "text",

@@ -81,6 +81,9 @@ def gc(
     grace_hours: Annotated[
         float, typer.Option(help="A writer silent for longer counts as dead.")
     ] = 24,
+    journal_days: Annotated[
+        float, typer.Option(help="Keep a critic's unpublished answers for so long.")
+    ] = 30,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would go.")] = False,
     output: OutputOption = OutputMode.text,
 ) -> None:
@@ -94,19 +97,21 @@ def gc(
         keep_versions=keep_versions,
         keep=timedelta(days=keep_days),
         grace=timedelta(hours=grace_hours),
+        keep_journals=timedelta(days=journal_days),
         dry_run=dry_run,
     )
     done = "would delete" if dry_run else "deleted"
+    gone = sorted([*report.deleted, *map(str, report.journals)])
     record = {
         "dry_run": dry_run,
-        "files": len(report.deleted),
+        "files": len(gone),
         "bytes": report.bytes,
-        "deleted": sorted(report.deleted),
+        "deleted": gone,
         "aborted": report.aborted,
         "expired_pins": report.expired,
         "min_version": report.min_version,
         "snapshot": report.snapshot,
     }
-    out.result(record, f"{done} {len(report.deleted):,} files, {report.bytes:,} bytes")
+    out.result(record, f"{done} {len(gone):,} files, {report.bytes:,} bytes")
     if dry_run and output is OutputMode.text:
-        out.console.print("\n".join(sorted(report.deleted)), markup=False, highlight=False)
+        out.console.print("\n".join(gone), markup=False, highlight=False)

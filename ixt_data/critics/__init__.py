@@ -9,9 +9,18 @@ from pathlib import Path
 from typing import Any, cast
 
 from ixt_data.critics.base import Critic, EmbeddedCritic, critic_id
+from ixt_data.critics.parts import InParts, Parts
 from ixt_data.errors import CriticError, IxtError
 
-__all__ = ["CRITICS", "Critic", "EmbeddedCritic", "critic_id", "load_critic"]
+__all__ = [
+    "CRITICS",
+    "Critic",
+    "EmbeddedCritic",
+    "Parts",
+    "critic_class",
+    "critic_id",
+    "load_critic",
+]
 
 CRITICS: Mapping[str, str] = {
     "rules": "ixt_data.critics.rules:RulesCritic",
@@ -24,21 +33,37 @@ CRITICS: Mapping[str, str] = {
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
-def load_critic(spec: str, *, options: Mapping[str, Any] | None = None) -> Critic:
+def load_critic(
+    spec: str, *, options: Mapping[str, Any] | None = None, parts: Parts | None = None
+) -> Critic:
     """A critic by name, or a user's own as `module:Class`; modules of the working folder are found.
 
     Args:
         spec: `rules`, `arithmetic`, `import`, `vllm` or `module:Class`.
         options: keyword arguments for the class; those from the command line are text.
+        parts: judge parts of documents; None: whole documents.
 
     Raises:
         CriticError: there is no such critic, an option is wrong, or it is no critic.
     """
+    critic = _create(spec, critic_class(spec), dict(options or {}))
+    _check(spec, critic)
+    if parts is None:
+        return cast(Critic, critic)
+    if spec == "import":
+        raise CriticError("imported critiques are of whole documents, not of their parts")
+    return InParts(cast(Critic, critic), parts)
+
+
+def critic_class(spec: str) -> type[Any]:
+    """The class of a critic.
+
+    Raises:
+        CriticError: there is none of this name.
+    """
     if spec not in CRITICS and ":" not in spec:
         raise CriticError(_unknown(spec))
-    critic = _create(spec, _load_class(CRITICS.get(spec, spec)), dict(options or {}))
-    _check(spec, critic)
-    return cast(Critic, critic)
+    return _load_class(CRITICS.get(spec, spec))
 
 
 def _unknown(spec: str) -> str:

@@ -8,6 +8,7 @@ import hashlib
 import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -261,14 +262,18 @@ def _sub_scores(record: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _span(value: Any) -> list[Any]:
-    """A span as a list of its five fields, from such a list or from an object."""
+    """A span as a shard holds it, from a list of its fields or from an object."""
     try:
         span = Span(**value) if isinstance(value, Mapping) else Span(*value)
     except TypeError:
-        raise _BadRecord(f"span {value!r} is not [start, end, verdict, tag, comment]") from None
+        raise _BadRecord(
+            f"span {value!r} is not [start, end, verdict, tag, comment, score]"
+        ) from None
     tag, comment = span.tag or "", span.comment or ""
     if not all(isinstance(part, str) for part in (span.verdict, tag, comment)):
         raise _BadRecord(f"span {value!r}: verdict, tag and comment must be text")
     if not (type(span.start) is type(span.end) is int and 0 <= span.start <= span.end):
         raise _BadRecord(f"span {value!r}: start and end must be offsets, the first not above")
-    return [span.start, span.end, span.verdict, tag, comment]
+    if span.score is not None and not (_is_number(span.score) and 0 <= span.score <= 1):
+        raise _BadRecord(f"span {value!r}: its score is not from 0 to 1")
+    return replace(span, tag=tag, comment=comment).to_json()

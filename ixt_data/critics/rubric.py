@@ -23,6 +23,9 @@ from ixt_data.model import Document, content_id
 TOP = 5
 """Scales run from 0 to here: one digit, so that one token holds the judge's distribution."""
 
+VERDICTS = ("right", "wrong")
+"""What a judge says of a passage."""
+
 INSTRUCTS_JUDGE = "instructs_judge"
 EXCERPTED = "excerpted"
 OWN_FLAGS = (INSTRUCTS_JUDGE, EXCERPTED)
@@ -103,9 +106,9 @@ _FORGED = re.compile(
     r'"overall"\s*:\s*\d'
     r"|<\|(?:im_start|im_end|system|user|assistant|eot_id|start_header_id|endoftext)\|>"
 )
-_CONTROL = re.compile(
-    r"<(?=\|[\w ]{1,40}\|>|/?s>|/?think>|(?:start|end)_of_turn>|[｜|]\w)|\[(?=/?INST\])"
-)
+_TOKEN = r"(?=\|[\w ]{1,40}\|>|/?s>|/?think>|(?:start|end)_of_turn>|[｜|]\w)"
+_CONTROL = re.compile(rf"<{_TOKEN}|\[(?=/?INST\])")
+_BROKEN = re.compile(rf"(?<=<) {_TOKEN}|(?<=\[) (?=/?INST\])")
 
 
 class Dimension(Part):
@@ -241,7 +244,7 @@ def _object(properties: dict[str, Any]) -> dict[str, Any]:
 def _span_schema(rules: SpanRules) -> dict[str, Any]:
     item = {
         "quote": {"type": "string", "maxLength": rules.quote_chars},
-        "verdict": {"enum": ["right", "wrong"]},
+        "verdict": {"enum": list(VERDICTS)},
         "tag": {"enum": list(rules.tags)},
         "comment": {"type": "string", "maxLength": 200},
     }
@@ -292,6 +295,11 @@ def harmless(text: str) -> str:
     if "<" not in text and "[" not in text:
         return text
     return _CONTROL.sub(lambda match: match.group() + " ", text)
+
+
+def restored(text: str) -> str:
+    """What `harmless` was given, for quotes of what it gave."""
+    return _BROKEN.sub("", text)
 
 
 def shipped() -> list[str]:

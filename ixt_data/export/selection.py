@@ -27,6 +27,7 @@ _SPAN = {
     "verdict": pa.string(),
     "tag": pa.string(),
     "comment": pa.string(),
+    "score": pa.float64(),
 }
 SPANS = pa.list_(pa.struct(_SPAN))
 _OF_CRITIC = [name for name in CRITIQUES if name not in ("doc_id", "shard", "row")]
@@ -160,7 +161,8 @@ class Selected:
             return rows
         critics = rows["critic_id"].to_pylist()
         values = [
-            [dict(zip(_SPAN, span, strict=True)) for span in spans[critic][row]]
+            # A span that is a mere passage has no score.
+            [dict(zip(_SPAN, span, strict=False)) for span in spans[critic][row]]
             if critic in spans
             else None
             for critic, row in zip(critics, places, strict=True)

@@ -65,7 +65,7 @@ def ingest(
     *,
     text_field: str = "text",
     id_field: str | None = None,
-    stage: Stage = "pretrain",
+    stage: Stage | None = None,
     shard_bytes: int = SHARD_BYTES,
     progress: Progress | None = None,
 ) -> IngestReport:
@@ -77,7 +77,8 @@ def ingest(
         inputs: files and folders, see `open_inputs`.
         text_field: field of the text in a record.
         id_field: field of the user's own id; None takes `id` where there is one.
-        stage: for which stage of training the documents are.
+        stage: for which stage of training the documents are; by default sft for conversations and
+            pretrain for all else.
         shard_bytes: a shard is cut when it has so many bytes, uncompressed.
         progress: called now and then with the bytes of the inputs that were read, as stored, and
             the number of new documents.
@@ -86,7 +87,7 @@ def ingest(
         IxtError: an input is missing or cannot be read, a name is wrong, or the commit failed.
     """
     check_name(corpus, "corpus")
-    if stage not in STAGES:
+    if stage is not None and stage not in STAGES:
         raise ConfigError(f"stage {stage!r}: use one of {', '.join(STAGES)}")
     opened = open_inputs(inputs, text_field=text_field, id_field=id_field)
     with (
@@ -177,7 +178,7 @@ class _CorpusWriter:
     """Writes new documents: text shards, and a file of rows for each."""
 
     def __init__(
-        self, txn: Transaction, corpus: str, stage: str, shard_bytes: int, seen: SeenIds
+        self, txn: Transaction, corpus: str, stage: str | None, shard_bytes: int, seen: SeenIds
     ) -> None:
         self.documents = self.duplicates = self.shards = self.bytes = 0
         self._txn, self._corpus, self._stage = txn, corpus, stage

@@ -5,11 +5,15 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from ixt_data.conversation import BadConversation, canonical
 from ixt_data.errors import ConfigError
 from ixt_data.ingest.streams import MAX_TEXT
 from ixt_data.model import Document, document_id
 
 EXCERPT = 200
+TEXT, MESSAGES = "text", "messages"
+"""Where the text is by default, and, in a record without it, the messages of a conversation."""
+
 _JSON_TYPES = (bool, list, tuple, dict)
 TOO_LONG = f"longer than {MAX_TEXT >> 20} MiB"
 _JSON_KINDS = {
@@ -67,11 +71,11 @@ class Fields:
     """Which fields of a record are the text and the id; all others are metadata.
 
     Attributes:
-        text: the field of the text.
+        text: the field of the text, or of the messages of a conversation.
         id: the field of the user's own id; None takes `id` where there is one.
     """
 
-    text: str = "text"
+    text: str = TEXT
     id: str | None = None
 
     def __post_init__(self) -> None:
@@ -88,7 +92,13 @@ class Fields:
         """
         text = record.pop(self.text, record)
         if type(text) is not str:
-            return self._why_not(text, record)
+            messages = self._messages(text, record)
+            if messages is None:
+                return self._why_not(text, record)
+            try:
+                text = canonical(messages)
+            except BadConversation as bad:
+                return str(bad)
         if not text or text.isspace():
             return "empty text"
         if len(text) > MAX_TEXT:
@@ -102,6 +112,12 @@ class Fields:
         if type(source_id) is not str:
             source_id = f"{file}:{place}" if source_id is None else as_text(source_id)
         return Document(document_id(text), text, source, source_id, record)
+
+    def _messages(self, text: Any, record: dict[str, Any]) -> Any:
+        """The messages of a record that has no text, None where it has neither."""
+        if self.text == TEXT:
+            return record.pop(MESSAGES, None) if text is record or text is None else None
+        return text if type(text) is list else None
 
     def _why_not(self, text: Any, record: dict[str, Any]) -> str:
         if text is not record:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ixt_data.conversation import is_conversation
 from ixt_data.ingest.columns import RESERVED, ColumnNames, metadata_columns
 from ixt_data.ingest.dedupe import SeenIds
 from ixt_data.ingest.records import as_text
@@ -28,6 +29,7 @@ class Rows:
     n_bytes: list[int] = field(default_factory=list)
     n_chars: list[int] = field(default_factory=list)
     metadata: list[dict[str, Any]] = field(default_factory=list)
+    conversations: list[bool] = field(default_factory=list)
     metadata_size: int = 0
 
     def add(self, documents: Sequence[Document]) -> None:
@@ -36,6 +38,7 @@ class Rows:
         self.ids += [document.doc_id for document in documents]
         self.sources += [document.source for document in documents]
         self.source_ids += [document.source_id for document in documents]
+        self.conversations += map(is_conversation, texts)
         self.n_chars += map(len, texts)
         self.n_bytes += [len(t) if t.isascii() else len(t.encode()) for t in texts]
         for document in documents:
@@ -53,7 +56,7 @@ class Rows:
     def table(
         self,
         corpus: str,
-        stage: str,
+        stage: str | None,
         shard: str,
         names: ColumnNames,
         places: Sequence[int] | None = None,
@@ -62,7 +65,7 @@ class Rows:
 
         Args:
             corpus: whose documents they are.
-            stage: of training.
+            stage: of training; None: sft for conversations, pretrain for all else.
             shard: path of the text shard.
             names: see `metadata_columns`.
             places: row of each in the shard; all of its samples in order by default.
@@ -72,7 +75,7 @@ class Rows:
         columns = {
             "doc_id": ids,
             "corpus": pa.repeat(corpus, n),
-            "stage": pa.repeat(stage, n),
+            "stage": pa.repeat(stage, n) if stage else self._stages(),
             "source": pa.array(self.sources, pa.string()),
             "source_id": pa.array(self.source_ids, pa.string()),
             "n_bytes": pa.array(self.n_bytes, pa.int64()),
@@ -81,6 +84,9 @@ class Rows:
             "row": pa.array(range(n) if places is None else places, pa.int32()),
         }
         return pa.table(columns | metadata_columns(self.metadata, names))
+
+    def _stages(self) -> Any:
+        return pa.array(["sft" if found else "pretrain" for found in self.conversations])
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from ixt_data.errors import ConfigError, IxtError
 from ixt_data.ingest.folders import printable
-from ixt_data.ingest.records import Fields, Rejected, excerpt
+from ixt_data.ingest.records import MESSAGES, TEXT, Fields, Rejected, excerpt
 from ixt_data.model import Document
 
 BATCH_BYTES = 16 << 20
@@ -51,6 +51,9 @@ class ParquetInput:
 
     def _check(self, columns: list[str]) -> None:
         for option, name in (("--text-field", self._fields.text), ("--id-field", self._fields.id)):
+            # A table without texts may have conversations.
+            if name == TEXT and MESSAGES in columns:
+                continue
             if name is not None and name not in columns:
                 known = ", ".join(columns)
                 raise ConfigError(f"{self.file} has no column {name!r}; {option} can be: {known}")
@@ -80,7 +83,7 @@ class ParquetInput:
             return Rejected(self.file, row + 1, f"corrupt Parquet data: {message}")
 
     def _document(self, record: dict[str, Any], row: int) -> Document | Rejected:
-        text = record[self._fields.text]
+        text = record.get(self._fields.text)
         if isinstance(text, bytes):
             try:
                 record[self._fields.text] = text.decode()

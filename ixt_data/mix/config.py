@@ -82,6 +82,8 @@ class Selection(Part):
     """What schedules and summaries call it."""
     where: Annotated[str, Field(min_length=1)] = EVERYTHING
     """SQL over the columns of documents and of the critic's critiques."""
+    critic: str | None = None
+    """Whose critiques, by name or id, instead of the mix's."""
     weight: Weight = 1.0
     """Share of the draws, relative to the other selections."""
     max_repeats: PositiveInt | None = None
@@ -120,7 +122,7 @@ class Mix(Part):
     corpus: Annotated[tuple[str, ...], BeforeValidator(_as_tuple, str | list[str])] | None = None
     """Corpus or corpora; null takes all."""
     critic: str | None = None
-    """Whose critiques, by name or id."""
+    """Whose critiques, by name or id, where a selection names none of its own."""
     condition: Condition = Condition()
     """How critiques become tokens."""
     selections: Annotated[tuple[Selection, ...], Field(min_length=1)] = (Selection(name="all"),)
@@ -141,7 +143,7 @@ class Mix(Part):
         if sum(phase.share for phase in self.schedule) > 1 + 1e-9:
             shares = [phase.share for phase in self.schedule]
             raise ValueError(f"schedule: the shares {shares} are more than the whole run")
-        if self.critic is None and self.condition.reads_critiques:
+        if None in self.critics and self.condition.reads_critiques:
             raise ValueError(
                 f"critic: missing, but condition.kind is {self.condition.kind!r}. Name the critic, "
                 "or set condition.kind to none"
@@ -159,8 +161,17 @@ class Mix(Part):
                     )
         if phase.condition and "cooldown" in phase.condition.model_fields_set:
             raise ValueError(f"{path}.condition.cooldown: it is a share of the run, not of a phase")
-        if self.critic is None and self.condition_in(phase).reads_critiques:
+        if None in self.critics and self.condition_in(phase).reads_critiques:
             raise ValueError(f"critic: missing, but {path}.condition needs critiques")
+
+    def critic_of(self, selection: Selection) -> str | None:
+        """Whose critiques the documents of a selection come with."""
+        return selection.critic or self.critic
+
+    @property
+    def critics(self) -> tuple[str | None, ...]:
+        """The different critics of the selections, in their order."""
+        return tuple(dict.fromkeys(map(self.critic_of, self.selections)))
 
     def condition_in(self, phase: Phase) -> Condition:
         """The condition of one phase: the mix's own with the phase's keys on top."""

@@ -2,7 +2,7 @@
 
 from ixt_data.errors import MixError
 from ixt_data.mix.config import Mix
-from ixt_data.mix.scope import Scope
+from ixt_data.mix.scope import Drawn, Scope
 from ixt_data.store import Store
 
 QUANTILES = tuple(k / 11 for k in range(1, 11))
@@ -22,28 +22,33 @@ def observed_feedback(store: Store, mix: Mix, holdout: float = 0.0) -> dict[str,
     Raises:
         MixError: the mix has no critic, or no drawn document has a score.
     """
-    if mix.critic is None:
+    drawn = _drawn(mix)
+    if not drawn:
         raise MixError("critic: missing, so there is no feedback to observe")
-    wheres = _drawn(mix)
     with Scope(store, mix, holdout) as scope:
-        best = scope.feedback(wheres, best=True)
-        worst = scope.feedback(wheres, best=False)
+        best = scope.feedback(drawn, best=True)
+        worst = scope.feedback(drawn, best=False)
         if best is None or worst is None:
             raise MixError(
-                f"critic: no document that the mix draws has a score by {mix.critic!r} in snapshot "
+                f"critic: no document that the mix draws has a score by {_names(mix)} in snapshot "
                 f"{scope.snapshot.version}"
             )
     return {"best": best, "worst": worst}
 
 
-def _drawn(mix: Mix) -> list[str]:
-    """The predicates that documents are drawn by in any phase."""
+def _drawn(mix: Mix) -> list[Drawn]:
+    """The predicates that documents are drawn by in any phase, with the critics that see them."""
     return [
-        phase.where.get(selection.name, selection.where)
+        (critic, phase.where.get(selection.name, selection.where))
         for phase in mix.phases()
         for selection in mix.selections
         if phase.weights.get(selection.name, selection.weight)
+        and (critic := mix.critic_of(selection)) is not None
     ]
+
+
+def _names(mix: Mix) -> str:
+    return " or ".join(repr(critic) for critic in mix.critics if critic is not None)
 
 
 def with_edges(store: Store, mix: Mix, holdout: float = 0.0) -> Mix:
@@ -61,10 +66,11 @@ def with_edges(store: Store, mix: Mix, holdout: float = 0.0) -> Mix:
     if not any(c.bins == "quantile" and not c.edges for c in conditions):
         return mix
     with Scope(store, mix, holdout) as scope:
-        edges = scope.score_quantiles(_drawn(mix), QUANTILES)
+        drawn = _drawn(mix)
+        edges = scope.score_quantiles(drawn, QUANTILES) if drawn else ()
         if not edges:
             raise MixError(
-                f"condition.bins: no document that the mix draws has a score by {mix.critic!r} in "
+                f"condition.bins: no document that the mix draws has a score by {_names(mix)} in "
                 f"snapshot {scope.snapshot.version}"
             )
     return mix.with_edges(edges)

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from math import ceil
 
 import numpy as np
 import numpy.typing as npt
 
 from ixt_data.errors import MixError
-from ixt_data.mix.config import Mix
+from ixt_data.mix.config import Mix, Selection
 from ixt_data.mix.counts import (
     Counts,
     Floats,
@@ -40,10 +40,15 @@ CHARACTERS_PER_TOKEN = 4.0
 
 @dataclass
 class _Group:
-    """The documents of one selection under one predicate, and what each phase wants of them."""
+    """The documents of one selection under one predicate, and what each phase wants of them.
+
+    `critic` is the place in the mix's critics. A document that is drawn with the critiques of two
+    critics has a place for each: those of the second critic come after all those of the first.
+    """
 
     name: str
     where: str
+    critic: int
     found: Found
     weights: Floats
     most: int | None
@@ -91,6 +96,7 @@ def plan_mix(
         bounds, more = _phase_bounds(mix, samples, batch)
         draws = _draws(groups, bounds)
         per_phase, selections = _count(scope, mix, groups, draws)
+        documents = _documents(per_phase, len(scope.critics))
         warnings += more + _shortfalls(mix, groups, draws, bounds)
         shards, starts, per_phase = _used(scope, mix, per_phase)
         version = scope.snapshot.version
@@ -115,7 +121,7 @@ def plan_mix(
         epoch_samples=size,
         phases=tuple(bounds),
         selections=tuple(selections),
-        documents=_documents(per_phase),
+        documents=documents,
         warnings=tuple(warnings),
         digest=content_id(decides),
         block=block,
@@ -154,17 +160,18 @@ def _groups(scope: Scope, mix: Mix) -> tuple[list[_Group], list[str]]:
             where = phase.where.get(selection.name, selection.where)
             key = (selection.name, where)
             if key not in groups:
-                groups[key], warned = _group(scope, mix, *key, len(phases), selection.max_repeats)
+                groups[key], warned = _group(scope, mix, selection, where, len(phases))
                 warnings += warned
             groups[key].shares[number] = weights[selection.name] / total
     return list(groups.values()), warnings
 
 
 def _group(
-    scope: Scope, mix: Mix, name: str, where: str, phases: int, most: int | None
+    scope: Scope, mix: Mix, selection: Selection, where: str, phases: int
 ) -> tuple[_Group, list[str]]:
+    name, critic = selection.name, mix.critic_of(selection)
     by, temperature = mix.weighting.by, mix.weighting.temperature
-    found = scope.find(name, where, by if temperature else None)
+    found = scope.find(name, where, by if temperature else None, critic)
     n = found.documents
     if not n:
         corpora = ", ".join(mix.corpus or scope.snapshot.corpora) or "no corpus"
@@ -181,7 +188,8 @@ def _group(
                 "are weighted as 0"
             )
         weights = softmax(np.where(missing, 0.0, found.values), temperature)
-    return _Group(name, where, found, weights, most, np.zeros(phases)), warnings
+    number, most = scope.critics.index(critic), selection.max_repeats
+    return _Group(name, where, number, found, weights, most, np.zeros(phases)), warnings
 
 
 def _check_samples(samples: int | None, batch: int, groups: Sequence[_Group]) -> int:
@@ -241,7 +249,7 @@ def _count(
     scope: Scope, mix: Mix, groups: Sequence[_Group], draws: Ints
 ) -> tuple[list[Counts], list[SelectionPlan]]:
     """Draws of every place in each phase, and the figures of each selection."""
-    total = sum(shard.samples for shard in scope.shards)
+    documents, critics = sum(shard.samples for shard in scope.shards), len(scope.critics)
     per_phase: list[Counts] = [np.zeros(0, np.uint8)] * draws.shape[1]
     figures: dict[str, list[tuple[_Group, int, int]]] = {}
     for number, (group, parts) in enumerate(zip(groups, draws, strict=True)):
@@ -250,7 +258,7 @@ def _count(
         counts = systematic(expectations(group.weights, n, group.most), n, rng)
         rng = np.random.default_rng([SPLIT, number, mix.seed])
         for phase, part in enumerate(split(counts, parts.tolist(), rng)):
-            per_phase[phase] = _added(per_phase[phase], part, group.found.places, total)
+            per_phase[phase] = _added(per_phase[phase], part, group, documents, critics)
         most = int(counts.max(initial=0))
         figures.setdefault(group.name, []).append((group, _dot(counts, group.found.chars), most))
     selections = [
@@ -268,17 +276,17 @@ def _count(
     return per_phase, selections
 
 
-def _added(
-    counts: Counts, part: Counts, places: npt.NDArray[np.bool_] | None, total: int
-) -> Counts:
+def _added(counts: Counts, part: Counts, group: _Group, documents: int, critics: int) -> Counts:
     """Counts per place with those of one group on top."""
+    places = group.found.places
     if not len(counts):
-        if places is None:
+        if places is None and critics == 1:
             return part
-        counts = np.zeros(total, part.dtype)
+        counts = np.zeros(documents * critics, part.dtype)
     most = int(counts.max(initial=0)) + int(part.max(initial=0))
     counts = counts.astype(np.promote_types(counts.dtype, narrow(most)))
-    counts[slice(None) if places is None else places] += part.astype(counts.dtype, copy=False)
+    own = counts[group.critic * documents :][:documents]
+    own[slice(None) if places is None else places] += part.astype(counts.dtype, copy=False)
     return counts
 
 
@@ -310,11 +318,12 @@ def _share(mix: Mix, name: str) -> float:
     return own / total if total else 0.0
 
 
-def _documents(per_phase: Sequence[Counts]) -> int:
-    """How many documents are drawn at all."""
+def _documents(per_phase: Sequence[Counts], critics: int) -> int:
+    """How many documents are drawn at all, with the critiques of any critic."""
+    parts = [part for counts in per_phase for part in np.split(counts, critics)]
     return sum(
-        int(np.count_nonzero(np.logical_or.reduce([counts[part] for counts in per_phase])))
-        for part in pieces(len(per_phase[0]))
+        int(np.count_nonzero(np.logical_or.reduce([part[piece] for part in parts])))
+        for piece in pieces(len(parts[0]))
     )
 
 
@@ -338,12 +347,14 @@ def _used(
     """The shards with draws, where each begins, and the draws without the other shards."""
     conditions = [mix.condition_in(phase) for phase in mix.phases()]
     reads = any(condition.reads_critiques for condition in conditions)
-    sizes = np.array([shard.samples for shard in scope.shards], np.int64)
-    drawn = [np.add.reduceat(counts, scope.starts, dtype=np.int64) for counts in per_phase]
+    every = list(product(scope.critics, scope.shards))
+    sizes = np.array([shard.samples for _, shard in every], np.int64)
+    starts = np.cumsum(np.append(0, sizes))[:-1]
+    drawn = [np.add.reduceat(counts, starts, dtype=np.int64) for counts in per_phase]
     used = np.sum(drawn, axis=0) > 0
     shards = [
-        (shard, scope.critiques_of(shard) if reads else None)
-        for shard, is_used in zip(scope.shards, used, strict=True)
+        (shard, scope.critiques_of(shard, critic) if reads else None)
+        for (critic, shard), is_used in zip(every, used, strict=True)
         if is_used
     ]
     starts = np.cumsum(np.concatenate([[0], sizes[used]]))[:-1]

@@ -1,4 +1,4 @@
-"""What a mix's predicates see: its corpora's documents, each with the critic's latest critique."""
+"""What a mix's predicates see: its corpora's documents, each with a critic's latest critique."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -46,12 +46,16 @@ class Found:
 
 _MOST_CHARS = 2**32 - 1
 
+Drawn = tuple[str | None, str]
+"""A critic, and the predicate by which documents are drawn with its critiques."""
+
 
 class Scope:
     """The documents and critiques of one pinned snapshot that a mix can draw from.
 
     Attributes:
         snapshot: the pinned snapshot.
+        critics: the mix's critics.
         shards: text shards of the mix's corpora, in the order of their commits.
         starts: place of each shard's first document.
     """
@@ -61,14 +65,14 @@ class Scope:
 
         Args:
             store: where the mix draws from.
-            mix: its snapshot, corpora and critic.
+            mix: its snapshot, corpora and critics.
             holdout: share of documents, by doc_id, that no predicate finds.
 
         Raises:
             MixError: there is no such corpus or critic at this snapshot.
         """
         self.snapshot = store.snapshot(mix.snapshot)
-        self._critic = mix.critic
+        self.critics = mix.critics
         self._check(store, mix)
         self.shards = self.snapshot.text_shards(mix.corpus)
         self.starts = np.cumsum([0] + [shard.samples for shard in self.shards])[:-1]
@@ -98,28 +102,30 @@ class Scope:
                 raise MixError(f"corpus: no {corpus!r} {at}. Corpora: {known}")
         critics = self.snapshot.critics
         names = {critic.name for critic in critics.values()}
-        if mix.critic is not None and mix.critic not in names | critics.keys():
-            known = ", ".join(sorted(names)) or "none"
-            raise MixError(
-                f"critic: no critiques by {mix.critic!r} {at}. Critics: {known}. "
-                f"Make them: ixt critique --corpus NAME --critic {mix.critic}"
-            )
+        for critic in mix.critics:
+            if critic is not None and critic not in names | critics.keys():
+                known = ", ".join(sorted(names)) or "none"
+                raise MixError(
+                    f"critic: no critiques by {critic!r} {at}. Critics: {known}. "
+                    f"Make them: ixt critique --corpus NAME --critic {critic}"
+                )
 
-    def critiques_of(self, shard: ShardInfo) -> ShardInfo | None:
+    def critiques_of(self, shard: ShardInfo, critic: str | None) -> ShardInfo | None:
         """The critique shard aligned with a text shard, None if the critic has not read it."""
-        if self._critic is None:
+        if critic is None:
             return None
-        if self._critic in self.snapshot.critics:
-            return self.snapshot.aligned(shard.path, f"critique/{self._critic}")
-        return self.snapshot.newest_critique(shard.path, self._critic)
+        if critic in self.snapshot.critics:
+            return self.snapshot.aligned(shard.path, f"critique/{critic}")
+        return self.snapshot.newest_critique(shard.path, critic)
 
-    def find(self, name: str, where: str, value: str | None) -> Found:
+    def find(self, name: str, where: str, value: str | None, critic: str | None) -> Found:
         """The documents for which `where` is true.
 
         Args:
             name: the selection, for errors.
             where: SQL predicate.
             value: SQL expression to give for each, or None.
+            critic: whose critiques they see.
 
         Raises:
             MixError: DuckDB refuses one of them.
@@ -127,7 +133,8 @@ class Scope:
         wanted = "NULL" if value is None else f"(\n{value}\n)"
         inner = (
             f"SELECT documents.shard AS shard, documents.row AS place, documents.n_chars AS chars, "
-            f"({wanted})::DOUBLE AS value {self._source()} WHERE {self._only} AND (\n{where}\n)"
+            f"({wanted})::DOUBLE AS value {joined(self.snapshot, critic)} "
+            f"WHERE {self._only} AND (\n{where}\n)"
         )
         sql = (
             f"SELECT starts.start + found.place AS place, found.chars, found.value FROM ({inner}) "
@@ -154,37 +161,37 @@ class Scope:
             return Found(None, chars, values)
         return Found(places, chars[places], None if values is None else values[places])
 
-    def feedback(self, wheres: Sequence[str], best: bool) -> tuple[float, str] | None:
+    def feedback(self, drawn: Sequence[Drawn], best: bool) -> tuple[float, str] | None:
         """The most frequent critique in the highest (or lowest) score bin among some documents."""
         direction = "DESC" if best else "ASC"
-        any_of = " OR ".join(f"(\n{where}\n)" for where in wheres)
         sql = (
-            "SELECT round(round(critiques.score * 10, 4)) / 10 AS bin, critiques.critique AS said, "
-            f"count(*) AS n {self._source()} WHERE {self._only} AND ({any_of}) "
-            f"AND critiques.status = '{OK}' AND critiques.score IS NOT NULL "
-            f"GROUP BY bin, said ORDER BY bin {direction}, n DESC, said LIMIT 1"
+            "SELECT round(round(score * 10, 4)) / 10 AS bin, said, count(*) AS n "
+            f"FROM ({self._scored(drawn)}) GROUP BY bin, said "
+            f"ORDER BY bin {direction}, n DESC, said LIMIT 1"
         )
-        for batch in self._run("feedback", any_of, sql, []):
+        for batch in self._run("feedback", _any_of(drawn), sql, []):
             for row in batch.to_pylist():
                 return float(row["bin"]), str(row["said"])
         return None
 
-    def score_quantiles(self, wheres: Sequence[str], shares: Sequence[float]) -> tuple[float, ...]:
+    def score_quantiles(self, drawn: Sequence[Drawn], shares: Sequence[float]) -> tuple[float, ...]:
         """Different scores below which such shares of some documents' scores lie, ascending."""
-        any_of = " OR ".join(f"(\n{where}\n)" for where in wheres)
-        sql = (
-            f"SELECT quantile_disc(critiques.score, {list(shares)}) AS edges {self._source()} "
-            f"WHERE {self._only} AND ({any_of}) AND critiques.status = '{OK}' "
-            "AND critiques.score IS NOT NULL"
-        )
+        sql = f"SELECT quantile_disc(score, {list(shares)}) AS edges FROM ({self._scored(drawn)})"
         found: set[float] = set()
-        for batch in self._run("score quantiles", any_of, sql, []):
+        for batch in self._run("score quantiles", _any_of(drawn), sql, []):
             for row in batch.to_pylist():
                 found.update(row["edges"] or ())
         return tuple(sorted(found))
 
-    def _source(self) -> str:
-        return joined(self.snapshot, self._critic)
+    def _scored(self, drawn: Sequence[Drawn]) -> str:
+        """SELECT: scores and critiques of some documents, once for each critic that they are of."""
+        return " UNION ALL ".join(
+            "SELECT critiques.score AS score, critiques.critique AS said "
+            f"{joined(self.snapshot, critic)} WHERE {self._only} "
+            f"AND ({_any_of([pair for pair in drawn if pair[0] == critic])}) "
+            f"AND critiques.status = '{OK}' AND critiques.score IS NOT NULL"
+            for critic in dict.fromkeys(critic for critic, _ in drawn)
+        )
 
     def _run(self, what: str, where: str, sql: str, parameters: list[Any]) -> Iterator[Any]:
         """The result, an Arrow record batch after the other."""
@@ -193,24 +200,32 @@ class Scope:
         except QueryError as error:
             reason = re.split(r"\bLINE \d+:", str(error))[0]
             said = " ".join(f"{what}: {where.strip()!r} is refused: {reason}".split())
-            if self._critic is None and "critiques" not in where:
+            if None in self.critics and "critiques" not in where:
                 said += ". Without `critic:` only the columns of documents are in scope"
             raise MixError(said) from None
+
+
+def _any_of(drawn: Sequence[Drawn]) -> str:
+    return " OR ".join(f"(\n{where}\n)" for _, where in drawn)
 
 
 def joined(snapshot: Snapshot, critic: str | None) -> str:
     """FROM clause: documents, each with its latest critique by one critic, by name or id."""
     if critic is None:
         return "FROM documents"
+    critiques = critiques_by(snapshot, critic)
+    return f"FROM documents LEFT JOIN ({critiques}) AS critiques USING (doc_id)"
+
+
+def critiques_by(snapshot: Snapshot, critic: str) -> str:
+    """SELECT: the latest critiques by one critic, by name or id, without their places."""
     if critic in snapshot.critics:
-        critiques = (
+        return (
             "SELECT * EXCLUDE (shard, row, generation) FROM critiques_all "
             f"WHERE critic_id = {_text(critic)} QUALIFY row_number() OVER "
             "(PARTITION BY doc_id ORDER BY generation DESC) = 1"
         )
-    else:
-        critiques = f"SELECT * EXCLUDE (shard, row) FROM critiques WHERE critic = {_text(critic)}"
-    return f"FROM documents LEFT JOIN ({critiques}) AS critiques USING (doc_id)"
+    return f"SELECT * EXCLUDE (shard, row) FROM critiques WHERE critic = {_text(critic)}"
 
 
 def held_out(share: float) -> str:

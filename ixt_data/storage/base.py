@@ -31,11 +31,14 @@ class Storage(Protocol):
     def read(self, key: str) -> bytes:
         """All bytes of `key`. Raises FileNotFoundError."""
 
+    def read_all(self, keys: Iterable[str]) -> list[bytes | None]:
+        """`read` of many keys at once, in their order; None for those that are not there."""
+
     def exists(self, key: str) -> bool:
         """Whether `key` is there."""
 
     def list(self, prefix: str) -> Iterator[StoredFile]:
-        """All files whose key begins with the folder `prefix`."""
+        """All files whose key begins with the folder `prefix`, or all there are if it is empty."""
 
     def delete(self, *keys: str) -> None:
         """Removes keys; those that are gone already do not matter."""

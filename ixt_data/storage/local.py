@@ -3,11 +3,15 @@
 import os
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from ixt_data.storage.base import StoredFile
+
+T = TypeVar("T")
 
 
 class LocalStorage:
@@ -39,9 +43,8 @@ class LocalStorage:
         fsync(target.parent)
 
     def _write_beside(self, target: Path, data: bytes) -> Path:
-        target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-        with temporary.open("wb") as file:
+        with _in_folder(target.parent, lambda: temporary.open("wb")) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -50,6 +53,16 @@ class LocalStorage:
     def read(self, key: str) -> bytes:
         """See `Storage.read`."""
         return (self.path / key).read_bytes()
+
+    def read_all(self, keys: Iterable[str]) -> list[bytes | None]:
+        """See `Storage.read_all`."""
+        return [self._read_if_there(key) for key in keys]
+
+    def _read_if_there(self, key: str) -> bytes | None:
+        try:
+            return self.read(key)
+        except FileNotFoundError:
+            return None
 
     def exists(self, key: str) -> bool:
         """See `Storage.exists`."""
@@ -88,8 +101,7 @@ class LocalStorage:
         folders: set[Path] = set()
         for key, path in files.items():
             target = self.path / key
-            target.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(target)
+            _in_folder(target.parent, partial(path.replace, target))
             folders.update(f for f in target.parents if f.is_relative_to(self.path))
         for folder in folders:
             fsync(folder)
@@ -97,8 +109,7 @@ class LocalStorage:
     def scratch(self, name: str) -> Path:
         """See `Storage.scratch`."""
         place = self.path / "_tmp"
-        place.mkdir(exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=place))
+        return Path(_in_folder(place, lambda: tempfile.mkdtemp(prefix=f"{name}-", dir=place)))
 
     def local(self, key: str) -> Path:
         """See `Storage.local`: the file itself."""
@@ -112,6 +123,16 @@ class LocalStorage:
     def original(self, key: str) -> Iterator[Path]:
         """See `Storage.original`: the file itself."""
         yield self.path / key
+
+
+def _in_folder(folder: Path, make: Callable[[], T]) -> T:
+    """What `make` makes in a folder, which is made if need be."""
+    for _ in range(100):
+        # Between the two calls another process may remove the folder, since it is empty.
+        with suppress(FileNotFoundError):
+            folder.mkdir(parents=True, exist_ok=True)
+            return make()
+    return make()
 
 
 def fsync(path: Path) -> None:

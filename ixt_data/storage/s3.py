@@ -36,6 +36,9 @@ T = TypeVar("T")
 ATTEMPTS = 8
 TIMEOUT = 60.0
 CONNECTIONS = 16
+PAUSE = 16.0
+"""How long the loser of a race pauses at most, in times of what its request took."""
+
 BATCH = 1000
 """Keys in one request to delete; the protocol allows no more."""
 
@@ -95,6 +98,7 @@ class S3Storage:
     def create(self, key: str, data: bytes) -> bool:
         """See `Storage.create`: a conditional PUT."""
         for attempt in range(ATTEMPTS):
+            started = time.monotonic()
             try:
                 self.client.put_object(**self._at(key), Body=data, IfNoneMatch="*")
                 return True
@@ -102,7 +106,12 @@ class S3Storage:
                 if _status(error) == 412:
                     # If an earlier attempt's answer was lost, what is there may be our own.
                     sent_before = attempt or error.response["ResponseMetadata"]["RetryAttempts"]
-                    return bool(sent_before) and self._holds(key, data)
+                    if sent_before and self._holds(key, data):
+                        return True
+                    # While all race for the next key, most attempts are requests in vain.
+                    took = time.monotonic() - started
+                    time.sleep(random.uniform(0, min(1.0, PAUSE * took)))
+                    return False
                 if _status(error) != 409:
                     raise self._explained(key, error) from None
             except BotoCoreError as error:
@@ -112,10 +121,7 @@ class S3Storage:
         raise StoreError(f"{self.root}/{key}: S3 answered Conflict {ATTEMPTS} times. Try again")
 
     def _holds(self, key: str, data: bytes) -> bool:
-        try:
-            return self.read(key) == data
-        except FileNotFoundError:
-            return False
+        return self._read_if_there(key) == data
 
     def replace(self, key: str, data: bytes) -> None:
         """See `Storage.replace`."""
@@ -125,6 +131,20 @@ class S3Storage:
     def read(self, key: str) -> bytes:
         """See `Storage.read`."""
         return self._whole(key, lambda body: bytes(body.read()))
+
+    def read_all(self, keys: Iterable[str]) -> list[bytes | None]:
+        """See `Storage.read_all`: at most `CONNECTIONS` at a time."""
+        keys = list(keys)
+        if len(keys) == 1:
+            return [self._read_if_there(keys[0])]
+        with ThreadPoolExecutor(CONNECTIONS) as pool:
+            return list(pool.map(self._read_if_there, keys))
+
+    def _read_if_there(self, key: str) -> bytes | None:
+        try:
+            return self.read(key)
+        except FileNotFoundError:
+            return None
 
     def _whole(self, key: str, use: Callable[[Any], T]) -> T:
         """What `use` makes of an object's body; boto3 does not ask again when one breaks off."""
@@ -154,7 +174,7 @@ class S3Storage:
         start = len(self._key(""))
         with self._explaining(prefix):
             pages = self.client.get_paginator("list_objects_v2").paginate(
-                Bucket=self._bucket, Prefix=self._key(f"{prefix}/")
+                Bucket=self._bucket, Prefix=self._key(f"{prefix}/" if prefix else "")
             )
             for page in pages:
                 for item in page.get("Contents", ()):
@@ -257,7 +277,7 @@ class S3Storage:
         if isinstance(error, ClientError):
             code = error.response["Error"].get("Code", "Unknown")
             if code in _ABSENT:
-                return FileNotFoundError(errno.ENOENT, "not in the store", where)
+                return FileNotFoundError(errno.ENOENT, "No such file", where)
             what = f"S3 answered {code} (HTTP {_status(error)})"
         else:
             code = type(error).__name__

@@ -1,12 +1,14 @@
 """A bad night for a store: annotators, compaction, garbage collection, readers, and SIGKILL.
 
     python tests/chaos/night.py --seconds 60
+    python tests/chaos/night.py --s3
 
 Four annotators publish units (some sleep before their commit, for longer than the grace of garbage
 collection), one process compacts, one collects garbage twice a second, two readers pin versions and
 check that every file of them is there and adds up. All of them are killed at random and start
 again. In the morning nothing that was acknowledged may be gone, nothing twice, nothing missing.
-Prints the counts as one JSON object; exit code 1 if anything was lost.
+With `--s3` the store is on a real S3 server, a process that this one starts.
+Prints the counts as one JSON object; exit code 1 if anything was lost, or nobody got to work.
 """
 
 import argparse
@@ -19,6 +21,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -30,11 +34,17 @@ from ixt_data.model import Critique, document_id
 from ixt_data.snapshot import CriticInfo
 from ixt_data.store import Store
 from ixt_data.units import publish
-from ixt_data.verify import verify
+from ixt_data.verify import PLACES, verify
+from ixt_tools.bench.s3_server import s3_server
 
 SHARDS, DOCUMENTS, CRITICS = 40, 20, 100
 ROLES = {"annotate": 4, "compact": 1, "collect": 1, "read": 2}
 GRACE = 1.0
+SECONDS, SECONDS_ON_S3 = 60.0, 20.0
+PATIENCE = 90.0
+"""Seconds in which the first unit must be acknowledged; the night begins then."""
+SLOW_START = 10.0
+"""Seconds for which a role that has said nothing yet is mostly spared."""
 
 
 def say(event: str, **details: Any) -> None:
@@ -74,10 +84,11 @@ def annotate(store: Store) -> None:
 
     store.log.commit = hesitant  # type: ignore[method-assign]
     shards = store.snapshot().text_shards()
-    documents = {shard.path: store.shard(shard).column("doc_id") for shard in shards}
     while True:
         shard, critic = random.choice(shards), f"c{random.randrange(CRITICS)}"
-        critiques = [Critique(d, score=random.random()) for d in documents[shard.path]]
+        critiques = [
+            Critique(d, score=random.random()) for d in store.shard(shard).column("doc_id")
+        ]
         try:
             version = publish(store, shard, CriticInfo(f"{critic}-0", critic, {}), critiques)
         except AlreadyDone:
@@ -121,7 +132,8 @@ def _missing_for(store: Store, version: int, seconds: float) -> list[str]:
     end, state = time.time() + seconds, store.snapshot(version)
     rows = sum(file.rows for file in state.rows.values() if file.table == "critiques")
     while time.time() < end:
-        missing = [p for p in (*state.rows, *state.shards_by_path) if not store.storage.exists(p)]
+        there = {file.key for place in PLACES for file in store.storage.list(place)}
+        missing = [path for path in (*state.rows, *state.shards_by_path) if path not in there]
         if missing:
             return missing
         found = store.sql("SELECT count(*) AS n FROM critiques", at=version)["n"][0].as_py()
@@ -131,33 +143,80 @@ def _missing_for(store: Store, version: int, seconds: float) -> list[str]:
     return []
 
 
-def night(root: str, seconds: float, seed: int) -> dict[str, Any]:
+class Roles:
+    """The processes of a night, each with a diary of its own."""
+
+    def __init__(self, root: str, folder: Path) -> None:
+        self._root, self._folder = root, folder
+        self._errors = (folder / "errors").open("ab")
+        self._started: list[tuple[str, subprocess.Popen[bytes], Path, float]] = []
+        self._diaries: list[Path] = []
+        self.kills = self.crashes = 0
+        for role, n in ROLES.items():
+            for _ in range(n):
+                self._started.append(self._start(role))
+
+    def _start(self, role: str) -> tuple[str, subprocess.Popen[bytes], Path, float]:
+        diary = self._folder / f"diary-{len(self._diaries)}"
+        self._diaries.append(diary)
+        command = [sys.executable, __file__, "--role", role, "--store", self._root]
+        with diary.open("wb") as out:
+            process = subprocess.Popen(command, stdout=out, stderr=self._errors)
+        return role, process, diary, time.time()
+
+    def kill_one(self) -> None:
+        """Kills a role, which starts again; one that is still starting is mostly spared."""
+        i = random.randrange(len(self._started))
+        role, process, diary, began = self._started[i]
+        starting = not diary.stat().st_size and time.time() - began < SLOW_START
+        if process.poll() is not None:
+            self.crashes += 1
+        elif starting and random.random() < 0.9:
+            return
+        else:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            self.kills += 1
+        self._started[i] = self._start(role)
+
+    def stop(self) -> None:
+        """Kills them all."""
+        for _, process, _, _ in self._started:
+            self.crashes += process.poll() is not None
+            process.kill()
+            process.wait()
+        self._errors.close()
+
+    def events(self) -> list[dict[str, Any]]:
+        """What all of them have said."""
+        lines = [line for diary in self._diaries for line in diary.read_bytes().splitlines(True)]
+        return [json.loads(line) for line in lines if line.endswith(b"\n")]
+
+
+def night(root: str, seconds: float, seed: int, folder: Path) -> dict[str, Any]:
     """Runs all roles, kills them at random, and audits the store in the morning."""
     make(root)
     random.seed(seed)
-    diary = Path(root + ".diary")
-    with diary.open("wb") as out, Path(root + ".errors").open("wb") as errors:
-
-        def start(role: str) -> subprocess.Popen[bytes]:
-            command = [sys.executable, __file__, "--role", role, "--store", root]
-            return subprocess.Popen(command, stdout=out, stderr=errors)
-
-        running = [(role, start(role)) for role, n in ROLES.items() for _ in range(n)]
-        kills, end = 0, time.time() + seconds
+    roles = Roles(root, folder)
+    try:
+        patience = time.time() + PATIENCE
+        while time.time() < patience and not count(roles.events(), "acknowledged"):
+            time.sleep(0.2)
+        end = time.time() + seconds
         while time.time() < end:
-            time.sleep(random.uniform(0.5, 1.2))
-            i = random.randrange(len(running))
-            role, process = running[i]
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
-            running[i] = (role, start(role))
-        for _, process in running:
-            process.kill()
-            process.wait()
-    report = audit(root, [json.loads(line) for line in diary.read_text().splitlines()])
-    crashes = Path(root + ".errors").read_text()
-    return {"seconds": seconds, "kills": kills, **report, "crashes": crashes[-2000:]}
+            # Work on S3 takes longer, and the server is on the same machine.
+            time.sleep(random.uniform(0.5, 1.2) * (2 if "://" in root else 1))
+            roles.kill_one()
+    finally:
+        roles.stop()
+    errors = (folder / "errors").read_text()[-2000:]
+    night = {"store": root, "seconds": seconds, "kills": roles.kills, "crashes": roles.crashes}
+    return {**night, **audit(root, roles.events()), "errors": errors}
+
+
+def count(events: list[dict[str, Any]], kind: str) -> int:
+    """How often something was said."""
+    return sum(event["event"] == kind for event in events)
 
 
 def audit(root: str, events: list[dict[str, Any]]) -> dict[str, Any]:
@@ -183,19 +242,33 @@ def audit(root: str, events: list[dict[str, Any]]) -> dict[str, Any]:
         "duplicate_rows": counts["n"] - counts["d"],
         "rows_off": counts["n"] - DOCUMENTS * len(state.units),
         "missing_under_a_pin": sum(len(e["missing"]) for e in events if e["event"] == "read"),
-        "reads": sum(event["event"] == "read" for event in events),
+        "reads": count(events, "read"),
         "problems": [f"{p.path}: {p.what}" for p in report.problems],
         "orphans": len(report.orphans),
         "events": dict(Counter(event["event"] for event in events)),
     }
 
 
+@contextmanager
+def place(on_s3: bool, folder: Path) -> Iterator[str]:
+    """Where the store of the night is."""
+    # What killed processes leave behind goes with the folder.
+    os.environ |= {"TMPDIR": str(folder), "IXT_CACHE": str(folder / "cache")}
+    tempfile.tempdir = None
+    if not on_s3:
+        yield str(folder / "store")
+        return
+    with s3_server() as bucket:
+        yield f"{bucket}/store"
+
+
 def main() -> None:
     """Runs the night, or one role of it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seconds", type=float, default=None, help="60; with --s3 20")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--store", default=None, help="where to; a temporary folder by default")
+    parser.add_argument("--s3", action="store_true", help="the store is on an S3 server")
+    parser.add_argument("--store", default=None, help=argparse.SUPPRESS)
     parser.add_argument("--role", choices=ROLES, default=None, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.role:
@@ -207,8 +280,9 @@ def main() -> None:
         }
         random.seed(os.getpid())
         roles[options.role](Store.open(options.store))
-    with tempfile.TemporaryDirectory() as folder:
-        report = night(options.store or f"{folder}/store", options.seconds, options.seed)
+    seconds = options.seconds or (SECONDS_ON_S3 if options.s3 else SECONDS)
+    with tempfile.TemporaryDirectory() as name, place(options.s3, Path(name)) as root:
+        report = night(root, seconds, options.seed, Path(name))
     print(json.dumps(report))
     bad = ("lost", "duplicate_rows", "rows_off", "missing_under_a_pin", "problems", "orphans")
     sys.exit(any(report[key] for key in bad) or not report["acknowledged"])

@@ -334,8 +334,6 @@ def test_a_folder_without_text_says_what_it_has(store: Store, tmp_path: Path) ->
         adopt(store, "web", folder)
     with pytest.raises(StoreError, match="no MDS folder"):
         adopt(store, "web", tmp_path)
-    with pytest.raises(StoreError, match="only folders of this machine"):
-        adopt(store, "web", "s3://bucket/mds")
 
 
 def test_a_store_does_not_adopt_itself(store: Store) -> None:

@@ -2,6 +2,7 @@ import os
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_stores import add_documents
@@ -56,6 +57,23 @@ def test_compaction_keeps_the_rows_and_leaves_one_file(store: Store) -> None:
     assert store.sql("SELECT * FROM documents").to_pylist() == before  # it is sorted by document
     assert compact(store) == []
     assert store.sql("SELECT count(*) AS n FROM documents", at=9)["n"].to_pylist() == [27]
+
+
+def test_of_two_compactions_one_counts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    many(store, 9)
+    annotate(store, "web", Zero())
+    other, begin = Store.open(store.root), store.begin
+
+    def late(*args: Any, **options: Any) -> Transaction:
+        monkeypatch.setattr(store, "begin", begin)
+        assert len(compact(other)) == 2
+        return begin(*args, **options)
+
+    # Both chose the same files, and the other one was done before this one began to write.
+    monkeypatch.setattr(store, "begin", late)
+    assert compact(store) == []
+    for table in ("documents", "critiques"):
+        assert store.sql(f"SELECT count(*) AS n FROM {table}")["n"].to_pylist() == [27]
 
 
 def test_a_large_base_is_left_alone() -> None:

@@ -1,14 +1,17 @@
 import json
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from small_stores import Length, add_documents
 
 from ixt_data.annotate import annotate
-from ixt_data.journal import Busy, Journal, decode, encode, journal_folder
+from ixt_data.gc import collect
+from ixt_data.journal import Journal, decode, encode, journal_folder
 from ixt_data.model import Critique, Document, Span, document_id
 from ixt_data.store import Store
+from ixt_data.units import unit_name
 
 TEXTS = ["a", "bb", "ccc", "dddd", "eeeee", "ffffff"]
 WHOLE = Critique(
@@ -70,14 +73,19 @@ def test_a_torn_line_is_left_out_and_written_over(tmp_path: Path) -> None:
         assert other.answers == {}
 
 
-def test_one_worker_at_a_time(tmp_path: Path) -> None:
-    with Journal(tmp_path, "c", "u"):
-        with pytest.raises(Busy):
-            Journal(tmp_path, "c", "u")
-        with Journal(tmp_path, "c", "v"):
-            pass
-    with Journal(tmp_path, "c", "u"):
-        pass
+def test_whoever_has_the_lease_goes_on_with_a_copy(tmp_path: Path) -> None:
+    other = Critique(document_id("b"), score=0.1)
+    with Journal(tmp_path, "c", "u") as frozen:
+        frozen.append(WHOLE)
+        with Journal(tmp_path, "c", "u") as journal:
+            assert list(journal.answers.values()) == [WHOLE]
+            journal.append(other)
+            frozen.append(other)
+            frozen.remove()
+    with Journal(tmp_path, "c", "u") as journal:
+        assert list(journal.answers.values()) == [WHOLE, other]
+        journal.remove()
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))
 
 
 def test_a_stopped_run_goes_on_where_it_was(store: Store) -> None:
@@ -150,6 +158,36 @@ def test_a_stopped_retry_goes_on_too(store: Store) -> None:
     report = annotate(store, "web", again, retry_failed=True)
     assert again.asked == ["ccc"]
     assert dict(report.statuses) == {"ok": 6}
+
+
+def test_garbage_collection_keeps_what_may_still_be_waited_for(store: Store) -> None:
+    add_documents(store, TEXTS, per_shard=3)
+    second = store.snapshot().text_shards()[1]
+    with pytest.raises(KeyboardInterrupt):
+        annotate(store, "web", Slow(stop_after=2))
+    (kept,) = journals(store)
+    critic, unit = kept.parent.name, unit_name(kept.parent.name, second)
+    # As a worker leaves them that lost its unit, or died before it wrote anything.
+    folder = journal_folder(store)
+    with Journal(folder, critic, unit) as lost, Journal(folder, critic, "torn") as torn:
+        lost.append(WHOLE)
+    torn.path.write_bytes(b"")
+    open_units = {kept, lost.path, torn.path}
+    assert collect(store).journals == {}
+    assert set(collect(store, keep_journals=timedelta(0), dry_run=True).journals) == open_units
+    with Journal(folder, critic, unit):
+        found = collect(store, keep_journals=timedelta(0), dry_run=True).journals
+        assert set(found) == open_units - {lost.path}
+    assert set(journals(store)) == open_units
+
+    again = Slow()
+    annotate(store, "web", again)
+    assert again.asked == TEXTS[2:]
+    with Journal(folder, critic, unit) as late:
+        late.append(WHOLE)
+    report = collect(store)
+    assert (set(report.journals), report.bytes > 0) == ({late.path}, True)
+    assert journals(store) == [torn.path]
 
 
 def test_a_critique_run_has_a_row(store: Store) -> None:

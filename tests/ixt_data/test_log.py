@@ -30,6 +30,20 @@ def test_states_by_version(tmp_path: Path) -> None:
         history.snapshot(6)
 
 
+def test_who_was_away_for_long_catches_up(tmp_path: Path) -> None:
+    ours, theirs = Log(LocalStorage(tmp_path)), Log(LocalStorage(tmp_path))
+    base = ours.newest()
+    for i in range(130):
+        theirs.commit(Entry(0, f"{i}", "critique"), i)
+    told: list[str] = []
+    assert ours.commit(Entry(0, "x", "critique"), base, lambda e: told.append(e.txn)) == 131
+    assert told == [f"{i}" for i in range(130)]
+    assert [entry.txn for entry in ours.entries(1, 131)] == [*told, "x"]
+    (tmp_path / log.key(7)).unlink()
+    with pytest.raises(FileNotFoundError, match=r"no such version.*0007\.json"):
+        [*Log(LocalStorage(tmp_path)).entries(1, 20)]
+
+
 @pytest.mark.parametrize("position", [0, 30, -10])
 def test_a_flipped_bit_is_named(tmp_path: Path, position: int) -> None:
     history = Log(LocalStorage(tmp_path))

@@ -162,6 +162,27 @@ def test_four_writers_lose_nothing_for_six_requests_a_commit(root: str, proxy: P
     assert requests <= 6, proxy.seen
 
 
+def test_ranges_of_entries_are_read_at_once(
+    root: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store.init(root)
+    for i in range(40):
+        store.log.commit(Entry(0, f"{i}", "critique"), i)
+    again = Store.open(root)
+    met, read = threading.Barrier(8), again.storage.read
+
+    def together(key: str) -> bytes:
+        met.wait(timeout=20)
+        return read(key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(again.storage, "read", together)
+        assert [entry.txn for entry in again.log.entries(1, 40)] == [f"{i}" for i in range(40)]
+    proxy.seen.clear()
+    assert Store.open(root).snapshot().version == 40
+    assert proxy.seen["GET"] < 40 * 4 / 3 + 5
+
+
 def test_a_commit_alone_is_one_request(root: str, proxy: Proxy) -> None:
     store = Store.init(root)
     store.snapshot()

@@ -2,12 +2,13 @@
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from ixt_data.errors import ConfigError, CorruptError, StoreError
-from ixt_data.storage import LocalStorage, cache, probe
+from ixt_data.storage import LocalStorage, cache, probe, remove_scratch
 from ixt_data.storage.cache import FileCache
 from ixt_data.store import Store
 
@@ -131,3 +132,20 @@ def test_the_place_of_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.setenv("IXT_CACHE_GB", "many")
     with pytest.raises(ConfigError, match="IXT_CACHE_GB is 'many'"):
         FileCache("store")
+
+
+def test_folders_that_come_and_go_lose_nobody_a_file(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path / "store")
+
+    def work(name: str) -> None:
+        for i in range(100):
+            path = storage.scratch(name) / "file"
+            path.write_bytes(b"x")
+            storage.publish({f"meta/lane/{name}-{i}": path})
+            assert storage.create(f"_pins/{name}-{i}", b"y")
+            remove_scratch(path.parent)
+            storage.delete(f"meta/lane/{name}-{i}", f"_pins/{name}-{i}", f"_tmp/{name}/gone")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, "abcd"))
+    assert list(storage.list("meta")) == []

@@ -4,10 +4,11 @@ from pathlib import Path
 import orjson
 import pytest
 from small_stores import Length, add_documents
+from typer.testing import CliRunner
 
 from ixt_data import log
 from ixt_data.annotate import annotate
-from ixt_data.critics.base import critic_id
+from ixt_data.cli.app import build
 from ixt_data.model import Critique
 from ixt_data.snapshot import CriticInfo
 from ixt_data.store import Store
@@ -68,19 +69,44 @@ def test_every_damage_is_named_by_path(full: Store, name: str) -> None:
     assert named[0].remedy
 
 
-def test_a_critique_shard_one_row_short_is_named(store: Store) -> None:
-    add_documents(store, ["a", "bb", "ccc"])
+def one_row_short(store: Store) -> str:
+    """Publishes critiques of a text shard without the last one; returns the shard's path."""
     text = store.snapshot().text_shards()[0]
-    critic = Length()
-    info = CriticInfo(critic_id(critic), critic.name, critic.config())
+    info = CriticInfo("short-0", "short", {})
     ids = store.shard(text).column("doc_id")
     publish(store, text, info, [Critique(doc_id) for doc_id in ids[:-1]])
-    short = store.snapshot().aligned(text.path, f"critique/{info.id}")
+    short = store.snapshot().aligned(text.path, "critique/short-0")
     assert short is not None
+    return short.path
+
+
+@pytest.mark.parametrize("output", ["json", "text"])
+@pytest.mark.parametrize("name", [*DAMAGE, "a critique shard one row short"])
+def test_the_verb_names_every_damage_by_path(
+    full: Store, name: str, output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name in DAMAGE:
+        place, damage, what = DAMAGE[name]
+        file = place(full)
+        damage(file)
+        path = file.relative_to(full.root).as_posix()
+    else:
+        path, what = one_row_short(full), "9 samples"
+    monkeypatch.setenv("COLUMNS", "400")
+    done = CliRunner().invoke(build(), ["verify", "--store", full.root, "--output", output])
+    assert done.exit_code == 1
+    if output == "text":
+        assert any(path in line and what in line for line in done.stdout.splitlines())
+        return
+    found = orjson.loads(done.stdout)
+    assert not found["ok"]
+    assert [p["what"] for p in found["problems"] if p["path"] == path and what in p["what"]]
+
+
+def test_a_critique_shard_one_row_short_is_all_that_is_wrong(full: Store) -> None:
+    path = one_row_short(full)
     for fast in (True, False):
-        problems = verify(store, fast=fast).problems
-        assert {problem.path for problem in problems} == {short.path}
-        assert "2 samples" in problems[0].what
+        assert {problem.path for problem in verify(full, fast=fast).problems} == {path}
 
 
 def test_repair_rebuilds_the_index_and_requeues_the_unit(full: Store) -> None:

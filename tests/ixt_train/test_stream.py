@@ -7,17 +7,20 @@ import socket
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pytest
-from critiqued import add_documents, critiqued_store, texts, words_tokenizer
+from critiqued import Numbers, add_documents, critiqued_store, texts, words_tokenizer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from streaming import StreamingDataset
 from torch.utils.data import DataLoader
 
+from ixt_data.annotate import annotate
 from ixt_data.errors import CorruptError, FingerprintError, MixError, StoreError
 from ixt_data.mix import Mix, MixPlan, decode, observed_feedback, plan_mix
 from ixt_data.model import document_id
@@ -383,3 +386,48 @@ def test_noisy_feedback_is_that_of_another_document(store, tmp_path):
     assert 0.2 < strange(told[0.3, 0]) < 0.35
     # A neighbour may have the same score.
     assert strange(told[1.0, 0]) > 0.85
+
+
+class Contrary(Numbers):
+    """Judges as `Numbers`, the other way round."""
+
+    name = "contrary"
+
+    def judge(self, document):
+        said = super().judge(document)
+        score = None if said.score is None else 1 - said.score
+        return replace(said, critique=said.critique.replace("note", "even"), score=score)
+
+
+def test_selections_have_critics_of_their_own(tmp_path):
+    store = critiqued_store(tmp_path / "store", 100)
+    annotate(store, "web", Contrary())
+    both = {"critic": "numbers", "selections": [
+        {"name": "theirs", "where": "score >= 0.8", "critic": "contrary", "weight": 0.5},
+        {"name": "ours", "where": "score >= 0.5", "weight": 0.5},
+        {"name": "ours too", "where": "score < 0.5", "weight": 0.5},
+    ]}  # fmt: skip
+    plan = plan_mix(store, Mix(**both), 480, batch=32, epoch_samples=128)
+    figures = {part.name: part for part in plan.selections}
+    assert figures["theirs"].documents == sum(i % 11 <= 2 and i % 50 != 49 for i in range(100))
+    # Documents that both critics judge are one document, drawn with the critiques of either.
+    assert plan.documents == sum(i % 50 != 49 for i in range(100))
+    found = []
+    for workers in (0, 2):
+        with stream(store, plan, tmp_path / f"l{workers}", cache_limit=1 << 20) as ds:
+            assert draws(ds, workers) == planned(plan)
+            found.append([ds[draw] for draw in planned(plan)])
+    assert found[0] == found[1]
+    by_critic = {"note": [], "even": []}
+    for sample in found[0]:
+        by_critic[sample["critique"].split()[0]].append(sample)
+    assert {name: len(samples) for name, samples in by_critic.items()} == {"note": 320, "even": 160}
+    for sample in by_critic["even"]:
+        n = int(sample["text"].split()[1])
+        assert sample["score"] == pytest.approx(1 - n % 11 / 10)
+        assert sample["score"] > 0.79
+    best, worst = observed_feedback(store, Mix(**both)).values()
+    assert (best[0], worst[0]) == (1.0, 0.0)
+
+    with pytest.raises(ValidationError, match="critic: missing"):
+        Mix(**{**both, "critic": None})

@@ -67,18 +67,23 @@ def test_a_task_may_bring_its_own_feedback(trained: Trained, tmp_path: Path) -> 
         load_problems(task.model_copy(update={"path": "nowhere"}), trained.conditioner)
 
 
-def test_loss_by_bucket_is_that_of_the_documents_tokens(trained: Trained, sums: Path) -> None:
+@pytest.mark.parametrize("max_length", [96, 24])
+def test_loss_by_bucket_is_that_of_the_documents_tokens(
+    trained: Trained, sums: Path, max_length: int
+) -> None:
     store = Store.open(sums / "store")
     edges = (0.0, 0.5, 1.0)
     documents = held_out_documents(store, Mix(critic="arithmetic"), 0.2, edges, 3)
     assert {d.bucket for d in documents} == set(bucket_names(edges))
     config = EvalConfig(buckets=edges, feedback=("none", "best"), batch_size=2)
-    measured = Evaluator(trained.conditioner, config, documents, 96).measure(trained.model)
-    for feedback in ("none", "best"):
-        prefix = trained.conditioner.prompt("", feedback).tolist()
+    measured = Evaluator(trained.conditioner, config, documents, max_length).measure(trained.model)
+    prefixes = [trained.conditioner.prompt("", name).tolist() for name in ("none", "best")]
+    # Long documents end where they would under the longest feedback.
+    fit = max_length - max(len(prefix) for prefix in prefixes)
+    for feedback, prefix in zip(("none", "best"), prefixes, strict=True):
         nats, tokens = 0.0, 0
         for document in documents:
-            ids = prefix + trained.tokenizer(document.text)["input_ids"]
+            ids = prefix + trained.tokenizer(document.text)["input_ids"][:fit]
             logits = trained.model(torch.tensor([ids])).logits[0].detach()
             picked = logits.log_softmax(-1)[range(len(ids) - 1), ids[1:]]
             nats -= float(picked[len(prefix) - 1 :].sum())

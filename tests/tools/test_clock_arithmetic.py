@@ -22,11 +22,11 @@ def test_same_arguments_same_bytes(tmp_path):
     assert first.task.read_bytes() == second.task.read_bytes() == other.task.read_bytes()
 
 
-def test_documents_have_two_chains_of_five_steps(tmp_path):
+def test_documents_have_two_chains_of_six_steps(tmp_path):
     for row in rows(write_corpus(tmp_path, documents=100).corpus):
         assert set(row) == {"id", "text", "author", "source"}
         chains = parse_chains(row["text"])
-        assert [len(chain.steps) for chain in chains] == [5, 5]
+        assert [len(chain.steps) for chain in chains] == [6, 6]
         assert all(1 <= step.operand <= 9 for chain in chains for step in chain.steps)
 
 
@@ -51,7 +51,7 @@ def test_task_holds_given_text_and_right_answers(tmp_path):
     for task in tasks:
         text = " ".join(f"{given} {answer}" for given, answer in task["segments"])
         (chain,) = parse_chains(text)
-        assert len(chain.steps) == 5
+        assert len(chain.steps) == 6
         assert all(step.is_right(CLOCK) for step in chain.steps)
 
 

@@ -2,7 +2,7 @@
 
     python tools/bench/critic.py --output json
 
-This process is held to one core, the server to the others. A real vLLM is not measured here.
+This process is held to one core, the server to the others. critic_real.py asks a real vLLM.
 """
 
 import asyncio

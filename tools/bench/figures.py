@@ -97,12 +97,17 @@ def machine(packages: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """The options of every benchmark; one may add its own."""
+    options = argparse.ArgumentParser(description=description)
+    options.add_argument("--output", choices=["text", "json"], default="text")
+    options.add_argument("--quick", action="store_true", help="a shorter run, the same figures")
+    return options
+
+
 def arguments(description: str | None) -> argparse.Namespace:
-    """The options of every benchmark."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--output", choices=["text", "json"], default="text")
-    parser.add_argument("--quick", action="store_true", help="a shorter run, the same figures")
-    return parser.parse_args()
+    """What was asked of a benchmark without options of its own."""
+    return parser(description).parse_args()
 
 
 def say(message: str) -> None:

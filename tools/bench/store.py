@@ -9,6 +9,7 @@ beside streaming's MDSWriter fed with the same parsed documents.
 import io
 import json
 import multiprocessing
+import os
 import random
 import resource
 import statistics
@@ -20,6 +21,7 @@ import uuid
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import zstandard
@@ -27,10 +29,19 @@ import zstandard
 from ixt_data.catalog import CRITIQUES, DOCUMENTS
 from ixt_data.ingest import ingest
 from ixt_data.snapshot import RowsFile
-from ixt_data.store import Store
+from ixt_data.store import Store, Transaction
 from ixt_tools.bench.figures import Figure, arguments, beside, bound, in_turn, report, say, seconds
+from ixt_tools.bench.s3_server import s3_server
 
 PACKAGES = ("ixt", "duckdb", "pyarrow", "deltalake", "mosaicml-streaming")
+
+
+def add_file_of_rows(txn: Transaction) -> None:
+    """Adds one small file that nobody reads."""
+    key = f"meta/critiques/c/{txn.id}-0.parquet"
+    (txn.scratch / key).parent.mkdir(parents=True)
+    (txn.scratch / key).write_bytes(b"x" * 4000)
+    txn.entry.rows_add.append(RowsFile(key, "critiques", "c", 1, 4000, "", {}))
 
 
 def commit_empty(store: Store, n: int) -> list[float]:
@@ -39,10 +50,7 @@ def commit_empty(store: Store, n: int) -> list[float]:
     for _ in range(n):
         start = time.perf_counter()
         with store.begin("critique") as txn:
-            key = f"meta/critiques/c/{txn.id}-0.parquet"
-            (txn.scratch / key).parent.mkdir(parents=True)
-            (txn.scratch / key).write_bytes(b"x" * 4000)
-            txn.entry.rows_add.append(RowsFile(key, "critiques", "c", 1, 4000, "", {}))
+            add_file_of_rows(txn)
             txn.commit()
         times.append(1000 * (time.perf_counter() - start))
     return times
@@ -113,6 +121,62 @@ def writer_figures(folder: Path, quick: bool) -> list[Figure]:
         bound("of these failed", failed, "writers", 0, most=True),
         bound("of these lost", acknowledged - len(state.rows), "commits", 0, most=True),
     ]
+
+
+def _commit_on_s3(root: str, units: int, shards: bool, start: Any, counts: Any) -> None:
+    """Commits `units` times, and says how many requests that took."""
+    from ixt_data.shards import TEXT_COLUMNS
+
+    store = Store.open(root)
+    version, requests = store.snapshot().version, 0
+
+    def count(**_: Any) -> None:
+        nonlocal requests
+        requests += 1
+
+    store.storage.client.meta.events.register("before-send.s3", count)  # type: ignore[attr-defined]
+    start.wait()
+    for _ in range(units):
+        with store.begin("critique", base=version) as txn:
+            if shards:
+                family = txn.family("text", "web", TEXT_COLUMNS)
+                family.write({"doc_id": b"x" * 16, "source": "", "source_id": "", "text": txn.id})
+                family.cut()
+            add_file_of_rows(txn)
+            version = txn.commit()
+    counts.put(requests)
+
+
+def s3_figures(folder: Path, quick: bool) -> list[Figure]:
+    """Requests of four processes that commit to S3 at once, from the first byte to the entry."""
+    os.environ["IXT_CACHE"] = str(folder / "cache")
+    units = 15 if quick else 50
+    context = multiprocessing.get_context("spawn")
+    figures = []
+    with s3_server() as bucket:
+        for shards, name in ((False, "rows, entry"), (True, "shard, index, rows, entry")):
+            root = Store.init(f"{bucket}/{shards}").root
+            start, counts = context.Barrier(4), context.Queue()
+            workers = [
+                context.Process(target=_commit_on_s3, args=(root, units, shards, start, counts))
+                for _ in range(4)
+            ]
+            for worker in workers:
+                worker.start()
+            requests = sum(counts.get() for _ in workers) / (4 * units)
+            for worker in workers:
+                worker.join()
+            lost = 4 * units - Store.open(root).snapshot().version
+            title, unit = f"S3, 4 writers: {name}", "requests a commit"
+            # Of a whole unit 4 requests are its own, and 3 read what the others have committed.
+            goal = (
+                Figure(title, requests, unit)
+                if shards
+                else bound(title, requests, unit, 6, most=True)
+            )
+            figures.append(goal)
+            figures.append(bound("of these lost", lost, "commits", 0, most=True))
+    return figures
 
 
 LANES = 40
@@ -278,6 +342,7 @@ def ingest_figures(folder: Path, quick: bool) -> list[Figure]:
 PARTS: dict[str, Callable[[Path, bool], list[Figure]]] = {
     "commits": commit_figures,
     "writers": writer_figures,
+    "s3": s3_figures,
     "ingest": ingest_figures,
     "queries": query_figures,
 }

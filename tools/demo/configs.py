@@ -20,7 +20,7 @@ class Size:
 
     documents: int = 2000
     problems: int = 400
-    arm_steps: int = 700
+    arm_steps: int = 900
     arm_every: int = 50
     stdlib_files: int | None = None
     stdlib_steps: int = 300

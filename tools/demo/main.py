@@ -125,8 +125,7 @@ def describe_losses(losses: tuple[Loss, ...]) -> str:
     )
     return (
         f"The small model of Python on files of {STDLIB!r} that were held out of training, under "
-        f"the best feedback, the worst, none, and each file's own. {verdict} Feedback takes room "
-        "from the document, so that columns are not about quite the same tokens: compare rows."
+        f"the best feedback, the worst, none, and each file's own. {verdict}"
     )
 
 

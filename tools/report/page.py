@@ -1,6 +1,7 @@
 """The page: a template, autoescaped, and the charts; written in one file."""
 
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -49,10 +50,9 @@ def mix_table(mixes: tuple[MixPlan, ...]) -> Table:
     )
 
 
-def render(report: Report) -> str:
-    """The whole page as HTML."""
+def template(name: str) -> Any:
+    """A template of a page, autoescaped, with hostile characters made visible."""
     import jinja2
-    from markupsafe import Markup
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -62,9 +62,16 @@ def render(report: Report) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    return environment.get_template(name)
+
+
+def render(report: Report) -> str:
+    """The whole page as HTML."""
+    from markupsafe import Markup
+
     # vl-convert escapes every text it draws, so that its SVG may stand as it is.
     charts = [Markup(histogram_chart(histogram)) for histogram in report.histograms]
-    return environment.get_template("report.html").render(
+    page: str = template("report.html").render(
         report=report,
         accuracy=Markup(accuracy_chart(report.arms)) if report.arms else None,
         arms=arm_table(report.arms) if report.arms else None,
@@ -72,6 +79,7 @@ def render(report: Report) -> str:
         mixes=mix_table(report.mixes),
         losses=loss_table(report.losses) if report.losses else None,
     )
+    return page
 
 
 def write_report(report: Report, folder: Path) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from ixt_data.critics.rubric import TOP, Rubric
+from ixt_data.critics.rubric import TOP, VERDICTS, Rubric, SpanRules, restored
 from ixt_data.critics.vllm.client import Reply
 from ixt_data.critics.vllm.spans import locate
 from ixt_data.errors import CriticError
@@ -155,7 +155,20 @@ def _checked(content: str, rubric: Rubric) -> dict[str, Any] | str:
         return f"no overall score from 0 to {TOP}"
     if not isinstance(flags, list) or not {*map(str, flags)} <= {*rubric.flags}:
         return "flags that the rubric does not have"
+    if rubric.spans is not None and not _are_spans(answer.get("spans", []), rubric.spans):
+        return "spans without a quote, or with a verdict or tag that the rubric does not have"
     return answer
+
+
+def _are_spans(spans: Any, rules: SpanRules) -> bool:
+    """Whether quotes have the rubric's verdicts and tags; not every server binds an answer."""
+    return isinstance(spans, list) and all(
+        isinstance(span, dict)
+        and isinstance(span.get("quote"), str)
+        and span.get("verdict") in VERDICTS
+        and span.get("tag") in rules.tags
+        for span in spans
+    )
 
 
 def _is_digit(value: Any) -> bool:
@@ -221,8 +234,10 @@ def to_critique(document: Document, answer: Answer, rubric: Rubric, flags: set[s
     scores["overall"] = mean
     if len(overall) + len(answer.failures) > 1:
         scores |= {"samples": len(overall), "spread": statistics.pstdev(overall)}
+        scores |= {f"sample_{i}": score for i, score in enumerate(overall, 1)}
     marks = set(flags).union(*(judged.answer["flags"] for judged in answer.judgements))
-    spans, lost = _spans(document.text, middle.answer.get("spans", []))
+    quoted = middle.answer.get("spans", []) if rubric.spans is not None else []
+    spans, lost = _spans(document.text, quoted)
     marks |= {NOT_LOCATED} if lost else set()
     marks |= {FAILED_SAMPLES} if answer.failures else set()
     thoughts = [judged.thinking for judged in answer.judgements if judged.thinking]
@@ -248,13 +263,13 @@ def _joined(thoughts: Sequence[str]) -> str | None:
 def _spans(text: str, quoted: Sequence[Mapping[str, Any]]) -> tuple[tuple[Span, ...], int]:
     """Spans in document order, and how many quotes are not in the document."""
     found, lost = [], 0
-    for quote in quoted if isinstance(quoted, list) else ():
-        place = locate(text, str(quote.get("quote", "")))
+    for quote in quoted:
+        words, comment = quote["quote"], str(quote.get("comment") or "")
+        place = locate(text, words) or locate(text, restored(words))
         if place is None:
             lost += 1
             continue
-        words = (str(quote.get(key, "")) for key in ("verdict", "tag", "comment"))
-        found.append(Span(*place, *words))
+        found.append(Span(*place, quote["verdict"], quote["tag"], comment))
     return tuple(sorted(found, key=lambda span: (span.start, span.end))), lost
 
 

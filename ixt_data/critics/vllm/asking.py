@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import NoReturn
 
@@ -21,7 +22,7 @@ from ixt_data.critics.vllm.answers import (
     to_critique,
 )
 from ixt_data.critics.vllm.client import Client, Cut, Late, Unreachable
-from ixt_data.critics.vllm.endpoints import Died, Endpoints
+from ixt_data.critics.vllm.endpoints import Died, Endpoint, Endpoints
 from ixt_data.critics.vllm.judge import BYTES_PER_TOKEN, Judge
 from ixt_data.critics.vllm.requests import Requests, excerpt
 from ixt_data.model import Critique, Document
@@ -131,23 +132,42 @@ class Asker:
             f"into {room + self._sampling.max_tokens + _SPARE:,}",
         )
 
+    async def count_text(self, text: str) -> int:
+        """Tokens of a bare text, estimated where no server counts them."""
+
+        async def ask(endpoint: Endpoint) -> int | None:
+            return await judges.count_text(self._client, endpoint, self._requests, text)
+
+        counted = await self._asked_to_count(ask)
+        return int(len(text.encode()) / BYTES_PER_TOKEN) if counted is None else counted
+
     async def _count(self, user: str, flags: set[str]) -> int:
         messages = self._requests.messages(user)
+
+        async def ask(endpoint: Endpoint) -> int | None:
+            return await judges.count(self._client, endpoint, self._requests, messages)
+
+        counted = await self._asked_to_count(ask)
+        if counted is not None:
+            return counted
+        flags.add(ESTIMATED)
+        size = sum(len(message["content"].encode()) for message in messages)
+        return int(size / BYTES_PER_TOKEN)
+
+    async def _asked_to_count(self, ask: Callable[[Endpoint], Awaitable[int | None]]) -> int | None:
+        """What a server says, None where none counts."""
         for _ in range(100 if self._judge.counts else 0):
             for endpoint in self._endpoints.all:
                 if not endpoint.up:
                     continue
                 with contextlib.suppress(Unreachable, Cut, Late):
                     self._spent["token_counts"] += 1
-                    n = await judges.count(self._client, endpoint, self._requests, messages)
-                    if n is not None:
-                        return n
+                    if (counted := await ask(endpoint)) is not None:
+                        return counted
             if self._endpoints.fatal is not None:
                 raise self._endpoints.fatal
             await asyncio.sleep(0.5)
-        flags.add(ESTIMATED)
-        size = sum(len(message["content"].encode()) for message in messages)
-        return int(size / BYTES_PER_TOKEN)
+        return None
 
     async def _answer(self, prompt: str, asked: "_Asked") -> Answer:
         """The judge's answer to a prompt, asked as often as is sensible.
@@ -185,6 +205,7 @@ class Asker:
         start = time.monotonic()
         try:
             self._spent["requests"] += 1
+            self._spent["retries"] += asked.attempts > 0
             reply = await self._endpoints.post(endpoint, CHAT, body, epoch)
             answer = read_answer(reply, self._rubric, self._sampling.max_tokens)
             endpoint.answered(time.monotonic() - start)

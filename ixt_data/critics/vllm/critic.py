@@ -18,6 +18,7 @@ from ixt_data.critics.vllm.endpoints import FROZEN, Endpoint, Endpoints, Patienc
 from ixt_data.critics.vllm.judge import Judge
 from ixt_data.critics.vllm.requests import PROMPT_VERSION, Requests, Sampling
 from ixt_data.errors import CriticError
+from ixt_data.meters import Meters
 from ixt_data.model import OK, Critique, Document
 
 if TYPE_CHECKING:
@@ -177,6 +178,20 @@ class VllmCritic:
     def _is_frozen(self, url: str) -> bool:
         own = (endpoint for endpoint in self._endpoints.all if endpoint.url == url)
         return any(not endpoint.up and endpoint.why.startswith(FROZEN) for endpoint in own)
+
+    def meters(self) -> Meters:
+        """What is known of the endpoints at this moment; nothing before `connect`."""
+        endpoints = getattr(self, "_endpoints", None)
+        return {one.url: one.meter for one in endpoints.all} if endpoints is not None else {}
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text by the judge's tokenizer; estimated where no server counts them.
+
+        To be called between answers, not from within the loop.
+        """
+        self.connect()
+        assert self._loop is not None
+        return self._loop.run_until_complete(self._asker.count_text(text))
 
     def close(self) -> None:
         """Ends requests, connections, and the server that was started."""

@@ -12,6 +12,7 @@ import orjson
 
 from ixt_data.critics.vllm.client import Client, Cut, Late, Reply, Unreachable, root_of
 from ixt_data.errors import CriticError
+from ixt_data.meters import Meter, Times
 
 START = 32
 """Requests under way at first; doubled every round until a server has enough."""
@@ -74,6 +75,8 @@ class Endpoint:
     in_flight: int = 0
     tasks: set["asyncio.Task[object]"] = field(default_factory=set)
     last_answer: float = 0.0
+    refusals: int = 0
+    times: Times = field(default_factory=Times)
     _growing: bool = True
     _backoff: int = 0
     _rest_until: float = 0.0
@@ -92,6 +95,12 @@ class Endpoint:
         """Where `/health` is."""
         return root_of(self.url)
 
+    @property
+    def meter(self) -> Meter:
+        """Its figures at this moment."""
+        limit = int(self.limit) if self.up else 0
+        return Meter(self.in_flight, limit, self.up, self.epoch, self.refusals, self.times)
+
     def free(self, now: float) -> bool:
         """Whether it takes another request."""
         room = self.in_flight < int(self.limit)
@@ -100,6 +109,7 @@ class Endpoint:
     def answered(self, seconds: float) -> None:
         """Notes an answer: more may be sent, by one for each at first, later by one a round."""
         self._backoff = 0
+        self.times.add(seconds)
         self._pace = seconds if not self._pace else 0.95 * self._pace + 0.05 * seconds
         self._best = min(self._best, self._pace)
         if self.in_flight + 1 >= 0.8 * self.limit and self._pace <= SLOW * self._best:
@@ -109,6 +119,7 @@ class Endpoint:
     def overloaded(self) -> None:
         """Notes a refusal for overload: half as much, and a pause that doubles each time."""
         now = time.monotonic()
+        self.refusals += 1
         # All refusals of one round are one sign.
         if now >= self._rest_until:
             pause = min(10.0, 0.05 * 2**self._backoff)

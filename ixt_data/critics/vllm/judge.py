@@ -107,6 +107,14 @@ async def count(
     return None if answer is None or "count" not in answer else int(answer["count"])
 
 
+async def count_text(
+    client: Client, endpoint: Endpoint, requests: Requests, text: str
+) -> int | None:
+    """Tokens of a bare text, None where the server does not count."""
+    answer = await _post(client, endpoint, "/tokenize", requests.tokenize_text(text))
+    return None if answer is None or "count" not in answer else int(answer["count"])
+
+
 async def _post(
     client: Client, endpoint: Endpoint, path: str, body: bytes
 ) -> dict[str, Any] | None:
@@ -125,4 +133,13 @@ def _without_dates(text: str) -> str:
     return re.sub(r"\b\d{1,2}:\d{2}(:\d{2})?\b", "<time>", text)
 
 
-__all__ = ["Cut", "Judge", "Late", "Unreachable", "count", "examine", "served_models"]
+__all__ = [
+    "Cut",
+    "Judge",
+    "Late",
+    "Unreachable",
+    "count",
+    "count_text",
+    "examine",
+    "served_models",
+]

@@ -1,0 +1,144 @@
+"""Conversations: kept whole, shown readably, and passages found again in what is stored."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ixt_data.conversation import BadConversation, canonical, read, shown
+from ixt_data.ingest import ingest
+from ixt_data.store import Store
+
+TALK: list[dict[str, Any]] = [
+    {"role": "system", "content": "Be short."},
+    {"content": 'What is "2 + 2"?\n', "role": "user"},
+    {"role": "assistant", "content": "It is 4 — surely."},
+    {"role": "user", "content": "And 2 + 3?", "name": None},
+    {"role": "assistant", "content": "", "tool_calls": [{"id": 1, "function": "add"}]},
+    {"role": "tool", "content": "5", "id": 1},
+    {"role": "assistant", "content": "5, of\tcourse."},
+]
+
+words = st.text(st.characters(exclude_categories=("Cs",)), min_size=1).filter(str.strip)
+
+
+def test_the_text_is_canonical() -> None:
+    text = canonical([{"z": 1, "content": "hi", "a": None, "role": "assistant"}])
+    assert text == '{"messages":[{"role":"assistant","content":"hi","z":1}]}'
+    found = read(canonical(TALK))
+    assert found is not None
+    assert found.turns == [2, 4, 6]
+    assert [dict(m) for m in found.messages] == [
+        {key: value for key, value in message.items() if value is not None} for message in TALK
+    ]
+
+
+@given(st.lists(words, min_size=1, max_size=5), st.data())
+def test_every_passage_is_found_in_what_is_stored(said: list[str], data: st.DataObject) -> None:
+    roles = ("user", "assistant")
+    text = canonical(
+        [{"role": "assistant", "content": "a"}]
+        + [{"role": roles[i % 2], "content": content} for i, content in enumerate(said)]
+    )
+    found = read(text)
+    assert found is not None
+    view = shown(found, "c0ffee")
+    number = data.draw(st.integers(1, len(said)))
+    content = said[number - 1]
+    start = data.draw(st.integers(0, len(content) - 1))
+    end = data.draw(st.integers(start + 1, len(content)))
+    at = view.places[number][0]
+    assert view.text[at + start : at + end] == content[start:end]
+    place = view.stored(at + start, at + end)
+    assert place is not None
+    assert json.loads(f'"{text[slice(*place)]}"') == content[start:end]
+    first, last = found.span(number)
+    assert json.loads(f'"{text[first:last]}"') == content
+
+
+def test_what_a_judge_reads() -> None:
+    found = read(canonical(TALK))
+    assert found is not None
+    view = shown(found, "c0ffee", 2)
+    assert view.text.endswith(
+        '\nc0ffee user:\nWhat is "2 + 2"?\n\n\nc0ffee assistant:\nIt is 4 — surely.\n'
+    )
+    assert "And 2 + 3?" not in view.text
+    assert "The last one, the assistant's, is to be judged" in view.text
+    # Headers are nobody's words.
+    assert view.stored(0, 14) is None
+    whole = shown(found, "c0ffee").text
+    assert 'c0ffee calls: [{"id":1,"function":"add"}]' in whole
+
+
+def test_parts_of_a_content_are_shown_as_text() -> None:
+    content = [{"type": "text", "text": "Look:"}, {"type": "image_url", "image_url": "x"}]
+    talk = [{"role": "user", "content": content}, {"role": "assistant", "content": "A cat."}]
+    text = canonical(talk)
+    found = read(text)
+    assert found is not None
+    view = shown(found, "c0ffee")
+    assert "Look:\n[image_url]\n" in view.text
+    start, end = found.span(0)
+    assert json.loads(text[start:end]) == content
+    assert view.stored(*view.places[0]) == (start, end)
+
+
+@pytest.mark.parametrize(
+    ("messages", "why"),
+    [
+        ([], "not a list with messages"),
+        ("hi", "not a list with messages"),
+        (["hi"], "messages[0]: not an object"),
+        ([{"role": "user", "content": "hi"}], "no turn of the assistant"),
+        ([{"role": "bot", "content": "hi"}], "messages[0]: role 'bot' is none of system, "),
+        ([{"content": "hi"}], "messages[0]: role None"),
+        ([{"role": "assistant", "content": "  "}], "messages[0]: the assistant says nothing"),
+        ([{"role": "assistant", "content": 3}], "messages[0]: the assistant says nothing"),
+    ],
+)
+def test_bad_conversations_are_quarantined_with_a_reason(
+    messages: Any, why: str, store: Store, tmp_path: Path
+) -> None:
+    with pytest.raises(BadConversation) as caught:
+        canonical(messages)
+    assert why in str(caught.value)
+    lines = [{"messages": messages}, {"messages": TALK, "id": "x", "topic": "sums"}]
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    report = ingest(store, "chat", [path])
+    assert (report.documents, report.quarantined) == (1, 1)
+    assert report.quarantine_file is not None
+    (rejected,) = store.storage.read(report.quarantine_file).splitlines()
+    assert why in json.loads(rejected)["reason"]
+
+
+def test_other_texts_are_no_conversations() -> None:
+    for text in ('{"messages":[]}', '{"messages":[{"role":"assistant", "content":"a"}]}', "hi"):
+        assert read(text) is None
+
+
+def test_jsonl_and_parquet_give_the_same_documents(store: Store, tmp_path: Path) -> None:
+    plain = {"text": "No conversation."}
+    lines = [{"messages": TALK, "id": "x", "topic": "sums"}, plain]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    report = ingest(store, "mixed", [tmp_path / "a.jsonl"])
+    assert (report.documents, report.quarantined) == (2, 0)
+    rows = store.sql("SELECT stage, topic, source_id FROM documents ORDER BY 1").to_pylist()
+    assert [row["stage"] for row in rows] == ["pretrain", "sft"]
+    assert (rows[1]["topic"], rows[1]["source_id"]) == ("sums", "x")
+    short = [TALK[1], TALK[2]]
+    (tmp_path / "b.jsonl").write_text(json.dumps({"messages": short}))
+    pq.write_table(pa.table({"messages": [short], "topic": ["sums"]}), tmp_path / "b.parquet")
+    assert ingest(store, "one", [tmp_path / "b.jsonl"], stage="midtrain").documents == 1
+    again = ingest(store, "one", [tmp_path / "b.parquet"])
+    assert (again.documents, again.duplicates) == (0, 1)
+    found = store.sql("SELECT stage FROM documents WHERE corpus = 'one'")["stage"].to_pylist()
+    assert found == ["midtrain"]
+    (tmp_path / "c.jsonl").write_text(json.dumps({"dialogue": short}))
+    assert ingest(store, "one", [tmp_path / "c.jsonl"], text_field="dialogue").duplicates == 1

@@ -1,0 +1,297 @@
+"""Many workers on one critique run: who is at what, who takes over, and who stops."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+
+import boto3
+import pytest
+from s3_server import BUCKET, Proxy, moto
+from small_stores import Length, add_documents
+
+from ixt_data.annotate import annotate
+from ixt_data.errors import ConfigError
+from ixt_data.gc import collect
+from ixt_data.leases import PLACE, Busy, Lease, Leases, Met
+from ixt_data.model import Critique, Document
+from ixt_data.store import Store
+
+SHORT = 1.5
+"""Seconds; a lease is renewed four times in it."""
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IXT_LEASE_SECONDS", str(SHORT))
+
+
+def leases(store: Store) -> Leases:
+    """What another process sees."""
+    found = Leases(store.storage, "c-0")
+    found.look()
+    return found
+
+
+def files(store: Store) -> list[str]:
+    return [file.key for file in store.storage.list(PLACE)]
+
+
+def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_unit_is_one_workers(store: Store) -> None:
+    early = leases(store)
+    with leases(store).take("u"):
+        with pytest.raises(Busy):
+            leases(store).take("u")
+        with pytest.raises(Met):
+            early.take("u")
+        with early.take("v"):
+            assert len(files(store)) == 2
+    assert files(store) == []
+    early.look()
+    with early.take("u"):
+        pass
+
+
+def test_units_are_taken_and_given_back_side_by_side(store: Store) -> None:
+    def often(name: int) -> None:
+        found = leases(store)
+        for i in range(20):
+            with found.take(f"{name}-{i}"):
+                pass
+
+    # The folder that one finds empty and removes is the one that another is about to write to.
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(often, range(4)))
+    assert files(store) == []
+
+
+def test_it_is_renewed_while_it_is_held(store: Store, short: None) -> None:
+    with leases(store).take("u") as lease:
+        end = time.monotonic() + 1.6 * SHORT
+        while time.monotonic() < end:
+            with pytest.raises(Busy):
+                leases(store).take("u")
+            time.sleep(0.05)
+        lease.check()
+
+
+def stop_renewing(lease: Lease) -> None:
+    lease._stop.set()
+    lease._thread.join()
+
+
+def test_an_expired_one_is_taken_over_and_its_holder_stops(store: Store, short: None) -> None:
+    first = leases(store).take("u")
+    time.sleep(1.1 * SHORT)
+    with leases(store).take("u"), first:
+        # It wakes up, and finds out.
+        until(first._lost.is_set)
+        with pytest.raises(Busy):
+            first.check()
+        with pytest.raises(Busy):
+            leases(store).take("u")
+        assert len(files(store)) == 2
+    assert files(store) == []
+
+
+def test_a_dead_holder_of_this_machine_is_not_waited_for(store: Store) -> None:
+    code = (
+        "import os, sys; from ixt_data.leases import Leases; from ixt_data.store import Store\n"
+        "Leases(Store.open(sys.argv[1]).storage, 'c-0').take('u').__enter__()\n"
+        "print('taken', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, store.root]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"taken\n"
+        with pytest.raises(Busy):
+            leases(store).take("u")
+        holder.kill()
+        holder.wait()
+        with leases(store).take("u") as lease:
+            assert lease.key.endswith(".000002.json")
+    assert files(store) == []
+
+
+def test_another_machines_holder_is_waited_for(store: Store, short: None) -> None:
+    first = leases(store).take("u")
+    record = json.loads(first.record())
+    store.storage.replace(first.key, json.dumps(record | {"machine": "x", "pid": 0}).encode())
+    with pytest.raises(Busy):
+        leases(store).take("u")
+    time.sleep(1.1 * SHORT)
+    with leases(store).take("u"):
+        pass
+
+
+def test_a_wrong_setting_is_said(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IXT_LEASE_SECONDS", "a minute")
+    with pytest.raises(ConfigError, match="'a minute', not a number of seconds"):
+        leases(store)
+
+
+def test_garbage_collection_clears_what_nobody_renews(store: Store, short: None) -> None:
+    def collected(grace: float) -> list[str]:
+        return [*collect(store, grace=timedelta(seconds=grace)).deleted]
+
+    dead = leases(store).take("u")
+    with leases(store).take("v") as alive:
+        time.sleep(1.1 * SHORT)
+        with leases(store).take("u") as second:
+            assert collected(0) == []
+            stop_renewing(second)
+            time.sleep(1.1 * SHORT)
+            assert collected(3600) == []
+            assert set(collected(0)) == {dead.key, second.key}
+        alive.check()
+
+
+class Counting(Length):
+    """Says how many documents it was asked about."""
+
+    def __init__(self, name: str = "length", pause: float = 0.0) -> None:
+        super().__init__(name=name)
+        self.asked: list[str] = []
+        self.pause = pause
+
+    def judge(self, document: Document) -> Critique:
+        self.asked.append(document.text)
+        time.sleep(self.pause)
+        return super().judge(document)
+
+
+def test_a_worker_that_lost_its_unit_stops(store: Store, short: None) -> None:
+    add_documents(store, [f"text {i}" for i in range(40)], per_shard=20)
+    critic = Counting(pause=0.02)
+
+    def overtaken(done: int, critique: Critique) -> None:
+        if len(critic.asked) == 3:
+            (key,) = files(store)
+            later = key.replace(".000001.", ".000002.")
+            store.storage.create(later, store.storage.read(key))
+
+    report = annotate(store, "web", critic, overtaken)
+    # It does the other unit, and then this one, whose new holder never renewed its lease.
+    assert (report.units, report.documents, dict(report.statuses)) == (2, 40, {"ok": 40})
+    assert 40 < len(critic.asked) < 60
+    assert files(store) == []
+
+
+WORKER = """
+import sys
+from test_leases import Counting
+from ixt_data.annotate import annotate
+from ixt_data.store import Store
+
+critic = Counting(pause=float(sys.argv[2]))
+annotate(Store.open(sys.argv[1]), "web", critic, lambda done, critique: print(done, flush=True))
+print("asked", len(critic.asked), flush=True)
+"""
+
+
+def worker(store: Store, pause: float) -> "subprocess.Popen[str]":
+    paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    command = [sys.executable, "-c", WORKER, store.root, str(pause)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def asked(process: "subprocess.Popen[str]") -> int:
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    return int(out.split("asked ")[1])
+
+
+def exact(store: Store, documents: int, units: int) -> None:
+    """Every document has one row, and every unit was published once."""
+    sql = "SELECT count(*) AS n, count(DISTINCT (doc_id, critic)) AS d FROM critiques_all"
+    assert store.sql(sql).to_pylist() == [{"n": documents, "d": documents}]
+    assert store.snapshot().version == 1 + units
+    assert files(store) == []
+
+
+def test_workers_share_the_units_and_do_none_twice(store: Store) -> None:
+    add_documents(store, [f"text {i}" for i in range(120)], per_shard=5)
+    workers = [worker(store, pause=0.01) for _ in range(3)]
+    shares = [asked(process) for process in workers]
+    assert sum(shares) == 120
+    exact(store, 120, 24)
+
+
+def test_a_frozen_worker_is_overtaken_and_publishes_nothing_twice(
+    store: Store, short: None
+) -> None:
+    add_documents(store, [f"text {i}" for i in range(60)], per_shard=20)
+    frozen = worker(store, pause=0.02)
+    assert frozen.stdout is not None
+    for _ in range(5):
+        frozen.stdout.readline()
+    frozen.send_signal(signal.SIGSTOP)
+    report = annotate(store, "web", Counting())
+    assert (report.units, report.documents) == (3, 60)
+    frozen.send_signal(signal.SIGCONT)
+    assert asked(frozen) < 60
+    exact(store, 60, 3)
+
+
+@pytest.fixture
+def on_s3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Proxy]:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "none")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "none")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("IXT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("IXT_STATE", str(tmp_path / "state"))
+    with moto() as behind:
+        # It lets one conditional write through at a time, as S3 does.
+        proxy = Proxy(behind)
+        with proxy.running() as address:
+            monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+            boto3.client("s3").create_bucket(Bucket=BUCKET)
+            yield proxy
+
+
+@pytest.mark.slow
+def test_workers_share_a_store_on_s3(on_s3: Proxy) -> None:
+    store = Store.init(f"s3://{BUCKET}/shared")
+    add_documents(store, [f"text {i}" for i in range(60)], per_shard=5)
+    workers = [worker(store, pause=0.02) for _ in range(2)]
+    assert sum(asked(process) for process in workers) == 60
+    exact(store, 60, 12)
+
+
+@pytest.mark.slow
+def test_a_dead_worker_is_replaced_on_s3(on_s3: Proxy, short: None) -> None:
+    store = Store.init(f"s3://{BUCKET}/dead")
+    add_documents(store, [f"text {i}" for i in range(20)], per_shard=10)
+    frozen = worker(store, pause=0.05)
+    assert frozen.stdout is not None
+    frozen.stdout.readline()
+    frozen.send_signal(signal.SIGSTOP)
+    report = annotate(store, "web", Counting())
+    assert (report.units, report.documents) == (2, 20)
+    frozen.send_signal(signal.SIGCONT)
+    assert asked(frozen) < 20
+    exact(store, 20, 2)
+
+
+def test_a_unit_costs_a_store_on_s3_few_requests(on_s3: Proxy) -> None:
+    store = Store.init(f"s3://{BUCKET}/few")
+    found = leases(store)
+    on_s3.seen.clear()
+    with found.take("u"):
+        pass
+    assert on_s3.seen == {"PUT": 1, "DELETE": 1}

