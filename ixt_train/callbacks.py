@@ -15,7 +15,8 @@ from composer.utils import dist, reproducibility
 from composer.utils.checkpoint import save_checkpoint
 from torch import Tensor, nn
 
-from ixt_data.cli.output import Bar, Output
+from ixt_data.cli.output import Output
+from ixt_data.cli.progress import Bar
 from ixt_train.checkpoint import checkpoint_path, list_checkpoints, write_whole
 from ixt_train.config import Amount, ScheduleConfig
 from ixt_train.draws import DrawWriter

@@ -234,26 +234,41 @@ class Conditioner:
             return self.encoder.document(text), rest
         ids, offsets = self.encoder.document_with_offsets(text)
         weights = np.full(len(ids), rest, np.float32)
-        places = []
+        places, kept = [], np.ones(len(ids), bool)
         for span in spans:
             first = int(np.searchsorted(offsets[:, 1], span.start, "right"))
             last = int(np.searchsorted(offsets[:, 0], span.end, "left"))
             weights[first:last] = by_verdict.get(span.verdict, rest)
             if tagged and (span.tag or span.verdict == "wrong"):
-                places.append((first, self._tag(span.tag)))
-        return self._insert(ids, weights, places)
+                replaced = self._replaced(text, offsets, range(first, last))
+                if replaced is not None:
+                    kept[replaced] = False
+                places.append((first if replaced is None else replaced, self._tag(span.tag)))
+        return self._insert(ids, weights, places, kept)
+
+    def _replaced(self, text: str, offsets: npt.NDArray[np.int64], span: range) -> int | None:
+        """Which token of a span its tag takes the place of, None if of none."""
+        wanted = self.condition.tag_replaces
+        if wanted is None:
+            return None
+        return next((i for i in span if text[slice(*offsets[i])].strip() == wanted), None)
 
     def _insert(
-        self, ids: Ids, weights: Weights, places: Sequence[tuple[int, list[int]]]
+        self,
+        ids: Ids,
+        weights: Weights,
+        places: Sequence[tuple[int, list[int]]],
+        kept: npt.NDArray[np.bool_],
     ) -> tuple[Ids, Weights]:
         """Tags before the tokens at their places; they carry the loss of feedback."""
         if not places:
             return ids, weights
         at = np.repeat([place for place, _ in places], [len(tag) for _, tag in places])
         tags = np.array([token for _, tag in places for token in tag], np.int32)
+        kept = np.insert(kept, at, True)
         return (
-            np.insert(ids, at, tags),
-            np.insert(weights, at, np.float32(self.condition.loss_on_prefix)),
+            np.insert(ids, at, tags)[kept],
+            np.insert(weights, at, np.float32(self.condition.loss_on_prefix))[kept],
         )
 
     def _tag(self, tag: str) -> list[int]:

@@ -6,7 +6,6 @@ from importlib.metadata import entry_points
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from ixt_data.cli import critique, history, mix, query, store, transfer, upkeep
 from ixt_data.errors import IxtError
@@ -43,6 +42,8 @@ def main() -> None:
     except IxtError as error:
         if os.environ.get("IXT_DEBUG"):
             raise
+        from rich.console import Console
+
         console = Console(stderr=True, soft_wrap=True)
         console.print(f"[bold red]error:[/] {_escape(str(error))}", highlight=False)
         sys.exit(1)

@@ -4,24 +4,17 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import Annotated, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
-from rich.console import Console, RenderableType
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
-from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+
+    from ixt_data.cli.progress import Bar
 
 
 class OutputMode(StrEnum):
@@ -50,37 +43,29 @@ AtOption = Annotated[
 DEFAULT_STORE = "./ixt"
 
 
-class _Rate(ProgressColumn):
-    """Units a second."""
-
-    def render(self, task: Task) -> Text:
-        unit = task.fields["unit"]
-        speed = task.finished_speed or task.speed
-        if speed is None:
-            return Text(f"- {unit}/s")
-        return Text(f"{speed / 1e6:.1f} MB/s" if unit == "B" else f"{speed:,.0f} {unit}/s")
-
-
-class Bar:
-    """One running progress bar."""
-
-    def __init__(self, progress: Progress, task: Any) -> None:
-        self._progress, self._task = progress, task
-
-    def update(self, completed: float, note: str = "", total: float | None = None) -> None:
-        """Sets how much is done, a short note shown beside it, and the total once it is known."""
-        self._progress.update(self._task, completed=completed, note=note, total=total)
-
-
 class Output:
     """Prints results in the mode that the user asked for."""
 
     def __init__(self, mode: OutputMode) -> None:
         self.mode = mode
-        self.console = Console()
-        self.log = Console(stderr=True)
 
-    def result(self, record: Mapping[str, Any], text: RenderableType | None = None) -> None:
+    # Rich takes a tenth of a second to import, and JSON needs none of it.
+
+    @cached_property
+    def console(self) -> "Console":
+        """Standard output."""
+        from rich.console import Console
+
+        return Console()
+
+    @cached_property
+    def log(self) -> "Console":
+        """Standard error."""
+        from rich.console import Console
+
+        return Console(stderr=True)
+
+    def result(self, record: Mapping[str, Any], text: "RenderableType | None" = None) -> None:
         """The verb's result: `record` as one JSON object, or `text` (its fields, by default)."""
         if self.mode is OutputMode.json:
             write_json(dict(record))
@@ -94,21 +79,12 @@ class Output:
         self.log.print(message, highlight=False)
 
     @contextmanager
-    def progress(self, title: str, total: float | None, unit: str) -> Iterator[Bar]:
+    def progress(self, title: str, total: float | None, unit: str) -> "Iterator[Bar]":
         """A bar on stderr with rate and remaining time; `unit` "B" shows bytes."""
-        amount = DownloadColumn() if unit == "B" else MofNCompleteColumn()
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            amount,
-            _Rate(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-        )
-        quiet = not self.log.is_terminal
-        with Progress(*columns, console=self.log, transient=True, disable=quiet) as progress:
-            yield Bar(progress, progress.add_task(title, total=total, unit=unit, note=""))
+        from ixt_data.cli.progress import shown
+
+        with shown(self.log, title, total, unit) as bar:
+            yield bar
 
 
 def write_json(value: Any) -> None:
@@ -119,8 +95,10 @@ def write_json(value: Any) -> None:
     sys.stdout.buffer.flush()
 
 
-def fields(record: Mapping[str, Any]) -> Table:
+def fields(record: Mapping[str, Any]) -> "Table":
     """A record as two columns."""
+    from rich.table import Table
+
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
@@ -130,8 +108,11 @@ def fields(record: Mapping[str, Any]) -> Table:
     return table
 
 
-def table(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> Table:
+def table(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> "Table":
     """Rows under a header; numbers are rounded for reading."""
+    from rich.table import Table
+    from rich.text import Text
+
     made = Table(*header, box=None, pad_edge=False)
     for row in rows:
         cells = (f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row)

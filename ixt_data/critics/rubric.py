@@ -220,7 +220,7 @@ class Rubric(Part):
         """JSON Schema of an answer: the critique first, so that the scores follow from it."""
         digit = {"type": "integer", "enum": list(range(TOP + 1))}
         properties: dict[str, Any] = {
-            "critique": {"type": "string", "maxLength": self.critique_chars},
+            "critique": {"type": "string", "minLength": 1, "maxLength": self.critique_chars},
             "flags": {"type": "array", "items": {"enum": list(self.flags)}, "maxItems": 8},
         }
         if not self.flags:

@@ -27,6 +27,9 @@ class Condition(Part):
     """What the model sees: nothing, the score token, the words, both, or a tag at each defect."""
     position: Literal["prefix", "append"] = "prefix"
     """Feedback before the document or after it."""
+    tag_replaces: Annotated[str, Field(min_length=1)] | None = None
+    """`spans`: the tag takes the place of the span's first token that reads like this, such as
+    `=`, and costs no token; null, or where a span has none, puts it before the span."""
     dropout: Share = 0.1
     """Share of samples without feedback."""
     loss_on_prefix: Weight = 0.0
@@ -60,6 +63,8 @@ class Condition(Part):
             raise ValueError("edges: given, but bins is raw; set bins to threshold")
         if self.repeat_every and self.position == "append":
             raise ValueError("repeat_every: feedback that comes after the document comes once")
+        if self.tag_replaces is not None and self.kind != "spans":
+            raise ValueError(f"tag_replaces: kind {self.kind!r} has no tags; it is for spans")
         if self.noisy and self.kind in ("none", "spans"):
             raise ValueError(f"noisy: kind {self.kind!r} tells no feedback that could be another's")
         return self

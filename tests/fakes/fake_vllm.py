@@ -27,7 +27,7 @@ THINKING = "The page explains something. It has a source. I would say 3 or 4."
 WORD = re.compile(r"\[\[(\w+)\]\]")
 DOCUMENT = re.compile(r"=== document (\w+) begins ===\n(.*)\n=== document \1 ends ===", re.DOTALL)
 WAYS = (
-    "ok no_answer misrouted truncated clamped runaway invalid bad_score refused too_long overload "
+    "ok no_answer misrouted truncated clamped runaway invalid empty bad_score refused too_long overload "
     "error cut engine_died freeze"
 ).split()
 
@@ -233,6 +233,8 @@ class Fake:
             choice |= {"finish_reason": "length", "tokens": 4096}
         elif way == "invalid":
             message["content"] = '{"critique": "half'
+        elif way == "empty":
+            message["content"] = json.dumps({**json.loads(content), "critique": " "})
         elif way == "bad_score":
             message["content"] = content.replace(f'"overall":{overall}', '"overall":7')
         elif way == "refused":

@@ -134,6 +134,21 @@ def test_a_known_tag_is_one_token(words):
     assert encoded.loss_weights.tolist() == [0, 1, 0, 1, 1, 1]
 
 
+def test_a_tag_takes_the_place_of_a_token(bpe):
+    first, second = TEXT.index("- 8"), TEXT.index("17 + 5")
+    spans = [Span(second, second + 6, "wrong", "a"), Span(first, first + 8, "wrong", "b")]
+    encoded = encode(bpe, "spans", spans=spans, tag_replaces="=")
+    told = spelled(bpe, encoded).replace(" <|flaw|>", "<|flaw|>")
+    # The span of `17 + 5` ends before its `=`, so that its tag stands before it.
+    assert told.startswith("<|bos|><|flaw|> a<|/flaw|>17 + 5 = ")
+    assert "- 8<|flaw|> b<|/flaw|> " in told
+    tags = 2 * len(bpe.encode("<|flaw|> a<|/flaw|>"))
+    assert len(encoded.input_ids) == len(bpe(TEXT).input_ids) + 2 + tags - 1
+    assert encoded.loss_weights.sum() == len(bpe(TEXT).input_ids) + 1 - 1
+    with pytest.raises(ValueError, match="tag_replaces: kind 'both' has no tags"):
+        Condition(kind="both", tag_replaces="=")
+
+
 def test_dropped_feedback_drops_tags(words):
     spans = [Span(4, 6, "wrong", "even number")]
     plain = encode(words, "spans", "none", spans, text="doc 12 text")

@@ -110,11 +110,10 @@ def critique(url: str, store: Store) -> None:
 def memory(url: str, store: Store) -> float:
     """MB of memory at most in a process that critiques a corpus, above what it has at first."""
     code = (
-        "import re, sys; from pathlib import Path; from ixt_tools.bench.critic import *\n"
-        "import pyarrow.parquet, ixt_data.catalog\n"
-        "status = lambda: Path('/proc/self/status').read_text()\n"
-        "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', status())[1]) / 1024\n"
-        "before = peak(); critique(sys.argv[1], Store.open(sys.argv[2])); print(peak() - before)"
+        "import sys; from ixt_tools.bench.apart import peak_memory\n"
+        "from ixt_tools.bench.critic import *; import pyarrow.parquet, ixt_data.catalog\n"
+        "before = peak_memory(); critique(sys.argv[1], Store.open(sys.argv[2]))\n"
+        "print(peak_memory() - before)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, url, store.root], capture_output=True, text=True, check=True

@@ -11,7 +11,6 @@ import json
 import multiprocessing
 import os
 import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -30,7 +29,7 @@ from ixt_data.catalog import CRITIQUES, DOCUMENTS
 from ixt_data.ingest import ingest
 from ixt_data.snapshot import RowsFile
 from ixt_data.store import Store, Transaction
-from ixt_tools.bench.apart import apart
+from ixt_tools.bench.apart import apart, peak_memory
 from ixt_tools.bench.figures import Figure, beside, bound, in_turn, parser, report, say, seconds
 from ixt_tools.bench.s3_server import s3_server
 
@@ -354,13 +353,9 @@ def ingest_figures(folder: Path, quick: bool) -> list[Figure]:
 def ingest_memory(source: Path, root: Path) -> float:
     """MiB that an ingest takes at most, above what its process takes before."""
     store = Store.init(root)
-    before = _peak()
+    before = peak_memory()
     ingest(store, "web", [source])
-    return _peak() - before
-
-
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_memory() - before
 
 
 PARTS: dict[str, Callable[[Path, bool], list[Figure]]] = {

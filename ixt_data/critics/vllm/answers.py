@@ -147,6 +147,8 @@ def _checked(content: str, rubric: Rubric) -> dict[str, Any] | str:
         return f"not JSON ({error})"
     if not isinstance(answer, dict) or not isinstance(answer.get("critique"), str):
         return "no object with a critique"
+    if not answer["critique"].strip():
+        return "an empty critique"
     scores, flags = answer.get("scores"), answer.get("flags", [])
     names = [dimension.name for dimension in rubric.dimensions]
     if not isinstance(scores, dict) or any(not _is_digit(scores.get(name)) for name in names):

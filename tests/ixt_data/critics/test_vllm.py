@@ -93,6 +93,7 @@ def test_samples_have_a_mean_and_a_spread() -> None:
         ("runaway", "truncated", 3, "white space"),
         ("invalid", "invalid", 3, "not JSON"),
         ("bad_score", "invalid", 3, "no overall score"),
+        ("empty", "invalid", 3, "an empty critique"),
         ("refused", "refused", 1, "declined"),
         ("bad_request", "refused", 1, "something else"),
         ("too_long", "too_long", 1, "maximum context length"),
