@@ -128,10 +128,12 @@ class LocalStorage:
 def _in_folder(folder: Path, make: Callable[[], T]) -> T:
     """What `make` makes in a folder, which is made if need be."""
     for _ in range(100):
-        # Between the two calls another process may remove the folder, since it is empty.
-        with suppress(FileNotFoundError):
+        # Meanwhile another process may remove the folder, since it is empty: between the two calls,
+        # or when mkdir has just found it there, which it then reports as a file in the way.
+        with suppress(FileNotFoundError, FileExistsError):
             folder.mkdir(parents=True, exist_ok=True)
             return make()
+    folder.mkdir(parents=True, exist_ok=True)
     return make()
 
 
