@@ -27,8 +27,8 @@ THINKING = "The page explains something. It has a source. I would say 3 or 4."
 WORD = re.compile(r"\[\[(\w+)\]\]")
 DOCUMENT = re.compile(r"=== document (\w+) begins ===\n(.*)\n=== document \1 ends ===", re.DOTALL)
 WAYS = (
-    "ok no_answer misrouted truncated clamped runaway invalid empty bad_score refused too_long overload "
-    "error cut engine_died freeze"
+    "ok no_answer misrouted truncated clamped runaway invalid empty bad_score refused too_long "
+    "overload error cut engine_died freeze"
 ).split()
 
 
