@@ -5,14 +5,18 @@ The connection may read those files and no others, its configuration is locked, 
 statements are run: inside an allowed folder DuckDB itself would still write (measured on 2.0).
 """
 
+import os
 import re
+import shutil
+import tempfile
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from ixt_data.errors import CorruptError, QueryError
+from ixt_data.errors import ConfigError, CorruptError, QueryError
 from ixt_data.log import Log
 from ixt_data.runs import RUNS, critique_runs
 from ixt_data.snapshot import RowsFile, Snapshot
@@ -60,11 +64,17 @@ _NUMBERS = ("BIGINT", "DOUBLE")
 class Catalog:
     """The views of one snapshot in an in-memory DuckDB of their own.
 
+    Queries take at most half of the machine's memory, or what `IXT_QUERY_MEMORY` says (`8GB`,
+    `25%`); sorts, joins and groups that need more spill to the folder for temporary files.
+
     Args:
         storage: where the files are.
         log: for the view `snapshots`.
         snapshot: what the views show.
         before: another snapshot, whose `documents` and `critiques` are in the schema `before`.
+
+    Raises:
+        ConfigError: IXT_QUERY_MEMORY is no amount of memory.
     """
 
     def __init__(
@@ -74,6 +84,7 @@ class Catalog:
         self._connection = duckdb.connect(":memory:")
         self._connection.execute("SET python_enable_replacements = false")
         self._connection.execute("SET arrow_lossless_conversion = true")
+        self._bound_memory()
         states = {"main": snapshot, **({"before": before} if before else {})}
         files = _local_files(storage, (path for state in states.values() for path in state.rows))
         for schema, state in states.items():
@@ -87,6 +98,17 @@ class Catalog:
         self._connection.execute(f"SET allowed_paths = {_literal(list(files.values()))}")
         self._connection.execute("SET enable_external_access = false")
         self._connection.execute("SET lock_configuration = true")
+
+    def _bound_memory(self) -> None:
+        limit = os.environ.get("IXT_QUERY_MEMORY") or "50%"
+        try:
+            self._connection.execute(f"SET memory_limit = {_literal(limit)}")
+        except duckdb.Error:
+            what = f"IXT_QUERY_MEMORY is {limit!r}, not an amount such as 8GB or 25%"
+            raise ConfigError(what) from None
+        spill = tempfile.mkdtemp(prefix="ixt-query-")
+        self._forget = weakref.finalize(self, shutil.rmtree, spill, ignore_errors=True)
+        self._connection.execute(f"SET temp_directory = {_literal(spill)}")
 
     def run(self, sql: str, parameters: Sequence[Any] | None = None) -> duckdb.DuckDBPyConnection:
         """Runs one reading statement; the connection then holds its result.
@@ -131,6 +153,7 @@ class Catalog:
     def close(self) -> None:
         """Lets the connection go."""
         self._connection.close()
+        self._forget()
 
     def _create_views(self, schema: str, state: Snapshot, files: dict[str, str]) -> None:
         rows = list(state.rows.values())

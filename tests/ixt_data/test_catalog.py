@@ -1,10 +1,13 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from small_stores import add_documents
 
 from ixt_data.catalog import CRITIQUES, DOCUMENTS, VIEWS, widen
-from ixt_data.errors import QueryError
+from ixt_data.errors import ConfigError, QueryError
 from ixt_data.store import Store
 
 
@@ -85,3 +88,22 @@ def test_shards_tell_their_place(store: Store) -> None:
     assert store.sql("SELECT version, op, rows_added FROM snapshots").to_pylist() == [
         {"version": 1, "op": "ingest", "rows_added": 25}
     ]
+
+
+def test_queries_keep_to_their_memory(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (
+        "import sys; from ixt_data.store import Store\n"
+        "from ixt_tools.bench.apart import peak_memory\n"
+        "sort = 'SELECT max(h) FROM (SELECT md5(i::VARCHAR) AS h FROM range({}) t(i) ORDER BY h "
+        "LIMIT 1000000000)'\n"
+        "store = Store.open(sys.argv[1]); store.sql(sort.format(1000)); before = peak_memory()\n"
+        "store.sql(sort.format(3000000)); print(peak_memory() - before)"
+    )
+    environment = {**os.environ, "IXT_QUERY_MEMORY": "80MB"}
+    command = [sys.executable, "-c", code, store.root]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    # Without a bound it takes about 200.
+    assert float(done.stdout) < 130
+    monkeypatch.setenv("IXT_QUERY_MEMORY", "plenty")
+    with pytest.raises(ConfigError, match="IXT_QUERY_MEMORY is 'plenty'"):
+        store.catalog()
