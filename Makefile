@@ -1,6 +1,6 @@
 # make demo | test | test-vllm | check | chaos | chaos-s3: each makes or reuses .venv and installs what it needs.
 PYTHON ?= python3
-EXTRAS ?= train,s3,serve,dev
+EXTRAS ?= train,s3,serve,curate,eval,wandb,mlflow,dev
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed

@@ -64,4 +64,4 @@ def install(extras: str) -> None:
 
 
 if __name__ == "__main__":
-    install(sys.argv[1] if len(sys.argv) > 1 else "train,s3,serve,dev")
+    install(sys.argv[1] if len(sys.argv) > 1 else "train,s3,serve,curate,eval,wandb,mlflow,dev")
