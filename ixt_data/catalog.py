@@ -12,7 +12,7 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import duckdb
 
@@ -24,6 +24,8 @@ from ixt_data.storage import Storage
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    Rows = TypeVar("Rows", pa.Table, pa.RecordBatch)
 
 DOCUMENTS = {
     "doc_id": "UUID",
@@ -84,6 +86,8 @@ class Catalog:
         self._connection = duckdb.connect(":memory:")
         self._connection.execute("SET python_enable_replacements = false")
         self._connection.execute("SET arrow_lossless_conversion = true")
+        # On stdout there is the result and nothing else, however long it takes.
+        self._connection.execute("SET enable_progress_bar_print = false")
         self._bound_memory()
         states = {"main": snapshot, **({"before": before} if before else {})}
         files = _local_files(storage, (path for state in states.values() for path in state.rows))
@@ -123,14 +127,16 @@ class Catalog:
             raise QueryError(_explain(error)) from None
 
     def arrow(self, sql: str, parameters: Sequence[Any] | None = None) -> "pa.Table":
-        """The result of one reading statement as an Arrow table; UUIDs as `arrow.uuid`.
+        """The result of one reading statement as an Arrow table.
+
+        UUIDs are `arrow.uuid`; what is wider than 64 bits, as a sum of integers is, decimal128.
 
         Raises:
             QueryError: see `run`.
         """
         self._prepare(sql)
         try:
-            return self._connection.sql(sql, params=parameters).to_arrow_table()
+            return _as_decimals(self._connection.sql(sql, params=parameters).to_arrow_table())
         except duckdb.Error as error:
             raise QueryError(_explain(error)) from None
 
@@ -140,7 +146,8 @@ class Catalog:
         """The result of one reading statement, so many rows at a time; see `arrow`."""
         self._prepare(sql)
         try:
-            yield from self._connection.sql(sql, params=parameters).to_arrow_reader(rows)
+            for batch in self._connection.sql(sql, params=parameters).to_arrow_reader(rows):
+                yield _as_decimals(batch)
         except duckdb.Error as error:
             raise QueryError(_explain(error)) from None
 
@@ -388,6 +395,23 @@ def _check_reads(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     if statements[0].type != duckdb.StatementType.SELECT:
         kind = statements[0].type.name
         raise QueryError(f"only reading statements (SELECT, DESCRIBE, SUMMARIZE), not {kind}")
+
+
+def _as_decimals(rows: "Rows") -> "Rows":
+    """Sums of integers as numbers: DuckDB hands them over as 16 bytes that nobody can add."""
+    import pyarrow as pa
+
+    wide = pa.decimal128(38, 0)
+    for i, field in enumerate(rows.schema):
+        kind = field.type
+        if isinstance(kind, pa.OpaqueType) and kind.type_name == "hugeint":
+            # Both are a little-endian integer of 128 bits.
+            column = rows.column(i)
+            chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+            views = [chunk.storage.view(wide) for chunk in chunks]
+            seen = pa.chunked_array(views, wide) if isinstance(rows, pa.Table) else views[0]
+            rows = rows.set_column(i, pa.field(field.name, wide), seen)
+    return rows
 
 
 def _explain(error: duckdb.Error) -> str:

@@ -1,4 +1,4 @@
-"""The verbs of this package: demo, calibrate. What is heavy is imported when a verb is called."""
+"""The verbs of this package: demo, calibrate, report. Heavy imports wait inside."""
 
 import importlib.util
 from collections.abc import Sequence
@@ -28,6 +28,7 @@ def register(app: typer.Typer) -> None:
     """Adds the verbs to the app."""
     app.command()(demo)
     app.command()(calibrate)
+    app.command()(report)
 
 
 def demo(
@@ -130,6 +131,55 @@ def _print_calibration(
             f"source, in snapshot {written['snapshot']}"
         )
     out.result(record, Group(*shown))
+
+
+def report(
+    to: Annotated[
+        Path,
+        typer.Option("--to", metavar="FILE.html", help="The page; as JSON beside it."),
+    ] = Path("report.html"),
+    corpus: Annotated[
+        list[str] | None, typer.Option(help="Only this corpus; may be repeated.")
+    ] = None,
+    critic: Annotated[
+        list[str] | None, typer.Option(help="Only this critic, by name; may be repeated.")
+    ] = None,
+    mix: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="MIX.YAML", help="Plan this mix on the page, too; may be repeated."),
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(min=1, help="Samples that each plan draws [each document once]."),
+    ] = None,
+    run: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="Show this train run's curves; may be repeated."),
+    ] = None,
+    plots: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write each chart as a PNG file, too.")
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    at: AtOption = None,
+    output: OutputOption = OutputMode.text,
+) -> None:
+    """Write one self-contained page on a snapshot, its critics, mixes and train runs."""
+    _needs("altair", "vl_convert")
+    from ixt_data.store import Store
+    from ixt_tools.report.review import make_review, write_review
+
+    out = Output(output)
+    review = make_review(
+        Store.open(store),
+        at,
+        corpora=corpus or (),
+        critics=critic or (),
+        mixes=mix or (),
+        runs=run or (),
+        samples=samples,
+    )
+    page, content, *pngs = map(str, write_review(review, to, plots))
+    out.result({"report": page, "content": content, "plots": pngs, "snapshot": review.snapshot})
 
 
 def _needs(*packages: str) -> None:

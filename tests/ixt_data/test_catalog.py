@@ -44,6 +44,15 @@ def test_ids_are_found_in_either_form(store: Store) -> None:
         assert found.num_rows == 1
 
 
+def test_sums_of_integers_are_numbers(store: Store) -> None:
+    add_documents(store, ["abc", "d"])
+    table = store.sql("SELECT sum(n_bytes) AS n FROM documents UNION ALL SELECT NULL ORDER BY n")
+    assert table["n"].to_pylist() == [4, None]
+    assert store.sql("SELECT sum(n_bytes) AS n FROM documents WHERE false")["n"].to_pylist() == [
+        None
+    ]
+
+
 REFUSED = [
     "COPY documents TO '{inside}/x.parquet'",
     "COPY (SELECT 1) TO '{outside}/x.csv'",

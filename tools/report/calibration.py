@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ixt_data.calibrate import Agreement, Calibration, Pair, Scores
 from ixt_data.canaries import Sighting
-from ixt_tools.report.charts import ACCENT, INK, svg
+from ixt_tools.report.charts import ACCENT, INK, Drawing
 from ixt_tools.report.content import Table
 from ixt_tools.report.page import template
 
@@ -111,11 +111,11 @@ def write_page(found: Calibration, seen: Sequence[Sighting], path: Path) -> Path
         names=", ".join(scores.critic for scores in found.critics) or "no critics",
         critics=critics_table(found),
         charts=[
-            (scores, Markup(scores_chart(scores, i)), Markup(length_chart(scores, i)))
+            (scores, Markup(scores_chart(scores, i).svg()), Markup(length_chart(scores, i).svg()))
             for i, scores in enumerate(found.critics)
         ],
         pairs=[
-            (pair, Markup(matrix_chart(pair, i)), macro(agreement_table(pair)))
+            (pair, Markup(matrix_chart(pair, i).svg()), macro(agreement_table(pair)))
             for i, pair in enumerate(found.pairs)
         ],
         samples=samples_table(found),
@@ -125,7 +125,7 @@ def write_page(found: Calibration, seen: Sequence[Sighting], path: Path) -> Path
     return path
 
 
-def scores_chart(scores: Scores, number: int) -> str:
+def scores_chart(scores: Scores, number: int) -> Drawing:
     """Documents by value on the scale."""
     import altair as alt
 
@@ -138,10 +138,10 @@ def scores_chart(scores: Scores, number: int) -> str:
             y=alt.Y("documents:Q", axis=alt.Axis(tickCount=4, format=",d")),
         )
     )
-    return svg(bars, **SMALL, name=f"scores-{number}")
+    return Drawing(bars, **SMALL, name=f"scores-{number}")
 
 
-def length_chart(scores: Scores, number: int) -> str:
+def length_chart(scores: Scores, number: int) -> Drawing:
     """Mean score by length, with the regression through all documents."""
     import altair as alt
 
@@ -161,10 +161,10 @@ def length_chart(scores: Scores, number: int) -> str:
         ]
         line = alt.Chart(alt.Data(values=points)).mark_line(color=INK, strokeWidth=1.5, clip=True)
         drawn = line.encode(x=x, y=y) + drawn
-    return svg(drawn, **SMALL, name=f"lengths-{number}")
+    return Drawing(drawn, **SMALL, name=f"lengths-{number}")
 
 
-def matrix_chart(pair: Pair, number: int) -> str:
+def matrix_chart(pair: Pair, number: int) -> Drawing:
     """Documents by both critics' values: the darker, the more."""
     import altair as alt
 
@@ -187,4 +187,4 @@ def matrix_chart(pair: Pair, number: int) -> str:
     )
     cells = base.mark_rect(color=ACCENT).encode(opacity=opacity)
     words = base.mark_text(color=INK, fontSize=11).encode(text=alt.Text("documents:Q", format=",d"))
-    return svg(cells + words, 320, 280, f"matrix-{number}")
+    return Drawing(cells + words, 320, 280, f"matrix-{number}")

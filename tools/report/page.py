@@ -70,10 +70,10 @@ def render(report: Report) -> str:
     from markupsafe import Markup
 
     # vl-convert escapes every text it draws, so that its SVG may stand as it is.
-    charts = [Markup(histogram_chart(histogram)) for histogram in report.histograms]
+    charts = [Markup(histogram_chart(histogram).svg()) for histogram in report.histograms]
     page: str = template("report.html").render(
         report=report,
-        accuracy=Markup(accuracy_chart(report.arms)) if report.arms else None,
+        accuracy=Markup(accuracy_chart(report.arms).svg()) if report.arms else None,
         arms=arm_table(report.arms) if report.arms else None,
         histograms=list(zip(report.histograms, charts, strict=True)),
         mixes=mix_table(report.mixes),
