@@ -147,12 +147,7 @@ def curve_chart(
             color=alt.Color("line:N", scale=alt.Scale(domain=names, range=own), legend=legend),
             strokeDash=alt.StrokeDash(
                 "line:N",
-                scale=alt.Scale(
-                    domain=names,
-                    range=[
-                        dashes[(i // len(colours) - i) % len(dashes)] for i in range(len(names))
-                    ],
-                ),
+                scale=alt.Scale(domain=names, range=strokes),
                 legend=None,
             ),
         )
