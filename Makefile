@@ -42,6 +42,7 @@ format: $(STAMP)
 docs schemas: $(STAMP)
 	$(BIN)/python -m ixt_tools.schemas
 	$(BIN)/python -m ixt_tools.cli_reference
+	$(BIN)/python -m ixt_tools.config_reference
 
 chaos: $(STAMP)
 	$(BIN)/python tests/chaos/night.py --seconds $(SECONDS)

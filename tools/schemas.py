@@ -10,7 +10,14 @@ from pydantic import TypeAdapter
 from ixt_data.critics.rubric import Rubric
 from ixt_data.mix import Mix
 from ixt_data.model import Critique
-from ixt_data.shards import COMPRESSION, CRITIQUE_COLUMNS, TEXT_COLUMNS, THINKING_COLUMNS
+from ixt_data.shards import (
+    COMPRESSION,
+    CRITIQUE_COLUMNS,
+    CRITIQUE_TOKENS_COLUMNS,
+    TEXT_COLUMNS,
+    THINKING_COLUMNS,
+    TOKENS_COLUMNS,
+)
 from ixt_data.snapshot import Entry
 from ixt_train.config import TrainConfig
 
@@ -42,6 +49,8 @@ def mds_columns() -> dict[str, Any]:
         "text": TEXT_COLUMNS,
         "critique/<critic id>": CRITIQUE_COLUMNS,
         "thinking/<critic id>": THINKING_COLUMNS,
+        "tokens/<encoder id> of text": TOKENS_COLUMNS,
+        "tokens/<encoder id> of critique": CRITIQUE_TOKENS_COLUMNS,
     }
     columns = {family: dict(sorted(columns.items())) for family, columns in families.items()}
     return {
