@@ -83,7 +83,9 @@ def _kind(schema: Mapping[str, Any]) -> str:
         return "mapping"
     kind = str(schema.get("type", "any"))
     if kind == "array":
-        items = schema.get("items") or next(iter(schema.get("prefixItems", [])), {})
+        items: Mapping[str, Any] = schema.get("items") or next(
+            iter(schema.get("prefixItems", [])), {}
+        )
         return f"list of {_kind(items)}"
     return {"object": "mapping", "string": "text"}.get(kind, kind) + _bounds(schema)
 
