@@ -38,7 +38,7 @@ class Conversation:
     @property
     def turns(self) -> list[int]:
         """Numbers of the assistant's messages, from 0."""
-        return [i for i, said in enumerate(self.messages) if said["role"] == ASSISTANT]
+        return [i for i, one in enumerate(self.messages) if one["role"] == ASSISTANT]
 
     def span(self, number: int) -> tuple[int, int]:
         """Offsets of a message's content in the document's text, without quotation marks."""
@@ -51,6 +51,11 @@ class Conversation:
         if not isinstance(content, str):
             return len(_json(content))
         return len(_json(content[:chars])) - 2
+
+    def chars(self, number: int, at: int) -> int:
+        """How many characters of a message's content stand before an offset in the text."""
+        written = _json(self.messages[number]["content"])[1:-1]
+        return len(orjson.loads(f'"{written[: at - self.starts[number]]}"'))
 
 
 def canonical(messages: Any) -> str:
@@ -78,8 +83,8 @@ def _checked(number: int, message: Any) -> dict[str, Any]:
     calls = kept.get("tool_calls") or kept.get("function_call")
     if not _says(content) and not (role == ASSISTANT and calls):
         raise BadConversation(f"{where}: the {role} says nothing")
-    said = {} if content is None else {"content": content}
-    return {"role": role, **said, **dict(sorted(kept.items()))}
+    own = {} if content is None else {"content": content}
+    return {"role": role, **own, **dict(sorted(kept.items()))}
 
 
 def _says(content: Any) -> bool:
@@ -170,15 +175,16 @@ def shown(conversation: Conversation, mark: str, turn: int | None = None) -> Sho
     places = []
     for message in messages:
         text += f"\n{mark} {message['role']}:\n"
-        said = _said(message)
-        places.append((len(text), len(text) + len(said)))
-        text += f"{said}\n"
+        content = said(message)
+        places.append((len(text), len(text) + len(content)))
+        text += f"{content}\n"
         if calls := message.get("tool_calls") or message.get("function_call"):
             text += f"{mark} calls: {_json(calls)}\n"
     return Shown(conversation, text, tuple(places))
 
 
-def _said(message: Mapping[str, Any]) -> str:
+def said(message: Mapping[str, Any]) -> str:
+    """The content of a message as text; of parts that are no text, their kind in brackets."""
     content = message.get("content", "")
     if isinstance(content, str):
         return content

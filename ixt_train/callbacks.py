@@ -81,10 +81,18 @@ class Ema(Callback):  # type: ignore[misc]
     After step s the average moves by 1 - min(decay, s / (s + 10)) towards the weights.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        decay: float,
+        weights: dict[str, Tensor] | None = None,
+        before: int = 0,
+    ) -> None:
+        """Begins anew, or goes on with the average of an earlier train run of `before` steps."""
         self._decay = decay
         self._model = model
-        self._weights: dict[str, Tensor] = {}
+        self._weights = dict(weights or {})
+        self._before = before if weights else 0
 
     def _live(self) -> dict[str, Tensor]:
         return {name: p.detach() for name, p in self._model.named_parameters()}
@@ -97,7 +105,7 @@ class Ema(Callback):  # type: ignore[misc]
 
     def batch_end(self, state: State, logger: Logger) -> None:
         """Moves the average."""
-        step = int(state.timestamp.batch)
+        step = self._before + int(state.timestamp.batch)
         towards = 1 - min(self._decay, step / (step + 10))
         torch._foreach_lerp_(list(self._weights.values()), list(self._live().values()), towards)
 
@@ -114,11 +122,11 @@ class Ema(Callback):  # type: ignore[misc]
 
     def state_dict(self) -> dict[str, Any]:
         """The average by parameter name."""
-        return {"weights": self._weights}
+        return {"weights": self._weights, "before": self._before}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes the average of a checkpoint."""
-        self._weights = dict(state["weights"])
+        self._weights, self._before = dict(state["weights"]), int(state["before"])
 
 
 def _copy(source: dict[str, Tensor], target: dict[str, Tensor]) -> None:

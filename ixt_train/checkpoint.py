@@ -133,15 +133,25 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def load_weights(model: torch.nn.Module, state: dict[str, Any]) -> None:
-    """Puts the weights of a checkpoint's state into a model: averaged ones where there are any.
+def averaged_weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The averaged weights in a checkpoint's state, by name; empty where there are none."""
+    return state["state"].get("callbacks", {}).get("Ema", {}).get("weights", {})  # type: ignore[no-any-return]
+
+
+def load_weights(model: torch.nn.Module, state: dict[str, Any], average: bool = True) -> None:
+    """Puts the weights of a checkpoint's state into a model.
+
+    Args:
+        model: the model.
+        state: as `read_checkpoint` gives it.
+        average: take the averaged ones where there are any.
 
     Raises:
         RuntimeError: they are those of another model.
     """
     weights = state["state"]["model"]
     model.load_state_dict({name.removeprefix("model."): w for name, w in weights.items()})
-    averaged = state["state"].get("callbacks", {}).get("Ema", {}).get("weights", {})
+    averaged = averaged_weights(state) if average else {}
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name in averaged:

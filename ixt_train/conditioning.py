@@ -75,6 +75,9 @@ def tag_token(tag: str) -> str:
 class Conditioner:
     """Turns documents with critiques into tokens, by one condition."""
 
+    reads_text = False
+    """Whether documents must come as text and with their spans, whatever the condition."""
+
     def __init__(
         self,
         tokenizer: Any,
@@ -102,8 +105,10 @@ class Conditioner:
 
     def with_condition(self, condition: Condition) -> "Conditioner":
         """The same for another condition, as a phase of the schedule may have."""
-        pairs = {name: (f.score or 0.0, f.critique) for name, f in self.observed.items()}
-        return Conditioner(self.tokenizer, condition, pairs)
+        return Conditioner(self.tokenizer, condition, self._pairs())
+
+    def _pairs(self) -> dict[str, tuple[float, str]]:
+        return {name: (f.score or 0.0, f.critique) for name, f in self.observed.items()}
 
     def _check(self) -> None:
         if self._bos is None or self._eos is None:

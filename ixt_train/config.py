@@ -11,17 +11,23 @@ from pydantic import BeforeValidator, Field, PlainSerializer, PositiveInt, model
 from ixt_data.config import Part, load_config, validate
 from ixt_data.mix import Mix, load_mix
 from ixt_data.model import Stage
+from ixt_train.stage_config import SftConfig, StartConfig
 
 _AMOUNT = re.compile(r"(\d[\d_]*)(ba|tok)?")
-NOT_IN_FINGERPRINT = {
-    "mix",
-    "store",
-    "run_folder",
-    "logging",
-    "num_workers",
-    "threads",
-    "eval",
-    "checkpoint",
+# What the weights do not depend on, and paths: their content is in the fingerprint.
+NOT_IN_FINGERPRINT: dict[str, Any] = {
+    "mix": True,
+    "store": True,
+    "run_folder": True,
+    "logging": True,
+    "num_workers": True,
+    "threads": True,
+    "eval": True,
+    "checkpoint": True,
+    "tokenizer": True,
+    "model": {"path"},
+    "start": {"checkpoint"},
+    "sft": {"template"},
 }
 
 
@@ -213,10 +219,14 @@ class TrainConfig(Part):
     """Seed of the initial weights and of dropout; the order of samples has the mix's seed."""
     stage: Stage = "pretrain"
     """What this train run is to the model."""
-    model: ModelConfig
-    """The model."""
-    tokenizer: TokenizerConfig
-    """The tokenizer."""
+    model: ModelConfig | None = None
+    """The model, unless `start` brings it."""
+    tokenizer: TokenizerConfig | None = None
+    """The tokenizer, unless `start` brings it."""
+    start: StartConfig | None = None
+    """An earlier train run to go on from, as in midtrain and sft."""
+    sft: SftConfig = SftConfig()
+    """Conversations; only for stage sft."""
     max_length: PositiveInt = 1024
     """Longest sequence in tokens; a longer document is cut."""
     packing: Literal["pad", "concat", "best_fit"] = "pad"
@@ -256,6 +266,19 @@ class TrainConfig(Part):
     """Composer's FSDP settings, which need a GPU; null trains with plain data parallelism."""
 
     @model_validator(mode="after")
+    def _one_start(self) -> Self:
+        for key in ("model", "tokenizer"):
+            if (getattr(self, key) is None) == (self.start is None):
+                raise ValueError(f"{key}: give either {key} or start, which brings its own")
+        if self.stage == "midtrain" and self.start is None and self.model_path is None:
+            raise ValueError("stage: midtrain goes on from something; give start or model.path")
+        if self.stage != "sft" and self.sft != SftConfig():
+            raise ValueError(f"sft: the stage is {self.stage}; set stage to sft")
+        if self.stage == "sft" and self.packing == "concat":
+            raise ValueError("packing: concat cuts conversations in two; use pad or best_fit")
+        return self
+
+    @model_validator(mode="after")
     def _whole(self) -> Self:
         if self.fsdp is not None and self.ema is not None:
             raise ValueError("ema does not work with fsdp yet; set one of them to null")
@@ -263,9 +286,20 @@ class TrainConfig(Part):
             raise ValueError("duration must be longer than 0")
         return self
 
+    @property
+    def model_path(self) -> str | None:
+        """The folder that the model comes from, if it comes from one."""
+        return self.model.path if self.model else None
+
     def fingerprint(self) -> dict[str, Any]:
-        """The settings that the weights depend on, by dotted key; the plan stands for the mix."""
-        return flatten(self.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT))
+        """The settings that the weights depend on, by dotted key.
+
+        Plan, tokenizer, and what the train run starts from are for the run folder to add.
+        """
+        settings = self.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT)
+        if self.stage != "sft":
+            del settings["sft"]
+        return flatten(settings)
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -295,18 +329,23 @@ def load_train_config(path: str | Path, overrides: Iterable[str] = ()) -> TrainC
 
 def _resolve(config: TrainConfig, folder: Path, typed: set[str]) -> TrainConfig:
     def at(key: str, value: Any) -> Any:
-        base = Path() if key in typed else folder
-        return str((base / value).resolve()) if isinstance(value, str) else value
+        if not isinstance(value, str) or "://" in value:
+            return value
+        return str(((Path() if key in typed else folder) / value).resolve())
 
-    def part(key: str, model: Part) -> Part:
-        return model.model_copy(update={"path": at(key, getattr(model, "path"))})  # noqa: B009
+    def part(key: str, model: Part | None, name: str = "path") -> Part | None:
+        if model is None:
+            return None
+        return model.model_copy(update={name: at(f"{key}.{name}", getattr(model, name))})
 
-    tasks = tuple(part(f"eval.tasks.{i}.path", t) for i, t in enumerate(config.eval.tasks))
+    tasks = tuple(part(f"eval.tasks.{i}", t) for i, t in enumerate(config.eval.tasks))
     update = {
         "mix": at("mix", config.mix),
         "run_folder": str(Path(config.run_folder).resolve()),
-        "model": part("model.path", config.model),
-        "tokenizer": part("tokenizer.path", config.tokenizer),
+        "model": part("model", config.model),
+        "tokenizer": part("tokenizer", config.tokenizer),
+        "start": part("start", config.start, "checkpoint"),
+        "sft": part("sft", config.sft, "template"),
         "eval": config.eval.model_copy(update={"tasks": tasks}),
     }
     return config.model_copy(update=update)

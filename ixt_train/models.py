@@ -50,14 +50,28 @@ def _from_folder(folder: str, tokenizer: Any) -> Any:
     if not Path(folder, "config.json").is_file():
         raise ConfigError(f"model.path: no config.json in {folder}")
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
+        # A pickle with weights could run code.
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True
+        )
     except (OSError, ValueError) as error:
         raise ConfigError(f"model.path: {folder} holds no model ({error})") from None
+    return fit_vocabulary(model.float(), tokenizer)
+
+
+def model_like(folder: Path) -> Any:
+    """A model by the config in a folder; its weights are arbitrary."""
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    return AutoModelForCausalLM.from_config(config).float()
+
+
+def fit_vocabulary(model: Any, tokenizer: Any) -> Any:
+    """The model with embeddings for all tokens, new ones drawn around the mean of the others."""
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer))
     for role in ROLE_NAMES:
         setattr(model.config, f"{role}_token_id", getattr(tokenizer, f"{role}_token_id"))
-    return model.float()
+    return model
 
 
 def _initialize(model: Any, init: InitConfig) -> None:

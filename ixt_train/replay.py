@@ -13,6 +13,7 @@ from ixt_data.mix.counts import Ints
 from ixt_data.model import format_id, parse_id
 from ixt_data.store import Store
 from ixt_train import run_folder
+from ixt_train.chat import conditioner_of
 from ixt_train.conditioning import Conditioner
 from ixt_train.config import load_train_config
 from ixt_train.draws import draws_of, steps_of
@@ -39,7 +40,7 @@ class Replay:
         config = load_train_config(self.folder / run_folder.CONFIG)
         mix = load_mix(self.folder / run_folder.MIX)
         self.store = Store.open(store or config.store or mix.store)
-        self.batch_size = config.global_batch_size
+        self.config, self.batch_size = config, config.global_batch_size
         self.plan = plan_mix(
             self.store, mix, record["samples"], batch=self.batch_size, holdout=config.holdout
         )
@@ -59,7 +60,7 @@ class Replay:
         """
         draws = self._draws(step)
         tokenizer = load_tokenizer(self.folder / run_folder.TOKENIZER)
-        conditioner = Conditioner(tokenizer, self.plan.mix.condition)
+        conditioner = conditioner_of(self.config, tokenizer, self.plan.mix.condition)
         plain, encoded = self._read(draws, None), self._read(draws, conditioner)
         samples = [
             {

@@ -13,11 +13,13 @@ import yaml
 from pydantic import BaseModel
 
 from ixt_data.errors import ConfigError, FingerprintError
+from ixt_data.model import content_id
 from ixt_train.checkpoint import write_whole
 
-CONFIG, MIX, PLAN, FINGERPRINT = "config.yaml", "mix.yaml", "plan.json", "fingerprint.json"
+CONFIG, GIVEN, MIX = "config.yaml", "given.yaml", "mix.yaml"
+PLAN, FINGERPRINT = "plan.json", "fingerprint.json"
 FEEDBACK, VERSIONS, METRICS = "feedback.json", "versions.json", "metrics.jsonl"
-TOKENIZER, MODEL, CACHE = "tokenizer", "model", "cache"
+TOKENIZER, MODEL, CACHE, START, TASKS = "tokenizer", "model", "cache", "start", "tasks"
 _LIBRARIES = (
     "ixt",
     "mosaicml",
@@ -53,14 +55,23 @@ def prepare(folder: Path, fingerprint: Mapping[str, Any], overwrite: bool = Fals
             )
         write_json(known, dict(fingerprint))
         return False
-    before = json.loads(known.read_text())
-    now = json.loads(json.dumps(fingerprint))
+    check_same(folder, json.loads(known.read_text()), fingerprint)
+    return True
+
+
+def check_same(place: Path | str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Compares the fingerprint of the train run in a place with that of this one.
+
+    Raises:
+        FingerprintError: they differ; the message names both, and the keys in which they do.
+    """
+    now = json.loads(json.dumps(now))
     if before != now:
         raise FingerprintError(
-            f"{folder} holds another train run: {differences(before, now)}. "
+            f"{place} holds another train run, {content_id(before)} instead of {content_id(now)}: "
+            f"{differences(before, now)}. "
             "Choose another run_folder, or drop that train run with --overwrite"
         )
-    return True
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
@@ -69,6 +80,21 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     shown = [f"{k} was {before.get(k)!r} and is {now.get(k)!r}" for k in keys[:_SHOWN]]
     more = len(keys) - len(shown)
     return "; ".join(shown) + (f"; and {more} more" if more else "")
+
+
+def keep_copy(source: Path, target: Path) -> None:
+    """A copy of a file, whole."""
+    if source != target:
+        write_whole(target, lambda partial: shutil.copyfile(source, partial))
+
+
+def keep_link(source: Path, target: Path) -> None:
+    """The same file once more, by a hard link where that can be, for files that never change."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        keep_copy(source, target)
 
 
 def write_json(path: Path, record: Any) -> None:

@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from composer import Trainer
 from composer.algorithms import GradientClipping
@@ -26,9 +25,10 @@ from torch.utils.data import DataLoader
 
 from ixt_data.cli.output import Output
 from ixt_data.errors import ConfigError
-from ixt_data.mix import Mix, MixPlan, observed_feedback, plan_mix, samples_of, with_edges
+from ixt_data.mix import MixPlan, with_edges
 from ixt_data.store import Store
 from ixt_train import run_folder
+from ixt_train.begin import begin, plan_run, resumed_model, starting_model
 from ixt_train.callbacks import (
     Checkpoints,
     Draws,
@@ -40,17 +40,17 @@ from ixt_train.callbacks import (
     RandomState,
     read_metrics,
 )
+from ixt_train.chat import conditioner_of
 from ixt_train.checkpoint import newest_checkpoint, refuse_code, step_of
 from ixt_train.conditioning import Conditioner
 from ixt_train.config import Amount, TrainConfig, load_mix_of
 from ixt_train.evaluate import Evaluator, held_out_documents
-from ixt_train.models import build_model
 from ixt_train.objective import LanguageModel, data_spec
+from ixt_train.origin import Started
 from ixt_train.packing import Collator
 from ixt_train.stream import MixStream
-from ixt_train.tokenizer import load_tokenizer, tokenizer_id
-from ixt_train.trained import feedback_record, observed_pairs
-from ixt_train.vocabulary import make_tokenizer
+from ixt_train.tokenizer import load_tokenizer
+from ixt_train.trained import observed_pairs
 
 T = TypeVar("T")
 
@@ -112,12 +112,12 @@ def train(
     store = Store.open(config.store or mix.store)
     pinned = {"snapshot": store.snapshot(mix.snapshot).version, "store": _absolute(store.root)}
     mix = with_edges(store, mix.model_copy(update=pinned), config.holdout)
-    plan = _on_first_rank(lambda: _begin(folder, config, mix, store, overwrite))
+    plan = _on_first_rank(lambda: begin(folder, config, mix, store, overwrite))
     tokenizer = load_tokenizer(folder / run_folder.TOKENIZER)
     if plan is None:
         plan = plan_run(store, mix, config, tokenizer)
     observed = observed_pairs(run_folder.read_json(folder / run_folder.FEEDBACK))
-    conditioner = Conditioner(tokenizer, mix.condition, observed)
+    conditioner = conditioner_of(config, tokenizer, mix.condition, observed)
     newest = newest_checkpoint(folder)
     steps = plan.samples // config.global_batch_size
     if newest is None or step_of(newest) < steps:
@@ -152,46 +152,6 @@ def set_threads(threads: int | None) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-def plan_run(store: Store, mix: Mix, config: TrainConfig, tokenizer: Any) -> MixPlan:
-    """The plan of everything that the train run draws, whole batches of it.
-
-    A budget in tokens becomes a number of steps by the mean length of a thousand draws.
-
-    Raises:
-        ConfigError: the batch cannot be dealt out to the processes.
-        MixError: the mix cannot be planned.
-    """
-    batch, world = config.global_batch_size, dist.get_world_size()
-    if batch % world:
-        raise ConfigError(f"global_batch_size: {batch} is not divisible by {world} processes")
-    steps = config.duration.value
-    if config.duration.unit == "tok":
-        once = plan_mix(store, mix, batch=batch, holdout=config.holdout)
-        mean = mean_length(store, once, Conditioner(tokenizer, mix.condition), config.max_length)
-        steps = max(1, round(config.duration.value / (mean * batch)))
-    return plan_mix(store, mix, steps * batch, batch=batch, holdout=config.holdout)
-
-
-def mean_length(
-    store: Store, plan: MixPlan, conditioner: Conditioner, longest: int, samples: int = 1000
-) -> float:
-    """Mean tokens of a sample, feedback included, over draws spread evenly over a plan."""
-    draws = plan.order(0)
-    chosen = samples_of(draws[np.linspace(0, len(draws) - 1, min(samples, len(draws))).astype(int)])
-    starts = np.cumsum([0] + [text.samples for text, _ in plan.shards])
-    lengths: list[int] = []
-    for number, (text, critique) in enumerate(plan.shards):
-        rows = chosen[(chosen >= starts[number]) & (chosen < starts[number + 1])] - starts[number]
-        if not len(rows):
-            continue
-        texts = store.shard(text).column("text")
-        told = list(store.shard(critique).rows(("critique", "score"))) if critique else None
-        for row in rows.tolist():
-            own = told[row] if told else {}
-            lengths.append(len(conditioner.encode(texts[row], **own).input_ids))
-    return float(np.minimum(lengths, longest).mean())
-
-
 def _on_first_rank(action: Callable[[], T]) -> T | None:
     """The result of `action` on the first rank; the others wait for it and get None."""
     error: list[Exception | None] = [None]
@@ -208,34 +168,6 @@ def _on_first_rank(action: Callable[[], T]) -> T | None:
     return result
 
 
-def _begin(folder: Path, config: TrainConfig, mix: Mix, store: Store, overwrite: bool) -> MixPlan:
-    """Fills a new run folder, or checks that the one there is of the same train run."""
-    saved = None if overwrite else folder / run_folder.TOKENIZER
-    tokenizer = make_tokenizer(config.tokenizer, store, mix, saved)
-    plan = plan_run(store, mix, config, tokenizer)
-    fingerprint = {
-        **config.fingerprint(),
-        "snapshot": plan.version,
-        "plan.digest": plan.digest,
-        "tokenizer.id": tokenizer_id(tokenizer),
-    }
-    there = run_folder.prepare(folder, fingerprint, overwrite)
-    if there and (folder / run_folder.VERSIONS).exists():
-        return plan
-    tokenizer.save_pretrained(folder / run_folder.TOKENIZER)
-    model = build_model(config.model, tokenizer, config.seed, config.max_length)
-    model.config.save_pretrained(folder / run_folder.MODEL)
-    observed = observed_feedback(store, mix) if any(mix.critics) else {}
-    run_folder.write_json(folder / run_folder.FEEDBACK, feedback_record(observed))
-    own = config.model_copy(update={"mix": run_folder.MIX, "store": mix.store})
-    run_folder.write_yaml(folder / run_folder.CONFIG, own)
-    run_folder.write_yaml(folder / run_folder.MIX, mix)
-    run_folder.write_json(folder / run_folder.PLAN, plan.summary())
-    # Last: a folder with it is whole.
-    run_folder.write_json(folder / run_folder.VERSIONS, run_folder.versions())
-    return plan
-
-
 def _fit(
     config: TrainConfig,
     store: Store,
@@ -247,7 +179,10 @@ def _fit(
 ) -> None:
     """Runs Composer to the end of the plan."""
     tokenizer = conditioner.tokenizer
-    model = build_model(config.model, tokenizer, config.seed, config.max_length)
+    started = (
+        starting_model(folder, config, tokenizer) if checkpoint is None else resumed_model(folder)
+    )
+    model = started.model
     documents = held_out_documents(
         store, plan.mix, config.holdout, config.eval.buckets, config.eval.samples
     )
@@ -267,7 +202,7 @@ def _fit(
                 keep_apart=config.attend == "document",
             ),
         )
-        callbacks = _callbacks(config, plan, model, evaluator, folder)
+        callbacks = _callbacks(config, plan, started, evaluator, folder)
         if out is not None and config.logging.progress and dist.get_global_rank() == 0:
             steps = plan.samples // config.global_batch_size
             bar = stack.enter_context(out.progress("Training", total=steps, unit="steps"))
@@ -292,6 +227,8 @@ def _fit(
             parallelism_config=None if config.fsdp is None else {"fsdp": dict(config.fsdp)},
             seed=config.seed,
         )
+        if started.optimizer is not None:
+            keep_optimizer(trainer, started.optimizer)
         try:
             trainer.fit()
         finally:
@@ -310,6 +247,14 @@ def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.AdamW:
     )
 
 
+def keep_optimizer(trainer: Trainer, kept: dict[str, Any]) -> None:
+    """Gives AdamW the moments of an earlier train run; its settings stay those of this one."""
+    (optimizer,) = trainer.state.optimizers
+    settings = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
+    groups = [group | settings for group in kept["param_groups"]]
+    trainer.state.load_optim_state({"optimizers": {"AdamW": kept | {"param_groups": groups}}})
+
+
 def _algorithms(config: TrainConfig) -> list[Algorithm]:
     if config.grad_clip is None:
         return []
@@ -323,11 +268,12 @@ def _loggers(config: TrainConfig, folder: Path) -> list[LoggerDestination]:
 
 
 def _callbacks(
-    config: TrainConfig, plan: MixPlan, model: nn.Module, evaluator: Evaluator, folder: Path
+    config: TrainConfig, plan: MixPlan, started: Started, evaluator: Evaluator, folder: Path
 ) -> list[Callback]:
     """In the order in which they act: the average moves first, a checkpoint holds everything."""
     duration = Amount(value=plan.samples // config.global_batch_size)
-    ema = None if config.ema is None else Ema(model, config.ema)
+    model = started.model
+    ema = None if config.ema is None else Ema(model, config.ema, started.averaged, started.step)
     draws, metrics = Draws(folder), Metrics(folder, config.logging.every)
     evaluate = Evaluate(config.eval.every, lambda: evaluator.measure(model), metrics, ema)
     checkpoint = config.checkpoint

@@ -13,8 +13,10 @@ from ixt_data.config import load_config, validate
 from ixt_data.errors import ConfigError
 from ixt_data.mix import Condition, Mix
 from ixt_train import run_folder
+from ixt_train.chat import conditioner_of
 from ixt_train.checkpoint import FOLDER, load_weights, newest_checkpoint, read_checkpoint, step_of
 from ixt_train.conditioning import Choice, Conditioner, Feedback
+from ixt_train.config import load_train_config
 from ixt_train.tokenizer import load_tokenizer
 
 CARD = "ixt.json"
@@ -75,11 +77,12 @@ def _from_run(folder: Path, checkpoint: Path) -> Trained:
     except RuntimeError as error:
         raise ConfigError(f"{checkpoint} is not of {folder / run_folder.MODEL}: {error}") from None
     mix = load_config(Mix, folder / run_folder.MIX)
+    config = load_train_config(folder / run_folder.CONFIG)
     feedback = run_folder.read_json(folder / run_folder.FEEDBACK)
     return Trained(
         model=model.eval(),
         tokenizer=tokenizer,
-        conditioner=Conditioner(tokenizer, mix.condition, observed_pairs(feedback)),
+        conditioner=conditioner_of(config, tokenizer, mix.condition, observed_pairs(feedback)),
         step=step_of(checkpoint),
         digest=run_folder.read_json(folder / run_folder.PLAN)["digest"],
         run=folder,

@@ -15,8 +15,16 @@ from ixt_train.tokenizer import load_tokenizer, train_tokenizer
 _TAG_DOCUMENTS = 100_000
 
 
-def make_tokenizer(config: TokenizerConfig, store: Store, mix: Mix, saved: Path | None) -> Any:
+def make_tokenizer(
+    config: TokenizerConfig | Path, store: Store, mix: Mix, saved: Path | None
+) -> Any:
     """The tokenizer that a config asks for; one that was trained before comes from `saved`.
+
+    Args:
+        config: what to train, or a folder with a tokenizer.
+        store: where the mix draws from.
+        mix: what it is for.
+        saved: where an earlier call's result may be.
 
     Where the mix conditions on spans, each tag that occurs gets a token of its own.
 
@@ -26,10 +34,12 @@ def make_tokenizer(config: TokenizerConfig, store: Store, mix: Mix, saved: Path 
     special = list(SPECIAL_TOKENS)
     if any(mix.condition_in(phase).kind == "spans" for phase in mix.phases()):
         special += [tag_token(tag) for tag in span_tags(store, mix)]
-    if config.path is not None:
-        return load_tokenizer(config.path, special)
+    folder = config if isinstance(config, Path) else config.path
+    if folder is not None:
+        return load_tokenizer(folder, special)
     if saved is not None and saved.is_dir():
         return load_tokenizer(saved, special)
+    assert isinstance(config, TokenizerConfig)
     assert config.train is not None
     return train_tokenizer(corpus_texts(store, mix, config.train.samples), config.train, special)
 

@@ -13,7 +13,10 @@ def logical_shards(plan: MixPlan, conditioner: Conditioner | None) -> list[Logic
     whole, kinds = conditioner is None, {condition.kind for condition in plan.conditions}
     told = whole or bool(kinds & {"critique", "both"})
     spans = (
-        whole or "spans" in kinds or any(condition.weighs_spans for condition in plan.conditions)
+        conditioner is None
+        or conditioner.reads_text
+        or "spans" in kinds
+        or any(condition.weighs_spans for condition in plan.conditions)
     )
     # Spans are stretches of characters, which tokens do not know.
     family = conditioner.encoder.family if conditioner and not spans else ""

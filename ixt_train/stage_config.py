@@ -1,0 +1,27 @@
+"""Parts of the train config about stages: what a train run starts from, and how SFT is told."""
+
+from typing import Literal
+
+from ixt_data.config import Part
+
+
+class StartConfig(Part):
+    """The train run that this one goes on from: it brings the model and the tokenizer."""
+
+    checkpoint: str
+    """A run folder (its newest checkpoint), or a file in its checkpoints/."""
+    optimizer: Literal["keep", "fresh"] = "fresh"
+    """`keep`: the weights as they were trained, with AdamW's moments and the averaged weights.
+    `fresh`: the weights that evaluation uses, averaged ones where there are any, and nothing
+    else."""
+
+
+class SftConfig(Part):
+    """How a conversation and its feedback become tokens; only for stage sft."""
+
+    feedback: Literal["turn", "system"] = "turn"
+    """`turn`: before each turn of the assistant, its own critique where the critic judged turns,
+    else the conversation's. `system`: at the end of the system message, the conversation's."""
+    template: str | None = None
+    """A file with a chat template (Jinja); null takes the tokenizer's own, or a plain one where
+    it has none. It is saved with the tokenizer."""
