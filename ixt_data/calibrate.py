@@ -19,7 +19,7 @@ from typing import Any
 from ixt_data.catalog import Catalog
 from ixt_data.critics.rubric import TOP
 from ixt_data.errors import StoreError
-from ixt_data.mix.scope import critiques_by
+from ixt_data.joined import critiques_by
 from ixt_data.model import OK
 from ixt_data.store import Store
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError, model_validator
 
 from ixt_data.config import Part
 from ixt_data.errors import ConfigError, StoreError
-from ixt_data.mix.scope import critiques_by
+from ixt_data.joined import critiques_by
 from ixt_data.model import OK, document_id, format_id, parse_id
 from ixt_data.store import Store
 

@@ -10,22 +10,27 @@ import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from ixt_data.errors import ConfigError, CorruptError, QueryError
+from ixt_data.errors import Cancelled, ConfigError, CorruptError, QueryError
+from ixt_data.joined import selected_rows
 from ixt_data.log import Log
-from ixt_data.runs import RUNS, critique_runs
-from ixt_data.snapshot import RowsFile, Snapshot
+from ixt_data.query_errors import explained
+from ixt_data.small_views import COLUMNS as SMALL
+from ixt_data.small_views import Rows, rows_of
+from ixt_data.snapshot import RowsFile, SavedSelection, Snapshot
 from ixt_data.storage import Storage
+from ixt_data.wide import as_decimals
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    Rows = TypeVar("Rows", pa.Table, pa.RecordBatch)
 
 DOCUMENTS = {
     "doc_id": "UUID",
@@ -56,11 +61,13 @@ CRITIQUES = {
     "shard": "VARCHAR",
     "row": "INTEGER",
 }
-VIEWS = (
-    *("documents", "critiques", "critiques_all"),
-    *("shards", "snapshots", "critics", "critique_runs"),
-)
+VIEWS = ("documents", "critiques", "critiques_all", *SMALL)
 _NUMBERS = ("BIGINT", "DOUBLE")
+_SELECTED = re.compile(r'\bselected\s*\.\s*(?:"((?:[^"]|"")+)"|(\w+))', re.IGNORECASE)
+_FETCH = 10_000
+
+Row = tuple[Any, ...]
+Parameters = Sequence[Any] | Mapping[str, Any] | None
 
 
 class Catalog:
@@ -86,19 +93,17 @@ class Catalog:
         self._connection = duckdb.connect(":memory:")
         self._connection.execute("SET python_enable_replacements = false")
         self._connection.execute("SET arrow_lossless_conversion = true")
-        # On stdout there is the result and nothing else, however long it takes.
+        # Without it `progress` has nothing to tell; on stdout there is the result and nothing else.
+        self._connection.execute("SET enable_progress_bar = true")
         self._connection.execute("SET enable_progress_bar_print = false")
         self._bound_memory()
         states = {"main": snapshot, **({"before": before} if before else {})}
         files = _local_files(storage, (path for state in states.values() for path in state.rows))
         for schema, state in states.items():
             self._create_views(schema, state, files)
-        self._small: dict[str, Callable[[], Iterable[Sequence[Any]]]] = {
-            "shards": self._shards,
-            "snapshots": lambda: _snapshots(log, snapshot),
-            "critics": self._critics,
-            "critique_runs": lambda: critique_runs(log, snapshot),
-        }
+        self._connection.execute("CREATE SCHEMA selected")
+        self._saved = {name.lower(): saved for name, saved in snapshot.selections.items()}
+        self._small = {view: partial(rows_of, view, log, snapshot) for view in SMALL}
         self._connection.execute(f"SET allowed_paths = {_literal(list(files.values()))}")
         self._connection.execute("SET enable_external_access = false")
         self._connection.execute("SET lock_configuration = true")
@@ -114,19 +119,33 @@ class Catalog:
         self._forget = weakref.finalize(self, shutil.rmtree, spill, ignore_errors=True)
         self._connection.execute(f"SET temp_directory = {_literal(spill)}")
 
-    def run(self, sql: str, parameters: Sequence[Any] | None = None) -> duckdb.DuckDBPyConnection:
+    def run(self, sql: str, parameters: Parameters = None) -> duckdb.DuckDBPyConnection:
         """Runs one reading statement; the connection then holds its result.
+
+        Args:
+            sql: the statement.
+            parameters: for `?` and `$1` in their order, or for `$name` by name.
 
         Raises:
             QueryError: not exactly one reading statement, or DuckDB refuses it.
+            Cancelled: see `interrupt`.
         """
         self._prepare(sql)
-        try:
+        with self._explaining():
             return self._connection.execute(sql, parameters)
-        except duckdb.Error as error:
-            raise QueryError(_explain(error)) from None
 
-    def arrow(self, sql: str, parameters: Sequence[Any] | None = None) -> "pa.Table":
+    def rows(self, sql: str, parameters: Parameters = None) -> tuple[list[str], Iterator[Row]]:
+        """The names of the columns, and the rows as they come; see `run`."""
+        cursor = self.run(sql, parameters)
+
+        def fetched() -> Iterator[Row]:
+            with self._explaining():
+                while batch := cursor.fetchmany(_FETCH):
+                    yield from batch
+
+        return [column[0] for column in cursor.description or []], fetched()
+
+    def arrow(self, sql: str, parameters: Parameters = None) -> "pa.Table":
         """The result of one reading statement as an Arrow table.
 
         UUIDs are `arrow.uuid`; what is wider than 64 bits, as a sum of integers is, decimal128.
@@ -135,27 +154,80 @@ class Catalog:
             QueryError: see `run`.
         """
         self._prepare(sql)
-        try:
-            return _as_decimals(self._connection.sql(sql, params=parameters).to_arrow_table())
-        except duckdb.Error as error:
-            raise QueryError(_explain(error)) from None
+        with self._explaining():
+            return as_decimals(self._connection.sql(sql, params=parameters).to_arrow_table())
 
     def batches(
-        self, sql: str, parameters: Sequence[Any] | None = None, rows: int = 1 << 20
+        self, sql: str, parameters: Parameters = None, rows: int = 1 << 20
     ) -> "Iterator[pa.RecordBatch]":
         """The result of one reading statement, so many rows at a time; see `arrow`."""
         self._prepare(sql)
-        try:
+        with self._explaining():
             for batch in self._connection.sql(sql, params=parameters).to_arrow_reader(rows):
-                yield _as_decimals(batch)
+                yield as_decimals(batch)
+
+    def interrupt(self) -> None:
+        """Stops the query that runs, from another thread."""
+        self._connection.interrupt()
+
+    def progress(self) -> float:
+        """How far the running query is, in percent, as DuckDB estimates it; -1 if none runs."""
+        return self._connection.query_progress()
+
+    @cached_property
+    def columns(self) -> dict[str, dict[str, str]]:
+        """Columns with their types, by view."""
+        files = list(self.snapshot.rows.values())
+        documents = common_schema([f for f in files if f.table == "documents"], DOCUMENTS)
+        critiques = common_schema([f for f in files if f.table == "critiques"], CRITIQUES)
+        every = critiques | {"generation": "INTEGER"}
+        return {"documents": documents, "critiques": critiques, "critiques_all": every, **SMALL}
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        try:
+            yield
+        except duckdb.InterruptException:
+            raise Cancelled("the query was cancelled") from None
         except duckdb.Error as error:
-            raise QueryError(_explain(error)) from None
+            raise explained(str(error), self.columns) from None
 
     def _prepare(self, sql: str) -> None:
-        _check_reads(self._connection, sql)
+        self._check_reads(sql)
         for view in list(self._small):
             if re.search(rf"\b{view}\b", sql, re.IGNORECASE):
                 self._fill(view, self._small.pop(view)())
+        for quoted, plain in _SELECTED.findall(sql):
+            name = (quoted.replace('""', '"') or plain).lower()
+            # Popped first: one that names itself must not go round and round.
+            if (saved := self._saved.pop(name, None)) is not None:
+                self._create_selected(saved)
+
+    def _check_reads(self, sql: str) -> None:
+        # EXPLAIN ANALYZE runs what it explains, so what follows it is what must read.
+        statement = re.sub(r"^\s*explain(\s+analyze)?\b", "", sql, flags=re.IGNORECASE)
+        with self._explaining():
+            statements = self._connection.extract_statements(statement)
+        if len(statements) != 1:
+            raise QueryError(f"one statement at a time; this has {len(statements)}")
+        if statements[0].type != duckdb.StatementType.SELECT:
+            kind = statements[0].type.name
+            raise QueryError(f"only reading statements (SELECT, DESCRIBE, SUMMARIZE), not {kind}")
+
+    def _create_selected(self, saved: SavedSelection) -> None:
+        """The view `selected.NAME` of a saved selection.
+
+        Raises:
+            QueryError: its predicate fits this snapshot no more.
+        """
+        select = selected_rows(self.snapshot, saved)
+        try:
+            self._prepare(select)
+            with self._explaining():
+                name = f"selected.{_quoted(saved.name)}"
+                self._connection.execute(f"CREATE VIEW {name} AS {select}")
+        except QueryError as error:
+            raise QueryError(f"selection {saved.name!r}: {saved.where!r}: {error.reason}") from None
 
     def close(self) -> None:
         """Lets the connection go."""
@@ -175,8 +247,8 @@ class Catalog:
         for name, sql in views.items():
             self._connection.execute(f"CREATE VIEW {schema}.{name} AS {sql}")
 
-    def _fill(self, view: str, rows: Iterable[Sequence[Any]]) -> None:
-        columns = _SMALL_VIEWS[view]
+    def _fill(self, view: str, rows: Rows) -> None:
+        columns = SMALL[view]
         declared = ", ".join(f"{name} {kind}" for name, kind in columns.items())
         self._connection.execute(f"CREATE TABLE {view} ({declared})")
         marks = ", ".join("?" * len(columns))
@@ -184,78 +256,12 @@ class Catalog:
         if values:
             self._connection.executemany(f"INSERT INTO {view} VALUES ({marks})", values)
 
-    def _shards(self) -> Iterator[Sequence[Any]]:
-        numbers: dict[tuple[str, str], int] = {}
-        position: dict[str, int] = {}
-        for shard in self.snapshot.shards:
-            key = (shard.family, shard.corpus)
-            own = numbers[key] = numbers.get(key, -1) + 1
-            k = position[shard.path] = position.get(shard.of or "", own)
-            yield (
-                shard.path,
-                shard.family,
-                shard.corpus,
-                k,
-                shard.samples,
-                shard.raw.bytes,
-                shard.stored.bytes,
-                shard.of,
-            )
-
-    def _critics(self) -> Iterator[Sequence[Any]]:
-        import orjson
-
-        for critic in self.snapshot.critics.values():
-            yield critic.id, critic.name, orjson.dumps(critic.config).decode()
-
-
-_SMALL_VIEWS = {
-    "shards": {
-        "path": "VARCHAR",
-        "family": "VARCHAR",
-        "corpus": "VARCHAR",
-        "k": "INTEGER",
-        "samples": "BIGINT",
-        "raw_bytes": "BIGINT",
-        "bytes": "BIGINT",
-        "of": "VARCHAR",
-    },
-    "snapshots": {
-        "version": "BIGINT",
-        "created": "TIMESTAMPTZ",
-        "op": "VARCHAR",
-        "unit": "VARCHAR",
-        "rows_added": "BIGINT",
-        "shards_added": "BIGINT",
-        "summary": "JSON",
-        "txn": "VARCHAR",
-    },
-    "critics": {"critic_id": "VARCHAR", "critic": "VARCHAR", "config": "JSON"},
-    "critique_runs": RUNS,
-}
-
 
 def _local_files(storage: Storage, paths: Iterable[str]) -> dict[str, str]:
     try:
         return {path: str(file) for path, file in storage.local_files(paths).items()}
     except FileNotFoundError as error:
         raise CorruptError(f"{error.filename}: missing. `ixt verify` tells what it held") from None
-
-
-def _snapshots(log: Log, snapshot: Snapshot) -> Iterator[Sequence[Any]]:
-    import orjson
-
-    for entry in log.entries(1, snapshot.version):
-        yield (
-            entry.version,
-            entry.created,
-            entry.op,
-            entry.unit,
-            sum(rows.rows for rows in entry.rows_add),
-            len(entry.shards_add),
-            orjson.dumps(entry.summary).decode(),
-            entry.txn,
-        )
 
 
 def union(
@@ -381,41 +387,6 @@ def _column(name: str, kind: str, present: dict[str, str]) -> str:
     if present[name] != kind:
         return f"{_quoted(name)}::{kind} AS {_quoted(name)}"
     return _quoted(name)
-
-
-def _check_reads(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
-    # EXPLAIN ANALYZE runs what it explains, so what follows it is what must read.
-    explained = re.sub(r"^\s*explain(\s+analyze)?\b", "", sql, flags=re.IGNORECASE)
-    try:
-        statements = connection.extract_statements(explained)
-    except duckdb.Error as error:
-        raise QueryError(_explain(error)) from None
-    if len(statements) != 1:
-        raise QueryError(f"one statement at a time; this has {len(statements)}")
-    if statements[0].type != duckdb.StatementType.SELECT:
-        kind = statements[0].type.name
-        raise QueryError(f"only reading statements (SELECT, DESCRIBE, SUMMARIZE), not {kind}")
-
-
-def _as_decimals(rows: "Rows") -> "Rows":
-    """Sums of integers as numbers: DuckDB hands them over as 16 bytes that nobody can add."""
-    import pyarrow as pa
-
-    wide = pa.decimal128(38, 0)
-    for i, field in enumerate(rows.schema):
-        kind = field.type
-        if isinstance(kind, pa.OpaqueType) and kind.type_name == "hugeint":
-            # Both are a little-endian integer of 128 bits.
-            column = rows.column(i)
-            chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-            views = [chunk.storage.view(wide) for chunk in chunks]
-            seen = pa.chunked_array(views, wide) if isinstance(rows, pa.Table) else views[0]
-            rows = rows.set_column(i, pa.field(field.name, wide), seen)
-    return rows
-
-
-def _explain(error: duckdb.Error) -> str:
-    return str(error).strip()
 
 
 def _quoted(name: str) -> str:

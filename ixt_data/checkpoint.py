@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ixt_data.errors import CorruptError
-from ixt_data.snapshot import CriticInfo, FileInfo, RowsFile, ShardInfo, Snapshot
+from ixt_data.snapshot import (
+    CriticInfo,
+    FileInfo,
+    RowsFile,
+    SavedSelection,
+    ShardInfo,
+    Snapshot,
+)
 from ixt_data.storage import Storage, remove_scratch
 
 if TYPE_CHECKING:
@@ -47,6 +54,7 @@ def write(storage: Storage, state: Snapshot) -> None:
             "min_version": state.min_version,
             "requeued": sorted(state.requeued),
             "critics": [asdict(critic) for critic in state.critics.values()],
+            "selections": [asdict(saved) for saved in state.selections.values()],
             "sha256": hashes,
         }
         storage.create(key(state.version, "state.json"), orjson.dumps(rest))
@@ -183,6 +191,8 @@ def _state(rest: dict[str, Any], tables: "dict[str, pa.Table]") -> Snapshot:
     commits = tables["commits.parquet"].to_pydict()
     units = tables["units.parquet"].to_pydict()
     critics = [CriticInfo(**critic) for critic in rest["critics"]]
+    # Checkpoints from before there were any have none.
+    selections = [SavedSelection(**saved) for saved in rest.get("selections", [])]
     return Snapshot(
         rest["version"],
         {file.path: file for file in rows},
@@ -194,4 +204,5 @@ def _state(rest: dict[str, Any], tables: "dict[str, pa.Table]") -> Snapshot:
         set(rest["requeued"]),
         {critic.id: critic for critic in critics},
         rest["min_version"],
+        {saved.name: saved for saved in selections},
     )

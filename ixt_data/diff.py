@@ -1,7 +1,9 @@
 """What changed between two snapshots: documents, critiques, scores, shards."""
 
+from collections.abc import Iterator
 from typing import Any
 
+from ixt_data.snapshot import Snapshot
 from ixt_data.store import Store
 
 _DOCUMENTS = """
@@ -35,7 +37,8 @@ def diff(store: Store, before: int | str, after: int | str | None = None) -> dic
     Returns:
         `from` and `to`; `documents`: per corpus added and removed; `critiques`: per critic added,
         removed, rescored, how many higher and lower, the mean change of those, and the mean score
-        before and after; `shards`: per family added and removed.
+        before and after; `shards`: per family added and removed; `selections`: which were saved,
+        changed or dropped.
 
     Raises:
         SnapshotError: there is no such version or tag.
@@ -59,4 +62,14 @@ def diff(store: Store, before: int | str, after: int | str | None = None) -> dic
         "documents": documents,
         "critiques": critiques,
         "shards": [{"family": family, **counts} for family, counts in sorted(shards.items())],
+        "selections": list(_selections(old, new)),
     }
+
+
+def _selections(old: Snapshot, new: Snapshot) -> Iterator[dict[str, Any]]:
+    for name in sorted({*old.selections, *new.selections}):
+        one, other = old.selections.get(name), new.selections.get(name)
+        if one != other:
+            change = "saved" if one is None else "dropped" if other is None else "changed"
+            before, after = one and one.where, other and other.where
+            yield {"name": name, "change": change, "before": before, "after": after}

@@ -34,7 +34,15 @@ class Aborted(CommitError):
 
 
 class QueryError(IxtError):
-    """A SQL statement was refused or failed."""
+    """A SQL statement was refused or failed; `reason` leaves out where in the statement."""
+
+    def __init__(self, reason: str, place: str = "") -> None:
+        super().__init__(f"{reason} {place}".rstrip())
+        self.reason = reason
+
+
+class Cancelled(QueryError):
+    """Someone interrupted the query."""
 
 
 class CriticError(IxtError):

@@ -2,11 +2,13 @@
 
 import sys
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
 import orjson
+
+from ixt_data.errors import StoreError
 
 TEXT, TOKENS = "text", "tokens"
 
@@ -148,6 +150,33 @@ class CriticInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class SelectionInfo:
+    """A selection that is kept in the store, so that queries and mixes can use its name.
+
+    Attributes:
+        name: what it is called.
+        where: the predicate, SQL over documents and the critic's critiques.
+        critic: whose critiques it sees, by name or id; None sees only documents.
+        note: why it is so, for people.
+        documents: how many it found in the snapshot that it was saved from.
+    """
+
+    name: str
+    where: str
+    critic: str | None = None
+    note: str = ""
+    documents: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SavedSelection(SelectionInfo):
+    """A selection as a snapshot has it: with the version that saved it, and when that was."""
+
+    version: int = 0
+    created: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class CorpusInfo:
     """A corpus at this version: its name, documents and text shards."""
 
@@ -163,7 +192,7 @@ class Entry:
     Attributes:
         version: its number, from 1.
         txn: 32 hexadecimal digits, the writer's own.
-        op: the verb: `init`, `ingest`, `critique`.
+        op: the verb: `ingest`, `critique`, `select`.
         created: UTC, ISO 8601.
         unit: the unit of work that it publishes, if any.
         rows_add, rows_remove: files of rows and paths of files of rows.
@@ -172,6 +201,8 @@ class Entry:
         units_remove: units that are to be done again.
         abort: transactions that can no longer land.
         min_version: versions below it are let go.
+        selections: selections that it saves, new or instead of those of the same names.
+        selections_remove: names of selections that it drops.
         summary: figures for people.
     """
 
@@ -188,6 +219,8 @@ class Entry:
     units_remove: list[str] = field(default_factory=list)
     abort: list[str] = field(default_factory=list)
     min_version: int | None = None
+    selections: list[SelectionInfo] = field(default_factory=list)
+    selections_remove: list[str] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -196,12 +229,25 @@ class Entry:
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> "Entry":
-        """The entry that `to_json` wrote."""
+        """The entry that `to_json` wrote.
+
+        Raises:
+            StoreError: a newer version of ixt wrote it, with fields that are not known here.
+        """
+        if unknown := record.keys() - _ENTRY_FIELDS:
+            raise StoreError(
+                f"version {record.get('version')} was committed by a newer ixt: its log entry has "
+                f"{', '.join(sorted(unknown))}. Upgrade ixt"
+            )
         parsed = dict(record)
         parsed["rows_add"] = [RowsFile(**item) for item in record.get("rows_add", [])]
         parsed["shards_add"] = [ShardInfo.from_json(item) for item in record.get("shards_add", [])]
         parsed["critics"] = [CriticInfo(**item) for item in record.get("critics", [])]
+        parsed["selections"] = [SelectionInfo(**item) for item in record.get("selections", [])]
         return cls(**parsed)
+
+
+_ENTRY_FIELDS = {item.name for item in fields(Entry)}
 
 
 @dataclass
@@ -217,6 +263,7 @@ class Snapshot:
         requeued: units that are to be done again, whose old rows still stand.
         critics: by id, in the order of their first commit.
         min_version: versions below it are let go, unless a pin holds them.
+        selections: saved selections by name, in the order in which they were first saved.
     """
 
     version: int = 0
@@ -227,6 +274,7 @@ class Snapshot:
     requeued: set[str] = field(default_factory=set)
     critics: dict[str, CriticInfo] = field(default_factory=dict)
     min_version: int = 0
+    selections: dict[str, SavedSelection] = field(default_factory=dict)
 
     def copy(self) -> "Snapshot":
         """One that can be moved on by itself."""
@@ -239,6 +287,7 @@ class Snapshot:
             set(self.requeued),
             dict(self.critics),
             self.min_version,
+            dict(self.selections),
         )
 
     def apply(self, entry: Entry) -> None:
@@ -258,6 +307,11 @@ class Snapshot:
         if entry.unit is not None:
             self.units[entry.unit] = entry.txn
             self.requeued.discard(entry.unit)
+        for name in entry.selections_remove:
+            self.selections.pop(name, None)
+        for info in entry.selections:
+            saved = SavedSelection(**asdict(info), version=entry.version, created=entry.created)
+            self.selections[info.name] = saved
         self.min_version = max(self.min_version, entry.min_version or 0)
         self.version = entry.version
 

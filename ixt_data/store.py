@@ -23,7 +23,7 @@ from ixt_data.storage import Storage, open_storage, probe, remove_scratch
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from ixt_data.catalog import Catalog
+    from ixt_data.catalog import Catalog, Parameters
     from ixt_data.shards import Shard
 
 FORMAT = 1
@@ -139,7 +139,7 @@ class Store:
         return Catalog(self.storage, self.log, self.snapshot(at), earlier)
 
     def sql(
-        self, query: str, at: int | str | None = None, parameters: Sequence[Any] | None = None
+        self, query: str, at: int | str | None = None, parameters: "Parameters" = None
     ) -> "pa.Table":
         """The result of one reading statement over the views, as an Arrow table."""
         catalog = self.catalog(at)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ixt_data.cli import critique, history, mix, query, store, transfer, upkeep
+from ixt_data.cli import critique, history, mix, query, select, store, transfer, upkeep
 from ixt_data.errors import IxtError
 
 
@@ -28,7 +28,7 @@ def build() -> typer.Typer:
         if debug:
             os.environ["IXT_DEBUG"] = "1"
 
-    for verbs in (store, critique, transfer, query, history, mix, upkeep):
+    for verbs in (store, critique, transfer, query, select, history, mix, upkeep):
         verbs.register(app)
     for entry in sorted(entry_points(group="ixt.verbs"), key=lambda entry: entry.name):
         entry.load()(app)

@@ -87,7 +87,7 @@ def diff(
     changes = run(Store.open(store), before, after)
     out.result(changes, f"from snapshot {changes['from']} to {changes['to']}")
     if output is OutputMode.text:
-        for what in ("documents", "critiques", "shards"):
+        for what in ("documents", "critiques", "shards", "selections"):
             if rows := changes[what]:
                 out.console.print(
                     f"\n[bold]{what}[/]", table(list(rows[0]), map(dict.values, rows))

@@ -80,6 +80,10 @@ def export(
     where: Annotated[
         str | None, typer.Option(metavar="SQL", help="Only documents for which this is true.")
     ] = None,
+    selection: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Only documents of this saved selection."),
+    ] = None,
     corpus: Annotated[
         list[str] | None, typer.Option(help="Only documents of this corpus; may be repeated.")
     ] = None,
@@ -95,21 +99,27 @@ def export(
 ) -> None:
     """Write documents with their critiques for other tools, or show the rows as Delta tables."""
     from ixt_data import export as exports
+    from ixt_data.selections import saved_selection
     from ixt_data.store import Store
 
     if format is ExportFormat.delta:
-        if where or corpus or critic:
+        if where or selection or corpus or critic:
             raise typer.BadParameter(
-                "delta tables are whole: without --where, --corpus, --critic", param_hint="--format"
+                "delta tables are whole: without --where, --selection, --corpus, --critic",
+                param_hint="--format",
             )
         made = exports.export_delta(Store.open(store), to, at=at, overwrite=overwrite)
         Output(output).result(asdict(made))
         return
     if to is None:
         raise typer.BadParameter(f"{format.value} needs a place to go to", param_hint="OUT")
-    selected = exports.Selected(
-        Store.open(store), where=where, corpora=corpus or (), critic=critic, at=at
-    )
+    if where is not None and selection is not None:
+        raise typer.BadParameter("give one of --where and --selection", param_hint="--selection")
+    opened = Store.open(store)
+    if selection is not None:
+        saved = saved_selection(opened.snapshot(at), selection, opened.root)
+        where, critic = saved.where, critic or saved.critic
+    selected = exports.Selected(opened, where=where, corpora=corpus or (), critic=critic, at=at)
     write = {
         ExportFormat.parquet: exports.export_parquet,
         ExportFormat.jsonl: exports.export_jsonl,

@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from ixt_data.catalog import CRITIQUES, Catalog
 from ixt_data.errors import QueryError, StoreError
-from ixt_data.mix.scope import joined
-from ixt_data.snapshot import CriticInfo, ShardInfo
+from ixt_data.joined import choose_critic, joined, literal
+from ixt_data.snapshot import ShardInfo
 from ixt_data.store import Store
 
 GROUP = 1 << 16
@@ -66,7 +66,7 @@ class Selected:
         """
         self.store = store
         self.snapshot = store.snapshot(at)
-        self.critic = _choose_critic(store, self.snapshot.critics, critic)
+        self.critic = choose_critic(self.snapshot, critic, store.root)
         self.where = "true" if where is None else where
         for corpus in corpora:
             if corpus not in self.snapshot.corpora:
@@ -117,7 +117,7 @@ class Selected:
 
     def _ask(self, catalog: Catalog, group: Sequence[ShardInfo]) -> pa.Table:
         """Rows of some shards without their texts, in the order of shards and rows."""
-        paths = ", ".join(_text(shard.path) for shard in group)
+        paths = ", ".join(literal(shard.path) for shard in group)
         wanted = ["documents.* REPLACE (documents.doc_id::VARCHAR AS doc_id)"]
         wanted += [f"critiques.{name}" for name in _OF_CRITIC if self.critic is not None]
         wanted += [f"list_position([{paths}], documents.shard) AS k" if group else "0 AS k"]
@@ -129,8 +129,7 @@ class Selected:
         try:
             return catalog.arrow(sql)
         except QueryError as error:
-            reason = str(error).split("\nLINE ")[0].strip()
-            raise QueryError(f"where {self.where!r} is refused: {reason}") from None
+            raise QueryError(f"where {self.where!r} is refused: {error.reason}") from None
 
     def _read(self, shard: ShardInfo, rows: pa.Table, with_spans: bool) -> Iterator[pa.Table]:
         if not rows.num_rows:
@@ -170,20 +169,6 @@ class Selected:
         return rows.append_column("spans", pa.array(values, SPANS))
 
 
-def _choose_critic(
-    store: Store, critics: Mapping[str, CriticInfo], critic: str | None
-) -> str | None:
-    names = sorted({info.name for info in critics.values()})
-    if critic is None:
-        if len(names) > 1:
-            raise StoreError(f"critiques by {', '.join(names)}: name one of them (--critic)")
-        return names[0] if names else None
-    if critic not in names and critic not in critics:
-        known = ", ".join(names) or "none"
-        raise StoreError(f"no critiques by {critic!r} in {store.root}; critics: {known}")
-    return critic
-
-
 def _groups(shards: Sequence[ShardInfo]) -> Iterator[list[ShardInfo]]:
     """The shards in groups of some `GROUP` samples."""
     group: list[ShardInfo] = []
@@ -196,7 +181,3 @@ def _groups(shards: Sequence[ShardInfo]) -> Iterator[list[ShardInfo]]:
             group, samples = [], 0
     if group:
         yield group
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"

@@ -84,7 +84,10 @@ class Selection(Part):
     """A named SQL predicate over a snapshot, and its share of the draws."""
 
     name: Annotated[str, Field(min_length=1)]
-    """What schedules and summaries call it."""
+    """What schedules and summaries call it; the name of the saved selection by default."""
+    use: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(@\d+)?$")] | None = None
+    """A saved selection that gives predicate and critic: NAME as the snapshot has it, or
+    NAME@VERSION as that commit saved it."""
     where: Annotated[str, Field(min_length=1)] = EVERYTHING
     """SQL over the columns of documents and of the critic's critiques."""
     critic: str | None = None
@@ -93,6 +96,26 @@ class Selection(Part):
     """Share of the draws, relative to the other selections."""
     max_repeats: PositiveInt | None = None
     """Most draws of one document over the run; null sets no limit."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_as_saved(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "name" not in value and isinstance(value.get("use"), str):
+            return {**value, "name": value["use"].partition("@")[0]}
+        return value
+
+    @model_validator(mode="after")
+    def _one_predicate(self) -> Self:
+        # With its version, `where` tells what it was found to be.
+        if self.use and "@" not in self.use and "where" in self.model_fields_set:
+            raise ValueError(f"where: given, but `use: {self.use}` gives the predicate")
+        return self
+
+    @property
+    def used(self) -> tuple[str, int | None]:
+        """Name and version of the saved selection; the version is None where the mix has none."""
+        name, _, version = (self.use or "").partition("@")
+        return name, int(version) if version else None
 
 
 class Weighting(Part):
@@ -148,7 +171,7 @@ class Mix(Part):
         if sum(phase.share for phase in self.schedule) > 1 + 1e-9:
             shares = [phase.share for phase in self.schedule]
             raise ValueError(f"schedule: the shares {shares} are more than the whole run")
-        if None in self.critics and self.condition.reads_critiques:
+        if self._lacks_critic() and self.condition.reads_critiques:
             raise ValueError(
                 f"critic: missing, but condition.kind is {self.condition.kind!r}. Name the critic, "
                 "or set condition.kind to none"
@@ -166,8 +189,17 @@ class Mix(Part):
                     )
         if phase.condition and "cooldown" in phase.condition.model_fields_set:
             raise ValueError(f"{path}.condition.cooldown: it is a share of the run, not of a phase")
-        if None in self.critics and self.condition_in(phase).reads_critiques:
+        if self._lacks_critic() and self.condition_in(phase).reads_critiques:
             raise ValueError(f"critic: missing, but {path}.condition needs critiques")
+
+    def _lacks_critic(self) -> bool:
+        """Whether a selection has no critic; what a saved one has is not known yet."""
+        return any(self.critic_of(own) is None and own.use is None for own in self.selections)
+
+    @property
+    def reads_critiques(self) -> bool:
+        """Whether the condition of any phase needs critiques."""
+        return any(self.condition_in(phase).reads_critiques for phase in self.phases())
 
     def critic_of(self, selection: Selection) -> str | None:
         """Whose critiques the documents of a selection come with."""
@@ -213,7 +245,12 @@ class Mix(Part):
 
     def content(self) -> dict[str, Any]:
         """All that decides the draws, without the place of the store and the name of its pin."""
-        return self.model_dump(mode="json", exclude={"store", "snapshot"})
+        content = self.model_dump(mode="json", exclude={"store", "snapshot"})
+        for selection in content["selections"]:
+            # So that the digests of mixes without saved selections stay as they were.
+            if selection["use"] is None:
+                del selection["use"]
+        return content
 
 
 def load_mix(path: str | Path, overrides: Iterable[str] = ()) -> Mix:

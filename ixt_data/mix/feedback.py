@@ -2,6 +2,7 @@
 
 from ixt_data.errors import MixError
 from ixt_data.mix.config import Mix
+from ixt_data.mix.saved import resolved
 from ixt_data.mix.scope import Drawn, Scope
 from ixt_data.store import Store
 
@@ -22,10 +23,11 @@ def observed_feedback(store: Store, mix: Mix, holdout: float = 0.0) -> dict[str,
     Raises:
         MixError: the mix has no critic, or no drawn document has a score.
     """
-    drawn = _drawn(mix)
-    if not drawn:
-        raise MixError("critic: missing, so there is no feedback to observe")
     with Scope(store, mix, holdout) as scope:
+        mix = scope.mix
+        drawn = _drawn(mix)
+        if not drawn:
+            raise MixError("critic: missing, so there is no feedback to observe")
         best = scope.feedback(drawn, best=True)
         worst = scope.feedback(drawn, best=False)
         if best is None or worst is None:
@@ -52,7 +54,7 @@ def _names(mix: Mix) -> str:
 
 
 def with_edges(store: Store, mix: Mix, holdout: float = 0.0) -> Mix:
-    """The mix with the edges of its score quantiles, as far as it asks for any.
+    """The mix with its saved selections and the edges of its score quantiles written out.
 
     Args:
         store: where the mix draws from.
@@ -60,8 +62,9 @@ def with_edges(store: Store, mix: Mix, holdout: float = 0.0) -> Mix:
         holdout: share of documents that is never drawn, as for `plan_mix`.
 
     Raises:
-        MixError: no drawn document has a score.
+        MixError: no drawn document has a score, or there is no such saved selection.
     """
+    mix = resolved(store, mix, store.snapshot(mix.snapshot))
     conditions = [mix.condition, *mix.schedule_conditions()]
     if not any(c.bins == "quantile" and not c.edges for c in conditions):
         return mix

@@ -24,6 +24,7 @@ class SelectionPlan:
 
     Attributes:
         name, where: as in the mix.
+        use: the saved selection and its version, NAME@VERSION, None for a predicate of the mix.
         documents: that its predicate finds; over all phases where they differ.
         samples: draws from it.
         characters: in those draws.
@@ -38,6 +39,7 @@ class SelectionPlan:
     characters: int
     weight: float
     most: int
+    use: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,6 +171,7 @@ class MixPlan:
         return {
             "name": part.name,
             "where": part.where,
+            "use": part.use,
             "documents": part.documents,
             "samples": part.samples,
             "tokens": self.tokens(part.characters),

@@ -91,6 +91,7 @@ def plan_mix(
     if batch % lanes:
         raise MixError(f"lanes: {lanes} does not divide the batch of {batch} samples")
     with Scope(store, mix, holdout) as scope:
+        mix = scope.mix
         groups, warnings = _groups(scope, mix)
         samples = _check_samples(samples, batch, groups)
         bounds, more = _phase_bounds(mix, samples, batch)
@@ -261,15 +262,17 @@ def _count(
             per_phase[phase] = _added(per_phase[phase], part, group, documents, critics)
         most = int(counts.max(initial=0))
         figures.setdefault(group.name, []).append((group, _dot(counts, group.found.chars), most))
+    own = {selection.name: selection for selection in mix.selections}
     selections = [
         SelectionPlan(
             name=name,
-            where=next(own.where for own in mix.selections if own.name == name),
+            where=own[name].where,
             documents=_together([group for group, _, _ in parts]),
             samples=sum(int(drawn.sum()) for drawn in _of(draws, groups, name)),
             characters=sum(characters for _, characters, _ in parts),
             weight=_share(mix, name),
             most=max(most for _, _, most in parts),
+            use=own[name].use,
         )
         for name, parts in figures.items()
     ]

@@ -25,12 +25,14 @@ def render_plan(plan: MixPlan) -> str:
 def _selection(plan: MixPlan, part: SelectionPlan, width: int) -> str:
     epochs = part.samples / part.documents
     own = next(selection for selection in plan.mix.selections if selection.name == part.name)
-    critic = f", critiques by {own.critic}" if own.critic else ""
+    label = part.where
+    label += f", saved as {part.use}" if part.use else ""
+    label += f", critiques by {own.critic}" if own.critic else ""
     return (
         f"{part.name:{width}}({content_id(part.where)[:6]}): "
         f"~{amount(plan.tokens(part.characters))} tokens, {part.samples:,} samples "
         f"({part.samples / plan.samples:.1%}) = {part.documents:,} documents x {epochs:.2f} "
-        f"[{part.where}{critic}]"
+        f"[{label}]"
     )
 
 

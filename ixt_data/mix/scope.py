@@ -1,6 +1,5 @@
 """What a mix's predicates see: its corpora's documents, each with a critic's latest critique."""
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -10,10 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ixt_data.errors import MixError, QueryError
+from ixt_data.joined import joined, literal
 from ixt_data.mix.config import Mix
 from ixt_data.mix.counts import Floats
+from ixt_data.mix.saved import resolved
 from ixt_data.model import OK
-from ixt_data.snapshot import ShardInfo, Snapshot
+from ixt_data.snapshot import ShardInfo
 from ixt_data.store import Store
 
 
@@ -55,6 +56,7 @@ class Scope:
 
     Attributes:
         snapshot: the pinned snapshot.
+        mix: with its saved selections resolved.
         critics: the mix's critics.
         shards: text shards of the mix's corpora, in the order of their commits.
         starts: place of each shard's first document.
@@ -69,16 +71,17 @@ class Scope:
             holdout: share of documents, by doc_id, that no predicate finds.
 
         Raises:
-            MixError: there is no such corpus or critic at this snapshot.
+            MixError: there is no such corpus, critic or saved selection at this snapshot.
         """
         self.snapshot = store.snapshot(mix.snapshot)
-        self.critics = mix.critics
+        mix = resolved(store, mix, self.snapshot)
+        self.mix, self.critics = mix, mix.critics
         self._check(store, mix)
         self.shards = self.snapshot.text_shards(mix.corpus)
         self.starts = np.cumsum([0] + [shard.samples for shard in self.shards])[:-1]
         self._only = "true"
         if mix.corpus is not None:
-            self._only = f"documents.corpus IN ({', '.join(map(_text, mix.corpus))})"
+            self._only = f"documents.corpus IN ({', '.join(map(literal, mix.corpus))})"
         if holdout:
             self._only += f" AND NOT {held_out(holdout)}"
         self._catalog = store.catalog(self.snapshot.version)
@@ -198,8 +201,7 @@ class Scope:
         try:
             yield from self._catalog.batches(sql, parameters)
         except QueryError as error:
-            reason = re.split(r"\bLINE \d+:", str(error))[0]
-            said = " ".join(f"{what}: {where.strip()!r} is refused: {reason}".split())
+            said = " ".join(f"{what}: {where.strip()!r} is refused: {error.reason}".split())
             if None in self.critics and "critiques" not in where:
                 said += ". Without `critic:` only the columns of documents are in scope"
             raise MixError(said) from None
@@ -207,25 +209,6 @@ class Scope:
 
 def _any_of(drawn: Sequence[Drawn]) -> str:
     return " OR ".join(f"(\n{where}\n)" for _, where in drawn)
-
-
-def joined(snapshot: Snapshot, critic: str | None) -> str:
-    """FROM clause: documents, each with its latest critique by one critic, by name or id."""
-    if critic is None:
-        return "FROM documents"
-    critiques = critiques_by(snapshot, critic)
-    return f"FROM documents LEFT JOIN ({critiques}) AS critiques USING (doc_id)"
-
-
-def critiques_by(snapshot: Snapshot, critic: str) -> str:
-    """SELECT: the latest critiques by one critic, by name or id, without their places."""
-    if critic in snapshot.critics:
-        return (
-            "SELECT * EXCLUDE (shard, row, generation) FROM critiques_all "
-            f"WHERE critic_id = {_text(critic)} QUALIFY row_number() OVER "
-            "(PARTITION BY doc_id ORDER BY generation DESC) = 1"
-        )
-    return f"SELECT * EXCLUDE (shard, row) FROM critiques WHERE critic = {_text(critic)}"
 
 
 def held_out(share: float) -> str:
@@ -237,7 +220,3 @@ def held_out(share: float) -> str:
 
 def _column(batch: Any, name: str, kind: npt.DTypeLike) -> Any:
     return batch.column(name).to_numpy(zero_copy_only=False).astype(kind, copy=False)
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"

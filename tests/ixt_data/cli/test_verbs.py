@@ -116,3 +116,21 @@ def test_strict_ingest_fails_but_keeps_what_is_good(folder: Path, tmp_path: Path
     assert "1 records rejected" in done.stderr
     rows = as_json("query", "SELECT source FROM documents WHERE corpus = 'b'", folder=folder)
     assert rows == [{"source": "b.jsonl.gz"}]
+
+
+def test_selections_are_saved_listed_shown_and_dropped(folder: Path, tmp_path: Path) -> None:
+    saved = as_json("select", "save", "long", "n_chars > 100", "--note", "why", folder=folder)
+    assert saved["documents"] > 0
+    assert saved["critic"] is None
+    listed = as_json("select", "list", folder=folder)["selections"]
+    assert [(one["name"], one["note"]) for one in listed] == [("long", "why")]
+    shown = as_json("select", "show", "long", folder=folder)
+    assert shown["documents_now"] == saved["documents"]
+    exported = as_json("export", tmp_path / "x.parquet", "--selection", "long", folder=folder)
+    assert exported["documents"] == saved["documents"]
+    gone = as_json("select", "drop", "long", folder=folder)["snapshot"]
+    past = as_json("select", "list", "--at", gone - 1, folder=folder)
+    assert past["selections"] == listed
+    history = as_json("select", "show", "long", "--history", folder=folder)["history"]
+    assert [change["version"] for change in history] == [gone - 1, gone]
+    assert "ixt select save" in ixt("select", "list", folder=folder).stdout

@@ -1,0 +1,25 @@
+"""Numbers of more than 64 bits in Arrow data from DuckDB."""
+
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Rows = TypeVar("Rows", "pa.Table", "pa.RecordBatch")
+
+
+def as_decimals(rows: "Rows") -> "Rows":
+    """Sums of integers as numbers: DuckDB hands them over as 16 bytes that nobody can add."""
+    import pyarrow as pa
+
+    wide = pa.decimal128(38, 0)
+    for i, field in enumerate(rows.schema):
+        kind = field.type
+        if isinstance(kind, pa.OpaqueType) and kind.type_name == "hugeint":
+            # Both are a little-endian integer of 128 bits.
+            column = rows.column(i)
+            chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+            views = [chunk.storage.view(wide) for chunk in chunks]
+            seen = pa.chunked_array(views, wide) if isinstance(rows, pa.Table) else views[0]
+            rows = rows.set_column(i, pa.field(field.name, wide), seen)
+    return rows
