@@ -30,7 +30,8 @@ def _given(documents: int) -> Iterator[Any]:
     ]  # fmt: skip
 
     class Answered:
-        def __init__(self, *_: Any) -> None:
+        def __init__(self, _: Any, mix: Any, holdout: float) -> None:
+            self.mix, self.critics = mix, mix.critics
             self.snapshot = SimpleNamespace(version=1, corpora={}, shards=())
             self.shards = shards
             self.starts = np.arange(len(shards)) * size
@@ -41,7 +42,7 @@ def _given(documents: int) -> Iterator[Any]:
         def __exit__(self, *_: object) -> None:
             pass
 
-        def find(self, name: str, where: str, value: str | None) -> Found:
+        def find(self, name: str, where: str, value: str | None, critic: str | None) -> Found:
             return Found(None, np.full(documents, 2000, np.uint32), None)
 
     with mock.patch.object(planner, "Scope", Answered):
