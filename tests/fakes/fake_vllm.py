@@ -28,7 +28,7 @@ WORD = re.compile(r"\[\[(\w+)\]\]")
 DOCUMENT = re.compile(r"=== document (\w+) begins ===\n(.*)\n=== document \1 ends ===", re.DOTALL)
 WAYS = (
     "ok no_answer misrouted truncated clamped runaway invalid empty bad_score refused too_long "
-    "overload error cut engine_died freeze"
+    "overload error cut engine_died freeze no_choices"
 ).split()
 
 
@@ -39,7 +39,9 @@ class Fake:
         plan: share of requests by way to answer; the rest is well. Keys that are no ways: `delay`
             (seconds, at most), `models`, `context`, `seats` (requests at a time before 503),
             `tokenize` (false: not there), `down` (seconds for which a dead engine is down),
-            `older` (thinking is called reasoning_content), `digits` (probabilities), `template`.
+            `older` (thinking is called reasoning_content), `digits` (probabilities), `template`,
+            `gateway` (what answers for a dead engine is another server), `engines` (the first of
+            them never does anything), `busy_digits` (questions for one digit that are refused).
         seed: of the shares.
     """
 
@@ -49,7 +51,7 @@ class Fake:
         self.bodies: list[dict[str, Any]] = []
         self.asked: Counter[str] = Counter()
         self.deaths = self.in_flight = self.most_in_flight = 0
-        self.generated = 0
+        self.generated = self.largest = 0
         self.dead_until = 0.0
         self.frozen = False
         self.living: set[asyncio.Task[Any]] = set()
@@ -72,10 +74,13 @@ class Fake:
 
     async def health(self, request: web.Request) -> web.Response:
         self.requests["health"] += 1
-        return web.Response(status=500 if self.dead else 200)
+        return web.Response(status=502 if self.dead else 200)
 
     async def metrics(self, request: web.Request) -> web.Response:
         lines = [f'vllm:num_requests_waiting{{model_name="m"}} {self.plan.get("waiting", 0)}']
+        if engines := self.plan.get("engines", 0):
+            lines.append('vllm:generation_tokens_total{engine="0"} 0.0')
+            self.generated += engines
         lines.append(f'vllm:generation_tokens_total{{model_name="m"}} {self.generated}.0')
         return web.Response(text="\n".join(lines) + "\n")
 
@@ -92,6 +97,7 @@ class Fake:
 
     async def tokenize(self, request: web.Request) -> web.Response:
         self.requests["tokenize"] += 1
+        self.largest = max(self.largest, request.content_length or 0)
         body = await request.json()
         tokens = self.tokens(body)
         context = self.plan.get("context", 32768)
@@ -117,7 +123,7 @@ class Fake:
         assert task is not None
         if self.dead:
             # The API server is there, the engine is gone.
-            return _error(500, "EngineCore encountered an issue. See stack trace.")
+            return self.gone()
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         self.living.add(task)
@@ -127,7 +133,7 @@ class Fake:
             if not self.dead:
                 raise
             task.uncancel()
-            return _error(500, "EngineCore encountered an issue. See stack trace.")
+            return self.gone()
         finally:
             self.living.discard(task)
             self.in_flight -= 1
@@ -141,6 +147,8 @@ class Fake:
             return web.json_response({"choices": [], "usage": {}})
         if body["max_tokens"] == 1:
             self.requests["digit"] += 1
+            if self.requests["digit"] <= self.plan.get("busy_digits", 0):
+                return _error(503, "queue is full")
             return self.digits(body)
         self.requests["chat"] += 1
         if self.plan.get("keep_bodies"):
@@ -182,6 +190,10 @@ class Fake:
             assert request.transport is not None
             request.transport.abort()
             await asyncio.sleep(3600)
+        if way == "no_choices":
+            return web.json_response({"choices": [], "usage": {}})
+        if way == "slow":
+            await asyncio.sleep(1.2)
         if way == "engine_died":
             return self.die()
         if way == "exit":
@@ -249,6 +261,11 @@ class Fake:
         for task in self.living:
             if task is not me:
                 task.cancel()
+        return self.gone()
+
+    def gone(self) -> web.Response:
+        if self.plan.get("gateway"):
+            return _error(502, "Bad Gateway")
         return _error(500, "EngineCore encountered an issue. See stack trace.")
 
     def digits(self, body: dict[str, Any]) -> web.Response:

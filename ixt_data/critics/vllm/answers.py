@@ -99,11 +99,14 @@ def read_answer(reply: Reply, rubric: Rubric, max_tokens: int) -> Answer:
         judged: list[Judgement | Failed] = [
             _judgement(choice, rubric, usage, max_tokens) for choice in choices
         ]
-    except (TypeError, KeyError, AttributeError):
+        tokens = _tokens(usage, choices)
+    except (TypeError, ValueError, KeyError, AttributeError):
         raise Failed(Failure.invalid, f"not a chat completion: {_short(reply.body)}") from None
+    if not judged:
+        raise Failed(Failure.no_answer, "the server's reply holds no answer at all")
     good = [one for one in judged if isinstance(one, Judgement)]
     bad = [one for one in judged if isinstance(one, Failed)]
-    return Answer(good, bad, _tokens(usage, choices))
+    return Answer(good, bad, tokens)
 
 
 def _judgement(
@@ -217,9 +220,8 @@ def _tokens(usage: Mapping[str, Any], choices: Sequence[Mapping[str, Any]]) -> C
         spoken = sum(len(m.get("content") or "") for m in messages)
         hidden = sum(len(m.get("reasoning") or m.get("reasoning_content") or "") for m in messages)
         thought = round(out * hidden / (hidden + spoken)) if hidden else 0
-    return Counter(
-        tokens_in=usage.get("prompt_tokens") or 0, tokens_out=out, thinking_tokens=thought
-    )
+    read = usage.get("prompt_tokens") or 0
+    return Counter(tokens_in=int(read), tokens_out=int(out), thinking_tokens=int(thought))
 
 
 def to_critique(document: Document, answer: Answer, rubric: Rubric, flags: set[str]) -> Critique:

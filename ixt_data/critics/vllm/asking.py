@@ -22,7 +22,8 @@ from ixt_data.critics.vllm.answers import (
     to_critique,
 )
 from ixt_data.critics.vllm.client import Client, Cut, Late, Unreachable
-from ixt_data.critics.vllm.endpoints import Died, Endpoint, Endpoints
+from ixt_data.critics.vllm.endpoint import Endpoint
+from ixt_data.critics.vllm.endpoints import Died, Endpoints
 from ixt_data.critics.vllm.judge import BYTES_PER_TOKEN, Judge
 from ixt_data.critics.vllm.requests import Requests, excerpt
 from ixt_data.model import Critique, Document
@@ -32,6 +33,13 @@ ESTIMATED = "estimated_tokens"
 NO_EXPECTED = "no_expected"
 QUARANTINE = 2
 """Deaths of a server with a document under way after which the document is tried alone."""
+
+MOST_BYTES = 16
+"""Bytes of a token, on average, that no text is thought to have more of: what is too long by this
+measure is not counted as a whole, which would take a server minutes."""
+
+PIECE = 1 << 18
+"""Characters of a bare text that are counted at a time."""
 
 _SPARE = 16
 """Tokens kept free: servers put a few of their own around a conversation."""
@@ -94,25 +102,28 @@ class Asker:
         Raises:
             Failed: the document is too long.
         """
-        whole = self._rubric.user_message(document)
         context = self._judge.context
         if context is None:
-            return whole, 1.0
+            return self._rubric.user_message(document), 1.0
         room = context - self._sampling.max_tokens - _SPARE
+        size, overhead = len(document.text.encode()), self._judge.overhead
+        if size > MOST_BYTES * room:
+            return await self._excerpt(document, flags, f"over {size // MOST_BYTES:,}", room)
+        whole = self._rubric.user_message(document)
         # No tokenizer makes more tokens than bytes, so short documents need not be counted.
-        overhead = self._judge.overhead
-        if overhead is not None and overhead + len(document.text.encode()) <= room:
+        if overhead is not None and overhead + size <= room:
             return whole, 1.0
         tokens = await self._count(whole, flags)
         if tokens <= room:
             return whole, 1.0
-        return await self._excerpt(document, flags, tokens, room)
+        return await self._excerpt(document, flags, f"{tokens:,}", room, tokens)
 
     async def _excerpt(
-        self, document: Document, flags: set[str], tokens: int, room: int
+        self, document: Document, flags: set[str], size: str, room: int, tokens: int | None = None
     ) -> tuple[str, float]:
         rules, text = self._rubric.long, document.text
         overhead = await self._count(self._rubric.empty_message, flags)
+        tokens = tokens or len(text.encode()) // MOST_BYTES + overhead
         chars = len(text) * (room - overhead) / max(1, tokens - overhead)
         flags.add(EXCERPTED)
         # Parts of one document differ in characters per token: a few rounds find what fits.
@@ -128,18 +139,22 @@ class Asker:
         flags.discard(EXCERPTED)
         raise Failed(
             Failure.too_long,
-            f"{tokens:,} tokens of prompt and {self._sampling.max_tokens:,} of answer do not fit "
+            f"{size} tokens of prompt and {self._sampling.max_tokens:,} of answer do not fit "
             f"into {room + self._sampling.max_tokens + _SPARE:,}",
         )
 
     async def count_text(self, text: str) -> int:
         """Tokens of a bare text, estimated where no server counts them."""
+        total = 0
+        for start in range(0, len(text), PIECE):
+            piece = text[start : start + PIECE]
 
-        async def ask(endpoint: Endpoint) -> int | None:
-            return await judges.count_text(self._client, endpoint, self._requests, text)
+            async def ask(endpoint: Endpoint, piece: str = piece) -> int | None:
+                return await judges.count_text(self._client, endpoint, self._requests, piece)
 
-        counted = await self._asked_to_count(ask)
-        return int(len(text.encode()) / BYTES_PER_TOKEN) if counted is None else counted
+            counted = await self._asked_to_count(ask)
+            total += int(len(piece.encode()) / BYTES_PER_TOKEN) if counted is None else counted
+        return total
 
     async def _count(self, user: str, flags: set[str]) -> int:
         messages = self._requests.messages(user)
@@ -220,7 +235,11 @@ class Asker:
         except Cut as error:
             raise Failed(Failure.server_died, f"the connection broke: {error}") from None
         except Failed as failed:
-            if failed.status not in (Failure.server_died, Failure.too_long, Failure.refused):
+            died = failed.status is Failure.server_died
+            # A gateway answers, too, for a server that is gone.
+            if died and await self._endpoints.has_died(endpoint, epoch):
+                raise Died(str(failed)) from None
+            if not died and failed.status not in (Failure.too_long, Failure.refused):
                 endpoint.answered(time.monotonic() - start)
             raise
         finally:
@@ -234,19 +253,22 @@ class Asker:
         """Expected score and entropy; a document is not failed for the lack of them."""
         first = answer.judgements[0]
         body = self._requests.digit(prompt, first.answer, first.thinking)
-        for _ in range(self._attempts):
+        failures = 0
+        while failures < self._attempts:
             endpoint = await self._endpoints.acquire()
             try:
                 self._spent["requests"] += 1
                 reply = await self._endpoints.post(endpoint, CHAT, body, endpoint.epoch)
-            except (Unreachable, Cut, Late, Died):
+            except Unreachable:
+                continue
+            except (Cut, Late, Died):
+                failures += 1
                 continue
             finally:
                 self._endpoints.release(endpoint, alone=False)
-            if reply.status in (429, 503):
-                endpoint.overloaded()
-                continue
-            return read_digits(reply)
+            if reply.status not in (429, 503):
+                return read_digits(reply)
+            endpoint.overloaded()
         return None
 
 

@@ -14,7 +14,8 @@ from ixt_data.critics.vllm import judge as judges
 from ixt_data.critics.vllm.answers import Failure
 from ixt_data.critics.vllm.asking import Asker
 from ixt_data.critics.vllm.client import Client, Cut, Late, Unreachable
-from ixt_data.critics.vllm.endpoints import FROZEN, Endpoint, Endpoints, Patience
+from ixt_data.critics.vllm.endpoint import Endpoint
+from ixt_data.critics.vllm.endpoints import FROZEN, Endpoints, Patience
 from ixt_data.critics.vllm.judge import Judge
 from ixt_data.critics.vllm.requests import PROMPT_VERSION, Requests, Sampling
 from ixt_data.errors import CriticError
@@ -168,6 +169,10 @@ class VllmCritic:
                 f"{endpoint.url} has another tokenizer or chat template than the first server: "
                 "one critique run needs one judge"
             )
+        else:
+            # Any of them may be asked: what fits must fit into all.
+            contexts = [one.context for one in (self._judge, found) if one.context]
+            self._judge = replace(self._judge, context=min(contexts, default=None))
 
     async def _keep(self, server: "Server") -> None:
         try:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ixt_data.critics.vllm.client import Client, Cut, Late, Reply, Unreachable
-from ixt_data.critics.vllm.endpoints import Endpoint, probe_body
+from ixt_data.critics.vllm.endpoint import Endpoint
+from ixt_data.critics.vllm.endpoints import probe_body
 from ixt_data.critics.vllm.requests import Requests
 from ixt_data.errors import CriticError
 from ixt_data.model import content_id

@@ -2,6 +2,7 @@
 
 import random
 import re
+import time
 
 import orjson
 import pytest
@@ -44,6 +45,13 @@ def test_what_is_not_there_is_not_found(quote: str) -> None:
 def test_an_ellipsis_has_its_limit() -> None:
     assert locate("begin" + "x" * GAP + "end", "begin...end") is not None
     assert locate("begin" + "x" * (GAP + 1) + "end", "begin...end") is None
+
+
+def test_many_ellipses_in_a_text_that_repeats_itself_take_no_time() -> None:
+    start = time.monotonic()
+    assert locate("ab cd " * 20_000, " ... ".join(["ab"] * 12) + " ... nowhere") is None
+    assert time.monotonic() - start < 5
+    assert locate("ab cd " * 20_000 + "end", "ab ... cd ... ab") == (0, 8)
 
 
 @given(st.text(alphabet="abcdef .,'\"-\n", min_size=20, max_size=200), st.data())

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from ixt_data.critics.base import critic_id
 from ixt_data.critics.rubric import load_rubric
 from ixt_data.critics.vllm.critic import VllmCritic
-from ixt_data.critics.vllm.endpoints import Endpoint, Patience
+from ixt_data.critics.vllm.endpoint import Endpoint
+from ixt_data.critics.vllm.endpoints import Patience
 from ixt_data.critics.vllm.requests import Sampling
 from ixt_data.errors import CriticError
 from ixt_data.model import Critique, Document, document_id

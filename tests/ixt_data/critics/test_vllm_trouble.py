@@ -1,0 +1,75 @@
+"""What servers and documents do to the vllm critic that is no plain failure of one answer."""
+
+import dataclasses
+import time
+
+import pytest
+from fake_vllm import Running
+from test_vllm import PLAIN, QUICK, judged
+
+from ixt_data.critics.vllm.critic import VllmCritic
+from ixt_data.errors import CriticError
+
+
+def test_a_reply_without_any_answer_is_a_failure_of_its_document() -> None:
+    with Running() as fake:
+        empty, good = judged(fake, "[[no_choices]] page", "A page.")
+    assert (empty.status, empty.attempts, good.status) == ("no_answer", 3, "ok")
+
+
+def test_a_gateway_that_answers_for_a_dead_server_blames_no_document() -> None:
+    with Running({"gateway": True, "down": 0.5, "delay": 0.02}) as fake:
+        texts = [f"page {i}" for i in range(40)]
+        once, *good = judged(fake, "[[once_engine_died]] page", *texts, concurrency=8)
+        assert fake.fake.deaths == 1
+    assert {critique.status for critique in (once, *good)} == {"ok"}
+
+
+def test_a_server_that_only_ever_refuses_stops_the_run() -> None:
+    patience = dataclasses.replace(QUICK, nobody=0.8)
+    with Running({"overload": 1.0}) as fake, pytest.raises(CriticError, match="for overload"):
+        judged(fake, "a", "b", patience=patience)
+
+
+def test_overload_does_not_cost_the_expected_score() -> None:
+    with Running({"busy_digits": 4}) as fake:
+        (critique,) = judged(fake, "A page.", sampling=dataclasses.replace(PLAIN, expected=True))
+    assert critique.expected is not None
+    assert critique.flags == ()
+
+
+def test_one_idle_engine_of_several_does_not_make_a_server_frozen() -> None:
+    with Running({"engines": 2}) as fake:
+        (critique,) = judged(fake, "[[slow]] page")
+    assert (critique.status, critique.attempts) == ("ok", 1)
+
+
+def test_a_document_must_fit_into_every_server() -> None:
+    sampling = dataclasses.replace(PLAIN, max_tokens=800)
+    with Running({"context": 32768}) as large, Running({"context": 4000}) as small:
+        urls = [large.url, small.url]
+        found = judged(
+            large, *(f"{i} word " * 3000 for i in range(4)), sampling=sampling, urls=urls
+        )
+    assert {critique.flags for critique in found} == {("excerpted",)}
+
+
+@pytest.mark.parametrize(("characters", "status"), [(400_000, "ok"), (30_000_000, "too_long")])
+def test_no_server_has_to_count_a_huge_document(characters: int, status: str) -> None:
+    text = "All that was ever said. " * (characters // 24)
+    with Running({"context": 8000}) as fake:
+        start = time.monotonic()
+        (critique,) = judged(fake, text, sampling=dataclasses.replace(PLAIN, max_tokens=800))
+        assert time.monotonic() - start < 20
+        assert fake.fake.largest < 200_000
+    assert critique.status == status
+    if status == "ok":
+        assert 0.02 < critique.scores["coverage"] < 0.08
+    else:
+        assert "over 1,8" in (critique.error or "")
+
+
+def test_a_huge_text_is_counted_in_pieces() -> None:
+    with Running() as fake, VllmCritic(fake.url, "judge", sampling=PLAIN) as critic:
+        assert critic.count_tokens("word " * 200_000) == 1_000_000
+        assert fake.fake.largest < 300_000
