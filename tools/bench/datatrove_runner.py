@@ -1,0 +1,44 @@
+"""datatrove's inference runner over requests of ours, at a server that is up.
+
+    python datatrove_runner.py ROOT MODEL BODIES.jsonl FOLDER
+
+Runs in an environment of its own (see `peers_env`), without ixt. Prints seconds, answers and tokens
+as one JSON object; time begins with the first request.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from datatrove.data import Document
+from datatrove.pipeline.inference.run_inference import InferenceConfig, InferenceRunner
+from datatrove.pipeline.writers import JsonlWriter
+
+
+def main() -> None:
+    """Answers all bodies, writing them as its users do."""
+    root, model, file, folder = sys.argv[1:]
+    lines = Path(file).read_text().splitlines()
+    starts: list[float] = []
+    tokens: list[int] = []
+
+    async def rollout(document: Document, generate: Any) -> Any:
+        starts.append(time.perf_counter())
+        result = await generate(json.loads(document.text))
+        tokens.append(result.usage["completion_tokens"])
+        return result
+
+    runner = InferenceRunner(
+        rollout_fn=rollout,
+        config=InferenceConfig("endpoint", model, endpoint_url=root, metric_interval=3600),
+        output_writer=JsonlWriter(folder, compression=None),
+    )
+    runner.run([Document(text=line, id=str(i)) for i, line in enumerate(lines)])
+    seconds = time.perf_counter() - starts[0]
+    print(json.dumps({"seconds": seconds, "answers": len(tokens), "tokens": sum(tokens)}))
+
+
+if __name__ == "__main__":
+    main()
