@@ -23,6 +23,7 @@ from ixt_data.leases import Busy, Lease, Leases, Met
 from ixt_data.model import OK, Critique, Document
 from ixt_data.snapshot import CriticInfo, ShardInfo, Snapshot
 from ixt_data.store import Store, check_name
+from ixt_data.todo import Todo, to_do
 from ixt_data.units import aligned, home_rows, publish, read_documents, unit_name
 
 NO_ANSWER = "no_answer"
@@ -72,6 +73,7 @@ def annotate(
     retry_failed: bool = False,
     run: str | None = None,
     since: int | None = None,
+    begin: Callable[[Todo], None] = lambda todo: None,
 ) -> CritiqueReport:
     """Critiques every document of a corpus that this critic has not critiqued.
 
@@ -83,6 +85,7 @@ def annotate(
         retry_failed: ask again about those documents that have no good critique.
         run: an id of this critique run, the same one for all workers that share it.
         since: the version that they all begin from; the newest by default.
+        begin: called with what there is to do, before anything is asked.
 
     Raises:
         StoreError: there is no such corpus.
@@ -101,6 +104,7 @@ def annotate(
         again = units_with_failures(store, snapshot, corpus, info.id)
         worker.report.skipped -= len(again)
         shards = [*shards, *again]
+    begin(to_do(snapshot, shards, info))
     replaced = {shard.path: snapshot.units.get(unit_name(info.id, shard)) for shard in shards}
     worker.work(shards, replaced)
     worker.report.spent = dict(spent(critic))

@@ -24,6 +24,7 @@ from ixt_data.errors import CriticError, IxtError
 from ixt_data.meters import Meters, added, watching
 from ixt_data.model import Critique
 from ixt_data.store import Store
+from ixt_data.todo import Todo
 
 RESTARTS = 10
 """A worker that is killed more often is not started again."""
@@ -83,12 +84,14 @@ class Told:
         documents: done so far, `statuses` by status: only those that it asked about.
         spent: see `spent`.
         meters: of its critic's servers.
+        todo: what there was to do when it began, for all workers together; None before that.
     """
 
     documents: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
     spent: Counter[str] = field(default_factory=Counter)
     meters: Meters = field(default_factory=dict)
+    todo: Todo | None = None
 
     def __add__(self, other: "Told") -> "Told":
         """Of both workers together."""
@@ -97,6 +100,7 @@ class Told:
             self.statuses + other.statuses,
             self.spent + other.spent,
             added(self.meters, other.meters),
+            self.todo or other.todo,
         )
 
 
@@ -119,6 +123,10 @@ def work(job: Job, tell: Tell) -> CritiqueReport:
         told.statuses[critique.status] += 1
         tell(told)
 
+    def begun(todo: Todo) -> None:
+        told.todo = todo
+        tell(told)
+
     def watched(meters: Meters) -> None:
         told.meters = meters
 
@@ -133,6 +141,7 @@ def work(job: Job, tell: Tell) -> CritiqueReport:
             retry_failed=job.retry_failed,
             run=job.run,
             since=job.since,
+            begin=begun,
         )
 
 

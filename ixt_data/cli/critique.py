@@ -222,6 +222,7 @@ def _run(
 ) -> None:
     from ixt_data.annotate import succeeded
     from ixt_data.critics import critic_class
+    from ixt_data.todo import Todo
     from ixt_data.workers import ending_in_order
 
     if job.serve is not None and workers > 1 and ray is None:
@@ -234,10 +235,15 @@ def _run(
         _scraped(out, job, documents or 0, *metrics) as note,
         ending_in_order(),
     ):
+        begun: list[Todo] = []
 
         def tell(told: "Told") -> None:
             note(told)
-            bar.update(told.documents, _note(told))
+            if told.todo is not None and not begun:
+                begun.append(told.todo)
+                if told.todo.before is not None:
+                    out.note(f"note: {told.todo}")
+            bar.update(told.documents, _note(told), told.todo.documents if told.todo else None)
 
         report = _placed(job, workers, ray, tell)
     ok = succeeded(report)

@@ -131,11 +131,13 @@ def offline(home: Path, rubric: Rubric, documents: list[Document]) -> Cost:
 
 
 def told(command: Sequence[str | Path]) -> Cost:
-    """What a script says that it took: its last line."""
+    """What a script says that it took."""
     done = subprocess.run([*map(str, command)], capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(map(str, command))} failed:\n{done.stderr[-3000:]}")
-    found = json.loads(done.stdout.splitlines()[-1])
+    # Engines print there, too, also after it.
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith('{"seconds"'))
+    found = json.loads(line)
     return Cost(found["seconds"], found["tokens"])
 
 
@@ -161,8 +163,9 @@ def main() -> None:
     for number in range(rounds):
         say(f"round {number + 1} of {rounds}: {n} documents at a server, and by LLM.chat")
         costs = served(home, rubric, documents, number)
-        rounds_of.append({**costs, "LLM.chat": offline(home, rubric, documents)})
-        say("; ".join(f"{name} {cost.seconds:.1f} s" for name, cost in rounds_of[-1].items()))
+        costs["LLM.chat"] = offline(home, rubric, documents)
+        say("; ".join(f"{name} {cost.seconds:.1f} s" for name, cost in costs.items()))
+        rounds_of.append(costs)
     figures: list[Figure] = []
     for name, rate in (
         ("documents", lambda cost: n / cost.seconds),

@@ -71,7 +71,9 @@ class Endpoint:
     def meter(self) -> Meter:
         """Its figures at this moment."""
         limit = int(self.limit) if self.up else 0
-        return Meter(self.in_flight, limit, self.up, self.epoch, self.refusals, self.times)
+        # A copy, so that all of it is of one moment.
+        times = self.times + Times()
+        return Meter(self.in_flight, limit, self.up, self.epoch, self.refusals, times)
 
     def free(self, now: float) -> bool:
         """Whether it takes another request."""

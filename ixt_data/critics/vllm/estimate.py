@@ -10,7 +10,9 @@ from ixt_data.critics.base import critic_id
 from ixt_data.critics.vllm.critic import VllmCritic
 from ixt_data.errors import StoreError
 from ixt_data.model import OK, Document
+from ixt_data.snapshot import CriticInfo
 from ixt_data.store import Store
+from ixt_data.todo import to_do
 from ixt_data.units import read_documents
 
 SAMPLE = 64
@@ -40,9 +42,11 @@ def estimate(
     if corpus not in snapshot.corpora:
         known = ", ".join(snapshot.corpora) or "none"
         raise StoreError(f"no corpus {corpus!r} in {store.root}; corpora: {known}")
-    todo = pending(snapshot, corpus, critic_id(critic))
-    left = sum(shard.samples - shard.orphans for shard in todo)
-    sample = _sample(store, todo)
+    info = CriticInfo(critic_id(critic), critic.name, critic.config())
+    shards = pending(snapshot, corpus, info.id)
+    todo = to_do(snapshot, shards, info)
+    left = todo.documents
+    sample = _sample(store, shards)
     before, start, ok = critic.spent.copy(), time.monotonic(), 0
     for done, critique in enumerate(critic.run(sample), 1):
         ok += critique.status == OK
@@ -52,6 +56,9 @@ def estimate(
     share = left / len(sample) if sample else 0.0
     hours = seconds * share / 3600
     return {
+        "critic": info.id,
+        "replaces": todo.before,
+        "changed": list(todo.changed),
         "documents": left,
         "sampled": len(sample),
         "sampled_ok": ok,

@@ -77,6 +77,13 @@ def test_what_makes_it_ask_again(tmp_path: Path) -> None:
         (tmp_path / "mine.yaml").write_text(yaml.safe_dump(tree))
         report = as_json(*command(two, *quick, "--rubric", "mine.yaml"), folder=tmp_path)
         assert (report["documents"], two.fake.requests["chat"]) == (20, 20)
+        asking = command(two, *quick, "--rubric", "mine.yaml", "--temperature", 0.5)
+        found = as_json(*asking, "--estimate", folder=tmp_path)
+        assert (found["replaces"], found["documents"]) == (report["critic"], 20)
+        assert found["changed"] == ["sampling.temperature"]
+        said = ixt(*asking, folder=tmp_path).stderr
+        assert "sampling.temperature changed. 20 documents to do" in " ".join(said.split())
+        assert "note:" not in ixt(*asking, folder=tmp_path).stderr
 
 
 def test_an_estimate_stores_nothing(tmp_path: Path) -> None:
