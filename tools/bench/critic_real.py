@@ -2,8 +2,8 @@
 
     make test-vllm && python tools/bench/critic_real.py --home .venv-vllm --output json
 
-All answer the same requests. Ours and datatrove's go to one server, whose prefix cache is emptied
-between them, in another order each round; `LLM.chat` has an engine of the same flags for itself.
+All answer the same requests, in turn, with a prefix cache that holds only the rubric. Ours and
+datatrove's go to one server; `LLM.chat` has an engine of the same flags, which rests meanwhile.
 Only the answering is timed. At temperature 0 and asked once, all draw much the same answers.
 """
 
@@ -14,7 +14,8 @@ import subprocess
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from pydoc_data.topics import topics
@@ -61,40 +62,49 @@ class Cost:
     tokens: int
 
 
+Runner = Callable[[], Cost]
+
+
 def brief() -> Rubric:
     """The web rubric with short critiques: the judge is small, and would fill any room."""
     content = yaml.safe_load(load_rubric("web").model_dump_json())
     return Rubric.model_validate({**content, "critique_chars": 160})
 
 
-def served(home: Path, rubric: Rubric, documents: list[Document], number: int) -> dict[str, Cost]:
-    """Ours and datatrove's at one server; in an odd round datatrove's comes first."""
+@contextmanager
+def runners(home: Path, documents: list[Document], folder: Path) -> Iterator[dict[str, Runner]]:
+    """Who answers all documents, by name; their engines are up as long as the block runs."""
+    rubric = brief()
+    requests, bodies = Requests(NAME, rubric, SAMPLING), folder / "bodies.jsonl"
+    lines = [requests.chat(rubric.user_message(document), 0) for document in documents]
+    bodies.write_bytes(b"\n".join(lines))
     flags = ["--max-model-len", "3072", "--enforce-eager", "--dtype", "bfloat16"]
-    with tempfile.TemporaryDirectory() as folder:
-        server = Server(
-            str(home / "judge"), str(home / "bin/vllm"), NAME, "qwen3", flags,
-            log=Path(folder) / "log",
-        )  # fmt: skip
-        critic = VllmCritic((), NAME, rubric, SAMPLING, attempts=1, max_failed=1.0, server=server)
-        with critic:
-            critic.connect()
-            root = server.url.removesuffix("/v1")
-            costs: dict[str, Cost] = {}
-            runners: dict[str, Callable[[], Cost | None]] = {
-                "ixt": lambda: ours(critic, documents),
-                "datatrove": lambda: datatrove(root, rubric, documents, Path(folder)),
-            }
-            for name in sorted(runners, reverse=number % 2 == 0):
-                forget = urllib.request.Request(f"{root}/reset_prefix_cache", method="POST")
-                urllib.request.urlopen(forget, timeout=60).close()
-                list(critic.run(documents[:1]))
-                if (cost := runners[name]()) is not None:
-                    costs[name] = cost
-            return costs
+    program, model = str(home / "bin/vllm"), str(home / "judge")
+    server = Server(model, program, NAME, "qwen3", flags, log=folder / "vllm.log")
+    critic = VllmCritic((), NAME, rubric, SAMPLING, attempts=1, max_failed=1.0, server=server)
+    with critic, offline(home, bodies, folder / "offline.log") as chat:
+        critic.connect()
+        found: dict[str, Runner] = {
+            "ixt": lambda: ours(critic, server, documents),
+            "LLM.chat": chat,
+        }
+        if (python := datatrove_python()) is not None:
+            found["datatrove"] = lambda: datatrove(python, critic, server, documents, bodies)
+        yield found
 
 
-def ours(critic: VllmCritic, documents: list[Document]) -> Cost:
-    """Our critic, connected."""
+def fresh(critic: VllmCritic, server: Server, documents: list[Document]) -> str:
+    """Empties the server's prefix cache but for the rubric; returns the server's root."""
+    root = server.url.removesuffix("/v1")
+    forget = urllib.request.Request(f"{root}/reset_prefix_cache", method="POST")
+    urllib.request.urlopen(forget, timeout=60).close()
+    list(critic.run(documents[:1]))
+    return root
+
+
+def ours(critic: VllmCritic, server: Server, documents: list[Document]) -> Cost:
+    """Our critic."""
+    fresh(critic, server, documents)
     critic.spent.clear()
     start = time.perf_counter()
     done = list(critic.run(documents))
@@ -103,40 +113,51 @@ def ours(critic: VllmCritic, documents: list[Document]) -> Cost:
     return Cost(seconds, critic.spent["tokens_out"])
 
 
-def written(rubric: Rubric, documents: list[Document], folder: Path) -> Path:
-    """The bodies of our requests, as a file."""
-    requests, file = Requests(NAME, rubric, SAMPLING), folder / "bodies.jsonl"
-    lines = [requests.chat(rubric.user_message(document), 0) for document in documents]
-    file.write_bytes(b"\n".join(lines))
-    return file
-
-
-def datatrove(root: str, rubric: Rubric, documents: list[Document], folder: Path) -> Cost | None:
-    """The same by datatrove's InferenceRunner; None if it cannot be installed."""
-    python = datatrove_python()
-    if python is None:
-        return None
-    bodies = written(rubric, documents, folder)
-    script: list[str | Path] = [python, HERE / "datatrove_runner.py", root, NAME]
-    return told([*script, bodies, folder / "answers"])
-
-
-def offline(home: Path, rubric: Rubric, documents: list[Document]) -> Cost:
-    """The same by `LLM.chat`."""
-    with tempfile.TemporaryDirectory() as folder:
-        bodies = written(rubric, documents, Path(folder))
-        options = [f"{key}={json.dumps(value)}" for key, value in OFFLINE.items()]
-        command = [home / "bin/python", HERE / "llm_chat.py", home / "judge", bodies]
-        return told([*command, *options])
-
-
-def told(command: Sequence[str | Path]) -> Cost:
-    """What a script says that it took."""
+def datatrove(
+    python: Path, critic: VllmCritic, server: Server, documents: list[Document], bodies: Path
+) -> Cost:
+    """The same requests at the same server by datatrove's InferenceRunner."""
+    root = fresh(critic, server, documents)
+    script = HERE / "datatrove_runner.py"
+    command = [python, script, root, NAME, bodies, bodies.with_name("answers")]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit(f"{' '.join(map(str, command))} failed:\n{done.stderr[-3000:]}")
-    # Engines print there, too, also after it.
-    (line,) = (line for line in done.stdout.splitlines() if line.startswith('{"seconds"'))
+        raise SystemExit(f"datatrove's runner failed:\n{done.stderr[-3000:]}")
+    return told(done.stdout.splitlines())
+
+
+@contextmanager
+def offline(home: Path, bodies: Path, log: Path) -> Iterator[Runner]:
+    """The same requests by `LLM.chat`."""
+    options = [f"{key}={json.dumps(value)}" for key, value in OFFLINE.items()]
+    command = [str(home / "bin/python"), str(HERE / "llm_chat.py"), str(home / "judge")]
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(
+            [*command, str(bodies), *options],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
+        ) as process,
+    ):  # fmt: skip
+        stdin, stdout = process.stdin, process.stdout
+        assert stdin is not None
+        assert stdout is not None
+
+        def chat() -> Cost:
+            stdin.write("\n")
+            stdin.flush()
+            return told(stdout)
+
+        try:
+            yield chat
+        except BaseException:
+            say(log.read_text()[-3000:])
+            process.kill()
+            raise
+
+
+def told(lines: Iterable[str]) -> Cost:
+    """What a script says that it took; engines print there, too."""
+    line = next(line for line in lines if line.startswith('{"seconds"'))
     found = json.loads(line)
     return Cost(found["seconds"], found["tokens"])
 
@@ -153,19 +174,23 @@ def main() -> None:
     """Prints the figures."""
     options_of = parser(__doc__)
     options_of.add_argument("--home", type=Path, required=True, help="vLLM's environment")
+    options_of.add_argument("--documents", type=int, default=60)
     options = options_of.parse_args()
     os.environ.update(ENVIRONMENT)
     home = options.home.resolve()
-    n, rounds = (24, 1) if options.quick else (60, ROUNDS)
+    n, rounds = (12, 1) if options.quick else (options.documents, ROUNDS)
     texts = list(dict.fromkeys(topics[name][:CHARACTERS] for name in sorted(topics)))[:n]
-    documents, rubric = [Document(document_id(text), text) for text in texts], brief()
+    documents = [Document(document_id(text), text) for text in texts]
     rounds_of: list[dict[str, Cost]] = []
-    for number in range(rounds):
-        say(f"round {number + 1} of {rounds}: {n} documents at a server, and by LLM.chat")
-        costs = served(home, rubric, documents, number)
-        costs["LLM.chat"] = offline(home, rubric, documents)
-        say("; ".join(f"{name} {cost.seconds:.1f} s" for name, cost in costs.items()))
-        rounds_of.append(costs)
+    with tempfile.TemporaryDirectory() as folder:
+        say("starting a server and an engine")
+        with runners(home, documents, Path(folder)) as found:
+            for number in range(rounds):
+                # Another one first each time.
+                names = [*found][number % len(found) :] + [*found][: number % len(found)]
+                rounds_of.append({name: found[name]() for name in names})
+                took = "; ".join(f"{name} {c.seconds:.1f} s" for name, c in rounds_of[-1].items())
+                say(f"round {number + 1} of {rounds}, {n} documents: {took}")
     figures: list[Figure] = []
     for name, rate in (
         ("documents", lambda cost: n / cost.seconds),

@@ -2,7 +2,8 @@
 
     python llm_chat.py MODEL BODIES.jsonl KEY=VALUE ...
 
-Prints seconds, answers and tokens as one JSON object.
+Answers all of them for every line on stdin, with an empty prefix cache, and prints seconds, answers
+and tokens as one JSON object each time.
 """
 
 import json
@@ -16,7 +17,7 @@ from vllm.sampling_params import StructuredOutputsParams
 
 
 def main() -> None:
-    """Answers all bodies in one call, after one that is not timed."""
+    """Answers all bodies in one call a line, after one body that is not timed."""
     model, file, *options = sys.argv[1:]
     bodies = [json.loads(line) for line in Path(file).read_text().splitlines()]
     settings = {key: json.loads(value) for key, _, value in (o.partition("=") for o in options)}
@@ -37,12 +38,15 @@ def main() -> None:
         answers = judge.chat(messages, sampling, chat_template_kwargs=template, use_tqdm=False)
         return list(answers)
 
-    chat(bodies[:1])
-    start = time.perf_counter()
-    outputs = chat(bodies)
-    seconds = time.perf_counter() - start
-    tokens = sum(len(output.outputs[0].token_ids) for output in outputs)
-    print(json.dumps({"seconds": seconds, "answers": len(outputs), "tokens": tokens}))
+    for _ in sys.stdin:
+        judge.reset_prefix_cache()
+        chat(bodies[:1])
+        start = time.perf_counter()
+        outputs = chat(bodies)
+        seconds = time.perf_counter() - start
+        tokens = sum(len(output.outputs[0].token_ids) for output in outputs)
+        answered = {"seconds": seconds, "answers": len(outputs), "tokens": tokens}
+        print(json.dumps(answered), flush=True)
 
 
 if __name__ == "__main__":
