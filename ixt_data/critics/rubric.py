@@ -6,6 +6,7 @@ templates in it are broken, so that it cannot end its turn and begin another.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from importlib.resources import as_file, files
@@ -106,9 +107,12 @@ _FORGED = re.compile(
     r'"overall"\s*:\s*\d'
     r"|<\|(?:im_start|im_end|system|user|assistant|eot_id|start_header_id|endoftext)\|>"
 )
-_TOKEN = r"(?=\|[\w ]{1,40}\|>|/?s>|/?think>|(?:start|end)_of_turn>|[｜|]\w)"
-_CONTROL = re.compile(rf"<{_TOKEN}|\[(?=/?INST\])")
-_BROKEN = re.compile(rf"(?<=<) {_TOKEN}|(?<=\[) (?=/?INST\])")
+_NAMED = r"/?(?:s|think|tool_call|tool_response|bos|eos|(?:start|end)_of_turn)>"
+_TOKEN = rf"(?=\|[\w ]{{1,40}}\|>|{_NAMED}|[｜|]\w)"
+_BRACKET = r"(?=/?(?:INST|THINK|SYSTEM_PROMPT|TOOL_CALLS|TOOL_RESULTS|AVAILABLE_TOOLS)\])"
+_CONTROL = re.compile(rf"<{_TOKEN}|\[{_BRACKET}")
+_BROKEN = re.compile(rf"(?<=<) {_TOKEN}|(?<=\[) {_BRACKET}")
+_INVISIBLE = dict.fromkeys([0xAD, *range(0x200B, 0x2010), *range(0x2060, 0x2065), 0xFEFF])
 
 
 class Dimension(Part):
@@ -265,6 +269,9 @@ def instructs_judge(text: str) -> bool:
 
     Plain searches for words come before the patterns, which would take milliseconds a page.
     """
+    if not text.isascii():
+        # Letters of other shapes, and invisible ones between them, hide words from rules.
+        text = unicodedata.normalize("NFKC", text.translate(_INVISIBLE))
     text = text.lower()
     if _has(text, _FORGET) and _has(text, _RULES) and _ORDER.search(text):
         return True

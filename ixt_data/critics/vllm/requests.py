@@ -9,7 +9,7 @@ import orjson
 from ixt_data.critics.rubric import TOP, LongDocuments, Rubric
 from ixt_data.errors import CriticError
 
-PROMPT_VERSION = 1
+PROMPT_VERSION = 2
 """Part of the critic's id: raised when this module or `Rubric` renders a prompt in another way."""
 
 ANSWER_TOKENS = 1024

@@ -6,7 +6,7 @@ import time
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ixt_data.critics.rubric import Rubric, harmless, load_rubric, restored
@@ -54,6 +54,7 @@ def test_many_ellipses_in_a_text_that_repeats_itself_take_no_time() -> None:
     assert locate("ab cd " * 20_000 + "end", "ab ... cd ... ab") == (0, 8)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="abcdef .,'\"-\n", min_size=20, max_size=200), st.data())
 def test_a_quote_copied_badly_is_found_again(text: str, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(text) - 10))
