@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
+from ixt_data.store import Store
+
 pytestmark = pytest.mark.vllm
 
 DOCUMENTS = 60
@@ -130,3 +132,11 @@ def test_a_corpus_is_critiqued_though_the_server_is_killed(home: Path, tmp_path:
         {status: n for status, n in report["statuses"].items() if n}
     )
     assert all(0 <= row["score"] <= 1 and row["critique"] for row in good)
+
+    store = Store.open(tmp_path / "ixt")
+    (shard,) = store.snapshot().family(f"thinking/{report['critic']}")
+    aloud = {
+        row["doc_id"].hex() for row in store.shard(shard).rows() if len(row["thinking"].split()) > 2
+    }
+    assert len(aloud) >= len(good) / 2
+    assert aloud <= {row["doc_id"].replace("-", "") for row in good}
