@@ -3,13 +3,16 @@
 The draws of a shard stand in a row, document by document. With K the most draws of one of its
 documents, the shard is read in K *passes*; every K-th draw of the row belongs to the same pass, so
 that no document is twice in a pass and all passes are alike. Passes of all shards are put in order
-of time, those of one shard evenly apart, and shuffled in blocks that end where the next pass of the
-same shard begins. Only the piece that is asked for
-is ever laid out, so memory is bounded by it and not by the run.
+of time, those of one shard evenly apart, and each is spread over a block that ends where the next
+pass of the same shard begins. Time is a circle: what the first passes would give before the phase
+begins comes at its end, so that the first batch mixes as many shards as any other. When a draw
+comes is known from its pass and place alone; only the piece that is asked for is ever laid out, so
+memory is bounded by it and not by the run.
 """
 
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +22,8 @@ from ixt_data.mix.counts import Counts, Ints, lattice
 
 SAMPLE_BITS, OCCURRENCE_BITS, REGIME_BITS = 36, 20, 7
 MAX_OCCURRENCE = 1 << OCCURRENCE_BITS
+# Places in time per draw of a phase: whole numbers, since every machine must find the same ones.
+_TICKS = 256
 _SAMPLE_MASK = (1 << SAMPLE_BITS) - 1
 _REGIME_SHIFT = SAMPLE_BITS + OCCURRENCE_BITS
 
@@ -66,13 +71,16 @@ def regime_bits(phase: int, cooled: bool) -> int:
 class PhaseOrder:
     """The draws of one phase."""
 
-    def __init__(self, counts: Counts, shard_starts: Ints, rng: np.random.Generator) -> None:
+    def __init__(
+        self, counts: Counts, shard_starts: Ints, rng: np.random.Generator, block: int
+    ) -> None:
         """Lays the passes out in time; documents are not touched.
 
         Args:
             counts: how often each sample is drawn.
             shard_starts: first sample of each shard, ascending from 0.
-            rng: decides when a shard's passes come.
+            rng: decides when a shard's passes come, and the shuffle.
+            block: samples over which a pass is spread, at most to the shard's next one.
         """
         most = int(counts.max(initial=0))
         if most >= MAX_OCCURRENCE:
@@ -88,6 +96,7 @@ class PhaseOrder:
         self._from, self._to = shard_starts[drawn], ends[drawn]
         self.samples = int(rows.sum())
         self._lay_out(rows[drawn], passes[drawn], rng)
+        self._spread(block, rng)
 
     def _lay_out(self, rows: Ints, passes: Ints, rng: np.random.Generator) -> None:
         self._shards = shards = len(rows)
@@ -105,7 +114,39 @@ class PhaseOrder:
         self._shard, self._first = shard[order], first[order]
         self._stride = passes[shard][order]
         self._size = size[order]
-        self._starts = np.concatenate([[0], np.cumsum(self._size)]).astype(np.int64)
+
+    def _spread(self, block: int, rng: np.random.Generator) -> None:
+        """Gives each pass its stretch of time; one over an end of the circle is two pieces."""
+        self._salt = rng.integers(1 << 32, size=len(self._size), dtype=np.uint32)
+        whole = self.samples * _TICKS
+        # A pass is spread over the block, but never into the shard's next one: a document comes
+        # again only after all others did (random reshuffling; drawing with repeats learns slower).
+        period = self.samples / self._stride
+        width = np.minimum(np.maximum(np.minimum(block, period), self._size), self.samples)
+        middle = np.cumsum(self._size) - self._size / 2
+        begin = np.floor((middle - width / 2) * _TICKS).astype(np.int64)
+        self._width = np.floor(width * _TICKS).astype(np.int64)
+        begins = begin + np.array([[0], [whole], [-whole]])
+        turn, which = np.nonzero((begins < whole) & (begins + self._width > 0))
+        begins = begins[turn, which]
+        order = np.argsort(begins, kind="stable")
+        self._pass, self._begin = which[order], begins[order]
+        self._end = self._begin + self._width[self._pass]
+        self._draws = self._size[self._pass]
+        cut = np.flatnonzero((self._begin < 0) | (self._end > whole))
+        piece, _, times = self._times(cut)
+        inside = piece[(times >= 0) & (times < whole)]
+        self._draws[cut] = np.bincount(inside, minlength=len(cut))
+        self._last = np.argsort(self._end, kind="stable")
+
+    def _times(self, pieces: Ints) -> tuple[npt.NDArray[np.int32], Ints, Ints]:
+        """When the draws of some pieces come: place of the piece, place in its pass, and time."""
+        of = self._pass[pieces]
+        size = self._size[of]
+        piece, place = np.repeat(np.arange(len(pieces), dtype=np.int32), size), _ramp(size)
+        chance = _scattered(place.astype(np.uint32), self._salt[of][piece])
+        away = chance * (self._width[of] / (1 << 32))[piece]
+        return piece, place, self._begin[pieces][piece] + away.astype(np.int64)
 
     def shards_at_once(self, block: int) -> int:
         """Shards that are read in turns when documents are spread over `block` samples."""
@@ -114,38 +155,31 @@ class PhaseOrder:
         per_pass = self.samples / len(self._size)
         return min(self._shards, ceil(block / per_pass) + 1)
 
-    def draws(
-        self, start: int, stop: int, block: int, lanes: int, rng: np.random.Generator
-    ) -> Ints:
-        """The draws `start` to `stop` of this phase, shuffled among themselves.
+    def draws(self, start: int, stop: int, lanes: int = 1) -> Ints:
+        """The draws `start` to `stop` of this phase, in order.
 
         Args:
             start: first draw, 0 to `samples`.
             stop: after the last.
-            block: samples over which a pass is spread, at most to the shard's next one.
             lanes: parts in which draws stay near each other, dealt out in turn; divides the length.
-            rng: the shuffle.
         """
-        length = stop - start
-        if not length:
+        if start == stop:
             return np.empty(0, np.int64)
-        first = int(np.searchsorted(self._starts, start, "right")) - 1
-        last = int(np.searchsorted(self._starts, stop, "left"))
-        skip = np.zeros(last - first, np.int64)
-        skip[0] = start - self._starts[first]
-        take = self._size[first:last] - skip
-        take[-1] -= self._starts[last] - stop
-        unit = np.repeat(np.arange(last - first), take)
-        place = _ramp(take) + skip[unit]
-        row = self._first[first:last][unit] + place * self._stride[first:last][unit]
-        # A pass is spread over the block, but never into the shard's next one: a document comes
-        # again only after all others did (random reshuffling; drawing with repeats learns slower).
-        period = self.samples / self._stride[first:last]
-        width = np.maximum(np.minimum(block, period), take)
-        middle = self._starts[first:last] - start + skip + take / 2
-        keys = middle[unit] + (rng.random(length) - 0.5) * width[unit]
-        shard = self._shard[first:last][unit]
-        return self._numbers(shard, row)[_shuffled(keys, lanes)]
+        # Pieces that begin before `early` hold no more than `start` draws, and those that end by
+        # `late` all before `stop`: what is asked for lies between.
+        first = int(np.searchsorted(np.cumsum(self._draws), start, "right"))
+        last = int(np.searchsorted(np.cumsum(self._draws[self._last]), stop, "left"))
+        early, late = max(int(self._begin[first]), 0), int(self._end[self._last[last]])
+        done = self._end <= early
+        pieces = np.flatnonzero(~done & (self._begin < late))
+        piece, place, times = self._times(pieces)
+        before = int(self._draws[done].sum()) + np.count_nonzero((times >= 0) & (times < early))
+        late = min(late, self.samples * _TICKS)
+        found = np.flatnonzero((times >= early) & (times < late))
+        found = found[_ascending(times[found] - early)[start - before : stop - before]]
+        of, place = self._pass[pieces][piece[found]], place[found]
+        numbers = self._numbers(self._shard[of], self._first[of] + place * self._stride[of])
+        return numbers.reshape(lanes, -1).T.reshape(-1)
 
     def _numbers(self, shard: Ints, row: Ints) -> Ints:
         """The numbers of some draws, by shard and place in the shard's row."""
@@ -169,12 +203,25 @@ class PhaseOrder:
         return found
 
 
-def _shuffled(keys: npt.NDArray[np.float64], lanes: int) -> Ints:
-    """Places in ascending order of key within each lane; the lanes take turns."""
-    lane = len(keys) // lanes
-    order = np.argsort(keys.reshape(lanes, lane), axis=1, kind="stable")
-    places: Ints = (order + np.arange(lanes)[:, None] * lane).T.reshape(-1)
-    return places
+def _scattered(numbers: npt.NDArray[np.uint32], salt: npt.NDArray[np.uint32]) -> Any:
+    """Numbers that look random, uint32: the last steps of MurmurHash3 (Appleby 2011)."""
+    x = numbers * np.uint32(0x9E3779B1) + salt
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        x ^= x >> np.uint32(shift)
+        x *= np.uint32(factor)
+    x ^= x >> np.uint32(16)
+    return x
+
+
+def _ascending(times: Ints) -> Ints:
+    """Places in the order of their times, from 0; equal ones as they stand."""
+    bits = len(times).bit_length()
+    if not len(times) or int(times.max()).bit_length() + bits > 63:
+        return np.argsort(times, kind="stable")
+    # Several times as fast as sorting places by times.
+    packed = times << bits | np.arange(len(times))
+    packed.sort()
+    return packed & ((1 << bits) - 1)
 
 
 def _ramp(lengths: Ints) -> Ints:

@@ -15,7 +15,7 @@ from ixt_data.mix.order import PhaseOrder, regime_bits, regimes_of
 from ixt_data.snapshot import ShardInfo
 
 # First words of the seeds of independent random streams.
-COUNTS, SPLIT, PASSES, SHUFFLE, DROPOUT, NOISE, PARTNER = range(7)
+COUNTS, SPLIT, PASSES, DROPOUT, NOISE, PARTNER = range(6)
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,7 @@ class MixPlan:
             first = self.phases[phase]
             start, stop = max(begin, first), min(end, self.phases[phase + 1])
             if start < stop:
-                rng = self._rng(SHUFFLE, phase, epoch)
-                draws = order.draws(start - first, stop - first, self.block, self.lanes, rng)
+                draws = order.draws(start - first, stop - first, self.lanes)
                 pieces.append(draws | regime_bits(phase, cooled=False))
         draws = np.concatenate(pieces)
         cool = self.samples - round(self.samples * self.mix.condition.cooldown)
@@ -144,9 +143,6 @@ class MixPlan:
     def shards_at_once(self) -> int:
         """Shards between which the shuffle goes back and forth, at most."""
         return max(order.shards_at_once(self.block) for order in self.orders)
-
-    def _rng(self, *stream: int) -> np.random.Generator:
-        return np.random.default_rng([*stream, self.mix.seed])
 
     def summary(self) -> dict[str, Any]:
         """Figures for people and programs."""

@@ -32,7 +32,7 @@ from ixt_data.snapshot import TOKENS, ShardInfo
 from ixt_data.store import Store
 
 # Raise it when the same mix would come in another order: old train runs then refuse to resume.
-ORDER_VERSION = 1
+ORDER_VERSION = 2
 EPOCH_SAMPLES = 1 << 22
 BLOCK = 1 << 18
 CHARACTERS_PER_TOKEN = 4.0
@@ -105,7 +105,7 @@ def plan_mix(
     orders = []
     for phase, counts in enumerate(per_phase):
         rng = np.random.default_rng([PASSES, phase, mix.seed])
-        orders.append(PhaseOrder(counts, starts, rng))
+        orders.append(PhaseOrder(counts, starts, rng, block))
     epochs = ceil(samples / max(epoch_samples // batch * batch, batch))
     size = ceil(samples / epochs / batch) * batch
     paths = [[text.path, critique and critique.path] for text, critique in shards]

@@ -246,7 +246,7 @@ def test_a_killed_job_leaves_nothing_that_stops_the_next(store, plan, tmp_path):
     job.start()
     job.join(30)
     assert job.exitcode == -signal.SIGKILL
-    assert shared_by(tmp_path)
+    # What it left may be gone already: any stream that begins on this machine sweeps it.
     with ds_of() as ds:
         assert len(shared_by(tmp_path)) == 1
         assert draws(ds, workers=2) == planned(plan)

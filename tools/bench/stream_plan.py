@@ -35,6 +35,7 @@ def _given(documents: int) -> Iterator[Any]:
             self.snapshot = SimpleNamespace(version=1, corpora={}, shards=())
             self.shards = shards
             self.starts = np.arange(len(shards)) * size
+            self.critics = (None,)
 
         def __enter__(self) -> "Answered":
             return self
