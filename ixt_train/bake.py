@@ -57,6 +57,7 @@ def bake(
     max_length: int,
     *,
     samples: int | None = None,
+    holdout: float = 0.0,
     overwrite: bool = False,
     shard_bytes: int = SHARD_BYTES,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -70,6 +71,7 @@ def bake(
         out: a new folder.
         max_length: tokens of a row.
         samples: how many to draw; None draws as many as there are documents.
+        holdout: share of documents, by doc_id, that is never drawn, as in a train run.
         overwrite: replace an earlier export.
         shard_bytes: uncompressed size at which a shard ends.
         progress: called with the samples done and to do.
@@ -79,8 +81,8 @@ def bake(
         MixError: the mix cannot be planned.
         StoreError: the place is taken, or part of a store.
     """
-    mix = with_edges(store, mix)
-    plan = plan_mix(store, mix, samples)
+    mix = with_edges(store, mix, holdout)
+    plan = plan_mix(store, mix, samples, holdout=holdout)
     conditioner = Conditioner(tokenizer, mix.condition)
     about = {"format": "mds", "baked": plan.digest, "snapshot": plan.version}
     with (

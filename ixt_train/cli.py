@@ -2,13 +2,16 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ixt_data.cli import transfer
 from ixt_data.cli.output import DEFAULT_STORE, Output, OutputMode, OutputOption, StoreOption
 
 if TYPE_CHECKING:
+    from ixt_data.mix import Mix
+    from ixt_train.bake import BakeReport
     from ixt_train.trained import Trained
 
 CheckpointArgument = Annotated[
@@ -33,7 +36,7 @@ def register(app: typer.Typer) -> None:
     app.command("export-model")(export_model)
     app.command()(tokenize)
     app.command()(replay)
-    app.command()(bake)
+    transfer.bakers[:] = [bake_mix]
 
 
 def train(
@@ -180,45 +183,18 @@ def replay(
         out.result(replay.document(doc))
 
 
-def bake(
-    mix: Annotated[Path, typer.Argument(metavar="MIX.YAML", help="What to draw.")],
-    folder: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")],
-    tokenizer: Annotated[
-        Path, typer.Option("--tokenizer", metavar="DIR", help="A folder with a fast tokenizer.")
-    ],
-    max_length: Annotated[int, typer.Option("--max-length", min=1, help="Tokens of a row.")] = 2048,
-    samples: Annotated[
-        int | None, typer.Option("--samples", min=1, help="How many to draw [all documents once].")
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an earlier export.")
-    ] = False,
-    store: MaybeStoreOption = None,
-    output: OutputOption = OutputMode.text,
-) -> None:
-    """Write a mix as packed, tokenized MDS, which llm-foundry reads without us."""
-    from ixt_data.mix import load_mix
-
-    settings = load_mix(mix)
+def bake_mix(
+    mix: "Mix", tokenizer: Path, folder: str, max_length: int, **options: Any
+) -> "BakeReport":
+    """What `ixt export --baked` calls: `bake` from the mix's own store."""
     _quiet_libraries()
     from ixt_data.store import Store
     from ixt_train.bake import bake
     from ixt_train.conditioning import SPECIAL_TOKENS
     from ixt_train.tokenizer import load_tokenizer
 
-    out = Output(output)
-    with out.progress("Baking", total=None, unit="samples") as bar:
-        report = bake(
-            Store.open(store or settings.store),
-            settings,
-            load_tokenizer(tokenizer, SPECIAL_TOKENS),
-            folder,
-            max_length,
-            samples=samples,
-            overwrite=overwrite,
-            progress=lambda done, total: bar.update(done, total=total),
-        )
-    out.result(report.record())
+    loaded = load_tokenizer(tokenizer, SPECIAL_TOKENS)
+    return bake(Store.open(mix.store), mix, loaded, folder, max_length, **options)
 
 
 def _load(checkpoint: Path) -> "Trained":

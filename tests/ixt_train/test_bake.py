@@ -51,12 +51,39 @@ def test_a_mix_that_fills_no_row_leaves_nothing(store, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def run(*arguments: object):
+    return CliRunner().invoke(build(), [*map(str, arguments), "--output", "json"])
+
+
 def test_the_command_line_bakes(store, tmp_path):
     words_tokenizer().save_pretrained(tmp_path / "tokenizer")
+    baked = ["export", tmp_path / "all", "--format", "mds", "--baked", "--max-length", 64,
+             "--tokenizer", tmp_path / "tokenizer", "--store", store.root]  # fmt: skip
+    done = run(*baked, "--where", "score > 0.5")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    plan = plan_mix(store, Mix(critic="numbers", selections=[MIX.selections[0]]))
+    assert found["samples"] == plan.samples
+    taken = run(*baked)
+    assert "--overwrite" in str(taken.exception)
     mix = tmp_path / "mix.yaml"
     mix.write_text(yaml.safe_dump({"store": store.root, "critic": "numbers"}))
-    arguments = ["bake", str(mix), str(tmp_path / "out"), "--max-length", "64", "--samples", "90",
-                 "--tokenizer", str(tmp_path / "tokenizer"), "--output", "json"]  # fmt: skip
-    done = CliRunner().invoke(build(), arguments)
+    done = run(*baked, "--overwrite", "--mix", mix, "--samples", 90, "--holdout", 0.2)
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["samples"] == 90
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--format", "parquet", "--baked"], "--format mds"),
+        (["--format", "mds", "--baked"], "--tokenizer"),
+        (["--format", "mds", "--tokenizer", "x"], "--baked"),
+        (["--format", "mds", "--baked", "--tokenizer", "x", "--mix", "m", "--where", "true"],
+         "the mix says"),
+    ],
+)  # fmt: skip
+def test_options_that_do_not_go_together_are_refused(arguments, said):
+    done = CliRunner().invoke(build(), ["export", "out", *arguments])
+    assert done.exit_code == 2
+    assert said in " ".join(done.output.replace("\u2502", "").split())
