@@ -5,8 +5,9 @@
    this commit is not aborted; one that comes after it stops with an error.
 3. Then the pins are read again, and what is held by none of them goes.
 
-So the clock only picks candidates; the log decides. Leases that nobody renews and journals on this
-machine that nobody waits for go as well.
+So the clock only picks candidates; the log decides. Leases that nobody renews, journals on this
+machine that nobody waits for, checkpoints from which no kept version is built, and what writers
+that were killed left beside the log go as well.
 """
 
 import re
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 
+from ixt_data import checkpoint
 from ixt_data.journal import abandoned, journal_folder
 from ixt_data.leases import left_over
 from ixt_data.log import AT_ONCE
@@ -26,6 +28,8 @@ from ixt_data.store import Store
 
 _TXN = re.compile(r"[0-9a-f]{32}")
 _PLACES = ("shards", "meta", "quarantine", "_tmp")
+_BESIDE = ("_log", "_pins", "_checkpoint", "_probe")
+"""Where a killed writer may leave a file that has not got its name yet."""
 
 
 @dataclass
@@ -37,6 +41,7 @@ class GcReport:
         aborted: transactions that it fenced.
         min_version: the oldest version that is kept without a pin.
         expired: pins that it removed.
+        pins: those that hold versions, by name.
         journals: files on this machine with answers of a critic, with their bytes.
         snapshot: the version after it.
     """
@@ -45,6 +50,7 @@ class GcReport:
     aborted: list[str] = field(default_factory=list)
     min_version: int = 0
     expired: list[str] = field(default_factory=list)
+    pins: dict[str, int] = field(default_factory=dict)
     journals: dict[Path, int] = field(default_factory=dict)
     snapshot: int = 0
 
@@ -73,24 +79,28 @@ def collect(
         keep_journals: answers that were never published are kept for this long after the last one.
         dry_run: only say what would go.
     """
+    # By the storage's own clock, that of this machine may be wrong. A dry run writes nothing.
+    now = datetime.now(UTC) if dry_run else store.pins.now()
+    old = (now - grace).timestamp()
     files = [file for place in _PLACES for file in store.storage.list(place)]
     head = store.snapshot()
     report = GcReport(snapshot=head.version)
     report.min_version = max(head.min_version, _oldest_kept(store, head, keep_versions, keep))
-    report.aborted = sorted(_stale(files, head, grace))
+    report.aborted = sorted(_stale(files, head, old))
     if not dry_run and (report.aborted or report.min_version > head.min_version):
         report.snapshot = _fence(store, report)
     # Known before what is held, so that a transaction that lands now is in neither.
     gone = {*store.snapshot().commits, *report.aborted}
     pins = store.pins.all().values()
-    now = datetime.now(UTC)
     report.expired = [pin.name for pin in pins if not pin.alive(now)]
-    held = _held(store, report.min_version, (pin.version for pin in pins if pin.alive(now)))
-    old = time.time() - grace.total_seconds()
+    report.pins = {pin.name: pin.version for pin in pins if pin.alive(now)}
+    held = _held(store, report.min_version, report.pins.values())
     for file in files:
         if file.key not in held and _goes(file, gone, report.aborted, old):
             report.deleted[file.key] = file.size
     report.deleted |= left_over(store.storage, old)
+    report.deleted |= _unnamed(store, old)
+    report.deleted |= _checkpoints(store, report.min_version, report.pins.values())
     for path in _journals(store, time.time() - keep_journals.total_seconds()):
         report.journals[path] = path.stat().st_size
         if not dry_run:
@@ -105,6 +115,33 @@ def collect(
 def _journals(store: Store, before: float) -> Iterator[Path]:
     units = store.snapshot().units
     return abandoned(journal_folder(store), lambda unit, old: units.get(unit) == old, before)
+
+
+def _unnamed(store: Store, old: float) -> dict[str, int]:
+    """Files that were never given their name, with their bytes."""
+    found = (file for place in _BESIDE for file in store.storage.list(place))
+    return {
+        file.key: file.size
+        for file in found
+        if file.modified < old and (file.key.endswith(".tmp") or file.key.startswith("_probe/"))
+    }
+
+
+def _checkpoints(store: Store, oldest: int, pinned: Iterable[int]) -> dict[str, int]:
+    """Files of checkpoints from which no kept version is built, with their bytes."""
+    files: dict[int, dict[str, int]] = {}
+    for file in store.storage.list("_checkpoint"):
+        if (folder := file.key.split("/")[1]).isdigit() and not file.key.endswith(".tmp"):
+            files.setdefault(int(folder), {})[file.key] = file.size
+    whole = [
+        version for version in files if checkpoint.key(version, "state.json") in files[version]
+    ]
+    needed = {
+        max((version for version in whole if version <= kept), default=0)
+        for kept in (oldest, *pinned)
+    }
+    gone = [version for version in whole if version < oldest and version not in needed]
+    return {key: size for version in gone for key, size in files[version].items()}
 
 
 def transaction(key: str) -> str | None:
@@ -136,12 +173,12 @@ def _oldest_kept(store: Store, head: Snapshot, versions: int, keep: timedelta) -
     return oldest
 
 
-def _stale(files: Iterable[StoredFile], head: Snapshot, grace: timedelta) -> set[str]:
+def _stale(files: Iterable[StoredFile], head: Snapshot, old: float) -> set[str]:
     touched: dict[str, float] = {}
     for file in files:
         if (txn := transaction(file.key)) and txn not in head.commits:
             touched[txn] = max(touched.get(txn, 0), file.modified)
-    return {txn for txn, when in touched.items() if when < time.time() - grace.total_seconds()}
+    return {txn for txn, when in touched.items() if when < old}
 
 
 def _fence(store: Store, report: GcReport) -> int:

@@ -8,6 +8,7 @@ is a hint where to begin to look; it may be old, and nothing depends on it.
 import errno
 import hashlib
 import random
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,12 +17,20 @@ from datetime import UTC, datetime
 import orjson
 
 from ixt_data import checkpoint
-from ixt_data.errors import Aborted, AlreadyDone, CommitError, CorruptError, SnapshotError
-from ixt_data.snapshot import Entry, Snapshot
+from ixt_data.errors import (
+    Aborted,
+    AlreadyDone,
+    CommitError,
+    CorruptError,
+    SnapshotError,
+    StoreError,
+)
+from ixt_data.snapshot import FORMAT, Entry, Snapshot
 from ixt_data.storage import Storage
 
 Hook = Callable[[Entry], None]
 LAST = "_log/_last"
+_ENTRY = re.compile(r"_log/\d{20}\.json")
 REFUSALS = 12
 PATIENCE = 4
 """Lost races for a version after which a writer looks how far behind it is."""
@@ -45,11 +54,22 @@ def decode(data: bytes, name: str) -> Entry:
 
     Raises:
         CorruptError: the checksum does not match; `name` is in the message.
+        StoreError: it is as it was written, by a newer version of ixt.
     """
     line, _, rest = data.partition(b"\n")
     if hashlib.sha256(line).hexdigest().encode() != rest.strip():
         raise CorruptError(f"{name}: torn or changed: its checksum does not match")
-    return Entry.from_json(orjson.loads(line))
+    record = orjson.loads(line)
+    # Only entries of later formats say which one they have.
+    if (found := record.pop("format", FORMAT)) != FORMAT:
+        raise StoreError(f"{name}: has format {found}, {_NEWER}")
+    try:
+        return Entry.from_json(record)
+    except (TypeError, KeyError, ValueError) as error:
+        raise StoreError(f"{name}: says what is not known here ({error}); {_NEWER}") from None
+
+
+_NEWER = f"this version of ixt reads format {FORMAT}. Upgrade ixt"
 
 
 def parse(version: int, data: bytes) -> Entry:
@@ -112,9 +132,23 @@ class Log:
         """The newest version.
 
         Raises:
-            CorruptError: an entry is not what was written.
+            CorruptError: an entry is not what was written, or is missing among others.
         """
-        return self._look(sys.maxsize)
+        opened = self._version is None
+        newest = self._look(sys.maxsize)
+        return self._checked(newest) if opened else newest
+
+    def _checked(self, newest: int) -> int:
+        """The newest version, after a look for entries beyond it: a lost one would hide them.
+
+        To go on without them would let go of what was acknowledged, and give its files to garbage
+        collection. Asked once, when a log is opened.
+        """
+        after = [name for name in self.storage.after(key(newest)) if _ENTRY.fullmatch(name)]
+        # Meanwhile others may have committed.
+        if after and newest == (newest := self._look(sys.maxsize)):
+            raise CorruptError(f"{key(newest + 1)}: missing, but {after[0]} is there. {_LOST}")
+        return newest
 
     def _look(self, most: int) -> int:
         """The newest version, or that after `most` newer entries; each is read and remembered."""
@@ -141,11 +175,17 @@ class Log:
             del self._recent[next(iter(self._recent))]
 
     def _hint(self) -> int:
+        hint = self.hint()
+        if hint and not self.storage.exists(key(hint)):
+            raise CorruptError(f"{key(hint)}: missing, but {LAST} says that it was there. {_LOST}")
+        return hint
+
+    def hint(self) -> int:
+        """The version that `_last` names, 0 if it names none."""
         try:
-            hint = int(orjson.loads(self.storage.read(LAST))["version"])
-        except (FileNotFoundError, ValueError, KeyError):
+            return max(0, int(orjson.loads(self.storage.read(LAST))["version"]))
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             return 0
-        return hint if self.storage.exists(key(hint)) else 0
 
     def snapshot(self, version: int | None = None) -> Snapshot:
         """The state at a version, the newest by default.
@@ -223,6 +263,12 @@ class Log:
     def _write_checkpoint(self, version: int) -> None:
         checkpoint.write(self.storage, self.snapshot(version))
         self.storage.replace(LAST, orjson.dumps({"version": version}))
+
+
+_LOST = (
+    "Restore it from a backup. Where there is none, remove what is newer, and _log/_last, to go on "
+    "from the version before"
+)
 
 
 def _wait(refused: int, entry: Entry) -> None:

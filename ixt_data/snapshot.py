@@ -10,6 +10,9 @@ import orjson
 
 from ixt_data.errors import StoreError
 
+FORMAT = 1
+"""Of stores and log entries that are written and read here."""
+
 TEXT, TOKENS = "text", "tokens"
 
 

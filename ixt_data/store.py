@@ -17,7 +17,7 @@ import orjson
 from ixt_data.errors import CommitError, CorruptError, SnapshotError, StoreError
 from ixt_data.log import Hook, Log
 from ixt_data.pins import Pin, Pins
-from ixt_data.snapshot import CriticInfo, Entry, RowsFile, ShardInfo, Snapshot
+from ixt_data.snapshot import FORMAT, CriticInfo, Entry, RowsFile, ShardInfo, Snapshot
 from ixt_data.storage import Storage, open_storage, probe, remove_scratch
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ixt_data.catalog import Catalog, Parameters
     from ixt_data.shards import Shard
 
-FORMAT = 1
 MARKER = "ixt.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -76,16 +75,21 @@ class Store:
 
         Raises:
             StoreError: there is none, or one that a newer version has made.
+            CorruptError: its ixt.json is not what was written.
         """
         storage = open_storage(root)
         try:
-            marker = orjson.loads(storage.read(MARKER))
-        except FileNotFoundError:
+            found = orjson.loads(storage.read(MARKER))["format"]
+        except (FileNotFoundError, NotADirectoryError):
             raise StoreError(f"{root} is no store. Make one: ixt init --store {root}") from None
-        if marker["format"] > FORMAT:
+        except (ValueError, KeyError, TypeError):
+            raise CorruptError(
+                f"{storage.root}/{MARKER}: torn or changed. Restore it from a backup, or write "
+                f'{{"format":{FORMAT}}} into it if this version of ixt has made the store'
+            ) from None
+        if found != FORMAT:
             raise StoreError(
-                f"{root} has format {marker['format']}, this version of ixt reads up to {FORMAT}. "
-                "Upgrade ixt."
+                f"{root} has format {found}, this version of ixt reads format {FORMAT}. Upgrade ixt"
             )
         return cls(storage)
 
@@ -103,13 +107,14 @@ class Store:
         Raises:
             SnapshotError: there is no such tag.
         """
-        if isinstance(at, int) or at.isdigit():
-            return int(at)
+        return int(at) if isinstance(at, int) or at.isdecimal() else self._tagged(at)
+
+    def _tagged(self, name: str) -> int:
         tags = self.tags()
-        if at not in tags:
+        if name not in tags:
             known = ", ".join(sorted(tags)) or "none"
-            raise SnapshotError(f"no tag {at!r} in {self.root}; tags: {known}")
-        return tags[at]
+            raise SnapshotError(f"no tag {name!r} in {self.root}; tags: {known}")
+        return tags[name]
 
     def tag(self, name: str, at: int | str | None = None) -> int:
         """Names a version and keeps it; returns the version.
@@ -125,6 +130,16 @@ class Store:
             taken = self.pins.all()[name].version
             if taken != version:
                 raise SnapshotError(f"tag {name!r} is at version {taken} and tags do not move")
+        return version
+
+    def untag(self, name: str) -> int:
+        """Removes a tag; returns the version that it kept.
+
+        Raises:
+            SnapshotError: there is no such tag.
+        """
+        version = self._tagged(name)
+        self.pins.release(name)
         return version
 
     def tags(self) -> dict[str, int]:

@@ -1,8 +1,9 @@
 """Checks that a store is what its log says, and mends what can be mended without guessing."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -65,29 +66,46 @@ class VerifyReport:
 
 
 def verify(
-    store: Store, *, fast: bool = False, progress: Progress = lambda done, total: None
+    store: Store,
+    *,
+    at: int | str | None = None,
+    fast: bool = False,
+    progress: Progress = lambda done, total: None,
 ) -> VerifyReport:
     """Checks log, checkpoints, rows, shards, indexes and the alignment of families.
 
     Args:
         store: which.
+        at: only what this version or tag holds; by default what any does that is kept or pinned.
         fast: sizes only, nothing is read.
         progress: called as bytes are checked.
+
+    Raises:
+        SnapshotError: there is no such version or tag.
     """
     report = VerifyReport()
     report.problems += check_log(store)
+    whole = not report.problems
+    pins, problems = check_pins(store)
+    report.problems += problems
     # What follows needs the state; the log's own trouble must not hide the rest.
-    state = _readable_state(store)
-    report.version = state.version
-    report.problems += check_checkpoints(store, state.version)
+    newest = state = readable_state(store)
+    report.problems += check_checkpoints(store, newest.version)
+    if whole:
+        state = store.snapshot(at) if at is not None else held(store, newest, pins)
+    report.version = newest.version if at is None else state.version
     files: list[RowsFile | ShardInfo] = [*state.rows.values(), *state.shards]
     total = sum(_size(file) for file in files)
     sizes = {file.key: file.size for place in PLACES for file in store.storage.list(place)}
-    report.orphans = sorted(sizes.keys() - _known(state))
+    # While entries are lost, nobody can tell whose files these are.
+    if whole and at is None:
+        report.orphans = sorted(sizes.keys() - _known(state))
     sizes |= sizes_of(shard for shard in state.shards if shard.outside)
     identities: dict[str, str] = {}
     for file in files:
-        report.problems += _check_file(store, state, file, sizes, fast, identities)
+        found = _check_file(store, state, file, sizes, fast, identities)
+        known = file.path in newest.rows or file.path in newest.shards_by_path
+        report.problems += found if known else map(_of_older, found)
         report.files += 1
         report.bytes += _size(file)
         progress(report.bytes, total)
@@ -96,8 +114,53 @@ def verify(
     return report
 
 
+def check_pins(store: Store) -> tuple[list[int], list[Problem]]:
+    """The versions that pins hold, and what is wrong with pins."""
+    try:
+        pins = store.pins.all().values()
+    except CorruptError as error:
+        path, _, what = str(error).partition(": ")
+        what, _, remedy = what.partition(". ")
+        return [], [Problem(path, what, 0, remedy)]
+    newest, now = readable_state(store).version, datetime.now(UTC)
+    versions = {pin.version for pin in pins if pin.alive(now)}
+    remedy = "restore the log from a backup, or remove the pin"
+    return sorted(v for v in versions if 0 < v <= newest), [
+        Problem(
+            f"_pins/{pin.name}.json", f"keeps version {pin.version}, which is not there", 0, remedy
+        )
+        for pin in pins
+        if pin.version > newest
+    ]
+
+
+def held(store: Store, newest: Snapshot, pinned: Iterable[int]) -> Snapshot:
+    """The newest state, and with it what only older ones hold that are kept or pinned.
+
+    What was given up as lost is not in it: a repair took it out of the state.
+    """
+    older = [store.snapshot(v) for v in sorted({newest.min_version, *pinned}) if v]
+    lost: set[str] = set()
+    rows: dict[str, RowsFile] = {}
+    shards: dict[str, ShardInfo] = {}
+    first = min((state.version for state in older), default=0)
+    for entry in store.log.entries(first + 1, newest.version):
+        lost.update(entry.shards_remove if entry.op == "repair" else ())
+        if entry.version > newest.min_version:
+            rows |= {file.path: file for file in entry.rows_add}
+            shards |= {shard.path: shard for shard in entry.shards_add}
+    for state in older:
+        rows, shards = state.rows | rows, state.shards_by_path | shards
+    shards = {path: shard for path, shard in shards.items() if path not in lost}
+    state = newest.copy()
+    state.rows = rows | newest.rows
+    # Text shards first, as in every state: those that are aligned with them are compared.
+    state.shards_by_path = shards | newest.shards_by_path
+    return state
+
+
 def check_log(store: Store) -> Iterator[Problem]:
-    """Torn or changed entries, and gaps between them."""
+    """Torn or changed entries, gaps between them, and entries that are lost at the end."""
     present = {file.key for file in store.storage.list("_log") if file.key.endswith(".json")}
     newest = max((int(PurePosixPath(key).stem) for key in present), default=0)
     remedy = "restore this file from a backup; every later version depends on it"
@@ -112,22 +175,32 @@ def check_log(store: Store) -> Iterator[Problem]:
                 continue
             try:
                 log.parse(version, data)
-            except (CorruptError, ValueError, TypeError) as error:
+            except CorruptError as error:
                 yield Problem(key, _without(key, str(error)), 0, remedy)
+    witnesses = {log.LAST: store.log.hint()} | {
+        file.key: int(folder)
+        for file in store.storage.list("_checkpoint")
+        if (folder := file.key.split("/")[1]).isdigit() and file.key.endswith("/state.json")
+    }
+    for witness, version in witnesses.items():
+        if version > newest:
+            yield Problem(log.key(version), f"missing, but {witness} is of it", 0, remedy)
 
 
-def _readable_state(store: Store) -> Snapshot:
+def readable_state(store: Store) -> Snapshot:
+    """The newest state; where its log or checkpoints are damaged, what the other entries say."""
     try:
         return store.snapshot()
-    except (CorruptError, ValueError, TypeError):
+    except CorruptError:
         pass
-    state, version = Snapshot(), 1
-    while store.storage.exists(log.key(version)):
+    state = Snapshot()
+    keys = sorted(file.key for file in store.storage.list("_log") if file.key.endswith(".json"))
+    for key in keys:
+        version = int(PurePosixPath(key).stem)
         try:
             state.apply(store.log.read(version))
-        except (CorruptError, ValueError, TypeError):
+        except CorruptError:
             state.version = version
-        version += 1
     return state
 
 
@@ -144,6 +217,12 @@ def check_checkpoints(store: Store, newest: int) -> Iterator[Problem]:
             if not path.startswith("_checkpoint/"):
                 path = checkpoint.key(version, "state.json")
             yield Problem(path, "torn, changed or missing", 0, remedy)
+
+
+def _of_older(problem: Problem) -> Problem:
+    what = f"{problem.what}; only older snapshots hold it"
+    remedy = "restore this file from a backup, or remove the tags of these snapshots and `ixt gc`"
+    return replace(problem, what=what, remedy=remedy)
 
 
 def _size(file: RowsFile | ShardInfo) -> int:
@@ -263,30 +342,39 @@ def repair(store: Store, report: VerifyReport) -> VerifyReport:
     """Mends what can be rebuilt, deletes nothing else, and says what it mended.
 
     An index.json is written anew from the log; a checkpoint too. A unit whose critique shard is
-    lost is put back into the queue: its rows stay until the new ones replace them.
+    lost is put back into the queue: its rows stay until the new ones replace them. While entries of
+    the log are damaged only indexes are mended.
     """
-    state = store.snapshot()
-    folders = _folders(state)
-    for problem in report.problems:
-        path = problem.path
-        if path.endswith("/index.json"):
-            shards = [shard.index for shard in folders[path.removesuffix("/index.json")]]
-            index = {"version": 2, "shards": shards}
+    paths = [problem.path for problem in report.problems]
+    whole = not any(path.startswith("_log/") for path in paths)
+    if whole:
+        report.repaired += _rewrite_checkpoints(store, paths)
+    newest = readable_state(store)
+    folders = _folders(held(store, newest, check_pins(store)[0]) if whole else newest)
+    for path in paths:
+        folder = path.removesuffix("/index.json")
+        if folder != path and folder in folders:
+            index = {"version": 2, "shards": [shard.index for shard in folders[folder]]}
             store.storage.replace(path, orjson.dumps(index, option=orjson.OPT_SORT_KEYS))
-        elif path.startswith("_checkpoint/"):
-            _rewrite_checkpoint(store, int(path.split("/")[1]))
-        elif (shard := state.shards_by_path.get(path)) is not None and shard.family != TEXT:
-            _requeue(store, state, shard)
-        else:
-            continue
-        report.repaired.append(path)
+            report.repaired.append(path)
+        shard = newest.shards_by_path.get(path)
+        if whole and shard is not None and shard.family != TEXT:
+            _requeue(store, newest, shard)
+            report.repaired.append(path)
     return report
 
 
-def _rewrite_checkpoint(store: Store, version: int) -> None:
-    for file in list(store.storage.list(f"_checkpoint/{version:020d}")):
-        store.storage.delete(file.key)
-    checkpoint.write(store.storage, store.snapshot(version))
+def _rewrite_checkpoints(store: Store, paths: Iterable[str]) -> list[str]:
+    """Writes damaged checkpoints anew from the log; returns the paths that were damaged."""
+    damaged = [path for path in paths if path.startswith("_checkpoint/")]
+    versions = sorted({int(path.split("/")[1]) for path in damaged})
+    # All of them first, since the state of one may be built from another.
+    for version in versions:
+        files = store.storage.list(f"_checkpoint/{version:020d}")
+        store.storage.delete(*[file.key for file in files])
+    for version in versions:
+        checkpoint.write(store.storage, store.snapshot(version))
+    return damaged
 
 
 def _requeue(store: Store, state: Snapshot, shard: ShardInfo) -> None:

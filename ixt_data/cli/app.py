@@ -39,17 +39,24 @@ def main() -> None:
     """Runs the command line: exit code 0 done, 1 failed, 2 wrong usage."""
     try:
         build()()
-    except IxtError as error:
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except (IxtError, OSError) as error:
         if os.environ.get("IXT_DEBUG"):
             raise
         from rich.console import Console
 
         console = Console(stderr=True, soft_wrap=True)
-        console.print(f"[bold red]error:[/] {_escape(str(error))}", highlight=False)
+        console.print(f"[bold red]error:[/] {_escape(_told(error))}", highlight=False)
         sys.exit(1)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(1)
+
+
+def _told(error: Exception) -> str:
+    """What happened, in one line: a full disk, a missing right, or an error of our own."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error) or type(error).__name__
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
 def _escape(message: str) -> str:

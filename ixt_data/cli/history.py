@@ -1,6 +1,7 @@
 """The verbs of a store's history: log, tag, diff."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -26,12 +27,21 @@ def tag(
     name: Annotated[str | None, typer.Argument(help="Name to give; none lists the tags.")] = None,
     store: StoreOption = DEFAULT_STORE,
     at: AtOption = None,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Remove the tag; garbage collection may then let go.")
+    ] = False,
     output: OutputOption = OutputMode.text,
 ) -> None:
-    """Name a snapshot and keep it, or list the tags."""
+    """Name a snapshot and keep it, list the tags, or remove one."""
     from ixt_data.store import Store
 
     out, opened = Output(output), Store.open(store)
+    if delete:
+        if name is None or at is not None:
+            raise typer.BadParameter("takes the name of a tag, and no --at", param_hint="--delete")
+        version = opened.untag(name)
+        out.result({"tag": name, "snapshot": version, "deleted": True}, f"{name} is no tag now")
+        return
     if name is None:
         out.result({"tags": opened.tags()}, table(["tag", "version"], opened.tags().items()))
         return
@@ -41,21 +51,21 @@ def tag(
 
 def show_log(
     store: StoreOption = DEFAULT_STORE,
-    limit: Annotated[int, typer.Option(help="The newest this many; 0 shows all.")] = 20,
+    at: AtOption = None,
+    limit: Annotated[int, typer.Option(min=0, help="The newest this many; 0 shows all.")] = 20,
     output: OutputOption = OutputMode.text,
 ) -> None:
     """Show what each commit did, newest first."""
     from ixt_data.store import Store
 
     out, opened = Output(output), Store.open(store)
-    head = opened.snapshot().version
+    head = opened.snapshot(at).version
     oldest = max(1, head - limit + 1) if limit else 1
-    commits = []
-    for version in range(head, oldest - 1, -1):
-        entry = opened.log.read(version)
+    commits: list[dict[str, Any]] = []
+    for entry in reversed([*opened.log.entries(oldest, head)]):
         commits.append(
             {
-                "version": version,
+                "version": entry.version,
                 "created": entry.created,
                 "op": entry.op,
                 "unit": entry.unit,
@@ -65,10 +75,18 @@ def show_log(
             }
         )
     rows = [
-        (c["version"], c["created"], c["op"], c["rows"], c["shards"], c["summary"]) for c in commits
+        (c["version"], c["created"][:19], c["op"], c["rows"], c["shards"], _told(c["summary"]))
+        for c in commits
     ]
-    header = ["version", "created", "op", "rows", "shards", "summary"]
+    header = ["version", "created (UTC)", "op", "rows", "shards", "summary"]
     out.result({"snapshot": head, "commits": commits}, table(header, rows))
+
+
+def _told(summary: Mapping[str, Any]) -> str:
+    """A commit's figures in a few words; `--output json` has all of them."""
+    plain = (str, int, float)
+    shown = {k: v for k, v in summary.items() if isinstance(v, plain) and v not in ("", 0)}
+    return ", ".join(f"{k} {v}" for k, v in shown.items() if k not in ("run", "started"))
 
 
 def diff(

@@ -24,6 +24,14 @@ def register(app: typer.Typer) -> None:
 
 def verify(
     store: StoreOption = DEFAULT_STORE,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            "--at",
+            metavar="VERSION|TAG",
+            help="Only what this snapshot holds; by default what any does that is kept.",
+        ),
+    ] = None,
     fast: Annotated[bool, typer.Option(help="Check sizes only, read nothing.")] = False,
     repair: Annotated[
         bool, typer.Option(help="Rebuild indexes and checkpoints, queue lost critiques again.")
@@ -37,7 +45,9 @@ def verify(
 
     out, opened = Output(output), Store.open(store)
     with out.progress("verifying", None, "B") as bar:
-        report = run(opened, fast=fast, progress=lambda done, total: bar.update(done, total=total))
+        report = run(
+            opened, at=at, fast=fast, progress=lambda done, total: bar.update(done, total=total)
+        )
     if repair:
         report = mend(opened, report)
     summary = f"{report.files:,} files, {report.bytes:,} bytes: "
@@ -108,6 +118,7 @@ def gc(
         "bytes": report.bytes,
         "deleted": gone,
         "aborted": report.aborted,
+        "pins": report.pins,
         "expired_pins": report.expired,
         "min_version": report.min_version,
         "snapshot": report.snapshot,

@@ -40,6 +40,9 @@ class Storage(Protocol):
     def list(self, prefix: str) -> Iterator[StoredFile]:
         """All files whose key begins with the folder `prefix`, or all there are if it is empty."""
 
+    def after(self, key: str) -> tuple[str, ...]:
+        """The first few keys of the folder of `key` that come after it, in order."""
+
     def delete(self, *keys: str) -> None:
         """Removes keys; those that are gone already do not matter."""
 

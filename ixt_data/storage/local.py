@@ -45,9 +45,14 @@ class LocalStorage:
     def _write_beside(self, target: Path, data: bytes) -> Path:
         temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
         with _in_folder(target.parent, lambda: temporary.open("wb")) as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            try:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError as error:
+                temporary.unlink()
+                error.filename = str(target)
+                raise
         return temporary
 
     def read(self, key: str) -> bytes:
@@ -80,6 +85,15 @@ class LocalStorage:
                 yield StoredFile(
                     path.relative_to(self.path).as_posix(), stat.st_size, stat.st_mtime
                 )
+
+    def after(self, key: str) -> tuple[str, ...]:
+        """See `Storage.after`."""
+        folder, _, own = key.rpartition("/")
+        try:
+            names = [entry.name for entry in os.scandir(self.path / folder)]
+        except FileNotFoundError:
+            return ()
+        return tuple(f"{folder}/{name}" for name in sorted(n for n in names if n > own)[:2])
 
     def delete(self, *keys: str) -> None:
         """See `Storage.delete`. Folders that are empty then go too."""

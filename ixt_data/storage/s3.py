@@ -181,6 +181,18 @@ class S3Storage:
                     modified = item["LastModified"].timestamp()
                     yield StoredFile(item["Key"][start:], item["Size"], modified)
 
+    def after(self, key: str) -> tuple[str, ...]:
+        """See `Storage.after`."""
+        start, folder = len(self._key("")), key.rpartition("/")[0]
+        with self._explaining(key):
+            page = self.client.list_objects_v2(
+                Bucket=self._bucket,
+                Prefix=self._key(f"{folder}/"),
+                StartAfter=self._key(key),
+                MaxKeys=2,
+            )
+        return tuple(item["Key"][start:] for item in page.get("Contents", ()))
+
     def delete(self, *keys: str) -> None:
         """See `Storage.delete`."""
         if len(keys) == 1:

@@ -7,7 +7,7 @@ import pytest
 from small_stores import add_documents
 
 from ixt_data.catalog import CRITIQUES, DOCUMENTS, VIEWS, widen
-from ixt_data.errors import ConfigError, QueryError
+from ixt_data.errors import ConfigError, CorruptError, QueryError
 from ixt_data.store import Store
 
 
@@ -67,6 +67,25 @@ REFUSED = [
     "SELECT * FROM read_text('{inside}/ixt.json')",
     "INSTALL httpfs",
     "PRAGMA database_list",
+    "PRAGMA enable_profiling='json'",
+    "CALL enable_logging()",
+    "SELECT * FROM enable_profiling(save_location := '{inside}/x')",
+    "SELECT getenv('HOME')",
+    "SELECT * FROM read_blob('/proc/self/environ')",
+    "SELECT * FROM read_csv('{outside}/secret.csv')",
+    "SELECT * FROM read_parquet('{rows}')",
+    "SELECT * FROM sniff_csv('{outside}/secret.csv')",
+    "SELECT * FROM sqlite_scan('{inside}/x.db', 't')",
+    "SELECT * FROM duckdb_secrets()",
+    "WITH x AS (COPY (SELECT 1) TO '{rows}' (FORMAT parquet, USE_TMP_FILE false)) SELECT 1",
+    "EXPLAIN ANALYZE WITH x AS (COPY (SELECT 1) TO '{rows}' (USE_TMP_FILE false)) SELECT 1",
+    "SELECT * FROM query('SELECT 1')",
+    "SELECT * FROM json_execute_serialized_sql(json_serialize_sql('WITH x AS (COPY (SELECT 1) "
+    "TO ''{rows}'' (FORMAT parquet, USE_TMP_FILE false)) SELECT 1'))",
+    "WITH x AS (INSERT INTO shards SELECT * FROM shards RETURNING *) SELECT * FROM x",
+    "WITH x AS (DELETE FROM shards RETURNING *) SELECT * FROM x",
+    "WITH x AS (UPDATE shards SET corpus = 'z' RETURNING *) SELECT * FROM x",
+    "PIVOT documents ON source USING count(*)",
     "",
     "SELEC 1",
 ]
@@ -79,10 +98,51 @@ def test_a_query_reaches_no_other_file_and_writes_none(
     add_documents(store, ["a"])
     (tmp_path / "secret").write_text("secret")
     (tmp_path / "secret.csv").write_text("secret\n1\n")
-    before = sorted(tmp_path.rglob("*"))
+    before = content(tmp_path)
+    rows = store.storage.local(next(iter(store.snapshot().rows)))
+    catalog = store.catalog()
     with pytest.raises(QueryError):
-        store.sql(statement.format(inside=store.root, outside=tmp_path))
-    assert sorted(tmp_path.rglob("*")) == before
+        catalog.run(statement.format(inside=store.root, outside=tmp_path, rows=rows)).fetchall()
+    assert content(tmp_path) == before
+    assert catalog.arrow("SELECT corpus FROM shards").to_pydict() == {"corpus": ["web"]}
+
+
+def content(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+READS = [
+    "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n < 3) FROM t",
+    "WITH a AS MATERIALIZED (SELECT 1) SELECT * FROM a UNION ALL FROM range(3)",
+    "SELECT unnest([1, 2]), (SELECT max(n_bytes) FROM documents)",
+    "SELECT * FROM json_each('[1, 2]'), duckdb_functions() LIMIT 1",
+    "PIVOT documents ON source IN ('test') USING count(*)",
+    "VALUES (1), (2)",
+    "SUMMARIZE documents",
+    "SHOW TABLES",
+]
+
+
+@pytest.mark.parametrize("statement", READS)
+def test_what_reads_is_run(store: Store, statement: str) -> None:
+    add_documents(store, ["a"])
+    assert store.sql(statement).num_rows >= 1
+
+
+def test_what_cannot_be_read_is_said(store: Store) -> None:
+    add_documents(store, ["a"])
+    path = next(iter(store.snapshot().rows))
+    file = Path(store.root, path)
+    data = file.read_bytes()
+    file.write_bytes(data[:-9])
+    with pytest.raises(
+        CorruptError, match=rf"{path}: .* bytes instead of {len(data)}. .ixt verify"
+    ):
+        store.sql("SELECT * FROM documents")
+    assert store.sql("SELECT count(*) AS n FROM shards")["n"].to_pylist() == [1]
+    file.unlink()
+    with pytest.raises(CorruptError, match=f"{path}: missing"):
+        store.sql("SHOW TABLES")
 
 
 def test_describe_and_explain_are_reading(store: Store) -> None:

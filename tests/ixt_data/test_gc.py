@@ -1,3 +1,4 @@
+import errno
 import os
 import time
 from datetime import UTC, datetime, timedelta
@@ -7,15 +8,16 @@ from typing import Any
 import pytest
 from small_stores import add_documents
 
+from ixt_data import pins
 from ixt_data.annotate import annotate
 from ixt_data.compact import choose, compact
 from ixt_data.critics.base import EmbeddedCritic
-from ixt_data.errors import Aborted, SnapshotError
+from ixt_data.errors import Aborted, CorruptError, SnapshotError, StoreError
 from ixt_data.gc import collect
 from ixt_data.model import Critique, Document
 from ixt_data.pins import Pin
 from ixt_data.shards import TEXT_COLUMNS
-from ixt_data.snapshot import RowsFile
+from ixt_data.snapshot import Entry, RowsFile
 from ixt_data.store import Store, Transaction
 
 NOW = timedelta(0)
@@ -178,3 +180,122 @@ def test_aligned_shards_stay_readable_after_everything(store: Store) -> None:
     for shard in store.snapshot().shards:
         assert store.shard(shard).samples == 3
     assert store.sql("SELECT count(*) AS n FROM critiques")["n"].to_pylist() == [27]
+
+
+def test_what_a_killed_writer_left_beside_the_log_goes(store: Store) -> None:
+    many(store, 1)
+    beside = Path(store.root, "_log", ".00000000000000000002.json.abc.tmp")
+    beside.write_text("{")
+    assert collect(store).deleted == {}
+    age(store, 3 * 24 * 3600)
+    assert collect(store).deleted.keys() == {f"_log/{beside.name}"}
+    assert not beside.exists()
+    assert Store.open(store.root).snapshot().version == 1
+
+
+def test_checkpoints_of_versions_that_are_let_go_go_too(store: Store) -> None:
+    for i in range(160):
+        store.log.commit(Entry(0, f"{i}", "critique"), i)
+    store.tag("old", at=60)
+    state = store.snapshot(60)
+    gone = collect(store, keep=NOW, keep_versions=5).deleted
+    # 50 is what 60 is built from, and 150 what the kept ones are.
+    assert {key.split("/")[1].lstrip("0") for key in gone} == {"100"}
+    assert Store.open(store.root).snapshot(60) == state
+    assert Store.open(store.root).snapshot(120).version == 120
+    store.untag("old")
+    assert len(collect(store, keep=NOW, keep_versions=5).deleted) == 5
+    assert Store.open(store.root).snapshot().rows == state.rows
+
+
+def test_a_version_that_was_let_go_says_so(store: Store) -> None:
+    many(store, 9)
+    compact(store)
+    collect(store, keep=NOW, keep_versions=1)
+    with pytest.raises(SnapshotError, match=r"version 3 was let go .* from 10 on"):
+        store.sql("SELECT * FROM documents", at=3)
+
+
+@pytest.mark.parametrize("hours", [-5, 5])
+def test_a_job_whose_clock_is_wrong_holds_its_version(
+    store: Store, monkeypatch: pytest.MonkeyPatch, hours: float
+) -> None:
+    class Wrong(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime.now(tz) + timedelta(hours=hours)
+
+    many(store, 9)
+    monkeypatch.setattr(pins, "datetime", Wrong)
+    with store.pins.held(9, "train"):
+        monkeypatch.undo()
+        compact(store)
+        report = collect(store, keep=NOW, keep_versions=1)
+        assert (report.deleted, report.expired) == ({}, [])
+        assert [*report.pins.values()] == [9]
+        # A killed one goes when its time is over, whatever its clock said.
+        age(store, 2 * 3600)
+        assert len(collect(store, keep=NOW, keep_versions=1).expired) == 1
+
+
+def test_a_heartbeat_goes_on_after_a_failure(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    many(store, 1)
+    replace, failures = store.storage.replace, iter([OSError("no route"), StoreError("SlowDown")])
+
+    def broken(key: str, data: bytes) -> None:
+        if (error := next(failures, None)) is not None:
+            raise error
+        replace(key, data)
+
+    with store.pins.held(1, "train", timedelta(seconds=1)) as pin:
+        monkeypatch.setattr(store.storage, "replace", broken)
+        time.sleep(1.5)
+        assert store.pins.all()[pin.name].alive(datetime.now(UTC))
+    assert [record.args and record.args[1] for record in caplog.records] != []
+    assert "no route" in caplog.text
+    assert "SlowDown" in caplog.text
+
+
+def test_who_slept_through_the_end_of_a_pin_is_told(store: Store) -> None:
+    many(store, 9)
+    with store.pins.held(9, "train") as pin:
+        store.pins.release(pin.name)  # as garbage collection does after the end
+        store.pins.renew(pin)  # nothing was let go meanwhile
+        assert pin.name in store.pins.all()
+        store.pins.release(pin.name)
+        compact(store)
+        collect(store, keep=NOW, keep_versions=1)
+        with pytest.raises(SnapshotError, match="version 9 was let go"):
+            store.pins.renew(pin)
+        assert pin.name not in store.pins.all()
+
+
+def test_a_store_that_is_read_only_needs_a_tag(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(key: str, data: bytes) -> bool:
+        raise OSError(errno.EROFS, "Read-only file system", key)
+
+    many(store, 2)
+    store.tag("two")
+    monkeypatch.setattr(store.storage, "create", refuses)
+    with store.pins.held(2, "train"):
+        pass
+    with (
+        pytest.raises(SnapshotError, match=r"1 cannot be pinned: Read-only .* ixt tag NAME --at 1"),
+        store.pins.held(1, "train"),
+    ):
+        pass
+
+
+def test_a_pin_that_is_torn_stops_garbage_collection(store: Store) -> None:
+    many(store, 9)
+    store.tag("one", at=1)
+    compact(store)
+    Path(store.root, "_pins/one.json").write_text('{"version":')
+    before = files(store)
+    with pytest.raises(CorruptError, match=r"_pins/one\.json: torn or changed"):
+        collect(store, keep=NOW, keep_versions=1)
+    assert files(store) == before

@@ -1,10 +1,13 @@
+import hashlib
 import multiprocessing
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
 
 from ixt_data import log
-from ixt_data.errors import Aborted, AlreadyDone, CorruptError, SnapshotError
+from ixt_data.errors import Aborted, AlreadyDone, CorruptError, SnapshotError, StoreError
 from ixt_data.log import Log
 from ixt_data.snapshot import Entry, RowsFile
 from ixt_data.storage import LocalStorage
@@ -67,6 +70,45 @@ def test_conflicts_are_decided_by_what_landed(tmp_path: Path) -> None:
     with pytest.raises(Aborted):
         ours.commit(Entry(0, "z", "critique", unit="v"), base)
     assert ours.newest() == 2
+
+
+def test_a_lost_entry_stops_everything_and_is_named(tmp_path: Path) -> None:
+    history = Log(LocalStorage(tmp_path))
+    for i in range(5):
+        history.commit(Entry(0, f"{i}", "ingest"), i)
+    entry = (tmp_path / log.key(3)).read_bytes()
+    (tmp_path / log.key(3)).unlink()
+    # Without a look beyond it 2 would be the newest, and 3 be written a second time.
+    with pytest.raises(CorruptError, match=r"0003\.json: missing, but _log/0+4\.json is there"):
+        Log(LocalStorage(tmp_path)).newest()
+    (tmp_path / log.key(3)).write_bytes(entry)
+    assert Log(LocalStorage(tmp_path)).newest() == 5
+    (tmp_path / log.LAST).write_text('{"version": 7}')
+    with pytest.raises(CorruptError, match=r"0007\.json: missing, but _log/_last says"):
+        Log(LocalStorage(tmp_path)).newest()
+    for nonsense in ("", "[]", '{"version": "x"}', '{"version": -3}'):
+        (tmp_path / log.LAST).write_text(nonsense)
+        assert Log(LocalStorage(tmp_path)).newest() == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"format": 2}, "has format 2"),
+        ({"merkle_root": "x"}, "says what is not known here .*merkle_root"),
+        ({"rows_add": [{"path": "x", "codec": "y"}]}, "codec"),
+    ],
+)
+def test_an_entry_of_a_newer_version_is_refused(
+    tmp_path: Path, change: dict[str, Any], told: str
+) -> None:
+    history = Log(LocalStorage(tmp_path))
+    history.commit(Entry(0, "a", "ingest"), 0)
+    line = orjson.dumps(Entry(2, "b", "ingest").to_json() | change)
+    digest = hashlib.sha256(line).hexdigest().encode()
+    (tmp_path / log.key(2)).write_bytes(line + b"\n" + digest + b"\n")
+    with pytest.raises(StoreError, match=rf"_log/0+2\.json: .*{told}.*Upgrade ixt"):
+        Log(LocalStorage(tmp_path)).snapshot()
 
 
 def _commit_many(root: Path, worker: int, n: int) -> None:

@@ -1,5 +1,7 @@
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -9,6 +11,8 @@ from typer.testing import CliRunner
 from ixt_data import log
 from ixt_data.annotate import annotate
 from ixt_data.cli.app import build
+from ixt_data.compact import compact
+from ixt_data.gc import collect
 from ixt_data.model import Critique
 from ixt_data.snapshot import CriticInfo
 from ixt_data.store import Store
@@ -103,6 +107,53 @@ def test_the_verb_names_every_damage_by_path(
     assert [p["what"] for p in found["problems"] if p["path"] == path and what in p["what"]]
 
 
+def ixt(*words: str) -> Any:
+    done = CliRunner().invoke(build(), [*words, "--output", "json"], catch_exceptions=False)
+    return orjson.loads(done.stdout)
+
+
+def test_files_that_only_a_tag_holds_are_checked(full: Store) -> None:
+    full.tag("before")
+    old = next(path for path in full.snapshot().rows if path.startswith("meta/critiques"))
+    compact(full, min_files=2)
+    full.untag("before")
+    collect(full, keep=timedelta(0), keep_versions=1)
+    assert verify(full).to_json()["ok"]
+    assert verify(full).orphans == []
+    # The same, with the tag.
+    add_documents(full, [f"more {i}" for i in range(25)])
+    annotate(full, "web", Length())
+    full.tag("again")
+    old = next(path for path in full.snapshot().rows if path.startswith("meta/critiques"))
+    compact(full, min_files=2, everything=True)
+    collect(full, keep=timedelta(0), keep_versions=1)
+    assert old not in full.snapshot().rows
+    assert verify(full).orphans == []
+    flip(Path(full.root, old), 60)
+    (problem,) = verify(full).problems
+    assert (problem.path, "only older snapshots" in problem.what) == (old, True)
+    assert verify(full, at=full.snapshot().version).problems == []
+    (problem,) = verify(full, at="again").problems
+    assert ixt("verify", "--store", full.root, "--at", "again")["problems"][0]["path"] == old
+
+
+def test_what_is_lost_at_the_end_of_the_log_is_named(store: Store) -> None:
+    for i in range(50):
+        add_documents(store, [f"{i}"])
+    Path(store.root, log.key(50)).unlink()
+    found = [p.what for p in verify(Store.open(store.root)).problems if p.path == log.key(50)]
+    assert found[0] == "missing, but _log/_last is of it"
+    assert verify(Store.open(store.root)).orphans == []
+
+
+def test_a_pin_that_is_torn_is_named(full: Store) -> None:
+    full.tag("one", at=1)
+    Path(full.root, "_pins/one.json").write_text("{}")
+    assert [p.path for p in verify(full).problems] == ["_pins/one.json"]
+    Path(full.root, "_pins/one.json").write_text('{"version": 99, "expires": null}')
+    assert [p.what for p in verify(full).problems] == ["keeps version 99, which is not there"]
+
+
 def test_a_critique_shard_one_row_short_is_all_that_is_wrong(full: Store) -> None:
     path = one_row_short(full)
     for fast in (True, False):
@@ -141,7 +192,8 @@ def test_a_checkpoint_is_written_anew(store: Store) -> None:
     flip(files, 30)
     report = verify(Store.open(store.root))
     assert [p.path for p in report.problems] == [files.relative_to(store.root).as_posix()]
-    repair(store, report)
+    # In a process of its own, which cannot read the state from it.
+    assert ixt("verify", "--repair", "--store", store.root)["repaired"] == [report.problems[0].path]
     assert verify(Store.open(store.root)).problems == []
     assert Store.open(store.root).snapshot().corpora["web"].documents == 51
 
