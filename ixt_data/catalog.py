@@ -147,7 +147,7 @@ class Catalog:
             QueryError: not exactly one reading statement, or DuckDB refuses it.
             Cancelled: see `interrupt`.
         """
-        self._prepare(sql)
+        self._prepare(sql, parameters)
         with self._explaining():
             return self._connection.execute(sql, parameters)
 
@@ -170,7 +170,7 @@ class Catalog:
         Raises:
             QueryError: see `run`.
         """
-        self._prepare(sql)
+        self._prepare(sql, parameters)
         with self._explaining():
             return as_decimals(self._connection.sql(sql, params=parameters).to_arrow_table())
 
@@ -178,7 +178,7 @@ class Catalog:
         self, sql: str, parameters: Parameters = None, rows: int = 1 << 20
     ) -> "Iterator[pa.RecordBatch]":
         """The result of one reading statement, so many rows at a time; see `arrow`."""
-        self._prepare(sql)
+        self._prepare(sql, parameters)
         with self._explaining():
             for batch in self._connection.sql(sql, params=parameters).to_arrow_reader(rows):
                 yield as_decimals(batch)
@@ -207,10 +207,21 @@ class Catalog:
         except duckdb.InterruptException:
             raise Cancelled("the query was cancelled") from None
         except duckdb.Error as error:
-            raise explained(str(error), self.columns) from None
+            selected = {f"selected.{name}": () for name in self.snapshot.selections}
+            raise explained(str(error), {**self.columns, **selected}) from None
 
-    def _prepare(self, sql: str) -> None:
-        self._check_reads(sql)
+    def statements(self, text: str) -> list[tuple[str, set[str]]]:
+        """The statements in a text, each with the names of its parameters; nothing is run.
+
+        Raises:
+            QueryError: it is no SQL.
+        """
+        with self._explaining():
+            found = self._connection.extract_statements(text)
+        return [(statement.query.strip(), set(statement.named_parameters)) for statement in found]
+
+    def _prepare(self, sql: str, parameters: Parameters = None) -> None:
+        self._check_reads(sql, parameters)
         named = {view for view in VIEWS if re.search(rf"\b{view}\b", sql, re.IGNORECASE)}
         selected = _SELECTED.findall(sql)
         for schema, name in list(self._views):
@@ -225,7 +236,7 @@ class Catalog:
             if (saved := self._saved.pop(name, None)) is not None:
                 self._create_selected(saved)
 
-    def _check_reads(self, sql: str) -> None:
+    def _check_reads(self, sql: str, parameters: Parameters) -> None:
         # EXPLAIN ANALYZE runs what it explains, so what follows it is what must read.
         statement = re.sub(r"^\s*explain(\s+analyze)?\b", "", sql, flags=re.IGNORECASE)
         with self._explaining():
@@ -241,6 +252,11 @@ class Catalog:
             what = "PIVOT without IN (...)" if kind.name == "MULTI" else kind.name
         if what:
             raise QueryError(f"only reading statements (SELECT, DESCRIBE, SUMMARIZE), not {what}")
+        wanted = statements[0].named_parameters
+        if isinstance(parameters, Mapping) and (wrong := wanted ^ parameters.keys()):
+            what = "has no value" if wrong & wanted else "is not in the statement"
+            known = ", ".join(f"${name}" for name in sorted(wanted)) or "none"
+            raise QueryError(f"${min(wrong & wanted or wrong)} {what}; parameters: {known}")
 
     def _create(self, schema: str, name: str, query: str) -> None:
         try:

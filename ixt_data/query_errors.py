@@ -32,8 +32,10 @@ def explained(message: str, columns: Mapping[str, Iterable[str]]) -> QueryError:
     if found := _NO_COLUMN.search(said):
         name = found[1] or found[2]
         said += _near_column(name, _NAME.findall(offered[1]) if offered else [], columns)
-    elif (found := _NO_TABLE.search(said)) and "Did you mean" not in said:
-        said += f" {_did_you_mean(_close(found[1], columns))}Views: {', '.join(columns)}"
+    elif found := _NO_TABLE.search(said):
+        # DuckDB offers its own tables too, which are nothing to a curator.
+        near = _did_you_mean(_close(found[1], columns))
+        said = f"{found.group()} {near or 'Views: ' + ', '.join(columns)}"
     where = f"[line {place[1]}: {_cut(place[2])}]" if place and place[2].strip() else ""
     return QueryError(" ".join(said.split()), where)
 
@@ -44,7 +46,7 @@ def _near_column(name: str, offered: list[str], columns: Mapping[str, Iterable[s
     if owners and name not in offered:
         return f" {name!r} is a column of {' and '.join(owners)}: join it, or give a critic"
     known = {column for names in columns.values() for column in names}
-    near = _close(name, offered) or _close(name, known) or offered[:3]
+    near = _close(name, offered) or _close(name, known)[:1] or offered[:3]
     return f" {_did_you_mean(near)}".rstrip()
 
 

@@ -95,6 +95,11 @@ def write_json(value: Any) -> None:
     sys.stdout.buffer.flush()
 
 
+def printable(text: str) -> str:
+    """The text without what would steer a terminal: control characters are written out."""
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+
+
 def fields(record: Mapping[str, Any]) -> "Table":
     """A record as two columns."""
     from rich.table import Table
@@ -116,5 +121,5 @@ def table(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> "Table":
     made = Table(*header, box=None, pad_edge=False)
     for row in rows:
         cells = (f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row)
-        made.add_row(*(Text(cell) for cell in cells))
+        made.add_row(*(Text(printable(cell)) for cell in cells))
     return made

@@ -14,6 +14,7 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
+    TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -82,13 +83,15 @@ class _Lines(Bar):
 
 @contextmanager
 def shown(console: Console, title: str, total: float | None, unit: str) -> Iterator[Bar]:
-    """A bar while the block runs, or lines where nobody looks; `unit` "B" shows bytes."""
-    amount = DownloadColumn() if unit == "B" else MofNCompleteColumn()
+    """A bar while the block runs, or lines where nobody looks; `unit` "B" is bytes, "%" shares."""
+    amounts: dict[str, tuple[ProgressColumn, ...]] = {
+        "B": (DownloadColumn(), _Rate()),
+        "%": (TaskProgressColumn(),),
+    }
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        amount,
-        _Rate(),
+        *amounts.get(unit, (MofNCompleteColumn(), _Rate())),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),

@@ -1,27 +1,20 @@
-"""The verb query: SQL over the views of a snapshot."""
+"""The verb query: SQL over the views of a snapshot, once or at a prompt."""
 
 import sys
-from collections.abc import Iterator
-from enum import StrEnum
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ixt_data.cli.output import DEFAULT_STORE, AtOption, StoreOption
+from ixt_data.cli.rows import QueryOutput
 from ixt_data.errors import QueryError
 
 if TYPE_CHECKING:
     from ixt_data.catalog import Catalog
 
-
-class QueryOutput(StrEnum):
-    """How rows are printed."""
-
-    text = "text"
-    json = "json"
-    csv = "csv"
-    parquet = "parquet"
+LIMIT = 100
 
 
 def register(app: typer.Typer) -> None:
@@ -30,120 +23,130 @@ def register(app: typer.Typer) -> None:
 
 
 def query(
-    sql: Annotated[str, typer.Argument(help="One reading statement; - reads it from stdin.")],
+    sql: Annotated[
+        str | None,
+        typer.Argument(help="One reading statement; - reads stdin; none opens a prompt."),
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     at: AtOption = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", metavar="FILE.sql", help="Run this file's SQL.")
+    ] = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--param", "-p", metavar="NAME=VALUE", help="Value of $NAME: JSON if it is, else text."
+        ),
+    ] = None,
     output: Annotated[
         QueryOutput, typer.Option("--output", "-o", help="A table, JSON, CSV or Parquet.")
     ] = QueryOutput.text,
     to: Annotated[
         Path | None, typer.Option(help="File to write instead of stdout; Parquet needs it.")
     ] = None,
-    limit: Annotated[int, typer.Option(help="Rows of a table to print; 0 prints all.")] = 100,
+    limit: Annotated[int, typer.Option(help="Rows of a table to print; 0 prints all.")] = LIMIT,
 ) -> None:
-    """Ask the views documents, critiques, critiques_all, shards, snapshots and critics."""
+    """Ask the views documents, critiques, shards, snapshots, critics, selections and others.
+
+    Without SQL on a terminal a prompt opens: .help tells what it knows.
+    """
     from ixt_data.store import Store
 
+    if sql is not None and file is not None:
+        raise typer.BadParameter("give SQL or a file of it", param_hint="--file")
+    parameters = dict(map(parameter, param or []))
+    opened = Store.open(store)
+    if sql is None and file is None and sys.stdin.isatty() and sys.stdout.isatty():
+        if to is not None or output is QueryOutput.parquet:
+            raise typer.BadParameter("is for a statement; at the prompt: .output", param_hint="SQL")
+        from ixt_data.cli.prompt import Prompt
+
+        Prompt(opened, at, parameters, output, limit).run()
+        return
     if output is QueryOutput.parquet and to is None and sys.stdout.isatty():
         raise typer.BadParameter("Parquet goes to a file or a pipe", param_hint="--to")
-    catalog = Store.open(store).catalog(at)
-    statement = sys.stdin.read() if sql == "-" else sql
+    catalog = opened.catalog(at)
     try:
-        if output is QueryOutput.text and to is None:
-            _print_table(catalog, statement, limit)
-        else:
-            _write(catalog, statement, output, to)
+        _run(catalog, _text(sql, file), parameters, output, to, limit)
     finally:
         catalog.close()
 
 
-def _rows(catalog: "Catalog", sql: str) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
-    cursor = catalog.run(sql)
-    names = [column[0] for column in cursor.description or []]
-
-    def stream() -> Iterator[tuple[Any, ...]]:
-        while batch := cursor.fetchmany(10_000):
-            yield from batch
-
-    return names, stream()
-
-
-def _print_table(catalog: "Catalog", sql: str, limit: int) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    names, rows = _rows(catalog, sql)
-    shown: list[tuple[Any, ...]] = []
-    more = False
-    for row in rows:
-        if limit and len(shown) == limit:
-            more = True
-            break
-        shown.append(row)
-    table = Table(box=None, pad_edge=False)
-    for i, name in enumerate(names):
-        numeric = shown and all(isinstance(row[i], int | float) for row in shown)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
-    for row in shown:
-        table.add_row(*map(_cell, row))
-    Console().print(table, markup=False)
-    if more:
-        Console(stderr=True).print(f"first {limit} rows; --limit 0 prints all", highlight=False)
-
-
-def _cell(value: Any) -> Any:
-    from rich.text import Text
-
-    if value is None:
-        return Text("NULL", style="dim")
-    return Text(f"{value:.4g}" if isinstance(value, float) else str(value))
-
-
-def _write(catalog: "Catalog", sql: str, output: QueryOutput, to: Path | None) -> None:
-    import contextlib
-
-    with contextlib.ExitStack() as stack:
-        file = stack.enter_context(to.open("wb")) if to is not None else sys.stdout.buffer
-        if output is QueryOutput.parquet:
-            import pyarrow.parquet as pq
-
-            pq.write_table(catalog.arrow(sql), file, compression="zstd")
-        elif output is QueryOutput.csv:
-            _write_csv(catalog, sql, file)
-        else:
-            _write_json(catalog, sql, file)
-        file.flush()
-
-
-def _write_json(catalog: "Catalog", sql: str, file: Any) -> None:
+def parameter(pair: str) -> tuple[str, Any]:
+    """Name and value of `NAME=VALUE`: a number, `true`, `null`, a list, `"text"`, else text."""
     import orjson
 
-    names, rows = _rows(catalog, sql)
-    separator = b"["
-    for row in rows:
-        record = dict(zip(names, row, strict=True))
-        file.write(separator + orjson.dumps(record, default=_plain, option=orjson.OPT_NON_STR_KEYS))
-        separator = b",\n"
-    file.write(b"]\n" if separator != b"[" else b"[]\n")
+    name, equals, text = pair.partition("=")
+    if not equals or not name.isidentifier():
+        raise typer.BadParameter(f"{pair!r} is not NAME=VALUE", param_hint="--param")
+    try:
+        return name, orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return name, text
 
 
-def _write_csv(catalog: "Catalog", sql: str, file: Any) -> None:
-    import csv
-    import io
-
-    names, rows = _rows(catalog, sql)
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
-    writer = csv.writer(text)
-    writer.writerow(names)
-    writer.writerows(rows)
-    text.detach()
+def _text(sql: str | None, file: Path | None) -> str:
+    if file is not None:
+        return read_sql(file)
+    return sys.stdin.read() if sql in (None, "-") else str(sql)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.hex()
-    if hasattr(value, "as_integer_ratio"):
-        return float(value)
-    if value is None:
-        raise QueryError("a value has no JSON form")
-    return str(value)
+def read_sql(file: Path) -> str:
+    """The SQL in a file.
+
+    Raises:
+        QueryError: it cannot be read.
+    """
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise QueryError(f"{file}: cannot be read: {error}") from None
+
+
+def _run(
+    catalog: "Catalog",
+    text: str,
+    parameters: Mapping[str, Any],
+    output: QueryOutput,
+    to: Path | None,
+    limit: int,
+) -> None:
+    """Every statement of a text, of which there is one unless tables are printed."""
+    statements = catalog.statements(text)
+    if len(statements) != 1 and (output is not QueryOutput.text or to is not None):
+        what = f"to a file and as {output.value} goes one statement"
+        raise QueryError(f"{what}; this has {len(statements)}")
+    if len(statements) < 2:
+        # As it is, so that errors speak of what was typed.
+        statements = [(text, set(parameters))]
+    elif unused := parameters.keys() - set().union(*(names for _, names in statements)):
+        raise QueryError(f"${min(unused)} is in no statement")
+    for sql, names in statements:
+        used = {name: value for name, value in parameters.items() if name in names}
+        print_rows(catalog, sql, used, output, to, limit)
+
+
+def print_rows(
+    catalog: "Catalog",
+    sql: str,
+    parameters: Mapping[str, Any],
+    output: QueryOutput,
+    to: Path | None,
+    limit: int,
+) -> None:
+    """One statement's rows, with progress while they are awaited; Ctrl-C cancels it."""
+    from rich.console import Console
+
+    from ixt_data.cli.asking import ask
+    from ixt_data.cli.rows import as_table, read_table, write_rows
+
+    log = Console(stderr=True)
+    if output is QueryOutput.text and to is None:
+        names, rows, more = ask(catalog, lambda: read_table(catalog, sql, parameters, limit), log)
+        Console().print(as_table(names, rows), markup=False)
+        if more:
+            log.print(f"first {limit} rows; --limit 0 prints all", highlight=False)
+        return
+    # Rows that come on a terminal are their own progress.
+    shown = None if to is None and sys.stdout.isatty() else log
+    ask(catalog, lambda: write_rows(catalog, sql, parameters, output, to), shown)

@@ -1,0 +1,107 @@
+"""Completion at the prompt of `ixt query`: commands, views, their columns, and words of SQL."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
+from prompt_toolkit.document import Document
+
+from ixt_data.cli.rows import QueryOutput
+
+if TYPE_CHECKING:
+    from ixt_data.catalog import Catalog
+    from ixt_data.store import Store
+
+COMMANDS = {
+    ".help": ("", "this"),
+    ".tables": ("", "the views, and the saved selections as views"),
+    ".schema": ("[VIEW]", "columns and their types"),
+    ".at": ("[VERSION|TAG]", "go to another snapshot, the newest by default"),
+    ".output": ("MODE [FILE]", "text, json, csv or parquet; each result to FILE anew"),
+    ".limit": ("N", "rows of a table to print; 0 prints all"),
+    ".param": ("[NAME=VALUE]", "a value for $NAME"),
+    ".read": ("FILE", "run the statements in a file"),
+    ".quit": ("", "leave"),
+}
+_WORD = re.compile(r"[\w.\"-]*\Z")
+_OPAQUE = re.compile(
+    r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*(?:\n|\Z)|/\*.*?\*/|\$\$.*?\$\$", re.DOTALL
+)
+
+
+def is_whole(text: str) -> bool:
+    """Whether a text ends with a `;` that is in no string, name or comment."""
+    plain = _OPAQUE.sub(" ", text)
+    return plain.rstrip().endswith(";") and not re.search(r"['\"]|/\*|\$\$", plain)
+
+
+class Completions(Completer):
+    """What can stand where the cursor is."""
+
+    def __init__(self, catalog: "Callable[[], Catalog]", store: "Store") -> None:
+        """Completion for the snapshot that `catalog` gives at the time."""
+        self._catalog, self._store = catalog, store
+        self._paths = PathCompleter(expanduser=True)
+
+    def get_completions(
+        self, document: Document, complete_event: CompleteEvent
+    ) -> Iterator[Completion]:
+        """See `Completer.get_completions`."""
+        line = document.current_line_before_cursor
+        if document.text.lstrip().startswith("."):
+            command, space, rest = line.lstrip().partition(" ")
+            if space and command == ".read":
+                yield from self._paths.get_completions(Document(rest), complete_event)
+                return
+            words, typed = (self._after(command), rest) if space else (list(COMMANDS), command)
+        else:
+            found = _WORD.search(line)
+            typed = found.group() if found else ""
+            words = list(self._sql(document.text, typed))
+        for word in dict.fromkeys(words):
+            if word.lower().startswith(typed.lower()) and word != typed:
+                yield Completion(word, -len(typed))
+
+    def _after(self, command: str) -> list[str]:
+        """The words that a command takes."""
+        if command == ".schema":
+            return list(self._catalog().columns)
+        if command == ".at":
+            return list(self._store.tags())
+        return list(QueryOutput) if command == ".output" else []
+
+    def _sql(self, text: str, typed: str) -> Iterator[str]:
+        """Names and words of SQL, those of the views that the text names first."""
+        columns = self._catalog().columns
+        if "." in typed:
+            prefix = typed.rpartition(".")[0]
+            if prefix.lower() == "selected":
+                yield from (f"selected.{name}" for name in self._catalog().snapshot.selections)
+            view = _aliases(text, columns).get(prefix.lower(), prefix)
+            yield from (f"{prefix}.{name}" for name in columns.get(view.lower(), ()))
+            return
+        named = [view for view in columns if re.search(rf"\b{view}\b", text, re.IGNORECASE)]
+        for view in named or columns:
+            yield from columns[view]
+        yield from columns
+        yield "selected."
+        yield from self._words
+
+    @cached_property
+    def _words(self) -> list[str]:
+        """Key words and functions, as DuckDB has them."""
+        catalog = self._catalog()
+        words = "SELECT upper(keyword_name) FROM duckdb_keywords() ORDER BY 1"
+        functions = (
+            "SELECT DISTINCT function_name || '(' FROM duckdb_functions() "
+            "WHERE regexp_matches(function_name, '^[a-z][a-z_0-9]+$') ORDER BY 1"
+        )
+        return [row[0] for sql in (words, functions) for row in catalog.rows(sql)[1]]
+
+
+def _aliases(text: str, views: Iterable[str]) -> dict[str, str]:
+    """Views by the short names that the text gives them."""
+    pattern = rf"\b({'|'.join(views)})\s+(?:AS\s+)?(\w+)"
+    return {alias.lower(): view for view, alias in re.findall(pattern, text, re.IGNORECASE)}

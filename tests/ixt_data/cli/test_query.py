@@ -1,0 +1,213 @@
+"""`ixt query`: files, parameters, forms, errors; and its prompt in a real terminal."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from small_stores import Length, add_documents
+from terminal import Terminal
+
+from ixt_data.annotate import annotate
+from ixt_data.cli.completion import is_whole
+from ixt_data.errors import QueryError
+from ixt_data.selections import save_selection
+from ixt_data.store import Store
+
+HEAVY = "SELECT sum(sqrt(a.i * b.i)) AS s FROM range(300000) a(i), range(300000) b(i)"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> str:
+    store = Store.init(tmp_path_factory.mktemp("query") / "S")
+    add_documents(store, ["a" * n for n in range(1, 31)], lang=["en", "de", "fr"] * 10)
+    annotate(store, "web", Length())
+    save_selection(store, "good", "score >= 0.8")
+    store.tag("v1")
+    return str(store.root)
+
+
+def query(root: str, *arguments: object, code: int = 0, stdin: str | None = None) -> str:
+    command = [sys.executable, "-m", "ixt_data", "query", "--store", root, *map(str, arguments)]
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout if code == 0 else " ".join(done.stderr.split())
+
+
+def test_a_file_with_parameters(root: str, tmp_path: Path) -> None:
+    file = tmp_path / "q.sql"
+    file.write_text(
+        "-- By language\nSELECT lang, count(*) AS n FROM documents\n"
+        "WHERE n_chars >= $least AND lang = any($langs) GROUP BY 1 ORDER BY 1;\n"
+    )
+    given = ("-f", file, "-p", "least=10", "--param", 'langs=["en", "de"]')
+    assert json.loads(query(root, *given, "-o", "json")) == [
+        {"lang": "de", "n": 7},
+        {"lang": "en", "n": 7},
+    ]
+    query(root, *given, "-o", "parquet", "--to", tmp_path / "x.parquet")
+    assert pq.read_table(tmp_path / "x.parquet").to_pydict() == {"lang": ["de", "en"], "n": [7, 7]}
+    text = "SELECT typeof($a) a, typeof($b) b, typeof($c) c, typeof($d) d, $d AS a"
+    pairs = [f"--param={pair}" for pair in ("a=1", "b=0.5", "c=true", "d=12 o'clock")]
+    (row,) = json.loads(query(root, text, *pairs, "-o", "json"))
+    assert row["a"] in ("INTEGER", "BIGINT")
+    assert (row["b"], row["c"], row["d"]) == ("DOUBLE", "BOOLEAN", "VARCHAR")
+    assert row["a_1"] == "12 o'clock"
+
+
+def test_several_statements_of_a_file_are_several_tables(root: str, tmp_path: Path) -> None:
+    both = "SELECT 41 AS one; SELECT $x AS two;"
+    shown = query(root, "-", "-p", "x=42", stdin=both)
+    assert shown.split() == ["one", "41", "two", "42"]
+    assert query(root, stdin="SELECT 7 AS x").split() == ["x", "7"]
+    said = query(root, "-", "-p", "x=42", "-o", "json", stdin=both, code=1)
+    assert "as json goes one statement; this has 2" in said
+
+
+def test_an_empty_result_has_its_columns(root: str, tmp_path: Path) -> None:
+    nothing = "SELECT lang, n_chars FROM documents WHERE false"
+    assert query(root, nothing, "-o", "csv") == "lang,n_chars\n"
+    assert query(root, nothing, "-o", "json") == "[]\n"
+    query(root, nothing, "-o", "parquet", "--to", tmp_path / "x.parquet")
+    assert pq.read_table(tmp_path / "x.parquet").column_names == ["lang", "n_chars"]
+
+
+ERRORS = {
+    "SELECT scor FROM critiques": 'Did you mean "score"',
+    "SELECT c.stauts FROM critiques c": 'Did you mean "status"? [line 1: SELECT c.stauts',
+    "SELECT score FROM documents": "'score' is a column of critiques and critiques_all: join it",
+    "SELECT * FROM documnts": 'Did you mean "documents"?',
+    "SELECT * FROM zebras": "zebras does not exist! Views: documents, critiques, critiques_all,",
+    "SELECT 1,\nnope\nFROM documents": "[line 2: nope]",
+    "SELECT $x": "$x has no value",
+    "SELEC 1": 'syntax error at or near "SELEC"',
+}
+
+
+@pytest.mark.parametrize("sql", ERRORS)
+def test_an_error_is_one_line_with_the_nearest_name(root: str, sql: str) -> None:
+    with pytest.raises(QueryError) as caught:
+        Store.open(root).catalog().run(sql, {})
+    said = str(caught.value)
+    assert ERRORS[sql] in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("SELECT 1", "-p", "x"), 2, "'x' is not NAME=VALUE"),
+        (("SELECT 1", "-p", "x=1"), 1, "$x is not in the statement; parameters: none"),
+        (("SELECT 1; SELECT 2", "-p", "x=1"), 1, "$x is in no statement"),
+        (("-f", "absent.sql"), 1, "absent.sql: cannot be read"),
+        (("SELECT 1", "-f", "absent.sql"), 2, "give SQL or a file of it"),
+        (("SELECT scor FROM critiques",), 1, 'Did you mean "score"'),
+    ],
+)
+def test_wrong_usage_is_told(root: str, arguments: tuple, code: int, said: str) -> None:
+    assert said in query(root, *arguments, code=code).replace("│ ", "").replace(" │", "")
+
+
+def test_control_characters_do_not_reach_the_terminal(root: str) -> None:
+    assert query(root, "SELECT chr(27) || '[2J' AS x").split() == ["x", r"\x1b[2J"]
+
+
+def test_ctrl_c_cancels_a_query_at_once(root: str) -> None:
+    command = [sys.executable, "-m", "ixt_data", "query", "--store", root, HEAVY]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    time.sleep(4)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said.strip()) == (1, "error: the query was cancelled")
+    assert time.monotonic() - began < 10
+
+
+def test_what_is_whole() -> None:
+    whole = ["SELECT 1;", "SELECT ';' ; ", "SELECT 1; -- that's all\n", 'SELECT "a;b";']
+    parts = ["SELECT 1", "SELECT ';", "SELECT 1 -- ;", "SELECT 1 /* ;", 'SELECT "a;', "SELECT $$;"]
+    assert [is_whole(text) for text in whole + parts] == [True] * 4 + [False] * 6
+
+
+@pytest.fixture
+def prompt(root: str, tmp_path: Path):
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path), "PAGER": "cat"}
+    environment.pop("COLUMNS", None)
+    command = [sys.executable, "-m", "ixt_data", "query", "--store", root]
+    with Terminal(command, environment) as terminal:
+        terminal.wait_for("ixt 5>")
+        yield terminal
+
+
+def enter(prompt: Terminal, keys: str, shown: str, then: str = "ixt 5>") -> None:
+    """Types a line and waits for what it shows, and for the next prompt after that."""
+    prompt.type(keys + "\r")
+    prompt.wait_for(shown)
+    prompt.wait_for(then)
+
+
+def test_the_prompt(prompt: Terminal, tmp_path: Path) -> None:
+    prompt.type("SELECT max(n_chars) + 12 AS longest,\r")
+    prompt.wait_for("...>")
+    enter(prompt, "';' AS semicolon FROM documents;", "42")
+    # An error is told and ends nothing.
+    enter(prompt, "SELECT scor FROM critiques;", 'Did you mean "score"')
+    enter(prompt, ".tables", "selected.good")
+    enter(prompt, ".schema critics", "critic_id")
+    enter(prompt, ".at 1", "snapshot 1", "ixt 1>")
+    enter(
+        prompt,
+        "SELECT 'none' AS said FROM documents ANTI JOIN critiques USING (doc_id) LIMIT 1;",
+        "\r\nnone",
+        "ixt 1>",
+    )
+    enter(prompt, ".at v9", "no tag 'v9'", "ixt 1>")
+    enter(prompt, ".at", "snapshot 5")
+    enter(prompt, ".param least=29", "$least = 29")
+    enter(prompt, "SELECT $most;", "$most has no value")
+    enter(prompt, ".nonsense", "commands: .help, .tables")
+    prompt.type(f".output csv {tmp_path / 'x.csv'}\r")
+    file = tmp_path / "q.sql"
+    file.write_text("SELECT n_chars FROM documents WHERE n_chars >= $least ORDER BY 1;")
+    enter(prompt, f".read {file}", "written to")
+    assert (tmp_path / "x.csv").read_text() == "n_chars\n29\n30\n"
+    prompt.type(".quit\r")
+    assert prompt.end() == 0
+    history = (tmp_path / "ixt" / "query_history").read_text()
+    assert "+SELECT max(n_chars) + 12 AS longest,\n+';' AS semicolon FROM documents;" in history
+
+
+def test_the_prompt_completes_names(prompt: Terminal) -> None:
+    prompt.type("SELECT coalesce(n_thi\t")
+    prompt.wait_for("nking_tokens")
+    prompt.type(", 42) AS x FROM critiques c WHERE c.entr\t")
+    prompt.wait_for("opy")
+    enter(prompt, " IS NULL LIMIT 1;", "\r\n42")
+    prompt.type(".sche\t")
+    prompt.wait_for("ma")
+    prompt.type(" sele\t")
+    prompt.wait_for("ctions")
+    enter(prompt, "", "predicate")
+
+
+def test_the_prompt_pages_long_results_and_limits_them(prompt: Terminal) -> None:
+    prompt.type(".limit 25\r")
+    enter(prompt, "SELECT n_chars AS n FROM documents ORDER BY 1;", "first 25 rows; .limit 0")
+
+
+def test_ctrl_c_at_the_prompt_cancels_the_query_only(prompt: Terminal) -> None:
+    prompt.type("SELECT half typ\x03")
+    prompt.type(f"{HEAVY};\r")
+    prompt.wait_for("asking")
+    prompt.type("\x03")
+    prompt.wait_for("the query was cancelled", 20)
+    prompt.wait_for("ixt 5>")
+    enter(prompt, "SELECT 40 + 2 AS answer;", "42")
+    prompt.type("\x04")
+    assert prompt.end() == 0
