@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ixt_data.errors import ConfigError
 from ixt_data.export.target import new_folder
-from ixt_data.mix import Mix, plan_mix, with_edges
+from ixt_data.mix import Mix, observed_feedback, plan_mix, with_edges
 from ixt_data.shards import SHARD_BYTES, ShardWriter
 from ixt_data.store import Store
 from ixt_train.conditioning import Conditioner
@@ -83,7 +83,9 @@ def bake(
     """
     mix = with_edges(store, mix, holdout)
     plan = plan_mix(store, mix, samples, holdout=holdout)
-    conditioner = Conditioner(tokenizer, mix.condition)
+    tells = any(condition.told for condition in plan.conditions)
+    observed = observed_feedback(store, mix, holdout) if tells else {}
+    conditioner = Conditioner(tokenizer, mix.condition, observed)
     about = {"format": "mds", "baked": plan.digest, "snapshot": plan.version}
     with (
         tempfile.TemporaryDirectory() as local,

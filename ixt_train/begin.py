@@ -53,7 +53,7 @@ def begin(folder: Path, config: TrainConfig, mix: Mix, store: Store, overwrite: 
         keep_model(sources, folder)
     started = starting_model(folder, config, tokenizer)
     started.model.config.save_pretrained(folder / run_folder.MODEL)
-    observed = observed_feedback(store, mix) if any(mix.critics) else {}
+    observed = observed_feedback(store, mix, config.holdout) if any(mix.critics) else {}
     run_folder.write_json(folder / run_folder.FEEDBACK, feedback_record(observed))
     run_folder.write_yaml(folder / run_folder.GIVEN, config)
     run_folder.write_yaml(folder / run_folder.CONFIG, _own_config(folder, config, mix))

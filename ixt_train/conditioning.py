@@ -103,6 +103,16 @@ class Conditioner:
         self._bos, self._eos = tokenizer.bos_token_id, tokenizer.eos_token_id
         self._check()
 
+    @property
+    def told(self) -> Choice:
+        """What the condition tells of every document that has feedback; `given` for its own."""
+        said = self.condition.told
+        if said is None:
+            return "given"
+        if said == "best" or said == "worst":
+            return "best" if said == "best" else "worst"
+        return Feedback(self.observed["best"].score if "best" in self.observed else None, said)
+
     def with_condition(self, condition: Condition) -> "Conditioner":
         """The same for another condition, as a phase of the schedule may have."""
         return Conditioner(self.tokenizer, condition, self._pairs())

@@ -19,6 +19,7 @@ from ixt_train.config import load_train_config
 from ixt_train.draws import draws_of, steps_of
 from ixt_train.stream import MixStream
 from ixt_train.tokenizer import load_tokenizer
+from ixt_train.trained import observed_pairs
 
 
 class Replay:
@@ -60,7 +61,8 @@ class Replay:
         """
         draws = self._draws(step)
         tokenizer = load_tokenizer(self.folder / run_folder.TOKENIZER)
-        conditioner = conditioner_of(self.config, tokenizer, self.plan.mix.condition)
+        observed = observed_pairs(run_folder.read_json(self.folder / run_folder.FEEDBACK))
+        conditioner = conditioner_of(self.config, tokenizer, self.plan.mix.condition, observed)
         plain, encoded = self._read(draws, None), self._read(draws, conditioner)
         samples = [
             {

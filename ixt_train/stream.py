@@ -69,7 +69,7 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
                 `given` saying whether the draw comes with its feedback.
             local: folder for uncompressed shards; `close` empties it.
             batch_size: samples per process and step.
-            feedback: what to condition on instead of the documents' own.
+            feedback: what to condition on in every sample, whatever the mix says.
             cache_limit: most bytes in `local`; None sets no limit.
             predownload: samples to look ahead for shards that are not here.
             threads: per process, for those shards.
@@ -237,6 +237,10 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
     def _encoded(self, draws: Ints, found: Rows, told: Rows) -> Iterator[dict[str, Any]]:
         assert self.conditioner is not None
         dtype = self.conditioner.encoder.dtype
+        choices: list[Choice] = [
+            conditioner.told if self.feedback == "given" else self.feedback
+            for conditioner in self._conditioners
+        ]
         for draw, phase, doc_id, text, critique, score, spans, given in zip(
             draws.tolist(),
             regimes_of(draws)[0].tolist(),
@@ -248,7 +252,7 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
             self.plan.feedback_given(draws).tolist(),
             strict=True,
         ):
-            feedback: Choice = self.feedback if given or self.feedback != "given" else "none"
+            feedback = choices[phase] if given or self.feedback != "given" else "none"
             encoded = self._conditioners[phase].encode(text, critique, score, spans, feedback)
             yield {
                 "input_ids": encoded.input_ids,
@@ -347,15 +351,15 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
         state: dict[str, Any] = super().state_dict(num_samples, from_beginning)
         if from_beginning and num_samples == 0:
             state |= {"epoch": self.next_epoch, "sample_in_epoch": 0}
-        return {**state, "plan": self.plan.digest, "tokenizer": self._tokenizer_id}
+        return {**state, **self._identity}
 
     def load_state_dict(self, obj: dict[str, Any]) -> None:
         """Continues where `state_dict` was taken.
 
         Raises:
-            FingerprintError: it was taken from another plan, or with another tokenizer.
+            FingerprintError: it is of another snapshot, plan or tokenizer.
         """
-        for key, own in (("plan", self.plan.digest), ("tokenizer", self._tokenizer_id)):
+        for key, own in self._identity.items():
             if obj.get(key) != own:
                 raise FingerprintError(
                     f"the checkpoint's {key} is {obj.get(key)}, this train run's is {own}: the "
@@ -382,8 +386,10 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
         return state["epoch"], state["sample_in_epoch"]
 
     @property
-    def _tokenizer_id(self) -> str | None:
-        return self.conditioner.tokenizer_id if self.conditioner else None
+    def _identity(self) -> dict[str, Any]:
+        """What must be the same for a state to mean the same samples."""
+        tokenizer = self.conditioner.tokenizer_id if self.conditioner else None
+        return {"snapshot": self.plan.version, "plan": self.plan.digest, "tokenizer": tokenizer}
 
 
 def _conditioners(

@@ -42,6 +42,10 @@ class Condition(Part):
     noisy: Share = 0.0
     """Share of samples with the feedback of another document of their shard: a control. 1 shuffles
     all feedback."""
+    feedback: Annotated[str, Field(min_length=1)] = "given"
+    """Whose feedback the model is told. `given`: the document's own. `best`, `worst`: the one that
+    was observed in what is drawn. `shuffled`: that of another document, as `noisy: 1`. Anything
+    else is a text that all are told, with the best score."""
     bins: Literal["raw", "threshold", "quantile"] = "raw"
     """How a score becomes one of eleven tokens. `raw`: in steps of 0.1. `threshold`: by how many
     `edges` it reaches. `quantile`: the same, with the edges that part the scores that are drawn
@@ -65,9 +69,27 @@ class Condition(Part):
             raise ValueError("repeat_every: feedback that comes after the document comes once")
         if self.tag_replaces is not None and self.kind != "spans":
             raise ValueError(f"tag_replaces: kind {self.kind!r} has no tags; it is for spans")
-        if self.noisy and self.kind in ("none", "spans"):
-            raise ValueError(f"noisy: kind {self.kind!r} tells no feedback that could be another's")
+        if self.kind in ("none", "spans"):
+            for key, value in (("noisy", self.noisy), ("feedback", self.feedback != "given")):
+                if value:
+                    raise ValueError(
+                        f"{key}: kind {self.kind!r} tells no feedback that could be another"
+                    )
+        if self.feedback == "none":
+            raise ValueError("feedback: to tell none, set kind to none")
+        if self.noisy and self.feedback != "given":
+            raise ValueError(f"noisy: feedback is {self.feedback!r} for all; set one of them")
         return self
+
+    @property
+    def shuffled(self) -> float:
+        """Share of samples with the feedback of another document."""
+        return 1.0 if self.feedback == "shuffled" else self.noisy
+
+    @property
+    def told(self) -> str | None:
+        """What all documents are told instead of feedback from critiques; None for that."""
+        return None if self.feedback in ("given", "shuffled") else self.feedback
 
     @property
     def weighs_spans(self) -> bool:

@@ -129,7 +129,7 @@ class MixPlan:
             rows: their rows.
             samples: samples in the shard of each.
         """
-        noisy = np.array([condition.noisy for condition in self.conditions])
+        noisy = np.array([condition.shuffled for condition in self.conditions])
         if not noisy.any():
             return rows
         phases, _ = regimes_of(draws)
