@@ -20,6 +20,7 @@ from streaming.base.constant import RESUME, TICK
 from streaming.base.dataset import _ShardState
 from streaming.base.shared import SharedMemory, _get_path
 from streaming.base.world import World
+from torch import distributed
 
 from ixt_data.errors import FingerprintError, MixError, StoreError
 from ixt_data.mix import Condition, MixPlan, samples_of
@@ -85,6 +86,10 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
         self.plan, self.conditioner, self.feedback = plan, conditioner, feedback
         self._conditioners = _conditioners(conditioner, plan.conditions)
         self._folder = LocalFolder(Path(local) / f"{plan.version}-{plan.digest}", world)
+        if distributed.is_available() and distributed.is_initialized():
+            # Each rank looks for free shared memory: those that a stream before had must have let
+            # it go, or they find different places.
+            distributed.barrier()
         try:
             stream = FamilyStream(
                 str(root),

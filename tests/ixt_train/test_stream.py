@@ -30,6 +30,7 @@ from ixt_train.conditioning import Conditioner
 from ixt_train.families import index_entry
 from ixt_train.packing import Collator, batch_doc_ids
 from ixt_train.stream import MixStream
+from ixt_train.token_family import tokenize
 
 pytestmark = pytest.mark.stream
 
@@ -213,7 +214,37 @@ def test_two_ranks_go_on_where_one_stopped(store, plan, tmp_path):
     assert [sorted(batch) for batch in ours] == np.sort(expected).tolist()
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.slow
+def test_two_nodes_of_two_ranks_draw_the_global_batches_of_one_process(store, plan, tmp_path):
+    with stream(store, plan, tmp_path / "one", 32) as ds:
+        state = ds.state_dict(96, True) | {"epoch": 1, "sample_in_epoch": 96}
+    job = {
+        "store": store.root, "mix": MIX.model_dump(mode="json"), "samples": plan.samples,
+        "batch": 32, "epoch_samples": 256, "local": str(tmp_path), "out": str(tmp_path),
+        "state": state,
+    }  # fmt: skip
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=2",
+              "--master-addr=127.0.0.1", f"--master-port={port}"]  # fmt: skip
+    script = str(Path(__file__).with_name("one_rank.py"))
+    nodes = [
+        subprocess.Popen([*launch, f"--node-rank={n}", script, json.dumps(job)],
+                         stderr=subprocess.PIPE, text=True)
+        for n in range(2)
+    ]  # fmt: skip
+    errors = [node.communicate(timeout=600)[1] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], errors
+    ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(4)]
+    expected = np.array(planned(plan)).reshape(-1, 32)
+    for name, first in (("fresh", 0), ("resumed", (256 + 96) // 32)):
+        batches = zip(*(rank[name] for rank in ranks), strict=True)
+        ours = [sorted(chain(*parts)) for parts in batches]
+        assert ours == np.sort(expected[first:]).tolist()
+
+
+@pytest.mark.parametrize("workers", [0, 4])
 @pytest.mark.parametrize("harm", ["missing", "corrupt", "short"])
 @pytest.mark.parametrize("family", ["text", "critique"])
 def test_a_bad_shard_raises_and_names_its_path(tmp_path, workers, harm, family):
@@ -230,6 +261,39 @@ def test_a_bad_shard_raises_and_names_its_path(tmp_path, workers, harm, family):
     raises = pytest.raises(expected, match=rf"{shard.path}.*ixt verify")
     with stream(store, plan, tmp_path / "local", batch_size=4) as ds, raises:
         draws(ds, workers)
+
+
+@pytest.mark.parametrize("workers", [0, 4])
+def test_bad_tokens_raise_and_name_their_path(tmp_path, workers):
+    store, tokenizer = critiqued_store(tmp_path / "store", 100), words_tokenizer()
+    tokenize(store, tokenizer)
+    plan = plan_mix(store, Mix(critic="numbers"), 100)
+    (path,) = [shard.path for shard in plan.token_shards.values()
+               if shard.of == plan.shards[2][1].path]  # fmt: skip
+    Path(store.root, path).write_bytes(b"")
+    conditioner = Conditioner(tokenizer, plan.mix.condition)
+    ds = MixStream(store.root, plan, conditioner, local=tmp_path / "local", batch_size=4)
+    with ds, pytest.raises(CorruptError, match=rf"{path}.*0 bytes instead of.*ixt verify"):
+        draws(ds, workers)
+
+
+def test_a_moved_snapshot_is_refused_with_both_versions(tmp_path):
+    store = critiqued_store(tmp_path / "store", 100)
+    mix = Mix(critic="numbers")
+    plan = plan_mix(store, mix, 96, batch=32)
+    with stream(store, plan, tmp_path / "a") as ds:
+        state = ds.state_dict(32, True)
+    add_documents(store, texts(30, start=100))
+    moved = plan_mix(store, mix, 96, batch=32)
+    refused = pytest.raises(
+        FingerprintError, match=rf"snapshot is {plan.version}, .* is {moved.version}: .*Resume with"
+    )
+    with stream(store, moved, tmp_path / "b") as ds, refused:
+        ds.load_state_dict(state)
+    pinned = plan_mix(store, mix.model_copy(update={"snapshot": plan.version}), 96, batch=32)
+    with stream(store, pinned, tmp_path / "c") as ds:
+        ds.load_state_dict(state)
+        assert draws(ds, workers=4) == planned(plan)[32:]
 
 
 def die_midway(ds_of) -> None:

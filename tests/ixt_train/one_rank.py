@@ -1,0 +1,42 @@
+"""One rank of a job that `torchrun` starts: draws a whole plan, then goes on from a state.
+
+Args: the job as JSON: root of the store, mix, samples, batch, epoch_samples, local and out folders,
+state to go on from.
+"""
+
+import itertools
+import json
+import os
+import sys
+from pathlib import Path
+
+import streaming.base.shared.prefix
+import torch.distributed as dist
+from torch.utils.data import DataLoader
+
+from ixt_data.mix import Mix, plan_mix
+from ixt_data.store import Store
+from ixt_train.stream import MixStream
+
+job = json.loads(sys.argv[1])
+node, rank = int(os.environ["GROUP_RANK"]), int(os.environ["RANK"])
+# The nodes are one machine here: what they would have for themselves is kept apart.
+streaming.base.shared.prefix._each_prefix_int = lambda: itertools.count(1000 * (1 + node))
+dist.init_process_group("gloo")
+plan = plan_mix(
+    Store.open(job["store"]), Mix.model_validate(job["mix"]), job["samples"],
+    batch=job["batch"], epoch_samples=job["epoch_samples"],
+)  # fmt: skip
+size = job["batch"] // dist.get_world_size()
+found = {}
+for name, state in (("fresh", None), ("resumed", job["state"])):
+    local = Path(job["local"], f"{name}{node}")
+    with MixStream(job["store"], plan, None, local=local, batch_size=size) as stream:
+        if state:
+            stream.load_state_dict(state)
+        loader = DataLoader(stream, batch_size=size, num_workers=rank % 2, collate_fn=list)
+        epochs = range(state["epoch"] if state else 0, plan.epochs)
+        found[name] = [[s["draw"] for s in batch] for _ in epochs for batch in loader]
+        dist.barrier()
+Path(job["out"], f"{rank}.json").write_text(json.dumps(found))
+dist.destroy_process_group()
