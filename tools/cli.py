@@ -1,4 +1,4 @@
-"""The verbs of this package: demo, calibrate, report. Heavy imports wait inside."""
+"""The verbs of this package: demo, calibrate, report, inspect. Heavy imports wait inside."""
 
 import importlib.util
 from collections.abc import Sequence
@@ -29,6 +29,7 @@ def register(app: typer.Typer) -> None:
     app.command()(demo)
     app.command()(calibrate)
     app.command()(report)
+    app.command()(inspect)
 
 
 def demo(
@@ -180,6 +181,40 @@ def report(
     )
     page, content, *pngs = map(str, write_review(review, to, plots))
     out.result({"report": page, "content": content, "plots": pngs, "snapshot": review.snapshot})
+
+
+def inspect(
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="Store, MDS folder or shard (also on S3), or a doc_id or source_id of the store."
+        ),
+    ],
+    store: StoreOption = DEFAULT_STORE,
+    at: AtOption = None,
+    sample: Annotated[
+        int, typer.Option(min=0, help="Random samples to show beside the first one.")
+    ] = 0,
+    seed: Annotated[int, typer.Option(help="Of the random samples.")] = 0,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read everything, and compare sizes and hashes.")
+    ] = False,
+    full: Annotated[bool, typer.Option("--full", help="Show whole texts.")] = False,
+    output: OutputOption = OutputMode.text,
+) -> None:
+    """Show what a store, a folder of shards, a shard or a document is made of.
+
+    Exit code 1 if something is wrong with it. Nothing that a shard holds is ever run.
+    """
+    from ixt_tools.inspector.terminal.look import look, problems_of
+    from ixt_tools.inspector.terminal.render import rendered
+    from ixt_tools.inspector.terminal.shard import Asked
+
+    out = Output(output)
+    found = look(target, store, at, Asked(1, sample, seed, verify))
+    out.result(found.to_json(), rendered(found, full) if output is OutputMode.text else None)
+    if problems_of(found):
+        raise typer.Exit(1)
 
 
 def _needs(*packages: str) -> None:

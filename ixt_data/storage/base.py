@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,9 @@ class Storage(Protocol):
 
     def read(self, key: str) -> bytes:
         """All bytes of `key`. Raises FileNotFoundError."""
+
+    def stream(self, key: str) -> AbstractContextManager[BinaryIO]:
+        """The bytes of `key` as they are read, and no more of them. Raises FileNotFoundError."""
 
     def read_all(self, keys: Iterable[str]) -> list[bytes | None]:
         """`read` of many keys at once, in their order; None for those that are not there."""

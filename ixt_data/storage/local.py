@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from ixt_data.storage.base import StoredFile
 
@@ -58,6 +58,10 @@ class LocalStorage:
     def read(self, key: str) -> bytes:
         """See `Storage.read`."""
         return (self.path / key).read_bytes()
+
+    def stream(self, key: str) -> BinaryIO:
+        """See `Storage.stream`."""
+        return (self.path / key).open("rb")
 
     def read_all(self, keys: Iterable[str]) -> list[bytes | None]:
         """See `Storage.read_all`."""

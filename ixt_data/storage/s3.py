@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -131,6 +131,14 @@ class S3Storage:
     def read(self, key: str) -> bytes:
         """See `Storage.read`."""
         return self._whole(key, lambda body: bytes(body.read()))
+
+    @contextmanager
+    def stream(self, key: str) -> Iterator[Any]:
+        """See `Storage.stream`."""
+        with self._explaining(key):
+            body = self.client.get_object(**self._at(key))["Body"]
+        with closing(body):
+            yield body
 
     def read_all(self, keys: Iterable[str]) -> list[bytes | None]:
         """See `Storage.read_all`: at most `CONNECTIONS` at a time."""

@@ -1,0 +1,1 @@
+"""Looking at a store: in the terminal, and in a browser."""

@@ -1,0 +1,1 @@
+"""The inspector in the terminal: stores, MDS folders, single shards, and documents."""
