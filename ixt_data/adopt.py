@@ -7,6 +7,7 @@ refused by its hash.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -134,11 +135,21 @@ def open_folder(folder: str | Path) -> Storage:
     remote = "://" in str(folder)
     place = open_storage(folder if remote else Path(folder).resolve())
     if not place.exists(INDEX):
-        raise StoreError(f"{folder}: no MDS folder: there is no {INDEX} in it")
+        raise StoreError(f"{folder}: no MDS folder: there is no {INDEX} in it{_below(place)}")
     owner = part_of_store_at(place.root) if remote else part_of_store(Path(place.root))
     if owner is not None:
         raise StoreError(f"{folder}: belongs to the store {owner}, whose shards come and go")
     return place
+
+
+def _below(place: Storage) -> str:
+    """Which folders in it are MDS folders, as llm-foundry's splits are."""
+    files = islice(place.list(""), _LOOKED_AT)
+    found = sorted(file.key.removesuffix(f"/{INDEX}") for file in files if file.key.endswith(INDEX))
+    return f", but in {', '.join(found[:8])}: adopt these, one after the other" if found else ""
+
+
+_LOOKED_AT = 10_000
 
 
 def read_index(place: Storage) -> dict[str, dict[str, Any]]:

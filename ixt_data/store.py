@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from ixt_data.errors import CommitError, CorruptError, SnapshotError, StoreError
+from ixt_data.errors import Aborted, CommitError, CorruptError, SnapshotError, StoreError
 from ixt_data.log import Hook, Log
 from ixt_data.pins import Pin, Pins
 from ixt_data.snapshot import FORMAT, CriticInfo, Entry, RowsFile, ShardInfo, Snapshot
@@ -207,7 +207,8 @@ class Store:
 class Transaction:
     """Shards and rows that become visible in one step, or not at all.
 
-    Use it in a `with`: leaving it without a commit removes what it made.
+    Use it in a `with`: leaving it without a commit removes what it made. Where garbage collection
+    took its files before, since it was silent for too long, leaving it raises Aborted.
     """
 
     def __init__(self, store: Store, op: str, unit: str | None, base: int) -> None:
@@ -234,6 +235,20 @@ class Transaction:
         trace: TracebackType | None,
     ) -> None:
         remove_scratch(self.scratch)
+        if isinstance(error, FileNotFoundError):
+            self._check_kept(error)
+
+    def _check_kept(self, error: FileNotFoundError) -> None:
+        """Says why files are gone under a slow writer's hands, if garbage collection took them.
+
+        Raises:
+            Aborted: it gave this transaction up.
+        """
+        for entry in self.store.log.entries(self.begun_at + 1, self.store.log.newest()):
+            if self.id in entry.abort:
+                raise Aborted(
+                    f"transaction {self.id} was given up as stale by version {entry.version}"
+                ) from error
 
     def family(
         self, family: str, corpus: str, columns: Mapping[str, str], *, first: int = 0

@@ -327,6 +327,13 @@ def test_what_is_wrong_is_said(store: Store, tmp_path: Path, change: Any, messag
     assert store.snapshot().version == 0
 
 
+def test_a_folder_of_splits_names_them(store: Store, tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        write_mds(tmp_path / "mds" / split, texts(1))
+    with pytest.raises(StoreError, match=r"no index.json in it, but in train, val: adopt these"):
+        adopt(store, "web", tmp_path / "mds")
+
+
 def test_a_folder_without_text_says_what_it_has(store: Store, tmp_path: Path) -> None:
     samples = [{"tokens": b"\0\0"}]
     folder = write_mds(tmp_path / "mds", samples, {"tokens": "bytes"})

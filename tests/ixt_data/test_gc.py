@@ -156,6 +156,22 @@ def test_a_stale_writer_is_fenced_and_stops(store: Store) -> None:
     assert store.snapshot().corpora["web"].documents == 6
 
 
+def commit_after_a_collection(store: Store) -> None:
+    with Store.open(store.root).begin("ingest") as txn:
+        family = txn.family("text", "web", TEXT_COLUMNS)
+        family.write({"doc_id": b"x" * 16, "source": "", "source_id": "", "text": "x"})
+        family.cut()
+        age(store, 3 * 24 * 3600)
+        assert collect(store).aborted == [txn.id]
+        txn.commit()
+
+
+def test_a_writer_whose_files_were_taken_says_why(store: Store) -> None:
+    many(store, 2)
+    with pytest.raises(Aborted, match="given up as stale by version 3"):
+        commit_after_a_collection(store)
+
+
 def test_a_writer_in_time_is_not_touched(store: Store) -> None:
     many(store, 2)
     txn = slow(Store.open(store.root))

@@ -74,9 +74,20 @@ def seconds(function: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def in_turn(*functions: Callable[[], Any], rounds: int = ROUNDS) -> list[float]:
-    """Median seconds of each function, all of them run in turn `rounds` times."""
-    times = [[seconds(function) for function in functions] for _ in range(rounds)]
+MOST_ROUNDS = 25
+
+
+def in_turn(*functions: Callable[[], Any], rounds: int = ROUNDS, least: float = 0.0) -> list[float]:
+    """Median seconds of each function, all of them run in turn.
+
+    Args:
+        functions: what is measured.
+        rounds: how often at least.
+        least: seconds in all that are measured at least, in at most `MOST_ROUNDS` rounds.
+    """
+    times: list[list[float]] = []
+    while len(times) < rounds or (len(times) < MOST_ROUNDS and sum(map(sum, times)) < least):
+        times.append([seconds(function) for function in functions])
     return [statistics.median(column) for column in zip(*times, strict=True)]
 
 
