@@ -1,4 +1,4 @@
-"""The verbs of this package: demo, calibrate, report, inspect. Heavy imports wait inside."""
+"""The verbs of this package, from demo to doctor. Heavy imports wait inside."""
 
 import importlib.util
 from collections.abc import Sequence
@@ -30,6 +30,7 @@ def register(app: typer.Typer) -> None:
     app.command()(calibrate)
     app.command()(report)
     app.command()(inspect)
+    app.command()(doctor)
 
 
 def demo(
@@ -214,6 +215,36 @@ def inspect(
     found = look(target, store, at, Asked(1, sample, seed, verify))
     out.result(found.to_json(), rendered(found, full) if output is OutputMode.text else None)
     if problems_of(found):
+        raise typer.Exit(1)
+
+
+def doctor(
+    store: StoreOption = DEFAULT_STORE,
+    endpoint: Annotated[
+        list[str] | None,
+        typer.Option(metavar="URL", help="A judge's server up to /v1; may be repeated."),
+    ] = None,
+    output: OutputOption = OutputMode.text,
+) -> None:
+    """Check this machine, the packages, the store and judges, and say how to mend each fault.
+
+    Exit code 1 if something is broken; warnings do not count.
+    """
+    from ixt_tools.doctor.machine import check_machine
+    from ixt_tools.doctor.packages import check_packages
+    from ixt_tools.doctor.places import check_endpoint, check_store
+
+    checks = [*check_packages(), *check_machine()]
+    # Without a word about a store, a machine may well have none.
+    if store != DEFAULT_STORE or Path(store).exists():
+        checks += check_store(store)
+    for url in endpoint or ():
+        checks += check_endpoint(url)
+    broken = [check.name for check in checks if check.state == "broken"]
+    rows = [(check.state, check.name, check.what, check.remedy) for check in checks]
+    record = {"ok": not broken, "broken": broken, "checks": [asdict(check) for check in checks]}
+    Output(output).result(record, table(["state", "what", "found", "to mend it"], rows))
+    if broken:
         raise typer.Exit(1)
 
 

@@ -1,0 +1,166 @@
+"""The machine: memory, cores, shared memory, temporary files, open files."""
+
+import os
+import re
+import resource
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from ixt_tools.doctor.check import Check, size
+
+SHARED = Path("/dev/shm")
+GB = 1e9
+LEAST_FREE = 0.2 * GB
+LITTLE_FREE = 5 * GB
+LITTLE_MEMORY = 2 * GB
+LITTLE_SHARED = 0.5 * GB
+OPEN_FILES = 4096
+MANY_LOCKS = 1000
+_STREAMING = re.compile(r"\d{6}_\w+")
+_LOCK = re.compile(r"\d{6}_\w*filelock")
+
+
+def check_machine() -> Iterator[Check]:
+    """Everything that needs neither a store nor a network."""
+    yield from check_memory()
+    yield from check_cores()
+    yield from check_shared(SHARED)
+    # Not tempfile.gettempdir(), which passes over a folder that is no good without a word.
+    yield from check_temporary(Path(os.environ.get("TMPDIR") or "/tmp"))
+    yield from check_open_files()
+
+
+def check_memory() -> Iterator[Check]:
+    """Memory that is free, within the limit of a container; told on Linux only."""
+    if not Path("/proc/meminfo").exists():
+        return
+    free, total = _memory()
+    what = f"{size(free)} free of {size(total)}"
+    if free < LITTLE_MEMORY:
+        remedy = "end other programs; IXT_QUERY_MEMORY=1GB bounds queries"
+        yield Check("memory", "warning", what, remedy)
+    else:
+        yield Check("memory", "ok", what)
+
+
+def _memory() -> tuple[float, float]:
+    figures = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    free, total = (1024.0 * int(figures[k].split()[0]) for k in ("MemAvailable", "MemTotal"))
+    try:
+        limit = float(Path("/sys/fs/cgroup/memory.max").read_text())
+        used = float(Path("/sys/fs/cgroup/memory.current").read_text())
+    except (OSError, ValueError):
+        return free, total
+    return min(free, limit - used), min(total, limit)
+
+
+def check_cores() -> Iterator[Check]:
+    """Cores, and the threads that torch and DuckDB will take of them."""
+    cores, threads = len(os.sched_getaffinity(0)), os.environ.get("OMP_NUM_THREADS")
+    name, what = "cores", f"{cores}, OMP_NUM_THREADS {threads or 'not set'}"
+    if threads is None or not threads.isdigit():
+        if threads is not None:
+            yield Check(name, "broken", what, "set OMP_NUM_THREADS to a number")
+        else:
+            yield Check(name, "ok", what, "for several processes: OMP_NUM_THREADS=1")
+    elif int(threads) > cores:
+        remedy = f"set OMP_NUM_THREADS to {cores} at most: more threads than cores fight"
+        yield Check(name, "warning", what, remedy)
+    else:
+        yield Check(name, "ok", what)
+
+
+def check_shared(folder: Path) -> Iterator[Check]:
+    """Shared memory, which streams and workers of loaders use, and what killed jobs left there."""
+    name = "shared memory"
+    if not folder.is_dir():
+        yield Check(name, "broken", f"{folder} is not there", f"mount a tmpfs at {folder}")
+        return
+    usage = shutil.disk_usage(folder)
+    what = f"{size(usage.free)} free of {size(usage.total)} at {folder}"
+    if usage.free < LITTLE_SHARED:
+        remedy = "docker run --shm-size=8g, or in Kubernetes an emptyDir of medium Memory there"
+        yield Check(name, "warning", what, remedy)
+    else:
+        yield Check(name, "ok", what)
+    if stale := list(_stale(folder)):
+        amount = size(sum(path.stat().st_size for path in stale))
+        yield Check(
+            "stale segments",
+            "warning",
+            f"{len(stale)} of streaming that no process has open, {amount}",
+            f"rm {' '.join(map(str, stale[:3]))}{' ...' if len(stale) > 3 else ''}, or "
+            'python -c "from streaming.base.util import clean_stale_shared_memory as c; c()"',
+        )
+    else:
+        yield Check("stale segments", "ok", "none")
+
+
+def _stale(folder: Path) -> Iterator[Path]:
+    """Segments of this user that no process has mapped."""
+    own = [
+        path
+        for path in sorted(folder.iterdir())
+        if _STREAMING.fullmatch(path.name) and path.stat().st_uid == os.getuid()
+    ]
+    mapped = set()
+    for maps in Path("/proc").glob("[0-9]*/maps") if own else ():
+        try:
+            text = maps.read_text()
+        except OSError:
+            # Another user's, or it has ended.
+            continue
+        mapped |= {path for path in own if str(path) in text}
+    yield from (path for path in own if path not in mapped)
+
+
+def check_temporary(folder: Path) -> Iterator[Check]:
+    """The folder for temporary files: writable, with room, and without locks of others."""
+    probe = folder / f"ixt-doctor-{uuid.uuid4().hex}"
+    name = "TMPDIR"
+    try:
+        probe.write_bytes(b"x" * 4096)
+    except OSError as error:
+        what = f"{folder} cannot be written to: {error.strerror}"
+        yield Check(name, "broken", what, "set TMPDIR to a folder on a local disk with room")
+        return
+    finally:
+        with suppress(OSError):
+            probe.unlink()
+    yield check_room(name, folder, "set TMPDIR to a folder on a larger disk: queries spill there")
+    locks = [path for path in folder.iterdir() if _LOCK.fullmatch(path.name)]
+    foreign = [path for path in locks if not os.access(path, os.W_OK)]
+    if foreign:
+        yield Check(
+            "lock files",
+            "broken",
+            f"{len(foreign)} of streaming in {folder} belong to another user; it cannot lock them",
+            "set TMPDIR to a folder of your own",
+        )
+    elif len(locks) > MANY_LOCKS:
+        what = f"{len(locks):,} of streaming in {folder}"
+        yield Check("lock files", "warning", what, f"when no job runs: rm {folder}/*_*filelock")
+    else:
+        yield Check("lock files", "ok", f"{len(locks)} of streaming in {folder}")
+
+
+def check_room(name: str, folder: Path, remedy: str) -> Check:
+    """Whether the disk of a folder has room."""
+    usage = shutil.disk_usage(folder)
+    what = f"{folder}: {size(usage.free)} free of {size(usage.total)}"
+    if usage.free < LEAST_FREE:
+        return Check(name, "broken", what, remedy)
+    return Check(name, *(("warning", what, remedy) if usage.free < LITTLE_FREE else ("ok", what)))
+
+
+def check_open_files() -> Iterator[Check]:
+    """How many files one process may have open: shards, connections, leases."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = "no" if hard == resource.RLIM_INFINITY else f"{hard:,}"
+    if soft == resource.RLIM_INFINITY or soft >= OPEN_FILES:
+        yield Check("open files", "ok", f"limit {soft:,}")
+    else:
+        yield Check("open files", "warning", f"limit {soft:,}, could be {most}", "ulimit -n 65536")
