@@ -1,7 +1,9 @@
 """How a train run begins: its plan and tokenizer are made, and its folder holds what repeats it."""
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from ixt_train.conditioning import Conditioner
 from ixt_train.config import TokenizerConfig, TrainConfig
 from ixt_train.models import build_model, model_like
 from ixt_train.origin import KEPT, Origin, Started, find_origin, keep_model, model_id, start_from
+from ixt_train.remote import fetch_run
 from ixt_train.tokenizer import tokenizer_id
 from ixt_train.trained import feedback_record
 from ixt_train.vocabulary import make_tokenizer
@@ -32,20 +35,34 @@ def begin(folder: Path, config: TrainConfig, mix: Mix, store: Store, overwrite: 
     """
     if overwrite:
         _check_inputs(folder, config)
-    sources, known = _sources(folder, config, overwrite)
-    tokenizer = _tokenizer(folder, config, mix, store, sources, overwrite)
-    plan = plan_run(store, mix, config, tokenizer)
-    fingerprint = {
-        **config.fingerprint(),
-        "snapshot": plan.version,
-        "plan.digest": plan.digest,
-        "tokenizer.id": tokenizer_id(tokenizer),
-        **({"sft.template": template_id(tokenizer)} if config.stage == "sft" else {}),
-        **known,
-    }
-    there = run_folder.prepare(folder, fingerprint, overwrite)
-    if there and (folder / run_folder.VERSIONS).exists():
-        return plan
+    with ExitStack() as stack:
+        sources, known = _sources(folder, config, overwrite, stack)
+        tokenizer = _tokenizer(folder, config, mix, store, sources, overwrite)
+        plan = plan_run(store, mix, config, tokenizer)
+        fingerprint = {
+            **config.fingerprint(),
+            "snapshot": plan.version,
+            "plan.digest": plan.digest,
+            "tokenizer.id": tokenizer_id(tokenizer),
+            **({"sft.template": template_id(tokenizer)} if config.stage == "sft" else {}),
+            **known,
+        }
+        there = run_folder.prepare(folder, fingerprint, overwrite)
+        if not there or not (folder / run_folder.VERSIONS).exists():
+            _fill(folder, config, store, plan, tokenizer, sources)
+    return plan
+
+
+def _fill(
+    folder: Path,
+    config: TrainConfig,
+    store: Store,
+    plan: MixPlan,
+    tokenizer: Any,
+    sources: Origin | Path | None,
+) -> None:
+    """Writes all that repeats the train run into its folder."""
+    mix = plan.mix
     tokenizer.save_pretrained(folder / run_folder.TOKENIZER)
     if isinstance(sources, Origin):
         sources.keep(folder)
@@ -61,7 +78,6 @@ def begin(folder: Path, config: TrainConfig, mix: Mix, store: Store, overwrite: 
     run_folder.write_json(folder / run_folder.PLAN, plan.summary())
     # Last: a folder with it is whole.
     run_folder.write_json(folder / run_folder.VERSIONS, run_folder.versions())
-    return plan
 
 
 def _check_inputs(folder: Path, config: TrainConfig) -> None:
@@ -81,7 +97,7 @@ def _check_inputs(folder: Path, config: TrainConfig) -> None:
 
 
 def _sources(
-    folder: Path, config: TrainConfig, overwrite: bool
+    folder: Path, config: TrainConfig, overwrite: bool, stack: ExitStack
 ) -> tuple[Origin | Path | None, dict[str, Any]]:
     """Where the weights come from, if from anywhere, and what the fingerprint says of it.
 
@@ -97,7 +113,12 @@ def _sources(
         return None, {k: known[k] for k in keys if k != "start.optimizer"}
     if config.start is None:
         return Path(path), {"model.weights": model_id(Path(path))}
-    origin = find_origin(config.start)
+    start = config.start
+    if "://" in path:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        fetched = stack.enter_context(TemporaryDirectory(dir=folder.parent, prefix=".start-"))
+        start = start.model_copy(update={"checkpoint": str(fetch_run(path, Path(fetched)))})
+    origin = find_origin(start)
     return origin, {f"start.{key}": value for key, value in origin.record.items()}
 
 

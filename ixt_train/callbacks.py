@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from ixt_data.cli.output import Output
 from ixt_data.cli.progress import Bar
 from ixt_train.checkpoint import checkpoint_path, list_checkpoints, write_whole
-from ixt_train.config import Amount, ScheduleConfig
+from ixt_train.config import Amount, CheckpointConfig, ScheduleConfig
 from ixt_train.draws import DrawWriter
 from ixt_train.packing import batch_doc_ids
+from ixt_train.remote import Remote
 
 
 def progress_of(state: State) -> tuple[int, int]:
@@ -230,12 +231,15 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 class Checkpoints(Callback):  # type: ignore[misc]
     """Writes a checkpoint whole, after every record of its steps is on disk."""
 
-    def __init__(self, run_folder: Path, every: Amount, keep: int, draws: Draws) -> None:
-        self._run_folder, self._every, self._keep, self._draws = run_folder, every, keep, draws
+    def __init__(
+        self, run_folder: Path, config: CheckpointConfig, draws: Draws, remote: Remote | None
+    ) -> None:
+        self._run_folder, self._config, self._draws = run_folder, config, draws
+        self._remote = remote
 
     def batch_checkpoint(self, state: State, logger: Logger) -> None:
         """Writes one where it is due."""
-        if not is_due(self._every, state):
+        if not is_due(self._config.every, state):
             return
         self._draws.flush()
         dist.barrier()
@@ -243,7 +247,9 @@ class Checkpoints(Callback):  # type: ignore[misc]
         # Every rank takes part in gathering the state; only the first has a file to rename.
         if dist.get_global_rank() == 0:
             write_whole(path, lambda partial: save_checkpoint(state, str(partial)))
-            for old in list_checkpoints(self._run_folder)[self._keep :]:
+            if self._remote is not None:
+                self._remote.push(path, self._config.keep)
+            for old in list_checkpoints(self._run_folder)[self._config.keep :]:
                 old.unlink()
         else:
             save_checkpoint(state, str(path))

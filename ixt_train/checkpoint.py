@@ -54,10 +54,15 @@ def step_of(path: Path) -> int:
     return int(match[1])
 
 
+def is_name(name: str) -> bool:
+    """Whether a file name is that of a checkpoint."""
+    return _NAME.fullmatch(name) is not None
+
+
 def list_checkpoints(run_folder: Path) -> list[Path]:
     """Checkpoints of a run folder, newest first."""
     files = (run_folder / FOLDER).glob("ba*.pt")
-    return sorted((f for f in files if _NAME.fullmatch(f.name)), key=step_of, reverse=True)
+    return sorted((f for f in files if is_name(f.name)), key=step_of, reverse=True)
 
 
 def newest_checkpoint(run_folder: Path) -> Path | None:

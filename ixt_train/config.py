@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, PositiveInt, model
 from ixt_data.config import Part, load_config, validate
 from ixt_data.mix import Mix, load_mix
 from ixt_data.model import Stage
+from ixt_train.logging_config import MlflowConfig, WandbConfig
 from ixt_train.stage_config import SftConfig, StartConfig
 
 _AMOUNT = re.compile(r"(\d[\d_]*)(ba|tok)?")
@@ -150,6 +151,9 @@ class CheckpointConfig(Part):
     """Distance between checkpoints; the end always writes one. 0: only the end."""
     keep: PositiveInt = 2
     """How many of the newest stay."""
+    remote: Annotated[str, Field(pattern="^s3://.+")] | None = None
+    """An address such as s3://bucket/prefix: checkpoints go there too once they are whole, with
+    all else of the run folder that a resume on another machine needs."""
 
 
 class TaskConfig(Part):
@@ -203,6 +207,10 @@ class LoggingConfig(Part):
     """Write TensorBoard files into the run folder."""
     progress: bool = True
     """Show progress on stderr."""
+    wandb: WandbConfig | None = None
+    """Weights & Biases; `{}` takes its defaults."""
+    mlflow: MlflowConfig | None = None
+    """MLflow; `{}` takes its defaults."""
 
 
 class TrainConfig(Part):
@@ -263,7 +271,8 @@ class TrainConfig(Part):
     threads: PositiveInt | None = None
     """Torch threads per process; null divides the cores among the processes of this machine."""
     fsdp: dict[str, Any] | None = None
-    """Composer's FSDP settings, which need a GPU; null trains with plain data parallelism."""
+    """Composer's FSDP settings; `version: 2` is FSDP2, which works on CPUs too. null trains with
+    plain data parallelism."""
 
     @model_validator(mode="after")
     def _one_start(self) -> Self:

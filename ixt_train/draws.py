@@ -60,6 +60,12 @@ class DrawWriter:
         self._steps, self._first = [], last + 1
 
 
+def is_after(name: str, step: int) -> bool:
+    """Whether a file name is that of draws that go beyond a step."""
+    match = _NAME.fullmatch(name)
+    return match is not None and int(match[2]) > step
+
+
 def _files(folder: Path) -> list[tuple[Path, int, int, int]]:
     found = ((file, _NAME.fullmatch(file.name)) for file in sorted(folder.glob("*.npz")))
     return [(f, int(m[1]), int(m[2]), int(m[3])) for f, m in found if m is not None]

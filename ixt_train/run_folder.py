@@ -82,6 +82,11 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     return "; ".join(shown) + (f"; and {more} more" if more else "")
 
 
+def run_id(folder: Path) -> str:
+    """12 hex digits over the fingerprint of the train run in a folder."""
+    return content_id(read_json(folder / FINGERPRINT))
+
+
 def keep_copy(source: Path, target: Path) -> None:
     """A copy of a file, whole."""
     if source != target:

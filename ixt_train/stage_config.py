@@ -9,7 +9,8 @@ class StartConfig(Part):
     """The train run that this one goes on from: it brings the model and the tokenizer."""
 
     checkpoint: str
-    """A run folder (its newest checkpoint), or a file in its checkpoints/."""
+    """A run folder (its newest checkpoint), a file in its checkpoints/, or the address that
+    checkpoint.remote of that train run had."""
     optimizer: Literal["keep", "fresh"] = "fresh"
     """`keep`: the weights as they were trained, with AdamW's moments and the averaged weights.
     `fresh`: the weights that evaluation uses, averaged ones where there are any, and nothing

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import (
     AbstractContextManager,
     ExitStack,
@@ -18,14 +18,13 @@ import torch
 from composer import Trainer
 from composer.algorithms import GradientClipping
 from composer.core import Algorithm, Callback
-from composer.loggers import LoggerDestination, TensorboardLogger
 from composer.utils import dist, get_device
 from torch import nn
 from torch.utils.data import DataLoader
 
 from ixt_data.cli.output import Output
 from ixt_data.errors import ConfigError
-from ixt_data.mix import MixPlan, with_edges
+from ixt_data.mix import Mix, MixPlan, with_edges
 from ixt_data.store import Store
 from ixt_train import run_folder
 from ixt_train.begin import begin, plan_run, resumed_model, starting_model
@@ -45,9 +44,12 @@ from ixt_train.checkpoint import newest_checkpoint, refuse_code, step_of
 from ixt_train.conditioning import Conditioner
 from ixt_train.config import Amount, TrainConfig, load_mix_of
 from ixt_train.evaluate import Evaluator, held_out_documents
+from ixt_train.loggers import loggers_of
 from ixt_train.objective import LanguageModel, data_spec
 from ixt_train.origin import Started
 from ixt_train.packing import Collator
+from ixt_train.remote import Remote
+from ixt_train.sharding import sharding
 from ixt_train.stream import MixStream
 from ixt_train.tokenizer import load_tokenizer
 from ixt_train.trained import observed_pairs
@@ -88,7 +90,11 @@ class TrainResult:
 
 
 def train(
-    config: TrainConfig, *, overwrite: bool = False, out: Output | None = None
+    config: TrainConfig,
+    *,
+    overwrite: bool = False,
+    out: Output | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> TrainResult:
     """Trains, or goes on where an interrupted train run of the same folder stopped.
 
@@ -96,6 +102,7 @@ def train(
         config: what to train.
         overwrite: drop what the run folder holds.
         out: where to show progress; None shows none.
+        callbacks: further ones for Composer; what they do is not in the fingerprint.
 
     Raises:
         ConfigError: the config, the mix or a file it names is wrong.
@@ -112,7 +119,8 @@ def train(
     store = Store.open(config.store or mix.store)
     pinned = {"snapshot": store.snapshot(mix.snapshot).version, "store": _absolute(store.root)}
     mix = with_edges(store, mix.model_copy(update=pinned), config.holdout)
-    plan = _on_first_rank(lambda: begin(folder, config, mix, store, overwrite))
+    begun = _on_first_rank(lambda: _begin(folder, config, mix, store, overwrite))
+    plan, remote = begun or (None, None)
     tokenizer = load_tokenizer(folder / run_folder.TOKENIZER)
     if plan is None:
         plan = plan_run(store, mix, config, tokenizer)
@@ -121,19 +129,28 @@ def train(
     newest = newest_checkpoint(folder)
     steps = plan.samples // config.global_batch_size
     if newest is None or step_of(newest) < steps:
-        with _pinned(store, plan.version):
-            _fit(config, store, plan, conditioner, folder, newest, out)
+        with _pinned(store, plan.version), remote or nullcontext():
+            _fit(config, store, plan, conditioner, newest, remote, out, callbacks)
     return _result(folder, plan)
 
 
+def _begin(
+    folder: Path, config: TrainConfig, mix: Mix, store: Store, overwrite: bool
+) -> tuple[MixPlan, Remote | None]:
+    def here() -> MixPlan:
+        return begin(folder, config, mix, store, overwrite)
+
+    if config.checkpoint.remote is None:
+        return here(), None
+    remote = Remote(config.checkpoint.remote, folder)
+    return remote.begin(here, overwrite), remote
+
+
 def _check_machine(config: TrainConfig) -> None:
-    for key, asked in (("fsdp", config.fsdp is not None), ("precision", _is_fp16(config))):
-        if asked and not torch.cuda.is_available():
-            raise ConfigError(f"{key}: {getattr(config, key)} needs a GPU, and there is none here")
-
-
-def _is_fp16(config: TrainConfig) -> bool:
-    return config.precision == "amp_fp16"
+    if config.precision == "amp_fp16" and not torch.cuda.is_available():
+        raise ConfigError("precision: amp_fp16 needs a GPU, and there is none here")
+    if config.fsdp is not None:
+        sharding(config.fsdp)
 
 
 def _pinned(store: Store, version: int) -> AbstractContextManager[object]:
@@ -173,12 +190,13 @@ def _fit(
     store: Store,
     plan: MixPlan,
     conditioner: Conditioner,
-    folder: Path,
     checkpoint: Path | None,
+    remote: Remote | None,
     out: Output | None,
+    further: Sequence[Callback],
 ) -> None:
     """Runs Composer to the end of the plan."""
-    tokenizer = conditioner.tokenizer
+    folder, tokenizer = Path(config.run_folder), conditioner.tokenizer
     started = (
         starting_model(folder, config, tokenizer) if checkpoint is None else resumed_model(folder)
     )
@@ -202,7 +220,7 @@ def _fit(
                 keep_apart=config.attend == "document",
             ),
         )
-        callbacks = _callbacks(config, plan, started, evaluator, folder)
+        callbacks = [*_callbacks(config, plan, started, evaluator, remote), *further]
         if out is not None and config.logging.progress and dist.get_global_rank() == 0:
             steps = plan.samples // config.global_batch_size
             bar = stack.enter_context(out.progress("Training", total=steps, unit="steps"))
@@ -216,7 +234,7 @@ def _fit(
             optimizers=_optimizer(config, model),
             algorithms=_algorithms(config),
             callbacks=callbacks,
-            loggers=_loggers(config, folder),
+            loggers=loggers_of(config, folder),
             run_name=folder.name,
             progress_bar=False,
             load_path=None if checkpoint is None else str(checkpoint),
@@ -224,7 +242,7 @@ def _fit(
             precision=config.precision,
             device_train_microbatch_size=config.microbatch_size or batch,
             accumulate_train_batch_on_tokens=True,
-            parallelism_config=None if config.fsdp is None else {"fsdp": dict(config.fsdp)},
+            parallelism_config=None if config.fsdp is None else {"fsdp": sharding(config.fsdp)},
             seed=config.seed,
         )
         if started.optimizer is not None:
@@ -261,22 +279,19 @@ def _algorithms(config: TrainConfig) -> list[Algorithm]:
     return [GradientClipping(clipping_type="norm", clipping_threshold=config.grad_clip)]
 
 
-def _loggers(config: TrainConfig, folder: Path) -> list[LoggerDestination]:
-    if not config.logging.tensorboard:
-        return []
-    return [TensorboardLogger(log_dir=str(folder / "tensorboard"), flush_interval=100)]
-
-
 def _callbacks(
-    config: TrainConfig, plan: MixPlan, started: Started, evaluator: Evaluator, folder: Path
+    config: TrainConfig,
+    plan: MixPlan,
+    started: Started,
+    evaluator: Evaluator,
+    remote: Remote | None,
 ) -> list[Callback]:
     """In the order in which they act: the average moves first, a checkpoint holds everything."""
     duration = Amount(value=plan.samples // config.global_batch_size)
-    model = started.model
+    folder, model = Path(config.run_folder), started.model
     ema = None if config.ema is None else Ema(model, config.ema, started.averaged, started.step)
     draws, metrics = Draws(folder), Metrics(folder, config.logging.every)
     evaluate = Evaluate(config.eval.every, lambda: evaluator.measure(model), metrics, ema)
-    checkpoint = config.checkpoint
     return [
         LearningRate(config.schedule, duration, config.optimizer.lr),
         RandomState(),
@@ -284,7 +299,7 @@ def _callbacks(
         draws,
         metrics,
         evaluate,
-        Checkpoints(folder, checkpoint.every, checkpoint.keep, draws),
+        Checkpoints(folder, config.checkpoint, draws, remote),
     ]
 
 

@@ -161,6 +161,8 @@ def test_what_needs_a_gpu_says_so(config_tree: Tree) -> None:
         run(config_tree, precision="amp_fp16")
     with pytest.raises(ConfigError, match=r"fsdp: .* needs a GPU"):
         run(config_tree, ema=None, fsdp={"sharding_strategy": "FULL_SHARD"})
+    with pytest.raises(ConfigError, match=r"fsdp: .*sharding_strategie"):
+        run(config_tree, ema=None, fsdp={"version": 2, "sharding_strategie": "FULL_SHARD"})
 
 
 def test_tags_of_spans_get_tokens(config_tree: Tree) -> None:
