@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from ixt_data.errors import ConfigError
 from ixt_data.model import content_id
@@ -24,11 +23,11 @@ from ixt_train.checkpoint import (
     read_checkpoint,
     step_of,
 )
-from ixt_train.models import fit_vocabulary
+from ixt_train.models import fit_vocabulary, model_like
 from ixt_train.stage_config import StartConfig
 
-KEPT, RECORD = "checkpoint.pt", "origin.json"
-_MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json")
+KEPT, RECORD, _CONFIG = "checkpoint.pt", "origin.json", "config.json"
+_MODEL_FILES = (_CONFIG, "*.safetensors", "*.safetensors.index.json")
 
 
 @dataclass(frozen=True)
@@ -37,18 +36,15 @@ class Origin:
 
     Attributes:
         checkpoint: the file.
-        run: a run folder with the tokenizer and the model's config.
+        model: folder with the model's config.
+        tokenizer: folder with a tokenizer that has all of its tokens.
         record: which train run it is from, and which step of it.
     """
 
     checkpoint: Path
-    run: Path
+    model: Path
+    tokenizer: Path
     record: dict[str, Any]
-
-    @property
-    def tokenizer(self) -> Path:
-        """Folder of its tokenizer."""
-        return self.run / run_folder.TOKENIZER
 
     def keep(self, folder: Path) -> None:
         """Brings it into the folder of the train run that starts from it."""
@@ -56,6 +52,7 @@ class Origin:
         if self.checkpoint != target / KEPT:
             # A checkpoint never changes: a link is as good as a copy.
             run_folder.keep_link(self.checkpoint, target / KEPT)
+            run_folder.keep_copy(self.model / _CONFIG, target / _CONFIG)
             run_folder.write_json(target / RECORD, self.record)
 
 
@@ -67,7 +64,8 @@ def find_origin(start: StartConfig) -> Origin:
     """
     path = Path(start.checkpoint)
     if (path.parent / RECORD).is_file():
-        return Origin(path, path.parent.parent, run_folder.read_json(path.parent / RECORD))
+        tokenizer = path.parent.parent / run_folder.TOKENIZER
+        return Origin(path, path.parent, tokenizer, run_folder.read_json(path.parent / RECORD))
     run = path if path.is_dir() else path.parent.parent
     if not (run / run_folder.FINGERPRINT).is_file():
         raise ConfigError(
@@ -87,9 +85,8 @@ def find_origin(start: StartConfig) -> Origin:
         "plan": known["plan.digest"],
         "snapshot": known["snapshot"],
         "tokenizer": known["tokenizer.id"],
-        "vocab_size": run_folder.read_json(run / run_folder.MODEL / "config.json")["vocab_size"],
     }
-    return Origin(checkpoint, run, record)
+    return Origin(checkpoint, run / run_folder.MODEL, run / run_folder.TOKENIZER, record)
 
 
 def model_id(source: Path) -> str:
@@ -145,9 +142,7 @@ def start_from(origin: Origin, start: StartConfig, tokenizer: Any, seed: int) ->
         CorruptError: the checkpoint does not open.
     """
     state = read_checkpoint(origin.checkpoint)
-    config = AutoConfig.from_pretrained(origin.run / run_folder.MODEL, local_files_only=True)
-    config.vocab_size = origin.record["vocab_size"]
-    model = AutoModelForCausalLM.from_config(config).float()
+    model = model_like(origin.model)
     keep = start.optimizer == "keep"
     try:
         load_weights(model, state, average=not keep)

@@ -172,22 +172,42 @@ def test_tags_of_spans_get_tokens(config_tree: Tree) -> None:
     assert any(token.startswith("<|flaw:") for token in tokens)
 
 
-@pytest.mark.slow
-def test_two_processes_train_as_one(
-    config_tree: Tree, tmp_path: Path, write_config: Callable[[Tree], Path]
-) -> None:
-    model = config_tree["model"]["config"] | {"attention_dropout": 0.0}
-    calm = config_tree | {"model": {"config": model}}
-    one = run(calm, run_folder=str(tmp_path / "one"))
+def two_processes(config: Path) -> Tree:
+    """What a train run in two processes prints."""
     launcher = Path(sys.executable).with_name("composer")
-    command = [launcher, "-n", "2", "-m", "ixt_train", write_config(calm), "--output", "json"]
+    command = [launcher, "-n", "2", "-m", "ixt_train", config, "--output", "json"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     # The launcher adds a line of its own after the result.
-    two = json.loads(done.stdout.splitlines()[0])
-    assert two["losses"]["train"] == pytest.approx(one.losses["train"], abs=1e-4)
+    return dict(json.loads(done.stdout.splitlines()[0]))
+
+
+def losses(folder: str | Path) -> list[float]:
+    rows = read_metrics(Path(folder) / "metrics.jsonl")
+    return [row["loss"] for row in rows if "loss" in row]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fsdp", [None, {"version": 2}])
+def test_two_processes_train_as_one(
+    config_tree: Tree, tmp_path: Path, write_config: Callable[[Tree], Path], fsdp: Tree | None
+) -> None:
+    model = config_tree["model"]["config"] | {"attention_dropout": 0.0}
+    calm = config_tree | {"model": {"config": model}, "ema": None if fsdp else 0.9}
+    one = run(calm, run_folder=str(tmp_path / "one"))
+    config = write_config(calm | {"fsdp": fsdp})
+    two = two_processes(config)
+    assert losses(two["run_folder"]) == pytest.approx(losses(one.run_folder), abs=1e-4)
+    assert two["losses"]["eval"] == pytest.approx(one.losses["eval"], abs=1e-4)
     both = zip(read_draws(one.run_folder), read_draws(two["run_folder"]), strict=True)
     assert all(sorted(a) == sorted(b) for (_, a), (_, b) in both)
+    if fsdp is None:
+        return
+    # One file, which resumes the parts and is evaluated whole.
+    Path(two["checkpoint"]).unlink()
+    assert two_processes(config)["losses"] == pytest.approx(two["losses"], abs=1e-4)
+    figures = evaluate_trained(load_trained(two["run_folder"]))
+    assert figures["loss"]["observed"]["all"] == pytest.approx(one.losses["eval"], abs=1e-4)
 
 
 @pytest.mark.slow

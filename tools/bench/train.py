@@ -1,0 +1,221 @@
+"""Overhead of the trainer: Composer with our stream, beside a bare loop over tensors in memory.
+
+    python tools/bench/train.py --output json
+
+Both train the same model from the same weights on the same batches, with the same optimizer and
+clipping, each in a process of its own, some steps of one and some of the other in turn. Ours is
+`ixt_train.train.train` as it is, with its records of metrics and draws.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from ixt_tools.bench.documents import CRITIC, make_store
+from ixt_tools.bench.figures import ROUNDS, Figure, arguments, beside, bound, report, say
+
+PACKAGES = ("ixt", "mosaicml", "mosaicml-streaming", "torch", "transformers")
+DOCUMENTS, BATCH, LENGTH = 2000, 2, 768
+STEPS = 10
+GOAL, LEAST_MS = 1.05, 50.0
+MODEL = {
+    "model_type": "llama",
+    "hidden_size": 96,
+    "intermediate_size": 256,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+}
+SIDES = ("ours", "bare")
+
+
+def tree(folder: Path, rounds: int) -> dict[str, Any]:
+    """The train config that both sides follow."""
+    return {
+        "mix": {"store": str(folder / "store"), "critic": CRITIC},
+        "run_folder": str(folder / "run"),
+        "model": {"config": MODEL},
+        "tokenizer": {"path": str(folder / "tokenizer")},
+        "max_length": LENGTH,
+        "packing": "pad",
+        "global_batch_size": BATCH,
+        "duration": f"{STEPS * (rounds + 1)}ba",
+        "checkpoint": {"every": "0ba"},
+        "eval": {"samples": 0},
+        "logging": {"progress": False},
+        "threads": 1,
+    }
+
+
+class Side:
+    """One side in its process: it trains some steps each time it is told to."""
+
+    def __init__(self, name: str, folder: Path, rounds: int) -> None:
+        command = [sys.executable, __file__, name, str(folder), str(rounds)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+
+    def steps(self) -> list[float]:
+        """Milliseconds of each of the next `STEPS` steps."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"a side ended with {self._process.wait()}")
+        return list(json.loads(answer))
+
+    def close(self) -> None:
+        """Lets the process end."""
+        self._process.communicate()
+
+
+class Told:
+    """Within a side: waits for the word, and tells how long the steps took."""
+
+    def __init__(self, rounds: int) -> None:
+        self._out = os.fdopen(os.dup(1), "w")
+        self._left, self._times = rounds + 1, list[float]()
+        self._before = 0.0
+
+    def wait(self) -> None:
+        """Waits until the next steps are wanted."""
+        sys.stdin.readline()
+        self._before = time.perf_counter()
+
+    def step(self) -> None:
+        """One step is done."""
+        now = time.perf_counter()
+        self._times.append((now - self._before) * 1000)
+        self._before = now
+        if len(self._times) == STEPS:
+            print(json.dumps(self._times), file=self._out, flush=True)
+            self._times, self._left = [], self._left - 1
+            if self._left:
+                self.wait()
+
+
+def ours(folder: Path, rounds: int) -> None:
+    """The trainer as it is."""
+    from composer.core import Callback
+
+    from ixt_data.config import validate
+    from ixt_train.config import TrainConfig
+    from ixt_train.train import train
+
+    told = Told(rounds)
+
+    class Ends(Callback):  # type: ignore[misc]
+        """A step ends where the next one begins, after everything that others do in between."""
+
+        def fit_start(self, state: Any, logger: Any) -> None:
+            told.wait()
+
+        def batch_checkpoint(self, state: Any, logger: Any) -> None:
+            told.step()
+
+    train(validate(TrainConfig, tree(folder, rounds), "bench"), callbacks=[Ends()])
+
+
+def bare(folder: Path, rounds: int) -> None:
+    """A loop such as one writes on the first day; its batches are there before it begins."""
+    import torch
+
+    from ixt_data.mix import Mix, plan_mix
+    from ixt_data.store import Store
+    from ixt_train.conditioning import SPECIAL_TOKENS, Conditioner
+    from ixt_train.config import ModelConfig, OptimizerConfig
+    from ixt_train.models import build_model, logits_of, weighted_loss
+    from ixt_train.packing import Collator
+    from ixt_train.stream import MixStream
+    from ixt_train.tokenizer import load_tokenizer
+
+    torch.set_num_threads(1)
+    store, steps = Store.open(folder / "store"), STEPS * (rounds + 1)
+    tokenizer = load_tokenizer(folder / "tokenizer", SPECIAL_TOKENS)
+    mix = Mix(critic=CRITIC)
+    plan = plan_mix(store, mix, steps * BATCH, batch=BATCH, holdout=0.02)
+    conditioner = Conditioner(tokenizer, mix.condition)
+    collate = Collator(tokenizer.pad_token_id, LENGTH, "pad")
+    with (
+        tempfile.TemporaryDirectory() as local,
+        MixStream(store.root, plan, conditioner, local=local, batch_size=BATCH) as stream,
+    ):
+        samples = [sample for _ in range(plan.epochs) for sample in stream]
+    batches = [collate(samples[i * BATCH : (i + 1) * BATCH]) for i in range(steps)]
+    model = build_model(ModelConfig(config=MODEL), tokenizer, 17, LENGTH).train()
+    settings = OptimizerConfig()
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=settings.lr, betas=settings.betas,
+        weight_decay=settings.weight_decay, fused=True,
+    )  # fmt: skip
+    told = Told(rounds)
+    told.wait()
+    for batch in batches:
+        total, weight = weighted_loss(
+            logits_of(model, batch), batch["input_ids"], batch["loss_weights"]
+        )
+        (total / weight).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        told.step()
+
+
+def prepare(folder: Path) -> None:
+    """The store and the tokenizer that both sides read."""
+    from ixt_data.store import Store
+    from ixt_train.conditioning import SPECIAL_TOKENS
+    from ixt_train.config import TokenizerTraining
+    from ixt_train.tokenizer import train_tokenizer
+
+    make_store(folder / "store", DOCUMENTS)
+    store = Store.open(folder / "store")
+    texts = store.shard(store.snapshot().text_shards()[0]).column("text")[:1000]
+    training = TokenizerTraining(vocab_size=2048)
+    train_tokenizer(texts, training, SPECIAL_TOKENS).save_pretrained(folder / "tokenizer")
+
+
+def measure(folder: Path, rounds: int) -> list[Figure]:
+    """Both sides in turn, after a round that brings everything into caches."""
+    prepare(folder)
+    sides = {name: Side(name, folder, rounds) for name in SIDES}
+    times: dict[str, list[float]] = {name: [] for name in SIDES}
+    for turn in range(rounds + 1):
+        for name, side in sides.items():
+            steps = side.steps()
+            if turn:
+                times[name] += steps
+        say(", ".join(f"{name} {statistics.median(t or [0]):.1f} ms" for name, t in times.items()))
+    for side in sides.values():
+        side.close()
+    own, theirs = (statistics.median(times[name]) for name in SIDES)
+    name = f"a step of {BATCH} documents, {rounds} x {STEPS} steps in turn"
+    return [
+        beside(name, own, "ms", "a bare loop, tensors in memory", theirs, GOAL, most=True),
+        bound("a step of the bare loop", theirs, "ms", LEAST_MS, most=False),
+    ]
+
+
+def main() -> None:
+    """Runs the benchmark, or one of its sides."""
+    if len(sys.argv) > 1 and sys.argv[1] in SIDES:
+        {"ours": ours, "bare": bare}[sys.argv[1]](Path(sys.argv[2]), int(sys.argv[3]))
+        return
+    asked = arguments(__doc__)
+    with tempfile.TemporaryDirectory(prefix="ixt-bench-") as folder:
+        figures = measure(Path(folder), ROUNDS if asked.quick else 4 * ROUNDS)
+    report(figures, PACKAGES, asked.output)
+
+
+if __name__ == "__main__":
+    main()
