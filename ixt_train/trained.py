@@ -95,8 +95,12 @@ def _from_export(folder: Path) -> Trained:
         raise ConfigError(f"{folder / CARD} has format {card['format']}; upgrade ixt")
     tokenizer = load_tokenizer(folder)
     condition = validate(Condition, card["condition"], f"{folder / CARD} condition")
+    # A pickle with weights could run code.
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, local_files_only=True, use_safetensors=True
+    )
     return Trained(
-        model=AutoModelForCausalLM.from_pretrained(folder, local_files_only=True).eval(),
+        model=model.eval(),
         tokenizer=tokenizer,
         conditioner=Conditioner(tokenizer, condition, observed_pairs(card["feedback"])),
         step=card["step"],

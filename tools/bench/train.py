@@ -63,8 +63,8 @@ class Side:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
 
-    def steps(self) -> list[float]:
-        """Milliseconds of each of the next `STEPS` steps."""
+    def steps(self) -> list[tuple[float, float]]:
+        """Milliseconds of each of the next `STEPS` steps, by the wall and by the processor."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write("\n")
@@ -72,7 +72,7 @@ class Side:
         answer = self._process.stdout.readline()
         if not answer:
             raise RuntimeError(f"a side ended with {self._process.wait()}")
-        return list(json.loads(answer))
+        return [(wall, processor) for wall, processor in json.loads(answer)]
 
     def close(self) -> None:
         """Lets the process end."""
@@ -84,18 +84,19 @@ class Told:
 
     def __init__(self, rounds: int) -> None:
         self._out = os.fdopen(os.dup(1), "w")
-        self._left, self._times = rounds + 1, list[float]()
-        self._before = 0.0
+        self._left, self._times = rounds + 1, list[tuple[float, float]]()
+        self._before = (0.0, 0.0)
 
     def wait(self) -> None:
         """Waits until the next steps are wanted."""
         sys.stdin.readline()
-        self._before = time.perf_counter()
+        self._before = (time.perf_counter(), time.process_time())
 
     def step(self) -> None:
         """One step is done."""
-        now = time.perf_counter()
-        self._times.append((now - self._before) * 1000)
+        now = (time.perf_counter(), time.process_time())
+        wall, processor = ((b - a) * 1000 for a, b in zip(self._before, now, strict=True))
+        self._times.append((wall, processor))
         self._before = now
         if len(self._times) == STEPS:
             print(json.dumps(self._times), file=self._out, flush=True)
@@ -189,21 +190,28 @@ def measure(folder: Path, rounds: int) -> list[Figure]:
     """Both sides in turn, after a round that brings everything into caches."""
     prepare(folder)
     sides = {name: Side(name, folder, rounds) for name in SIDES}
-    times: dict[str, list[float]] = {name: [] for name in SIDES}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in SIDES}
     for turn in range(rounds + 1):
         for name, side in sides.items():
             steps = side.steps()
             if turn:
                 times[name] += steps
-        say(", ".join(f"{name} {statistics.median(t or [0]):.1f} ms" for name, t in times.items()))
+        if turn:
+            say(", ".join(f"{name} {_median(times[name], 0):.1f} ms" for name in SIDES))
     for side in sides.values():
         side.close()
-    own, theirs = (statistics.median(times[name]) for name in SIDES)
-    name = f"a step of {BATCH} documents, {rounds} x {STEPS} steps in turn"
-    return [
-        beside(name, own, "ms", "a bare loop, tensors in memory", theirs, GOAL, most=True),
-        bound("a step of the bare loop", theirs, "ms", LEAST_MS, most=False),
-    ]
+    figures = []
+    for clock, what in enumerate(("wall time", "processor time")):
+        own, theirs = (_median(times[name], clock) for name in SIDES)
+        name = f"a step, {what}, {rounds} x {STEPS} in turn"
+        reference = "a bare loop, tensors in memory"
+        figures.append(beside(name, own, "ms", reference, theirs, GOAL, most=True))
+    least = _median(times["bare"], 1)
+    return [*figures, bound("the bare step, processor time", least, "ms", LEAST_MS, most=False)]
+
+
+def _median(times: list[tuple[float, float]], clock: int) -> float:
+    return statistics.median(step[clock] for step in times)
 
 
 def main() -> None:
