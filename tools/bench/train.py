@@ -165,7 +165,7 @@ def bare(folder: Path, rounds: int) -> None:
         total, weight = weighted_loss(
             logits_of(model, batch), batch["input_ids"], batch["loss_weights"]
         )
-        (total / weight).backward()
+        (total / weight).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
