@@ -309,3 +309,18 @@ class Progress(Callback):  # type: ignore[misc]
         if not self._out.log.is_terminal and now - self._said > self._quiet:
             self._said = now
             self._out.note(f"step {step:,} of {int(state.max_duration):,}, loss {loss:.4f}")
+
+
+class Watch(Callback):  # type: ignore[misc]
+    """Calls functions where training begins, and where a step ends and all that goes with it."""
+
+    def __init__(self, begins: Callable[[], None], ends: Callable[[], None]) -> None:
+        self._begins, self._ends = begins, ends
+
+    def fit_start(self, state: State, logger: Logger) -> None:
+        """Training begins."""
+        self._begins()
+
+    def batch_checkpoint(self, state: State, logger: Logger) -> None:
+        """A step has ended."""
+        self._ends()

@@ -107,24 +107,14 @@ class Told:
 
 def ours(folder: Path, rounds: int) -> None:
     """The trainer as it is."""
-    from composer.core import Callback
-
     from ixt_data.config import validate
+    from ixt_train.callbacks import Watch
     from ixt_train.config import TrainConfig
     from ixt_train.train import train
 
     told = Told(rounds)
-
-    class Ends(Callback):  # type: ignore[misc]
-        """A step ends where the next one begins, after everything that others do in between."""
-
-        def fit_start(self, state: Any, logger: Any) -> None:
-            told.wait()
-
-        def batch_checkpoint(self, state: Any, logger: Any) -> None:
-            told.step()
-
-    train(validate(TrainConfig, tree(folder, rounds), "bench"), callbacks=[Ends()])
+    config = validate(TrainConfig, tree(folder, rounds), "bench")
+    train(config, callbacks=[Watch(told.wait, told.step)])
 
 
 def bare(folder: Path, rounds: int) -> None:
