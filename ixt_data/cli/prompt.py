@@ -42,15 +42,16 @@ class Prompt:
         self,
         store: "Store",
         at: str | None,
+        before: str | None,
         parameters: dict[str, Any],
         output: QueryOutput,
         limit: int,
     ) -> None:
-        self._store, self._parameters = store, parameters
+        self._store, self._before, self._parameters = store, before, parameters
         self._output, self._limit = output, limit
         self._to: Path | None = None
         self._out, self._log = Console(), Console(stderr=True)
-        self._catalog = store.catalog(at)
+        self._catalog = store.catalog(at, before)
         self._commands: dict[str, Callable[[list[str]], None]] = {
             ".help": self._help,
             ".tables": self._tables,
@@ -173,7 +174,7 @@ class Prompt:
                 self._say(f"  {name:26}{kind}")
 
     def _at(self, rest: list[str]) -> None:
-        fresh = self._store.catalog(rest[0] if rest else None)
+        fresh = self._store.catalog(rest[0] if rest else None, self._before)
         self._catalog.close()
         self._catalog = fresh
         self._say(f"snapshot {fresh.snapshot.version}")

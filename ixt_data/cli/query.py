@@ -29,6 +29,12 @@ def query(
     ] = None,
     store: StoreOption = DEFAULT_STORE,
     at: AtOption = None,
+    before: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VERSION|TAG", help="Show this snapshot too, as before.documents, .critiques."
+        ),
+    ] = None,
     file: Annotated[
         Path | None, typer.Option("--file", "-f", metavar="FILE.sql", help="Run this file's SQL.")
     ] = None,
@@ -61,11 +67,11 @@ def query(
             raise typer.BadParameter("is for a statement; at the prompt: .output", param_hint="SQL")
         from ixt_data.cli.prompt import Prompt
 
-        Prompt(opened, at, parameters, output, limit).run()
+        Prompt(opened, at, before, parameters, output, limit).run()
         return
     if output is QueryOutput.parquet and to is None and sys.stdout.isatty():
         raise typer.BadParameter("Parquet goes to a file or a pipe", param_hint="--to")
-    catalog = opened.catalog(at)
+    catalog = opened.catalog(at, before)
     try:
         _run(catalog, _text(sql, file), parameters, output, to, limit)
     finally:
