@@ -1,4 +1,4 @@
-# make demo | test | test-vllm | check | chaos | chaos-s3: each makes or reuses .venv and installs what it needs.
+# make demo | test | test-browser | test-vllm | check | chaos | chaos-s3: each makes or reuses .venv and installs what it needs.
 PYTHON ?= python3
 EXTRAS ?= train,s3,serve,curate,eval,wandb,mlflow,dev
 VENV := .venv
@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # A vLLM for the CPU with a small judge; another one that is there already: make test-vllm JUDGE=...
 JUDGE := .venv-vllm
 
-.PHONY: demo test test-vllm check chaos chaos-s3 format docs schemas install clean
+.PHONY: demo test test-browser test-vllm check chaos chaos-s3 format docs schemas install clean
 SECONDS ?= 60
 
 install: $(STAMP)
@@ -29,6 +29,10 @@ test-vllm: $(STAMP) $(JUDGE)/.installed
 $(JUDGE)/.installed: tests/real_vllm/setup.sh tests/real_vllm/tiny_judge.py
 	PYTHON=$(PYTHON) tests/real_vllm/setup.sh $(JUDGE)
 	touch $@
+
+test-browser: $(STAMP)
+	IXT_CHROMIUM="$$($(BIN)/python tests/browser/chromium.py)" && export IXT_CHROMIUM && \
+	$(BIN)/python -m pytest -m browser tests/browser
 
 check: $(STAMP)
 	$(BIN)/ruff check .

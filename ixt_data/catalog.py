@@ -298,7 +298,6 @@ def _connect() -> duckdb.DuckDBPyConnection:
     """An in-memory DuckDB that fetches nothing and prints nothing: stdout is for results."""
     connection = duckdb.connect(":memory:")
     for setting in (
-        "python_enable_replacements = false",
         "autoinstall_known_extensions = false",
         "autoload_known_extensions = false",
         "arrow_lossless_conversion = true",
@@ -309,6 +308,8 @@ def _connect() -> duckdb.DuckDBPyConnection:
         "parquet_metadata_cache = true",
     ):
         connection.execute(f"SET {setting}")
+    # Cursors begin with the global value, and could not change it once it is locked.
+    connection.execute("SET GLOBAL python_enable_replacements = false")
     return connection
 
 

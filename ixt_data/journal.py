@@ -13,13 +13,14 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import orjson
 
-from ixt_data.model import Critique, Span
+from ixt_data.model import OK, Critique, Span
 from ixt_data.storage import LocalStorage
 from ixt_data.store import Store
 
@@ -128,6 +129,37 @@ def abandoned(folder: Path, is_open: IsOpen, before: float) -> Iterator[Path]:
             head = _head(file.readline())
             if path.stat().st_mtime < before or (head is not None and not is_open(*head)):
                 yield path
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a unit is whose answers are in a journal.
+
+    Attributes:
+        critic: the critic's id.
+        unit: the unit's name.
+        answers: so far.
+        ok: of these.
+        modified: when the last one came, in Unix seconds.
+    """
+
+    critic: str
+    unit: str
+    answers: int
+    ok: int
+    modified: float
+
+
+def in_progress(folder: Path) -> Iterator[Progress]:
+    """The units with answers that are not yet published, of all critics."""
+    for path in sorted(folder.glob("*/*.jsonl")):
+        # Published and removed just now, perhaps.
+        with suppress(FileNotFoundError):
+            data, modified = path.read_bytes(), path.stat().st_mtime
+            head = _head(data[: data.find(b"\n") + 1])
+            if head is not None:
+                ok = data.count(f'"status":"{OK}"'.encode())
+                yield Progress(path.parent.name, head[0], data.count(b"\n") - 1, ok, modified)
 
 
 def _head(line: bytes) -> tuple[str, str | None] | None:

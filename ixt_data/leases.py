@@ -12,6 +12,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -92,7 +93,7 @@ class Leases:
         Raises:
             Busy: another worker has it; it is a `Met` if that was not known since `look`.
         """
-        name = hashlib.blake2b(unit.encode(), digest_size=12).hexdigest()
+        name = lease_name(unit)
         found = self._found.get(name)
         if found is not None and found.alive:
             raise Busy(unit)
@@ -157,6 +158,43 @@ class Lease:
                     self._lost.set()
                     return
                 self._storage.replace(self.key, self.record())
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who is at a unit of a critic, as the latest term of its lease says.
+
+    Attributes:
+        critic: the critic's id.
+        name: of the lease, see `lease_name`.
+        host, pid: of the worker.
+        expires: Unix seconds.
+        alive: whether it is likely to be at work.
+    """
+
+    critic: str
+    name: str
+    host: str
+    pid: int
+    expires: float
+    alive: bool
+
+
+def holders(storage: Storage, critics: Iterable[str]) -> Iterator[Holder]:
+    """Who is at the units of some critics, by their ids."""
+    for critic in critics:
+        leases = Leases(storage, critic)
+        leases.look()
+        for name, found in leases._found.items():
+            record = found.record
+            yield Holder(
+                critic, name, record["host"], record["pid"], record["expires"], found.alive
+            )
+
+
+def lease_name(unit: str) -> str:
+    """What the lease of a unit is called."""
+    return hashlib.blake2b(unit.encode(), digest_size=12).hexdigest()
 
 
 def left_over(storage: Storage, before: float) -> dict[str, int]:

@@ -6,6 +6,7 @@ in alphabetical order. What is written here equals byte for byte what its MDSWri
 nothing here imports it (it brings torch, and a critic's machine has another one).
 """
 
+import io
 import json
 import mmap
 import struct
@@ -189,6 +190,45 @@ def read_shard(path: Path, index: Mapping[str, Any]) -> Shard:
     Raises:
         CorruptError: missing, of another size or hash, or not an MDS shard.
     """
+    data = _stored(path, index)
+    if index.get("zip_data"):
+        data = decompress(data, index["compression"], index["raw_data"]["bytes"], str(path))
+    shard = parse_shard(data, str(path))
+    if shard.samples != index["samples"]:
+        raise CorruptError(f"{path}: {shard.samples} samples instead of {index['samples']}")
+    return shard
+
+
+def read_sample(path: Path, index: Mapping[str, Any], row: int) -> dict[str, Any]:
+    """One sample of a shard, checked as by `read_shard`; no more than up to its end is unpacked.
+
+    Raises:
+        CorruptError: missing, of another size or hash, or without such a row.
+    """
+    data = _stored(path, index)
+    packed = index["compression"] if index.get("zip_data") else ""
+    if packed and packed.partition(":")[0] != "zstd":
+        data, packed = decompress(data, packed, index["raw_data"]["bytes"], str(path)), ""
+    source: Any = io.BytesIO(data)
+    if packed:
+        source = zstandard.ZstdDecompressor().stream_reader(source)
+    try:
+        (n,) = struct.unpack("<I", source.read(4))
+        offsets = np.frombuffer(source.read(4 * (n + 1)), "<u4").astype(np.int64)
+        start, end = (int(place) - 4 - 4 * (n + 1) for place in offsets[row : row + 2])
+        body = source.read(end)
+        config = body[: int(offsets[0]) - 4 - 4 * (n + 1)]
+    except (struct.error, ValueError, IndexError, zstandard.ZstdError) as error:
+        raise CorruptError(f"{path}: no sample {row} in it ({error})") from None
+    # A shard of its own, of one sample.
+    first = 12 + len(config)
+    head = struct.pack("<III", 1, first, first + end - start)
+    alone = parse_shard(b"".join((head, config, body[start:])), str(path))
+    return next(alone.rows())
+
+
+def _stored(path: Path, index: Mapping[str, Any]) -> bytes:
+    """The bytes of a shard's file, checked against its entry of index.json."""
     stored = index.get("zip_data") or index["raw_data"]
     try:
         data = path.read_bytes()
@@ -199,9 +239,4 @@ def read_shard(path: Path, index: Mapping[str, Any]) -> Shard:
     for algorithm in ("xxh64",) if "xxh64" in hashes else hashes:
         if digest(algorithm, data) != hashes[algorithm]:
             raise CorruptError(f"{path}: its {algorithm} is not {hashes[algorithm]}")
-    if index.get("zip_data"):
-        data = decompress(data, index["compression"], index["raw_data"]["bytes"], str(path))
-    shard = parse_shard(data, str(path))
-    if shard.samples != index["samples"]:
-        raise CorruptError(f"{path}: {shard.samples} samples instead of {index['samples']}")
-    return shard
+    return data

@@ -177,6 +177,22 @@ class Store:
             missing = f"{info.path}: missing. `ixt verify` tells what it held"
             raise CorruptError(missing) from None
 
+    def sample(self, info: ShardInfo, row: int) -> dict[str, Any]:
+        """One sample of a shard, of which no more is unpacked than that takes.
+
+        Raises:
+            CorruptError: the shard is missing, or not what was written.
+        """
+        from ixt_data.shards import read_sample
+
+        if info.outside:
+            return next(itertools.islice(self.shard(info).rows(), row, None))
+        try:
+            return read_sample(self.storage.local(info.path), info.index, row)
+        except FileNotFoundError:
+            missing = f"{info.path}: missing. `ixt verify` tells what it held"
+            raise CorruptError(missing) from None
+
     def local(self, file: RowsFile | ShardInfo) -> Path:
         """A local file with the bytes of a file of rows or a shard."""
         if isinstance(file, ShardInfo) and file.outside:

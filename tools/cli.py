@@ -31,6 +31,7 @@ def register(app: typer.Typer) -> None:
     app.command()(report)
     app.command()(inspect)
     app.command()(doctor)
+    app.command()(serve)
 
 
 def demo(
@@ -248,7 +249,59 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _needs(*packages: str) -> None:
+def serve(
+    store: StoreOption = DEFAULT_STORE,
+    host: Annotated[
+        str, typer.Option(help="Address to bind; another one than of the loopback needs a token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8765,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="IXT_SERVE_TOKEN",
+            show_envvar=True,
+            help="Secret that must be shown once, as ?token=... in the address.",
+        ),
+    ] = None,
+    host_name: Annotated[
+        list[str] | None,
+        typer.Option(help="Another name that the server is asked by; may be repeated."),
+    ] = None,
+    mixes: Annotated[
+        Path | None, typer.Option(help="Folder of mixes (YAML) to show and to try out.")
+    ] = None,
+    runs: Annotated[Path | None, typer.Option(help="Folder of train runs to show.")] = None,
+    sql_seconds: Annotated[
+        int, typer.Option(min=1, max=600, help="Most seconds of a statement that is typed.")
+    ] = 20,
+    sql_memory: Annotated[
+        int, typer.Option(min=256, help="Most memory of such a statement, in MB.")
+    ] = 2048,
+    output: OutputOption = OutputMode.text,
+) -> None:
+    """Show a store in the browser, read-only: documents, critiques, scores, mixes, runs, SQL."""
+    _needs("starlette", "uvicorn", extra="serve")
+    from ixt_tools.inspector.web.call import Settings
+    from ixt_tools.inspector.web.serve import Address, run
+    from ixt_tools.inspector.web.workers import Bounds
+
+    for name, folder in (("--mixes", mixes), ("--runs", runs)):
+        if folder is not None and not folder.is_dir():
+            raise typer.BadParameter(f"{folder} is no folder", param_hint=name)
+    out = Output(output)
+
+    def ready(address: str) -> None:
+        if output is OutputMode.json:
+            out.result({"url": address})
+        else:
+            out.note(f"the store is at {address} - end with Ctrl-C")
+
+    bounds = Bounds(seconds=sql_seconds, memory=sql_memory << 20)
+    settings = Settings(store, mixes, runs, bounds)
+    run(settings, Address(host, port, token, tuple(host_name or ())), ready)
+
+
+def _needs(*packages: str, extra: str = "train") -> None:
     for package in packages:
         if importlib.util.find_spec(package) is None:
-            raise MissingExtra(package, "train")
+            raise MissingExtra(package, extra)

@@ -1,6 +1,6 @@
 """Planning: from a mix and a snapshot to the exact draws of a train run."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
 from math import ceil
@@ -71,6 +71,7 @@ def plan_mix(
     block: int = BLOCK,
     lanes: int = 1,
     characters_per_token: float = CHARACTERS_PER_TOKEN,
+    scope_of: Callable[[Store, Mix, float], Scope] = Scope,
 ) -> MixPlan:
     """Plans the draws of a train run, the same for the same snapshot, mix and sizes.
 
@@ -84,13 +85,14 @@ def plan_mix(
         block: samples over which the shuffle spreads a shard.
         lanes: nodes that should read different shards; divides `batch`.
         characters_per_token: for the estimate of tokens.
+        scope_of: makes what the predicates see.
 
     Raises:
         MixError: the mix cannot be drawn from this snapshot; the message has the figures.
     """
     if batch % lanes:
         raise MixError(f"lanes: {lanes} does not divide the batch of {batch} samples")
-    with Scope(store, mix, holdout) as scope:
+    with scope_of(store, mix, holdout) as scope:
         mix = scope.mix
         groups, warnings = _groups(scope, mix)
         samples = _check_samples(samples, batch, groups)

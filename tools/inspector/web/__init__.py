@@ -1,0 +1,1 @@
+"""`ixt serve`: one store in a browser. Pages are rendered here and need nothing from elsewhere."""

@@ -1,0 +1,58 @@
+// What the pages cannot say in HTML. Without it everything works by plain links and forms.
+"use strict";
+
+const field = (target) => target.closest("input, textarea, select, [contenteditable]");
+
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && event.target.form) {
+    event.target.form.requestSubmit();
+  }
+  if (event.ctrlKey || event.metaKey || event.altKey || field(event.target)) return;
+  const found = {
+    "/": "[data-key='/']",
+    "[": "a[rel=prev]",
+    "]": "a[rel=next]",
+  }[event.key];
+  const element = found && document.querySelector(found);
+  if (!element) return;
+  event.preventDefault();
+  if (element.matches("a")) element.click();
+  else element.focus();
+});
+
+// On a phone the strip of pages is wider than the screen.
+const here = document.querySelector("nav.pages [aria-current]");
+if (here) here.parentElement.scrollLeft = here.offsetLeft - 60;
+
+// Forms of many fields leave out what is empty, so that an address can be read.
+document.addEventListener("formdata", (event) => {
+  if (!event.target.matches("form[data-lean]")) return;
+  for (const [name, value] of [...event.formData.entries()]) {
+    if (value === "") event.formData.delete(name);
+  }
+});
+
+// A choice is sent at once, words when they have stood for a moment.
+let waiting;
+document.addEventListener("change", (event) => {
+  if (event.target.matches("form[hx-get] select")) event.target.form.requestSubmit();
+});
+document.addEventListener("input", (event) => {
+  if (!event.target.matches("form[hx-get] input[type=search]")) return;
+  clearTimeout(waiting);
+  waiting = setTimeout(() => event.target.form.requestSubmit(), 450);
+});
+
+// An error is a page of its own.
+document.addEventListener("htmx:responseError", (event) => {
+  location.assign(event.detail.pathInfo.finalRequestPath);
+});
+
+// Tells a screen reader what came; the part that was exchanged cannot do that itself.
+document.addEventListener("htmx:afterSettle", () => {
+  const said = document.querySelector("[data-said]");
+  const region = document.getElementById("said");
+  if (said && region && region.textContent !== said.dataset.said) {
+    region.textContent = said.dataset.said;
+  }
+});
