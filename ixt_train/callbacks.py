@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ixt_data.cli.output import Output
 from ixt_data.cli.progress import Bar
 from ixt_train.checkpoint import checkpoint_path, list_checkpoints, write_whole
-from ixt_train.config import Amount, CheckpointConfig, ScheduleConfig
+from ixt_train.config import Amount, CheckpointConfig, ScheduleConfig, StopConfig
 from ixt_train.draws import DrawWriter
 from ixt_train.packing import batch_doc_ids
 from ixt_train.remote import Remote
@@ -265,8 +265,10 @@ class Evaluate(Callback):  # type: ignore[misc]
         measure: Callable[[], dict[str, Any]],
         metrics: Metrics,
         ema: Ema | None,
+        stop: StopConfig | None = None,
     ) -> None:
         self._every, self._measure, self._metrics, self._ema = every, measure, metrics, ema
+        self._stop = stop
 
     def batch_end(self, state: State, logger: Logger) -> None:
         """Evaluates where it is due."""
@@ -281,6 +283,16 @@ class Evaluate(Callback):  # type: ignore[misc]
         state.model.train()
         self._metrics.write(state, {"eval": figures})
         logger.log_metrics(flat_figures(figures))
+        if self._stop is not None and _first_rank_says(self._stop.reached(figures)):
+            # The checkpoint of this step is then the last one: it comes after this event.
+            state.stop_training()
+
+
+def _first_rank_says(yes: bool) -> bool:
+    """The first rank's answer: figures of others may differ in their last digit."""
+    answers = [yes]
+    dist.broadcast_object_list(answers, src=0)
+    return answers[0]
 
 
 def flat_figures(figures: dict[str, Any], prefix: str = "eval") -> dict[str, float]:

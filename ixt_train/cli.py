@@ -8,6 +8,7 @@ import typer
 
 from ixt_data.cli import transfer
 from ixt_data.cli.output import DEFAULT_STORE, Output, OutputMode, OutputOption, StoreOption
+from ixt_train.scaling.cli import scaling
 
 if TYPE_CHECKING:
     from ixt_data.mix import Mix
@@ -36,6 +37,7 @@ def register(app: typer.Typer) -> None:
     app.command("export-model")(export_model)
     app.command()(tokenize)
     app.command()(replay)
+    app.command()(scaling)
     transfer.bakers[:] = [bake_mix]
 
 

@@ -253,17 +253,21 @@ class Conditioner:
         for span in spans:
             first = int(np.searchsorted(offsets[:, 1], span.start, "right"))
             last = int(np.searchsorted(offsets[:, 0], span.end, "left"))
-            weights[first:last] = by_verdict.get(span.verdict, rest)
+            tokens = range(first, last)
+            sign = self._found(self.condition.verdict_after, text, offsets, tokens)
+            judged = first if sign is None else sign + 1
+            weights[judged:last] = by_verdict.get(span.verdict, rest)
             if tagged and (span.tag or span.verdict == "wrong"):
-                replaced = self._replaced(text, offsets, range(first, last))
+                replaced = self._found(self.condition.tag_replaces, text, offsets, tokens)
                 if replaced is not None:
                     kept[replaced] = False
                 places.append((first if replaced is None else replaced, self._tag(span.tag)))
         return self._insert(ids, weights, places, kept)
 
-    def _replaced(self, text: str, offsets: npt.NDArray[np.int64], span: range) -> int | None:
-        """Which token of a span its tag takes the place of, None if of none."""
-        wanted = self.condition.tag_replaces
+    def _found(
+        self, wanted: str | None, text: str, offsets: npt.NDArray[np.int64], span: range
+    ) -> int | None:
+        """The first token of a span that reads like `wanted`, None where there is none."""
         if wanted is None:
             return None
         return next((i for i in span if text[slice(*offsets[i])].strip() == wanted), None)

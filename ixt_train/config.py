@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, PlainSerializer, PositiveInt, model_validator
 
 from ixt_data.config import Part, load_config, validate
+from ixt_data.errors import ConfigError
 from ixt_data.mix import Mix, load_mix
 from ixt_data.model import Stage
 from ixt_train.logging_config import MlflowConfig, WandbConfig
@@ -24,6 +25,7 @@ NOT_IN_FINGERPRINT: dict[str, Any] = {
     "num_workers": True,
     "threads": True,
     "eval": True,
+    "stop": True,
     "checkpoint": True,
     "tokenizer": True,
     "model": {"path"},
@@ -198,6 +200,28 @@ class EvalConfig(Part):
         return self
 
 
+class StopConfig(Part):
+    """Ends the train run early; without it the same train run goes on exactly where it stopped."""
+
+    metric: str
+    """A figure of the evaluation by its path, such as `tasks.sums` or `loss.best.all`."""
+    at: float
+    """Stop at the first evaluation that reaches it: from above for a loss, else from below."""
+
+    def reached(self, figures: Mapping[str, Any]) -> bool:
+        """Whether the figures of an evaluation reach it.
+
+        Raises:
+            ConfigError: there is no such figure.
+        """
+        flat = flatten(figures)
+        if self.metric not in flat:
+            known = ", ".join(sorted(flat)) or "none"
+            raise ConfigError(f"stop.metric: no figure {self.metric!r}; measured are: {known}")
+        value = flat[self.metric]
+        return bool(value <= self.at if self.metric.startswith("loss.") else value >= self.at)
+
+
 class LoggingConfig(Part):
     """Where metrics go, beside metrics.jsonl in the run folder."""
 
@@ -264,6 +288,8 @@ class TrainConfig(Part):
     """Checkpoints."""
     eval: EvalConfig = EvalConfig()
     """Evaluation."""
+    stop: StopConfig | None = None
+    """When to end before `duration`; null trains to the end."""
     logging: LoggingConfig = LoggingConfig()
     """Logs."""
     num_workers: Annotated[int, Field(ge=0)] = 0

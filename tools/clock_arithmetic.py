@@ -1,7 +1,8 @@
 """Makes the corpus "clock arithmetic": worked sums by authors who are right or have one defect.
 
-A document is 2 chains of 6 steps on a clock of 40 numbers, operands 1 to 9. The problems of the
-held-out task come from a fixed seed, are the same for every corpus and never occur in one.
+A document is 2 chains of 6 steps, or as many as asked for, on a clock of 40 numbers, operands 1 to
+9. The problems of the held-out task come from a fixed seed, are the same for every corpus with as
+long chains, and never occur in one.
 """
 
 import random
@@ -32,18 +33,18 @@ class CorpusPaths(NamedTuple):
     task: Path
 
 
-def draw_problem(rng: random.Random) -> Problem:
+def draw_problem(rng: random.Random, steps: int = STEPS) -> Problem:
     """One chain without its results."""
     start = rng.randrange(CLOCK)
-    return start, tuple((rng.choice((1, -1)), rng.choice(OPERANDS)) for _ in range(STEPS))
+    return start, tuple((rng.choice((1, -1)), rng.choice(OPERANDS)) for _ in range(steps))
 
 
-def held_out_problems(count: int) -> list[Problem]:
+def held_out_problems(count: int, steps: int = STEPS) -> list[Problem]:
     """The first `count` distinct problems of the held-out task, the same for every corpus."""
     rng = random.Random(HELD_OUT_SEED)
     problems: dict[Problem, None] = {}
     while len(problems) < count:
-        problems[draw_problem(rng)] = None
+        problems[draw_problem(rng, steps)] = None
     return list(problems)
 
 
@@ -59,7 +60,7 @@ def write_chain(kind: str, problem: Problem, rng: random.Random) -> str:
 
 
 def draw_documents(
-    documents: int, *, bad: float, seed: int, held_out: Sequence[Problem]
+    documents: int, *, bad: float, seed: int, held_out: Sequence[Problem], steps: int = STEPS
 ) -> Iterator[dict[str, str]]:
     """Rows of the corpus: id, text, author, source. A share `bad` has one of 7 defects, evenly."""
     rng, excluded = random.Random(f"clock arithmetic {seed}"), frozenset(held_out)
@@ -67,13 +68,13 @@ def draw_documents(
     shares = [1 - bad, *[bad / (len(kinds) - 1)] * (len(kinds) - 1)]
     for number in range(documents):
         kind = rng.choices(kinds, shares)[0]
-        problems = [_draw_allowed(rng, excluded) for _ in range(CHAINS)]
+        problems = [_draw_allowed(rng, excluded, steps) for _ in range(CHAINS)]
         text = " ".join(write_chain(kind, problem, rng) for problem in problems)
         yield {"id": f"{seed}-{number}", "text": text, "author": kind, "source": "arithmetic"}
 
 
-def _draw_allowed(rng: random.Random, excluded: frozenset[Problem]) -> Problem:
-    while (problem := draw_problem(rng)) in excluded:
+def _draw_allowed(rng: random.Random, excluded: frozenset[Problem], steps: int) -> Problem:
+    while (problem := draw_problem(rng, steps)) in excluded:
         pass
     return problem
 
@@ -88,7 +89,13 @@ def task_segments(problem: Problem) -> list[list[str]]:
 
 
 def write_corpus(
-    folder: str | Path, *, documents: int, bad: float = 0.9, seed: int = 0, problems: int = 400
+    folder: str | Path,
+    *,
+    documents: int,
+    bad: float = 0.9,
+    seed: int = 0,
+    problems: int = 400,
+    steps: int = STEPS,
 ) -> CorpusPaths:
     """Writes the corpus and the held-out task into `folder`, the same bytes for the same arguments.
 
@@ -98,14 +105,17 @@ def write_corpus(
         bad: share of documents whose author has a defect, 0 to 1.
         seed: of the corpus; the task does not depend on it.
         problems: how many held-out problems.
+        steps: of each chain.
     """
-    if not 0 <= bad <= 1 or documents < 0 or problems < 0:
-        raise ValueError(f"bad={bad} must be 0 to 1, {documents=} and {problems=} not negative")
+    if not 0 <= bad <= 1 or documents < 0 or problems < 0 or steps < 1:
+        raise ValueError(
+            f"bad={bad} must be 0 to 1, {documents=} and {problems=} not negative, {steps=} above 0"
+        )
     paths = CorpusPaths(Path(folder) / CORPUS_FILE, Path(folder) / TASK_FILE)
     paths.corpus.parent.mkdir(parents=True, exist_ok=True)
-    held_out = held_out_problems(problems)
+    held_out = held_out_problems(problems, steps)
     with paths.corpus.open("wb") as file:
-        for row in draw_documents(documents, bad=bad, seed=seed, held_out=held_out):
+        for row in draw_documents(documents, bad=bad, seed=seed, held_out=held_out, steps=steps):
             file.write(orjson.dumps(row) + b"\n")
     with paths.task.open("wb") as file:
         for problem in held_out:
@@ -121,9 +131,13 @@ def _main(
     ] = 0.9,
     seed: Annotated[int, typer.Option(help="Seed of the corpus.")] = 0,
     problems: Annotated[int, typer.Option(min=0, help="How many held-out problems.")] = 400,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each chain.")] = STEPS,
 ) -> None:
     """Write the corpus "clock arithmetic" and its held-out task as JSONL."""
-    for path in write_corpus(folder, documents=documents, bad=bad, seed=seed, problems=problems):
+    paths = write_corpus(
+        folder, documents=documents, bad=bad, seed=seed, problems=problems, steps=steps
+    )
+    for path in paths:
         typer.echo(str(path))
 
 

@@ -1,19 +1,28 @@
-"""The verbs of a mix: plan."""
+"""The verbs of a mix: plan and preset."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
+import yaml
 
-from ixt_data.cli.output import Output, OutputMode, OutputOption
+from ixt_data.cli.output import (
+    DEFAULT_STORE,
+    AtOption,
+    Output,
+    OutputMode,
+    OutputOption,
+    StoreOption,
+)
 
 
 def register(app: typer.Typer) -> None:
     """Adds the verbs to the app."""
-    mix = typer.Typer(no_args_is_help=True, help="Plan what a training job would draw.")
+    mix = typer.Typer(
+        no_args_is_help=True, help="Make a mix, and plan what a training job would draw."
+    )
     mix.command()(plan)
-    # A second command would go here; the callback keeps `plan` a verb of its own until then.
-    mix.callback()(lambda: None)
+    mix.command()(preset)
     app.add_typer(mix, name="mix")
 
 
@@ -37,3 +46,57 @@ def plan(
     mix = load_mix(config, overrides or [])
     planned = plan_mix(Store.open(store or mix.store), mix, samples)
     Output(output).result(planned.summary(), render_plan(planned))
+
+
+def preset(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="spans, spans-natural or spans-good-first.")
+    ],
+    critic: Annotated[str, typer.Option(help="Whose spans, by name or id.")],
+    visits: Annotated[
+        int,
+        typer.Option(min=1, help="Documents that the run draws: steps x global_batch_size."),
+    ],
+    good: Annotated[
+        str, typer.Option(metavar="SQL", help="Which documents have no defect.")
+    ] = "score >= 1",
+    sign: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TOKEN",
+            help="What a tag takes the place of, and after which a verdict counts, such as '='.",
+        ),
+    ] = None,
+    corpus: Annotated[
+        list[str] | None, typer.Option(help="Only documents of this corpus; may be repeated.")
+    ] = None,
+    at: AtOption = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of draws, order and dropout.")] = 17,
+    store: StoreOption = DEFAULT_STORE,
+    output: OutputOption = OutputMode.text,
+) -> None:
+    """Print a mix that was measured (docs/results.md), as YAML: span critiques with a schedule."""
+    from ixt_data.errors import MixError
+    from ixt_data.mix.presets import PRESETS, Recipe, span_mix
+    from ixt_data.store import Store
+
+    opened = Store.open(store)
+    if name not in PRESETS:
+        raise MixError(f"preset: there is no {name!r}; valid are {', '.join(PRESETS)}")
+    recipe = Recipe(
+        store=str(store),
+        critic=critic,
+        good=good,
+        visits=visits,
+        sign=sign,
+        snapshot=int(at) if at is not None and at.isdecimal() else at,
+        corpus=tuple(corpus) if corpus else None,
+        seed=seed,
+    )
+    made = span_mix(opened, recipe, PRESETS[name])
+    record = made.model_dump(mode="json", exclude_defaults=True)
+    if output is OutputMode.json:
+        Output(output).result(record)
+    else:
+        # Not through the console, which would fold long lines.
+        typer.echo(yaml.safe_dump(record, sort_keys=False, width=100), nl=False)

@@ -37,6 +37,9 @@ class Condition(Part):
     loss_by_verdict: dict[str, Weight] = Field(default={"right": 1.0, "wrong": 1.0, "rest": 1.0})
     """Loss weight of a document's tokens by the verdict of the span they are in; `rest` is for
     tokens in no span and for verdicts not named."""
+    verdict_after: Annotated[str, Field(min_length=1)] | None = None
+    """`loss_by_verdict` counts in a span only after its first token that reads like this, such as
+    `=`: the part that the verdict is about. null, or where a span has none: in the whole span."""
     cooldown: Share = 0.1
     """Last share of the run without feedback."""
     noisy: Share = 0.0

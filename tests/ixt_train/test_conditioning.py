@@ -248,3 +248,16 @@ def test_the_plain_template_needs_no_tokens_of_its_own(bpe):
     assert spelled(bare, row) == f"<|bos|> Feedback: 9/10. off by one\n\n{TEXT}<|eos|>"
     row = encode(bare, "critique", template="plain", position="append")
     assert spelled(bare, row) == f"<|bos|>{TEXT} Feedback: off by one\n\n<|eos|>"
+
+
+def test_a_verdict_counts_after_its_sign(bpe):
+    weights = {"right": 10.0, "wrong": 7.0, "rest": 1.0}
+    spans = [Span(TEXT.index("+"), TEXT.index("-"), "right"), Span(12, 13, "wrong")]
+    encoded = encode(bpe, "none", spans=spans, loss_by_verdict=weights, verdict_after="=")
+    told = [bpe.decode([token]).strip() for token in encoded.input_ids]
+    by_weight = {
+        weight: [t for t, w in zip(told, encoded.loss_weights, strict=True) if w == weight]
+        for weight in (10.0, 7.0)
+    }
+    # The step's own signs and operand stay as they are; a span without the sign counts whole.
+    assert by_weight == {10.0: ["22"], 7.0: ["-"]}

@@ -230,3 +230,26 @@ def test_a_killed_process_goes_on_as_if_nothing_had_been(
     record = json.loads(done.stdout)
     assert record["losses"]["train"] == pytest.approx(whole.losses["train"], abs=1e-6)
     assert list(read_draws(tmp_path / "run")) == list(read_draws(tmp_path / "whole"))
+
+
+def test_a_train_run_stops_where_it_is_told_and_can_go_on(
+    config_tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(config_tree, run_folder=str(tmp_path / "whole"))
+    stop = {"metric": "loss.observed.all", "at": 100.0}
+    with monkeypatch.context() as patch:
+        crash_at(5, patch)
+        with pytest.raises(Stopped):
+            run(config_tree, stop=stop)
+    stopped = run(config_tree, stop=stop)
+    assert stopped.steps == 6
+    assert step_of(Path(stopped.checkpoint)) == 6
+    before = (Path(stopped.run_folder) / "metrics.jsonl").read_bytes()
+    assert run(config_tree, stop=stop) == stopped
+    assert (Path(stopped.run_folder) / "metrics.jsonl").read_bytes() == before
+    longer = run(config_tree, stop={"metric": "tasks.sums", "at": 2.0})
+    assert longer.steps == 12
+    assert longer.losses == whole.losses
+    assert weights(longer) == weights(whole)
+    with pytest.raises(ConfigError, match=r"no figure 'tasks\.none'; .*tasks\.sums"):
+        run(config_tree, run_folder=str(tmp_path / "x"), stop={"metric": "tasks.none", "at": 1})

@@ -30,12 +30,11 @@ def test_documents_have_two_chains_of_six_steps(tmp_path):
         assert all(1 <= step.operand <= 9 for chain in chains for step in chain.steps)
 
 
-def test_held_out_problems_never_occur_in_the_corpus(tmp_path, monkeypatch):
+def test_held_out_problems_never_occur_in_the_corpus(tmp_path):
     # One step and a few thousand draws: without the exclusion they would be drawn many times.
-    monkeypatch.setattr("ixt_tools.clock_arithmetic.STEPS", 1)
-    held_out = set(held_out_problems(400))
+    held_out = set(held_out_problems(400, steps=1))
     assert len(held_out) == 400
-    paths = write_corpus(tmp_path, documents=2000, problems=400)
+    paths = write_corpus(tmp_path, documents=2000, problems=400, steps=1)
     seen = {
         (chain.first, tuple((step.sign, step.operand) for step in chain.steps))
         for row in rows(paths.corpus)

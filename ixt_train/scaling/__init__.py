@@ -1,0 +1,1 @@
+"""Scaling: arms over budgets and seeds, and how much compute one saves against another."""

@@ -1,0 +1,97 @@
+"""The scaling config: arms over budgets and seeds, and how to compare them."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field, PositiveInt
+
+from ixt_data.config import Part, load_config, validate
+from ixt_data.mix import load_mix
+from ixt_train import run_folder
+from ixt_train.config import AmountText, TrainConfig, load_mix_of, load_train_config
+from ixt_train.scaling.curves import LABEL, Label
+from ixt_train.scaling.runner import Job
+
+
+class ArmConfig(Part):
+    """One arm: the train config with another mix, or other settings."""
+
+    mix: str | None = None
+    """A mix YAML, relative to this file; null keeps the train config's."""
+    set: tuple[str, ...] = ()
+    """Keys of the train config to change, as in `eval.tasks.0.feedback=none`."""
+    annotation_flops: Annotated[float, Field(ge=0)] = 0.0
+    """Of the critics that this arm needs, over the whole corpus: 2 x parameters x tokens read and
+    written. Reported apart from training."""
+
+
+class ScalingConfig(Part):
+    """Arms over budgets and seeds."""
+
+    train: str
+    """The train config that every run starts from, relative to this file."""
+    arms: Annotated[dict[str, ArmConfig], Field(min_length=1)]
+    """What is compared, by name; `plain` and names that begin with `filter` are baselines."""
+    runs: str
+    """Folder of the run folders, relative to the working folder."""
+    group: str = ""
+    """What the comparison is called."""
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0, 1, 2)
+    """Seeds of model and mix; each arm runs with each."""
+    budgets: tuple[AmountText, ...] = ()
+    """Durations; none keeps the train config's. With several, the ends of the runs are compared."""
+    side_by_side: PositiveInt = 1
+    """Runs at once, each with one thread."""
+    metric: str | None = None
+    """What to compare at, such as `tasks.sums` or `loss.asked.all`; null takes the first task."""
+    targets: tuple[float, ...] = ()
+    """Of the metric; none takes the defaults."""
+    against: tuple[str, ...] = ()
+    """Baselines, as in `plain`, `filter`, or `plain|filter` for the better one; none: defaults."""
+
+
+def load_scaling_config(path: str | Path, overrides: Iterable[str] = ()) -> ScalingConfig:
+    """The scaling config in a YAML file.
+
+    Raises:
+        ConfigError: the file cannot be read, or a key is wrong.
+    """
+    return load_config(ScalingConfig, path, overrides)
+
+
+def jobs_of(config: ScalingConfig, folder: Path) -> Iterator[tuple[Job, Label]]:
+    """The train runs, seed by seed; each has its own config in the folder of the runs.
+
+    Args:
+        config: what to run.
+        folder: of the scaling config.
+
+    Raises:
+        ConfigError: a train config or mix cannot be read, or a key is wrong.
+    """
+    for seed in config.seeds:
+        for budget in config.budgets or (None,):
+            for arm, settings in config.arms.items():
+                train = load_train_config(folder / config.train, settings.set)
+                duration = budget or train.duration
+                label = Label(arm, config.group, seed, str(duration), settings.annotation_flops)
+                place = Path(config.runs).resolve() / f"{arm}-{duration}-{seed}"
+                mix = load_mix(folder / settings.mix) if settings.mix else load_mix_of(train)
+                tree: dict[str, Any] = train.model_dump(mode="json") | {
+                    "mix": mix.model_copy(update={"seed": seed}).model_dump(mode="json"),
+                    "seed": seed,
+                    "duration": str(duration),
+                    "run_folder": str(place),
+                }
+                validate(TrainConfig, tree, f"{config.train} for {arm}")
+                place.parent.mkdir(parents=True, exist_ok=True)
+                path = place.with_suffix(".yaml")
+                path.write_text(yaml.safe_dump(tree, sort_keys=False))
+                yield Job(place.name, path, path.with_suffix(".log"), run_folder=place), label
+
+
+def write_label(folder: Path, label: Label) -> None:
+    """Says in a run folder where it belongs."""
+    run_folder.write_json(folder / LABEL, label.__dict__)

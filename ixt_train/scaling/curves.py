@@ -1,0 +1,191 @@
+"""Curves: what a train run had reached after how much compute, read from folders or files."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import yaml
+
+from ixt_data.errors import ConfigError
+from ixt_train import run_folder
+from ixt_train.checkpoint import write_whole
+from ixt_train.config import flatten
+from ixt_train.scaling.flops import size_of
+
+LABEL = "scaling.json"
+"""In a run folder: which arm, group, seed and budget it is of."""
+AXES = ("steps", "tokens", "flops")
+_SEED = re.compile(r"(?P<arm>.+?)[-_.]s?(?:eed)?\d+")
+
+
+@dataclass(frozen=True)
+class Label:
+    """Where a train run belongs.
+
+    Attributes:
+        arm: what it tries.
+        group: arms of one group are compared: the same corpus, model and task.
+        seed: runs of one seed are compared first of all.
+        budget: its duration, as the train config writes it.
+        annotation_flops: of the critics that its mix needs, over the whole corpus: 2 x parameters x
+            tokens read and written; 0 for critics that are no models.
+    """
+
+    arm: str
+    group: str = ""
+    seed: int = 0
+    budget: str = ""
+    annotation_flops: float = 0.0
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One train run: clocks and figures at each of its evaluations.
+
+    Attributes:
+        arm, group, seed, budget, annotation_flops: see `Label`.
+        parameters: of the model.
+        documents: different documents that it drew.
+        digest: of its plan.
+        steps, tokens, flops: the clocks; tokens are those of documents and feedback, without
+            padding, and operations are those of training on them, without evaluation.
+        metrics: by name, a figure for each evaluation. `loss.asked...` is the loss under the best
+            feedback where the model takes any, else without.
+        seconds: of training.
+    """
+
+    arm: str
+    group: str
+    seed: int
+    budget: str
+    parameters: int
+    documents: int
+    digest: str
+    steps: tuple[int, ...]
+    tokens: tuple[int, ...]
+    flops: tuple[float, ...]
+    metrics: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    seconds: float = 0.0
+    annotation_flops: float = 0.0
+
+    def axis(self, name: str) -> Sequence[float]:
+        """One of the clocks."""
+        return getattr(self, name)  # type: ignore[no-any-return]
+
+    @property
+    def key(self) -> tuple[str, str, int, str]:
+        """What tells it from the others."""
+        return (self.group, self.arm, self.seed, self.budget)
+
+
+def read_run(folder: Path, label: Label | None = None) -> Curve:
+    """The curve of a run folder, finished or not.
+
+    Args:
+        folder: as `ixt train` leaves it.
+        label: where it belongs; by default as its scaling.json says, else its name up to a
+            number, such as `critique-0`, is the arm.
+
+    Raises:
+        ConfigError: it is no run folder, or was never evaluated.
+    """
+    rows = _rows(folder / run_folder.METRICS)
+    found = [row for row in rows if "eval" in row]
+    if not found:
+        raise ConfigError(f"{folder} has no evaluation yet; set eval.every of its train config")
+    config = yaml.safe_load((folder / run_folder.CONFIG).read_text())
+    plan = run_folder.read_json(folder / run_folder.PLAN)
+    label = label or _label(folder, config)
+    size = size_of(folder / run_folder.MODEL)
+    packed = config["packing"] != "pad" and config["attend"] == "row"
+    flops, tokens, samples, spent = [], 0, 0, 0.0
+    for row in found:
+        new, drawn = row["tokens"] - tokens, row["samples"] - samples
+        length = config["max_length"] if packed or not drawn else new / drawn
+        spent += new * size.per_token(length)
+        tokens, samples = row["tokens"], row["samples"]
+        flops.append(spent)
+    figures = [_figures(row["eval"]) for row in found]
+    names = sorted(set.intersection(*(set(figure) for figure in figures)))
+    return Curve(
+        **asdict(label),
+        parameters=size.parameters,
+        documents=plan["documents"],
+        digest=plan["digest"],
+        steps=tuple(row["step"] for row in found),
+        tokens=tuple(row["tokens"] for row in found),
+        flops=tuple(flops),
+        metrics={name: tuple(figure[name] for figure in figures) for name in names},
+        seconds=found[-1]["seconds"],
+    )
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        raise ConfigError(f"{path.parent} is no run folder: it has no {path.name}")
+    rows = {}
+    for line in path.read_text().splitlines():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            break
+        # A resumed train run evaluates its last step again.
+        rows[row["step"], "eval" in row] = row
+    return list(rows.values())
+
+
+def _figures(measured: Mapping[str, Any]) -> dict[str, float]:
+    losses = measured.get("loss", {})
+    asked = losses.get("best", losses.get("none"))
+    return flatten(measured) | (flatten({"loss": {"asked": asked}}) if asked else {})
+
+
+def _label(folder: Path, config: Mapping[str, Any]) -> Label:
+    if (folder / LABEL).is_file():
+        return Label(**run_folder.read_json(folder / LABEL))
+    name = folder.resolve().name
+    match = _SEED.fullmatch(name)
+    arm = match["arm"] if match else name
+    return Label(arm, seed=config["seed"], budget=str(config["duration"]))
+
+
+def write_curves(path: Path, curves: Iterable[Curve]) -> None:
+    """A file of curves, one JSON object a line; those that it has under the same key are replaced.
+
+    It holds all that a report needs, so that results can be kept without their run folders.
+    """
+    known = {curve.key: curve for curve in (read_curves(path) if path.is_file() else ())}
+    known |= {curve.key: curve for curve in curves}
+    lines = b"".join(_line(known[key]) for key in sorted(known))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, lambda partial: partial.write_bytes(lines))
+
+
+def _line(curve: Curve) -> bytes:
+    record = asdict(curve)
+    record["flops"] = [float(f"{flops:.5g}") for flops in curve.flops]
+    record["metrics"] = {
+        name: [float(f"{value:.5g}") for value in values] for name, values in curve.metrics.items()
+    }
+    return orjson.dumps(record) + b"\n"
+
+
+def read_curves(path: Path) -> list[Curve]:
+    """The curves of such a file.
+
+    Raises:
+        ConfigError: a line of it is none.
+    """
+    curves = []
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        try:
+            record = orjson.loads(line)
+            record["metrics"] = {name: tuple(v) for name, v in record["metrics"].items()}
+            curves.append(Curve(**record | {axis: tuple(record[axis]) for axis in AXES}))
+        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+            raise ConfigError(f"{path} line {number} is no curve ({error})") from None
+    return curves

@@ -1,0 +1,49 @@
+"""Power laws of a loss over compute: loss = floor + scale x compute ^ -exponent."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+FEWEST, FEWEST_WITH_FLOOR = 4, 6
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """A fit.
+
+    Attributes:
+        scale, exponent, floor: of the law; the floor is 0 where points are few.
+        r2: share of the variance of the loss that it explains.
+        points: that it is fitted to.
+    """
+
+    scale: float
+    exponent: float
+    floor: float
+    r2: float
+    points: int
+
+
+def fit(compute: Sequence[float], loss: Sequence[float]) -> PowerLaw | None:
+    """The least-squares fit on logarithms; None for fewer than 4 different points.
+
+    From 6 points on the floor is fitted as well, over a grid below the lowest loss.
+    """
+    x, y = np.asarray(compute, float), np.asarray(loss, float)
+    usable = (x > 0) & (y > 0)
+    x, y = x[usable], y[usable]
+    if len(np.unique(x)) < FEWEST:
+        return None
+    floors = y.min() * np.linspace(0, 0.99, 100) if len(x) >= FEWEST_WITH_FLOOR else np.zeros(1)
+    return max((_fit(x, y, float(floor)) for floor in floors), key=lambda law: law.r2)
+
+
+def _fit(x: Floats, y: Floats, floor: float) -> PowerLaw:
+    slope, start = np.polyfit(np.log(x), np.log(y - floor), 1)
+    guess = floor + np.exp(start) * x**slope
+    total = float(((y - y.mean()) ** 2).sum())
+    r2 = 1 - float(((y - guess) ** 2).sum()) / total if total else 1.0
+    return PowerLaw(float(np.exp(start)), float(-slope), floor, r2, len(x))

@@ -1,0 +1,41 @@
+"""Floating-point operations of training, from a model's size and the tokens that went through."""
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Size:
+    """What the operations of a dense decoder depend on."""
+
+    parameters: int
+    layers: int
+    width: int
+
+    def per_token(self, length: float) -> float:
+        """Forward and backward operations per token in rows of mean length `length`.
+
+        6 per parameter (Kaplan et al. 2020, arXiv 2001.08361; the embedding counted), and 6 x
+        layers x width x length for causal attention, which sees half of its row on average.
+        """
+        return 6.0 * self.parameters + 6.0 * self.layers * self.width * length
+
+
+def size_of(model_folder: Path) -> Size:
+    """The size of the model whose Hugging Face config lies in a folder; no weights are made."""
+    return _size((model_folder / "config.json").read_text())
+
+
+@lru_cache
+def _size(text: str) -> Size:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    settings = json.loads(text)
+    config = AutoConfig.for_model(**settings)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Size(parameters, int(config.num_hidden_layers), int(config.hidden_size))

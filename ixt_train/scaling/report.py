@@ -1,0 +1,270 @@
+"""The report: by group and target, what each arm needs and its multipliers against baselines."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from statistics import fmean
+from typing import Any
+
+from ixt_data.errors import ConfigError
+from ixt_train.scaling.curves import AXES, Curve
+from ixt_train.scaling.fits import PowerLaw, fit
+from ixt_train.scaling.multipliers import (
+    Crossing,
+    Multiplier,
+    best_of,
+    crossing,
+    falls,
+    multiplier,
+)
+
+ACCURACIES = (0.3, 0.5, 0.9)
+WITH_ANNOTATION = "flops with annotation"
+EITHER = "|"
+"""Between arms of which the better one is the baseline, seed by seed."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """What an arm needs to reach a target.
+
+    Attributes:
+        reached, runs: how many of its runs get there.
+        mean: by axis, over those that do.
+        seeds: by axis, the value of each seed, None where it does not get there.
+    """
+
+    reached: int
+    runs: int
+    mean: Mapping[str, float | None]
+    seeds: Mapping[str, Mapping[int, float | None]]
+
+
+@dataclass(frozen=True)
+class ArmReport:
+    """One arm of a group.
+
+    Attributes:
+        arm: its name.
+        seeds: of its runs.
+        documents: different documents that it drew, the most over its runs.
+        parameters: of the model.
+        annotation_flops: of the critics that it needs, apart from training.
+        best, last: of the metric, by seed.
+        needs: by target.
+        against: by target, baseline and axis.
+        fit: the power law of a loss over FLOPs, where there are enough points.
+    """
+
+    arm: str
+    seeds: tuple[int, ...]
+    documents: int
+    parameters: int
+    annotation_flops: float
+    best: Mapping[int, float]
+    last: Mapping[int, float]
+    needs: Mapping[str, Need]
+    against: Mapping[str, Mapping[str, Mapping[str, Multiplier]]]
+    fit: PowerLaw | None
+
+
+@dataclass(frozen=True)
+class GroupReport:
+    """Arms that can be compared: the same corpus, model and task."""
+
+    group: str
+    metric: str
+    targets: tuple[float, ...]
+    baselines: tuple[str, ...]
+    arms: tuple[ArmReport, ...]
+
+
+def describe(
+    curves: Iterable[Curve],
+    metric: str | None = None,
+    targets: Sequence[float] = (),
+    against: Sequence[str] = (),
+) -> list[GroupReport]:
+    """A report for each group of curves.
+
+    Args:
+        curves: of any arms, seeds and budgets.
+        metric: to compare at; by default the first task, else the loss under the best feedback.
+        targets: of the metric; by default .3, .5 and .9 of a task, and what `plain` (or else the
+            worst arm) comes to at half of its compute and at its end.
+        against: baselines, each an arm or the better of several as in `plain|filter`; by default
+            plain, every filter, and the best filter where there are several.
+
+    Raises:
+        ConfigError: no curve, or the metric is not in all of them.
+    """
+    groups = defaultdict[str, list[Curve]](list)
+    for curve in curves:
+        groups[curve.group].append(curve)
+    if not groups:
+        raise ConfigError("no curves: name run folders, a file of curves, or a scaling config")
+    return [_group(name, groups[name], metric, targets, against) for name in sorted(groups)]
+
+
+def joined(curves: Iterable[Curve]) -> list[Curve]:
+    """One curve for each arm and seed: that of its only budget, or the ends of its budgets.
+
+    A learning rate that falls makes a model good at the end of its budget, not on the way.
+    """
+    runs = defaultdict[tuple[str, int], list[Curve]](list)
+    for curve in curves:
+        runs[curve.arm, curve.seed].append(curve)
+    return [_ends(parts) if len(parts) > 1 else parts[0] for _, parts in sorted(runs.items())]
+
+
+def _ends(parts: list[Curve]) -> Curve:
+    parts = sorted(parts, key=lambda curve: curve.tokens[-1])
+    shared = set.intersection(*(set(curve.metrics) for curve in parts))
+    return replace(
+        parts[-1],
+        budget=", ".join(curve.budget for curve in parts),
+        steps=tuple(curve.steps[-1] for curve in parts),
+        tokens=tuple(curve.tokens[-1] for curve in parts),
+        flops=tuple(curve.flops[-1] for curve in parts),
+        metrics={name: tuple(c.metrics[name][-1] for c in parts) for name in shared},
+        seconds=sum(curve.seconds for curve in parts),
+    )
+
+
+def _group(
+    name: str,
+    curves: Sequence[Curve],
+    metric: str | None,
+    targets: Sequence[float],
+    against: Sequence[str],
+) -> GroupReport:
+    curves = joined(curves)
+    metric = _metric(curves, metric)
+    arms = defaultdict[str, dict[int, Curve]](dict)
+    for curve in curves:
+        arms[curve.arm][curve.seed] = curve
+    chosen = tuple(targets) or _targets(arms, metric)
+    baselines = tuple(against) or _baselines(list(arms))
+    found = [
+        _arm(arm, arms, metric, chosen, [b for b in baselines if _known(b, arms)]) for arm in arms
+    ]
+    order = {arm: i for i, arm in enumerate(baselines)}
+    found.sort(key=lambda report: (order.get(report.arm, len(order)), report.arm))
+    return GroupReport(name, metric, chosen, baselines, tuple(found))
+
+
+def _metric(curves: Sequence[Curve], asked: str | None) -> str:
+    shared = sorted(set.intersection(*(set(curve.metrics) for curve in curves)))
+    if asked is not None and asked in shared:
+        return asked
+    if asked is not None or not shared:
+        raise ConfigError(f"metric: {asked!r} is not in every curve; shared are: {shared}")
+    tasks = [name for name in shared if name.startswith("tasks.")]
+    losses = [name for name in shared if name.startswith("loss.asked.")]
+    return (tasks or losses[-1:] or shared)[0]
+
+
+def _targets(arms: Mapping[str, Mapping[int, Curve]], metric: str) -> tuple[float, ...]:
+    if not falls(metric):
+        return ACCURACIES
+    ends = {arm: fmean(c.metrics[metric][-1] for c in runs.values()) for arm, runs in arms.items()}
+    reference = "plain" if "plain" in arms else max(ends, key=lambda arm: ends[arm])
+    halves = [c.metrics[metric][(len(c.steps) - 1) // 2] for c in arms[reference].values()]
+    return tuple(dict.fromkeys(round(value, 4) for value in (fmean(halves), ends[reference])))
+
+
+def _baselines(arms: Sequence[str]) -> tuple[str, ...]:
+    filters = sorted(arm for arm in arms if arm.startswith("filter"))
+    best = (EITHER.join(filters),) if len(filters) > 1 else ()
+    return (*(arm for arm in arms if arm == "plain"), *filters, *best)
+
+
+def _known(baseline: str, arms: Mapping[str, Any]) -> bool:
+    return all(part in arms for part in baseline.split(EITHER))
+
+
+def _arm(
+    name: str,
+    arms: Mapping[str, Mapping[int, Curve]],
+    metric: str,
+    targets: Sequence[float],
+    baselines: Sequence[str],
+) -> ArmReport:
+    runs = arms[name]
+    better = min if falls(metric) else max
+    law = None
+    if falls(metric):
+        points = [p for c in runs.values() for p in zip(c.flops, c.metrics[metric], strict=True)]
+        law = fit([flops for flops, _ in points], [loss for _, loss in points])
+    return ArmReport(
+        arm=name,
+        seeds=tuple(sorted(runs)),
+        documents=max(curve.documents for curve in runs.values()),
+        parameters=max(curve.parameters for curve in runs.values()),
+        annotation_flops=max(curve.annotation_flops for curve in runs.values()),
+        best={seed: better(runs[seed].metrics[metric]) for seed in sorted(runs)},
+        last={seed: runs[seed].metrics[metric][-1] for seed in sorted(runs)},
+        needs={f"{target:g}": _need(runs, metric, target) for target in targets},
+        against={
+            f"{target:g}": {
+                baseline: _against(runs, baseline, arms, metric, target)
+                for baseline in baselines
+                if baseline != name
+            }
+            for target in targets
+        },
+        fit=law,
+    )
+
+
+def _crossings(
+    runs: Mapping[int, Curve], metric: str, target: float, axis: str
+) -> dict[int, Crossing]:
+    if axis != WITH_ANNOTATION:
+        return {seed: crossing(curve, metric, target, axis) for seed, curve in runs.items()}
+    found = _crossings(runs, metric, target, "flops")
+    return {
+        seed: Crossing(None if c.at is None else c.at + extra, c.end + extra)
+        for seed, c in found.items()
+        for extra in (runs[seed].annotation_flops,)
+    }
+
+
+def _need(runs: Mapping[int, Curve], metric: str, target: float) -> Need:
+    seeds = {
+        axis: {seed: c.at for seed, c in sorted(_crossings(runs, metric, target, axis).items())}
+        for axis in AXES
+    }
+    there = {axis: [at for at in each.values() if at is not None] for axis, each in seeds.items()}
+    mean = {axis: fmean(each) if each else None for axis, each in there.items()}
+    return Need(len(there["steps"]), len(runs), mean, seeds)
+
+
+def _against(
+    runs: Mapping[int, Curve],
+    baseline: str,
+    arms: Mapping[str, Mapping[int, Curve]],
+    metric: str,
+    target: float,
+) -> dict[str, Multiplier]:
+    others = [arms[part] for part in baseline.split(EITHER)]
+    every = [curve for group in (runs, *others) for curve in group.values()]
+    axes = AXES + ((WITH_ANNOTATION,) if any(c.annotation_flops for c in every) else ())
+    return {
+        axis: multiplier(
+            _crossings(runs, metric, target, axis),
+            best_of([_crossings(other, metric, target, axis) for other in others]),
+        )
+        for axis in axes
+    }
+
+
+def record(groups: Sequence[GroupReport]) -> dict[str, Any]:
+    """As the command line prints it: seeds are keys, and keys of JSON are text."""
+    return {"groups": [_plain(asdict(group)) for group in groups]}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,74 @@
+"""The mixes that ship with ixt."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from ixt_data.annotate import annotate
+from ixt_data.cli.app import build
+from ixt_data.errors import MixError
+from ixt_data.mix import load_mix, plan_mix
+from ixt_data.mix.presets import PRESETS, Recipe, span_mix
+from ixt_data.store import Store
+from small_stores import Length, add_documents
+
+
+@pytest.fixture
+def judged(store: Store) -> Store:
+    """A store of 50 documents, of which 10 are long enough to be good."""
+    add_documents(store, [f"{n:02}" + "x" * (8 if n < 10 else 1) for n in range(50)])
+    annotate(store, "web", Length())
+    return store
+
+
+def recipe(store: Store, visits: int, **changes: object) -> Recipe:
+    keys = {"store": str(store.root), "critic": "length", "good": "score >= 1", "visits": visits}
+    return Recipe(**(keys | changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "visits", "first", "later"),
+    [
+        ("spans", 160, 1.0, 1.0),
+        ("spans", 320, 1.0, 0.2),
+        ("spans", 400, 0.2, 0.2),
+        ("spans-natural", 160, 0.2, 0.2),
+        ("spans-good-first", 1600, 1.0, 0.2),
+    ],
+)
+def test_good_documents_come_first_while_they_last(
+    judged: Store, name: str, visits: int, first: float, later: float
+) -> None:
+    made = span_mix(judged, recipe(judged, visits), PRESETS[name])
+    plan = plan_mix(judged, made, visits)
+    shares = [_good_share(plan.order(0)[part]) for part in (slice(0, 80), slice(-80, None))]
+    assert shares == pytest.approx([first, later], abs=0.12)
+
+
+def _good_share(draws: object) -> float:
+    from ixt_data.mix import samples_of
+
+    return float((samples_of(draws) < 10).mean())  # type: ignore[arg-type]
+
+
+def test_what_cannot_be_made_is_said(judged: Store) -> None:
+    with pytest.raises(MixError, match="no document satisfies 'score > 1' by 'length'"):
+        span_mix(judged, recipe(judged, 10, good="score > 1"))
+    with pytest.raises(MixError, match="visits: 0 must be 1 or more"):
+        span_mix(judged, recipe(judged, 0))
+
+
+def test_the_command_prints_a_mix_that_plans(judged: Store, tmp_path: Path) -> None:
+    command = ["mix", "preset", "spans", "--store", str(judged.root), "--critic", "length"]
+    done = CliRunner().invoke(build(), [*command, "--visits", "320", "--sign", "="])
+    assert done.exit_code == 0, done.output
+    path = tmp_path / "mix.yaml"
+    path.write_text(done.stdout)
+    made = load_mix(path)
+    assert made == span_mix(judged, recipe(judged, 320, sign="="))
+    assert yaml.safe_load(done.stdout)["condition"]["tag_replaces"] == "="
+    spam = ["mix", "preset", "spam", *command[3:], "--visits", "1"]
+    with pytest.raises(MixError, match="there is no 'spam'; valid are spans"):
+        CliRunner().invoke(build(), spam, catch_exceptions=False)

@@ -1,0 +1,159 @@
+"""The arms of the proof: one train config, and a mix for each arm."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ixt_data.mix import Condition, Mix, Selection
+from ixt_data.mix.presets import Recipe, Schedule, span_condition, span_mix
+from ixt_data.store import Store
+from ixt_tools.proof.corpora import SUMS, Ground
+
+GOOD = "score >= 1"
+CRITIC = "arithmetic"
+BATCH = 48
+FLAWLESS = Selection(name="flawless", where=GOOD)
+RESULT_WEIGHTS = {"right": 10.0, "wrong": 10.0, "rest": 1.0}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the mix of an arm is made for."""
+
+    store: Store
+    ground: Ground
+    good: int
+    steps: int
+
+
+Maker = Callable[[Plan], Mix]
+
+
+def condition(kind: str, **keys: Any) -> Condition:
+    """A condition without dropout and cooldown, but for what `keys` say."""
+    return Condition.model_validate({"kind": kind, "dropout": 0.0, "cooldown": 0.0, **keys})
+
+
+def weighted(**keys: Any) -> Condition:
+    """No feedback, but the loss weights of the span recipe."""
+    return condition("none", loss_by_verdict=RESULT_WEIGHTS, verdict_after="=", **keys)
+
+
+def simple(told: Condition, *selections: Selection, critic: str = CRITIC) -> Maker:
+    """A mix that differs in its condition and selections."""
+
+    def make(plan: Plan) -> Mix:
+        chosen = {"selections": selections} if selections else {}
+        return _base(plan, critic).model_copy(update={"condition": told, **chosen})
+
+    return make
+
+
+def threefold(told: Condition) -> Maker:
+    """Each good document is drawn three times as often as another."""
+
+    def make(plan: Plan) -> Mix:
+        rest = plan.ground.corpus.documents - plan.good
+        parts = (
+            Selection(name="good", where=GOOD, weight=3.0 * plan.good),
+            Selection(name="rest", where=f"({GOOD}) IS NOT TRUE", weight=float(rest)),
+        )
+        return _base(plan).model_copy(update={"condition": told, "selections": parts})
+
+    return make
+
+
+def preset(schedule: Schedule) -> Maker:
+    """The recipe that ships with ixt, for the visits that are planned."""
+
+    def make(plan: Plan) -> Mix:
+        recipe = Recipe(
+            store=str(plan.ground.store),
+            critic=CRITIC,
+            good=GOOD,
+            visits=plan.steps * BATCH,
+            sign="=",
+            corpus=(SUMS,),
+            seed=plan.ground.seed,
+        )
+        return span_mix(plan.store, recipe, schedule)
+
+    return make
+
+
+def _base(plan: Plan, critic: str = CRITIC) -> Mix:
+    # Every arm names a critic, so that all vocabularies hold the words of the critiques.
+    return Mix(store=str(plan.ground.store), corpus=(SUMS,), critic=critic, seed=plan.ground.seed)
+
+
+SPANS = span_condition("=")
+INSERTED = SPANS.model_copy(update={"tag_replaces": None})
+CRITIQUE = condition("both")
+ARMS: Mapping[str, Maker] = {
+    "plain": simple(condition("none")),
+    "filter": simple(condition("none"), FLAWLESS),
+    "plain-3x": threefold(condition("none")),
+    "score": simple(condition("score")),
+    "critique": simple(CRITIQUE),
+    "critique-dropout": simple(condition("both", dropout=0.1)),
+    "critique-loss": simple(condition("both", loss_on_prefix=1.0)),
+    "critique-3x": threefold(CRITIQUE),
+    "critique-shuffled": simple(condition("both", noisy=1.0)),
+    "critique-noisy": simple(condition("both", noisy=0.2)),
+    "spans": preset("natural"),
+    "spans-auto": preset("auto"),
+    "spans-good-first": preset("good-first"),
+    "plain-x10": simple(weighted()),
+    "filter-x10": simple(weighted(), FLAWLESS),
+    "spans-inserted": simple(INSERTED),
+    "spans-wrong-10": simple(SPANS, critic="wrong_on_10"),
+    "spans-wrong-20": simple(SPANS, critic="wrong_on_20"),
+}
+"""Every arm of the proof by name."""
+
+
+def listens(mix: Mix) -> bool:
+    """Whether a model of this mix is asked under the best feedback."""
+    return mix.condition.kind in ("score", "critique", "both")
+
+
+def train_config(
+    mix: str, run_folder: str, task: str, *, feedback: str, steps: int, seed: int, every: int
+) -> dict[str, Any]:
+    """The train config of every arm: a Llama of 106 thousand parameters (docs/design/001)."""
+    return {
+        "mix": mix,
+        "run_folder": run_folder,
+        "seed": seed,
+        "model": {
+            "config": {
+                "model_type": "llama",
+                "hidden_size": 64,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 4,
+                "num_key_value_heads": 4,
+                "intermediate_size": 160,
+                "max_position_embeddings": 128,
+                "rope_theta": 100.0,
+                "tie_word_embeddings": False,
+            },
+            "init": {"embedding_std": 0.5, "scale_residual": True},
+        },
+        "tokenizer": {"train": {"kind": "words", "vocab_size": 160}},
+        "max_length": 128,
+        "global_batch_size": BATCH,
+        "duration": f"{steps}ba",
+        "optimizer": {"lr": 3.0e-3, "betas": [0.9, 0.98], "weight_decay": 0.1},
+        "schedule": {"kind": "constant", "warmup": f"{min(50, steps)}ba"},
+        "ema": 0.97,
+        "holdout": 0.0,
+        "checkpoint": {"every": "0ba"},
+        "eval": {
+            "every": f"{every}ba",
+            "samples": 0,
+            "tasks": [{"name": "sums", "path": task, "feedback": feedback}],
+        },
+        "stop": {"metric": "tasks.sums", "at": 0.9},
+        "logging": {"tensorboard": False, "progress": False},
+        "threads": 1,
+    }
