@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from small_stores import Length, add_documents
 from typer.testing import CliRunner
 
 from ixt_data.annotate import annotate
@@ -12,7 +13,6 @@ from ixt_data.errors import MixError
 from ixt_data.mix import load_mix, plan_mix
 from ixt_data.mix.presets import PRESETS, Recipe, span_mix
 from ixt_data.store import Store
-from small_stores import Length, add_documents
 
 
 @pytest.fixture
