@@ -128,8 +128,7 @@ def train(
     conditioner = conditioner_of(config, tokenizer, mix.condition, observed)
     newest = newest_checkpoint(folder)
     steps = plan.samples // config.global_batch_size
-<<<<<<< HEAD
-    if newest is None or step_of(newest) < steps:
+    if newest is None or (step_of(newest) < steps and not _stopped(folder, config, newest)):
         with _pinned(store, plan.version), remote or nullcontext():
             _fit(config, store, plan, conditioner, newest, remote, out, callbacks)
     return _result(folder, plan)
@@ -145,11 +144,6 @@ def _begin(
         return here(), None
     remote = Remote(config.checkpoint.remote, folder)
     return remote.begin(here, overwrite), remote
-=======
-    if newest is None or (step_of(newest) < steps and not _stopped(folder, config, newest)):
-        with _pinned(store, plan.version):
-            _fit(config, store, plan, conditioner, folder, newest, out)
-    return _result(folder, plan)
 
 
 def _stopped(folder: Path, config: TrainConfig, newest: Path) -> bool:
@@ -157,7 +151,6 @@ def _stopped(folder: Path, config: TrainConfig, newest: Path) -> bool:
     rows = read_metrics(folder / run_folder.METRICS)
     at = [row["eval"] for row in rows if "eval" in row and row["step"] == step_of(newest)]
     return config.stop is not None and bool(at) and config.stop.reached(at[-1])
->>>>>>> e2d60b2 (ixt scaling: arms over budgets and seeds, multipliers with intervals, power laws, a page; corpora, arms and series of the proof; span presets, verdict_after, stop)
 
 
 def _check_machine(config: TrainConfig) -> None:
@@ -305,14 +298,9 @@ def _callbacks(
     folder, model = Path(config.run_folder), started.model
     ema = None if config.ema is None else Ema(model, config.ema, started.averaged, started.step)
     draws, metrics = Draws(folder), Metrics(folder, config.logging.every)
-<<<<<<< HEAD
-    evaluate = Evaluate(config.eval.every, lambda: evaluator.measure(model), metrics, ema)
-=======
     evaluate = Evaluate(
         config.eval.every, lambda: evaluator.measure(model), metrics, ema, config.stop
     )
-    checkpoint = config.checkpoint
->>>>>>> e2d60b2 (ixt scaling: arms over budgets and seeds, multipliers with intervals, power laws, a page; corpora, arms and series of the proof; span presets, verdict_after, stop)
     return [
         LearningRate(config.schedule, duration, config.optimizer.lr),
         RandomState(),
