@@ -146,15 +146,18 @@ class Endpoints:
                 break
 
     async def _wait(self, seconds: float) -> None:
-        now = time.monotonic()
-        answered = max(endpoint.answered_at for endpoint in self.all)
-        if any(endpoint.up and not endpoint.refusing for endpoint in self.all):
+        now, patience = time.monotonic(), self._patience.nobody
+        up = [endpoint for endpoint in self.all if endpoint.up]
+        if up:
+            # What a full server has taken may take as long as any answer.
+            patience = max(patience, self._patience.request)
+        if any(not endpoint.refusing for endpoint in up):
             self._alive = now
-        elif now - max(self._alive, answered) > self._patience.nobody:
+        elif now - max(self._alive, *(one.answered_at for one in self.all)) > patience:
             states = "; ".join(f"{endpoint.url}: {endpoint.state}" for endpoint in self.all)
             raise CriticError(
-                f"no server for {self._patience.nobody:g} s ({states}). What is done is kept: run "
-                "the same command again once one is up"
+                f"no server for {patience:g} s ({states}). What is done is kept: run the same "
+                "command again once one is up"
             )
         future = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
