@@ -4,7 +4,8 @@
 
 All answer the same requests, in turn, with a prefix cache that holds only the rubric. Ours and
 datatrove's go to one server; `LLM.chat` has an engine of the same flags, which rests meanwhile.
-Only the answering is timed. At temperature 0 and asked once, all draw much the same answers.
+Only the answering is timed. At temperature 0 and asked once, all draw much the same answers. The
+processor's time is that of the engine and whoever asks it: it tells most where others are at work.
 """
 
 import json
@@ -21,6 +22,7 @@ from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
 
+import psutil
 import yaml
 
 from ixt_data.critics.rubric import Rubric, load_rubric
@@ -56,9 +58,10 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What answering all requests took."""
+    """What answering all requests took: wall time, the processor's time, and tokens written."""
 
     seconds: float
+    cpu: float
     tokens: int
 
 
@@ -106,24 +109,24 @@ def ours(critic: VllmCritic, server: Server, documents: list[Document]) -> Cost:
     """Our critic."""
     fresh(critic, server, documents)
     critic.spent.clear()
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time() + cpu_of(server.pid)
     done = list(critic.run(documents))
-    seconds = time.perf_counter() - start
+    seconds, cpu = time.perf_counter() - start, time.process_time() + cpu_of(server.pid) - cpu
     assert len(done) == critic.spent["requests"] == len(documents)
-    return Cost(seconds, critic.spent["tokens_out"])
+    return Cost(seconds, cpu, critic.spent["tokens_out"])
 
 
 def datatrove(
     python: Path, critic: VllmCritic, server: Server, documents: list[Document], bodies: Path
 ) -> Cost:
     """The same requests at the same server by datatrove's InferenceRunner."""
-    root = fresh(critic, server, documents)
+    root, cpu = fresh(critic, server, documents), cpu_of(server.pid)
     script = HERE / "datatrove_runner.py"
     command = [python, script, root, NAME, bodies, bodies.with_name("answers")]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"datatrove's runner failed:\n{done.stderr[-3000:]}")
-    return told(done.stdout.splitlines())
+    return told(done.stdout.splitlines(), cpu_of(server.pid) - cpu)
 
 
 @contextmanager
@@ -145,7 +148,7 @@ def offline(home: Path, bodies: Path, log: Path) -> Iterator[Runner]:
         def chat() -> Cost:
             stdin.write("\n")
             stdin.flush()
-            return told(stdout)
+            return told(stdout, 0.0)
 
         try:
             yield chat
@@ -155,11 +158,19 @@ def offline(home: Path, bodies: Path, log: Path) -> Iterator[Runner]:
             raise
 
 
-def told(lines: Iterable[str]) -> Cost:
-    """What a script says that it took; engines print there, too."""
+def told(lines: Iterable[str], cpu: float) -> Cost:
+    """What a script says that it took, beside the processor's time of its engine."""
+    # Engines print there, too.
     line = next(line for line in lines if line.startswith('{"seconds"'))
     found = json.loads(line)
-    return Cost(found["seconds"], found["tokens"])
+    return Cost(found["seconds"], cpu + found["cpu"], found["tokens"])
+
+
+def cpu_of(pid: int) -> float:
+    """Seconds that the processor has given to a process and those that it started."""
+    root = psutil.Process(pid)
+    times = [process.cpu_times() for process in (root, *root.children(recursive=True))]
+    return float(sum(one.user + one.system for one in times))
 
 
 def median_of(
@@ -195,6 +206,7 @@ def main() -> None:
     for name, rate in (
         ("documents", lambda cost: n / cost.seconds),
         ("tokens written", lambda cost: cost.tokens / cost.seconds),
+        ("documents by the processor's time", lambda cost: n / cost.cpu),
     ):
         for peer in ("LLM.chat", "datatrove"):
             mine, theirs = (median_of(rounds_of, who, rate) for who in ("ixt", peer))

@@ -2,8 +2,8 @@
 
     python datatrove_runner.py ROOT MODEL BODIES.jsonl FOLDER
 
-Runs in an environment of its own (see `peers_env`), without ixt. Prints seconds, answers and tokens
-as one JSON object; time begins with the first request.
+Runs in an environment of its own (see `peers_env`), without ixt. Prints seconds, the processor's
+seconds and tokens as one JSON object; time begins with the first request.
 """
 
 import json
@@ -21,11 +21,11 @@ def main() -> None:
     """Answers all bodies, writing them as its users do."""
     root, model, file, folder = sys.argv[1:]
     lines = Path(file).read_text().splitlines()
-    starts: list[float] = []
+    starts: list[tuple[float, float]] = []
     tokens: list[int] = []
 
     async def rollout(document: Document, generate: Any) -> Any:
-        starts.append(time.perf_counter())
+        starts.append((time.perf_counter(), time.process_time()))
         result = await generate(json.loads(document.text))
         tokens.append(result.usage["completion_tokens"])
         return result
@@ -36,8 +36,8 @@ def main() -> None:
         output_writer=JsonlWriter(folder, compression=None),
     )
     runner.run([Document(text=line, id=str(i)) for i, line in enumerate(lines)])
-    seconds = time.perf_counter() - starts[0]
-    print(json.dumps({"seconds": seconds, "answers": len(tokens), "tokens": sum(tokens)}))
+    seconds, cpu = time.perf_counter() - starts[0][0], time.process_time() - starts[0][1]
+    print(json.dumps({"seconds": seconds, "cpu": cpu, "tokens": sum(tokens)}))
 
 
 if __name__ == "__main__":

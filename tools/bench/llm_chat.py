@@ -2,8 +2,8 @@
 
     python llm_chat.py MODEL BODIES.jsonl KEY=VALUE ...
 
-Answers all of them for every line on stdin, with an empty prefix cache, and prints seconds, answers
-and tokens as one JSON object each time.
+Answers all of them for every line on stdin, with an empty prefix cache, and prints seconds, the
+processor's seconds (with the engine's processes) and tokens as one JSON object each time.
 """
 
 import json
@@ -12,8 +12,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 from vllm import LLM, SamplingParams
 from vllm.sampling_params import StructuredOutputsParams
+
+
+def cpu_seconds() -> float:
+    """Of this process and those that it started."""
+    me = psutil.Process()
+    times = [process.cpu_times() for process in (me, *me.children(recursive=True))]
+    return float(sum(one.user + one.system for one in times))
 
 
 def main() -> None:
@@ -41,12 +49,11 @@ def main() -> None:
     for _ in sys.stdin:
         judge.reset_prefix_cache()
         chat(bodies[:1])
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), cpu_seconds()
         outputs = chat(bodies)
-        seconds = time.perf_counter() - start
+        seconds, cpu = time.perf_counter() - start, cpu_seconds() - cpu
         tokens = sum(len(output.outputs[0].token_ids) for output in outputs)
-        answered = {"seconds": seconds, "answers": len(outputs), "tokens": tokens}
-        print(json.dumps(answered), flush=True)
+        print(json.dumps({"seconds": seconds, "cpu": cpu, "tokens": tokens}), flush=True)
 
 
 if __name__ == "__main__":

@@ -87,6 +87,17 @@ class Server:
         """Its address up to `/v1`."""
         return f"http://127.0.0.1:{self.port}/v1"
 
+    @property
+    def pid(self) -> int:
+        """The process that holds its group.
+
+        Raises:
+            CriticError: it is not up.
+        """
+        if self._process is None:
+            raise CriticError(f"no vllm of {self.model} is up")
+        return self._process.pid
+
     async def start(self, client: Client) -> str:
         """Starts it and waits until it is well; returns its address.
 
