@@ -5,6 +5,7 @@ Ray decides only where they are; a dead one's units are taken by the others.
 """
 
 import re
+import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -30,6 +31,10 @@ from ixt_data.workers import (
 PATIENCE = 10.0
 """Seconds that workers have to stop in order."""
 
+KNOCK_SECONDS = 10.0
+"""For a connection to the cluster's port."""
+
+_ADDRESS = re.compile(r"(?:ray://)?\[?([^/\[\]]+?)\]?:(\d+)")
 _PARALLEL = re.compile(r"(?:--tensor-parallel-size|--pipeline-parallel-size|-tp|-pp)[= ](\d+)")
 
 
@@ -83,13 +88,9 @@ def on_ray(job: Job, address: str, n: int, tell: Tell) -> CritiqueReport:
         raise MissingExtra("ray", "ray") from None
     store = Store.open(job.store)
     job = replace(job, since=store.snapshot().version)
-    own = {"num_cpus": n, "include_dashboard": False} if address == "local" else {}
     # On stdout there are data, and Ray writes there who died.
     with redirect_stdout(sys.stderr):
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level="error", **own)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise CriticError(f"no Ray cluster at {address!r}: {error}") from None
+        _connect(ray, address, n)
         try:
             # Again, since Ray has its own way to end.
             with ending_in_order():
@@ -99,6 +100,34 @@ def on_ray(job: Job, address: str, n: int, tell: Tell) -> CritiqueReport:
             sys.exit(STOPPED)
         finally:
             ray.shutdown()
+
+
+def _connect(ray: Any, address: str, n: int) -> None:
+    """Joins a cluster, or starts one for n workers on this machine.
+
+    Raises:
+        CriticError: there is none, or it does not start.
+    """
+    _knock(address)
+    own = {"num_cpus": n, "include_dashboard": False} if address == "local" else {}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="error", **own)
+    # Ray gives a node 30 seconds to start, and raises a bare Exception after that.
+    except Exception as error:
+        raise CriticError(f"no Ray cluster at {address!r}: {error}") from None
+
+
+def _knock(address: str) -> None:
+    """Tries the port, if there is one in the address: Ray itself tries for many minutes."""
+    found = _ADDRESS.fullmatch(address)
+    if found is None:
+        return
+    try:
+        socket.create_connection((found[1], int(found[2])), KNOCK_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise CriticError(
+            f"no Ray cluster at {address!r}: {error}. Start one: ray start --head --port=6379"
+        ) from None
 
 
 def _placed(ray: Any, job: Job, n: int, tell: Tell) -> list[CritiqueReport]:

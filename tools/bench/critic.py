@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 
 from ixt_data.annotate import annotate
 from ixt_data.critics.vllm.client import Client
@@ -121,9 +122,11 @@ def memory(url: str, store: Store) -> float:
     return float(done.stdout)
 
 
-def run_seconds(url: str, store: Store) -> float:
-    """Wall time of a whole critique run."""
-    return seconds(lambda: critique(url, store))
+def run_seconds(url: str, store: Store) -> tuple[float, float]:
+    """Wall time of a whole critique run, and the processor's time of this process for it."""
+    cpu = time.process_time()
+    wall = seconds(lambda: critique(url, store))
+    return wall, time.process_time() - cpu
 
 
 def figures(folder: Path, quick: bool) -> list[Figure]:
@@ -139,7 +142,8 @@ def figures(folder: Path, quick: bool) -> list[Figure]:
         (expected,) = in_turn(lambda: judge(url, documents, Sampling()))
         say("whole critique runs")
         stores = [corpus(folder, n, f"run{i}") for i in range(ROUNDS)]
-        runs = sorted(run_seconds(url, store) for store in stores)
+        runs = [run_seconds(url, store) for store in stores]
+        stored, stored_cpu = (median(column) for column in zip(*runs, strict=True))
         say("memory")
         small, large = (memory(url, corpus(folder, k, f"memory{k}")) for k in (n, 4 * n))
     return [
@@ -147,7 +151,8 @@ def figures(folder: Path, quick: bool) -> list[Figure]:
         bound("documents judged, one core", n / ours, "1/s", GOAL, most=False),
         bound("documents judged per CPU-second", n / cpu, "1/s", GOAL, most=False),
         Figure("documents judged, with expected scores", n / expected, "1/s"),
-        bound("documents stored, one core", n / runs[len(runs) // 2], "1/s", GOAL, most=False),
+        bound("documents stored, one core", n / stored, "1/s", GOAL, most=False),
+        bound("documents stored per CPU-second", n / stored_cpu, "1/s", GOAL, most=False),
         Figure(f"memory, {n} documents", small, "MB"),
         beside(f"memory, {4 * n} documents", large, "MB", f"{n}", small, 1.25, most=True),
     ]

@@ -191,7 +191,8 @@ def test_actors_on_ray_are_started_again(tmp_path: Path) -> None:
         parent = start(
             tmp_path, *asking(fake, "--ray", "local", "--workers", 2), stdout=subprocess.PIPE
         )
-        until(lambda: len(holders(tmp_path)) == 2)
+        # A cluster takes long to start on a busy machine.
+        until(lambda: len(holders(tmp_path)) == 2, 240)
         until(lambda: fake.fake.requests["chat"] > 0.2 * N)
         killed = holders(tmp_path)[0]
         os.kill(killed, signal.SIGKILL)
@@ -201,6 +202,15 @@ def test_actors_on_ray_are_started_again(tmp_path: Path) -> None:
     report = json.loads(out)
     assert (report["documents"], report["ok"]) == (N, N)
     exact(tmp_path)
+
+
+def test_no_cluster_at_an_address_is_said_at_once(tmp_path: Path) -> None:
+    pages(tmp_path, 2, 1)
+    with Running() as fake:
+        asked = asking(fake, "--ray", "127.0.0.1:9", "--workers", 2)
+        said = " ".join(ixt(*asked, folder=tmp_path, code=1).stderr.split())
+    assert "no Ray cluster at '127.0.0.1:9'" in said
+    assert "ray start --head" in said
 
 
 def array_task(folder: Path, **environment: object) -> "subprocess.Popen[str]":
