@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # A vLLM for the CPU with a small judge; another one that is there already: make test-vllm JUDGE=...
 JUDGE := .venv-vllm
 
-.PHONY: demo test test-browser test-vllm check chaos chaos-s3 format docs schemas install clean
+.PHONY: demo test test-browser test-vllm check chaos chaos-s3 format docs schemas site install clean
 SECONDS ?= 60
 
 install: $(STAMP)
@@ -48,6 +48,9 @@ docs schemas: $(STAMP)
 	$(BIN)/python -m ixt_tools.cli_reference
 	$(BIN)/python -m ixt_tools.config_reference
 
+site: $(STAMP)
+	$(BIN)/mkdocs build --strict --quiet
+
 chaos: $(STAMP)
 	$(BIN)/python tests/chaos/night.py --seconds $(SECONDS)
 
@@ -56,4 +59,4 @@ chaos-s3: $(STAMP)
 	$(BIN)/python tests/chaos/night.py --s3 --seconds $(SECONDS)
 
 clean:
-	rm -rf $(VENV) $(JUDGE) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(JUDGE) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
