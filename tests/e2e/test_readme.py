@@ -1,10 +1,15 @@
 """A newcomer's path: the commands of the README, as they stand there, on somebody's own JSONL."""
 
+import bisect
+import heapq
+import inspect
 import os
 import re
 import signal
+import statistics
 import subprocess
 import sys
+import textwrap
 import time
 import urllib.request
 from pathlib import Path
@@ -25,10 +30,8 @@ def commands() -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    lines = [
-        {"text": f"{word} is a word. It has {len(word)} letters, and this is a sentence on it."}
-        for word in ("house", "garden", "river", "mountain")
-    ]
+    modules = (bisect, heapq, statistics, textwrap)
+    lines = [{"text": inspect.getsource(module), "lang": "python"} for module in modules]
     lines.append({"text": "BUY NOW!!! " * 40})
     text = b"\n".join(map(orjson.dumps, lines)) + b"\nnot json\n"
     (tmp_path / "mine.jsonl").write_bytes(text)
