@@ -226,7 +226,7 @@ class LoggingConfig(Part):
     """Where metrics go, beside metrics.jsonl in the run folder."""
 
     every: PositiveInt = 10
-    """Steps between rows of metrics.jsonl."""
+    """Steps between rows of metrics.jsonl, and between points of the services below."""
     tensorboard: bool = True
     """Write TensorBoard files into the run folder."""
     progress: bool = True
