@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # A vLLM for the CPU with a small judge; another one that is there already: make test-vllm JUDGE=...
 JUDGE := .venv-vllm
 
-.PHONY: demo test test-browser test-vllm check chaos chaos-s3 format docs schemas site install clean
+.PHONY: demo proof proof-spans proof-text test test-browser test-vllm check chaos chaos-s3 format docs schemas site install clean
 SECONDS ?= 60
 
 install: $(STAMP)
@@ -19,6 +19,16 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/ixt demo
+
+# What is finished in ixt-proof/ is not repeated; with PROOF=--quick a few steps of each arm.
+proof: $(STAMP)
+	$(BIN)/python -m ixt_tools.proof proof $(PROOF)
+
+proof-spans: $(STAMP)
+	$(BIN)/python -m ixt_tools.proof spans $(PROOF)
+
+proof-text: $(STAMP)
+	$(BIN)/python -m ixt_tools.proof text $(PROOF)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ixt_data.mix import Condition, Mix, Selection
-from ixt_data.mix.presets import Recipe, Schedule, span_condition, span_mix
+from ixt_data.mix.presets import GOOD_EPOCHS, Recipe, Schedule, span_condition, span_mix
 from ixt_data.store import Store
 from ixt_tools.proof.corpora import SUMS, Ground
 
@@ -63,7 +63,7 @@ def threefold(told: Condition) -> Maker:
     return make
 
 
-def preset(schedule: Schedule) -> Maker:
+def preset(schedule: Schedule, epochs: int = GOOD_EPOCHS) -> Maker:
     """The recipe that ships with ixt, for the visits that are planned."""
 
     def make(plan: Plan) -> Mix:
@@ -76,7 +76,7 @@ def preset(schedule: Schedule) -> Maker:
             corpus=(SUMS,),
             seed=plan.ground.seed,
         )
-        return span_mix(plan.store, recipe, schedule)
+        return span_mix(plan.store, recipe, schedule, epochs)
 
     return make
 
@@ -102,7 +102,8 @@ ARMS: Mapping[str, Maker] = {
     "critique-noisy": simple(condition("both", noisy=0.2)),
     "spans": preset("natural"),
     "spans-auto": preset("auto"),
-    "spans-good-first": preset("good-first"),
+    "spans-auto-16": preset("auto", 16),
+    "spans-good-first-16": preset("good-first", 16),
     "plain-x10": simple(weighted()),
     "filter-x10": simple(weighted(), FLAWLESS),
     "spans-inserted": simple(INSERTED),

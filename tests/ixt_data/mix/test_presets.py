@@ -31,10 +31,10 @@ def recipe(store: Store, visits: int, **changes: object) -> Recipe:
 @pytest.mark.parametrize(
     ("name", "visits", "first", "later"),
     [
-        ("spans", 160, 1.0, 1.0),
-        ("spans", 320, 1.0, 0.2),
-        ("spans", 400, 0.2, 0.2),
-        ("spans-natural", 160, 0.2, 0.2),
+        ("spans", 240, 1.0, 1.0),
+        ("spans", 480, 1.0, 0.2),
+        ("spans", 560, 0.2, 0.2),
+        ("spans-natural", 240, 0.2, 0.2),
         ("spans-good-first", 1600, 1.0, 0.2),
     ],
 )

@@ -1,0 +1,98 @@
+"""The proof: its arms, its erring critic, its page, and the whole of it in its quick form."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+
+from ixt_data.critics.arithmetic import ArithmeticCritic
+from ixt_data.model import Document, document_id
+from ixt_tools.clock_arithmetic import draw_documents
+from ixt_tools.proof.arms import ARMS, Plan, listens
+from ixt_tools.proof.corpora import Corpus, Ground
+from ixt_tools.proof.critics import WrongOnSpans
+from ixt_tools.proof.results import SECTIONS, write_results
+from ixt_tools.proof.series import PROOF, SPANS
+from ixt_train.scaling.curves import Curve, write_curves
+
+
+def test_every_arm_of_the_series_has_a_mix(tmp_path: Path) -> None:
+    assert {arm for s in (PROOF, SPANS) for arms in s.values() for arm in arms} == set(ARMS)
+    ground = Ground(tmp_path, Corpus("small", 60, 0.5), 0, problems=5)
+    store = ground.prepare((10,))
+    plan = Plan(store, ground, ground.good(), 10)
+    mixes = {arm: make(plan) for arm, make in ARMS.items()}
+    told = {arm for arm, mix in mixes.items() if listens(mix)}
+    assert told == {arm for arm in ARMS if arm.startswith(("critique", "score"))}
+    assert mixes["plain"].critic == "arithmetic"
+    assert mixes["spans-wrong-10"].critic == "wrong_on_10"
+    assert mixes["filter-x10"].condition.loss_by_verdict["right"] == 10
+
+
+def test_the_erring_critic_errs_on_its_share_and_always_alike() -> None:
+    rows = list(draw_documents(300, bad=0.5, seed=1, held_out=[]))
+    documents = [Document(document_id(row["text"]), row["text"]) for row in rows]
+    right = [critique.spans for critique in ArithmeticCritic().run(documents)]
+    wrong = [critique.spans for critique in WrongOnSpans(20).run(documents)]
+    pairs = [(a, b) for x, y in zip(right, wrong, strict=True) for a, b in zip(x, y, strict=True)]
+    errs = sum((a.verdict, a.tag) != (b.verdict, b.tag) for a, b in pairs)
+    assert errs / len(pairs) == pytest.approx(0.2, abs=0.02)
+    assert wrong == [critique.spans for critique in WrongOnSpans("20").run(documents)]
+
+
+def curve(arm: str, seed: int, accuracy: list[float]) -> Curve:
+    clock = tuple(100 * (i + 1) for i in range(len(accuracy)))
+    return Curve(
+        arm=arm,
+        group="good200",
+        seed=seed,
+        budget="9ba",
+        parameters=1,
+        documents=1,
+        digest="",
+        steps=clock,
+        tokens=clock,
+        flops=tuple(map(float, clock)),
+        metrics={"tasks.sums": tuple(accuracy)},
+    )
+
+
+def test_the_page_keeps_its_prose_and_says_what_is_missed(tmp_path: Path) -> None:
+    curves = [curve("plain", 0, [0, 0, 0]), curve("filter", 0, [0.3, 0.6, 0.9])]
+    curves += [curve("spans-auto", 0, [0.2, 0.7, 0.8])]
+    write_curves(tmp_path / "results" / "good200.jsonl", curves)
+    page = write_results(tmp_path)
+    page.write_text(page.read_text().replace("# Results\n", "# Results\n\nMy prose.\n"))
+    once = write_results(tmp_path).read_text()
+    assert "My prose." in once
+    assert write_results(tmp_path).read_text() == once
+    assert once.count("<!-- end -->") == len(SECTIONS) + 1
+    assert "| 200 | 0.3 | 1 / 1 / 1 | not reached | 100 | 120 | 1.20 (1.20) | **no** |" in once
+    assert "| 200 | 0.5 | 1 / 1 / 1 | not reached | 167 | 160 | 0.96 (0.96) | yes |" in once
+    assert "<svg" in (tmp_path / "results" / "good200.svg").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+def test_quick_proof(tmp_path: Path) -> None:
+    def python(*words: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", *words],
+            cwd=tmp_path,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return done
+
+    python("ixt_tools.proof", "proof", "--quick")
+    results = tmp_path / "ixt-proof-quick" / "docs" / "results"
+    found = orjson.loads(
+        python("ixt_train.scaling", str(results), "--output", "json").stdout.encode()
+    )
+    arms = {group["group"]: {arm["arm"] for arm in group["arms"]} for group in found["groups"]}
+    assert arms == {name: set(runs) for name, runs in PROOF.items()}
