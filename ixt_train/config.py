@@ -23,6 +23,7 @@ NOT_IN_FINGERPRINT: dict[str, Any] = {
     "run_folder": True,
     "logging": True,
     "num_workers": True,
+    "cache": True,
     "threads": True,
     "eval": True,
     "stop": True,
@@ -118,6 +119,16 @@ class TokenizerConfig(Part):
         if (self.path is None) == (self.train is None):
             raise ValueError("give either path or train")
         return self
+
+
+class CacheConfig(Part):
+    """The shards that this machine holds while it trains; gone when the train run ends."""
+
+    folder: str | None = None
+    """On a disk of this machine, relative to the working folder; null: in the run folder, one for
+    each machine."""
+    limit: PositiveInt | None = None
+    """Most bytes of them; null keeps all that were read."""
 
 
 class OptimizerConfig(Part):
@@ -294,6 +305,8 @@ class TrainConfig(Part):
     """Logs."""
     num_workers: Annotated[int, Field(ge=0)] = 0
     """Processes per rank that read and tokenize."""
+    cache: CacheConfig = CacheConfig()
+    """Shards on this machine."""
     threads: PositiveInt | None = None
     """Torch threads per process; null divides the cores among the processes of this machine."""
     fsdp: dict[str, Any] | None = None
@@ -377,6 +390,7 @@ def _resolve(config: TrainConfig, folder: Path, typed: set[str]) -> TrainConfig:
     update = {
         "mix": at("mix", config.mix),
         "run_folder": str(Path(config.run_folder).resolve()),
+        "cache": config.cache.model_copy(update={"folder": _absolute(config.cache.folder)}),
         "model": part("model", config.model),
         "tokenizer": part("tokenizer", config.tokenizer),
         "start": part("start", config.start, "checkpoint"),
@@ -384,6 +398,10 @@ def _resolve(config: TrainConfig, folder: Path, typed: set[str]) -> TrainConfig:
         "eval": config.eval.model_copy(update={"tasks": tasks}),
     }
     return config.model_copy(update=update)
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else str(Path(path).resolve())
 
 
 def load_mix_of(config: TrainConfig) -> Mix:

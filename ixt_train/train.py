@@ -214,8 +214,14 @@ def _fit(
     evaluator = Evaluator(conditioner, config.eval, documents, config.max_length)
     batch = config.global_batch_size // dist.get_world_size()
     with ExitStack() as stack:
-        cache = folder / run_folder.CACHE
-        stream = MixStream(store.root, plan, conditioner, local=cache, batch_size=batch)
+        stream = MixStream(
+            store.root,
+            plan,
+            conditioner,
+            local=_cache(config),
+            batch_size=batch,
+            cache_limit=config.cache.limit,
+        )
         loader: DataLoader[Any] = DataLoader(
             stack.enter_context(stream),
             batch_size=batch,
@@ -258,6 +264,13 @@ def _fit(
             trainer.fit()
         finally:
             trainer.close()
+
+
+def _cache(config: TrainConfig) -> Path:
+    """This machine's folder of shards: a run folder may be on a disk that machines share."""
+    if config.cache.folder is not None:
+        return Path(config.cache.folder)
+    return Path(config.run_folder, run_folder.CACHE, f"node-{dist.get_node_rank()}")
 
 
 def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.AdamW:

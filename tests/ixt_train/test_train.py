@@ -75,6 +75,14 @@ def test_a_train_run_leaves_all_that_repeats_it(config_tree: Tree) -> None:
     assert result.checkpoint == str(checkpoint_path(folder, 12))
 
 
+def test_shards_lie_where_the_config_says(config_tree: Tree, tmp_path: Path) -> None:
+    cache = {"folder": str(tmp_path / "disk"), "limit": 1 << 30}
+    result = run(config_tree, duration="2ba", cache=cache)
+    assert (tmp_path / "disk").is_dir()
+    assert not list((tmp_path / "disk").rglob("*.mds"))
+    assert not (Path(result.run_folder) / "cache").exists()
+
+
 def test_a_finished_train_run_answers_again_without_training(config_tree: Tree) -> None:
     first = run(config_tree)
     before = (Path(first.run_folder) / "metrics.jsonl").read_bytes()
