@@ -8,33 +8,19 @@ import typer
 
 from ixt_data.cli import transfer
 from ixt_data.cli.output import DEFAULT_STORE, Output, OutputMode, OutputOption, StoreOption
+from ixt_train import cli_use
+from ixt_train.cli_options import MaybeStoreOption, quiet_libraries
 from ixt_train.scaling.cli import scaling
 
 if TYPE_CHECKING:
     from ixt_data.mix import Mix
     from ixt_train.bake import BakeReport
-    from ixt_train.trained import Trained
-
-CheckpointArgument = Annotated[
-    Path,
-    typer.Argument(
-        metavar="CHECKPOINT", help="A run folder, a file in its checkpoints/, or an exported model."
-    ),
-]
-MaybeStoreOption = Annotated[
-    str | None,
-    typer.Option(
-        "--store", envvar="IXT_STORE", metavar="ROOT", help="Root of the store [the mix's]."
-    ),
-]
 
 
 def register(app: typer.Typer) -> None:
     """Adds the verbs to the app."""
     app.command()(train)
-    app.command("eval")(evaluate)
-    app.command()(generate)
-    app.command("export-model")(export_model)
+    cli_use.register(app)
     app.command()(tokenize)
     app.command()(replay)
     app.command()(scaling)
@@ -58,74 +44,13 @@ def train(
     settings = load_train_config(config, overrides or [])
     if store is not None:
         settings = settings.model_copy(update={"store": str(store)})
-    _quiet_libraries()
+    quiet_libraries()
     from ixt_train.train import train
 
     out = Output(output)
     result = train(settings, overwrite=overwrite, out=out)
     if os.environ.get("RANK", "0") == "0":
         out.result(result.record())
-
-
-def evaluate(
-    checkpoint: CheckpointArgument,
-    store: MaybeStoreOption = None,
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", help="A train config whose eval part counts [the run's own]."),
-    ] = None,
-    output: OutputOption = OutputMode.text,
-) -> None:
-    """Measure held-out loss by score bucket and feedback, and tasks by exact match."""
-    _quiet_libraries()
-    from ixt_train.evaluate import evaluate_trained
-
-    out = Output(output)
-    out.result(evaluate_trained(_load(checkpoint), store=store, config=config))
-
-
-def generate(
-    checkpoint: CheckpointArgument,
-    prompt: Annotated[str, typer.Option("--prompt", help="The begun document.")] = "",
-    feedback: Annotated[
-        str, typer.Option("--feedback", help="best, worst, none, or any text.")
-    ] = "best",
-    score: Annotated[
-        float | None, typer.Option("--score", help="Score that goes with a text, 0 to 1 [best].")
-    ] = None,
-    max_new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", min=1, help="Tokens to write at most.")
-    ] = 64,
-    temperature: Annotated[float, typer.Option("--temperature", min=0, help="0: greedy.")] = 0.0,
-    seed: Annotated[int, typer.Option("--seed", help="Of sampling.")] = 0,
-    output: OutputOption = OutputMode.text,
-) -> None:
-    """Let a model go on writing, told what feedback to live up to."""
-    _quiet_libraries()
-    from ixt_train.generate import generate
-
-    written = generate(
-        _load(checkpoint),
-        prompt,
-        feedback,
-        score=score,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        seed=seed,
-    )
-    Output(output).result(written.record())
-
-
-def export_model(
-    checkpoint: CheckpointArgument,
-    folder: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")],
-    output: OutputOption = OutputMode.text,
-) -> None:
-    """Write a folder that transformers and vLLM load."""
-    _quiet_libraries()
-    from ixt_train.export import export_model
-
-    Output(output).result(export_model(_load(checkpoint), folder))
 
 
 def tokenize(
@@ -142,7 +67,7 @@ def tokenize(
     output: OutputOption = OutputMode.text,
 ) -> None:
     """Tokenize documents and critiques ahead of training, for this tokenizer."""
-    _quiet_libraries()
+    quiet_libraries()
     from ixt_data.store import Store
     from ixt_train.conditioning import SPECIAL_TOKENS
     from ixt_train.token_family import tokenize
@@ -174,7 +99,7 @@ def replay(
     """Show what a past train run read: a batch of it, or where a document came."""
     if (batch is None) == (doc is None):
         raise typer.BadParameter("give either --batch or --doc")
-    _quiet_libraries()
+    quiet_libraries()
     from ixt_train.replay import Replay
 
     replay = Replay(run, store)
@@ -189,7 +114,7 @@ def bake_mix(
     mix: "Mix", tokenizer: Path, folder: str, max_length: int, **options: Any
 ) -> "BakeReport":
     """What `ixt export --baked` calls: `bake` from the mix's own store."""
-    _quiet_libraries()
+    quiet_libraries()
     from ixt_data.store import Store
     from ixt_train.bake import bake
     from ixt_train.conditioning import SPECIAL_TOKENS
@@ -197,16 +122,3 @@ def bake_mix(
 
     loaded = load_tokenizer(tokenizer, SPECIAL_TOKENS)
     return bake(Store.open(mix.store), mix, loaded, folder, max_length, **options)
-
-
-def _load(checkpoint: Path) -> "Trained":
-    from ixt_train.trained import load_trained
-
-    return load_trained(checkpoint)
-
-
-def _quiet_libraries() -> None:
-    """Before they are imported: no advice and no bars of theirs among our own."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

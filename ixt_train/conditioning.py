@@ -184,13 +184,35 @@ class Conditioner:
     def prompt(self, text: str = "", feedback: Choice = "best") -> Ids:
         """The tokens from which a model goes on writing: beginning, feedback, begun document.
 
-        Feedback that comes after the document is not in it.
+        Feedback that comes after the document is not in it. Where the condition is spans, words of
+        feedback are a tag, which stands where the model goes on.
         """
         told = self._feedback(feedback)
         if self.condition.position == "append":
             told = told[:0]
         document, _ = self._document(text, (), tagged=False)
+        if self.condition.kind == "spans" and isinstance(feedback, Feedback) and feedback.critique:
+            document = self._tagged(document, feedback.critique)
         return np.concatenate([[self._bos], told, document]).astype(np.int32)
+
+    def tags(self) -> list[str]:
+        """Tags of spans that have a token of their own."""
+        tokens = sorted(self._backend.get_vocab())
+        before, after = tag_token("\0").split("\0")
+        return [
+            token[len(before) : -len(after)]
+            for token in tokens
+            if token.startswith(before) and token.endswith(after)
+        ]
+
+    def _tagged(self, document: Ids, tag: str) -> Ids:
+        """A begun document with a tag at its end, in place of the token that tags replace."""
+        wanted = self.condition.tag_replaces
+        if len(document) and wanted is not None:
+            last = self._backend.decode([int(document[-1])], skip_special_tokens=False)
+            if last.strip() == wanted:
+                document = document[:-1]
+        return np.concatenate([document, self._tag(tag)]).astype(np.int32)
 
     def _feedback(self, choice: Choice) -> Ids:
         """The tokens of feedback other than the document's own; empty where there is none."""

@@ -16,6 +16,7 @@ from ixt_train.logging_config import MlflowConfig, WandbConfig
 from ixt_train.stage_config import SftConfig, StartConfig
 
 _AMOUNT = re.compile(r"(\d[\d_]*)(ba|tok)?")
+BUILT_IN_TASKS = ("arithmetic",)
 # What the weights do not depend on, and paths: their content is in the fingerprint.
 NOT_IN_FINGERPRINT: dict[str, Any] = {
     "mix": True,
@@ -170,16 +171,27 @@ class CheckpointConfig(Part):
 
 
 class TaskConfig(Part):
-    """A task scored by exact match, from a JSONL of {"segments": [[given, answer], ...]}."""
+    """A task by exact match: built in, or a JSONL of segments or of prompts and answers."""
 
     name: str
     """What metrics call it."""
-    path: str
-    """The JSONL, relative to the config file."""
+    path: str | None = None
+    """A JSONL of {"segments": [[given, answer], ...]} or {"prompt", "answer"}, relative to the
+    config file; null takes the built-in task of this name, of which there is `arithmetic`."""
     feedback: str = "best"
     """What to condition on: best, worst, none, given (each line's own), or any text."""
+    guidance: Annotated[float, Field(ge=0)] = 1.0
+    """Gamma of classifier-free guidance from none towards the feedback; 1 is without."""
     limit: PositiveInt | None = None
     """Only the first so many problems."""
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if self.path is None and self.name not in BUILT_IN_TASKS:
+            raise ValueError(
+                f"{self.name!r} is no built-in task ({', '.join(BUILT_IN_TASKS)}); give a path"
+            )
+        return self
 
 
 class EvalConfig(Part):

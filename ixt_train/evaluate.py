@@ -1,13 +1,14 @@
-"""Evaluation: held-out loss by score bucket and feedback, and tasks by exact match."""
+"""Evaluation: held-out loss by score bucket and feedback, what feedback changes, and tasks."""
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from ixt_data.errors import ConfigError
@@ -16,21 +17,22 @@ from ixt_data.mix.scope import Scope
 from ixt_data.model import Span
 from ixt_data.store import Store
 from ixt_train.conditioning import Choice, Conditioner, Encoded
-from ixt_train.config import EvalConfig, load_mix_of, load_train_config
+from ixt_train.config import EvalConfig, TaskConfig, load_mix_of, load_train_config
 from ixt_train.models import logits_of, row_losses
 from ixt_train.packing import Collator
 from ixt_train.run_folder import CONFIG
-from ixt_train.tasks import Problem, load_problems, solve
+from ixt_train.tasks import Task, load_task
 from ixt_train.tokenizer import control_tokens
 from ixt_train.trained import Trained, pick_device
 
+Floats = npt.NDArray[np.float64]
 _CHOICES: dict[str, Choice] = {
     "best": "best",
     "worst": "worst",
     "none": "none",
     "observed": "given",
 }
-UNSCORED = "unscored"
+UNSCORED, ALL = "unscored", "all"
 
 
 @dataclass(frozen=True)
@@ -129,40 +131,68 @@ class Evaluator:
             ConfigError: a task cannot be read.
         """
         self._batch_size = config.batch_size
-        self._banned = control_tokens(conditioner.tokenizer)
         self._collate = Collator(conditioner.tokenizer.pad_token_id, max_length)
-        self._losses = {
+        self._samples = {
             name: _encode(conditioner, documents, _CHOICES[name])
             for name in config.feedback
             if documents and _has(conditioner.condition, name)
         }
-        _cut_alike(list(self._losses.values()), max_length)
-        self._buckets = [document.bucket for document in documents]
-        self._banned_in_tasks = [*self._banned, conditioner.tokenizer.eos_token_id]
-        self._tasks: dict[str, list[Problem]] = {
-            task.name: load_problems(task, conditioner) for task in config.tasks
+        _count_alike(list(self._samples.values()), max_length)
+        names = [document.bucket for document in documents]
+        order = [*bucket_names(config.buckets), UNSCORED]
+        self._buckets = {
+            name: np.array([i for i, own in enumerate(names) if own == name])
+            for name in sorted(set(names), key=order.index)
         }
+        self._buckets[ALL] = np.arange(len(names))
+        self._tokenizer = conditioner.tokenizer
+        self._tasks: list[Task] = [load_task(task, conditioner) for task in config.tasks]
+
+    def documents(self) -> dict[str, int]:
+        """How many held-out documents there are by bucket."""
+        return {bucket: len(at) for bucket, at in self._buckets.items()}
 
     def measure(self, model: Any) -> dict[str, Any]:
         """Figures of a model in evaluation mode; parts without documents or tasks are left out.
 
         `loss`: by feedback and bucket (`all`: over all of them), in nats per token of the document.
+        `follows`: likewise, how much less the loss is than without feedback; see `gap`.
         `tasks`: share of problems with every answer right.
         """
         figures: dict[str, Any] = {}
-        if self._losses:
-            figures["loss"] = {n: self._bucket_losses(model, s) for n, s in self._losses.items()}
+        if self._samples:
+            losses = {name: self._losses(model, rows) for name, rows in self._samples.items()}
+            figures["loss"] = {
+                feedback: {
+                    bucket: float(nats[at].sum() / tokens[at].sum())
+                    for bucket, at in self._counted(tokens)
+                }
+                for feedback, (nats, tokens) in losses.items()
+            }
+            untold, _ = losses.pop("none", (None, None))
+            if untold is not None and losses:
+                figures["follows"] = {
+                    feedback: {
+                        bucket: gap(untold[at], nats[at], tokens[at])
+                        for bucket, at in self._counted(tokens)
+                    }
+                    for feedback, (nats, tokens) in losses.items()
+                }
         if self._tasks:
             figures["tasks"] = {
-                name: float(np.mean(solve(model, problems, self._banned_in_tasks)))
-                for name, problems in self._tasks.items()
-                if problems
+                task.name: float(np.mean(task.solve(model, self._tokenizer)))
+                for task in self._tasks
             }
         return figures
 
+    def _counted(self, tokens: Floats) -> Iterator[tuple[str, Any]]:
+        """Buckets that have tokens to count, and the numbers of their documents."""
+        return ((name, at) for name, at in self._buckets.items() if tokens[at].any())
+
     @torch.inference_mode()
-    def _bucket_losses(self, model: Any, samples: list[dict[str, Any]]) -> dict[str, float]:
-        sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    def _losses(self, model: Any, samples: list[dict[str, Any]]) -> tuple[Floats, Floats]:
+        """Of each document, the sum of its tokens' losses in nats, and how many they are."""
+        nats, tokens = np.zeros(len(samples)), np.zeros(len(samples))
         # Rows of like length go together, so that little of a batch is padding.
         order = sorted(range(len(samples)), key=lambda i: len(samples[i]["input_ids"]))
         for begin in range(0, len(order), self._batch_size):
@@ -171,11 +201,26 @@ class Evaluator:
             ids = batch["input_ids"].to(model.device)
             logits = logits_of(model, {"input_ids": ids})
             rows = row_losses(logits, ids, batch["loss_weights"].to(model.device))
-            for i, loss, weight in zip(chosen, *(part.tolist() for part in rows), strict=True):
-                for bucket in (self._buckets[i], "all"):
-                    sums[bucket][0] += loss
-                    sums[bucket][1] += weight
-        return {name: loss / weight for name, (loss, weight) in sorted(sums.items()) if weight}
+            nats[chosen], tokens[chosen] = (part.cpu().numpy() for part in rows)
+        return nats, tokens
+
+
+def gap(untold: Floats, told: Floats, tokens: Floats) -> dict[str, float | None]:
+    """How much feedback lowers the loss, in nats per token; negative where it raises it.
+
+    The standard error is that of a ratio of sums over documents (Cochran, Sampling Techniques,
+    section 6.4): tokens of one document are not independent. None for a single document.
+
+    Args:
+        untold: nats of each document without feedback, float[N].
+        told: nats of each document with it, float[N].
+        tokens: of each document, float[N].
+    """
+    differences, n = untold - told, len(tokens)
+    mean = differences.sum() / tokens.sum()
+    spread = float(((differences - mean * tokens) ** 2).sum())
+    error = math.sqrt(spread * n / (n - 1)) / tokens.sum() if n > 1 else None
+    return {"gap": float(mean), "standard_error": None if error is None else float(error)}
 
 
 def _has(condition: Condition, feedback: str) -> bool:
@@ -211,17 +256,42 @@ def _sample(document: HeldOut, encoded: Encoded, control: Any) -> dict[str, Any]
     }
 
 
-def _cut_alike(by_feedback: Sequence[Sequence[dict[str, Any]]], max_length: int) -> None:
-    """Counts of each document only the tokens that fit under the longest feedback."""
+def _count_alike(by_feedback: Sequence[Sequence[dict[str, Any]]], max_length: int) -> None:
+    """Counts of each document only tokens that are there, and fit, under every feedback.
+
+    A tag that takes a token's place leaves the document without it.
+    """
     for samples in zip(*by_feedback, strict=True):
-        counted = [np.flatnonzero(sample["loss_weights"]) for sample in samples]
-        fit = min(int(np.searchsorted(places, max_length)) for places in counted)
-        for sample, places in zip(samples, counted, strict=True):
-            sample["loss_weights"][places[fit:]] = 0.0
+        places = [np.flatnonzero(s["loss_weights"]) for s in samples]
+        shortest = min(places, key=len)
+        kept = next(
+            s["input_ids"][p] for s, p in zip(samples, places, strict=True) if p is shortest
+        )
+        places = [p[_within(s["input_ids"][p], kept)] for s, p in zip(samples, places, strict=True)]
+        fit = min(int(np.searchsorted(at, max_length)) for at in places)
+        for sample, at in zip(samples, places, strict=True):
+            sample["loss_weights"][:] = 0.0
+            sample["loss_weights"][at[:fit]] = 1.0
+
+
+def _within(ids: Any, kept: Any) -> Any:
+    """Where the sequence `kept` stands in `ids`, which may have further tokens between."""
+    if len(ids) == len(kept):
+        return np.arange(len(ids))
+    found, at = [], 0
+    for token in kept:
+        while ids[at] != token:
+            at += 1
+        found.append(at)
+        at += 1
+    return np.array(found, np.int64)
 
 
 def evaluate_trained(
-    trained: Trained, store: str | Path | None = None, config: str | Path | None = None
+    trained: Trained,
+    store: str | Path | None = None,
+    config: str | Path | None = None,
+    samples: int | None = None,
 ) -> dict[str, Any]:
     """Measures a trained model as its train run did, or as another config says.
 
@@ -229,22 +299,61 @@ def evaluate_trained(
         trained: the model.
         store: where the held-out documents are; by default where the train run had them.
         config: a train config whose mix, holdout and eval part count; an exported model needs one.
+        samples: held-out documents per bucket; by default as many as the config says.
+
+    Returns:
+        The figures of `Evaluator.measure`, with tasks as `solve_tasks` gives them, and documents by
+        bucket.
 
     Raises:
         ConfigError: an exported model without a config.
     """
     if config is None and trained.run is None:
-        raise ConfigError("an exported model does not say what to measure; name a train config")
+        raise ConfigError(
+            "an exported model does not say what to measure; name a train config (--config), a "
+            "task (--task) or a task of lm-evaluation-harness (--lm-eval)"
+        )
     path = Path(config) if config is not None else _own_config(trained)
     settings = load_train_config(path)
     mix = load_mix_of(settings)
     opened = Store.open(store or settings.store or mix.store)
-    documents = held_out_documents(
-        opened, mix, settings.holdout, settings.eval.buckets, settings.eval.samples
+    part = (
+        settings.eval if samples is None else settings.eval.model_copy(update={"samples": samples})
     )
-    evaluator = Evaluator(trained.conditioner, settings.eval, documents, settings.max_length)
+    documents = held_out_documents(opened, mix, settings.holdout, part.buckets, part.samples)
+    losses = part.model_copy(update={"tasks": ()})
+    evaluator = Evaluator(trained.conditioner, losses, documents, settings.max_length)
     figures = evaluator.measure(trained.model.to(pick_device()))
-    return {"step": trained.step, "documents": len(documents), **figures}
+    return {
+        "step": trained.step,
+        "documents": evaluator.documents(),
+        **figures,
+        "tasks": solve_tasks(trained, part.tasks),
+    }
+
+
+def solve_tasks(trained: Trained, tasks: Iterable[TaskConfig]) -> list[dict[str, Any]]:
+    """A row for each task: share of items that came out right, with its standard error.
+
+    Raises:
+        ConfigError: a task cannot be read.
+    """
+    model = trained.model.to(pick_device())
+    rows = []
+    for task in tasks:
+        right = load_task(task, trained.conditioner).solve(model, trained.tokenizer)
+        share = float(np.mean(right))
+        rows.append(
+            {
+                "task": task.name,
+                "feedback": task.feedback,
+                "guidance": task.guidance,
+                "problems": len(right),
+                "exact": share,
+                "standard_error": math.sqrt(share * (1 - share) / len(right)),
+            }
+        )
+    return rows
 
 
 def _own_config(trained: Trained) -> Path:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from transformers import GenerationConfig
 
 from ixt_data.errors import ConfigError
-from ixt_train.generate import told
+from ixt_train.generate import told_text
 from ixt_train.tokenizer import control_tokens
 from ixt_train.trained import CARD, FORMAT, Trained, feedback_record
 
@@ -43,7 +43,7 @@ def model_card(trained: Trained) -> dict[str, Any]:
     conditioner = trained.conditioner
     choices: tuple[Literal["best", "worst", "none"], ...] = ("best", "worst", "none")
     prefix = {
-        choice: trained.tokenizer.bos_token + told(trained, choice)
+        choice: trained.tokenizer.bos_token + told_text(trained, choice)
         for choice in choices
         if choice == "none" or choice in conditioner.observed
     }

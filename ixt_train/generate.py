@@ -1,13 +1,33 @@
 """Generation under feedback: the model goes on writing as if it had been told so."""
 
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from itertools import product
 from typing import Any
 
-import torch
-
+from ixt_data.errors import ConfigError
 from ixt_train.conditioning import Choice
-from ixt_train.tokenizer import control_tokens
+from ixt_train.decode import Begun, Ending, Sampling, Written, until, write_all
 from ixt_train.trained import Trained, choose_feedback, pick_device
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to go on with.
+
+    Attributes:
+        prompt: the begun document.
+        feedback: best, worst, none, or any text.
+        score: the score that goes with a text, 0 to 1.
+        against: the feedback that guidance leads away from: none, worst, or any text.
+    """
+
+    prompt: str
+    feedback: str = "best"
+    score: float | None = None
+    against: str = "none"
 
 
 @dataclass(frozen=True)
@@ -17,16 +37,18 @@ class Generation:
     Attributes:
         prompt: the begun document.
         feedback: what the model was told, in its own tokens; empty for none.
-        text: what it wrote after the prompt.
-        tokens: how many tokens that was.
-        finished: whether it ended the document by itself.
+        text: what it wrote after the prompt, up to a stop string.
+        tokens: how many tokens it wrote.
+        ending: `end` where it ended the document by itself, `stop` at a stop string, or `length`.
+        sample: which of the samples of its prompt this is, from 0.
     """
 
     prompt: str
     feedback: str
     text: str
     tokens: int
-    finished: bool
+    ending: Ending
+    sample: int
 
     def record(self) -> dict[str, Any]:
         """As the command line prints it."""
@@ -39,58 +61,104 @@ def generate(
     feedback: str = "best",
     *,
     score: float | None = None,
-    max_new_tokens: int = 64,
-    temperature: float = 0.0,
-    seed: int = 0,
+    against: str = "none",
+    **how: Any,
 ) -> Generation:
-    """Lets the model continue `prompt`; control tokens cannot be written.
+    """Lets the model continue one prompt, once; for the settings `how` see `Sampling`."""
+    request = Request(prompt, feedback, score, against)
+    return generate_all(trained, [request], Sampling(**how))[0]
+
+
+def generate_all(trained: Trained, requests: Sequence[Request], how: Sampling) -> list[Generation]:
+    """Lets the model continue prompts; control tokens cannot be written.
 
     Args:
         trained: the model.
-        prompt: a begun document.
-        feedback: best, worst, none, or any text.
-        score: the score that goes with a text, 0 to 1.
-        max_new_tokens: stop after so many.
-        temperature: 0 takes the most likely token each time.
-        seed: of sampling.
+        requests: each is continued `how.samples` times, one after the other in the result.
+        how: greedy or sampled, guidance, stop strings.
+
+    Raises:
+        ConfigError: a prompt does not fit into the model, or feedback means nothing to it.
     """
-    choice = choose_feedback(trained.conditioner, feedback, score)
-    tokenizer, model = trained.tokenizer, trained.model.to(pick_device())
-    begun = torch.tensor(trained.conditioner.prompt(prompt, choice), dtype=torch.long)[None]
-    sampling = {"do_sample": True, "temperature": temperature} if temperature > 0 else {}
-    torch.manual_seed(seed)
-    with torch.inference_mode():
-        written = model.generate(
-            begun.to(model.device),
-            attention_mask=torch.ones_like(begun, device=model.device),
-            max_new_tokens=max_new_tokens,
-            suppress_tokens=control_tokens(tokenizer),
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            **({"do_sample": False} | sampling),
+    conditioner, tokenizer = trained.conditioner, trained.tokenizer
+    longest = getattr(trained.model.config, "max_position_embeddings", None)
+    asked: list[tuple[Request, Choice, int, Begun]] = []
+    for request, sample in product(requests, range(how.samples)):
+        choice = choose_feedback(conditioner, request.feedback, request.score)
+        base = choose_feedback(conditioner, request.against)
+        told = tuple(conditioner.prompt(request.prompt, choice).tolist())
+        room = how.max_new_tokens if longest is None else longest - len(told)
+        if room < 1:
+            raise ConfigError(
+                f"prompt {request.prompt[:40]!r}...: {len(told)} tokens with feedback leave no "
+                f"room in the model's {longest}"
+            )
+        begun = Begun(
+            told=told,
+            base=tuple(conditioner.prompt(request.prompt, base).tolist()),
+            room=min(room, how.max_new_tokens),
+            seed=_seed(how.seed, request.prompt, sample),
         )
-    ids = written[0, begun.shape[1] :].tolist()
-    finished = bool(ids) and ids[-1] == tokenizer.eos_token_id
-    ids = ids[:-1] if finished else ids
-    return Generation(
-        prompt=prompt,
-        feedback=told(trained, choice),
-        text=_continuation(tokenizer, begun[0].tolist(), ids),
-        tokens=len(ids),
-        finished=finished,
-    )
+        asked.append((request, choice, sample, begun))
+    model = trained.model.to(pick_device())
+    written = write_all(model, tokenizer, [begun for *_, begun in asked], how)
+    return [
+        Generation(
+            prompt=request.prompt,
+            feedback=told_text(trained, choice),
+            text=until(continuation(tokenizer, begun, row), how.stop),
+            tokens=len(row.ids),
+            ending=row.ending,
+            sample=sample,
+        )
+        for (request, choice, sample, begun), row in zip(asked, written, strict=True)
+    ]
 
 
-def told(trained: Trained, choice: Choice) -> str:
+def read_requests(lines: Iterable[str], name: str, default: Request) -> list[Request]:
+    """Requests of a JSONL of `{"prompt": "..."}`.
+
+    A line may have its own `feedback`, `score` and `against`; what it lacks comes from `default`.
+
+    Raises:
+        ConfigError: a line is not of this form, or there is none.
+    """
+    requests = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+            prompt = record["prompt"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(
+                f'{name} line {number}: not {{"prompt": "..."}} ({type(error).__name__}: {error})'
+            ) from None
+        if not isinstance(prompt, str):
+            raise ConfigError(f"{name} line {number}: prompt: {prompt!r} is no text")
+        own = {key: record[key] for key in ("feedback", "score", "against") if key in record}
+        requests.append(Request(**{**asdict(default), **own, "prompt": prompt}))
+    if not requests:
+        raise ConfigError(f'{name} holds no prompt; each line is {{"prompt": "..."}}')
+    return requests
+
+
+def told_text(trained: Trained, choice: Choice) -> str:
     """The feedback as the model reads it."""
     ids = trained.conditioner.prompt("", choice)[1:].tolist()
     return str(trained.tokenizer.decode(ids))
 
 
-def _continuation(tokenizer: Any, before: list[int], after: list[int]) -> str:
-    """The text of `after`, with the white space that parts it from `before`."""
-    start = tokenizer.decode(before, skip_special_tokens=True)
-    whole = tokenizer.decode(before + after, skip_special_tokens=True)
+def _seed(seed: int, prompt: str, sample: int) -> int:
+    """The same for a prompt and sample wherever they stand, and below 2^63 as torch wants it."""
+    digest = blake2b(f"{seed} {sample} {prompt}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def continuation(tokenizer: Any, begun: Begun, row: Written) -> str:
+    """The text that was written, with the white space that parts it from what was begun."""
+    start = tokenizer.decode(begun.told, skip_special_tokens=True)
+    whole = tokenizer.decode(begun.told + row.ids, skip_special_tokens=True)
     if whole.startswith(start):
         return str(whole[len(start) :])
-    return str(tokenizer.decode(after, skip_special_tokens=True))
+    return str(tokenizer.decode(row.ids, skip_special_tokens=True))

@@ -121,24 +121,55 @@ def feedback_record(observed: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def choose_feedback(conditioner: Conditioner, said: str, score: float | None = None) -> Choice:
     """What to condition on: best, worst, none, or else any text.
 
+    A model of spans is at its best without any tag; a text is the tag that stands where it goes on.
+    Best of a model that never saw feedback is none.
+
     Args:
         conditioner: knows the best feedback, whose score a text gets by default.
         said: what the user asks for.
         score: the score that goes with a text, 0 to 1.
 
     Raises:
-        ConfigError: best or worst of a model that was trained without feedback.
+        ConfigError: feedback that the model never saw.
     """
-    unseen = conditioner.condition.kind in ("none", "spans")
-    if said == "none" or (unseen and said in ("best", "worst")):
+    kind = conditioner.condition.kind
+    if score is not None and not 0 <= score <= 1:
+        raise ConfigError(f"score: {score} is not 0 to 1")
+    if said == "none" or (kind in ("none", "spans") and said == "best"):
         return "none"
-    if said == "best" or said == "worst":
+    if kind == "none":
+        raise ConfigError(
+            f"feedback {said!r}: the model was trained without feedback (condition.kind none)"
+        )
+    if kind == "spans":
+        tags = conditioner.tags()
+        if tags and said not in tags:
+            raise ConfigError(
+                f"feedback {said!r}: the model was trained on spans; give best, none, or a tag: "
+                f"{', '.join(tags)}"
+            )
+        return Feedback(None, said)
+    if said in ("best", "worst"):
         if said not in conditioner.observed:
             raise ConfigError(f"feedback {said}: no feedback was observed in training; give a text")
         return "best" if said == "best" else "worst"
     if score is None and "best" in conditioner.observed:
         score = conditioner.observed["best"].score
     return Feedback(score, said)
+
+
+def beginning(conditioner: Conditioner, choice: Choice) -> tuple[int, ...]:
+    """The tokens that stand before any document under this feedback.
+
+    Raises:
+        ConfigError: a tag, whose place is inside a document.
+    """
+    if conditioner.condition.kind == "spans" and isinstance(choice, Feedback):
+        raise ConfigError(
+            f"feedback {choice.critique!r}: a tag of spans stands inside a document, at the place "
+            "where ixt generate goes on; here give best or none"
+        )
+    return tuple(conditioner.prompt("", choice).tolist())
 
 
 def pick_device() -> torch.device:

@@ -101,3 +101,43 @@ def trained_run(sums: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     train(validate(TrainConfig, tree, "test"))
     return folder
+
+
+@pytest.fixture(scope="session")
+def follower(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a train run that learned to follow its feedback; about a minute on one core."""
+    from ixt_data.config import validate
+    from ixt_train.config import TrainConfig
+    from ixt_train.train import train
+
+    folder = tmp_path_factory.mktemp("follower")
+    corpus, _ = write_corpus(folder, documents=1500, bad=0.5, seed=0, problems=400)
+    store = Store.init(folder / "store")
+    ingest(store, "sums", [corpus], id_field="id")
+    annotate(store, "sums", ArithmeticCritic())
+    size = {"hidden_size": 64, "intermediate_size": 160}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "attention_dropout": 0.0}
+    tree = {
+        "mix": {"store": str(folder / "store"), "critic": "arithmetic"},
+        "run_folder": str(folder / "run"),
+        "model": {
+            "config": {**MODEL, **size, **heads},
+            "init": {"embedding_std": 0.5, "scale_residual": True},
+        },
+        "tokenizer": {"train": {"kind": "words", "vocab_size": 128}},
+        "max_length": 96,
+        "global_batch_size": 48,
+        "duration": "450ba",
+        "optimizer": {"lr": 3e-3, "betas": [0.9, 0.98]},
+        "schedule": {"warmup": "50ba"},
+        "ema": 0.97,
+        "holdout": 0.1,
+        "eval": {
+            "buckets": [0.0, 0.5, 0.9, 1.0],
+            "samples": 60,
+            "tasks": [{"name": "arithmetic", "limit": 100}],
+        },
+        "threads": 1,
+    }
+    train(validate(TrainConfig, tree, "test"))
+    return folder / "run"

@@ -16,7 +16,7 @@ from ixt_train.config import EvalConfig, TaskConfig
 from ixt_train.evaluate import Evaluator, bucket_names, held_out_documents
 from ixt_train.export import export_model
 from ixt_train.generate import generate
-from ixt_train.tasks import load_problems, solve, tokenize_problem
+from ixt_train.tasks import Problem, load_task, solve, tokenize_problem
 from ixt_train.tokenizer import control_tokens
 from ixt_train.trained import Trained, load_trained
 
@@ -30,10 +30,9 @@ def trained(trained_run: Path) -> Trained:
 
 def test_a_problem_is_cut_where_its_segments_are(trained: Trained) -> None:
     segments = [("17 + 5 =", "22"), ("- 8 =", "14")]
-    problem = tokenize_problem(segments, trained.tokenizer, prefix=(1, 2))
+    problem = tokenize_problem(segments, trained.tokenizer)
     decode = trained.tokenizer.decode
-    assert problem.given[0][:2] == (1, 2)
-    assert [decode(ids) for ids in problem.given[1:]] == ["- 8 ="]
+    assert [decode(ids) for ids in problem.given] == ["17 + 5 =", "- 8 ="]
     assert [decode(ids) for ids in problem.answers] == ["22", "14"]
 
 
@@ -61,10 +60,11 @@ def test_a_task_may_bring_its_own_feedback(trained: Trained, tmp_path: Path) -> 
     line = {"segments": [["1 + 1 =", "2"]], "feedback": "is wrong", "score": 0.3}
     (tmp_path / "task.jsonl").write_text(json.dumps(line))
     task = TaskConfig(name="t", path=str(tmp_path / "task.jsonl"), feedback="given")
-    (problem,) = load_problems(task, trained.conditioner)
-    assert "<|score_3|>" in trained.tokenizer.decode(problem.given[0])
+    (problem,) = load_task(task, trained.conditioner).items
+    assert isinstance(problem, Problem)
+    assert "<|score_3|>" in trained.tokenizer.decode(problem.told)
     with pytest.raises(ConfigError, match="task t"):
-        load_problems(task.model_copy(update={"path": "nowhere"}), trained.conditioner)
+        load_task(task.model_copy(update={"path": "nowhere"}), trained.conditioner)
 
 
 @pytest.mark.parametrize("max_length", [96, 24])
@@ -89,19 +89,6 @@ def test_loss_by_bucket_is_that_of_the_documents_tokens(
             nats -= float(picked[len(prefix) - 1 :].sum())
             tokens += len(ids) - len(prefix)
         assert measured["loss"][feedback]["all"] == pytest.approx(nats / tokens, rel=1e-5)
-
-
-def test_generation_is_conditioned_and_never_writes_control_tokens(trained: Trained) -> None:
-    best = generate(trained, "17 + 5 =", "best", max_new_tokens=12)
-    assert best.feedback == BEST
-    assert 0 < best.tokens <= 12
-    assert "<|" not in best.text
-    assert best.text.startswith(" ")
-    assert generate(trained, "17 + 5 =", "none").feedback == ""
-    told = generate(trained, "17 + 5 =", "reads minus as plus", score=0.5, max_new_tokens=1)
-    assert told.feedback.startswith("<|feedback|> <|score_5|> reads minus")
-    hot = [generate(trained, "1", temperature=5.0, seed=s, max_new_tokens=8) for s in (1, 2, 1)]
-    assert hot[0] == hot[2] != hot[1]
 
 
 def test_an_exported_model_is_the_same_in_transformers(trained: Trained, tmp_path: Path) -> None:

@@ -1,0 +1,160 @@
+"""Decoding: guidance, sampling, stop strings, rows side by side, against plain arithmetic."""
+
+from collections import Counter
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from ixt_data.errors import ConfigError
+from ixt_train.config import TokenizerTraining
+from ixt_train.decode import Begun, Sampling, likelihoods, pick, until, write_all
+from ixt_train.tokenizer import control_tokens, train_tokenizer
+
+WORDS = [f"w{i}" for i in range(30)]
+PROMPTS = ([7, 8, 9], [10], [11, 12, 13, 14, 15, 16], [7, 8])
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer(
+        [" ".join(WORDS)], TokenizerTraining(kind="words", vocab_size=50), ["<|x|>"]
+    )
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer):
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+        initializer_range=0.5,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+def begun(prompts=PROMPTS, before=(5, 6), room=12, seed=0):
+    return [Begun((1, *before, *p), (1, *p), room, seed + i) for i, p in enumerate(prompts)]
+
+
+@torch.inference_mode()
+def slow_greedy(model, tokenizer, row, gamma):
+    """The same by the formula: the whole text through the model anew for every token."""
+    ids = ()
+    while len(ids) < row.room:
+        told, base = (
+            model(torch.tensor([[*side, *ids]])).logits[0, -1].log_softmax(-1)
+            for side in (row.told, row.base)
+        )
+        scores = base + gamma * (told - base)
+        scores[control_tokens(tokenizer)] = -torch.inf
+        token = int(scores.argmax())
+        if token == tokenizer.eos_token_id:
+            break
+        ids += (token,)
+    return ids
+
+
+@pytest.mark.parametrize("gamma", [0.0, 1.0, 3.0])
+def test_rows_of_any_length_go_on_as_each_does_alone(model, tokenizer, gamma):
+    rows = begun()
+    together = write_all(model, tokenizer, rows, Sampling(guidance=gamma, batch_size=3))
+    assert [row.ids for row in together] == [slow_greedy(model, tokenizer, r, gamma) for r in rows]
+    assert all((row.ending == "length") == (len(row.ids) == 12) for row in together)
+
+
+def test_guidance_is_between_and_beyond_the_two(model, tokenizer):
+    rows = begun()
+
+    def texts(**how):
+        return [row.ids for row in write_all(model, tokenizer, rows, Sampling(**how))]
+
+    untold = [Begun(row.base, row.base, row.room) for row in rows]
+    assert texts(guidance=0.0) == [r.ids for r in write_all(model, tokenizer, untold, Sampling())]
+    assert texts(guidance=0.0) != texts() != texts(guidance=3.0)
+
+
+def test_control_tokens_are_never_written_however_hot(model, tokenizer):
+    how = Sampling(temperature=100.0)
+    rows = begun([[7]] * 40, room=30)
+    tokens = {t for row in write_all(model, tokenizer, rows, how) for t in row.ids}
+    assert len(tokens) > 20
+    assert not tokens & {*control_tokens(tokenizer), tokenizer.eos_token_id}
+
+
+def test_a_sample_depends_on_its_seed_and_not_on_its_neighbours(model, tokenizer):
+    how = Sampling(temperature=1.5, top_p=0.95)
+    rows = begun(seed=100)
+    together = write_all(model, tokenizer, rows, how)
+    alone = [write_all(model, tokenizer, [row], how)[0] for row in rows]
+    assert together == alone
+    assert write_all(model, tokenizer, begun(seed=200), how) != together
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ({"temperature": 1.0}, [0.4, 0.3, 0.2, 0.1]),
+        ({"temperature": 0.5}, [16 / 30, 9 / 30, 4 / 30, 1 / 30]),
+        ({"temperature": 1.0, "top_k": 2}, [4 / 7, 3 / 7, 0, 0]),
+        # The token that passes the share is still in.
+        ({"temperature": 1.0, "top_p": 0.6}, [4 / 7, 3 / 7, 0, 0]),
+        ({"temperature": 1.0, "top_p": 0.71}, [4 / 9, 3 / 9, 2 / 9, 0]),
+        ({"temperature": 1.0, "top_p": 1e-9}, [1, 0, 0, 0]),
+        ({}, [1, 0, 0, 0]),
+    ],
+)
+def test_sampling_draws_by_the_probabilities(how, expected):
+    n = 20_000
+    scores = torch.tensor([0.1, 0.4, 0.2, 0.3]).log().expand(n, 4)
+    evenly = (torch.arange(n, dtype=torch.float64) + 0.5) / n
+    counts = Counter(pick(scores, Sampling(**how), lambda: evenly).tolist())
+    assert [counts[i] / n for i in (1, 3, 2, 0)] == pytest.approx(expected, abs=2e-4)
+
+
+def test_a_row_ends_before_its_stop_string(model, tokenizer):
+    (free,) = write_all(model, tokenizer, begun([[7]]), Sampling())
+    stop = tokenizer.decode(free.ids[4:6])
+    (row,) = write_all(model, tokenizer, begun([[7]]), Sampling(stop=("never", stop)))
+    assert row.ending == "stop"
+    assert row.ids == free.ids[: len(row.ids)]
+    text = tokenizer.decode(row.ids)
+    assert stop in text
+    assert stop not in until(text, (stop,))
+    assert until("a b c b", ("x", "c", "b")) == "a "
+
+
+def test_likelihoods_are_those_of_the_whole_text(model, tokenizer):
+    after = [(9, 10), (11,), (12, 13, 14), (15,)]
+    for gamma in (1.0, 2.0):
+        found = likelihoods(model, begun(), after, gamma=gamma, banned=[0], pad=0)
+        for row, own, (nats, greedy) in zip(begun(), after, found, strict=True):
+            expected, likeliest = 0.0, True
+            for i, token in enumerate(own):
+                told, base = (
+                    model(torch.tensor([[*side, *own[:i]]])).logits[0, -1].detach().log_softmax(-1)
+                    for side in (row.told, row.base)
+                )
+                scores = (base + gamma * (told - base)).log_softmax(-1)
+                expected += float(scores[token])
+                likeliest &= int(scores[1:].argmax()) + 1 == token
+            assert nats == pytest.approx(expected, abs=1e-4)
+            assert greedy == likeliest
+
+
+@pytest.mark.parametrize(
+    ("how", "match"),
+    [
+        ({"temperature": -1}, "temperature: -1 is not 0 or more"),
+        ({"top_p": 0}, "top_p: 0 is not above 0"),
+        ({"samples": 2}, "greedy samples would all be the same"),
+        ({"stop": ("",)}, "stop"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(how, match):
+    with pytest.raises(ConfigError, match=match):
+        Sampling(**how)
