@@ -145,8 +145,10 @@ def _own_config(folder: Path, config: TrainConfig, mix: Mix) -> TrainConfig:
     """The config as it works from within the run folder, beside the files that it names."""
     tasks = []
     for number, task in enumerate(config.eval.tasks):
-        name = f"{run_folder.TASKS}/{number}.jsonl"
-        run_folder.keep_copy(Path(task.path), folder / name)
+        name = None
+        if task.path is not None:
+            name = f"{run_folder.TASKS}/{number}.jsonl"
+            run_folder.keep_copy(Path(task.path), folder / name)
         tasks.append(task.model_copy(update={"path": name}))
     update: dict[str, Any] = {
         "mix": run_folder.MIX,

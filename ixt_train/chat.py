@@ -126,6 +126,12 @@ class Skeletons:
                 "never end its turn; name another one in sft.template"
             )
 
+    @property
+    def end_token(self) -> int | None:
+        """The special token that ends a turn of the assistant, None where the end is plain text."""
+        first = self._tokenizer(self._end, add_special_tokens=False)["input_ids"][0]
+        return int(first) if first in self._tokenizer.all_special_ids else None
+
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_cached"}
 
@@ -268,6 +274,13 @@ class ChatConditioner(Conditioner):
         self.tokenizer_id = content_id([self.tokenizer_id, template_id(tokenizer), placement])
         self._skeletons = Skeletons(tokenizer)
 
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """See `Conditioner.ends`; a template may end turns with a special token of its own."""
+        last = self._skeletons.end_token
+        own = super().ends
+        return own if last is None or last in own else (*own, last)
+
     def with_condition(self, condition: Condition) -> "ChatConditioner":
         """See `Conditioner.with_condition`."""
         return ChatConditioner(self.tokenizer, condition, self._pairs(), self.placement)
@@ -298,8 +311,15 @@ class ChatConditioner(Conditioner):
         """
         if not text:
             return super().prompt(text, feedback)
-        conversation = read(text) or Conversation(({"role": "user", "content": text},), (0,))
-        return self._chat(conversation, self._feedback(feedback), begun=True).input_ids
+        conversation = read(text)
+        messages = conversation.messages if conversation else [{"role": "user", "content": text}]
+        return self.reply(messages, feedback)
+
+    def reply(self, messages: Sequence[Mapping[str, Any]], feedback: Choice = "best") -> Ids:
+        """The tokens after which the assistant answers some messages."""
+        begun = Conversation(tuple(messages), (0,) * len(messages))
+        ids = self._chat(begun, self._feedback(feedback), begun=True).input_ids
+        return self._goes_on(ids, feedback)
 
     def _chat(
         self,

@@ -146,14 +146,15 @@ def _ask_harness(
 def generate(
     checkpoint: CheckpointArgument,
     prompt: Annotated[
-        list[str] | None, typer.Option("--prompt", help="A begun document; may be repeated.")
+        list[str] | None,
+        typer.Option("--prompt", help="A begun document or what a user says; may be repeated."),
     ] = None,
     prompts: Annotated[
         str | None,
         typer.Option(
             "--prompts",
             metavar="FILE",
-            help="A JSONL of prompts, each with its own feedback if need be; - reads stdin.",
+            help="A JSONL of prompts or messages, with feedback of their own if need be; -: stdin.",
         ),
     ] = None,
     feedback: Annotated[

@@ -17,7 +17,7 @@ from ixt_data.errors import ConfigError
 from ixt_data.mix import Condition
 from ixt_data.model import Span
 from ixt_train.encoder import Encoder, Ids
-from ixt_train.tokenizer import tokenizer_id
+from ixt_train.tokenizer import control_tokens, tokenizer_id
 
 FEEDBACK, END_FEEDBACK = "<|feedback|>", "<|/feedback|>"
 FLAW, END_FLAW = "<|flaw|>", "<|/flaw|>"
@@ -191,9 +191,18 @@ class Conditioner:
         if self.condition.position == "append":
             told = told[:0]
         document, _ = self._document(text, (), tagged=False)
-        if self.condition.kind == "spans" and isinstance(feedback, Feedback) and feedback.critique:
-            document = self._tagged(document, feedback.critique)
-        return np.concatenate([[self._bos], told, document]).astype(np.int32)
+        begun = self._goes_on(document, feedback)
+        return np.concatenate([[self._bos], told, begun]).astype(np.int32)
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """The tokens with which a model ends what it writes."""
+        return (self._eos,)
+
+    @property
+    def banned(self) -> list[int]:
+        """The tokens that a model must never write."""
+        return sorted(set(control_tokens(self.tokenizer)) - set(self.ends))
 
     def tags(self) -> list[str]:
         """Tags of spans that have a token of their own."""
@@ -205,14 +214,14 @@ class Conditioner:
             if token.startswith(before) and token.endswith(after)
         ]
 
-    def _tagged(self, document: Ids, tag: str) -> Ids:
-        """A begun document with a tag at its end, in place of the token that tags replace."""
-        wanted = self.condition.tag_replaces
-        if len(document) and wanted is not None:
-            last = self._backend.decode([int(document[-1])], skip_special_tokens=False)
-            if last.strip() == wanted:
-                document = document[:-1]
-        return np.concatenate([document, self._tag(tag)]).astype(np.int32)
+    def _goes_on(self, begun: Ids, feedback: Choice) -> Ids:
+        """What a model goes on from: with a tag at its end, or in place of its last token."""
+        if self.condition.kind != "spans" or isinstance(feedback, str) or not feedback.critique:
+            return begun
+        last = self._backend.decode(begun[-1:].tolist(), skip_special_tokens=False)
+        if last.strip() == self.condition.tag_replaces:
+            begun = begun[:-1]
+        return np.concatenate([begun, self._tag(feedback.critique)]).astype(np.int32)
 
     def _feedback(self, choice: Choice) -> Ids:
         """The tokens of feedback other than the document's own; empty where there is none."""

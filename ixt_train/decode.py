@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from ixt_data.errors import ConfigError
+from ixt_train.conditioning import Conditioner
 from ixt_train.models import logits_of
-from ixt_train.tokenizer import control_tokens
 
 Ids = tuple[int, ...]
 Ending = Literal["end", "stop", "length"]
@@ -184,12 +184,14 @@ def pick(scores: Tensor, how: Sampling, draws: Callable[[], Tensor]) -> Tensor:
 
 
 @torch.inference_mode()
-def write_all(model: Any, tokenizer: Any, begun: Sequence[Begun], how: Sampling) -> list[Written]:
+def write_all(
+    model: Any, conditioner: Conditioner, begun: Sequence[Begun], how: Sampling
+) -> list[Written]:
     """Lets begun rows go on until each has ended, met a stop string, or is full.
 
     Args:
         model: a Hugging Face causal language model, in evaluation mode.
-        tokenizer: its end token ends a row; its other special tokens are never chosen.
+        conditioner: knows the tokens that end a row, and those that are never chosen.
         begun: in any order; those of like length go through the model together.
         how: temperature, stop strings and the like.
     """
@@ -203,15 +205,17 @@ def write_all(model: Any, tokenizer: Any, begun: Sequence[Begun], how: Sampling)
             [begun[i].told for i in chunk],
             [begun[i].base for i in chunk],
             gamma=how.guidance,
-            banned=control_tokens(tokenizer),
-            pad=tokenizer.pad_token_id,
+            banned=conditioner.banned,
+            pad=conditioner.tokenizer.pad_token_id,
         )
-        came = _write(rows, tokenizer, how, [begun[i] for i in chunk])
+        came = _write(rows, conditioner, how, [begun[i] for i in chunk])
         written |= dict(zip(chunk, came, strict=True))
     return [written[i] for i in range(len(begun))]
 
 
-def _write(rows: Rows, tokenizer: Any, how: Sampling, begun: Sequence[Begun]) -> list[Written]:
+def _write(
+    rows: Rows, conditioner: Conditioner, how: Sampling, begun: Sequence[Begun]
+) -> list[Written]:
     streams = [torch.Generator().manual_seed(row.seed) for row in begun]
 
     def draws() -> Tensor:
@@ -219,6 +223,7 @@ def _write(rows: Rows, tokenizer: Any, how: Sampling, begun: Sequence[Begun]) ->
 
     written: list[list[int]] = [[] for _ in begun]
     endings: list[Ending | None] = [None if row.room > 0 else "length" for row in begun]
+    decode = conditioner.tokenizer.decode
     # A letter has at most 4 tokens, so a stop string cannot begin before the last of these.
     reach = 4 * max(map(len, how.stop), default=0)
     chosen = None
@@ -227,11 +232,11 @@ def _write(rows: Rows, tokenizer: Any, how: Sampling, begun: Sequence[Begun]) ->
         for i, token in enumerate(chosen[:, 0].tolist()):
             if endings[i] is not None:
                 continue
-            if token == tokenizer.eos_token_id:
+            if token in conditioner.ends:
                 endings[i] = "end"
                 continue
             written[i].append(token)
-            if how.stop and _holds(tokenizer.decode(written[i][-reach:]), how.stop):
+            if how.stop and _holds(decode(written[i][-reach:]), how.stop):
                 endings[i] = "stop"
             elif len(written[i]) >= begun[i].room:
                 endings[i] = "length"

@@ -145,7 +145,7 @@ class Evaluator:
             for name in sorted(set(names), key=order.index)
         }
         self._buckets[ALL] = np.arange(len(names))
-        self._tokenizer = conditioner.tokenizer
+        self._conditioner = conditioner
         self._tasks: list[Task] = [load_task(task, conditioner) for task in config.tasks]
 
     def documents(self) -> dict[str, int]:
@@ -180,7 +180,7 @@ class Evaluator:
                 }
         if self._tasks:
             figures["tasks"] = {
-                task.name: float(np.mean(task.solve(model, self._tokenizer)))
+                task.name: float(np.mean(task.solve(model, self._conditioner)))
                 for task in self._tasks
             }
         return figures
@@ -341,7 +341,7 @@ def solve_tasks(trained: Trained, tasks: Iterable[TaskConfig]) -> list[dict[str,
     model = trained.model.to(pick_device())
     rows = []
     for task in tasks:
-        right = load_task(task, trained.conditioner).solve(model, trained.tokenizer)
+        right = load_task(task, trained.conditioner).solve(model, trained.conditioner)
         share = float(np.mean(right))
         rows.append(
             {

@@ -1,14 +1,16 @@
 """Generation under feedback: the model goes on writing as if it had been told so."""
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from itertools import product
 from typing import Any
 
+from ixt_data.conversation import said
 from ixt_data.errors import ConfigError
-from ixt_train.conditioning import Choice
+from ixt_train.chat import ChatConditioner
+from ixt_train.conditioning import Choice, Conditioner
 from ixt_train.decode import Begun, Ending, Sampling, Written, until, write_all
 from ixt_train.trained import Trained, choose_feedback, pick_device
 
@@ -18,16 +20,28 @@ class Request:
     """What to go on with.
 
     Attributes:
-        prompt: the begun document.
+        prompt: the begun document, or what the user says to a model of conversations.
         feedback: best, worst, none, or any text.
         score: the score that goes with a text, 0 to 1.
         against: the feedback that guidance leads away from: none, worst, or any text.
+        messages: a whole conversation to answer, instead of a prompt.
     """
 
     prompt: str
     feedback: str = "best"
     score: float | None = None
     against: str = "none"
+    messages: tuple[Mapping[str, Any], ...] | None = None
+
+    def begin(self, conditioner: Conditioner, choice: Choice) -> tuple[int, ...]:
+        """The tokens to go on from."""
+        if self.messages is None:
+            return tuple(conditioner.prompt(self.prompt, choice).tolist())
+        if not isinstance(conditioner, ChatConditioner):
+            raise ConfigError(
+                "messages: the model was not trained on conversations (stage sft); give a prompt"
+            )
+        return tuple(conditioner.reply(self.messages, choice).tolist())
 
 
 @dataclass(frozen=True)
@@ -86,7 +100,7 @@ def generate_all(trained: Trained, requests: Sequence[Request], how: Sampling) -
     for request, sample in product(requests, range(how.samples)):
         choice = choose_feedback(conditioner, request.feedback, request.score)
         base = choose_feedback(conditioner, request.against)
-        told = tuple(conditioner.prompt(request.prompt, choice).tolist())
+        told = request.begin(conditioner, choice)
         room = how.max_new_tokens if longest is None else longest - len(told)
         if room < 1:
             raise ConfigError(
@@ -95,13 +109,13 @@ def generate_all(trained: Trained, requests: Sequence[Request], how: Sampling) -
             )
         begun = Begun(
             told=told,
-            base=tuple(conditioner.prompt(request.prompt, base).tolist()),
+            base=request.begin(conditioner, base),
             room=min(room, how.max_new_tokens),
             seed=_seed(how.seed, request.prompt, sample),
         )
         asked.append((request, choice, sample, begun))
     model = trained.model.to(pick_device())
-    written = write_all(model, tokenizer, [begun for *_, begun in asked], how)
+    written = write_all(model, conditioner, [begun for *_, begun in asked], how)
     return [
         Generation(
             prompt=request.prompt,
@@ -116,7 +130,7 @@ def generate_all(trained: Trained, requests: Sequence[Request], how: Sampling) -
 
 
 def read_requests(lines: Iterable[str], name: str, default: Request) -> list[Request]:
-    """Requests of a JSONL of `{"prompt": "..."}`.
+    """Requests of a JSONL of `{"prompt": "..."}` or `{"messages": [...]}`.
 
     A line may have its own `feedback`, `score` and `against`; what it lacks comes from `default`.
 
@@ -129,17 +143,21 @@ def read_requests(lines: Iterable[str], name: str, default: Request) -> list[Req
             continue
         try:
             record = json.loads(line)
-            prompt = record["prompt"]
-        except (ValueError, KeyError, TypeError) as error:
+            messages = record.get("messages")
+            prompt = record["prompt"] if messages is None else said(messages[-1])
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             raise ConfigError(
-                f'{name} line {number}: not {{"prompt": "..."}} ({type(error).__name__}: {error})'
+                f"{name} line {number}: neither a prompt nor messages "
+                f"({type(error).__name__}: {error})"
             ) from None
         if not isinstance(prompt, str):
             raise ConfigError(f"{name} line {number}: prompt: {prompt!r} is no text")
         own = {key: record[key] for key in ("feedback", "score", "against") if key in record}
-        requests.append(Request(**{**asdict(default), **own, "prompt": prompt}))
+        if messages is not None:
+            own["messages"] = tuple(messages)
+        requests.append(replace(default, prompt=prompt, **own))
     if not requests:
-        raise ConfigError(f'{name} holds no prompt; each line is {{"prompt": "..."}}')
+        raise ConfigError(f'{name} holds no prompt; a line is for instance {{"prompt": "..."}}')
     return requests
 
 

@@ -14,7 +14,6 @@ from ixt_data.cli.output import Output, OutputMode
 from ixt_data.errors import ConfigError, MissingExtra
 from ixt_train.decode import Begun, Sampling, likelihoods, until, write_all
 from ixt_train.generate import continuation
-from ixt_train.tokenizer import control_tokens
 from ixt_train.trained import Trained, beginning, choose_feedback, load_trained, pick_device
 
 try:
@@ -66,7 +65,7 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
         self._base = beginning(conditioner, choose_feedback(conditioner, against))
         self._how = Sampling(guidance=float(guidance))
         self._rows = int(batch_size) if batch_size and batch_size != "auto" else _BATCH_SIZE
-        self._encoder, self.tokenizer = conditioner.encoder, trained.tokenizer
+        self._conditioner, self.tokenizer = conditioner, trained.tokenizer
         self._model = trained.model.to(pick_device())
         self._device = self._model.device
         longest = getattr(trained.model.config, "max_position_embeddings", _LONGEST)
@@ -91,7 +90,7 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
         self, string: str, add_special_tokens: bool | None = None, **_: Any
     ) -> list[int]:
         """Text as training reads it: whatever it spells, no control token comes out of it."""
-        return list(self._encoder.document(string).tolist())
+        return list(self._conditioner.encoder.document(string).tolist())
 
     def loglikelihood_rolling(
         self, requests: Sequence[Any], disable_tqdm: bool = False
@@ -131,7 +130,7 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
                 [asked[i][0] for i in chunk],
                 [asked[i][1] for i in chunk],
                 gamma=self._how.guidance,
-                banned=control_tokens(self.tokenizer),
+                banned=self._conditioner.banned,
                 pad=self.tokenizer.pad_token_id,
             )
             found |= dict(zip(chunk, scored, strict=True))
@@ -153,7 +152,7 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
             for chunk in self._batches(same, lengths, disable_tqdm):
                 begun = [asked[i][1] for i in chunk]
                 for i, row in zip(
-                    chunk, write_all(self._model, self.tokenizer, begun, how), strict=True
+                    chunk, write_all(self._model, self._conditioner, begun, how), strict=True
                 ):
                     text = continuation(self.tokenizer, asked[i][1], row)
                     texts[i] = until(text, how.stop)

@@ -19,7 +19,6 @@ from ixt_train.arithmetic import PROBLEMS, held_out_sums, task_segments
 from ixt_train.conditioning import Choice, Conditioner, Feedback
 from ixt_train.config import TaskConfig
 from ixt_train.decode import Begun, Ids, Rows, Sampling, until, write_all
-from ixt_train.tokenizer import control_tokens
 from ixt_train.trained import beginning, choose_feedback
 
 # Tokens that one forward pass may hold in its cache: rows x length.
@@ -72,14 +71,14 @@ class Task:
     items: tuple[Problem | Question, ...]
     gamma: float = 1.0
 
-    def solve(self, model: Any, tokenizer: Any) -> list[bool]:
+    def solve(self, model: Any, conditioner: Conditioner) -> list[bool]:
         """Whether each item came out right; control tokens are never chosen."""
         right = [False] * len(self.items)
         problems = {i: p for i, p in enumerate(self.items) if isinstance(p, Problem)}
         questions = {i: q for i, q in enumerate(self.items) if isinstance(q, Question)}
-        banned = [*control_tokens(tokenizer), tokenizer.eos_token_id]
-        worked = solve(model, list(problems.values()), banned, self.gamma, tokenizer.pad_token_id)
-        asked = answer(model, list(questions.values()), tokenizer, self.gamma)
+        banned, pad = [*conditioner.banned, *conditioner.ends], conditioner.tokenizer.pad_token_id
+        worked = solve(model, list(problems.values()), banned, self.gamma, pad)
+        asked = answer(model, list(questions.values()), conditioner, self.gamma)
         for i, outcome in (
             *zip(problems, worked, strict=True),
             *zip(questions, asked, strict=True),
@@ -240,14 +239,14 @@ def _tensor(rows: Sequence[Ids], device: Any) -> Tensor:
 
 
 def answer(
-    model: Any, questions: Sequence[Question], tokenizer: Any, gamma: float = 1.0
+    model: Any, questions: Sequence[Question], conditioner: Conditioner, gamma: float = 1.0
 ) -> list[bool]:
     """Whether the model's text up to a stop string or its end is the answer, but for white space.
 
     Args:
         model: a Hugging Face causal language model, in evaluation mode.
         questions: in any order; those with the same stop strings go through the model together.
-        tokenizer: of the model.
+        conditioner: of the model.
         gamma: of guidance.
     """
     right = [False] * len(questions)
@@ -257,7 +256,7 @@ def answer(
     for stop, indices in by_stop.items():
         how = Sampling(stop=stop, guidance=gamma)
         begun = [questions[i].begun for i in indices]
-        for i, row in zip(indices, write_all(model, tokenizer, begun, how), strict=True):
-            text = until(tokenizer.decode(row.ids, skip_special_tokens=True), stop)
+        for i, row in zip(indices, write_all(model, conditioner, begun, how), strict=True):
+            text = until(conditioner.tokenizer.decode(row.ids, skip_special_tokens=True), stop)
             right[i] = row.ending != "length" and " ".join(text.split()) == questions[i].answer
     return right

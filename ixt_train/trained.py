@@ -13,7 +13,7 @@ from ixt_data.config import load_config, validate
 from ixt_data.errors import ConfigError
 from ixt_data.mix import Condition, Mix
 from ixt_train import run_folder
-from ixt_train.chat import conditioner_of
+from ixt_train.chat import ChatConditioner, conditioner_of
 from ixt_train.checkpoint import FOLDER, load_weights, newest_checkpoint, read_checkpoint, step_of
 from ixt_train.conditioning import Choice, Conditioner, Feedback
 from ixt_train.config import load_train_config
@@ -99,10 +99,16 @@ def _from_export(folder: Path) -> Trained:
     model = AutoModelForCausalLM.from_pretrained(
         folder, local_files_only=True, use_safetensors=True
     )
+    observed = observed_pairs(card["feedback"])
+    chat = card.get("chat")
+    conditioner = Conditioner(tokenizer, condition, observed)
+    if chat is not None:
+        tokenizer.chat_template = chat["template"]
+        conditioner = ChatConditioner(tokenizer, condition, observed, chat["feedback"])
     return Trained(
         model=model.eval(),
         tokenizer=tokenizer,
-        conditioner=Conditioner(tokenizer, condition, observed_pairs(card["feedback"])),
+        conditioner=conditioner,
         step=card["step"],
         digest=card["digest"],
     )
@@ -164,7 +170,8 @@ def beginning(conditioner: Conditioner, choice: Choice) -> tuple[int, ...]:
     Raises:
         ConfigError: a tag, whose place is inside a document.
     """
-    if conditioner.condition.kind == "spans" and isinstance(choice, Feedback):
+    spans = conditioner.condition.kind == "spans"
+    if spans and isinstance(choice, Feedback) and choice.critique:
         raise ConfigError(
             f"feedback {choice.critique!r}: a tag of spans stands inside a document, at the place "
             "where ixt generate goes on; here give best or none"

@@ -111,14 +111,20 @@ def follower(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from ixt_train.train import train
 
     folder = tmp_path_factory.mktemp("follower")
-    corpus, _ = write_corpus(folder, documents=1500, bad=0.5, seed=0, problems=400)
+    corpus, _ = write_corpus(folder, documents=2000, bad=0.5, seed=0, problems=400)
     store = Store.init(folder / "store")
     ingest(store, "sums", [corpus], id_field="id")
     annotate(store, "sums", ArithmeticCritic())
     size = {"hidden_size": 64, "intermediate_size": 160}
-    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "attention_dropout": 0.0}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 4, "attention_dropout": 0.0}
+    # What `none` means is learnt from the tenth of the samples without feedback.
+    condition = {"kind": "both", "dropout": 0.1, "cooldown": 0.0}
     tree = {
-        "mix": {"store": str(folder / "store"), "critic": "arithmetic"},
+        "mix": {
+            "store": str(folder / "store"),
+            "critic": "arithmetic",
+            "condition": condition,
+        },
         "run_folder": str(folder / "run"),
         "model": {
             "config": {**MODEL, **size, **heads},

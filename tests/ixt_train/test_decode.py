@@ -7,26 +7,29 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from ixt_data.errors import ConfigError
+from ixt_data.mix import Condition
+from ixt_train.conditioning import Conditioner
 from ixt_train.config import TokenizerTraining
 from ixt_train.decode import Begun, Sampling, likelihoods, pick, until, write_all
-from ixt_train.tokenizer import control_tokens, train_tokenizer
+from ixt_train.tokenizer import train_tokenizer
 
 WORDS = [f"w{i}" for i in range(30)]
 PROMPTS = ([7, 8, 9], [10], [11, 12, 13, 14, 15, 16], [7, 8])
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
-    return train_tokenizer(
-        [" ".join(WORDS)], TokenizerTraining(kind="words", vocab_size=50), ["<|x|>"]
+def conditioner():
+    training = TokenizerTraining(kind="words", vocab_size=50)
+    return Conditioner(
+        train_tokenizer([" ".join(WORDS)], training, ["<|x|>"]), Condition(kind="none")
     )
 
 
 @pytest.fixture(scope="module")
-def model(tokenizer):
+def model(conditioner):
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(tokenizer),
+        vocab_size=len(conditioner.tokenizer),
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=2,
@@ -42,7 +45,7 @@ def begun(prompts=PROMPTS, before=(5, 6), room=12, seed=0):
 
 
 @torch.inference_mode()
-def slow_greedy(model, tokenizer, row, gamma):
+def slow_greedy(model, conditioner, row, gamma):
     """The same by the formula: the whole text through the model anew for every token."""
     ids = ()
     while len(ids) < row.room:
@@ -51,48 +54,50 @@ def slow_greedy(model, tokenizer, row, gamma):
             for side in (row.told, row.base)
         )
         scores = base + gamma * (told - base)
-        scores[control_tokens(tokenizer)] = -torch.inf
+        scores[conditioner.banned] = -torch.inf
         token = int(scores.argmax())
-        if token == tokenizer.eos_token_id:
+        if token in conditioner.ends:
             break
         ids += (token,)
     return ids
 
 
 @pytest.mark.parametrize("gamma", [0.0, 1.0, 3.0])
-def test_rows_of_any_length_go_on_as_each_does_alone(model, tokenizer, gamma):
+def test_rows_of_any_length_go_on_as_each_does_alone(model, conditioner, gamma):
     rows = begun()
-    together = write_all(model, tokenizer, rows, Sampling(guidance=gamma, batch_size=3))
-    assert [row.ids for row in together] == [slow_greedy(model, tokenizer, r, gamma) for r in rows]
+    together = write_all(model, conditioner, rows, Sampling(guidance=gamma, batch_size=3))
+    assert [row.ids for row in together] == [
+        slow_greedy(model, conditioner, r, gamma) for r in rows
+    ]
     assert all((row.ending == "length") == (len(row.ids) == 12) for row in together)
 
 
-def test_guidance_is_between_and_beyond_the_two(model, tokenizer):
+def test_guidance_is_between_and_beyond_the_two(model, conditioner):
     rows = begun()
 
     def texts(**how):
-        return [row.ids for row in write_all(model, tokenizer, rows, Sampling(**how))]
+        return [row.ids for row in write_all(model, conditioner, rows, Sampling(**how))]
 
     untold = [Begun(row.base, row.base, row.room) for row in rows]
-    assert texts(guidance=0.0) == [r.ids for r in write_all(model, tokenizer, untold, Sampling())]
+    assert texts(guidance=0.0) == [r.ids for r in write_all(model, conditioner, untold, Sampling())]
     assert texts(guidance=0.0) != texts() != texts(guidance=3.0)
 
 
-def test_control_tokens_are_never_written_however_hot(model, tokenizer):
+def test_control_tokens_are_never_written_however_hot(model, conditioner):
     how = Sampling(temperature=100.0)
     rows = begun([[7]] * 40, room=30)
-    tokens = {t for row in write_all(model, tokenizer, rows, how) for t in row.ids}
+    tokens = {t for row in write_all(model, conditioner, rows, how) for t in row.ids}
     assert len(tokens) > 20
-    assert not tokens & {*control_tokens(tokenizer), tokenizer.eos_token_id}
+    assert not tokens & {*conditioner.banned, *conditioner.ends}
 
 
-def test_a_sample_depends_on_its_seed_and_not_on_its_neighbours(model, tokenizer):
+def test_a_sample_depends_on_its_seed_and_not_on_its_neighbours(model, conditioner):
     how = Sampling(temperature=1.5, top_p=0.95)
     rows = begun(seed=100)
-    together = write_all(model, tokenizer, rows, how)
-    alone = [write_all(model, tokenizer, [row], how)[0] for row in rows]
+    together = write_all(model, conditioner, rows, how)
+    alone = [write_all(model, conditioner, [row], how)[0] for row in rows]
     assert together == alone
-    assert write_all(model, tokenizer, begun(seed=200), how) != together
+    assert write_all(model, conditioner, begun(seed=200), how) != together
 
 
 @pytest.mark.parametrize(
@@ -116,19 +121,19 @@ def test_sampling_draws_by_the_probabilities(how, expected):
     assert [counts[i] / n for i in (1, 3, 2, 0)] == pytest.approx(expected, abs=2e-4)
 
 
-def test_a_row_ends_before_its_stop_string(model, tokenizer):
-    (free,) = write_all(model, tokenizer, begun([[7]]), Sampling())
-    stop = tokenizer.decode(free.ids[4:6])
-    (row,) = write_all(model, tokenizer, begun([[7]]), Sampling(stop=("never", stop)))
+def test_a_row_ends_before_its_stop_string(model, conditioner):
+    (free,) = write_all(model, conditioner, begun([[7]]), Sampling())
+    stop = conditioner.tokenizer.decode(free.ids[4:6])
+    (row,) = write_all(model, conditioner, begun([[7]]), Sampling(stop=("never", stop)))
     assert row.ending == "stop"
     assert row.ids == free.ids[: len(row.ids)]
-    text = tokenizer.decode(row.ids)
+    text = conditioner.tokenizer.decode(row.ids)
     assert stop in text
     assert stop not in until(text, (stop,))
     assert until("a b c b", ("x", "c", "b")) == "a "
 
 
-def test_likelihoods_are_those_of_the_whole_text(model, tokenizer):
+def test_likelihoods_are_those_of_the_whole_text(model, conditioner):
     after = [(9, 10), (11,), (12, 13, 14), (15,)]
     for gamma in (1.0, 2.0):
         found = likelihoods(model, begun(), after, gamma=gamma, banned=[0], pad=0)

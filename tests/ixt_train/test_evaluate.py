@@ -108,7 +108,7 @@ def test_a_prompt_is_answered_to_its_end(trained_run: Path, tmp_path: Path) -> N
     path = tmp_path / "mixed.jsonl"
     path.write_text("\n\n".join(map(json.dumps, lines)))
     task = load_task(TaskConfig(name="mixed", path=str(path), feedback="none"), trained.conditioner)
-    assert task.solve(trained.model, trained.tokenizer) == [True, False, False, True]
+    assert task.solve(trained.model, trained.conditioner) == [True, False, False, True]
     for line, said in (("{}", "neither segments nor"), ("[", "no JSON"), ("3", "no JSON object")):
         path.write_text(line)
         with pytest.raises(ConfigError, match=rf"mixed.*line 1: {said}"):

@@ -1,0 +1,124 @@
+"""Exported folders in plain transformers: the same logits, prompts and conversations."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from ixt_data.conversation import canonical
+from ixt_data.errors import ConfigError
+from ixt_data.mix import Condition
+from ixt_train.chat import ChatConditioner, set_template
+from ixt_train.conditioning import SPECIAL_TOKENS, Conditioner, Feedback
+from ixt_train.config import TokenizerTraining
+from ixt_train.decode import Sampling
+from ixt_train.export import export_model
+from ixt_train.generate import Request, generate, generate_all, read_requests
+from ixt_train.tokenizer import add_special_tokens, train_tokenizer
+from ixt_train.trained import Trained, load_trained
+
+TALK: list[dict[str, Any]] = [
+    {"role": "system", "content": "be short"},
+    {"role": "user", "content": "one plus two ?"},
+    {"role": "assistant", "content": "three"},
+    {"role": "user", "content": "plus one ?"},
+]
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] | trim }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+OBSERVED = {"best": (1.0, 'is "right" {{ é }}'), "worst": (0.0, "is wrong")}
+
+
+def a_model(conditioner: Conditioner) -> Trained:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(conditioner.tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=160,
+        initializer_range=0.5,
+    )
+    return Trained(LlamaForCausalLM(config).eval(), conditioner.tokenizer, conditioner, 7, "abc")
+
+
+def bpe(template: str | None) -> Any:
+    training = TokenizerTraining(vocab_size=600)
+    tokenizer = train_tokenizer([canonical([*TALK])], training, SPECIAL_TOKENS)
+    if template is None:
+        set_template(tokenizer, None)
+    else:
+        add_special_tokens(tokenizer, [*SPECIAL_TOKENS, "<|im_start|>", "<|im_end|>"])
+        tokenizer.chat_template = template
+    return tokenizer
+
+
+def same_logits(trained: Trained, folder: Path, ids: torch.Tensor) -> None:
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        assert torch.equal(model(ids).logits, trained.model(ids).logits)
+
+
+@pytest.mark.parametrize("kind", ["words", "bpe"])
+def test_the_prefix_as_text_is_what_the_model_was_trained_on(kind: Any, tmp_path: Path) -> None:
+    training = TokenizerTraining(kind=kind, vocab_size=600)
+    texts = ["17 + 5 = 22", 'is "right" {{ é }}', "is wrong"]
+    tokenizer = train_tokenizer(texts, training, SPECIAL_TOKENS)
+    trained = a_model(Conditioner(tokenizer, Condition(), OBSERVED))
+    card = export_model(trained, tmp_path / "out")
+    plain = AutoTokenizer.from_pretrained(tmp_path / "out")
+    for said in ("best", "worst", "none"):
+        # One word a token needs a space to know where one begins.
+        text = card["prefix"][said] + (" " if kind == "words" else "") + "17 + 5"
+        ids = plain(text, return_tensors="pt")["input_ids"]
+        assert ids[0].tolist() == trained.conditioner.prompt("17 + 5", said).tolist()
+        same_logits(trained, tmp_path / "out", ids)
+    again = load_trained(tmp_path / "out")
+    assert generate(again, "17 +") == generate(trained, "17 +")
+    assert set(card["banned"]) == set(tokenizer.all_special_ids) - {tokenizer.eos_token_id}
+
+
+@pytest.mark.parametrize("placement", ["turn", "system"])
+@pytest.mark.parametrize("template", [None, CHATML])
+@pytest.mark.parametrize("talk", [TALK, TALK[1:], TALK[1:2]])
+def test_the_chat_template_asks_for_the_best_where_training_had_it(
+    placement: Any, template: str | None, talk: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    conditioner = ChatConditioner(bpe(template), Condition(), OBSERVED, placement)
+    own = conditioner.tokenizer.chat_template
+    export_model(a_model(conditioner), tmp_path / "out")
+    assert conditioner.tokenizer.chat_template == own
+    plain = AutoTokenizer.from_pretrained(tmp_path / "out")
+
+    def ids(**asked: str) -> list[int]:
+        return list(plain.apply_chat_template(talk, add_generation_prompt=True, **asked))
+
+    worst = plain.decode(conditioner.prompt("", "worst")[1:])
+    assert ids() == conditioner.reply(talk, "best").tolist()
+    assert ids(feedback="") == conditioner.reply(talk, "none").tolist()
+    assert ids(feedback=worst) == conditioner.reply(talk, Feedback(0.0, "is wrong")).tolist()
+    # Loaded by us, the template is the one of training again.
+    assert load_trained(tmp_path / "out").conditioner.reply(talk).tolist() == ids()
+
+
+def test_a_model_of_conversations_answers_and_ends_its_turn(tmp_path: Path) -> None:
+    conditioner = ChatConditioner(bpe(CHATML), Condition(), OBSERVED)
+    tokenizer, end = conditioner.tokenizer, "<|im_end|>"
+    assert tokenizer.convert_ids_to_tokens(list(conditioner.ends)) == ["<|eos|>", end]
+    trained = a_model(conditioner)
+    lines = ['{"messages": [{"role": "user", "content": "plus one ?"}], "feedback": "none"}']
+    requests = [*read_requests(lines, "file", Request("")), Request("plus one ?", "none")]
+    asked, said = generate_all(trained, requests, Sampling(max_new_tokens=20))
+    assert asked == said
+    assert "<|" not in said.text
+    how = Sampling(temperature=1000.0, samples=20, max_new_tokens=100)
+    hot = generate_all(trained, [Request("plus one ?")], how)
+    assert {row.ending for row in hot} == {"end", "length"}
+    assert not any("<|" in row.text for row in hot)
+    other = a_model(Conditioner(bpe(None), Condition(), OBSERVED))
+    with pytest.raises(ConfigError, match="not trained on conversations"):
+        generate_all(other, requests, Sampling())

@@ -1,0 +1,173 @@
+"""lm-evaluation-harness asks our models, offline, a task of our own in each of its three ways."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from ixt_train.arithmetic import held_out_sums, task_segments
+from ixt_train.trained import load_trained
+
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_EVALUATE_OFFLINE": "1"}
+CHOOSE: dict[str, Any] = {
+    "task": "choose",
+    "output_type": "multiple_choice",
+    "doc_to_text": "{{question}}",
+    "doc_to_target": 0,
+    "doc_to_choice": "{{choices}}",
+    "metric_list": [{"metric": "acc"}],
+}
+WRITE: dict[str, Any] = {
+    "task": "write",
+    "output_type": "generate_until",
+    "doc_to_text": "{{question}}",
+    "doc_to_target": "{{choices[0]}}",
+    "generation_kwargs": {"until": ["+", "-", ";"], "do_sample": False, "max_gen_toks": 300},
+    "filter_list": [
+        {"name": "strip", "filter": [{"function": "remove_whitespace"}, {"function": "take_first"}]}
+    ],
+    "metric_list": [{"metric": "exact_match"}],
+}
+ROLL: dict[str, Any] = {
+    "task": "roll",
+    "output_type": "loglikelihood_rolling",
+    "doc_to_text": "",
+    "doc_to_target": "{{text}}",
+    "metric_list": [{"metric": "word_perplexity"}],
+}
+
+
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tasks")
+    with (folder / "sums.jsonl").open("w") as file:
+        for problem in held_out_sums(12):
+            segments = task_segments(problem)
+            given, answer = segments[0]
+            choices = [str((int(answer) + k) % 40) for k in range(4)]
+            text = " ".join(word for segment in segments for word in segment)
+            file.write(json.dumps({"question": given, "choices": choices, "text": text}) + "\n")
+    files = {"data_files": {"test": str(folder / "sums.jsonl")}}
+    for task in (CHOOSE, WRITE, ROLL):
+        own = {"dataset_path": "json", "dataset_kwargs": files, "test_split": "test"}
+        (folder / f"{task['task']}.yaml").write_text(yaml.safe_dump(task | own))
+    return folder
+
+
+def evaluate(run: Path, tasks: Path, home: Path, *options: object) -> list[dict[str, Any]]:
+    arguments = ("--lm-eval-path", tasks, *options, "--output", "json")
+    command = [sys.executable, "-m", "ixt_data", "eval", str(run), *map(str, arguments)]
+    environment = os.environ | OFFLINE | {"HF_HOME": str(home)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return list(json.loads(done.stdout)["lm_eval"])
+
+
+def by_name(rows: list[dict[str, Any]]) -> dict[tuple[Any, ...], float]:
+    return {(r["task"], r["feedback"], r["guidance"]): r["value"] for r in rows}
+
+
+@pytest.mark.slow
+def test_a_task_of_ones_own_in_three_ways(follower: Path, tasks: Path, tmp_path: Path) -> None:
+    feedback = ("--feedback", "best", "--feedback", "none", "--guidance", 1, "--guidance", 2)
+    rows = evaluate(follower, tasks, tmp_path, "--lm-eval", "choose,write,roll", *feedback)
+    found = by_name(rows)
+    assert len(found) == 3 * 2 * 2
+    for gamma in (1.0, 2.0):
+        assert found["write", "best", gamma] > 0.8 > 0.6 > found["write", "none", gamma]
+        assert found["choose", "best", gamma] > 0.8
+        assert found["roll", "best", gamma] < found["roll", "none", gamma]
+        # Guidance from none to none changes nothing.
+        assert found["roll", "none", gamma] == pytest.approx(found["roll", "none", 1.0])
+    assert found["roll", "best", 2.0] != pytest.approx(found["roll", "best", 1.0], rel=1e-3)
+
+    trained = load_trained(follower)
+    nats, count = 0.0, 0
+    for line in (tasks / "sums.jsonl").read_text().splitlines():
+        text = json.loads(line)["text"]
+        prefix = trained.conditioner.prompt("", "best").tolist()
+        ids = prefix + trained.tokenizer(text)["input_ids"]
+        logits = trained.model(torch.tensor([ids])).logits[0].detach().log_softmax(-1)
+        nats -= float(logits[range(len(prefix) - 1, len(ids) - 1), ids[len(prefix) :]].sum())
+        count += len(text.split())
+    assert found["roll", "best", 1.0] == pytest.approx(math.exp(nats / count), rel=1e-4)
+
+
+def test_windows_keep_the_feedback_and_count_each_token_once(trained_run: Path) -> None:
+    from lm_eval.api.instance import Instance
+
+    from ixt_train.harness import ConditionedLM
+
+    model = ConditionedLM(load_trained(trained_run), "worst", batch_size=3)
+    # Twice what the model holds: 96 tokens, of which the feedback takes some.
+    text = " ".join(["17 + 5 = 22"] * 40)
+    seen = []
+    score = model._loglikelihood_tokens
+    model._loglikelihood_tokens = lambda windows, *a: seen.extend(windows) or score(windows, *a)
+    (nats,) = model.loglikelihood_rolling(
+        [Instance(request_type="loglikelihood_rolling", doc={}, arguments=(text,), idx=0)], True
+    )
+    assert nats < 0
+    assert len(seen) > 2
+    assert [t for _, _, after in seen for t in after] == model.tok_encode(text)
+    for _, context, after in seen:
+        begun = model._begin(context, model._room - len(after), 0)
+        assert begun.told[: len(model._told)] == model._told
+        assert len(begun.told) + len(after) <= 96
+
+
+def test_long_contexts_keep_feedback_and_end(trained_run: Path) -> None:
+    from lm_eval.api.instance import Instance
+
+    from ixt_data.errors import ConfigError
+    from ixt_train.harness import ConditionedLM
+
+    model = ConditionedLM(str(trained_run), "every step is correct", score=0.7, guidance=1.5)
+
+    def ask(kind: str, *arguments: Any) -> Any:
+        request = Instance(request_type=kind, doc={}, arguments=arguments, idx=0)
+        return getattr(model, kind)([request], disable_tqdm=True)[0]
+
+    long = " ".join(["17 + 5 = 22"] * 40)
+    assert ask("loglikelihood", long, " - 8 = 14") == pytest.approx(
+        ask("loglikelihood", f"3 + 4 = 7 {long}", " - 8 = 14")
+    )
+    assert ask("loglikelihood", "", "17 + 5")[0] < 0
+    settings = {"until": [";"], "max_gen_toks": 6, "do_sample": True, "temperature": 0.7}
+    assert ";" not in ask("generate_until", long, settings)
+    with pytest.raises(ConfigError, match="does not fit"):
+        ask("loglikelihood", "17", long)
+
+
+def test_what_the_harness_does_not_have_is_said(trained_run: Path, tasks: Path) -> None:
+    from typer.testing import CliRunner
+
+    from ixt_data.cli.app import build
+    from ixt_data.errors import ConfigError
+
+    def ask(*options: str) -> None:
+        command = ["eval", str(trained_run), "--lm-eval", "nothing", *options]
+        CliRunner().invoke(build(), command, catch_exceptions=False)
+
+    with pytest.raises(ConfigError, match="no task nothing in its own list or in"):
+        ask("--lm-eval-path", str(tasks))
+    with pytest.raises(ConfigError, match="is no folder"):
+        ask("--lm-eval-path", str(tasks / "sums.jsonl"))
+
+
+def test_without_the_package_the_extra_is_named(trained_run: Path) -> None:
+    code = (
+        "import sys; sys.modules['lm_eval'] = None\n"
+        "from ixt_data.cli import main; sys.argv = ['ixt', *sys.argv[1:]]; main()"
+    )
+    command = [sys.executable, "-c", code, "eval", str(trained_run), "--lm-eval", "hellaswag"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "lm_eval is not installed. Run: pip install 'ixt[eval]'" in done.stderr
