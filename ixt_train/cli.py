@@ -1,4 +1,4 @@
-"""The verbs of the trainer: they train, measure and replay. Heavy imports wait inside."""
+"""The verbs of the trainer: they train and replay. Heavy imports wait inside."""
 
 import os
 from pathlib import Path
