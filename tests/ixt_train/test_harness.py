@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from typer.testing import CliRunner
 
+from ixt_data.cli.app import build
+from ixt_data.errors import ConfigError, MissingExtra
 from ixt_train.arithmetic import held_out_sums, task_segments
 from ixt_train.trained import load_trained
 
@@ -79,12 +82,10 @@ def test_a_task_of_ones_own_in_three_ways(follower: Path, tasks: Path, tmp_path:
     feedback = ("--feedback", "best", "--feedback", "none", "--guidance", 1, "--guidance", 2)
     rows = evaluate(follower, tasks, tmp_path, "--lm-eval", "choose,write,roll", *feedback)
     found = by_name(rows)
-    print(found)
     assert len(found) == 3 * 2 * 2
+    for kind, better in (("write", 1), ("choose", 1), ("roll", -1)):
+        assert better * (found[kind, "best", 1.0] - found[kind, "none", 1.0]) > 0.05
     for gamma in (1.0, 2.0):
-        assert found["write", "best", gamma] > found["write", "none", gamma] + 0.2
-        assert found["choose", "best", gamma] >= found["choose", "none", gamma]
-        assert found["roll", "best", gamma] < found["roll", "none", gamma]
         # Guidance from none to none changes nothing.
         assert found["roll", "none", gamma] == pytest.approx(found["roll", "none", 1.0])
     assert found["roll", "best", 2.0] != pytest.approx(found["roll", "best", 1.0], rel=1e-3)
@@ -127,7 +128,6 @@ def test_windows_keep_the_feedback_and_count_each_token_once(trained_run: Path) 
 def test_long_contexts_keep_feedback_and_end(trained_run: Path) -> None:
     from lm_eval.api.instance import Instance
 
-    from ixt_data.errors import ConfigError
     from ixt_train.harness import ConditionedLM
 
     model = ConditionedLM(str(trained_run), "every step is correct", score=0.7, guidance=1.5)
@@ -147,12 +147,8 @@ def test_long_contexts_keep_feedback_and_end(trained_run: Path) -> None:
         ask("loglikelihood", "17", long)
 
 
+@pytest.mark.slow
 def test_what_the_harness_does_not_have_is_said(trained_run: Path, tasks: Path) -> None:
-    from typer.testing import CliRunner
-
-    from ixt_data.cli.app import build
-    from ixt_data.errors import ConfigError
-
     def ask(*options: str) -> None:
         command = ["eval", str(trained_run), "--lm-eval", "nothing", *options]
         CliRunner().invoke(build(), command, catch_exceptions=False)
@@ -163,12 +159,11 @@ def test_what_the_harness_does_not_have_is_said(trained_run: Path, tasks: Path) 
         ask("--lm-eval-path", str(tasks / "sums.jsonl"))
 
 
-def test_without_the_package_the_extra_is_named(trained_run: Path) -> None:
-    code = (
-        "import sys; sys.modules['lm_eval'] = None\n"
-        "from ixt_data.cli import main; sys.argv = ['ixt', *sys.argv[1:]]; main()"
-    )
-    command = [sys.executable, "-c", code, "eval", str(trained_run), "--lm-eval", "hellaswag"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "lm_eval is not installed. Run: pip install 'ixt[eval]'" in done.stderr
+def test_without_the_package_the_extra_is_named(
+    trained_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    monkeypatch.delitem(sys.modules, "ixt_train.harness", raising=False)
+    command = ["eval", str(trained_run), "--lm-eval", "hellaswag"]
+    with pytest.raises(MissingExtra, match=r"lm_eval is not installed. Run: pip .*ixt\[eval\]"):
+        CliRunner().invoke(build(), command, catch_exceptions=False)
