@@ -1,7 +1,8 @@
 """The held-out problems of the corpus "clock arithmetic", which the engine knows without a file.
 
-A problem is one chain of 6 steps on a clock of 40 numbers, operands 1 to 9. The problems come from
-a fixed seed, are the same for every corpus and never occur in one.
+A problem is one chain of 6 steps, or as many as asked for, on a clock of 40 numbers, operands 1 to
+9. The problems come from a fixed seed, are the same for every corpus with as long chains, and never
+occur in one.
 """
 
 import random
@@ -18,18 +19,18 @@ Sum = tuple[int, tuple[Operation, ...]]
 """A start number and the operations after it."""
 
 
-def draw_sum(rng: random.Random) -> Sum:
+def draw_sum(rng: random.Random, steps: int = STEPS) -> Sum:
     """One chain without its results."""
     start = rng.randrange(CLOCK)
-    return start, tuple((rng.choice((1, -1)), rng.choice(OPERANDS)) for _ in range(STEPS))
+    return start, tuple((rng.choice((1, -1)), rng.choice(OPERANDS)) for _ in range(steps))
 
 
-def held_out_sums(count: int) -> list[Sum]:
+def held_out_sums(count: int, steps: int = STEPS) -> list[Sum]:
     """The first `count` distinct sums of the held-out task, the same for every corpus."""
     rng = random.Random(HELD_OUT_SEED)
     sums: dict[Sum, None] = {}
     while len(sums) < count:
-        sums[draw_sum(rng)] = None
+        sums[draw_sum(rng, steps)] = None
     return list(sums)
 
 

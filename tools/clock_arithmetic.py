@@ -1,13 +1,7 @@
 """Makes the corpus "clock arithmetic": worked sums by authors who are right or have one defect.
 
-<<<<<<< HEAD
 A document is 2 chains of 6 steps, or as many as asked for, on a clock of 40 numbers, operands 1 to
-9. The problems of the held-out task come from a fixed seed, are the same for every corpus with as
-long chains, and never occur in one.
-=======
-A document is 2 chains of 6 steps on a clock of 40 numbers, operands 1 to 9; the problems of the
-held-out task (`ixt_train.arithmetic`) never occur in one.
->>>>>>> d45fbbe (Evaluation: what feedback changes, with its error; guidance, sampling, built-in arithmetic, lm-evaluation-harness)
+9. The problems of the held-out task (`ixt_train.arithmetic`) never occur in one.
 """
 
 import random
@@ -19,7 +13,7 @@ import orjson
 import typer
 
 from ixt_data.critics.arithmetic import DEFECTS, GOOD, JUNK, write_results
-from ixt_train.arithmetic import Sum, draw_sum, held_out_sums, task_segments
+from ixt_train.arithmetic import STEPS, Sum, draw_sum, held_out_sums, task_segments
 
 CHAINS = 2
 CORPUS_FILE = "sums.jsonl"
@@ -33,26 +27,7 @@ class CorpusPaths(NamedTuple):
     task: Path
 
 
-<<<<<<< HEAD
-def draw_problem(rng: random.Random, steps: int = STEPS) -> Problem:
-    """One chain without its results."""
-    start = rng.randrange(CLOCK)
-    return start, tuple((rng.choice((1, -1)), rng.choice(OPERANDS)) for _ in range(steps))
-
-
-def held_out_problems(count: int, steps: int = STEPS) -> list[Problem]:
-    """The first `count` distinct problems of the held-out task, the same for every corpus."""
-    rng = random.Random(HELD_OUT_SEED)
-    problems: dict[Problem, None] = {}
-    while len(problems) < count:
-        problems[draw_problem(rng, steps)] = None
-    return list(problems)
-
-
-def write_chain(kind: str, problem: Problem, rng: random.Random) -> str:
-=======
 def write_chain(kind: str, problem: Sum, rng: random.Random) -> str:
->>>>>>> d45fbbe (Evaluation: what feedback changes, with its error; guidance, sampling, built-in arithmetic, lm-evaluation-harness)
     """A chain as an author of `kind` writes it: `17 + 5 = 22 - 8 = 14 ;`."""
     start, operations = problem
     results = write_results(kind, start, operations, rng=rng)
@@ -64,11 +39,7 @@ def write_chain(kind: str, problem: Sum, rng: random.Random) -> str:
 
 
 def draw_documents(
-<<<<<<< HEAD
-    documents: int, *, bad: float, seed: int, held_out: Sequence[Problem], steps: int = STEPS
-=======
-    documents: int, *, bad: float, seed: int, held_out: Sequence[Sum]
->>>>>>> d45fbbe (Evaluation: what feedback changes, with its error; guidance, sampling, built-in arithmetic, lm-evaluation-harness)
+    documents: int, *, bad: float, seed: int, held_out: Sequence[Sum], steps: int = STEPS
 ) -> Iterator[dict[str, str]]:
     """Rows of the corpus: id, text, author, source. A share `bad` has one of 7 defects, evenly."""
     rng, excluded = random.Random(f"clock arithmetic {seed}"), frozenset(held_out)
@@ -81,13 +52,8 @@ def draw_documents(
         yield {"id": f"{seed}-{number}", "text": text, "author": kind, "source": "arithmetic"}
 
 
-<<<<<<< HEAD
-def _draw_allowed(rng: random.Random, excluded: frozenset[Problem], steps: int) -> Problem:
-    while (problem := draw_problem(rng, steps)) in excluded:
-=======
-def _draw_allowed(rng: random.Random, excluded: frozenset[Sum]) -> Sum:
-    while (problem := draw_sum(rng)) in excluded:
->>>>>>> d45fbbe (Evaluation: what feedback changes, with its error; guidance, sampling, built-in arithmetic, lm-evaluation-harness)
+def _draw_allowed(rng: random.Random, excluded: frozenset[Sum], steps: int) -> Sum:
+    while (problem := draw_sum(rng, steps)) in excluded:
         pass
     return problem
 
@@ -117,11 +83,7 @@ def write_corpus(
         )
     paths = CorpusPaths(Path(folder) / CORPUS_FILE, Path(folder) / TASK_FILE)
     paths.corpus.parent.mkdir(parents=True, exist_ok=True)
-<<<<<<< HEAD
-    held_out = held_out_problems(problems, steps)
-=======
-    held_out = held_out_sums(problems)
->>>>>>> d45fbbe (Evaluation: what feedback changes, with its error; guidance, sampling, built-in arithmetic, lm-evaluation-harness)
+    held_out = held_out_sums(problems, steps)
     with paths.corpus.open("wb") as file:
         for row in draw_documents(documents, bad=bad, seed=seed, held_out=held_out, steps=steps):
             file.write(orjson.dumps(row) + b"\n")

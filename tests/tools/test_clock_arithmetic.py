@@ -33,12 +33,7 @@ def test_documents_have_two_chains_of_six_steps(tmp_path):
 
 def test_held_out_problems_never_occur_in_the_corpus(tmp_path):
     # One step and a few thousand draws: without the exclusion they would be drawn many times.
-<<<<<<< HEAD
-    held_out = set(held_out_problems(400, steps=1))
-=======
-    monkeypatch.setattr("ixt_train.arithmetic.STEPS", 1)
-    held_out = set(held_out_sums(400))
->>>>>>> d45fbbe (Evaluation: what feedback changes, with its error; guidance, sampling, built-in arithmetic, lm-evaluation-harness)
+    held_out = set(held_out_sums(400, steps=1))
     assert len(held_out) == 400
     paths = write_corpus(tmp_path, documents=2000, problems=400, steps=1)
     seen = {
