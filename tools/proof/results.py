@@ -122,7 +122,8 @@ def ratio(found: Multiplier | None) -> str:
         {-1: "<", 0: "", 1: ">"}[found.bounds[seed]] + f"{1 / value:.2f}"
         for seed, value in found.seeds.items()
     )
-    mean = "unclear" if found.value is None else f"{1 / found.value:.2f}"
+    sign = {"at least": "< ", "at most": "> "}.get(found.kind, "")
+    mean = "unclear" if found.value is None else f"{sign}{1 / found.value:.2f}"
     return f"{mean} ({each})"
 
 
