@@ -226,6 +226,7 @@ class VllmCritic:
         """
         self.connect()
         assert self._loop is not None
+        self._endpoints.resume()
         source, tasks = iter(documents), set[asyncio.Task[Critique]]()
         finished: deque[asyncio.Task[Critique]] = deque()
         wake = asyncio.Event()

@@ -131,6 +131,12 @@ class Endpoint:
         self._growing, self._generated, self._moved = True, -1.0, time.monotonic()
         self._best, self._pace, self._rest_until = float("inf"), 0.0, 0.0
 
+    def begin(self, task: "asyncio.Task[object]") -> None:
+        """Notes a request: the time for which it had nothing to do does not count."""
+        if not self.tasks:
+            self._moved = time.monotonic()
+        self.tasks.add(task)
+
     def frozen(self, generated: float, seconds: float) -> bool:
         """Whether it has made no token for some seconds though it has work."""
         now = time.monotonic()

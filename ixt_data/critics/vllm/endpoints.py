@@ -77,6 +77,10 @@ class Endpoints:
         """How many documents may be under way."""
         return max(1, sum(int(endpoint.limit) for endpoint in self.all if endpoint.up))
 
+    def resume(self) -> None:
+        """Goes on after a pause of the loop, in which nobody looked at a server."""
+        self._alive = time.monotonic()
+
     def watch(self) -> None:
         """Begins to look after the servers, for as long as the loop runs."""
         self._watchers = [asyncio.ensure_future(self._watch(endpoint)) for endpoint in self.all]
@@ -102,6 +106,7 @@ class Endpoints:
             if free:
                 best = min(free, key=lambda endpoint: endpoint.in_flight / endpoint.limit)
                 best.in_flight += 1
+                self._alive = now
                 return best
             await self._wait(0.05)
 
@@ -177,7 +182,7 @@ class Endpoints:
         """
         task = asyncio.current_task()
         assert task is not None
-        endpoint.tasks.add(task)
+        endpoint.begin(task)
         start = time.monotonic()
         try:
             reply = await self._client.post(endpoint.url + path, body, self._patience.request)

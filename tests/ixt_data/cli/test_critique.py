@@ -114,9 +114,8 @@ def start(
 ) -> subprocess.Popen[bytes]:
     code = [sys.executable, "-m", "ixt_data", *map(str, arguments), "--output", "json"]
     environment = {**os.environ, "IXT_STORE": str(folder / "S")}
-    return subprocess.Popen(
-        code, cwd=folder, env=environment, stdout=stdout, stderr=subprocess.DEVNULL
-    )
+    with (folder / "errors").open("ab") as errors:
+        return subprocess.Popen(code, cwd=folder, env=environment, stdout=stdout, stderr=errors)
 
 
 @pytest.mark.slow

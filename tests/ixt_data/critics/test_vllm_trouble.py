@@ -5,7 +5,7 @@ import time
 
 import pytest
 from fake_vllm import Running
-from test_vllm import PLAIN, QUICK, judged
+from test_vllm import PLAIN, QUICK, document, judged
 
 from ixt_data.critics.vllm.critic import VllmCritic
 from ixt_data.errors import CriticError
@@ -42,6 +42,23 @@ def test_one_idle_engine_of_several_does_not_make_a_server_frozen() -> None:
     with Running({"engines": 2}) as fake:
         (critique,) = judged(fake, "[[slow]] page")
     assert (critique.status, critique.attempts) == ("ok", 1)
+
+
+def test_a_pause_between_units_is_not_the_servers() -> None:
+    patience = dataclasses.replace(QUICK, frozen=1.0, nobody=1.0)
+    with (
+        Running({"delay": 0.4, "down": 0.3}) as fake,
+        VllmCritic(fake.url, "judge", sampling=PLAIN, patience=patience) as critic,
+    ):
+        (first,) = critic.run([document("a")])
+        # As a worker does that waits for the units of another one.
+        time.sleep(1.5)
+        more = list(critic.run([document("b"), document("c")]))
+        assert [one.attempts for one in (first, *more)] == [1, 1, 1]
+        assert critic.meters()[fake.url].deaths == 0
+        time.sleep(1.5)
+        (died,) = critic.run([document("[[once_engine_died]] d")])
+    assert (died.status, died.attempts) == ("ok", 2)
 
 
 def test_a_document_must_fit_into_every_server() -> None:
