@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import orjson
 
+from ixt_data.derived import Derived
 from ixt_data.errors import (
     Cancelled,
     ConfigError,
@@ -359,7 +360,7 @@ def merge_rows(
     files: dict[str, str],
     base: dict[str, str],
     target: Path,
-    derived: tuple[str, Path, int] | None = None,
+    derived: Derived | None = None,
 ) -> dict[str, str]:
     """Writes the rows of some files of one table into one Parquet file, sorted by document.
 
@@ -370,8 +371,7 @@ def merge_rows(
         files: local path by key.
         base: columns that are always there, with their types.
         target: the file to write.
-        derived: a column to add to rows of critiques, or to write anew: its name, a Parquet file
-            with `doc_id, critic_id, generation, value`, and the generation of these rows.
+        derived: columns to add to the rows.
 
     Returns:
         The type of each column.
@@ -387,7 +387,7 @@ def merge_rows(
         connection.execute(f"SET temp_directory = {literal(str(target.parent))}")
         merged = f"SELECT * FROM ({union(rows, files, base)})"
         if derived is not None:
-            merged = _with_column(merged, schema, *derived)
+            merged = derived.onto(merged, schema)
         merged += " ORDER BY doc_id"
         # The paths are ours, not a user's: this connection runs nothing else.
         connection.execute(
@@ -401,15 +401,4 @@ def merge_rows(
         raise StoreError(f"{target.name} cannot be written: {error}") from None
     finally:
         connection.close()
-    return schema if derived is None else schema | {derived[0]: "DOUBLE"}
-
-
-def _with_column(
-    rows: str, schema: dict[str, str], name: str, values: Path, generation: int
-) -> str:
-    kept = [f"r.{quoted(column)}" for column in schema if column != name]
-    return (
-        f"SELECT {', '.join(kept)}, v.value AS {quoted(name)} FROM ({rows}) AS r LEFT JOIN "
-        f"(SELECT * FROM read_parquet({literal(str(values))}) WHERE generation = {generation}) "
-        "AS v ON r.doc_id = v.doc_id AND r.critic_id = v.critic_id"
-    )
+    return schema if derived is None else schema | dict(derived.columns)

@@ -5,13 +5,14 @@ query opens few files. Shards are never rewritten. Writers and readers do not no
 that races with another one is dropped.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ixt_data.catalog import CRITIQUES, DOCUMENTS, merge_rows
+from ixt_data.derived import Derived
 from ixt_data.errors import CommitError
 from ixt_data.snapshot import RowsFile
-from ixt_data.store import Store
+from ixt_data.store import Store, Transaction
 
 BASES = {"documents": DOCUMENTS, "critiques": CRITIQUES}
 
@@ -35,12 +36,9 @@ def compact(store: Store, *, min_files: int = 8, everything: bool = False) -> li
         min_files: fewer are left alone.
         everything: merge a large base again too.
     """
-    lanes: dict[tuple[str, str, int], list[RowsFile]] = {}
     state = store.snapshot()
-    for file in state.rows.values():
-        lanes.setdefault((file.table, file.lane, file.generation), []).append(file)
     merges = []
-    for files in lanes.values():
+    for files in by_lane(state.rows.values()):
         chosen = files if everything else choose(files)
         if len(chosen) >= (2 if everything else min_files):
             try:
@@ -60,16 +58,42 @@ def choose(files: Sequence[RowsFile]) -> list[RowsFile]:
 
 
 def _merge(store: Store, base: int, files: Sequence[RowsFile]) -> Merge:
-    table, lane, generation = files[0].table, files[0].lane, files[0].generation
+    table, lane = files[0].table, files[0].lane
     with store.begin("compact", base=base) as txn:
-        key, path = txn.rows_path(table, lane)
-        try:
-            found = store.storage.local_files(file.path for file in files)
-            local = {key: str(file) for key, file in found.items()}
-            schema = merge_rows(files, local, BASES[table], path)
-        except FileNotFoundError as error:
-            raise CommitError(f"{error.filename} was replaced; begin again") from None
-        merged = txn.record_rows(key, table, lane, sum(f.rows for f in files), schema, generation)
-        txn.entry.rows_remove = [file.path for file in files]
+        merged = rewrite(txn, files)
         version = txn.commit(table=table, lane=lane, files=len(files), rows=merged.rows)
     return Merge(table, lane, len(files), merged.rows, version)
+
+
+def rewrite(
+    txn: Transaction, files: Sequence[RowsFile], derived: Derived | None = None
+) -> RowsFile:
+    """One file of rows in the place of some of one table, lane and generation.
+
+    Args:
+        txn: publishes it.
+        files: which.
+        derived: columns to add to the rows.
+
+    Raises:
+        CommitError: one of them was replaced meanwhile.
+    """
+    first = files[0]
+    key, path = txn.rows_path(first.table, first.lane)
+    try:
+        found = txn.store.storage.local_files(file.path for file in files)
+        local = {name: str(file) for name, file in found.items()}
+        schema = merge_rows(files, local, BASES[first.table], path, derived)
+    except FileNotFoundError as error:
+        raise CommitError(f"{error.filename} was replaced; begin again") from None
+    txn.entry.rows_remove += [file.path for file in files]
+    rows = sum(file.rows for file in files)
+    return txn.record_rows(key, first.table, first.lane, rows, schema, first.generation)
+
+
+def by_lane(files: Iterable[RowsFile]) -> list[list[RowsFile]]:
+    """The files that can be merged with one another."""
+    lanes: dict[tuple[str, str, int], list[RowsFile]] = {}
+    for file in files:
+        lanes.setdefault((file.table, file.lane, file.generation), []).append(file)
+    return list(lanes.values())

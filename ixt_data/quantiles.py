@@ -6,15 +6,17 @@ that land later have NULL there until it is written again.
 """
 
 import re
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ixt_data.catalog import CRITIQUES, DOCUMENTS, merge_rows
+from ixt_data.catalog import CRITIQUES, DOCUMENTS
+from ixt_data.compact import by_lane, rewrite
+from ixt_data.derived import Derived
 from ixt_data.errors import CommitError, StoreError
 from ixt_data.model import OK
 from ixt_data.snapshot import RowsFile, Snapshot
-from ixt_data.store import Store, Transaction
+from ixt_data.store import Store
+from ixt_data.views import quoted
 
 ATTEMPTS = 5
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
@@ -30,7 +32,7 @@ WITH newest AS (
 SELECT doc_id, critic_id, generation::INT AS generation,
 (rank() OVER (PARTITION BY source ORDER BY score)
  + (count(*) OVER (PARTITION BY source, score) - 1) / 2.0 - 0.5)
-/ count(*) OVER (PARTITION BY source) AS value FROM scored
+/ count(*) OVER (PARTITION BY source) AS {column} FROM scored
 """
 
 
@@ -65,9 +67,11 @@ def write_quantiles(store: Store, critic: str, column: str) -> QuantileReport:
                 files = _files(store, txn.base, critic)
                 _check_column(txn.base, column)
                 values = txn.scratch / "values.parquet"
-                documents = _write_values(store, txn.base, critic, values)
-                for group in _groups(files):
-                    _widen(txn, group, column, values)
+                documents = _write_values(store, txn.base, critic, column, values)
+                for group in by_lane(files):
+                    own = f"generation = {group[0].generation}"
+                    keys = ("doc_id", "critic_id")
+                    rewrite(txn, group, Derived({column: "DOUBLE"}, values, keys, own))
                 version = txn.commit(critic=critic, column=column, documents=documents)
             return QuantileReport(column, critic, documents, version)
         except CommitError:
@@ -100,7 +104,7 @@ def _check_column(snapshot: Snapshot, column: str) -> None:
         )
 
 
-def _write_values(store: Store, snapshot: Snapshot, critic: str, target: Path) -> int:
+def _write_values(store: Store, snapshot: Snapshot, critic: str, column: str, target: Path) -> int:
     """The quantiles as a Parquet file; returns how many."""
     import pyarrow.parquet as pq
 
@@ -109,7 +113,7 @@ def _write_values(store: Store, snapshot: Snapshot, critic: str, target: Path) -
     catalog = store.catalog(snapshot.version)
     rows, writer = 0, None
     try:
-        for batch in catalog.batches(_VALUES.format(whose=whose, ok=OK)):
+        for batch in catalog.batches(_VALUES.format(whose=whose, ok=OK, column=quoted(column))):
             writer = writer or pq.ParquetWriter(target, batch.schema)
             writer.write_batch(batch)
             rows += batch.num_rows
@@ -120,25 +124,3 @@ def _write_values(store: Store, snapshot: Snapshot, critic: str, target: Path) -
     if not rows:
         raise StoreError(f"{critic} has scored no document of {store.root}: no quantiles")
     return rows
-
-
-def _groups(files: Sequence[RowsFile]) -> Iterator[list[RowsFile]]:
-    groups: dict[tuple[str, int], list[RowsFile]] = {}
-    for file in files:
-        groups.setdefault((file.lane, file.generation), []).append(file)
-    yield from groups.values()
-
-
-def _widen(txn: Transaction, files: Sequence[RowsFile], column: str, values: Path) -> None:
-    """One file with the column in the place of some of a lane and generation."""
-    store, first = txn.store, files[0]
-    key, path = txn.rows_path("critiques", first.lane)
-    try:
-        found = store.storage.local_files(file.path for file in files)
-    except FileNotFoundError as error:
-        raise CommitError(f"{error.filename} was replaced; begin again") from None
-    local = {name: str(file) for name, file in found.items()}
-    schema = merge_rows(files, local, CRITIQUES, path, (column, values, first.generation))
-    rows = sum(file.rows for file in files)
-    txn.record_rows(key, "critiques", first.lane, rows, schema, first.generation)
-    txn.entry.rows_remove += [file.path for file in files]

@@ -18,6 +18,7 @@ from ixt_data.cli.output import (
     table,
 )
 from ixt_data.errors import MissingExtra
+from ixt_tools.curate import verbs as curate
 
 if TYPE_CHECKING:
     from ixt_data.calibrate import Calibration
@@ -32,6 +33,7 @@ def register(app: typer.Typer) -> None:
     app.command()(inspect)
     app.command()(doctor)
     app.command()(serve)
+    curate.register(app)
 
 
 def demo(

@@ -1,0 +1,1 @@
+"""For the curator: near-duplicates, and what critics complain of."""
