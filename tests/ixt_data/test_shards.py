@@ -3,11 +3,19 @@ import math
 from pathlib import Path
 
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ixt_data.errors import CorruptError
-from ixt_data.shards import CRITIQUE_COLUMNS, TEXT_COLUMNS, ShardWriter, parse_shard, read_shard
+from ixt_data.shards import (
+    CRITIQUE_COLUMNS,
+    TEXT_COLUMNS,
+    ShardWriter,
+    parse_shard,
+    read_sample,
+    read_shard,
+)
 
 
 def critique(i: int) -> dict:
@@ -83,6 +91,23 @@ def test_any_text_comes_back(tmp_path_factory: pytest.TempPathFactory, texts: li
         writer.write({"doc_id": b"0" * 16, "source": "", "source_id": str(i), "text": text})
     shard = read_shard(folder / "shard.00000.mds.zstd", writer.cut())
     assert shard.column("text") == texts
+
+
+def test_one_sample_is_as_in_the_whole_shard(tmp_path: Path) -> None:
+    writer = write(tmp_path, [20, 1])
+    for name, index in zip(("00000", "00001"), writer.index, strict=True):
+        path = tmp_path / f"shard.{name}.mds.zstd"
+        for row, sample in enumerate(read_shard(path, index).rows()):
+            assert repr(read_sample(path, index, row)) == repr(sample)
+        with pytest.raises(CorruptError, match="no sample 20"):
+            read_sample(path, index, 20)
+        raw = tmp_path / f"shard.{name}.mds"
+        raw.write_bytes(zstandard.ZstdDecompressor().decompress(path.read_bytes()))
+        unpacked = {**index, "zip_data": None, "compression": None}
+        assert read_sample(raw, unpacked, 0)["status"] == "ok"
+        path.write_bytes(b"x" + path.read_bytes()[1:])
+        with pytest.raises(CorruptError, match="its xxh64"):
+            read_sample(path, index, 0)
 
 
 def test_damage_is_named(tmp_path: Path) -> None:

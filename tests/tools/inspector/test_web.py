@@ -22,7 +22,9 @@ from ixt_data.units import unit_name
 from ixt_tools.inspector.web.app import build
 from ixt_tools.inspector.web.call import Inspector, Settings
 from ixt_tools.inspector.web.guard import HEADERS, Access
+from ixt_tools.inspector.web.listing import TAME_COLUMNS
 from ixt_tools.inspector.web.serve import Address
+from ixt_tools.inspector.web.tame import is_tame
 from ixt_tools.inspector.web.workers import Bounds
 
 HERE = "http://127.0.0.1:8765"
@@ -185,6 +187,42 @@ def test_filters_that_find_nothing_say_so(client: TestClient) -> None:
     assert f'data-said="{CODE} documents"' in none.text
 
 
+@pytest.mark.parametrize(
+    ("where", "tame"),
+    [
+        ("score > 0.5 AND source LIKE 'site%' AND NOT (n_chars BETWEEN 3 AND 5)", True),
+        ("flags[1] = 'short' OR list_contains(flags, 'long')", True),
+        ("score::INT = 1 OR status IS NULL OR corpus IN ('a', 'b')", True),
+        ("CASE WHEN score > 1 THEN 1 ELSE 2 END = 2 -- )", True),
+        ("lang = 'de'", False),
+        ("len(range(0, 10)) > 1", False),
+        ("repeat(source, 100000) = 'x'", False),
+        ("score IN (SELECT 1)", False),
+        ("score::INT[] IS NULL", False),
+        ("list_transform(flags, lambda x: x || x) IS NULL", False),
+        ("row_number() OVER () > 1", False),
+        ("true) ORDER BY (len(range(0, 9))", False),
+        ("true) GROUP BY (1", False),
+        ("true) LIMIT (len(range(0, 9))", False),
+        ("true) USING SAMPLE (5", False),
+        ("true) UNION SELECT 1 WHERE (true", False),
+        ("true); SELECT (1", False),
+        ("score > $x", False),
+        ("score >", False),
+    ],
+)
+def test_only_what_is_sure_to_be_harmless_is_tame(
+    inspector: Inspector, where: str, tame: bool
+) -> None:
+    assert is_tame(inspector.views.newest(), where, TAME_COLUMNS) is tame
+
+
+def test_pages_of_a_predicate_that_runs_apart_follow(client: TestClient) -> None:
+    apart = every(client, "/documents?where=lang+IS+NOT+NULL&order=up")
+    own = every(client, "/documents?corpus=web&order=up")
+    assert apart == own
+
+
 def test_a_wrong_predicate_is_told_beside_the_form(client: TestClient) -> None:
     page = client.get("/documents", params={"where": "scor > 0.5"})
     assert page.status_code == 200
@@ -338,6 +376,14 @@ def test_sql_is_ended_in_time_and_others_go_on(client: TestClient, sql: str) -> 
     assert "Cancel" in page or 'role="alert"' in page
     assert client.get("/documents").status_code == 200
     assert re.search("stopped after 3 s|Memory|memory", ask(client, sql))
+    assert time.monotonic() - began < 9
+
+
+@pytest.mark.slow
+def test_a_predicate_is_ended_in_time(client: TestClient) -> None:
+    began = time.monotonic()
+    page = client.get("/documents", params={"where": "len(range(0, 2000000000)) > 0"}).text
+    assert re.search("stopped after 3 s|memory|Memory", page)
     assert time.monotonic() - began < 9
 
 

@@ -9,17 +9,18 @@ from starlette.responses import Response
 from ixt_data.errors import QueryError, SnapshotError
 from ixt_data.model import Span, parse_id
 from ixt_tools.inspector.web.call import Call
-from ixt_tools.inspector.web.documents import KEPT, filter_of, neighbours
+from ixt_tools.inspector.web.documents import KEPT, filter_of
+from ixt_tools.inspector.web.table import Table
 from ixt_tools.inspector.web.text import PARTS, pieces
 
 SHOWN = 60_000
 """Characters of a text that a page shows before it is asked for more."""
 MOST_SHOWN = 5_000_000
 _DOCUMENTS = "SELECT * FROM documents WHERE doc_id = $id::UUID ORDER BY corpus"
-_CRITIQUES = "SELECT * FROM critiques WHERE doc_id = $id::UUID"
-_EARLIER = """
-SELECT critic, critic_id, generation, status, score, left(critique, 200) AS said
-FROM critiques_all WHERE doc_id = $id::UUID ORDER BY critic, generation DESC
+# The shards tell most files apart by their own figures, so that those are not read.
+_CRITIQUES = """
+SELECT * FROM critiques_all WHERE doc_id = $id::UUID AND shard IN (SELECT unnest($shards))
+ORDER BY critic, generation DESC
 """
 
 
@@ -29,17 +30,17 @@ def show(call: Call) -> Response:
     homes = _homes(call, doc_id)
     corpus = call.choice("in", [home["corpus"] for home in homes], homes[0]["corpus"])
     home = next(home for home in homes if home["corpus"] == corpus)
-    values = {"id": doc_id}
-    order = {name: i for i, name in enumerate(view.critics)}
-    critiques = sorted(view.ask(_CRITIQUES, values), key=lambda row: order[row["critic"]])
-    earlier = view.ask(_EARLIER, values) if critiques else []
+    every = _critiques(call, doc_id, homes)
+    # The latest one by each critic comes first.
+    latest = {row["critic"]: row for row in reversed(every)}
+    critiques = [latest[name] for name in view.critics if name in latest]
     text = _sample(call, home["shard"], home["row"])["text"]
     names = [row["critic"] for row in critiques]
     critic = call.choice("critic", view.critics, names[0] if names else "")
     own = next((row for row in critiques if row["critic"] == critic), None)
     said = _said(call, own) if own is not None else {"spans": [], "thinking": None}
     length = MOST_SHOWN if call.get("all") else SHOWN
-    before, after = neighbours(call, filter_of(call), doc_id, corpus)
+    before, after = Table(call, filter_of(call)).neighbours(doc_id, corpus)
     return call.page(
         "document.html",
         home["source_id"] or doc_id,
@@ -50,7 +51,7 @@ def show(call: Call) -> Response:
         critiques=critiques,
         critic=critic,
         own=own,
-        earlier=earlier if len(earlier) > len(critiques) else [],
+        earlier=every if len(every) > len(critiques) else [],
         spans=said["spans"],
         parts=PARTS,
         thinking=said["thinking"],
@@ -89,6 +90,18 @@ def _homes(call: Call, doc_id: str) -> list[dict[str, Any]]:
     if not found:
         raise SnapshotError(f"no document {doc_id} in snapshot {call.view.version}")
     return found
+
+
+def _critiques(call: Call, doc_id: str, homes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All critiques of a document, by critic, the newest first."""
+    snapshot = call.view.snapshot
+    shards = [
+        shard.path
+        for home in homes
+        for critic in snapshot.critics
+        if (shard := snapshot.aligned(home["shard"], f"critique/{critic}")) is not None
+    ]
+    return call.view.ask(_CRITIQUES, {"id": doc_id, "shards": shards}) if shards else []
 
 
 def _sample(call: Call, shard: str, row: int) -> dict[str, Any]:

@@ -4,8 +4,8 @@ Paging is by key: a page begins after the last row of the one before, by sort va
 corpus. So page 20,000 costs what page 1 costs, and rows that are added shift nothing.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 from uuid import UUID
 
@@ -29,6 +29,7 @@ SORTS = {
     "id": "NULL::INTEGER",
 }
 _SAID = 240
+_DOCUMENT = ("corpus", "stage", "source", "source_id", "n_chars", "n_bytes")
 _CRITIQUE = {
     "status": "VARCHAR",
     "score": "DOUBLE",
@@ -38,6 +39,10 @@ _CRITIQUE = {
     "flags": "VARCHAR[]",
     "n_spans": "INTEGER",
 }
+
+
+TAME_COLUMNS = frozenset({*_DOCUMENT, *_CRITIQUE})
+"""Columns of a listing that mean what they mean in a mix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +127,8 @@ class Filter:
                 f"doc_id IN (SELECT doc_id FROM ({by}) WHERE contains(lower(critique), $text))"
             )
             values["text"] = self.text.lower()
+        if self.where:
+            found.append(f"(\n{self.where}\n)")
         if self.sort in ("difference", "distance"):
             found.append("difference IS NOT NULL")
         return found, values
@@ -135,10 +142,9 @@ class Question:
     values: Mapping[str, Any]
 
 
-def source(snapshot: Snapshot, filtered: Filter) -> str:
-    """FROM clause with the filter's own predicate: nothing of it is kept from before."""
-    sql = kept(snapshot, filtered.columns)
-    return f"({sql} WHERE (\n{filtered.where}\n))" if filtered.where else f"({sql})"
+def with_predicate(snapshot: Snapshot, filtered: Filter) -> str:
+    """FROM clause: what is not kept, with the filter's own predicate over all columns."""
+    return f"({kept(snapshot, filtered.columns)} WHERE (\n{filtered.where}\n))"
 
 
 def page(
@@ -154,14 +160,31 @@ def page(
     up, nulls = filtered.up is not back, "FIRST" if back else "LAST"
     order = f"{value} {'ASC' if up else 'DESC'} NULLS {nulls}, doc_id {tie}, corpus {tie}"
     chosen = f"FROM {listing} AS listing WHERE {_all(found)} ORDER BY {order} LIMIT {rows + 1}"
-    sql = f"SELECT *, {value} AS sorted {chosen}"
-    if listing.isidentifier():
-        # Only the rows that are shown are read whole: a quarter of the time.
-        sql = (
-            f"SELECT *, {value} AS sorted FROM {listing} WHERE rowid IN (SELECT rowid {chosen}) "
-            f"ORDER BY {order}"
-        )
-    return Question(sql, values)
+    if not listing.isidentifier():
+        return Question(f"SELECT doc_id, corpus, {value} AS sorted {chosen}", values)
+    # Only the rows that are shown are read whole: a quarter of the time.
+    return Question(
+        f"SELECT *, {value} AS sorted FROM {listing} WHERE rowid IN (SELECT rowid {chosen}) "
+        f"ORDER BY {order}",
+        values,
+    )
+
+
+def rows_of(listing: str, ids: Sequence[str]) -> Question:
+    """The rows of some documents, in no order."""
+    return Question(
+        f"SELECT * FROM {listing} AS listing WHERE doc_id IN (SELECT unnest($ids::UUID[]))",
+        {"ids": list(ids)},
+    )
+
+
+def value_of(listing: str, filtered: Filter, doc_id: str, corpus: str) -> Question:
+    """The place of one document: `doc_id`, `corpus`, `sorted`."""
+    return Question(
+        f"SELECT doc_id, corpus, {SORTS[filtered.sort]} AS sorted FROM {listing} AS listing "
+        "WHERE doc_id = $id::UUID AND corpus = $corpus",
+        {"id": doc_id, "corpus": corpus},
+    )
 
 
 def count(snapshot: Snapshot, listing: str, filtered: Filter) -> Question:
@@ -186,7 +209,7 @@ def key_of(row: Mapping[str, Any]) -> Key:
 
 def kept(snapshot: Snapshot, columns: Columns) -> str:
     """SELECT: every document with what the table shows of its critiques."""
-    chosen = ["documents.doc_id", *("corpus", "stage", "source", "source_id", "n_chars")]
+    chosen = ["documents.doc_id", *_DOCUMENT]
     joins = ["documents"]
     if columns.critic is None:
         chosen += [f"NULL::{kind} AS {name}" for name, kind in _CRITIQUE.items()]
@@ -212,11 +235,6 @@ def first_order(columns: Columns) -> str:
     """The order in which a listing is kept: that of the page which is opened first."""
     value = SORTS["score" if columns.against is None else "distance"]
     return f"ORDER BY {value} DESC NULLS LAST, doc_id, corpus"
-
-
-def without_where(filtered: Filter) -> Filter:
-    """The same without its own predicate, which is then in the FROM clause."""
-    return replace(filtered, where="")
 
 
 def _said(column: str, prefix: str) -> str:

@@ -73,7 +73,7 @@ def run(settings: Settings, address: Address, ready: Callable[[str], None]) -> N
     inspector = Inspector(settings)
     try:
         # Opened now, so that the first page need not wait for it, and an error comes here.
-        inspector.views.newest()
+        inspector.workers.warm(inspector.views.newest().version)
         with _bound(address) as listening:
             port = listening.getsockname()[1]
             host = f"[{address.host}]" if ":" in address.host else address.host

@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -182,6 +183,16 @@ class Workers:
     def _forget(self, process: "_Process") -> None:
         self._all.discard(process)
         process.kill()
+
+    def warm(self, at: int) -> None:
+        """Starts a process, and opens a version in it, so that the first statement need not."""
+        statement = Statement("SELECT count(*) FROM documents", at, 1)
+        threading.Thread(target=self._warm, args=(statement,), name="warm", daemon=True).start()
+
+    def _warm(self, statement: Statement) -> None:
+        # What is wrong is told to whoever asks.
+        with suppress(QueryError, OSError):
+            self.run(statement)
 
     def close(self) -> None:
         """Ends all processes."""
