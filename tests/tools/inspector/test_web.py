@@ -223,6 +223,20 @@ def test_pages_of_a_predicate_that_runs_apart_follow(client: TestClient) -> None
     assert apart == own
 
 
+def test_a_store_too_large_to_keep_is_read_as_it_is(
+    shown: Path, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ixt_tools.inspector.web.views.MOST_KEPT_ROWS", 10)
+    inspector = Inspector(Settings(str(shown / "store")))
+    large = TestClient(build(inspector, Access()), base_url=HERE)
+    for query in ("critic=style&sort=score", "where=lang+IS+NOT+NULL", "text=missing"):
+        address = f"/documents?{query}"
+        assert every(large, address) == every(client, address)
+    for address in ("/", "/scores", "/critics"):
+        assert large.get(address).status_code == 200
+    inspector.close()
+
+
 def test_a_wrong_predicate_is_told_beside_the_form(client: TestClient) -> None:
     page = client.get("/documents", params={"where": "scor > 0.5"})
     assert page.status_code == 200

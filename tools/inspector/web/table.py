@@ -10,7 +10,7 @@ from ixt_tools.inspector.web.tame import is_tame
 from ixt_tools.inspector.web.workers import Statement
 
 SECONDS = 10
-"""That a predicate which runs apart may take for a page, and again to count."""
+"""That a predicate which runs apart may take."""
 _WAIT = 2.0
 """Seconds that it waits for its turn."""
 
@@ -69,8 +69,8 @@ class Table:
             rows.reverse()
         has_after = bool(rows) and (more or back)
         return Rows(
-            self._whole(rows),
-            self.total(),
+            self._whole(rows) if self._apart else rows,
+            rows[0]["n"] if self._apart and rows else self.total(),
             self._rank(rows[0]) if rows and key is not None else 0,
             listing.key_of(rows[0]) if rows and key is not None else None,
             listing.key_of(rows[-1]) if has_after else None,
@@ -97,9 +97,9 @@ class Table:
         return [rows[0] if rows else None for rows in sides]
 
     def _rows(self, key: Key | None, back: bool, rows: int) -> list[dict[str, Any]]:
-        view = self._view
+        page = listing.page_apart if self._apart else listing.page
         return self._ask(
-            listing.page(view.snapshot, self._from, self._own, key, back=back, rows=rows)
+            page(self._view.snapshot, self._from, self._own, key, back=back, rows=rows)
         )
 
     def _rank(self, row: dict[str, Any]) -> int | None:
@@ -110,9 +110,7 @@ class Table:
         return n
 
     def _whole(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Rows with all that is shown, where they only tell which documents they are."""
-        if self._from.isidentifier() or not rows:
-            return rows
+        """All that is shown of rows that only tell which documents they are."""
         asked = listing.rows_of(self._kept, [str(row["doc_id"]) for row in rows])
         known = self._view.ask(asked.sql, dict(asked.values))
         by_place = {(str(row["doc_id"]), row["corpus"]): row for row in known}
