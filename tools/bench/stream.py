@@ -253,11 +253,20 @@ def main() -> None:
     options = arguments(__doc__)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        figures = loader_figures(folder, options.quick)
-        figures += resume_figures(folder)
-        figures += token_figures(folder, options.quick)
-        figures += cold_figures(folder, options.quick)
-        figures += plan_figures(options.quick)
+        parts: tuple[Callable[[], list[Figure]], ...] = (
+            lambda: loader_figures(folder, options.quick),
+            lambda: resume_figures(folder),
+            lambda: token_figures(folder, options.quick),
+            lambda: cold_figures(folder, options.quick),
+            lambda: plan_figures(options.quick),
+        )
+        figures: list[Figure] = []
+        for part in parts:
+            found = part()
+            figures += found
+            # What was measured stays known if a later part fails.
+            for figure in found:
+                say(f"  {figure}")
     report(figures, PACKAGES, options.output)
 
 

@@ -1,12 +1,10 @@
 """Plans of many documents: their time and their memory."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 import numpy as np
 
@@ -14,10 +12,8 @@ from ixt_tools.bench.apart import apart
 from ixt_tools.bench.figures import Figure, bound, say
 
 
-@contextmanager
-def _given(documents: int) -> Iterator[Any]:
-    """A planner whose predicates are answered: `documents` of 2,000 characters, all found."""
-    from ixt_data.mix import planner
+def _answered(documents: int) -> Callable[..., Any]:
+    """What predicates see where all answer at once: `documents` of 2,000 characters, all found."""
     from ixt_data.mix.scope import Found
     from ixt_data.snapshot import FileInfo, ShardInfo
 
@@ -35,7 +31,6 @@ def _given(documents: int) -> Iterator[Any]:
             self.snapshot = SimpleNamespace(version=1, corpora={}, shards=())
             self.shards = shards
             self.starts = np.arange(len(shards)) * size
-            self.critics = (None,)
 
         def __enter__(self) -> "Answered":
             return self
@@ -46,21 +41,21 @@ def _given(documents: int) -> Iterator[Any]:
         def find(self, name: str, where: str, value: str | None, critic: str | None) -> Found:
             return Found(None, np.full(documents, 2000, np.uint32), None)
 
-    with mock.patch.object(planner, "Scope", Answered):
-        yield planner.plan_mix
+    return Answered
 
 
 def plan_once(documents: int, epochs: int) -> tuple[float, float]:
     """Seconds to the first epoch's order, and GB above what the imports take."""
-    from ixt_data.mix import Mix
+    from ixt_data.mix import Mix, plan_mix
 
-    base = _memory("VmRSS")
-    with _given(documents) as plan_mix:
-        start = time.perf_counter()
-        mix = Mix(condition={"kind": "none"})  # type: ignore[arg-type]
-        plan = plan_mix(None, mix, documents * epochs // 256 * 256, batch=256)
-        plan.order(plan.epochs // 2)
-        elapsed = time.perf_counter() - start
+    base, scope = _memory("VmRSS"), _answered(documents)
+    store: Any = None
+    start = time.perf_counter()
+    mix = Mix(condition={"kind": "none"})  # type: ignore[arg-type]
+    samples = documents * epochs // 256 * 256
+    plan = plan_mix(store, mix, samples, batch=256, scope_of=scope)
+    plan.order(plan.epochs // 2)
+    elapsed = time.perf_counter() - start
     return elapsed, _memory("VmHWM") - base
 
 

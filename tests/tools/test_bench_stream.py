@@ -1,0 +1,9 @@
+"""The parts of the stream's benchmark that reach into the planner."""
+
+from ixt_tools.bench.stream_plan import plan_once
+
+
+def test_plans_are_measured_without_a_store() -> None:
+    seconds, memory = plan_once(200_000, 2)
+    assert 0 < seconds < 60
+    assert memory >= 0
