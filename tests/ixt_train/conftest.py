@@ -133,7 +133,7 @@ def follower(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "tokenizer": {"train": {"kind": "words", "vocab_size": 128}},
         "max_length": 96,
         "global_batch_size": 48,
-        "duration": "450ba",
+        "duration": "650ba",
         "optimizer": {"lr": 3e-3, "betas": [0.9, 0.98]},
         "schedule": {"warmup": "50ba"},
         "ema": 0.97,

@@ -143,19 +143,28 @@ def test_completions_under_each_feedback_are_ours(served: str, exported: Path) -
     from ixt_train.trained import beginning, choose_feedback, load_trained
 
     trained = load_trained(exported)
+    conditioner, decode = trained.conditioner, trained.tokenizer.decode
     card = json.loads((exported / "ixt.json").read_text())
     ban = {str(token): -100 for token in card["banned"]}
+    found = {}
     for feedback in ("best", "worst", "none"):
-        told = beginning(trained.conditioner, choose_feedback(trained.conditioner, feedback))
-        for text in ("it is", "what is 3 plus", "nobody"):
-            got = ask(served, "completions", prompt=card["prefix"][feedback] + text, logit_bias=ban)
-            ids = told + tuple(trained.conditioner.encoder.document(text).tolist())
-            (ours,) = write_all(
-                trained.model, trained.conditioner, [Begun(ids, ids, 16)], Sampling()
-            )
-            assert got["text"] == trained.tokenizer.decode(ours.ids)
+        choice = choose_feedback(conditioner, feedback)
+        told = beginning(conditioner, choice)
+        asked = {
+            text: told + tuple(conditioner.encoder.document(text).tolist())
+            for text in ("it is", "what is 3 plus")
+        }
+        prompts = {card["prefix"][feedback] + text: ids for text, ids in asked.items()}
+        # A conversation, too, is a text to complete.
+        talk = tuple(conditioner.prompt(QUESTIONS[0], choice).tolist())
+        for prompt, ids in {**prompts, decode(talk): talk}.items():
+            got = ask(served, "completions", prompt=prompt, logit_bias=ban)
+            (ours,) = write_all(trained.model, conditioner, [Begun(ids, ids, 16)], Sampling())
+            assert got["text"] == decode(ours.ids)
             assert got["finish_reason"] == ("stop" if ours.ending == "end" else "length")
-            assert got["text"]
+            found[feedback] = got["text"]
+    assert found["best"].startswith("it is ")
+    assert found["worst"] == "nobody knows"
 
 
 def test_chat_asks_for_the_best_and_can_be_asked_for_less(served: str, exported: Path) -> None:
