@@ -42,12 +42,18 @@ def explained(message: str, columns: Mapping[str, Iterable[str]]) -> QueryError:
 
 def _near_column(name: str, offered: list[str], columns: Mapping[str, Iterable[str]]) -> str:
     """What to write instead: a candidate that looks alike, or where else there is such a column."""
-    owners = [view for view, known in columns.items() if name.lower() in set(map(str.lower, known))]
-    if owners and name not in offered:
-        return f" {name!r} is a column of {' and '.join(owners)}: join it, or give a critic"
-    known = {column for names in columns.values() for column in names}
-    near = _close(name, offered) or _close(name, known)[:1] or offered[:3]
-    return f" {_did_you_mean(near)}".rstrip()
+    owners: dict[str, list[str]] = {}
+    for view, known in columns.items():
+        for column in known:
+            owners.setdefault(column.lower(), []).append(view)
+    if name.lower() in owners and name not in offered:
+        views = " and ".join(owners[name.lower()])
+        return f" {name!r} is a column of {views}: join it, or give a critic"
+    if near := _close(name, offered):
+        return f" {_did_you_mean(near)}".rstrip()
+    if near := _close(name, owners)[:1]:
+        return f' Did you mean "{near[0]}" of {" or ".join(owners[near[0].lower()])}?'
+    return f" {_did_you_mean(offered[:3])}".rstrip()
 
 
 def _close(name: str, known: Iterable[str]) -> list[str]:

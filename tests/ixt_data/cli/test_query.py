@@ -80,7 +80,7 @@ def test_an_empty_result_has_its_columns(root: str, tmp_path: Path) -> None:
 
 ERRORS = {
     "SELECT scor FROM critiques": 'Did you mean "score"',
-    "SELECT c.stauts FROM critiques c": 'Did you mean "status"? [line 1: SELECT c.stauts',
+    "SELECT c.stauts FROM critiques c": 'Did you mean "status" of critiques',
     "SELECT score FROM documents": "'score' is a column of critiques and critiques_all: join it",
     "SELECT * FROM documnts": 'Did you mean "documents"?',
     "SELECT * FROM zebras": "zebras does not exist! Views: documents, critiques, critiques_all,",
