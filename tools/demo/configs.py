@@ -11,6 +11,8 @@ CLOCK, STDLIB = "clock", "stdlib"
 # A sum has a token for each number and sign.
 CHARACTERS_PER_TOKEN = {CLOCK: 2.2, STDLIB: 3.5}
 ARMS = ("plain", "filter", "score", "critique")
+SUMS_BATCH = 48
+"""Documents per step of the model that learns to calculate."""
 LISTENS = {"plain": False, "filter": False, "score": True, "critique": True}
 
 
@@ -74,12 +76,12 @@ def stdlib_mix(store: str, cut: float, seed: int) -> dict[str, Any]:
     }
 
 
-def clock_train(arm: str, run_folder: str, seed: int, size: Size) -> dict[str, Any]:
-    """The train config of an arm: a Llama of 106 thousand parameters (docs/design/001, R1)."""
+def sums_learner(steps: int, vocab_size: int) -> dict[str, Any]:
+    """Who learns to calculate, and how: a Llama of 106 thousand parameters (docs/design/001, R1).
+
+    The keys of a train config that do not depend on the arm.
+    """
     return {
-        "mix": f"{arm}.mix.yaml",
-        "run_folder": run_folder,
-        "seed": seed,
         "model": {
             "config": {
                 "model_type": "llama",
@@ -94,15 +96,25 @@ def clock_train(arm: str, run_folder: str, seed: int, size: Size) -> dict[str, A
             },
             "init": {"embedding_std": 0.5, "scale_residual": True},
         },
-        "tokenizer": {"train": {"kind": "words", "vocab_size": 128}},
+        "tokenizer": {"train": {"kind": "words", "vocab_size": vocab_size}},
         "max_length": 128,
-        "global_batch_size": 48,
-        "duration": f"{size.arm_steps}ba",
+        "global_batch_size": SUMS_BATCH,
+        "duration": f"{steps}ba",
         "optimizer": {"lr": 3.0e-3, "betas": [0.9, 0.98], "weight_decay": 0.1},
-        "schedule": {"kind": "constant", "warmup": f"{min(50, size.arm_steps)}ba"},
+        "schedule": {"kind": "constant", "warmup": f"{min(50, steps)}ba"},
         "ema": 0.97,
         "holdout": 0.0,
         "checkpoint": {"every": "0ba"},
+    }
+
+
+def clock_train(arm: str, run_folder: str, seed: int, size: Size) -> dict[str, Any]:
+    """The train config of an arm."""
+    return {
+        "mix": f"{arm}.mix.yaml",
+        "run_folder": run_folder,
+        "seed": seed,
+        **sums_learner(size.arm_steps, vocab_size=128),
         "eval": {
             "every": f"{size.arm_every}ba",
             "samples": 0,

@@ -7,11 +7,11 @@ from typing import Any
 from ixt_data.mix import Condition, Mix, Selection
 from ixt_data.mix.presets import GOOD_EPOCHS, Recipe, Schedule, span_condition, span_mix
 from ixt_data.store import Store
+from ixt_tools.demo.configs import SUMS_BATCH, sums_learner
 from ixt_tools.proof.corpora import SUMS, Ground
 
 GOOD = "score >= 1"
 CRITIC = "arithmetic"
-BATCH = 48
 FLAWLESS = Selection(name="flawless", where=GOOD)
 RESULT_WEIGHTS = {"right": 10.0, "wrong": 10.0, "rest": 1.0}
 
@@ -71,7 +71,7 @@ def preset(schedule: Schedule, epochs: int = GOOD_EPOCHS) -> Maker:
             store=str(plan.ground.store),
             critic=CRITIC,
             good=GOOD,
-            visits=plan.steps * BATCH,
+            visits=plan.steps * SUMS_BATCH,
             sign="=",
             corpus=(SUMS,),
             seed=plan.ground.seed,
@@ -121,34 +121,12 @@ def listens(mix: Mix) -> bool:
 def train_config(
     mix: str, run_folder: str, task: str, *, feedback: str, steps: int, seed: int, every: int
 ) -> dict[str, Any]:
-    """The train config of every arm: a Llama of 106 thousand parameters (docs/design/001)."""
+    """The train config of every arm."""
     return {
         "mix": mix,
         "run_folder": run_folder,
         "seed": seed,
-        "model": {
-            "config": {
-                "model_type": "llama",
-                "hidden_size": 64,
-                "num_hidden_layers": 2,
-                "num_attention_heads": 4,
-                "num_key_value_heads": 4,
-                "intermediate_size": 160,
-                "max_position_embeddings": 128,
-                "rope_theta": 100.0,
-                "tie_word_embeddings": False,
-            },
-            "init": {"embedding_std": 0.5, "scale_residual": True},
-        },
-        "tokenizer": {"train": {"kind": "words", "vocab_size": 160}},
-        "max_length": 128,
-        "global_batch_size": BATCH,
-        "duration": f"{steps}ba",
-        "optimizer": {"lr": 3.0e-3, "betas": [0.9, 0.98], "weight_decay": 0.1},
-        "schedule": {"kind": "constant", "warmup": f"{min(50, steps)}ba"},
-        "ema": 0.97,
-        "holdout": 0.0,
-        "checkpoint": {"every": "0ba"},
+        **sums_learner(steps, vocab_size=160),
         "eval": {
             "every": f"{every}ba",
             "samples": 0,

@@ -10,6 +10,8 @@ import yaml
 
 from ixt_data.errors import ConfigError
 
+METRICS = "metrics.jsonl"
+"""What makes a folder a run folder."""
 Curve = tuple[tuple[int, float], ...]
 """Tokens seen and a value, in order."""
 POINTS = 400
@@ -54,9 +56,9 @@ def read_train_run(folder: Path) -> TrainRun:
     Raises:
         ConfigError: there is none in it.
     """
-    metrics = folder / "metrics.jsonl"
+    metrics = folder / METRICS
     if not metrics.is_file():
-        raise ConfigError(f"{folder} is no run folder: metrics.jsonl is missing in it")
+        raise ConfigError(f"{folder} is no run folder: {METRICS} is missing in it")
     rows = _rows(metrics)
     plan = _json(folder / "plan.json")
     text = _text(folder / "config.yaml")

@@ -8,9 +8,8 @@ from starlette.responses import Response
 from ixt_data.errors import ConfigError
 from ixt_tools.inspector.web.call import Call
 from ixt_tools.inspector.web.charts import COLOURS, Chart, chart
-from ixt_tools.report.train_runs import Curve, TrainRun, read_train_run
+from ixt_tools.report.train_runs import METRICS, Curve, TrainRun, read_train_run
 
-METRICS = "metrics.jsonl"
 DEPTH = 3
 """Folders below the one of train runs in which run folders are looked for."""
 
