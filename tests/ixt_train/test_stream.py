@@ -238,7 +238,7 @@ def test_two_nodes_of_two_ranks_draw_the_global_batches_of_one_process(store, pl
     assert [node.returncode for node in nodes] == [0, 0], errors
     ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(4)]
     expected = np.array(planned(plan)).reshape(-1, 32)
-    for name, first in (("fresh", 0), ("resumed", (256 + 96) // 32)):
+    for name, first in (("fresh", 0), ("resumed", (plan.epoch_samples + 96) // 32)):
         batches = zip(*(rank[name] for rank in ranks), strict=True)
         ours = [sorted(chain(*parts)) for parts in batches]
         assert ours == np.sort(expected[first:]).tolist()
