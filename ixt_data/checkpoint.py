@@ -34,6 +34,11 @@ def key(version: int, name: str) -> str:
     return f"_checkpoint/{version:020d}/{name}"
 
 
+def is_state(path: str) -> bool:
+    """Whether a key is that of the file without which a checkpoint does not exist."""
+    return path.startswith("_checkpoint/") and path.endswith("/state.json")
+
+
 def write(storage: Storage, state: Snapshot) -> None:
     """Writes the checkpoint of a state; nothing happens if another process was first."""
     import pyarrow.parquet as pq
@@ -96,6 +101,9 @@ def _read(storage: Storage, version: int, name: str, rest: dict[str, Any]) -> "p
     try:
         data = storage.read(path)
     except FileNotFoundError:
+        if not storage.exists(key(version, "state.json")):
+            # Garbage collection took it meanwhile.
+            raise
         raise CorruptError(f"{path}: missing. {_REMEDY}") from None
     if hashlib.sha256(data).hexdigest() != rest["sha256"][name]:
         raise CorruptError(f"{path}: torn or changed. {_REMEDY}")

@@ -106,7 +106,11 @@ def collect(
         if not dry_run:
             path.unlink()
     if not dry_run:
-        store.storage.delete(*report.deleted)
+        # First: whoever reads a checkpoint meanwhile, or finds what a kill here has left of it,
+        # then knows that there is none.
+        states = [key for key in report.deleted if checkpoint.is_state(key)]
+        store.storage.delete(*states)
+        store.storage.delete(*(key for key in report.deleted if key not in states))
         for name in report.expired:
             store.pins.release(name)
     return report

@@ -18,6 +18,7 @@ from ixt_data.model import Critique, Document
 from ixt_data.pins import Pin
 from ixt_data.shards import TEXT_COLUMNS
 from ixt_data.snapshot import Entry, RowsFile
+from ixt_data.storage import LocalStorage
 from ixt_data.store import Store, Transaction
 
 NOW = timedelta(0)
@@ -222,6 +223,44 @@ def test_checkpoints_of_versions_that_are_let_go_go_too(store: Store) -> None:
     store.untag("old")
     assert len(collect(store, keep=NOW, keep_versions=5).deleted) == 5
     assert Store.open(store.root).snapshot().rows == state.rows
+
+
+def test_a_checkpoint_that_goes_while_it_is_read_is_none(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(120):
+        store.log.commit(Entry(0, f"{i}", "critique"), i)
+    reader, read = Store.open(store.root), LocalStorage.read
+
+    def read_late(storage: LocalStorage, key: str) -> bytes:
+        data = read(storage, key)
+        if key == "_checkpoint/00000000000000000050/state.json":
+            collect(store, keep=NOW, keep_versions=1)
+        return data
+
+    monkeypatch.setattr(LocalStorage, "read", read_late)
+    assert reader.snapshot(60).version == 60
+    assert not Path(store.root, "_checkpoint/00000000000000000050").exists()
+
+
+def test_a_collector_killed_between_two_files_leaves_no_half_checkpoint(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(120):
+        store.log.commit(Entry(0, f"{i}", "critique"), i)
+    unlink = Path.unlink
+
+    def killed_after_one(path: Path, missing_ok: bool = False) -> None:
+        unlink(path, missing_ok)
+        if "_checkpoint" in path.parts:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", killed_after_one)
+        with pytest.raises(KeyboardInterrupt):
+            collect(store, keep=NOW, keep_versions=1)
+    assert len(list(Path(store.root, "_checkpoint/00000000000000000050").iterdir())) == 4
+    assert Store.open(store.root).snapshot(60).version == 60
 
 
 def test_a_version_that_was_let_go_says_so(store: Store) -> None:
