@@ -75,6 +75,13 @@ def evaluate(
             "--guidance", min=0, help="Of tasks: gamma from none to the feedback; each in turn [1]."
         ),
     ] = None,
+    chat: Annotated[
+        bool | None,
+        typer.Option(
+            "--chat/--no-chat",
+            help="--lm-eval: ask as the user of a conversation [where it was trained on some].",
+        ),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="Of tasks: only the first questions.")
     ] = None,
@@ -99,7 +106,7 @@ def evaluate(
             figures["tasks"] = _ask_tasks(trained, task, said, limit)
         if lm_eval:
             figures["lm_eval"] = _ask_harness(
-                trained, said, lm_eval, lm_eval_path, fewshot, limit, batch_size
+                trained, said, lm_eval, lm_eval_path, fewshot, limit, chat, batch_size
             )
     from ixt_train.tables import figures_text
 
@@ -131,6 +138,7 @@ def _ask_harness(
     folder: Path | None,
     fewshot: int | None,
     limit: int | None,
+    chat: bool | None,
     batch_size: int,
 ) -> list[dict[str, Any]]:
     from ixt_train.harness import ConditionedLM, run_tasks
@@ -139,7 +147,7 @@ def _ask_harness(
     for feedback, gamma in said:
         model = ConditionedLM(trained, feedback, guidance=gamma, batch_size=batch_size)
         told = {"feedback": feedback, "guidance": gamma}
-        rows += [told | row for row in run_tasks(model, tasks, folder, limit, fewshot)]
+        rows += [told | row for row in run_tasks(model, tasks, folder, limit, fewshot, chat)]
     return rows
 
 

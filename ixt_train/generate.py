@@ -33,6 +33,20 @@ class Request:
     against: str = "none"
     messages: tuple[Mapping[str, Any], ...] | None = None
 
+    @classmethod
+    def of(cls, record: Mapping[str, Any], default: "Request | None" = None) -> "Request":
+        """From `{"prompt": "..."}` or `{"messages": [...]}`; other fields are those of `default`.
+
+        Raises:
+            KeyError, IndexError, TypeError, AttributeError: it is not of this form.
+        """
+        messages = record.get("messages")
+        prompt = record["prompt"] if messages is None else said(messages[-1])
+        if not isinstance(prompt, str):
+            raise TypeError(f"prompt: {prompt!r} is no text")
+        turns = None if messages is None else tuple(messages)
+        return replace(default or cls(""), prompt=prompt, messages=turns)
+
     def begin(self, conditioner: Conditioner, choice: Choice) -> tuple[int, ...]:
         """The tokens to go on from."""
         if self.messages is None:
@@ -143,19 +157,14 @@ def read_requests(lines: Iterable[str], name: str, default: Request) -> list[Req
             continue
         try:
             record = json.loads(line)
-            messages = record.get("messages")
-            prompt = record["prompt"] if messages is None else said(messages[-1])
+            request = Request.of(record, default)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             raise ConfigError(
                 f"{name} line {number}: neither a prompt nor messages "
                 f"({type(error).__name__}: {error})"
             ) from None
-        if not isinstance(prompt, str):
-            raise ConfigError(f"{name} line {number}: prompt: {prompt!r} is no text")
         own = {key: record[key] for key in ("feedback", "score", "against") if key in record}
-        if messages is not None:
-            own["messages"] = tuple(messages)
-        requests.append(replace(default, prompt=prompt, **own))
+        requests.append(replace(request, **own))
     if not requests:
         raise ConfigError(f'{name} holds no prompt; a line is for instance {{"prompt": "..."}}')
     return requests

@@ -4,15 +4,18 @@ Its own command line knows the model by the name `ixt` when it is started from h
 `python -m ixt_train.harness run --model ixt --model_args checkpoint=DIR,feedback=best --tasks ...`
 """
 
+import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 from ixt_data.cli.output import Output, OutputMode
 from ixt_data.errors import ConfigError, MissingExtra
-from ixt_train.decode import Begun, Sampling, likelihoods, until, write_all
+from ixt_train.chat import ChatConditioner
+from ixt_train.conditioning import Choice
+from ixt_train.decode import Begun, Ids, Sampling, likelihoods, until, write_all
 from ixt_train.generate import continuation
 from ixt_train.trained import Trained, beginning, choose_feedback, load_trained, pick_device
 
@@ -29,6 +32,8 @@ except ImportError:
 _BATCH_SIZE = 16
 # Of a model whose config does not say.
 _LONGEST = 2048
+# Begins the JSON of a conversation where the harness wants one as text; no question begins so.
+_CONVERSATION = "\ue000"
 
 
 @register_model("ixt")
@@ -61,15 +66,18 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
         super().__init__()
         trained = checkpoint if isinstance(checkpoint, Trained) else load_trained(checkpoint)
         conditioner = trained.conditioner
-        self._told = beginning(conditioner, choose_feedback(conditioner, feedback, score))
-        self._base = beginning(conditioner, choose_feedback(conditioner, against))
+        self._choices = (
+            choose_feedback(conditioner, feedback, score),
+            choose_feedback(conditioner, against),
+        )
+        self._told, self._base = (beginning(conditioner, choice) for choice in self._choices)
         self._how = Sampling(guidance=float(guidance))
         self._rows = int(batch_size) if batch_size and batch_size != "auto" else _BATCH_SIZE
         self._conditioner, self.tokenizer = conditioner, trained.tokenizer
         self._model = trained.model.to(pick_device())
         self._device = self._model.device
-        longest = getattr(trained.model.config, "max_position_embeddings", _LONGEST)
-        self._room = longest - max(len(self._told), len(self._base))
+        self._longest = getattr(trained.model.config, "max_position_embeddings", _LONGEST)
+        self._room = self._longest - max(len(self._told), len(self._base))
 
     @property
     def eot_token_id(self) -> int:
@@ -91,6 +99,35 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
     ) -> list[int]:
         """Text as training reads it: whatever it spells, no control token comes out of it."""
         return list(self._conditioner.encoder.document(string).tolist())
+
+    @property
+    def chats(self) -> bool:
+        """Whether the model was trained on conversations."""
+        return isinstance(self._conditioner, ChatConditioner)
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        """A conversation as text, to be rendered when it is asked: contents stay contents.
+
+        Args:
+            chat_history: messages; the last one is a begun answer where nothing is to follow it.
+            add_generation_prompt: whether an answer of the assistant is to follow.
+
+        Raises:
+            ConfigError: the model was not trained on conversations.
+        """
+        if not self.chats:
+            raise ConfigError("the model was not trained on conversations (stage sft); no chat")
+        begun = "" if add_generation_prompt else chat_history[-1]["content"]
+        messages = chat_history if add_generation_prompt else chat_history[:-1]
+        return _CONVERSATION + json.dumps([messages, begun])
+
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        if context.startswith(_CONVERSATION):
+            return [], self.tok_encode(continuation)
+        pair: tuple[list[int], list[int]] = super()._encode_pair(context, continuation)
+        return pair
 
     def loglikelihood_rolling(
         self, requests: Sequence[Any], disable_tqdm: bool = False
@@ -119,8 +156,13 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
         **_: Any,
     ) -> list[tuple[float, bool]]:
         asked = [
-            (self._begin(context, self._room - len(after), 0), tuple(after))
-            for _, context, after in requests
+            (
+                self._begin_chat(pair[0], len(after), 0)
+                if pair and pair[0].startswith(_CONVERSATION)
+                else self._begin(context, self._room - len(after), 0),
+                tuple(after),
+            )
+            for pair, context, after in requests
         ]
         found: dict[int, tuple[float, bool]] = {}
         lengths = [len(begun.told) + len(after) for begun, after in asked]
@@ -141,6 +183,10 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
         asked = []
         for context, settings in (request.args for request in requests):
             how = self._sampling(settings)
+            if context.startswith(_CONVERSATION):
+                room = min(how.max_new_tokens, self._longest // 2)
+                asked.append((how, self._begin_chat(context, room, room)))
+                continue
             ids = self.tok_encode(context)
             kept = min(len(ids), max(self._room - how.max_new_tokens, self._room // 2))
             room = min(how.max_new_tokens, self._room - kept)
@@ -183,6 +229,26 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
         ids = ids[len(ids) - min(room, len(ids)) :]
         return Begun(self._told + ids, self._base + ids, write)
 
+    def _begin_chat(self, context: str, room: int, write: int) -> Begun:
+        """A conversation under the feedback; where it leaves less `room`, its first turns go."""
+        messages, begun = json.loads(context.removeprefix(_CONVERSATION))
+        answer = tuple(self.tok_encode(begun))
+        while True:
+            told, base = (self._reply(messages, choice) + answer for choice in self._choices)
+            if max(len(told), len(base)) + room <= self._longest:
+                return Begun(told, base, write)
+            first = 1 if messages[0]["role"] == "system" else 0
+            if len(messages) - first < 2:
+                raise ConfigError(
+                    f"the question {messages[-1]['content'][:40]!r}... and an answer of {room} "
+                    f"tokens do not fit into the model's {self._longest}"
+                )
+            del messages[first]
+
+    def _reply(self, messages: Sequence[Mapping[str, Any]], choice: Choice) -> Ids:
+        assert isinstance(self._conditioner, ChatConditioner)
+        return tuple(self._conditioner.reply(messages, choice).tolist())
+
     def _batches(
         self, chosen: Iterable[int], lengths: Sequence[int], quiet: bool
     ) -> Iterable[list[int]]:
@@ -204,6 +270,7 @@ def run_tasks(
     folder: str | Path | None = None,
     limit: int | None = None,
     fewshot: int | None = None,
+    chat: bool | None = None,
 ) -> list[dict[str, Any]]:
     """A row for each task and metric of the harness.
 
@@ -213,6 +280,7 @@ def run_tasks(
         folder: where task files of one's own are.
         limit: ask only the first so many questions of each task.
         fewshot: solved examples before each question; None leaves it to the task.
+        chat: ask as the user of a conversation; None where the model was trained on some.
 
     Raises:
         ConfigError: the harness does not know a task, or cannot load it.
@@ -226,6 +294,7 @@ def run_tasks(
             tasks=tasks,
             num_fewshot=fewshot,
             limit=limit,
+            apply_chat_template=model.chats if chat is None else chat,
             task_manager=manager,
             log_samples=False,
         )

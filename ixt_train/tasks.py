@@ -1,7 +1,8 @@
 """Tasks by exact match: the arithmetic that is built in, or a JSONL of problems.
 
 A line with `segments` is worked through: what is given is fed in, each answer is the model's own,
-token for token. A line with `prompt` and `answer` is written to its end and compared as text.
+token for token. A line with `prompt` (or `messages`) and `answer` is answered to the end and
+compared as text; a model of conversations reads the prompt as what the user says.
 """
 
 import json
@@ -16,9 +17,11 @@ from torch import Tensor
 
 from ixt_data.errors import ConfigError
 from ixt_train.arithmetic import PROBLEMS, held_out_sums, task_segments
+from ixt_train.chat import ChatConditioner
 from ixt_train.conditioning import Choice, Conditioner, Feedback
 from ixt_train.config import TaskConfig
 from ixt_train.decode import Begun, Ids, Rows, Sampling, until, write_all
+from ixt_train.generate import Request
 from ixt_train.trained import beginning, choose_feedback
 
 # Tokens that one forward pass may hold in its cache: rows x length.
@@ -91,18 +94,18 @@ def load_task(task: TaskConfig, conditioner: Conditioner) -> Task:
     """The items of a task under its feedback.
 
     A line is `{"segments": [["17 + 5 =", "22"], ["- 8 =", "14"]]}`, or `{"prompt": "Q: ...",
-    "answer": "4"}` and, where a newline is not what ends an answer, `"stop": ["..."]`. Where the
+    "answer": "4"}` and, where a newline is not what ends an answer, `"stop": ["..."]`. A model of
+    conversations is asked the prompt, or the line's `messages`, and ends its turn itself. Where the
     feedback is `given`, a line may have its own as `"feedback": "text"` and `"score": 0.5`.
 
     Raises:
         ConfigError: the file is missing, or a line is not of this form.
     """
     items = []
-    base = beginning(conditioner, "none")
     for place, record in _records(task):
-        told = beginning(conditioner, _choice(task, record, conditioner))
+        choice = _choice(task, record, conditioner)
         try:
-            items.append(_item(record, conditioner, told, base))
+            items.append(_item(record, conditioner, choice))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(
                 f"task {task.name}: {place}: neither segments nor prompt and answer "
@@ -141,19 +144,22 @@ def _choice(task: TaskConfig, record: dict[str, Any], conditioner: Conditioner) 
     return choose_feedback(conditioner, task.feedback)
 
 
-def _item(
-    record: dict[str, Any], conditioner: Conditioner, told: Ids, base: Ids
-) -> Problem | Question:
-    tokenizer = conditioner.tokenizer
+def _item(record: dict[str, Any], conditioner: Conditioner, choice: Choice) -> Problem | Question:
+    told, base = beginning(conditioner, choice), beginning(conditioner, "none")
     if "segments" in record:
         segments = [(str(given), str(answer)) for given, answer in record["segments"]]
-        return tokenize_problem(segments, tokenizer, told, base)
-    prompt, right = record["prompt"], str(record["answer"]).strip()
-    ids = conditioner.encoder.document(prompt).tolist()
+        return tokenize_problem(segments, conditioner.tokenizer, told, base)
+    right = str(record["answer"]).strip()
+    asked = Request.of(record)
     length = len(conditioner.encoder.document(f" {right}"))
-    stop = record.get("stop", ["\n"])
+    # A model of conversations ends its turn by itself.
+    stop = record.get("stop", [] if isinstance(conditioner, ChatConditioner) else ["\n"])
     return Question(
-        begun=Begun((*told, *ids), (*base, *ids), length + _TOKENS_OVER),
+        begun=Begun(
+            asked.begin(conditioner, choice),
+            asked.begin(conditioner, "none"),
+            length + _TOKENS_OVER,
+        ),
         answer=" ".join(right.split()),
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
     )

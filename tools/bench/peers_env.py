@@ -44,10 +44,11 @@ def peers_python() -> Path:
     python = home / "bin" / "python"
     if not python.exists():
         venv.create(home, with_pip=False)
-        (packages,) = home.glob("lib/python*/site-packages")
-        ours = [path for path in site.getsitepackages() if Path(path).is_dir()]
-        lines = [f"import site; site.addsitedir({path!r})\n" for path in ours]
-        (packages / "ours.pth").write_text("".join(lines))
+    (packages,) = home.glob("lib/python*/site-packages")
+    ours = [path for path in site.getsitepackages() if Path(path).is_dir()]
+    lines = [f"import site; site.addsitedir({path!r})\n" for path in ours]
+    # Anew each time: the environment that made it may be gone.
+    (packages / "ours.pth").write_text("".join(lines))
     return python
 
 

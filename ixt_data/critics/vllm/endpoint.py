@@ -50,6 +50,7 @@ class Endpoint:
     _pace: float = 0.0
     _best: float = float("inf")
     _reduced: float = 0.0
+    _queue: float = 0.0
     _generated: float = -1.0
     _moved: float = 0.0
 
@@ -88,9 +89,12 @@ class Endpoint:
         """Notes an answer: more may be sent, by one for each at first, later by one a round."""
         self._backoff, self.refusing, self.answered_at = 0, False, time.monotonic()
         self.times.add(seconds)
+        if self.in_flight + 1 < 0.8 * self.limit:
+            # How long an answer takes alone says nothing of how long it may take among others.
+            return
         self._pace = seconds if not self._pace else 0.95 * self._pace + 0.05 * seconds
         self._best = min(self._best, self._pace)
-        if self.in_flight + 1 >= 0.8 * self.limit and self._pace <= SLOW * self._best:
+        if self._pace <= SLOW * self._best:
             step = 1.0 if self._growing else 1.0 / self.limit
             self.limit = min(self.most, self.limit + step)
 
@@ -106,9 +110,13 @@ class Endpoint:
         self._reduce(0.5, now)
 
     def queueing(self, waiting: float) -> None:
-        """Notes the length of the server's own queue: a short one is good, a long one is not."""
-        if waiting > max(4.0, 0.2 * self.limit):
+        """Notes the length of the server's own queue: a short one is good, a long one is not.
+
+        One that is gone at the next look was only that of many prompts that came together.
+        """
+        if min(waiting, self._queue) > max(4.0, 0.2 * self.limit):
             self._reduce(0.9, time.monotonic())
+        self._queue = waiting
 
     def _reduce(self, factor: float, now: float) -> None:
         if now - self._reduced > min(max(self._pace, 0.1), 10.0):
@@ -129,7 +137,7 @@ class Endpoint:
         """Takes it back."""
         self.up, self.why, self.refusing, self.limit = True, "", False, min(self.most, START)
         self._growing, self._generated, self._moved = True, -1.0, time.monotonic()
-        self._best, self._pace, self._rest_until = float("inf"), 0.0, 0.0
+        self._best, self._pace, self._rest_until, self._queue = float("inf"), 0.0, 0.0, 0.0
 
     def begin(self, task: "asyncio.Task[object]") -> None:
         """Notes a request: the time for which it had nothing to do does not count."""

@@ -160,12 +160,34 @@ def test_concurrency_follows_the_server() -> None:
     endpoint.overloaded()
     endpoint.overloaded()
     assert endpoint.limit == 32
-    endpoint.queueing(1000)
+    for _ in range(2):
+        endpoint.queueing(1000)
+    # All signs of one round are one.
     assert endpoint.limit == 32
     for _ in range(32):
         endpoint.in_flight = int(endpoint.limit)
         endpoint.answered(0.5)
     assert 32 < endpoint.limit <= 33.5
+
+
+def test_a_queue_that_stays_is_a_reason_for_less() -> None:
+    endpoint = Endpoint("http://a/v1", most=64)
+    endpoint.welcome()
+    for waiting in (20, 0, 20, 6, 20):
+        endpoint.queueing(waiting)
+    assert endpoint.limit == 32
+    endpoint.queueing(20)
+    assert endpoint.limit == pytest.approx(0.9 * 32)
+
+
+def test_an_answer_alone_is_no_measure_of_those_among_others() -> None:
+    endpoint = Endpoint("http://a/v1", most=64)
+    endpoint.welcome()
+    endpoint.answered(0.5)
+    for _ in range(32):
+        endpoint.in_flight = int(endpoint.limit)
+        endpoint.answered(8.0)
+    assert endpoint.limit == 64
 
 
 def test_a_frozen_server_is_left_and_another_one_serves() -> None:

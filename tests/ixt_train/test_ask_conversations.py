@@ -1,0 +1,119 @@
+"""Tasks and the harness ask a model of conversations as its user, with feedback where it had it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_export_model import CHATML, OBSERVED, TALK, a_model, bpe
+from test_harness import evaluate, tasks  # noqa: F401
+
+from ixt_data.errors import ConfigError
+from ixt_data.mix import Condition
+from ixt_train.chat import ChatConditioner
+from ixt_train.config import TaskConfig
+from ixt_train.decode import Sampling
+from ixt_train.export import export_model
+from ixt_train.generate import Request, generate_all
+from ixt_train.tasks import load_task
+from ixt_train.trained import Trained
+
+
+@pytest.fixture(params=["turn", "system"])
+def talker(request: pytest.FixtureRequest) -> Trained:
+    return a_model(ChatConditioner(bpe(CHATML), Condition(), OBSERVED, request.param))
+
+
+def user(said: str) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": said}]
+
+
+def test_a_question_is_a_turn_of_the_user(talker: Trained, tmp_path: Path) -> None:
+    asked = ({"prompt": "plus one ?"}, {"messages": TALK})
+    # What the model itself would say, so that it is right; greedy.
+    requests = [Request.of(line) for line in asked]
+    answers = generate_all(talker, requests, Sampling(max_new_tokens=30))
+    path = tmp_path / "questions.jsonl"
+    lines = [line | {"answer": a.text or "?"} for line, a in zip(asked, answers, strict=True)]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    task = load_task(TaskConfig(name="t", path=str(path)), talker.conditioner)
+    conditioner: Any = talker.conditioner
+    for item, messages in zip(task.items, (user("plus one ?"), TALK), strict=True):
+        assert item.begun.told == tuple(conditioner.reply(messages, "best").tolist())
+        assert item.begun.base == tuple(conditioner.reply(messages, "none").tolist())
+        # A newline is no end of what an assistant says.
+        assert item.stop == ()
+    ended = [a.ending == "end" and bool(a.text) for a in answers]
+    assert task.solve(talker.model, conditioner) == ended
+
+
+def test_the_harness_asks_what_training_told(talker: Trained) -> None:
+    from lm_eval.api.instance import Instance
+
+    from ixt_train.harness import ConditionedLM
+
+    model = ConditionedLM(talker, "worst")
+    conditioner: Any = talker.conditioner
+
+    def ask(kind: str, *arguments: Any) -> Any:
+        request = Instance(request_type=kind, doc={}, arguments=arguments, idx=0)
+        return getattr(model, kind)([request], disable_tqdm=True)[0]
+
+    # Contents stay contents, whatever they spell.
+    talk = [*TALK[:-1], *user("plus one <|im_end|> ?")]
+    answer = conditioner.encoder.document("five").tolist()
+    for history, follows, begun in ((talk, True, ""), ([*talk, said("it is ")], False, "it is ")):
+        context = model.apply_chat_template(history, add_generation_prompt=follows)
+        before = conditioner.reply(talk, "worst").tolist()
+        before += conditioner.encoder.document(begun).tolist()
+        logits = talker.model(torch.tensor([before + answer])).logits[0].detach()
+        nats = logits.log_softmax(-1)[range(len(before) - 1, len(before + answer) - 1), answer]
+        assert ask("loglikelihood", context, "five")[0] == pytest.approx(float(nats.sum()), 1e-4)
+    settings = {"until": [], "max_gen_toks": 20}
+    how = Sampling(max_new_tokens=20)
+    (own,) = generate_all(talker, [Request("", "worst", messages=tuple(talk))], how)
+    assert ask("generate_until", model.apply_chat_template(talk), settings) == own.text
+
+
+def said(text: str) -> dict[str, Any]:
+    return {"role": "assistant", "content": text}
+
+
+def test_first_turns_go_where_there_is_no_room(talker: Trained) -> None:
+    from ixt_train.harness import ConditionedLM
+
+    model = ConditionedLM(talker)
+    conditioner: Any = talker.conditioner
+    system, *rest = TALK
+    many = [system, *(rest[:2] * 9), *user("plus one ?")]
+    begun = model._begin_chat(model.apply_chat_template(many), 40, 40)
+    kept = next(
+        [system, *turns]
+        for turns in (many[i:] for i in range(1, len(many)))
+        if len(conditioner.reply([system, *turns], "best")) <= 120
+    )
+    assert 2 < len(kept) < len(many)
+    assert begun.told == tuple(conditioner.reply(kept, "best").tolist())
+    with pytest.raises(ConfigError, match=r"'one one one .*do not fit into the model's 160"):
+        model._begin_chat(model.apply_chat_template([system, *user("one " * 200)]), 40, 40)
+
+
+@pytest.mark.slow
+def test_a_task_of_the_harness_as_chat(
+    talker: Trained,
+    tasks: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    export_model(talker, tmp_path / "model")
+    asked = ("--lm-eval", "choose,write", "--limit", 8, "--fewshot", 0)
+    chat = evaluate(tmp_path / "model", tasks, tmp_path, *asked)
+    document = evaluate(tmp_path / "model", tasks, tmp_path, *asked, "--no-chat")
+    assert [row["task"] for row in chat] == [row["task"] for row in document] == ["choose", "write"]
+
+
+def test_no_chat_with_a_model_of_documents(trained_run: Path) -> None:
+    from ixt_train.harness import ConditionedLM
+
+    with pytest.raises(ConfigError, match="not trained on conversations"):
+        ConditionedLM(trained_run).apply_chat_template(user("3 + 1 ="))
