@@ -1,5 +1,6 @@
 """A train run through Composer: from a config to checkpoints, metrics and draws in its folder."""
 
+import ctypes
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -56,6 +57,9 @@ from ixt_train.trained import observed_pairs
 
 T = TypeVar("T")
 
+# Of glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+
 
 @dataclass(frozen=True)
 class TrainResult:
@@ -111,6 +115,7 @@ def train(
     """
     _check_machine(config)
     set_threads(config.threads)
+    keep_memory()
     # A group of one would only slow down: every step reduces four small tensors over it.
     if dist.get_world_size() > 1 or config.fsdp is not None:
         dist.initialize_dist(get_device(None))
@@ -174,6 +179,18 @@ def set_threads(threads: int | None) -> None:
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // local))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def keep_memory() -> None:
+    """Lets the C library keep what tensors free, where they come from it: on machines without GPU.
+
+    By itself glibc gives the memory of large tensors back and takes it anew at every step, page by
+    page: 6,000 page faults and 5 of 130 ms. Other C libraries are left as they are.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None and not torch.cuda.is_available():
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _on_first_rank(action: Callable[[], T]) -> T | None:
