@@ -1,13 +1,17 @@
-"""The docs: every page is in the site, every link leads somewhere, the site builds."""
+"""The docs: every page is in the site, links and commands are real, the site builds."""
 
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from typer.main import get_command
+
+from ixt_data.cli.app import build
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -43,3 +47,32 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     html = (tmp_path / "index.html").read_text()
     # Nothing is fetched from elsewhere when a page is opened.
     assert re.findall(r'<(?:script|link|img)[^>]*(?:src|href)="https?://', html) == []
+
+
+def commands(text: str) -> list[str]:
+    """Command lines of ixt in a page: in fences, where a line may go on, and in running text."""
+    fenced = "".join(re.findall(r"^```.*?\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    lines = fenced.replace("\\\n", " ").splitlines()
+    inline = re.findall(r"`(ixt [^`]*)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
+    found = [re.split(r"[;|&#>]", line)[0] for line in lines + inline]
+    return [line.strip().removeprefix("$ ") for line in found if re.match(r"\s*(\$ )?ixt ", line)]
+
+
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_every_command_in_the_docs_exists(page: Path) -> None:
+    for line in commands(page.read_text()):
+        command: Any = get_command(build())
+        _, *words = line.split()
+        while hasattr(command, "commands") and words:
+            name = words.pop(0)
+            if not re.fullmatch("[a-z][a-z-]*", name):
+                break
+            assert name in command.commands, f"{page.name}: {line}"
+            command = command.commands[name]
+        known = {option for one in command.params for option in (*one.opts, *one.secondary_opts)}
+        for word in words:
+            if option := re.match(r"--?[a-z][a-z-]*", word):
+                assert option[0] in {*known, "--help"}, f"{page.name}: {line}"

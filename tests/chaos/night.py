@@ -39,7 +39,7 @@ from ixt_tools.bench.s3_server import s3_server
 
 SHARDS, DOCUMENTS, CRITICS = 40, 20, 100
 ROLES = {"annotate": 4, "compact": 1, "collect": 1, "read": 2}
-GRACE = 2.0
+GRACE = 1.0
 SECONDS, SECONDS_ON_S3 = 60.0, 20.0
 PATIENCE = 90.0
 """Seconds in which the first unit must be acknowledged; the night begins then."""
@@ -79,7 +79,7 @@ def annotate(store: Store) -> None:
 
     def hesitant(*args: Any, **options: Any) -> int:
         if random.random() < 0.15:
-            time.sleep(random.uniform(1, 5))
+            time.sleep(random.uniform(0.5, 2.5))
         return commit(*args, **options)
 
     store.log.commit = hesitant  # type: ignore[method-assign]
