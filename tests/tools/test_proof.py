@@ -11,12 +11,15 @@ import pytest
 from ixt_data.critics.arithmetic import ArithmeticCritic
 from ixt_data.model import Document, document_id
 from ixt_tools.clock_arithmetic import draw_documents
-from ixt_tools.proof.arms import ARMS, Plan, listens
+from ixt_tools.proof.arms import ARMS, Plan, listens, tokenizer_of
 from ixt_tools.proof.corpora import Corpus, Ground
 from ixt_tools.proof.critics import WrongOnSpans
 from ixt_tools.proof.results import SECTIONS, write_results
 from ixt_tools.proof.series import PROOF, SPANS
+from ixt_train.conditioning import tag_token
 from ixt_train.scaling.curves import Curve, write_curves
+from ixt_train.tokenizer import load_tokenizer
+from ixt_train.vocabulary import span_tags
 
 
 def test_every_arm_of_the_series_has_a_mix(tmp_path: Path) -> None:
@@ -30,6 +33,10 @@ def test_every_arm_of_the_series_has_a_mix(tmp_path: Path) -> None:
     assert mixes["plain"].critic == "arithmetic"
     assert mixes["spans-wrong-10"].critic == "wrong_on_10"
     assert mixes["filter-x10"].condition.loss_by_verdict["right"] == 10
+    # One vocabulary with all tags, so that all arms of a seed begin with the same weights.
+    tokenizer = load_tokenizer(tokenizer_of(plan))
+    for mix in (mixes["plain"], mixes["spans-wrong-10"]):
+        assert all(tag_token(tag) in tokenizer.get_vocab() for tag in span_tags(store, mix))
 
 
 def test_the_erring_critic_errs_on_its_share_and_always_alike() -> None:

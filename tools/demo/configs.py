@@ -76,7 +76,7 @@ def stdlib_mix(store: str, cut: float, seed: int) -> dict[str, Any]:
     }
 
 
-def sums_learner(steps: int, vocab_size: int) -> dict[str, Any]:
+def sums_learner(steps: int) -> dict[str, Any]:
     """Who learns to calculate, and how: a Llama of 106 thousand parameters (docs/design/001, R1).
 
     The keys of a train config that do not depend on the arm.
@@ -96,7 +96,6 @@ def sums_learner(steps: int, vocab_size: int) -> dict[str, Any]:
             },
             "init": {"embedding_std": 0.5, "scale_residual": True},
         },
-        "tokenizer": {"train": {"kind": "words", "vocab_size": vocab_size}},
         "max_length": 128,
         "global_batch_size": SUMS_BATCH,
         "duration": f"{steps}ba",
@@ -114,7 +113,8 @@ def clock_train(arm: str, run_folder: str, seed: int, size: Size) -> dict[str, A
         "mix": f"{arm}.mix.yaml",
         "run_folder": run_folder,
         "seed": seed,
-        **sums_learner(size.arm_steps, vocab_size=128),
+        **sums_learner(size.arm_steps),
+        "tokenizer": {"train": {"kind": "words", "vocab_size": 128}},
         "eval": {
             "every": f"{size.arm_every}ba",
             "samples": 0,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ixt_data.mix import Condition, Mix, Selection
@@ -9,6 +10,11 @@ from ixt_data.mix.presets import GOOD_EPOCHS, Recipe, Schedule, span_condition, 
 from ixt_data.store import Store
 from ixt_tools.demo.configs import SUMS_BATCH, sums_learner
 from ixt_tools.proof.corpora import SUMS, Ground
+from ixt_tools.proof.critics import KINDS
+from ixt_train.conditioning import SPECIAL_TOKENS, tag_token
+from ixt_train.config import TokenizerTraining
+from ixt_train.tokenizer import train_tokenizer
+from ixt_train.vocabulary import corpus_texts
 
 GOOD = "score >= 1"
 CRITIC = "arithmetic"
@@ -88,6 +94,7 @@ def _base(plan: Plan, critic: str = CRITIC) -> Mix:
 
 SPANS = span_condition("=")
 INSERTED = SPANS.model_copy(update={"tag_replaces": None})
+MASKED = SPANS.model_copy(update={"loss_by_verdict": {**RESULT_WEIGHTS, "wrong": 0.0}})
 CRITIQUE = condition("both")
 ARMS: Mapping[str, Maker] = {
     "plain": simple(condition("none")),
@@ -103,7 +110,11 @@ ARMS: Mapping[str, Maker] = {
     "spans": preset("natural"),
     "spans-auto": preset("auto"),
     "spans-auto-16": preset("auto", 16),
+    "spans-good-first-4": preset("good-first", 4),
+    "spans-good-first-8": preset("good-first", 8),
     "spans-good-first-16": preset("good-first", 16),
+    "spans-3x": threefold(SPANS),
+    "spans-masked": simple(MASKED),
     "plain-x10": simple(weighted()),
     "filter-x10": simple(weighted(), FLAWLESS),
     "spans-inserted": simple(INSERTED),
@@ -113,20 +124,44 @@ ARMS: Mapping[str, Maker] = {
 """Every arm of the proof by name."""
 
 
+def tokenizer_of(plan: Plan) -> Path:
+    """The tokenizer of all arms of a corpus: its words, those of critiques, and all tags.
+
+    So arms of one seed begin with the same weights, and differ in nothing but their mix.
+    """
+    folder = plan.ground.folder / "tokenizer"
+    if not (folder / "tokenizer.json").exists():
+        training = TokenizerTraining(kind="words", vocab_size=160)
+        texts = corpus_texts(plan.store, _base(plan), training.samples)
+        special = [*SPECIAL_TOKENS, *map(tag_token, KINDS)]
+        made = train_tokenizer(texts, training, special)
+        made.save_pretrained(folder)
+    return folder
+
+
 def listens(mix: Mix) -> bool:
     """Whether a model of this mix is asked under the best feedback."""
     return mix.condition.kind in ("score", "critique", "both")
 
 
 def train_config(
-    mix: str, run_folder: str, task: str, *, feedback: str, steps: int, seed: int, every: int
+    mix: str,
+    run_folder: str,
+    task: str,
+    tokenizer: str,
+    *,
+    feedback: str,
+    steps: int,
+    seed: int,
+    every: int,
 ) -> dict[str, Any]:
     """The train config of every arm."""
     return {
         "mix": mix,
         "run_folder": run_folder,
         "seed": seed,
-        **sums_learner(steps, vocab_size=160),
+        **sums_learner(steps),
+        "tokenizer": {"path": tokenizer},
         "eval": {
             "every": f"{every}ba",
             "samples": 0,

@@ -168,11 +168,20 @@ def _never_behind(groups: Groups) -> str:
     return table(heads, rows) if rows else "Not measured yet."
 
 
-CONTROLS = (
+TRIED = (
     "spans-auto",
     "spans",
     "spans-auto-16",
+    "spans-good-first-4",
+    "spans-good-first-8",
     "spans-good-first-16",
+    "spans-3x",
+    "spans-masked",
+)
+"""The recipe, and what was tried to be better than it."""
+
+CONTROLS = (
+    *TRIED,
     "spans-inserted",
     "spans-wrong-10",
     "spans-wrong-20",
@@ -214,7 +223,7 @@ def _beyond(groups: Groups) -> str:
     rows = []
     for name, good in GOOD.items():
         arms = _arms(groups[name]) if name in groups else {}
-        for arm in ("spans-auto", "spans", "spans-auto-16", "spans-good-first-16"):
+        for arm in TRIED:
             if arm not in arms or "filter-x10" not in arms:
                 continue
             found = [against["filter-x10"]["tokens"] for against in arms[arm].against.values()]

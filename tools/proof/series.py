@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ixt_tools.demo.configs import write_yaml
-from ixt_tools.proof.arms import ARMS, Plan, listens, train_config
+from ixt_tools.proof.arms import ARMS, Plan, listens, tokenizer_of, train_config
 from ixt_tools.proof.corpora import BY_NAME, PROBLEMS, Corpus, Ground
 from ixt_train.scaling.curves import Label
 from ixt_train.scaling.runner import Job
@@ -49,6 +49,9 @@ SPANS: dict[str, dict[str, int]] = {
         "spans-auto": 650,
         "filter-x10": 650,
         "spans-good-first-16": 650,
+        "spans-good-first-8": 650,
+        "spans-3x": 650,
+        "spans-masked": 650,
         "spans-inserted": 800,
         "spans-wrong-10": 650,
         "spans-wrong-20": 650,
@@ -74,6 +77,9 @@ SPANS: dict[str, dict[str, int]] = {
         "critique": 900,
         "spans": 500,
         "spans-auto-16": 500,
+        "spans-good-first-4": 500,
+        "spans-3x": 500,
+        "spans-masked": 500,
         "spans-inserted": 600,
         "spans-wrong-10": 500,
         "spans-wrong-20": 500,
@@ -120,13 +126,15 @@ class Run:
         """Its corpus, mix and train config; what is there is not made again."""
         ground = self.ground(folder, problems)
         store = ground.prepare(WRONG_ON if "wrong" in self.arm else ())
-        mix = ARMS[self.arm](Plan(store, ground, ground.good(), self.steps))
+        plan = Plan(store, ground, ground.good(), self.steps)
+        mix = ARMS[self.arm](plan)
         place = ground.folder / "configs"
         write_yaml(place / f"{self.arm}.mix.yaml", mix.model_dump(mode="json"))
         config = train_config(
             f"{self.arm}.mix.yaml",
             str(self.run_folder(folder)),
             str(ground.task.resolve()),
+            str(tokenizer_of(plan).resolve()),
             feedback="best" if listens(mix) else "none",
             steps=self.steps,
             seed=self.seed,
