@@ -125,6 +125,27 @@ def test_a_start_that_keeps_the_optimizer_goes_on_from_every_bit_of_it(chain: An
     assert (average - weight).norm() / (old - weight).norm() == pytest.approx(left, rel=1e-3)
 
 
+@pytest.mark.slow
+def test_parts_of_a_model_go_on_from_a_whole_optimizer(
+    chain: Any, write_config: Callable[[Tree], Path]
+) -> None:
+    """FSDP: each process takes its part of the moments, and trains as one process does."""
+    from test_train import losses, two_processes
+
+    model = chain("pretrain")["model"]["config"] | {"attention_dropout": 0.0}
+    first = run(chain("pretrain", model={"config": model}, ema=None))
+    keep = {"start": {"checkpoint": first.run_folder, "optimizer": "keep"}, "ema": None}
+    one = run(chain("midtrain", **keep))
+    folder = f"{one.run_folder}-parts"
+    two = two_processes(
+        write_config(chain("midtrain", **keep, run_folder=folder, fsdp={"version": 2}))
+    )
+    assert losses(two["run_folder"]) == pytest.approx(losses(one.run_folder), abs=1e-4)
+    ours, theirs = (moments(state_of(Path(r))) for r in (one.checkpoint, two["checkpoint"]))
+    assert theirs[HEAD]["step"] == ours[HEAD]["step"] == 12
+    assert torch.allclose(theirs[HEAD]["exp_avg"], ours[HEAD]["exp_avg"], atol=1e-4)
+
+
 def test_a_fresh_start_takes_the_weights_that_are_evaluated(chain: Any) -> None:
     first = run(chain("pretrain"))
     still = {"lr": 1e-12, "weight_decay": 0.0}
