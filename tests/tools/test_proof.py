@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from ixt_data.critics.arithmetic import ArithmeticCritic
+from ixt_data.mix import plan_mix
 from ixt_data.model import Document, document_id
 from ixt_tools.clock_arithmetic import draw_documents
 from ixt_tools.proof.arms import ARMS, Plan, listens, tokenizer_of
@@ -37,6 +38,16 @@ def test_every_arm_of_the_series_has_a_mix(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(tokenizer_of(plan))
     for mix in (mixes["plain"], mixes["spans-wrong-10"]):
         assert all(tag_token(tag) in tokenizer.get_vocab() for tag in span_tags(store, mix))
+
+
+def test_what_was_trained_stays_so_when_further_critics_come(tmp_path: Path) -> None:
+    ground = Ground(tmp_path, Corpus("small", 60, 0.5), 0, problems=5)
+    plans = []
+    for wrong_on in ((), (10,)):
+        plan = Plan(ground.prepare(wrong_on), ground, ground.good(), 10)
+        plans.append([plan_mix(plan.store, ARMS[arm](plan)).digest for arm in ("plain", "spans")])
+    assert plans[0] == plans[1]
+    assert plan_mix(plan.store, ARMS["spans-wrong-10"](plan)).digest not in plans[1]
 
 
 def test_the_erring_critic_errs_on_its_share_and_always_alike() -> None:

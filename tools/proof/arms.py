@@ -9,7 +9,7 @@ from ixt_data.mix import Condition, Mix, Selection
 from ixt_data.mix.presets import GOOD_EPOCHS, Recipe, Schedule, span_condition, span_mix
 from ixt_data.store import Store
 from ixt_tools.demo.configs import SUMS_BATCH, sums_learner
-from ixt_tools.proof.corpora import SUMS, Ground
+from ixt_tools.proof.corpora import SUMS, TAG, Ground
 from ixt_tools.proof.critics import KINDS
 from ixt_train.conditioning import SPECIAL_TOKENS, tag_token
 from ixt_train.config import TokenizerTraining
@@ -79,6 +79,7 @@ def preset(schedule: Schedule, epochs: int = GOOD_EPOCHS) -> Maker:
             good=GOOD,
             visits=plan.steps * SUMS_BATCH,
             sign="=",
+            snapshot=TAG,
             corpus=(SUMS,),
             seed=plan.ground.seed,
         )
@@ -89,7 +90,13 @@ def preset(schedule: Schedule, epochs: int = GOOD_EPOCHS) -> Maker:
 
 def _base(plan: Plan, critic: str = CRITIC) -> Mix:
     # Every arm names a critic, so that all vocabularies hold the words of the critiques.
-    return Mix(store=str(plan.ground.store), corpus=(SUMS,), critic=critic, seed=plan.ground.seed)
+    return Mix(
+        store=str(plan.ground.store),
+        snapshot=TAG if critic == CRITIC else None,
+        corpus=(SUMS,),
+        critic=critic,
+        seed=plan.ground.seed,
+    )
 
 
 SPANS = span_condition("=")

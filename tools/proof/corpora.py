@@ -86,6 +86,9 @@ class Ground:
         for critic in critics:
             if critic.name not in known:
                 annotate(store, SUMS, critic)
+            if TAG not in store.tags():
+                # What arms draw from, whatever other critics say later.
+                store.tag(TAG)
         return store
 
     def good(self) -> int:
