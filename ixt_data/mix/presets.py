@@ -11,8 +11,7 @@ from ixt_data.store import Store
 
 Schedule = Literal["auto", "natural", "good-first"]
 GOOD_EPOCHS = 24
-"""How often good documents are drawn before others come; chosen on the curves of docs/results.md,
-where 16 were too few."""
+"""How often good documents are drawn before others come; docs/results.md says how it was chosen."""
 VERDICT_WEIGHT = 10.0
 """Loss weight of what a span's verdict is about, right and wrong alike."""
 FIRST_FROM = 0.5

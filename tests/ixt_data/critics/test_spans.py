@@ -47,6 +47,10 @@ def test_an_ellipsis_has_its_limit() -> None:
     assert locate("begin" + "x" * (GAP + 1) + "end", "begin...end") is None
 
 
+def test_dots_may_be_the_texts_own() -> None:
+    assert locate("aaaaaaaaaaa...aaaaaa", "AAAAAA...") == (5, 14)
+
+
 def test_many_ellipses_in_a_text_that_repeats_itself_take_no_time() -> None:
     start = time.monotonic()
     assert locate("ab cd " * 20_000, " ... ".join(["ab"] * 12) + " ... nowhere") is None
