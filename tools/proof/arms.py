@@ -89,7 +89,7 @@ def preset(schedule: Schedule, epochs: int = GOOD_EPOCHS) -> Maker:
 
 
 def _base(plan: Plan, critic: str = CRITIC) -> Mix:
-    # Every arm names a critic, so that all vocabularies hold the words of the critiques.
+    # Every arm names a critic: which documents are good, and what is weighed, is by its word.
     return Mix(
         store=str(plan.ground.store),
         snapshot=TAG if critic == CRITIC else None,

@@ -29,6 +29,8 @@ def locate(text: str, quote: str) -> tuple[int, int] | None:
     # Dots may be the text's own.
     if (whole := re.search(_pattern(quote), text, re.IGNORECASE)) is not None:
         return whole.span()
+    if _ELLIPSIS.search(quote) is None:
+        return None
     first, *others = [_pattern(part) for part in _ELLIPSIS.split(quote.strip()) if part]
     # One pattern for all parts would go back and forth without end in a text that repeats itself.
     following = [re.compile(rf"[\s\S]{{0,{GAP}}}?{part}", re.IGNORECASE) for part in others]
