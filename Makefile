@@ -14,7 +14,7 @@ install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python tools/install.py $(EXTRAS)
+	$(BIN)/python tools/dev/install.py $(EXTRAS)
 	touch $@
 
 demo: $(STAMP)
@@ -22,13 +22,13 @@ demo: $(STAMP)
 
 # What is finished in ixt-proof/ is not repeated; with PROOF=--quick a few steps of each arm.
 proof: $(STAMP)
-	$(BIN)/python -m ixt_tools.proof proof $(PROOF)
+	$(BIN)/python tools/experiments proof $(PROOF)
 
 proof-spans: $(STAMP)
-	$(BIN)/python -m ixt_tools.proof spans $(PROOF)
+	$(BIN)/python tools/experiments spans $(PROOF)
 
 proof-text: $(STAMP)
-	$(BIN)/python -m ixt_tools.proof text $(PROOF)
+	$(BIN)/python tools/experiments text $(PROOF)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
@@ -54,9 +54,9 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 
 docs schemas: $(STAMP)
-	$(BIN)/python -m ixt_tools.schemas
-	$(BIN)/python -m ixt_tools.cli_reference
-	$(BIN)/python -m ixt_tools.config_reference
+	$(BIN)/python tools/dev/generate_schemas.py
+	$(BIN)/python tools/dev/cli_reference.py
+	$(BIN)/python tools/dev/config_reference.py
 
 site: $(STAMP)
 	$(BIN)/mkdocs build --strict --quiet

@@ -1,5 +1,7 @@
 """What can go wrong, one class per situation. The command line prints any of these in one line."""
 
+import importlib.util
+
 
 class IxtError(Exception):
     """Root of every error that a user can cause or mend."""
@@ -62,3 +64,14 @@ class MissingExtra(IxtError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"{package} is not installed. Run: pip install 'ixt[{extra}]'")
+
+    @classmethod
+    def require(cls, extra: str, *packages: str) -> None:
+        """Check that the packages of an extra are installed, without importing them.
+
+        Raises:
+            MissingExtra: one is not; the message has the command that installs it.
+        """
+        for package in packages:
+            if importlib.util.find_spec(package) is None:
+                raise cls(package, extra)

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from format_reader import samples, snapshot, table
 
-from ixt_data.annotate import annotate
-from ixt_data.compact import compact
-from ixt_data.critics import load_critic
-from ixt_data.ingest import ingest
-from ixt_data.store import Store
-from ixt_tools.clock_arithmetic import write_corpus
+from ixt_data.critics.registry import load_critic
+from ixt_data.critique_runs.annotation import annotate
+from ixt_data.ingestion import ingest
+from ixt_data.maintenance.compaction import compact
+from ixt_data.store.store import Store
+from ixt_tools.demo.clock_arithmetic import write_corpus
 
 HERE = Path(__file__).parent
 

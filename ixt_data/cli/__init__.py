@@ -1,5 +1,8 @@
-"""The command line `ixt`. Verbs of other packages come in by the entry points `ixt.verbs`."""
+"""The command line `ixt` and the verbs of the data engine.
 
-from ixt_data.cli.app import main
+May import: all of `ixt_data`. Only command lines import it.
+"""
 
-__all__ = ["main"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

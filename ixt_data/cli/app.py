@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from ixt_data.cli import critique, history, mix, query, select, store, transfer, upkeep
+from ixt_data.cli import (
+    critique_verb,
+    history_verbs,
+    maintenance_verbs,
+    mix_verbs,
+    query_verb,
+    select_verbs,
+    store_verbs,
+    transfer_verbs,
+)
 from ixt_data.errors import IxtError
 
 
@@ -28,7 +37,16 @@ def build() -> typer.Typer:
         if debug:
             os.environ["IXT_DEBUG"] = "1"
 
-    for verbs in (store, critique, transfer, query, select, history, mix, upkeep):
+    for verbs in (
+        store_verbs,
+        critique_verb,
+        transfer_verbs,
+        query_verb,
+        select_verbs,
+        history_verbs,
+        mix_verbs,
+        maintenance_verbs,
+    ):
         verbs.register(app)
     for entry in sorted(entry_points(group="ixt.verbs"), key=lambda entry: entry.name):
         entry.load()(app)

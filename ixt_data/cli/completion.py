@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
 from prompt_toolkit.document import Document
 
-from ixt_data.cli.rows import QueryOutput
+from ixt_data.sql import QueryOutput
 
 if TYPE_CHECKING:
-    from ixt_data.catalog import Catalog
+    from ixt_data.sql import Catalog
     from ixt_data.store import Store
 
 COMMANDS = {

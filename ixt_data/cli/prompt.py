@@ -14,11 +14,11 @@ from prompt_toolkit.history import FileHistory
 from prompt_toolkit.output import ColorDepth
 from rich.console import Console
 
-from ixt_data.cli.asking import ask
 from ixt_data.cli.completion import COMMANDS, Completions, is_whole
-from ixt_data.cli.output import printable
-from ixt_data.cli.rows import QueryOutput, as_table, read_table, write_rows
+from ixt_data.cli.run_query import ask
+from ixt_data.console import printable, rows_table
 from ixt_data.errors import IxtError, QueryError
+from ixt_data.sql import QueryOutput, read_table, write_rows
 
 if TYPE_CHECKING:
     from ixt_data.store import Store
@@ -129,7 +129,7 @@ class Prompt:
             lambda: read_table(self._catalog, sql, parameters, self._limit),
             self._log,
         )
-        table = as_table(names, rows)
+        table = rows_table(names, rows)
         if len(rows) + 2 < self._out.height or not self._out.is_terminal:
             self._out.print(table, markup=False)
         else:
@@ -191,7 +191,7 @@ class Prompt:
         self._limit = int(rest[0])
 
     def _param(self, rest: list[str]) -> None:
-        from ixt_data.cli.query import parameter
+        from ixt_data.cli.query_input import parameter
 
         for pair in rest:
             try:
@@ -203,7 +203,7 @@ class Prompt:
             self._say(f"${name} = {value!r}")
 
     def _read(self, rest: list[str]) -> None:
-        from ixt_data.cli.query import read_sql
+        from ixt_data.cli.query_input import read_sql
 
         if len(rest) != 1:
             raise QueryError(".read: the name of one file")

@@ -13,7 +13,7 @@ from typing import Any
 
 from ixt_data.critics.base import EmbeddedCritic
 from ixt_data.errors import CriticError
-from ixt_data.model import Critique, Document, Span
+from ixt_data.records import Critique, Document, Span
 
 CLOCK = 40
 GOOD, JUNK, MIXED = "good", "junk", "mixed"

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
-from ixt_data.model import Critique, Document, content_id
+from ixt_data.records import Critique, Document, content_id
 
 
 @runtime_checkable

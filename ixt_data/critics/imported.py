@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 
 from ixt_data.critics.base import EmbeddedCritic
 from ixt_data.errors import CriticError
-from ixt_data.ingest.streams import BrokenStream, ByteStream, LongLine, split_lines
-from ixt_data.model import ID_BYTES, OK, Critique, Document, Span, format_id, parse_id
+from ixt_data.records import ID_BYTES, OK, Critique, Document, Span, format_id, parse_id
+from ixt_data.storage import BrokenStream, ByteStream, LongLine, split_lines
 
 RULES_VERSION = 1
 MISSING, INVALID = "missing", "invalid"

@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 
 from ixt_data.config import Part, load_config
 from ixt_data.errors import ConfigError
-from ixt_data.model import Document, content_id
+from ixt_data.records import Document, content_id
 
 TOP = 5
 """Scales run from 0 to here: one digit, so that one token holds the judge's distribution."""

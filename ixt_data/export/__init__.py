@@ -1,16 +1,8 @@
-"""Exports: what leaves the store, for tools that know nothing of it."""
+"""Documents and critiques out of a snapshot: Delta, Parquet, JSONL, MDS.
 
-from ixt_data.export.delta import DeltaReport, export_delta
-from ixt_data.export.mds import export_mds
-from ixt_data.export.rows import ExportReport, export_jsonl, export_parquet
-from ixt_data.export.selection import Selected
+May import: `store` and below.
+"""
 
-__all__ = [
-    "DeltaReport",
-    "ExportReport",
-    "Selected",
-    "export_delta",
-    "export_jsonl",
-    "export_mds",
-    "export_parquet",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -23,10 +23,10 @@ from typing import Any
 
 import orjson
 
-from ixt_data.catalog import CRITIQUES, DOCUMENTS, common_schema, merge_rows
 from ixt_data.errors import StoreError
 from ixt_data.export.target import new_folder
-from ixt_data.snapshot import RowsFile
+from ixt_data.log import RowsFile
+from ixt_data.sql import CRITIQUES, DOCUMENTS, common_schema, merge_rows
 from ixt_data.store import Store
 
 TABLES = {"documents": ("documents", DOCUMENTS), "critiques_all": ("critiques", CRITIQUES)}

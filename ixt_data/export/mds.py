@@ -3,11 +3,11 @@
 import math
 from pathlib import Path
 
+from ixt_data.export.matched_documents import Progress, Selected
 from ixt_data.export.rows import ExportReport
-from ixt_data.export.selection import Progress, Selected
 from ixt_data.export.target import new_folder
-from ixt_data.model import parse_id
-from ixt_data.shards import SHARD_BYTES, ShardWriter
+from ixt_data.mds import SHARD_BYTES, ShardWriter
+from ixt_data.records import parse_id
 
 COLUMNS = {
     "critique": "str",

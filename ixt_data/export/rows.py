@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
-from ixt_data.export.selection import Progress, Selected
+from ixt_data.export.matched_documents import Progress, Selected
 from ixt_data.export.target import new_file
 
 

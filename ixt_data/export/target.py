@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 
 from ixt_data.errors import StoreError
-from ixt_data.places import part_of_store
 from ixt_data.storage import fsync
+from ixt_data.store import part_of_store
 
 EXPORTED = "ixt-export.json"
 """In every folder that an export has made: what it holds, and the sign that it may be replaced."""

@@ -2,8 +2,8 @@
 
 from ixt_data.errors import MixError
 from ixt_data.mix.config import Mix
-from ixt_data.mix.saved import resolved
-from ixt_data.mix.scope import Drawn, Scope
+from ixt_data.mix.predicates import Drawn, Scope
+from ixt_data.mix.saved_selections import resolved
 from ixt_data.store import Store
 
 QUANTILES = tuple(k / 11 for k in range(1, 11))

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ixt_data.errors import MixError
-from ixt_data.mix.counts import Counts, Ints, lattice
+from ixt_data.mix.draw_counts import Counts, Ints, lattice
 
 SAMPLE_BITS, OCCURRENCE_BITS, REGIME_BITS = 36, 20, 7
 MAX_OCCURRENCE = 1 << OCCURRENCE_BITS

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ixt_data.log import ShardInfo
 from ixt_data.mix.config import Condition, Mix
-from ixt_data.mix.counts import Floats, Ints
+from ixt_data.mix.draw_counts import Floats, Ints
 from ixt_data.mix.order import PhaseOrder, regime_bits, regimes_of
-from ixt_data.snapshot import ShardInfo
 
 # First words of the seeds of independent random streams.
 COUNTS, SPLIT, PASSES, DROPOUT, NOISE, PARTNER = range(6)

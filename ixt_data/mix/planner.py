@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ixt_data.errors import MixError
+from ixt_data.log import TOKENS, ShardInfo
 from ixt_data.mix.config import Mix, Selection
-from ixt_data.mix.counts import (
+from ixt_data.mix.draw_counts import (
     Counts,
     Floats,
     Ints,
@@ -26,9 +27,8 @@ from ixt_data.mix.counts import (
 )
 from ixt_data.mix.order import PhaseOrder
 from ixt_data.mix.plan import COUNTS, PASSES, SPLIT, MixPlan, SelectionPlan
-from ixt_data.mix.scope import Found, Scope
-from ixt_data.model import content_id
-from ixt_data.snapshot import TOKENS, ShardInfo
+from ixt_data.mix.predicates import Found, Scope
+from ixt_data.records import content_id
 from ixt_data.store import Store
 
 # Raise it when the same mix would come in another order: old train runs then refuse to resume.

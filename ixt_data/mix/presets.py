@@ -6,7 +6,7 @@ from typing import Literal
 
 from ixt_data.errors import MixError
 from ixt_data.mix.config import Condition, Mix, Phase, Selection
-from ixt_data.mix.scope import Scope
+from ixt_data.mix.predicates import Scope
 from ixt_data.store import Store
 
 Schedule = Literal["auto", "natural", "good-first"]

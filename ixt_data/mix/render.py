@@ -1,7 +1,7 @@
 """A mix plan as a tree for people: what(fingerprint): amount [label]."""
 
 from ixt_data.mix.plan import MixPlan, SelectionPlan
-from ixt_data.model import content_id
+from ixt_data.records import content_id
 
 
 def render_plan(plan: MixPlan) -> str:

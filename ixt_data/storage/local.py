@@ -162,3 +162,19 @@ def fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def atomic_write(path: Path, write: Callable[[Path], object], *, durable: bool = True) -> None:
+    """Write a file so that readers see it complete or not at all.
+
+    `write` fills a file next to `path`, named after this process, which then replaces `path`.
+    With `durable`, file and folder are fsynced first; caches can do without.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    write(partial)
+    if durable:
+        fsync(partial)
+    partial.replace(path)
+    if durable:
+        fsync(path.parent)

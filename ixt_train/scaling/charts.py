@@ -1,10 +1,8 @@
 """Charts of curves as SVG, drawn without a browser and without the network."""
 
-import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
-from ixt_data.errors import MissingExtra
 from ixt_train.scaling.curves import Curve
 from ixt_train.scaling.multipliers import falls
 
@@ -15,17 +13,6 @@ PALETTE = (
     "#8c564b", "#6a3d9a", "#b2df8a", "#17becf",
 )  # fmt: skip
 AXIS_TITLES = {"steps": "steps", "tokens": "tokens, feedback included", "flops": "training FLOPs"}
-
-
-def require_charts() -> None:
-    """Checks that charts can be drawn here.
-
-    Raises:
-        MissingExtra: the packages are not installed.
-    """
-    for package in ("altair", "vl_convert"):
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtra(package, "train")
 
 
 def curve_chart(

@@ -9,8 +9,8 @@ from pydantic import Field, PositiveInt
 
 from ixt_data.config import Part, load_config, validate
 from ixt_data.mix import load_mix
-from ixt_train import run_folder
 from ixt_train.config import AmountText, TrainConfig, load_mix_of, load_train_config
+from ixt_train.runs import run_folder
 from ixt_train.scaling.curves import LABEL, Label
 from ixt_train.scaling.runner import Job
 

@@ -11,9 +11,9 @@ import orjson
 import yaml
 
 from ixt_data.errors import ConfigError
-from ixt_train import run_folder
-from ixt_train.checkpoint import write_whole
+from ixt_data.storage import atomic_write
 from ixt_train.config import flatten
+from ixt_train.runs import run_folder
 from ixt_train.scaling.flops import size_of
 
 LABEL = "scaling.json"
@@ -162,7 +162,7 @@ def write_curves(path: Path, curves: Iterable[Curve]) -> None:
     known |= {curve.key: curve for curve in curves}
     lines = b"".join(_line(known[key]) for key in sorted(known))
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda partial: partial.write_bytes(lines))
+    atomic_write(path, lambda partial: partial.write_bytes(lines))
 
 
 def _line(curve: Curve) -> bytes:

@@ -4,13 +4,11 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
-from ixt_train.checkpoint import write_whole
-from ixt_train.scaling.charts import curve_chart, require_charts
+from ixt_data.storage import atomic_write
+from ixt_train.scaling.charts import curve_chart
 from ixt_train.scaling.curves import Curve
 from ixt_train.scaling.report import GroupReport, joined
-from ixt_train.scaling.text import columns, quantity, rows
-
-__all__ = ["require_charts", "write_page"]
+from ixt_train.scaling.result_tables import columns, quantity, rows
 
 _STYLE = """body { font: 15px/1.5 ui-sans-serif, system-ui, sans-serif; color: #1c1d1f;
   max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
@@ -45,7 +43,7 @@ def write_page(path: Path, groups: Sequence[GroupReport], curves: Sequence[Curve
         f"<style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    atomic_write(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def _table(heads: Iterable[str], lines: Iterable[Iterable[str]]) -> str:

@@ -8,15 +8,8 @@ from typing import Any
 
 from ixt_data.errors import ConfigError
 from ixt_train.scaling.curves import AXES, Curve
-from ixt_train.scaling.fits import PowerLaw, fit
-from ixt_train.scaling.multipliers import (
-    Crossing,
-    Multiplier,
-    best_of,
-    crossing,
-    falls,
-    multiplier,
-)
+from ixt_train.scaling.multipliers import Crossing, Multiplier, best_of, crossing, falls, multiplier
+from ixt_train.scaling.power_laws import PowerLaw, fit
 
 ACCURACIES = (0.3, 0.5, 0.9)
 WITH_ANNOTATION = "flops with annotation"

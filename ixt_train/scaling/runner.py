@@ -39,7 +39,7 @@ def run_jobs(jobs: Iterable[Job], side_by_side: int, done: Callable[[Job], None]
     """
     os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ixt_train.train"])
+    context.set_forkserver_preload(["ixt_train.trainer.training"])
     waiting, going = iter(jobs), dict[Future[None], Job]()
     with ProcessPoolExecutor(side_by_side, context, max_tasks_per_child=1) as pool:
         while True:
@@ -61,7 +61,7 @@ def _train(job: Job) -> None:
     for stream in (1, 2):
         os.dup2(log, stream)
     from ixt_train.config import load_train_config
-    from ixt_train.train import train
+    from ixt_train.trainer import train
 
     try:
         train(load_train_config(job.config))

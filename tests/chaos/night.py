@@ -27,15 +27,18 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from ixt_data.compact import compact
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools/benchmarks"))
+
+from moto_server import s3_server
+
+from ixt_data.critique_runs.units import publish
 from ixt_data.errors import Aborted, AlreadyDone, CommitError, SnapshotError
-from ixt_data.gc import collect
-from ixt_data.model import Critique, document_id
-from ixt_data.snapshot import CriticInfo
-from ixt_data.store import Store
-from ixt_data.units import publish
-from ixt_data.verify import PLACES, verify
-from ixt_tools.bench.s3_server import s3_server
+from ixt_data.log.snapshot import CriticInfo
+from ixt_data.maintenance.compaction import compact
+from ixt_data.maintenance.garbage_collection import collect
+from ixt_data.maintenance.verification import PLACES, verify
+from ixt_data.records import Critique, document_id
+from ixt_data.store.store import Store
 
 SHARDS, DOCUMENTS, CRITICS = 40, 20, 100
 ROLES = {"annotate": 4, "compact": 1, "collect": 1, "read": 2}
@@ -54,7 +57,7 @@ def say(event: str, **details: Any) -> None:
 
 def make(root: str) -> Store:
     """The store before the night: one corpus, no critiques."""
-    from ixt_data.shards import TEXT_COLUMNS
+    from ixt_data.mds.shards import TEXT_COLUMNS
 
     sys.path.insert(0, str(Path(__file__).parents[1] / "ixt_data"))
     from small_stores import documents_table

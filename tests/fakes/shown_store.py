@@ -5,11 +5,11 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ixt_data.annotate import annotate
 from ixt_data.critics.base import EmbeddedCritic
-from ixt_data.ingest import ingest
-from ixt_data.model import Critique, Document, Span
-from ixt_data.store import Store
+from ixt_data.critique_runs.annotation import annotate
+from ixt_data.ingestion import ingest
+from ixt_data.records import Critique, Document, Span
+from ixt_data.store.store import Store
 
 SCRIPT = "<script>document.title = 'owned'; alert(1)</script>"
 HOSTILE = (

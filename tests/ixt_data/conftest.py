@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ixt_data.store import Store
+from ixt_data.store.store import Store
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from typing import Any
 import pyarrow as pa
 
 from ixt_data.critics.base import EmbeddedCritic
-from ixt_data.model import Critique, Document, Span, document_id
-from ixt_data.shards import TEXT_COLUMNS
-from ixt_data.store import Store
+from ixt_data.mds.shards import TEXT_COLUMNS
+from ixt_data.records import Critique, Document, Span, document_id
+from ixt_data.store.store import Store
 
 
 class Length(EmbeddedCritic):

@@ -15,16 +15,16 @@ from streaming import MDSWriter, StreamingDataset
 from streaming.base.util import merge_index
 from typer.testing import CliRunner
 
-from ixt_data.adopt import adopt
-from ixt_data.annotate import annotate
 from ixt_data.cli.app import build
-from ixt_data.critics import load_critic
-from ixt_data.encodings import decoder
+from ixt_data.critics.registry import load_critic
+from ixt_data.critique_runs.annotation import annotate
 from ixt_data.errors import CommitError, CorruptError, StoreError
-from ixt_data.gc import collect
-from ixt_data.model import document_id
-from ixt_data.store import Store
-from ixt_data.verify import verify
+from ixt_data.ingestion.adoption import adopt
+from ixt_data.maintenance.garbage_collection import collect
+from ixt_data.maintenance.verification import verify
+from ixt_data.mds.encodings import decoder
+from ixt_data.records import document_id
+from ixt_data.store.store import Store
 
 PLAIN = {"text": "str"}
 

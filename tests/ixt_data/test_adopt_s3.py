@@ -8,17 +8,17 @@ from typing import Any
 
 import boto3
 import pytest
+from moto_server import s3_server
 from small_stores import Length, add_documents
 from streaming import MDSWriter
 from typer.testing import CliRunner
 
-from ixt_data.adopt import adopt
-from ixt_data.annotate import annotate
 from ixt_data.cli.app import build
+from ixt_data.critique_runs.annotation import annotate
 from ixt_data.errors import CorruptError, StoreError
-from ixt_data.store import Store
-from ixt_data.verify import verify
-from ixt_tools.bench.s3_server import s3_server
+from ixt_data.ingestion.adoption import adopt
+from ixt_data.maintenance.verification import verify
+from ixt_data.store.store import Store
 
 TEXTS = [f"näive text {i} of some length, which says nothing much." for i in range(30)]
 

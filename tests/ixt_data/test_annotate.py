@@ -3,12 +3,12 @@ from collections.abc import Iterable, Iterator
 import pytest
 from small_stores import Length, add_documents
 
-from ixt_data.annotate import annotate
+from ixt_data.critique_runs.annotation import annotate
+from ixt_data.critique_runs.units import publish
 from ixt_data.errors import AlreadyDone, CriticError, StoreError
-from ixt_data.model import Critique, Document
-from ixt_data.snapshot import CriticInfo
-from ixt_data.store import Store
-from ixt_data.units import publish
+from ixt_data.log.snapshot import CriticInfo
+from ixt_data.records import Critique, Document
+from ixt_data.store.store import Store
 
 TEXTS = ["a", "bb", "ccc", "dddd", "eeeee", "ffffff"]
 

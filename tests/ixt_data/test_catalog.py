@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from small_stores import add_documents
 
-from ixt_data.catalog import CRITIQUES, DOCUMENTS, VIEWS, widen
 from ixt_data.errors import ConfigError, CorruptError, QueryError
-from ixt_data.store import Store
+from ixt_data.sql.catalog import CRITIQUES, DOCUMENTS, VIEWS
+from ixt_data.sql.views import widen
+from ixt_data.store.store import Store
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -161,14 +162,18 @@ def test_shards_tell_their_place(store: Store) -> None:
 
 def test_queries_keep_to_their_memory(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     code = (
-        "import sys; from ixt_data.store import Store\n"
-        "from ixt_tools.bench.apart import peak_memory\n"
+        "import sys; from ixt_data.store.store import Store\n"
+        "from isolate import peak_memory\n"
         "sort = 'SELECT max(h) FROM (SELECT md5(i::VARCHAR) AS h FROM range({}) t(i) ORDER BY h "
         "LIMIT 1000000000)'\n"
         "store = Store.open(sys.argv[1]); store.sql(sort.format(1000)); before = peak_memory()\n"
         "store.sql(sort.format(3000000)); print(peak_memory() - before)"
     )
-    environment = {**os.environ, "IXT_QUERY_MEMORY": "80MB"}
+    environment = {
+        **os.environ,
+        "IXT_QUERY_MEMORY": "80MB",
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2] / "tools/benchmarks"),
+    }
     command = [sys.executable, "-c", code, store.root]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     # Without a bound it takes about 200.

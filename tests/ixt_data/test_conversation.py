@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ixt_data.conversation import BadConversation, canonical, read, shown
-from ixt_data.ingest import ingest
-from ixt_data.store import Store
+from ixt_data.ingestion import ingest
+from ixt_data.store.store import Store
 
 TALK: list[dict[str, Any]] = [
     {"role": "system", "content": "Be short."},

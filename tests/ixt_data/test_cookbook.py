@@ -9,13 +9,13 @@ import orjson
 import pytest
 from small_stores import Length
 
-from ixt_data.annotate import annotate
-from ixt_data.catalog import Catalog
-from ixt_data.critics import load_critic
-from ixt_data.ingest import ingest
-from ixt_data.model import Document
-from ixt_data.selections import save_selection
-from ixt_data.store import Store
+from ixt_data.critics.registry import load_critic
+from ixt_data.critique_runs.annotation import annotate
+from ixt_data.ingestion import ingest
+from ixt_data.records import Document
+from ixt_data.sql.catalog import Catalog
+from ixt_data.store.selections import save_selection
+from ixt_data.store.store import Store
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "cookbook.md"
 BLOCKS = dict(re.findall(r"```sql\n-- (\w+)\n(.*?)```", PAGE.read_text(), re.DOTALL))

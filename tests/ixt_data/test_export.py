@@ -17,18 +17,18 @@ from small_stores import Length, add_documents, documents_table
 from streaming import MDSWriter, StreamingDataset
 from typer.testing import CliRunner
 
-from ixt_data.adopt import adopt
-from ixt_data.annotate import annotate
 from ixt_data.cli.app import build
-from ixt_data.compact import compact
+from ixt_data.critique_runs.annotation import annotate
 from ixt_data.errors import QueryError, StoreError
 from ixt_data.export import Selected, export_delta, export_jsonl, export_mds, export_parquet
 from ixt_data.export import delta as delta_module
-from ixt_data.export import selection as selection_module
+from ixt_data.export import matched_documents as selection_module
 from ixt_data.export.delta import delta_type
-from ixt_data.gc import collect
-from ixt_data.model import Critique, Document
-from ixt_data.store import Store
+from ixt_data.ingestion.adoption import adopt
+from ixt_data.maintenance.compaction import compact
+from ixt_data.maintenance.garbage_collection import collect
+from ixt_data.records import Critique, Document
+from ixt_data.store.store import Store
 
 
 class Detailed(Length):

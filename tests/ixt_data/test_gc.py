@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 from small_stores import add_documents
 
-from ixt_data import pins
-from ixt_data.annotate import annotate
-from ixt_data.compact import choose, compact
 from ixt_data.critics.base import EmbeddedCritic
+from ixt_data.critique_runs.annotation import annotate
 from ixt_data.errors import Aborted, CorruptError, SnapshotError, StoreError
-from ixt_data.gc import collect
-from ixt_data.model import Critique, Document
-from ixt_data.pins import Pin
-from ixt_data.shards import TEXT_COLUMNS
-from ixt_data.snapshot import Entry, RowsFile
-from ixt_data.storage import LocalStorage
-from ixt_data.store import Store, Transaction
+from ixt_data.log import pins
+from ixt_data.log.pins import Pin
+from ixt_data.log.snapshot import Entry, RowsFile
+from ixt_data.maintenance.compaction import choose, compact
+from ixt_data.maintenance.garbage_collection import collect
+from ixt_data.mds.shards import TEXT_COLUMNS
+from ixt_data.records import Critique, Document
+from ixt_data.storage.local import LocalStorage
+from ixt_data.store.store import Store, Transaction
 
 NOW = timedelta(0)
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from small_stores import Length, add_documents
 
-from ixt_data.annotate import annotate
-from ixt_data.gc import collect
-from ixt_data.journal import Journal, decode, encode, journal_folder
-from ixt_data.model import Critique, Document, Span, document_id
-from ixt_data.store import Store
-from ixt_data.units import unit_name
+from ixt_data.critique_runs.annotation import annotate
+from ixt_data.critique_runs.journal import Journal, decode, encode, journal_folder
+from ixt_data.critique_runs.units import unit_name
+from ixt_data.maintenance.garbage_collection import collect
+from ixt_data.records import Critique, Document, Span, document_id
+from ixt_data.store.store import Store
 
 TEXTS = ["a", "bb", "ccc", "dddd", "eeeee", "ffffff"]
 WHOLE = Critique(

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from small_stores import add_documents
 
-from ixt_data.gc import collect
-from ixt_data.store import Store
-from ixt_data.verify import verify
+from ixt_data.maintenance.garbage_collection import collect
+from ixt_data.maintenance.verification import verify
+from ixt_data.store.store import Store
 
 STEPS: list[tuple[Any, str]] = [
     *((os, name) for name in ("fsync", "rmdir", "open")),

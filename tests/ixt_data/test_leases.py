@@ -16,12 +16,12 @@ import pytest
 from s3_server import BUCKET, Proxy, moto
 from small_stores import Length, add_documents
 
-from ixt_data.annotate import annotate
+from ixt_data.critique_runs.annotation import annotate
+from ixt_data.critique_runs.leases import PLACE, Busy, Lease, Leases, Met
 from ixt_data.errors import ConfigError
-from ixt_data.gc import collect
-from ixt_data.leases import PLACE, Busy, Lease, Leases, Met
-from ixt_data.model import Critique, Document
-from ixt_data.store import Store
+from ixt_data.maintenance.garbage_collection import collect
+from ixt_data.records import Critique, Document
+from ixt_data.store.store import Store
 
 SHORT = 1.5
 """Seconds; a lease is renewed four times in it."""
@@ -109,7 +109,7 @@ def test_an_expired_one_is_taken_over_and_its_holder_stops(store: Store, short: 
 
 def test_a_dead_holder_of_this_machine_is_not_waited_for(store: Store) -> None:
     code = (
-        "import os, sys; from ixt_data.leases import Leases; from ixt_data.store import Store\n"
+        "import os, sys; from ixt_data.critique_runs.leases import Leases; from ixt_data.store.store import Store\n"
         "Leases(Store.open(sys.argv[1]).storage, 'c-0').take('u').__enter__()\n"
         "print('taken', flush=True); sys.stdin.read()"
     )
@@ -193,8 +193,8 @@ def test_a_worker_that_lost_its_unit_stops(store: Store, short: None) -> None:
 WORKER = """
 import sys
 from test_leases import Counting
-from ixt_data.annotate import annotate
-from ixt_data.store import Store
+from ixt_data.critique_runs.annotation import annotate
+from ixt_data.store.store import Store
 
 critic = Counting(pause=float(sys.argv[2]))
 annotate(Store.open(sys.argv[1]), "web", critic, lambda done, critique: print(done, flush=True))

@@ -6,11 +6,11 @@ from typing import Any
 import orjson
 import pytest
 
-from ixt_data import log
 from ixt_data.errors import Aborted, AlreadyDone, CorruptError, SnapshotError, StoreError
-from ixt_data.log import Log
-from ixt_data.snapshot import Entry, RowsFile
-from ixt_data.storage import LocalStorage
+from ixt_data.log import commit_log
+from ixt_data.log.commit_log import Log
+from ixt_data.log.snapshot import Entry, RowsFile
+from ixt_data.storage.local import LocalStorage
 
 
 def rows(name: str) -> RowsFile:
@@ -19,7 +19,7 @@ def rows(name: str) -> RowsFile:
 
 def test_an_entry_comes_back() -> None:
     entry = Entry(3, "t" * 32, "ingest", rows_add=[rows("a")], summary={"documents": 1})
-    assert log.decode(log.encode(entry), "x") == entry
+    assert commit_log.decode(commit_log.encode(entry), "x") == entry
 
 
 def test_states_by_version(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_who_was_away_for_long_catches_up(tmp_path: Path) -> None:
     assert ours.commit(Entry(0, "x", "critique"), base, lambda e: told.append(e.txn)) == 131
     assert told == [f"{i}" for i in range(130)]
     assert [entry.txn for entry in ours.entries(1, 131)] == [*told, "x"]
-    (tmp_path / log.key(7)).unlink()
+    (tmp_path / commit_log.key(7)).unlink()
     with pytest.raises(FileNotFoundError, match=r"no such version.*0007\.json"):
         [*Log(LocalStorage(tmp_path)).entries(1, 20)]
 
@@ -51,7 +51,7 @@ def test_who_was_away_for_long_catches_up(tmp_path: Path) -> None:
 def test_a_flipped_bit_is_named(tmp_path: Path, position: int) -> None:
     history = Log(LocalStorage(tmp_path))
     history.commit(Entry(0, "a", "init"), 0)
-    path = tmp_path / log.key(1)
+    path = tmp_path / commit_log.key(1)
     data = bytearray(path.read_bytes())
     data[position] ^= 1
     path.write_bytes(data)
@@ -76,18 +76,18 @@ def test_a_lost_entry_stops_everything_and_is_named(tmp_path: Path) -> None:
     history = Log(LocalStorage(tmp_path))
     for i in range(5):
         history.commit(Entry(0, f"{i}", "ingest"), i)
-    entry = (tmp_path / log.key(3)).read_bytes()
-    (tmp_path / log.key(3)).unlink()
+    entry = (tmp_path / commit_log.key(3)).read_bytes()
+    (tmp_path / commit_log.key(3)).unlink()
     # Without a look beyond it 2 would be the newest, and 3 be written a second time.
     with pytest.raises(CorruptError, match=r"0003\.json: missing, but _log/0+4\.json is there"):
         Log(LocalStorage(tmp_path)).newest()
-    (tmp_path / log.key(3)).write_bytes(entry)
+    (tmp_path / commit_log.key(3)).write_bytes(entry)
     assert Log(LocalStorage(tmp_path)).newest() == 5
-    (tmp_path / log.LAST).write_text('{"version": 7}')
+    (tmp_path / commit_log.LAST).write_text('{"version": 7}')
     with pytest.raises(CorruptError, match=r"0007\.json: missing, but _log/_last says"):
         Log(LocalStorage(tmp_path)).newest()
     for nonsense in ("", "[]", '{"version": "x"}', '{"version": -3}'):
-        (tmp_path / log.LAST).write_text(nonsense)
+        (tmp_path / commit_log.LAST).write_text(nonsense)
         assert Log(LocalStorage(tmp_path)).newest() == 5
 
 
@@ -106,7 +106,7 @@ def test_an_entry_of_a_newer_version_is_refused(
     history.commit(Entry(0, "a", "ingest"), 0)
     line = orjson.dumps(Entry(2, "b", "ingest").to_json() | change)
     digest = hashlib.sha256(line).hexdigest().encode()
-    (tmp_path / log.key(2)).write_bytes(line + b"\n" + digest + b"\n")
+    (tmp_path / commit_log.key(2)).write_bytes(line + b"\n" + digest + b"\n")
     with pytest.raises(StoreError, match=f"{told}.*Upgrade ixt"):
         Log(LocalStorage(tmp_path)).snapshot()
 

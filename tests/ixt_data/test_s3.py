@@ -19,17 +19,17 @@ from s3_server import BUCKET, Proxy, moto
 from small_stores import Length, add_documents
 from typer.testing import CliRunner
 
-from ixt_data import log
-from ixt_data.annotate import annotate, pending
 from ixt_data.cli.app import build
 from ixt_data.critics.base import critic_id
+from ixt_data.critique_runs.annotation import annotate, pending
 from ixt_data.errors import IxtError, MissingExtra, StoreError
-from ixt_data.gc import collect
-from ixt_data.snapshot import Entry
-from ixt_data.storage import open_storage
+from ixt_data.log import commit_log
+from ixt_data.log.snapshot import Entry
+from ixt_data.maintenance.garbage_collection import collect
+from ixt_data.maintenance.verification import verify
+from ixt_data.storage.opening import open_storage
 from ixt_data.storage.s3 import S3Storage
-from ixt_data.store import Store
-from ixt_data.verify import verify
+from ixt_data.store.store import Store
 
 KEY, SECRET = "AKIANEVERSHOWN", "never/shown+secret"
 
@@ -354,4 +354,4 @@ def test_without_boto3_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_log_names_its_keys_as_on_disk(root: str) -> None:
     add_documents(Store.init(root), ["a"])
-    assert log.key(1) in keys(root)
+    assert commit_log.key(1) in keys(root)

@@ -8,15 +8,15 @@ import orjson
 import pytest
 from small_stores import Length, add_documents
 
-from ixt_data import checkpoint, log
-from ixt_data.annotate import annotate
-from ixt_data.diff import diff
+from ixt_data.analysis.snapshot_diff import diff
+from ixt_data.critique_runs.annotation import annotate
 from ixt_data.errors import ConfigError, MixError, QueryError, StoreError
-from ixt_data.log import Log
+from ixt_data.log import checkpoint, commit_log
+from ixt_data.log.commit_log import Log
+from ixt_data.log.snapshot import Entry, Snapshot
 from ixt_data.mix import Mix, load_mix, plan_mix, render_plan
-from ixt_data.selections import drop_selection, history, save_selection
-from ixt_data.snapshot import Entry, Snapshot
-from ixt_data.store import Store
+from ixt_data.store.selections import drop_selection, history, save_selection
+from ixt_data.store.store import Store
 
 TEXTS = ["a" * n for n in range(1, 11)]
 
@@ -159,7 +159,7 @@ def test_checkpoints_carry_them_and_older_ones_have_none(critiqued: Store) -> No
 def test_an_entry_of_a_newer_ixt_says_so(store: Store) -> None:
     line = orjson.dumps({"version": 1, "txn": "t", "op": "x", "dreams": [1]})
     digest = hashlib.sha256(line).hexdigest().encode()
-    store.storage.create(log.key(1), line + b"\n" + digest + b"\n")
+    store.storage.create(commit_log.key(1), line + b"\n" + digest + b"\n")
     with pytest.raises(StoreError, match=r"newer ixt: its log entry has dreams. Upgrade ixt"):
         Log(store.storage).snapshot()
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ixt_data.errors import CorruptError
-from ixt_data.shards import (
+from ixt_data.mds.shards import (
     CRITIQUE_COLUMNS,
     TEXT_COLUMNS,
     ShardWriter,

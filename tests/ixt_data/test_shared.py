@@ -4,8 +4,8 @@ import pytest
 from small_stores import add_documents
 
 from ixt_data.errors import QueryError
-from ixt_data.shared import SharedCatalog
-from ixt_data.store import Store
+from ixt_data.sql.shared_catalog import SharedCatalog
+from ixt_data.store.store import Store
 
 secret = [1, 2, 3]
 

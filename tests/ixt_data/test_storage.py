@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from ixt_data.errors import ConfigError, CorruptError, StoreError
-from ixt_data.storage import LocalStorage, cache, probe, remove_scratch
+from ixt_data.storage import cache
+from ixt_data.storage.base import remove_scratch
 from ixt_data.storage.cache import FileCache
-from ixt_data.store import Store
+from ixt_data.storage.conformance import probe
+from ixt_data.storage.local import LocalStorage
+from ixt_data.store.store import Store
 
 
 class Overwrites(LocalStorage):

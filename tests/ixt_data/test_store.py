@@ -3,11 +3,11 @@ from pathlib import Path
 import pytest
 from small_stores import Length, add_documents
 
-from ixt_data.annotate import annotate
-from ixt_data.diff import diff
+from ixt_data.analysis.snapshot_diff import diff
+from ixt_data.critique_runs.annotation import annotate
 from ixt_data.errors import SnapshotError, StoreError
-from ixt_data.model import document_id, format_id, parse_id
-from ixt_data.store import Store
+from ixt_data.records import document_id, format_id, parse_id
+from ixt_data.store.store import Store
 
 
 def test_shards_and_rows_appear_together(store: Store) -> None:

@@ -8,16 +8,16 @@ import pytest
 from small_stores import Length, add_documents
 from typer.testing import CliRunner
 
-from ixt_data import log
-from ixt_data.annotate import annotate
 from ixt_data.cli.app import build
-from ixt_data.compact import compact
-from ixt_data.gc import collect
-from ixt_data.model import Critique
-from ixt_data.snapshot import CriticInfo
-from ixt_data.store import Store
-from ixt_data.units import publish
-from ixt_data.verify import repair, verify
+from ixt_data.critique_runs.annotation import annotate
+from ixt_data.critique_runs.units import publish
+from ixt_data.log import commit_log
+from ixt_data.log.snapshot import CriticInfo
+from ixt_data.maintenance.compaction import compact
+from ixt_data.maintenance.garbage_collection import collect
+from ixt_data.maintenance.verification import repair, verify
+from ixt_data.records import Critique
+from ixt_data.store.store import Store
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ DAMAGE: dict[str, tuple[Callable[[Store], Path], Callable[[Path], None], str]] =
         "sha256",
     ),
     "a bit in a log entry": (
-        lambda s: Path(s.root, log.key(2)),
+        lambda s: Path(s.root, commit_log.key(2)),
         lambda p: flip(p, 60),
         "checksum",
     ),
@@ -57,7 +57,11 @@ DAMAGE: dict[str, tuple[Callable[[Store], Path], Callable[[Path], None], str]] =
         lambda p: p.write_bytes(p.read_bytes()[:-40]),
         "torn",
     ),
-    "a deleted log entry": (lambda s: Path(s.root, log.key(2)), Path.unlink, "newer entries"),
+    "a deleted log entry": (
+        lambda s: Path(s.root, commit_log.key(2)),
+        Path.unlink,
+        "newer entries",
+    ),
 }
 
 
@@ -140,8 +144,10 @@ def test_files_that_only_a_tag_holds_are_checked(full: Store) -> None:
 def test_what_is_lost_at_the_end_of_the_log_is_named(store: Store) -> None:
     for i in range(50):
         add_documents(store, [f"{i}"])
-    Path(store.root, log.key(50)).unlink()
-    found = [p.what for p in verify(Store.open(store.root)).problems if p.path == log.key(50)]
+    Path(store.root, commit_log.key(50)).unlink()
+    found = [
+        p.what for p in verify(Store.open(store.root)).problems if p.path == commit_log.key(50)
+    ]
     assert found[0] == "missing, but _log/_last is of it"
     assert verify(Store.open(store.root)).orphans == []
 

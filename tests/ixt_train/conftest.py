@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import yaml
 
-from ixt_data.annotate import annotate
 from ixt_data.critics.arithmetic import ArithmeticCritic
-from ixt_data.ingest.corpus import ingest
-from ixt_data.store import Store
-from ixt_tools.clock_arithmetic import write_corpus
+from ixt_data.critique_runs.annotation import annotate
+from ixt_data.ingestion.corpus import ingest
+from ixt_data.store.store import Store
+from ixt_tools.demo.clock_arithmetic import write_corpus
 
 MODEL = {
     "model_type": "llama",
@@ -81,8 +81,8 @@ def write_config(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
 def trained_run(sums: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished train run; to be read only."""
     from ixt_data.config import validate
-    from ixt_train.config import TrainConfig
-    from ixt_train.train import train
+    from ixt_train.config.train_config import TrainConfig
+    from ixt_train.trainer.training import train
 
     folder = tmp_path_factory.mktemp("trained") / "run"
     tree = {
@@ -107,8 +107,8 @@ def trained_run(sums: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def follower(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a train run that learned to follow its feedback; about a minute on one core."""
     from ixt_data.config import validate
-    from ixt_train.config import TrainConfig
-    from ixt_train.train import train
+    from ixt_train.config.train_config import TrainConfig
+    from ixt_train.trainer.training import train
 
     folder = tmp_path_factory.mktemp("follower")
     corpus, _ = write_corpus(folder, documents=2000, bad=0.5, seed=0, problems=400)

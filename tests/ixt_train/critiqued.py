@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from ixt_data.annotate import annotate
 from ixt_data.critics.base import EmbeddedCritic
-from ixt_data.model import Critique, Document, Span, document_id
-from ixt_data.shards import TEXT_COLUMNS
-from ixt_data.store import Store
-from ixt_train.conditioning import SPECIAL_TOKENS
-from ixt_train.config import TokenizerTraining
-from ixt_train.tokenizer import train_tokenizer
+from ixt_data.critique_runs.annotation import annotate
+from ixt_data.mds.shards import TEXT_COLUMNS
+from ixt_data.records import Critique, Document, Span, document_id
+from ixt_data.store.store import Store
+from ixt_train.conditioning.conditioner import SPECIAL_TOKENS
+from ixt_train.conditioning.tokenizer import train_tokenizer
+from ixt_train.config.train_config import TokenizerTraining
 
 
 class Numbers(EmbeddedCritic):

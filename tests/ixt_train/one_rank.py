@@ -15,8 +15,8 @@ import torch.distributed as dist
 from torch.utils.data import DataLoader
 
 from ixt_data.mix import Mix, plan_mix
-from ixt_data.store import Store
-from ixt_train.stream import MixStream
+from ixt_data.store.store import Store
+from ixt_train.stream.mix_stream import MixStream
 
 job = json.loads(sys.argv[1])
 node, rank = int(os.environ["GROUP_RANK"]), int(os.environ["RANK"])

@@ -12,10 +12,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.utils import import_utils
 
 from ixt_data.mix import Mix, plan_mix
-from ixt_train.conditioning import Conditioner
-from ixt_train.models import weighted_loss
-from ixt_train.packing import Collator, document_mask
-from ixt_train.stream import MixStream
+from ixt_train.conditioning.conditioner import Conditioner
+from ixt_train.inference.model import weighted_loss
+from ixt_train.stream.mix_stream import MixStream
+from ixt_train.stream.packing import Collator, document_mask
 
 READ = ("input_ids", "labels", "attention_mask", "position_ids")
 

@@ -11,13 +11,13 @@ from test_harness import evaluate, tasks  # noqa: F401
 
 from ixt_data.errors import ConfigError
 from ixt_data.mix import Condition
-from ixt_train.chat import ChatConditioner
-from ixt_train.config import TaskConfig
-from ixt_train.decode import Sampling
-from ixt_train.export import export_model
-from ixt_train.generate import Request, generate_all
-from ixt_train.tasks import load_task
-from ixt_train.trained import Trained
+from ixt_train.conditioning.chat import ChatConditioner
+from ixt_train.config.train_config import TaskConfig
+from ixt_train.evaluation.tasks import load_task
+from ixt_train.inference.decoding import Sampling
+from ixt_train.inference.generation import Request, generate_all
+from ixt_train.inference.loaded_model import Trained
+from ixt_train.inference.model_export import export_model
 
 
 @pytest.fixture(params=["turn", "system"])
@@ -51,7 +51,7 @@ def test_a_question_is_a_turn_of_the_user(talker: Trained, tmp_path: Path) -> No
 def test_the_harness_asks_what_training_told(talker: Trained) -> None:
     from lm_eval.api.instance import Instance
 
-    from ixt_train.harness import ConditionedLM
+    from ixt_train.evaluation.harness import ConditionedLM
 
     model = ConditionedLM(talker, "worst")
     conditioner: Any = talker.conditioner
@@ -81,7 +81,7 @@ def said(text: str) -> dict[str, Any]:
 
 
 def test_first_turns_go_where_there_is_no_room(talker: Trained) -> None:
-    from ixt_train.harness import ConditionedLM
+    from ixt_train.evaluation.harness import ConditionedLM
 
     model = ConditionedLM(talker)
     conditioner: Any = talker.conditioner
@@ -113,7 +113,7 @@ def test_a_task_of_the_harness_as_chat(
 
 
 def test_no_chat_with_a_model_of_documents(trained_run: Path) -> None:
-    from ixt_train.harness import ConditionedLM
+    from ixt_train.evaluation.harness import ConditionedLM
 
     with pytest.raises(ConfigError, match="not trained on conversations"):
         ConditionedLM(trained_run).apply_chat_template(user("3 + 1 ="))

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 from ixt_data.cli.app import build
 from ixt_data.errors import ConfigError
 from ixt_data.mix import Mix, plan_mix
-from ixt_train.bake import bake
-from ixt_train.conditioning import Conditioner
-from ixt_train.stream import MixStream
+from ixt_train.conditioning.conditioner import Conditioner
+from ixt_train.stream.materialize import bake
+from ixt_train.stream.mix_stream import MixStream
 
 MIX = Mix(critic="numbers", selections=[{"name": "good", "where": "score > 0.5"}])
 

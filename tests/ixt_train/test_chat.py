@@ -9,11 +9,11 @@ import pytest
 from ixt_data.conversation import canonical, read
 from ixt_data.errors import ConfigError
 from ixt_data.mix import Condition
-from ixt_data.model import Span
-from ixt_train.chat import DEFAULT_TEMPLATE, ROLE_TOKENS, ChatConditioner, set_template
-from ixt_train.conditioning import SPECIAL_TOKENS
-from ixt_train.config import TokenizerTraining
-from ixt_train.tokenizer import add_special_tokens, train_tokenizer
+from ixt_data.records import Span
+from ixt_train.conditioning.chat import DEFAULT_TEMPLATE, ROLE_TOKENS, ChatConditioner, set_template
+from ixt_train.conditioning.conditioner import SPECIAL_TOKENS
+from ixt_train.conditioning.tokenizer import add_special_tokens, train_tokenizer
+from ixt_train.config.train_config import TokenizerTraining
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] | trim }}"

@@ -6,15 +6,15 @@ from transformers import PreTrainedTokenizerFast
 
 from ixt_data.errors import ConfigError
 from ixt_data.mix import Condition, Mix, Selection, with_edges
-from ixt_data.model import Span
-from ixt_train.conditioning import (
+from ixt_data.records import Span
+from ixt_train.conditioning.conditioner import (
     SPECIAL_TOKENS,
     Conditioner,
     Feedback,
     score_token,
     tag_token,
 )
-from ixt_train.tokenizer import add_special_tokens
+from ixt_train.conditioning.tokenizer import add_special_tokens
 
 TEXT = "17 + 5 = 22 - 8 = 13 ;"
 OBSERVED = {"best": (1.0, "every step is correct"), "worst": (0.0, "reads minus as plus")}

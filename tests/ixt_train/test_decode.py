@@ -8,10 +8,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from ixt_data.errors import ConfigError
 from ixt_data.mix import Condition
-from ixt_train.conditioning import Conditioner
-from ixt_train.config import TokenizerTraining
-from ixt_train.decode import Begun, Sampling, likelihoods, pick, until, write_all
-from ixt_train.tokenizer import train_tokenizer
+from ixt_train.conditioning.conditioner import Conditioner
+from ixt_train.conditioning.tokenizer import train_tokenizer
+from ixt_train.config.train_config import TokenizerTraining
+from ixt_train.inference.decoding import Begun, Sampling, likelihoods, pick, until, write_all
 
 WORDS = [f"w{i}" for i in range(30)]
 PROMPTS = ([7, 8, 9], [10], [11, 12, 13, 14, 15, 16], [7, 8])

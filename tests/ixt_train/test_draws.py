@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from ixt_data.model import document_id, format_id
-from ixt_train.draws import DrawWriter, read_draws
+from ixt_data.records import document_id, format_id
+from ixt_train.runs.draws import DrawWriter, read_draws
 
 IDS = [document_id(str(i)) for i in range(20)]
 

@@ -12,13 +12,13 @@ from typer.testing import CliRunner
 from ixt_data.cli.app import build
 from ixt_data.errors import ConfigError
 from ixt_data.mix import Condition
-from ixt_data.model import Span
-from ixt_train.conditioning import SPECIAL_TOKENS, Conditioner, tag_token
-from ixt_train.config import EvalConfig, TaskConfig, TokenizerTraining
-from ixt_train.evaluate import Evaluator, HeldOut, gap, solve_tasks
-from ixt_train.tasks import Task, load_task
-from ixt_train.tokenizer import train_tokenizer
-from ixt_train.trained import Trained, load_trained
+from ixt_data.records import Span
+from ixt_train.conditioning.conditioner import SPECIAL_TOKENS, Conditioner, tag_token
+from ixt_train.conditioning.tokenizer import train_tokenizer
+from ixt_train.config.train_config import EvalConfig, TaskConfig, TokenizerTraining
+from ixt_train.evaluation.held_out import Evaluator, HeldOut, gap, solve_tasks
+from ixt_train.evaluation.tasks import Task, load_task
+from ixt_train.inference.loaded_model import Trained, load_trained
 
 
 class Table(torch.nn.Module):
@@ -96,7 +96,7 @@ def test_a_token_whose_place_a_tag_took_counts_nowhere():
 
 def test_a_prompt_is_answered_to_its_end(trained_run: Path, tmp_path: Path) -> None:
     trained = load_trained(trained_run)
-    from ixt_train.generate import generate
+    from ixt_train.inference.generation import generate
 
     free = generate(trained, "17 + 5 =", "none", max_new_tokens=3).text.split()
     lines = [

@@ -10,14 +10,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 from ixt_data.conversation import canonical
 from ixt_data.errors import ConfigError
 from ixt_data.mix import Condition
-from ixt_train.chat import ChatConditioner, set_template
-from ixt_train.conditioning import SPECIAL_TOKENS, Conditioner, Feedback
-from ixt_train.config import TokenizerTraining
-from ixt_train.decode import Sampling
-from ixt_train.export import export_model
-from ixt_train.generate import Request, generate, generate_all, read_requests
-from ixt_train.tokenizer import add_special_tokens, train_tokenizer
-from ixt_train.trained import Trained, load_trained
+from ixt_train.conditioning.chat import ChatConditioner, set_template
+from ixt_train.conditioning.conditioner import SPECIAL_TOKENS, Conditioner, Feedback
+from ixt_train.conditioning.tokenizer import add_special_tokens, train_tokenizer
+from ixt_train.config.train_config import TokenizerTraining
+from ixt_train.inference.decoding import Sampling
+from ixt_train.inference.generation import Request, generate, generate_all, read_requests
+from ixt_train.inference.loaded_model import Trained, load_trained
+from ixt_train.inference.model_export import export_model
 
 TALK: list[dict[str, Any]] = [
     {"role": "system", "content": "be short"},

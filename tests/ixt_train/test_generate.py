@@ -11,12 +11,12 @@ from typer.testing import CliRunner
 from ixt_data.cli.app import build
 from ixt_data.errors import ConfigError
 from ixt_data.mix import Condition
-from ixt_train.conditioning import SPECIAL_TOKENS, Conditioner, tag_token
-from ixt_train.config import TokenizerTraining
-from ixt_train.decode import Sampling
-from ixt_train.generate import Request, generate, generate_all
-from ixt_train.tokenizer import train_tokenizer
-from ixt_train.trained import Trained, choose_feedback, load_trained
+from ixt_train.conditioning.conditioner import SPECIAL_TOKENS, Conditioner, tag_token
+from ixt_train.conditioning.tokenizer import train_tokenizer
+from ixt_train.config.train_config import TokenizerTraining
+from ixt_train.inference.decoding import Sampling
+from ixt_train.inference.generation import Request, generate, generate_all
+from ixt_train.inference.loaded_model import Trained, choose_feedback, load_trained
 
 BEST = "<|feedback|> <|score_10|> every step is correct <|/feedback|>"
 TEXT = "17 + 5 = 22 - 8 = 14 ;"

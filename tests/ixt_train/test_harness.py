@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from ixt_data.cli.app import build
 from ixt_data.errors import ConfigError, MissingExtra
-from ixt_train.arithmetic import held_out_sums, task_segments
-from ixt_train.trained import load_trained
+from ixt_train.evaluation.arithmetic import held_out_sums, task_segments
+from ixt_train.inference.loaded_model import load_trained
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_EVALUATE_OFFLINE": "1"}
 CHOOSE: dict[str, Any] = {
@@ -105,7 +105,7 @@ def test_a_task_of_ones_own_in_three_ways(follower: Path, tasks: Path, tmp_path:
 def test_windows_keep_the_feedback_and_count_each_token_once(trained_run: Path) -> None:
     from lm_eval.api.instance import Instance
 
-    from ixt_train.harness import ConditionedLM
+    from ixt_train.evaluation.harness import ConditionedLM
 
     model = ConditionedLM(load_trained(trained_run), "worst", batch_size=3)
     # Twice what the model holds: 96 tokens, of which the feedback takes some.
@@ -128,7 +128,7 @@ def test_windows_keep_the_feedback_and_count_each_token_once(trained_run: Path) 
 def test_long_contexts_keep_feedback_and_end(trained_run: Path) -> None:
     from lm_eval.api.instance import Instance
 
-    from ixt_train.harness import ConditionedLM
+    from ixt_train.evaluation.harness import ConditionedLM
 
     model = ConditionedLM(str(trained_run), "every step is correct", score=0.7, guidance=1.5)
 
@@ -163,7 +163,7 @@ def test_without_the_package_the_extra_is_named(
     trained_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "lm_eval", None)
-    monkeypatch.delitem(sys.modules, "ixt_train.harness", raising=False)
+    monkeypatch.delitem(sys.modules, "ixt_train.evaluation.harness", raising=False)
     command = ["eval", str(trained_run), "--lm-eval", "hellaswag"]
     with pytest.raises(MissingExtra, match=r"lm_eval is not installed. Run: pip .*ixt\[eval\]"):
         CliRunner().invoke(build(), command, catch_exceptions=False)

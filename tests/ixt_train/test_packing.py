@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ixt_data.errors import ConfigError
-from ixt_data.model import format_id
-from ixt_train.packing import (
+from ixt_data.records import format_id
+from ixt_train.stream.packing import (
     Collator,
     batch_doc_ids,
     batch_samples,

@@ -9,15 +9,15 @@ from typing import Any
 
 import boto3
 import pytest
+from moto_server import s3_server
 from test_train import Stopped, crash_at, run
 
 from ixt_data.config import validate
 from ixt_data.errors import ConfigError, FingerprintError
-from ixt_tools.bench.s3_server import s3_server
-from ixt_train.callbacks import read_metrics
-from ixt_train.checkpoint import list_checkpoints, step_of
-from ixt_train.config import TrainConfig
-from ixt_train.draws import read_draws
+from ixt_train.config.train_config import TrainConfig
+from ixt_train.runs.checkpoints import list_checkpoints, step_of
+from ixt_train.runs.draws import read_draws
+from ixt_train.runs.metrics import read_metrics
 
 Tree = dict[str, Any]
 
@@ -94,7 +94,7 @@ def test_another_train_run_there_is_refused_and_dropped_only_when_told(
         run(other)
     assert not (tmp_path / "other").exists()
     train_again = validate(TrainConfig, other, "test")
-    from ixt_train.train import train
+    from ixt_train.trainer.training import train
 
     train(train_again, overwrite=True)
     name, _, prefix = remote.removeprefix("s3://").partition("/")

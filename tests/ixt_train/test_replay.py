@@ -7,8 +7,8 @@ from typer.testing import CliRunner
 
 from ixt_data.cli.app import build
 from ixt_data.errors import ConfigError, FingerprintError
-from ixt_train.draws import read_draws
-from ixt_train.replay import Replay
+from ixt_train.runs.draws import read_draws
+from ixt_train.stream.replay import Replay
 
 
 def test_every_batch_is_what_the_train_run_recorded(trained_run: Path) -> None:
@@ -43,7 +43,7 @@ def test_what_is_not_there_is_refused(trained_run: Path, tmp_path: Path) -> None
 
 
 def test_a_record_of_other_documents_is_noticed(trained_run: Path, monkeypatch) -> None:
-    monkeypatch.setattr("ixt_train.replay.draws_of", lambda folder, step: ["someone else"])
+    monkeypatch.setattr("ixt_train.stream.replay.draws_of", lambda folder, step: ["someone else"])
     with pytest.raises(FingerprintError, match="record of step 3"):
         Replay(trained_run).batch(3)
 

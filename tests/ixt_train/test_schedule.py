@@ -1,5 +1,5 @@
-from ixt_train.callbacks import rate_factor
-from ixt_train.config import Amount, ScheduleConfig
+from ixt_train.config.train_config import Amount, ScheduleConfig
+from ixt_train.trainer.callbacks import rate_factor
 
 LONG = Amount(value=100)
 

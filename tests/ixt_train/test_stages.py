@@ -11,23 +11,23 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from ixt_data.annotate import annotate
 from ixt_data.cli.app import build
 from ixt_data.config import validate
 from ixt_data.conversation import read
 from ixt_data.critics.base import EmbeddedCritic
-from ixt_data.critics.parts import InParts, Parts
+from ixt_data.critics.chunked import InParts, Parts
+from ixt_data.critique_runs.annotation import annotate
 from ixt_data.errors import ConfigError, FingerprintError
-from ixt_data.ingest import ingest
-from ixt_data.model import Critique, Document
-from ixt_data.store import Store
-from ixt_train.callbacks import read_metrics
-from ixt_train.checkpoint import averaged_weights, checkpoint_path, read_checkpoint
-from ixt_train.config import TrainConfig, load_train_config
-from ixt_train.draws import read_draws
-from ixt_train.replay import Replay
-from ixt_train.train import TrainResult, train
-from ixt_train.trained import load_trained
+from ixt_data.ingestion import ingest
+from ixt_data.records import Critique, Document
+from ixt_data.store.store import Store
+from ixt_train.config.train_config import TrainConfig, load_train_config
+from ixt_train.inference.loaded_model import load_trained
+from ixt_train.runs.checkpoints import averaged_weights, checkpoint_path, read_checkpoint
+from ixt_train.runs.draws import read_draws
+from ixt_train.runs.metrics import read_metrics
+from ixt_train.stream.replay import Replay
+from ixt_train.trainer.training import TrainResult, train
 
 Tree = dict[str, Any]
 

@@ -20,17 +20,17 @@ from pydantic import ValidationError
 from streaming import StreamingDataset
 from torch.utils.data import DataLoader
 
-from ixt_data.annotate import annotate
+from ixt_data.critique_runs.annotation import annotate
 from ixt_data.errors import CorruptError, FingerprintError, MixError, StoreError
+from ixt_data.log.snapshot import ShardInfo
 from ixt_data.mix import Mix, MixPlan, decode, observed_feedback, plan_mix
-from ixt_data.model import document_id
-from ixt_data.snapshot import ShardInfo
-from ixt_data.store import Store
-from ixt_train.conditioning import Conditioner
-from ixt_train.families import index_entry
-from ixt_train.packing import Collator, batch_doc_ids
-from ixt_train.stream import MixStream
-from ixt_train.token_family import tokenize
+from ixt_data.records import document_id
+from ixt_data.store.store import Store
+from ixt_train.conditioning.conditioner import Conditioner
+from ixt_train.stream.families import index_entry
+from ixt_train.stream.mix_stream import MixStream
+from ixt_train.stream.packing import Collator, batch_doc_ids
+from ixt_train.stream.token_family import tokenize
 
 pytestmark = pytest.mark.stream
 

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from ixt_data.mix import Mix, MixPlan, plan_mix
-from ixt_data.model import parse_id
-from ixt_data.store import Store
-from ixt_train.conditioning import Conditioner
-from ixt_train.packing import Collator, batch_doc_ids
-from ixt_train.stream import MixStream
-from ixt_train.token_family import tokenize
+from ixt_data.records import parse_id
+from ixt_data.store.store import Store
+from ixt_train.conditioning.conditioner import Conditioner
+from ixt_train.stream.mix_stream import MixStream
+from ixt_train.stream.packing import Collator, batch_doc_ids
+from ixt_train.stream.token_family import tokenize
 
 pytestmark = pytest.mark.stream
 

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch.utils.data import DataLoader
 
-from ixt_data.annotate import annotate
+from ixt_data.critique_runs.annotation import annotate
 from ixt_data.mix import Condition, Mix, held_out, observed_feedback, plan_mix, with_edges
-from ixt_data.model import format_id
-from ixt_data.store import Store
-from ixt_train.conditioning import Conditioner, score_token
-from ixt_train.evaluate import held_out_documents
-from ixt_train.stream import MixStream
-from ixt_train.token_family import tokenize
+from ixt_data.records import format_id
+from ixt_data.store.store import Store
+from ixt_train.conditioning.conditioner import Conditioner, score_token
+from ixt_train.evaluation.held_out import held_out_documents
+from ixt_train.stream.mix_stream import MixStream
+from ixt_train.stream.token_family import tokenize
 
 pytestmark = pytest.mark.stream
 

@@ -8,18 +8,18 @@ import boto3
 import numpy as np
 import pytest
 from critiqued import Numbers, critiqued_store, texts, words_tokenizer
+from moto_server import s3_server
 from streaming import MDSWriter
 
-from ixt_data.adopt import adopt
-from ixt_data.annotate import annotate
+from ixt_data.critique_runs.annotation import annotate
 from ixt_data.errors import CorruptError, StoreError
+from ixt_data.ingestion.adoption import adopt
 from ixt_data.mix import Condition, Mix, observed_feedback, plan_mix
-from ixt_data.model import document_id
-from ixt_data.store import Store
-from ixt_tools.bench.s3_server import s3_server
-from ixt_train.conditioning import Conditioner
-from ixt_train.stream import MixStream
-from ixt_train.token_family import tokenize
+from ixt_data.records import document_id
+from ixt_data.store.store import Store
+from ixt_train.conditioning.conditioner import Conditioner
+from ixt_train.stream.mix_stream import MixStream
+from ixt_train.stream.token_family import tokenize
 
 pytestmark = pytest.mark.stream
 

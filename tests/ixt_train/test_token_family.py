@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from critiqued import add_documents, critiqued_store, texts, words_tokenizer
 
-from ixt_data.annotate import annotate
+from ixt_data.critique_runs.annotation import annotate
 from ixt_data.errors import StoreError
+from ixt_data.log.snapshot import TOKENS
+from ixt_data.maintenance.verification import repair, verify
 from ixt_data.mix import Condition, Mix, observed_feedback, plan_mix
-from ixt_data.snapshot import TOKENS
-from ixt_data.store import Store
-from ixt_data.verify import repair, verify
-from ixt_train.conditioning import Conditioner
-from ixt_train.stream import MixStream
-from ixt_train.token_family import tokenize
+from ixt_data.store.store import Store
+from ixt_train.conditioning.conditioner import Conditioner
+from ixt_train.stream.mix_stream import MixStream
+from ixt_train.stream.token_family import tokenize
 
 N = 120
 

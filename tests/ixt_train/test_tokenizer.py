@@ -3,9 +3,14 @@ from pathlib import Path
 import pytest
 
 from ixt_data.errors import ConfigError
-from ixt_train.conditioning import SPECIAL_TOKENS
-from ixt_train.config import TokenizerTraining
-from ixt_train.tokenizer import control_tokens, load_tokenizer, tokenizer_id, train_tokenizer
+from ixt_train.conditioning.conditioner import SPECIAL_TOKENS
+from ixt_train.conditioning.tokenizer import (
+    control_tokens,
+    load_tokenizer,
+    tokenizer_id,
+    train_tokenizer,
+)
+from ixt_train.config.train_config import TokenizerTraining
 
 CODE = "def f(x):\n        return  xé + 17\n\n"
 

@@ -15,19 +15,19 @@ import torch
 
 from ixt_data.config import validate
 from ixt_data.errors import ConfigError, CorruptError, FingerprintError
-from ixt_train.callbacks import read_metrics
-from ixt_train.checkpoint import (
+from ixt_train.config.train_config import TrainConfig
+from ixt_train.evaluation.held_out import evaluate_trained
+from ixt_train.inference.loaded_model import load_trained
+from ixt_train.runs.checkpoints import (
     checkpoint_path,
     list_checkpoints,
     newest_checkpoint,
     read_checkpoint,
     step_of,
 )
-from ixt_train.config import TrainConfig
-from ixt_train.draws import read_draws
-from ixt_train.evaluate import evaluate_trained
-from ixt_train.train import TrainResult, train
-from ixt_train.trained import load_trained
+from ixt_train.runs.draws import read_draws
+from ixt_train.runs.metrics import read_metrics
+from ixt_train.trainer.training import TrainResult, train
 
 Tree = dict[str, Any]
 
@@ -41,7 +41,7 @@ def run(tree: Tree, **changes: Any) -> TrainResult:
 
 
 def crash_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ixt_train.callbacks import LearningRate
+    from ixt_train.trainer.callbacks import LearningRate
 
     def batch_end(self: Any, state: Any, logger: Any) -> None:
         if int(state.timestamp.batch) == step:

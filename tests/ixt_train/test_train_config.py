@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from ixt_data.errors import ConfigError, FingerprintError
-from ixt_train import run_folder
-from ixt_train.config import Amount, load_mix_of, load_train_config
+from ixt_train.config.train_config import Amount, load_mix_of, load_train_config
+from ixt_train.runs import run_folder
 
 Write = Callable[[dict[str, Any]], Path]
 

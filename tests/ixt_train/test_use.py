@@ -11,14 +11,14 @@ from typer.testing import CliRunner
 from ixt_data.cli.app import build
 from ixt_data.errors import ConfigError
 from ixt_data.mix import Mix
-from ixt_data.store import Store
-from ixt_train.config import EvalConfig, TaskConfig
-from ixt_train.evaluate import Evaluator, bucket_names, held_out_documents
-from ixt_train.export import export_model
-from ixt_train.generate import generate
-from ixt_train.tasks import Problem, load_task, solve, tokenize_problem
-from ixt_train.tokenizer import control_tokens
-from ixt_train.trained import Trained, load_trained
+from ixt_data.store.store import Store
+from ixt_train.conditioning.tokenizer import control_tokens
+from ixt_train.config.train_config import EvalConfig, TaskConfig
+from ixt_train.evaluation.held_out import Evaluator, bucket_names, held_out_documents
+from ixt_train.evaluation.tasks import Problem, load_task, solve, tokenize_problem
+from ixt_train.inference.generation import generate
+from ixt_train.inference.loaded_model import Trained, load_trained
+from ixt_train.inference.model_export import export_model
 
 BEST = "<|feedback|> <|score_10|> every step is correct <|/feedback|>"
 

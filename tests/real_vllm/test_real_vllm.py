@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ixt_data.store import Store
+from ixt_data.store.store import Store
 
 pytestmark = pytest.mark.vllm
 

@@ -139,8 +139,8 @@ def ask(address: str, path: str, **body: Any) -> dict[str, Any]:
 
 
 def test_completions_under_each_feedback_are_ours(served: str, exported: Path) -> None:
-    from ixt_train.decode import Begun, Sampling, write_all
-    from ixt_train.trained import beginning, choose_feedback, load_trained
+    from ixt_train.inference.decoding import Begun, Sampling, write_all
+    from ixt_train.inference.loaded_model import beginning, choose_feedback, load_trained
 
     trained = load_trained(exported)
     conditioner, decode = trained.conditioner, trained.tokenizer.decode
@@ -168,8 +168,8 @@ def test_completions_under_each_feedback_are_ours(served: str, exported: Path) -
 
 
 def test_chat_asks_for_the_best_and_can_be_asked_for_less(served: str, exported: Path) -> None:
-    from ixt_train.generate import generate
-    from ixt_train.trained import load_trained
+    from ixt_train.inference.generation import generate
+    from ixt_train.inference.loaded_model import load_trained
 
     trained = load_trained(exported)
     prefix = json.loads((exported / "ixt.json").read_text())["prefix"]

@@ -1,6 +1,6 @@
 """The parts of the stream's benchmark that reach into the planner."""
 
-from ixt_tools.bench.stream_plan import plan_once
+from stream_plan import plan_once
 
 
 def test_plans_are_measured_without_a_store() -> None:

@@ -11,20 +11,20 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from ixt_data import quantiles
-from ixt_data.annotate import annotate
-from ixt_data.calibrate import calibrate
-from ixt_data.canaries import read_canaries
+from ixt_data.analysis import quantiles
+from ixt_data.analysis.calibration import calibrate
+from ixt_data.analysis.canaries import read_canaries
+from ixt_data.analysis.quantiles import write_quantiles
 from ixt_data.cli.app import build
-from ixt_data.compact import compact
 from ixt_data.critics.base import EmbeddedCritic
+from ixt_data.critique_runs.annotation import annotate
 from ixt_data.errors import ConfigError, StoreError
-from ixt_data.ingest import ingest
+from ixt_data.ingestion import ingest
+from ixt_data.maintenance.compaction import compact
+from ixt_data.maintenance.verification import verify
 from ixt_data.mix import Mix, plan_mix
-from ixt_data.model import Critique, Document, document_id, format_id
-from ixt_data.quantiles import write_quantiles
-from ixt_data.store import Store
-from ixt_data.verify import verify
+from ixt_data.records import Critique, Document, document_id, format_id
+from ixt_data.store.store import Store
 
 
 class Judge(EmbeddedCritic):

@@ -1,6 +1,6 @@
 """The command line is a promise: a verb or an option that changes must change the reference."""
 
-from ixt_tools.cli_reference import PAGE, page, verbs
+from cli_reference import PAGE, page, verbs
 
 
 def test_the_reference_is_current() -> None:

@@ -7,8 +7,8 @@ import orjson
 import pytest
 
 from ixt_data.critics.arithmetic import CLOCK, parse_chains
-from ixt_tools.clock_arithmetic import write_corpus
-from ixt_train.arithmetic import held_out_sums
+from ixt_tools.demo.clock_arithmetic import write_corpus
+from ixt_train.evaluation.arithmetic import held_out_sums
 
 
 def rows(path):
@@ -64,7 +64,7 @@ def test_bad_is_a_share(tmp_path):
 
 
 def test_runs_as_a_module(tmp_path):
-    command = [sys.executable, "-m", "ixt_tools.clock_arithmetic", str(tmp_path)]
+    command = [sys.executable, "-m", "ixt_tools.demo.clock_arithmetic", str(tmp_path)]
     done = subprocess.run(
         [*command, "--documents", "5"], capture_output=True, text=True, check=True
     )

@@ -1,6 +1,6 @@
 """The configuration is a promise: a key that changes must change the reference."""
 
-from ixt_tools.config_reference import PAGE, page
+from config_reference import PAGE, page
 
 
 def test_the_reference_is_current() -> None:

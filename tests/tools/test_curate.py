@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from ixt_data.annotate import annotate
 from ixt_data.cli.app import build
 from ixt_data.critics.base import EmbeddedCritic
+from ixt_data.critique_runs.annotation import annotate
 from ixt_data.errors import ConfigError, MissingExtra, StoreError
-from ixt_data.ingest import ingest
+from ixt_data.ingestion import ingest
 from ixt_data.mix import Mix, plan_mix
-from ixt_data.model import Critique, Span
-from ixt_data.store import Store
-from ixt_tools.curate.complaints import complaints
-from ixt_tools.curate.dedupe import dedupe
-from ixt_tools.curate.near import Signed, clusters, keepers, shingles, signer
+from ixt_data.records import Critique, Span
+from ixt_data.store.store import Store
+from ixt_tools.curate.complaint_terms import complaints
+from ixt_tools.curate.minhash import Signed, clusters, keepers, shingles, signer
+from ixt_tools.curate.near_duplicates import dedupe
 
 WORDS = [f"word{i}" for i in range(3000)]
 

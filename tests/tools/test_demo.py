@@ -9,17 +9,17 @@ import orjson
 import pytest
 import yaml
 
-from ixt_data.cli.output import Output, OutputMode
+from ixt_data.console.output import Output, OutputMode
 from ixt_data.errors import IxtError
 from ixt_data.mix import Mix
 from ixt_tools.demo.configs import ARMS, FULL, QUICK, clock_mix, clock_train, stdlib_mix
 from ixt_tools.demo.jobs import Job, run_jobs
 from ixt_tools.demo.main import describe_losses, headline
-from ixt_tools.demo.scene import MARKER, Scene
 from ixt_tools.demo.stdlib import copy_stdlib, stdlib_files
 from ixt_tools.demo.training import accuracy_curve
+from ixt_tools.demo.workspace import MARKER, Scene
 from ixt_tools.report.content import Arm, Loss
-from ixt_train.config import TrainConfig
+from ixt_train.config.train_config import TrainConfig
 
 
 def arm(name: str, final: float) -> Arm:

@@ -13,8 +13,9 @@ from fake_vllm import Running
 from typer.testing import CliRunner
 
 from ixt_data.cli.app import build
-from ixt_data.store import Store
+from ixt_data.store.store import Store
 from ixt_tools.doctor.check import Check
+from ixt_tools.doctor.connections import check_endpoint, check_store
 from ixt_tools.doctor.machine import (
     check_cores,
     check_open_files,
@@ -23,7 +24,6 @@ from ixt_tools.doctor.machine import (
     check_temporary,
 )
 from ixt_tools.doctor.packages import TESTED, check_packages
-from ixt_tools.doctor.places import check_endpoint, check_store
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -11,22 +11,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zstandard
+from moto_server import s3_server
 from rich.console import Console
 from streaming import MDSWriter
 from typer.testing import CliRunner
 
-from ixt_data.annotate import annotate
 from ixt_data.cli.app import build
-from ixt_data.critics import load_critic
+from ixt_data.critics.registry import load_critic
+from ixt_data.critique_runs.annotation import annotate
 from ixt_data.errors import IxtError
-from ixt_data.ingest import ingest
-from ixt_data.storage import open_storage
-from ixt_data.store import Store
-from ixt_tools.bench.s3_server import s3_server
-from ixt_tools.inspector.terminal.head import Front, read_head
-from ixt_tools.inspector.terminal.look import look
-from ixt_tools.inspector.terminal.render import rendered
-from ixt_tools.inspector.terminal.shard import Asked
+from ixt_data.ingestion import ingest
+from ixt_data.storage.opening import open_storage
+from ixt_data.store.store import Store
+from ixt_inspector.terminal.inspection import look
+from ixt_inspector.terminal.render import rendered
+from ixt_inspector.terminal.shard import Asked
+from ixt_inspector.terminal.shard_header import Front, read_head
 
 CODECS = [None, "zstd", "gz", "bz2", "br", "snappy"]
 COLUMNS = {"text": "str", "n": "int32", "meta": "json", "vector": "ndarray", "big": "str_int"}

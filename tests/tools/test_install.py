@@ -3,9 +3,8 @@
 import subprocess
 from types import SimpleNamespace
 
+import install
 import pytest
-
-from ixt_tools import install
 
 LISTING = r"""global.extra-index-url='https://a.example/simple\nhttps://b.example/simple'
 global.cert='/certs/file.pem'

@@ -7,20 +7,22 @@ from pathlib import Path
 
 import orjson
 import pytest
+from arms import ARMS, Plan, listens, tokenizer_of
+from corpora import Corpus, Ground
+from noisy_critic import WrongOnSpans
+from results import SECTIONS, write_results
+from run_list import PROOF, SPANS
 
 from ixt_data.critics.arithmetic import ArithmeticCritic
 from ixt_data.mix import plan_mix
-from ixt_data.model import Document, document_id
-from ixt_tools.clock_arithmetic import draw_documents
-from ixt_tools.proof.arms import ARMS, Plan, listens, tokenizer_of
-from ixt_tools.proof.corpora import Corpus, Ground
-from ixt_tools.proof.critics import WrongOnSpans
-from ixt_tools.proof.results import SECTIONS, write_results
-from ixt_tools.proof.series import PROOF, SPANS
-from ixt_train.conditioning import tag_token
+from ixt_data.records import Document, document_id
+from ixt_tools.demo.clock_arithmetic import draw_documents
+from ixt_train.conditioning.conditioner import tag_token
+from ixt_train.conditioning.tokenizer import load_tokenizer
+from ixt_train.conditioning.vocabulary import span_tags
 from ixt_train.scaling.curves import Curve, write_curves
-from ixt_train.tokenizer import load_tokenizer
-from ixt_train.vocabulary import span_tags
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_every_arm_of_the_series_has_a_mix(tmp_path: Path) -> None:
@@ -98,7 +100,7 @@ def test_the_page_keeps_its_prose_and_says_what_is_missed(tmp_path: Path) -> Non
 def test_quick_proof(tmp_path: Path) -> None:
     def python(*words: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [sys.executable, "-m", *words],
+            [sys.executable, *words],
             cwd=tmp_path,
             env=os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)},
             capture_output=True,
@@ -107,10 +109,10 @@ def test_quick_proof(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         return done
 
-    python("ixt_tools.proof", "proof", "--quick")
+    python(str(ROOT / "tools/experiments"), "proof", "--quick")
     results = tmp_path / "ixt-proof-quick" / "docs" / "results"
     found = orjson.loads(
-        python("ixt_train.scaling", str(results), "--output", "json").stdout.encode()
+        python("-m", "ixt_train.scaling", str(results), "--output", "json").stdout.encode()
     )
     arms = {group["group"]: {arm["arm"] for arm in group["arms"]} for group in found["groups"]}
     assert arms == {name: set(runs) for name, runs in PROOF.items()}

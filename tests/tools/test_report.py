@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from ixt_data.model import Span
+from ixt_data.records import Span
 from ixt_tools.report.content import (
     MAX_SAMPLE_CHARS,
     MAX_SAMPLE_LINES,

@@ -9,15 +9,15 @@ import yaml
 from test_report import HOSTILE, Tags
 from typer.testing import CliRunner
 
-from ixt_data.annotate import annotate
 from ixt_data.cli.app import build
-from ixt_data.critics import load_critic
+from ixt_data.critics.registry import load_critic
+from ixt_data.critique_runs.annotation import annotate
 from ixt_data.errors import ConfigError, StoreError
-from ixt_data.ingest import ingest
-from ixt_data.store import Store
-from ixt_tools.clock_arithmetic import write_corpus
+from ixt_data.ingestion import ingest
+from ixt_data.store.store import Store
+from ixt_tools.demo.clock_arithmetic import write_corpus
 from ixt_tools.report.review import make_review
-from ixt_tools.report.train_runs import read_train_run, thinned
+from ixt_train.runs.summary import read_train_run, thinned
 
 
 @pytest.fixture(scope="module")

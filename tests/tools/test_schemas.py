@@ -1,8 +1,7 @@
 """The JSON Schemas in the tree are those that the models generate now."""
 
 import pytest
-
-from ixt_tools.schemas import FOLDER, encode, schemas
+from generate_schemas import FOLDER, encode, schemas
 
 
 @pytest.mark.parametrize("name", sorted(schemas()))

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
-from ixt_data.critics.rules.detect import Language
-from ixt_data.critics.rules.python import PythonFacts, python_facts
+from ixt_data.critics.rules.language import Language
+from ixt_data.critics.rules.python_ast import PythonFacts, python_facts
 from ixt_data.critics.rules.rule import Measures, Rule
-from ixt_data.model import Span
+from ixt_data.records import Span
 
 WEIGHTS = {"clarity": 0.6, "documentation": 0.45, "structure": 0.6, "substance": 0.65}
 

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
-from ixt_data.model import Span
+from ixt_data.records import Span
 
 Measures = Mapping[str, float]
 """Statistic by name. One that makes no sense for a document is absent, and its rule is silent."""

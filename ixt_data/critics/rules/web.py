@@ -7,7 +7,7 @@ from itertools import islice
 
 from ixt_data.critics.rules.ngrams import SCREEN, NGrams
 from ixt_data.critics.rules.rule import Measures, Rule
-from ixt_data.model import Span
+from ixt_data.records import Span
 
 WEIGHTS = {"language": 0.7, "repetition": 0.7, "structure": 0.7, "boilerplate": 0.6}
 

@@ -1,1 +1,1 @@
-"""The `vllm` critic: a thinking judge behind any OpenAI-compatible server."""
+"""The vLLM critic: any OpenAI-compatible server as a judge, over HTTP."""

@@ -10,20 +10,20 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ixt_data.critics.rubric import Rubric, load_rubric
-from ixt_data.critics.vllm import judge as judges
-from ixt_data.critics.vllm.answers import Failure
-from ixt_data.critics.vllm.asking import Asker
+from ixt_data.critics.vllm import judge_info as judges
 from ixt_data.critics.vllm.client import Client, Cut, Late, Unreachable
+from ixt_data.critics.vllm.document_request import Asker
 from ixt_data.critics.vllm.endpoint import Endpoint
-from ixt_data.critics.vllm.endpoints import FROZEN, Endpoints, Patience
-from ixt_data.critics.vllm.judge import Judge
-from ixt_data.critics.vllm.requests import PROMPT_VERSION, Requests, Sampling
+from ixt_data.critics.vllm.endpoint_pool import FROZEN, Endpoints, Patience
+from ixt_data.critics.vllm.endpoint_stats import Meters
+from ixt_data.critics.vllm.judge_info import Judge
+from ixt_data.critics.vllm.prompts import PROMPT_VERSION, Requests, Sampling
+from ixt_data.critics.vllm.responses import Failure
 from ixt_data.errors import CriticError
-from ixt_data.meters import Meters
-from ixt_data.model import OK, Critique, Document
+from ixt_data.records import OK, Critique, Document
 
 if TYPE_CHECKING:
-    from ixt_data.critics.vllm.serve import Server
+    from ixt_data.critics.vllm.server import Server
 
 RECENT = 200
 """Documents over which the share of failures is watched."""

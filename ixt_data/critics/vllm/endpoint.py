@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from ixt_data.critics.vllm.client import root_of
-from ixt_data.meters import Meter, Times
+from ixt_data.critics.vllm.endpoint_stats import Meter, Times
 
 START = 32
 """Requests under way at first; doubled every round until a server has enough."""

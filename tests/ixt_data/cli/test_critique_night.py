@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 from test_workers import holders
 
-from ixt_data.ingest import ingest
-from ixt_data.store import Store
-from ixt_data.verify import verify
+from ixt_data.ingestion import ingest
+from ixt_data.maintenance.verification import verify
+from ixt_data.store.store import Store
 
 FAKE = Path(__file__).resolve().parents[2] / "fakes/fake_vllm.py"
 N, SECONDS = 160, 60

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from ixt_data.cli import app
 from ixt_data.errors import SnapshotError
-from ixt_data.store import Store
+from ixt_data.store.store import Store
 
 
 def ixt(*words: str) -> Any:

@@ -18,8 +18,8 @@ Scraped = dict[tuple[str, str], float]
 SLOW = """
 import time
 from pathlib import Path
-from ixt_data.critics import EmbeddedCritic
-from ixt_data.model import Critique
+from ixt_data.critics.registry import EmbeddedCritic
+from ixt_data.records import Critique
 
 class Slow(EmbeddedCritic):
     name = "slow"

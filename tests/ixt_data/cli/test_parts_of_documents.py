@@ -9,7 +9,7 @@ from small_stores import add_documents
 from typer.testing import CliRunner
 
 from ixt_data.cli.app import build
-from ixt_data.store import Store
+from ixt_data.store.store import Store
 
 TALK = [
     {"role": "user", "content": "What is 2 + 2?"},

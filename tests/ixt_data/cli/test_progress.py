@@ -5,12 +5,12 @@ import io
 import pytest
 from rich.console import Console
 
-from ixt_data.cli import progress
+from ixt_data.console import progress_bar
 
 
 def lines(unit: str, *steps: tuple[float, str, float | None]) -> list[str]:
     log = io.StringIO()
-    with progress.shown(Console(file=log, width=40), "critiquing", None, unit) as bar:
+    with progress_bar.shown(Console(file=log, width=40), "critiquing", None, unit) as bar:
         for completed, note, total in steps:
             bar.update(completed, note, total)
     return log.getvalue().splitlines()
@@ -18,7 +18,7 @@ def lines(unit: str, *steps: tuple[float, str, float | None]) -> list[str]:
 
 def test_a_log_gets_lines_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([0.0, 10.0, 70.0, 80.0, 130.0])
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(times))
+    monkeypatch.setattr(progress_bar.time, "monotonic", lambda: next(times))
     steps = [(100, "", 2000.0), (700, "ok 98%", None), (800, "", None), (1000, "ok 99%", None)]
     assert lines("documents", *steps) == [
         "critiquing: 700 of 2,000 documents, 10.0 documents/s, 0:02:10 left; ok 98%",
@@ -28,7 +28,7 @@ def test_a_log_gets_lines_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_bytes_are_shown_as_megabytes(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([0.0, 100.0])
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(times))
+    monkeypatch.setattr(progress_bar.time, "monotonic", lambda: next(times))
     assert lines("B", (5e8, "", None)) == ["critiquing: 500 MB, 5.0 MB/s"]
 
 

@@ -13,11 +13,11 @@ import pytest
 from small_stores import Length, add_documents
 from terminal import Terminal
 
-from ixt_data.annotate import annotate
 from ixt_data.cli.completion import is_whole
+from ixt_data.critique_runs.annotation import annotate
 from ixt_data.errors import QueryError
-from ixt_data.selections import save_selection
-from ixt_data.store import Store
+from ixt_data.store.selections import save_selection
+from ixt_data.store.store import Store
 
 HEAVY = "SELECT sum(sqrt(a.i * b.i)) AS s FROM range(300000) a(i), range(300000) b(i)"
 

@@ -16,10 +16,10 @@ from fake_vllm import Running
 from test_critique import alive, command, start
 from test_verbs import as_json, ixt
 
-from ixt_data.ingest import ingest
-from ixt_data.leases import is_running
-from ixt_data.store import Store
-from ixt_data.verify import verify
+from ixt_data.critique_runs.leases import is_running
+from ixt_data.ingestion import ingest
+from ixt_data.maintenance.verification import verify
+from ixt_data.store.store import Store
 
 N, CONCURRENCY = 200, 4
 CLUSTER = Path(__file__).resolve().parents[3] / "docs/cluster"

@@ -24,8 +24,8 @@ from ixt_data.critics.arithmetic import (
 )
 from ixt_data.critics.base import critic_id
 from ixt_data.errors import CriticError
-from ixt_data.model import Critique, Document, document_id
-from ixt_tools.clock_arithmetic import write_corpus
+from ixt_data.records import Critique, Document, document_id
+from ixt_tools.demo.clock_arithmetic import write_corpus
 
 critic = ArithmeticCritic()
 

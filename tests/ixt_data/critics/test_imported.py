@@ -11,7 +11,7 @@ import zstandard
 from ixt_data.critics.base import critic_id
 from ixt_data.critics.imported import BATCH, ImportCritic
 from ixt_data.errors import CriticError
-from ixt_data.model import Document, Span, document_id, format_id
+from ixt_data.records import Document, Span, document_id, format_id
 
 
 def document(text="hello world", source_id=""):

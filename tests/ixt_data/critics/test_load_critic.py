@@ -5,12 +5,13 @@ import sys
 
 import pytest
 
-from ixt_data.critics import Critic, load_critic
+from ixt_data.critics.base import Critic
+from ixt_data.critics.registry import load_critic
 from ixt_data.errors import CriticError
-from ixt_data.model import Document
+from ixt_data.records import Document
 
 OWN = """
-from ixt_data.model import Critique
+from ixt_data.records import Critique
 
 class Length:
     name = "length"
@@ -87,7 +88,7 @@ def test_errors_say_what_is_valid(own, spec, options, message):
 
 def test_asking_for_one_imports_no_other():
     code = (
-        "import sys; from ixt_data.critics import load_critic; load_critic('arithmetic');"
+        "import sys; from ixt_data.critics.registry import load_critic; load_critic('arithmetic');"
         "print([m for m in ('pyarrow', 'numpy', 'torch', 'ixt_data.critics.rules')"
         " if m in sys.modules])"
     )

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from small_stores import add_documents
 from test_vllm import PLAIN, QUICK, SHARES
 
-from ixt_data.annotate import annotate
 from ixt_data.critics.vllm.critic import VllmCritic
-from ixt_data.model import Critique, document_id
-from ixt_data.store import Store
-from ixt_data.verify import verify
+from ixt_data.critique_runs.annotation import annotate
+from ixt_data.maintenance.verification import verify
+from ixt_data.records import Critique, document_id
+from ixt_data.store.store import Store
 
 CONCURRENCY, SHARD = 8, 12
 WEB = [*(f"page {i}" for i in range(44)), "[[refused]] page", "[[too_long]] p", "[[no_choices]] p"]

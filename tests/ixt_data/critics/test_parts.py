@@ -9,18 +9,18 @@ from fake_vllm import DOCUMENT, THINKING, Running
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ixt_data.annotate import annotate
 from ixt_data.conversation import canonical, read
-from ixt_data.critics import Parts, critic_id, load_critic
-from ixt_data.critics.base import EmbeddedCritic
-from ixt_data.critics.parts import InParts, cut
+from ixt_data.critics.base import EmbeddedCritic, critic_id
+from ixt_data.critics.chunked import InParts, Parts, cut
+from ixt_data.critics.registry import load_critic
 from ixt_data.critics.rubric import load_rubric
-from ixt_data.critics.vllm.endpoints import Patience
-from ixt_data.critics.vllm.requests import Sampling
+from ixt_data.critics.vllm.endpoint_pool import Patience
+from ixt_data.critics.vllm.prompts import Sampling
+from ixt_data.critique_runs.annotation import annotate
 from ixt_data.errors import CriticError
-from ixt_data.ingest import ingest
-from ixt_data.model import Critique, Document, Span, document_id
-from ixt_data.store import Store
+from ixt_data.ingestion import ingest
+from ixt_data.records import Critique, Document, Span, document_id
+from ixt_data.store.store import Store
 
 QUICK = Patience(request=2.0, frozen=0.6, nobody=3.0, watch=0.1)
 

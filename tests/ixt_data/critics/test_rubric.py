@@ -15,7 +15,7 @@ from ixt_data.critics.rubric import (
     shipped,
 )
 from ixt_data.errors import ConfigError
-from ixt_data.model import Document, document_id
+from ixt_data.records import Document, document_id
 
 RUBRICS = Path(__file__).resolve().parents[3] / "schemas/rubrics"
 

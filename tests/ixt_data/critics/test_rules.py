@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ixt_data.critics.base import critic_id
-from ixt_data.critics.rules import RulesCritic, code, judge_text, web
-from ixt_data.critics.rules.detect import language_of
+from ixt_data.critics.rules import code, web
+from ixt_data.critics.rules.critic import RulesCritic, judge_text
+from ixt_data.critics.rules.critique_text import word_critique
+from ixt_data.critics.rules.language import language_of
 from ixt_data.critics.rules.ngrams import NGrams
-from ixt_data.critics.rules.wording import word_critique
-from ixt_data.model import Critique, Document, document_id
+from ixt_data.records import Critique, Document, document_id
 
 critic = RulesCritic()
 STDLIB = Path(sysconfig.get_path("stdlib"))

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ixt_data.critics.rubric import Rubric, harmless, load_rubric, restored
-from ixt_data.critics.vllm.answers import Failed, Failure, read_answer, to_critique
 from ixt_data.critics.vllm.client import Reply
-from ixt_data.critics.vllm.spans import GAP, locate
-from ixt_data.model import Document, Span, document_id
+from ixt_data.critics.vllm.quote_matching import GAP, locate
+from ixt_data.critics.vllm.responses import Failed, Failure, read_answer, to_critique
+from ixt_data.records import Document, Span, document_id
 
 TEXT = "He said: “It’s  2 – 3,\nno more”. Then he left.\nIt's said he said it again."
 

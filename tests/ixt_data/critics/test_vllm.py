@@ -13,10 +13,10 @@ from ixt_data.critics.base import critic_id
 from ixt_data.critics.rubric import load_rubric
 from ixt_data.critics.vllm.critic import VllmCritic
 from ixt_data.critics.vllm.endpoint import Endpoint
-from ixt_data.critics.vllm.endpoints import Patience
-from ixt_data.critics.vllm.requests import Sampling
+from ixt_data.critics.vllm.endpoint_pool import Patience
+from ixt_data.critics.vllm.prompts import Sampling
 from ixt_data.errors import CriticError
-from ixt_data.model import Critique, Document, document_id
+from ixt_data.records import Critique, Document, document_id
 
 QUICK = Patience(request=2.0, frozen=0.6, nobody=3.0, watch=0.1)
 PLAIN = Sampling(expected=False)

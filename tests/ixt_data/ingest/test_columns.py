@@ -4,8 +4,8 @@ import orjson
 import pyarrow as pa
 import pytest
 
-from ixt_data.ingest import columns
-from ixt_data.ingest.columns import OTHER, RESERVED, ColumnNames, metadata_columns
+from ixt_data.ingestion import columns
+from ixt_data.ingestion.columns import OTHER, RESERVED, ColumnNames, metadata_columns
 
 
 def typed(*values):

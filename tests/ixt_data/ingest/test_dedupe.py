@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ixt_data.ingest import dedupe
-from ixt_data.ingest.dedupe import SeenIds
+from ixt_data.ingestion import seen_ids
+from ixt_data.ingestion.seen_ids import SeenIds
 
 # Few values for each half, so that halves collide in every way.
 HALVES = st.sampled_from([bytes(8), b"\0" * 7 + b"\1", b"\x80" + bytes(7), b"\xff" * 8])
@@ -28,7 +28,7 @@ def test_equals_a_set(batches, memory_ids):
 
 
 def test_many_ids_through_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(dedupe, "MERGE_IDS", 1000)
+    monkeypatch.setattr(seen_ids, "MERGE_IDS", 1000)
     rng = np.random.default_rng(0)
     ids = rng.integers(0, 256, (60_000, 16), dtype=np.uint8)
     with SeenIds(tmp_path, memory_ids=4000) as seen:

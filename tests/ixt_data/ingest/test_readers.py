@@ -9,10 +9,10 @@ import pytest
 import zstandard
 
 from ixt_data.errors import ConfigError, IxtError
-from ixt_data.ingest.readers import open_inputs
-from ixt_data.ingest.records import Rejected
-from ixt_data.ingest.streams import ByteStream, LongLine, split_lines
-from ixt_data.model import Document, document_id
+from ixt_data.ingestion.fields import Rejected
+from ixt_data.ingestion.inputs import open_inputs
+from ixt_data.records import Document, document_id
+from ixt_data.storage.byte_streams import ByteStream, LongLine, split_lines
 
 
 def read(*paths, **options):
@@ -224,7 +224,7 @@ def test_parquet_with_another_text_column(tmp_path):
 
 
 def test_corrupt_parquet(tmp_path, monkeypatch):
-    monkeypatch.setattr("ixt_data.ingest.tables.BATCH_ROWS", 8)
+    monkeypatch.setattr("ixt_data.ingestion.parquet_files.BATCH_ROWS", 8)
     path = parquet(tmp_path / "a.parquet", text=[os.urandom(50).hex() for _ in range(100)])
     data = bytearray(path.read_bytes())
     half = len(data) // 3

@@ -3,7 +3,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ixt_data.mix.counts import expectations, lattice, softmax, split, spread, systematic, whole
+from ixt_data.mix.draw_counts import (
+    expectations,
+    lattice,
+    softmax,
+    split,
+    spread,
+    systematic,
+    whole,
+)
 
 weights = st.lists(st.sampled_from([0.0, 0.1, 1.0, 1.0, 3.7, 1e-3, 250.0]), min_size=1).map(
     np.array

@@ -2,13 +2,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ixt_data.annotate import annotate
 from ixt_data.critics.base import EmbeddedCritic
+from ixt_data.critique_runs.annotation import annotate
 from ixt_data.errors import MixError
+from ixt_data.mds.shards import TEXT_COLUMNS
 from ixt_data.mix import Mix, decode, held_out, observed_feedback, plan_mix, render_plan, samples_of
-from ixt_data.model import Critique, document_id
-from ixt_data.shards import TEXT_COLUMNS
-from ixt_data.store import Store
+from ixt_data.records import Critique, document_id
+from ixt_data.store.store import Store
 
 N = 330
 HIGH = {"name": "high", "where": "score >= 0.8", "weight": 0.6}

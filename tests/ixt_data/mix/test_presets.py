@@ -7,12 +7,12 @@ import yaml
 from small_stores import Length, add_documents
 from typer.testing import CliRunner
 
-from ixt_data.annotate import annotate
 from ixt_data.cli.app import build
+from ixt_data.critique_runs.annotation import annotate
 from ixt_data.errors import MixError
 from ixt_data.mix import load_mix, plan_mix
 from ixt_data.mix.presets import PRESETS, Recipe, span_mix
-from ixt_data.store import Store
+from ixt_data.store.store import Store
 
 
 @pytest.fixture

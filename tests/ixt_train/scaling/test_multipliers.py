@@ -7,8 +7,8 @@ import pytest
 
 from ixt_data.errors import ConfigError
 from ixt_train.scaling.curves import Curve
-from ixt_train.scaling.fits import fit
 from ixt_train.scaling.multipliers import Crossing, crossing, multiplier
+from ixt_train.scaling.power_laws import fit
 from ixt_train.scaling.report import describe
 
 

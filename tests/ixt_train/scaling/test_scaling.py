@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from ixt_data.cli.app import build
 from ixt_data.errors import ConfigError
 from ixt_train.scaling.curves import read_curves, read_run
-from ixt_train.scaling.reading import read_paths
+from ixt_train.scaling.load_curves import read_paths
 
 Tree = dict[str, Any]
 

@@ -12,20 +12,20 @@ import pytest
 from shown_store import CODE, SCRIPT, WEB, Judge, make_mixes, make_runs, make_store
 from starlette.testclient import TestClient
 
-from ixt_data.annotate import annotate
-from ixt_data.journal import Journal, journal_folder
-from ixt_data.leases import Leases
-from ixt_data.model import Critique
-from ixt_data.selections import save_selection
-from ixt_data.store import Store
-from ixt_data.units import unit_name
-from ixt_tools.inspector.web.app import build
-from ixt_tools.inspector.web.call import Inspector, Settings
-from ixt_tools.inspector.web.guard import HEADERS, Access
-from ixt_tools.inspector.web.listing import TAME_COLUMNS
-from ixt_tools.inspector.web.serve import Address
-from ixt_tools.inspector.web.tame import is_tame
-from ixt_tools.inspector.web.workers import Bounds
+from ixt_data.critique_runs.annotation import annotate
+from ixt_data.critique_runs.journal import Journal, journal_folder
+from ixt_data.critique_runs.leases import Leases
+from ixt_data.critique_runs.units import unit_name
+from ixt_data.records import Critique
+from ixt_data.store.selections import save_selection
+from ixt_data.store.store import Store
+from ixt_inspector.web.access import HEADERS, Access
+from ixt_inspector.web.app import build
+from ixt_inspector.web.listing import TAME_COLUMNS
+from ixt_inspector.web.query_pool import Bounds
+from ixt_inspector.web.request import Inspector, Settings
+from ixt_inspector.web.safe_predicates import is_tame
+from ixt_inspector.web.server import Address
 
 HERE = "http://127.0.0.1:8765"
 PAGES = [
@@ -226,7 +226,7 @@ def test_pages_of_a_predicate_that_runs_apart_follow(client: TestClient) -> None
 def test_a_store_too_large_to_keep_is_read_as_it_is(
     shown: Path, client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ixt_tools.inspector.web.views.MOST_KEPT_ROWS", 10)
+    monkeypatch.setattr("ixt_inspector.web.snapshot_cache.MOST_KEPT_ROWS", 10)
     inspector = Inspector(Settings(str(shown / "store")))
     large = TestClient(build(inspector, Access()), base_url=HERE)
     for query in ("critic=style&sort=score", "where=lang+IS+NOT+NULL", "text=missing"):

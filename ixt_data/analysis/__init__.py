@@ -1,0 +1,8 @@
+"""Analysis of critics and snapshots: calibration, canaries, quantiles, diffs.
+
+May import: `maintenance` and below.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,295 @@
+"""Calibration: how far critics agree with one another, and each one with itself.
+
+Everything is an aggregate that DuckDB computes over the rows of a snapshot, so that memory does not
+grow with the corpus. Definitions:
+
+- weighted kappa: quadratic weights, Cohen 1968, on scores rounded to a scale from 0 to `scale`. As
+  1 - E[(x - y)^2] / (var x + var y + (mean x - mean y)^2), which is the same.
+- Spearman: Pearson's correlation of ranks, equal scores sharing their mean rank.
+- score against length: least squares of the score on the natural logarithm of the characters.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import fmean
+from typing import Any
+
+from ixt_data.critics import TOP
+from ixt_data.errors import StoreError
+from ixt_data.records import OK
+from ixt_data.sql import Catalog, critiques_by
+from ixt_data.store import Store
+
+SOURCES = 20
+"""Sources whose agreement is given apart: those with the most documents."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Two scores of the same documents; None where it is not defined.
+
+    Attributes:
+        documents: that have both.
+        kappa: quadratic weighted kappa, 1: the same, 0: as by chance.
+        spearman: rank correlation.
+        mean_difference: of the first score less the second.
+        exact: share of documents with the same value on the scale.
+        source: whose documents, None for all.
+    """
+
+    documents: int
+    kappa: float | None
+    spearman: float | None
+    mean_difference: float | None
+    exact: float | None
+    source: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Thinking samples of one critic, drawn for the same documents.
+
+    Attributes:
+        documents: with two samples or more.
+        most: samples of a document.
+        spread: mean of the samples' standard deviation, as a share of the scale.
+        kappa, spearman: of two samples, the mean over all pairs.
+    """
+
+    documents: int
+    most: int
+    spread: float | None
+    kappa: float | None
+    spearman: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The scores of one critic.
+
+    Attributes:
+        critic: name or id.
+        documents: of the corpora that were looked at.
+        scored: those that have a score, as a share in `coverage`.
+        failed: those that it gave no good critique for.
+        mean, deviation: of the scores.
+        slope, intercept: of the score on the logarithm of the length.
+        r2: share of the scores' variance that the length explains so.
+        histogram: documents by value on the scale, from 0.
+        lengths: characters (the lower end of an octave), documents, and mean score.
+        samples: None where documents were judged once.
+    """
+
+    critic: str
+    documents: int
+    scored: int
+    coverage: float
+    failed: int
+    mean: float | None
+    deviation: float | None
+    slope: float | None
+    intercept: float | None
+    r2: float | None
+    histogram: tuple[int, ...]
+    lengths: tuple[tuple[int, int, float], ...]
+    samples: Samples | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two critics over the documents that both have scored.
+
+    Attributes:
+        first, second: names or ids.
+        all: of all documents.
+        by_source: of the sources with the most documents.
+        confusion: documents by the first's value on the scale, then by the second's.
+    """
+
+    first: str
+    second: str
+    all: Agreement
+    by_source: tuple[Agreement, ...]
+    confusion: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What `ixt calibrate` finds at one snapshot."""
+
+    snapshot: int
+    corpora: tuple[str, ...]
+    scale: int
+    critics: tuple[Scores, ...]
+    pairs: tuple[Pair, ...]
+
+
+def calibrate(
+    store: Store,
+    critics: Sequence[str] = (),
+    *,
+    corpora: Sequence[str] = (),
+    at: int | str | None = None,
+    scale: int = TOP,
+    sources: int = SOURCES,
+) -> Calibration:
+    """Compares critics, all pairs of them, and the samples of each.
+
+    Args:
+        store: where the critiques are.
+        critics: names (then their latest critiques count) or ids; all names by default.
+        corpora: only documents of these; all by default.
+        at: version or tag, the newest by default.
+        scale: the highest value that scores are rounded to for kappa.
+        sources: how many to give the agreement of.
+
+    Raises:
+        StoreError: there is no such corpus or critic.
+    """
+    snapshot = store.snapshot(at)
+    names = list(dict.fromkeys(info.name for info in snapshot.critics.values()))
+    if not names:
+        raise StoreError(
+            f"no critiques in snapshot {snapshot.version} of {store.root}. Make them: ixt critique"
+        )
+    for critic in critics:
+        if critic not in names and critic not in snapshot.critics:
+            known = ", ".join(names) or "none"
+            raise StoreError(f"no critiques by {critic!r} in {store.root}; critics: {known}")
+    for corpus in corpora:
+        if corpus not in snapshot.corpora:
+            known = ", ".join(snapshot.corpora) or "none"
+            raise StoreError(f"no corpus {corpus!r} in {store.root}; corpora: {known}")
+    chosen = list(dict.fromkeys(critics)) or names
+    catalog = store.catalog(snapshot.version)
+    try:
+        ask = _Questions(catalog, corpora, scale, sources)
+        return Calibration(
+            snapshot.version,
+            tuple(corpora or snapshot.corpora),
+            scale,
+            tuple(ask.scores(critic) for critic in chosen),
+            tuple(ask.pair(*both) for both in combinations(chosen, 2)),
+        )
+    finally:
+        catalog.close()
+
+
+class _Questions:
+    """The statements, over one catalog and some corpora."""
+
+    def __init__(self, catalog: Catalog, corpora: Sequence[str], scale: int, sources: int) -> None:
+        self._catalog, self._scale, self._sources = catalog, scale, sources
+        self._only = "true"
+        if corpora:
+            named = ", ".join("'" + name.replace("'", "''") + "'" for name in corpora)
+            self._only = f"documents.corpus IN ({named})"
+
+    def _rows(self, sql: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self._catalog.arrow(sql).to_pylist()
+        return [{name: _defined(value) for name, value in row.items()} for row in rows]
+
+    def _from(self, *critics: str) -> str:
+        """Documents, each with its critique by every critic: c0, c1."""
+        joins = (
+            f"LEFT JOIN ({critiques_by(self._catalog.snapshot, critic)}) AS c{i} USING (doc_id)"
+            for i, critic in enumerate(critics)
+        )
+        return f"FROM documents {' '.join(joins)} WHERE {self._only}"
+
+    def scores(self, critic: str) -> Scores:
+        """What there is to say of one critic."""
+        found = f"SELECT *, CASE WHEN status = '{OK}' THEN score END AS good {self._from(critic)}"
+        length = "ln(greatest(n_chars, 1))"
+        (row,) = self._rows(
+            f"SELECT count(*) AS documents, count(good) AS scored, avg(good) AS mean, "
+            f"count(*) FILTER (status <> '{OK}') AS failed, stddev_pop(good) AS deviation, "
+            f"regr_slope(good, {length}) AS slope, regr_intercept(good, {length}) AS intercept, "
+            f"regr_r2(good, {length}) AS r2 FROM ({found})"
+        )
+        values = self._rows(
+            f"SELECT round(good * {self._scale})::INT AS value, count(*) AS n FROM ({found}) "
+            "WHERE good IS NOT NULL GROUP BY 1"
+        )
+        by_value = {found["value"]: found["n"] for found in values}
+        lengths = self._rows(
+            "SELECT (2 ** floor(log2(greatest(n_chars, 1))))::BIGINT AS chars, count(*) AS n, "
+            f"avg(good) AS mean FROM ({found}) WHERE good IS NOT NULL GROUP BY 1 ORDER BY 1"
+        )
+        return Scores(
+            critic,
+            **row,
+            coverage=row["scored"] / row["documents"] if row["documents"] else 0.0,
+            histogram=tuple(by_value.get(value, 0) for value in range(self._scale + 1)),
+            lengths=tuple((found["chars"], found["n"], found["mean"]) for found in lengths),
+            samples=self._samples(critic),
+        )
+
+    def _samples(self, critic: str) -> Samples | None:
+        asked = f"{self._from(critic)} AND status = '{OK}' AND scores['samples'] > 1"
+        (row,) = self._rows(
+            "SELECT count(*) AS documents, max(scores['samples'])::INT AS most, "
+            f"avg(scores['spread']) / {TOP} AS spread {asked}"
+        )
+        if not row["documents"]:
+            return None
+        pairs = [
+            self._agreement(
+                f"SELECT source, scores['sample_{i}'] / {TOP} AS a, scores['sample_{j}'] / {TOP} "
+                f"AS b {asked}"
+            )[0]
+            for i, j in combinations(range(1, row["most"] + 1), 2)
+        ]
+        return Samples(
+            **row,
+            kappa=_mean([pair.kappa for pair in pairs]),
+            spearman=_mean([pair.spearman for pair in pairs]),
+        )
+
+    def pair(self, first: str, second: str) -> Pair:
+        """Two critics."""
+        both = (
+            f"SELECT documents.source AS source, c0.score AS a, c1.score AS b "
+            f"{self._from(first, second)} AND c0.status = '{OK}' AND c1.status = '{OK}'"
+        )
+        whole, *by_source = self._agreement(both)
+        cells = self._rows(
+            f"SELECT round(a * {self._scale})::INT AS x, round(b * {self._scale})::INT AS y, "
+            f"count(*) AS n FROM ({both}) WHERE a IS NOT NULL AND b IS NOT NULL GROUP BY 1, 2"
+        )
+        counts = {(cell["x"], cell["y"]): cell["n"] for cell in cells}
+        values = range(self._scale + 1)
+        confusion = tuple(tuple(counts.get((x, y), 0) for y in values) for x in values)
+        return Pair(first, second, whole, tuple(by_source), confusion)
+
+    def _agreement(self, both: str) -> list[Agreement]:
+        """Of all rows of `source, a, b`, and then of each large source."""
+        ranks = ", ".join(
+            f"rank() OVER (PARTITION BY {of} ORDER BY {value}) "
+            f"+ (count(*) OVER (PARTITION BY {of}, {value}) - 1) / 2.0 AS {value}{name}"
+            for name, of in (("_all", "true"), ("_own", "source"))
+            for value in ("a", "b")
+        )
+        rows = self._rows(
+            f"WITH given AS (SELECT source, round(a, 9) AS a, round(b, 9) AS b FROM ({both})), "
+            f"ranked AS (SELECT *, round(a * {self._scale}) AS x, round(b * {self._scale}) AS y, "
+            f"{ranks} FROM given WHERE a IS NOT NULL AND b IS NOT NULL) "
+            "SELECT source, count(*) AS documents, avg(a - b) AS mean_difference, "
+            "avg((x = y)::INT) AS exact, CASE WHEN grouping(source) = 1 THEN corr(a_all, b_all) "
+            "ELSE corr(a_own, b_own) END AS spearman, 1 - avg((x - y) ** 2) "
+            "/ nullif(var_pop(x) + var_pop(y) + (avg(x) - avg(y)) ** 2, 0) AS kappa "
+            "FROM ranked GROUP BY GROUPING SETS ((), (source)) "
+            f"ORDER BY grouping(source) DESC, documents DESC, source LIMIT {self._sources + 1}"
+        )
+        return [Agreement(**row) for row in rows]
+
+
+def _defined(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None

@@ -1,0 +1,124 @@
+"""Quantile scores: where a document's score stands among its source's, as a column of critiques.
+
+Critics are stricter with some kinds of documents than with others; a quantile within the source is
+not. The column is derived: the raw scores stay, and snapshots from before do not have it. Critiques
+that land later have NULL there until it is written again.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ixt_data.errors import CommitError, StoreError
+from ixt_data.log import RowsFile, Snapshot
+from ixt_data.maintenance import by_lane, rewrite
+from ixt_data.records import OK
+from ixt_data.sql import CRITIQUES, DOCUMENTS, Derived, quoted
+from ixt_data.store import Store
+
+ATTEMPTS = 5
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+_VALUES = """
+WITH newest AS (
+    SELECT doc_id, critic_id, generation, status, score FROM critiques_all WHERE {whose}
+    QUALIFY row_number() OVER (PARTITION BY doc_id ORDER BY generation DESC) = 1
+), scored AS (
+    SELECT doc_id, critic_id, generation, round(score, 9) AS score,
+    (SELECT min(source) FROM documents WHERE documents.doc_id = newest.doc_id) AS source
+    FROM newest WHERE status = '{ok}' AND score IS NOT NULL
+)
+SELECT doc_id, critic_id, generation::INT AS generation,
+(rank() OVER (PARTITION BY source ORDER BY score)
+ + (count(*) OVER (PARTITION BY source, score) - 1) / 2.0 - 0.5)
+/ count(*) OVER (PARTITION BY source) AS {column} FROM scored
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class QuantileReport:
+    """What was written: the column, whose critiques have it, how many, and since which version."""
+
+    column: str
+    critic: str
+    documents: int
+    snapshot: int
+
+
+def write_quantiles(store: Store, critic: str, column: str) -> QuantileReport:
+    """Adds a column with quantiles within the source to a critic's critiques, in one commit.
+
+    The value is the share of the source's documents with a lower score, plus half of those with
+    the same: above 0, below 1, and 0.5 on average. A column of this name is written anew.
+
+    Args:
+        store: where the critiques are.
+        critic: name (then the latest critiques have it) or id.
+        column: its name in the view `critiques`.
+
+    Raises:
+        StoreError: the name is taken, or the critic has scored nothing.
+        CommitError: its rows were replaced again and again meanwhile.
+    """
+    for attempts in range(ATTEMPTS, 0, -1):
+        try:
+            with store.begin("quantiles") as txn:
+                files = _files(store, txn.base, critic)
+                _check_column(txn.base, column)
+                values = txn.scratch / "values.parquet"
+                documents = _write_values(store, txn.base, critic, column, values)
+                for group in by_lane(files):
+                    own = f"generation = {group[0].generation}"
+                    keys = ("doc_id", "critic_id")
+                    rewrite(txn, group, Derived({column: "DOUBLE"}, values, keys, own))
+                version = txn.commit(critic=critic, column=column, documents=documents)
+            return QuantileReport(column, critic, documents, version)
+        except CommitError:
+            # A compaction was first.
+            if attempts == 1:
+                raise
+    raise AssertionError
+
+
+def _files(store: Store, snapshot: Snapshot, critic: str) -> list[RowsFile]:
+    ids = {critic} if critic in snapshot.critics else set(snapshot.critic_ids(critic))
+    rows = snapshot.rows.values()
+    files = [file for file in rows if file.table == "critiques" and file.lane in ids]
+    if not files:
+        known = ", ".join(sorted({info.name for info in snapshot.critics.values()})) or "none"
+        raise StoreError(f"no critiques by {critic!r} in {store.root}; critics: {known}")
+    return files
+
+
+def _check_column(snapshot: Snapshot, column: str) -> None:
+    if not _NAME.fullmatch(column):
+        raise StoreError(f"column {column!r}: use letters, digits and '_', first a letter")
+    taken = {*DOCUMENTS, *CRITIQUES, "generation", "text", "spans"}
+    for file in snapshot.rows.values():
+        if file.table == "documents":
+            taken.update(file.schema)
+    if column.lower() in {name.lower() for name in taken}:
+        raise StoreError(
+            f"column {column!r}: there is one already in documents or critiques; give another name"
+        )
+
+
+def _write_values(store: Store, snapshot: Snapshot, critic: str, column: str, target: Path) -> int:
+    """The quantiles as a Parquet file; returns how many."""
+    import pyarrow.parquet as pq
+
+    name = "critic_id" if critic in snapshot.critics else "critic"
+    whose = f"{name} = '" + critic.replace("'", "''") + "'"
+    catalog = store.catalog(snapshot.version)
+    rows, writer = 0, None
+    try:
+        for batch in catalog.batches(_VALUES.format(whose=whose, ok=OK, column=quoted(column))):
+            writer = writer or pq.ParquetWriter(target, batch.schema)
+            writer.write_batch(batch)
+            rows += batch.num_rows
+    finally:
+        catalog.close()
+        if writer is not None:
+            writer.close()
+    if not rows:
+        raise StoreError(f"{critic} has scored no document of {store.root}: no quantiles")
+    return rows

@@ -1,0 +1,75 @@
+"""What changed between two snapshots: documents, critiques, scores, shards."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from ixt_data.log import Snapshot
+from ixt_data.store import Store
+
+_DOCUMENTS = """
+SELECT corpus, count(*) FILTER (added) AS added, count(*) FILTER (NOT added) AS removed FROM (
+  SELECT corpus, true AS added FROM documents ANTI JOIN before.documents USING (corpus, doc_id)
+  UNION ALL
+  SELECT corpus, false FROM before.documents ANTI JOIN documents USING (corpus, doc_id)
+) GROUP BY corpus ORDER BY corpus
+"""
+_CRITIQUES = """
+SELECT coalesce(a.critic, b.critic) AS critic,
+  count(*) FILTER (b.doc_id IS NULL) AS added,
+  count(*) FILTER (a.doc_id IS NULL) AS removed,
+  count(*) FILTER (b.doc_id IS NOT NULL AND a.doc_id IS NOT NULL
+    AND a.score IS DISTINCT FROM b.score) AS rescored,
+  count(*) FILTER (a.score > b.score) AS higher,
+  count(*) FILTER (a.score < b.score) AS lower,
+  avg(a.score - b.score) FILTER (a.score IS DISTINCT FROM b.score) AS mean_change,
+  avg(b.score) AS mean_before,
+  avg(a.score) AS mean_after
+FROM critiques a FULL JOIN before.critiques b USING (doc_id, critic)
+GROUP BY 1
+HAVING added + removed + rescored > 0
+ORDER BY 1
+"""
+
+
+def diff(store: Store, before: int | str, after: int | str | None = None) -> dict[str, Any]:
+    """What `after` (the newest, by default) has that `before` has not, and the other way round.
+
+    Returns:
+        `from` and `to`; `documents`: per corpus added and removed; `critiques`: per critic added,
+        removed, rescored, how many higher and lower, the mean change of those, and the mean score
+        before and after; `shards`: per family added and removed; `selections`: which were saved,
+        changed or dropped.
+
+    Raises:
+        SnapshotError: there is no such version or tag.
+    """
+    old, new = store.snapshot(before), store.snapshot(after)
+    catalog = store.catalog(after, before)
+    try:
+        documents = catalog.arrow(_DOCUMENTS).to_pylist()
+        critiques = catalog.arrow(_CRITIQUES).to_pylist()
+    finally:
+        catalog.close()
+    shards: dict[str, dict[str, int]] = {}
+    for name, one, other in (("added", new, old), ("removed", old, new)):
+        for path, shard in one.shards_by_path.items():
+            if path not in other.shards_by_path:
+                counts = shards.setdefault(shard.family, {"added": 0, "removed": 0})
+                counts[name] += 1
+    return {
+        "from": old.version,
+        "to": new.version,
+        "documents": documents,
+        "critiques": critiques,
+        "shards": [{"family": family, **counts} for family, counts in sorted(shards.items())],
+        "selections": list(_selections(old, new)),
+    }
+
+
+def _selections(old: Snapshot, new: Snapshot) -> Iterator[dict[str, Any]]:
+    for name in sorted({*old.selections, *new.selections}):
+        one, other = old.selections.get(name), new.selections.get(name)
+        if one != other:
+            change = "saved" if one is None else "dropped" if other is None else "changed"
+            before, after = one and one.where, other and other.where
+            yield {"name": name, "change": change, "before": before, "after": after}

@@ -1,0 +1,105 @@
+"""The verbs of a store's history: log, tag, diff."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from ixt_data.cli.options import DEFAULT_STORE, AtOption, OutputOption, StoreOption
+from ixt_data.console import Output, OutputMode, table
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verbs to the app."""
+    app.command(name="log")(show_log)
+    app.command()(tag)
+    app.command()(diff)
+
+
+def tag(
+    name: Annotated[str | None, typer.Argument(help="Name to give; none lists the tags.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+    at: AtOption = None,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Remove the tag; garbage collection may then let go.")
+    ] = False,
+    output: OutputOption = OutputMode.text,
+) -> None:
+    """Name a snapshot and keep it, list the tags, or remove one."""
+    from ixt_data.store import Store
+
+    out, opened = Output(output), Store.open(store)
+    if delete:
+        if name is None or at is not None:
+            raise typer.BadParameter("takes the name of a tag, and no --at", param_hint="--delete")
+        version = opened.untag(name)
+        out.result({"tag": name, "snapshot": version, "deleted": True}, f"{name} is no tag now")
+        return
+    if name is None:
+        out.result({"tags": opened.tags()}, table(["tag", "version"], opened.tags().items()))
+        return
+    version = opened.tag(name, at)
+    out.result({"tag": name, "snapshot": version}, f"{name} is snapshot {version}")
+
+
+def show_log(
+    store: StoreOption = DEFAULT_STORE,
+    at: AtOption = None,
+    limit: Annotated[int, typer.Option(min=0, help="The newest this many; 0 shows all.")] = 20,
+    output: OutputOption = OutputMode.text,
+) -> None:
+    """Show what each commit did, newest first."""
+    from ixt_data.store import Store
+
+    out, opened = Output(output), Store.open(store)
+    head = opened.snapshot(at).version
+    oldest = max(1, head - limit + 1) if limit else 1
+    commits: list[dict[str, Any]] = []
+    for entry in reversed([*opened.log.entries(oldest, head)]):
+        commits.append(
+            {
+                "version": entry.version,
+                "created": entry.created,
+                "op": entry.op,
+                "unit": entry.unit,
+                "rows": sum(rows.rows for rows in entry.rows_add),
+                "shards": len(entry.shards_add),
+                "summary": entry.summary,
+            }
+        )
+    rows = [
+        (c["version"], c["created"][:19], c["op"], c["rows"], c["shards"], _told(c["summary"]))
+        for c in commits
+    ]
+    header = ["version", "created (UTC)", "op", "rows", "shards", "summary"]
+    out.result({"snapshot": head, "commits": commits}, table(header, rows))
+
+
+def _told(summary: Mapping[str, Any]) -> str:
+    """A commit's figures in a few words; `--output json` has all of them."""
+    plain = (str, int, float)
+    shown = {k: v for k, v in summary.items() if isinstance(v, plain) and v not in ("", 0)}
+    return ", ".join(f"{k} {v}" for k, v in shown.items() if k not in ("run", "started"))
+
+
+def diff(
+    before: Annotated[str, typer.Argument(metavar="VERSION|TAG", help="The earlier snapshot.")],
+    after: Annotated[
+        str | None, typer.Argument(metavar="VERSION|TAG", help="The later one [the newest].")
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    output: OutputOption = OutputMode.text,
+) -> None:
+    """Show what changed between two snapshots: documents, critiques and scores, shards."""
+    from ixt_data.analysis import diff as run
+    from ixt_data.store import Store
+
+    out = Output(output)
+    changes = run(Store.open(store), before, after)
+    out.result(changes, f"from snapshot {changes['from']} to {changes['to']}")
+    if output is OutputMode.text:
+        for what in ("documents", "critiques", "shards", "selections"):
+            if rows := changes[what]:
+                out.console.print(
+                    f"\n[bold]{what}[/]", table(list(rows[0]), map(dict.values, rows))
+                )

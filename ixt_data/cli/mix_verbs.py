@@ -1,0 +1,96 @@
+"""The verbs of a mix: plan and preset."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+
+from ixt_data.cli.options import DEFAULT_STORE, AtOption, OutputOption, StoreOption
+from ixt_data.console import Output, OutputMode
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verbs to the app."""
+    mix = typer.Typer(
+        no_args_is_help=True, help="Make a mix, and plan what a training job would draw."
+    )
+    mix.command()(plan)
+    mix.command()(preset)
+    app.add_typer(mix, name="mix")
+
+
+def plan(
+    config: Annotated[Path, typer.Argument(metavar="MIX.YAML", help="The mix.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Keys of the mix to change.")
+    ] = None,
+    store: Annotated[
+        Path | None, typer.Option(envvar="IXT_STORE", help="Root of the store [the mix's].")
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(help="Samples that the train run draws [each document once].")
+    ] = None,
+    output: OutputOption = OutputMode.text,
+) -> None:
+    """Print what a mix draws: documents, tokens and epochs per selection, and its digest."""
+    from ixt_data.mix import load_mix, plan_mix, render_plan
+    from ixt_data.store import Store
+
+    mix = load_mix(config, overrides or [])
+    planned = plan_mix(Store.open(store or mix.store), mix, samples)
+    Output(output).result(planned.summary(), render_plan(planned))
+
+
+def preset(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="spans, spans-natural or spans-good-first.")
+    ],
+    critic: Annotated[str, typer.Option(help="Whose spans, by name or id.")],
+    visits: Annotated[
+        int,
+        typer.Option(min=1, help="Documents that the run draws: steps x global_batch_size."),
+    ],
+    good: Annotated[
+        str, typer.Option(metavar="SQL", help="Which documents have no defect.")
+    ] = "score >= 1",
+    sign: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TOKEN",
+            help="What a tag takes the place of, and after which a verdict counts, such as '='.",
+        ),
+    ] = None,
+    corpus: Annotated[
+        list[str] | None, typer.Option(help="Only documents of this corpus; may be repeated.")
+    ] = None,
+    at: AtOption = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of draws, order and dropout.")] = 17,
+    store: StoreOption = DEFAULT_STORE,
+    output: OutputOption = OutputMode.text,
+) -> None:
+    """Print a mix that was measured (docs/results.md), as YAML: span critiques with a schedule."""
+    from ixt_data.errors import MixError
+    from ixt_data.mix import PRESETS, Recipe, span_mix
+    from ixt_data.store import Store
+
+    opened = Store.open(store)
+    if name not in PRESETS:
+        raise MixError(f"preset: there is no {name!r}; valid are {', '.join(PRESETS)}")
+    recipe = Recipe(
+        store=str(store),
+        critic=critic,
+        good=good,
+        visits=visits,
+        sign=sign,
+        snapshot=int(at) if at is not None and at.isdecimal() else at,
+        corpus=tuple(corpus) if corpus else None,
+        seed=seed,
+    )
+    made = span_mix(opened, recipe, PRESETS[name])
+    record = made.model_dump(mode="json", exclude_defaults=True)
+    if output is OutputMode.json:
+        Output(output).result(record)
+    else:
+        # Not through the console, which would fold long lines.
+        typer.echo(yaml.safe_dump(record, sort_keys=False, width=100), nl=False)

@@ -1,0 +1,35 @@
+"""SQL and parameters as a user enters them."""
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from ixt_data.errors import QueryError
+
+LIMIT = 100
+
+
+def parameter(pair: str) -> tuple[str, Any]:
+    """Name and value of `NAME=VALUE`: a number, `true`, `null`, a list, `"text"`, else text."""
+    import orjson
+
+    name, equals, text = pair.partition("=")
+    if not equals or not name.isidentifier():
+        raise typer.BadParameter(f"{pair!r} is not NAME=VALUE", param_hint="--param")
+    try:
+        return name, orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return name, text
+
+
+def read_sql(file: Path) -> str:
+    """The SQL in a file.
+
+    Raises:
+        QueryError: it cannot be read.
+    """
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise QueryError(f"{file}: cannot be read: {error}") from None

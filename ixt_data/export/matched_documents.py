@@ -1,0 +1,182 @@
+"""What rows and MDS exports write: chosen documents with text and critique, shard by shard."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ixt_data.errors import QueryError, StoreError
+from ixt_data.log import ShardInfo
+from ixt_data.sql import CRITIQUES, Catalog, choose_critic, joined, literal
+from ixt_data.store import Store
+
+GROUP = 1 << 16
+"""Samples whose rows are asked for at a time: they are in memory, with the text of one shard."""
+
+BATCH = 4096
+
+Progress = Callable[[int, int], None]
+"""Called with the samples passed by, and the documents chosen so far."""
+
+_SPAN = {
+    "start": pa.int64(),
+    "end": pa.int64(),
+    "verdict": pa.string(),
+    "tag": pa.string(),
+    "comment": pa.string(),
+    "score": pa.float64(),
+}
+SPANS = pa.list_(pa.struct(_SPAN))
+_OF_CRITIC = [name for name in CRITIQUES if name not in ("doc_id", "shard", "row")]
+
+
+class Selected:
+    """The documents of one snapshot for which a predicate is true.
+
+    Attributes:
+        snapshot: which.
+        critic: name or id of the critic whose critiques are joined, None if nobody's are.
+        where: the predicate, SQL.
+        total: samples that are passed by.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        where: str | None = None,
+        corpora: Sequence[str] = (),
+        critic: str | None = None,
+        at: int | str | None = None,
+    ) -> None:
+        """Finds the shards to read; nothing is read yet.
+
+        Args:
+            store: where the documents are.
+            where: SQL over the columns of documents and of the critic's critiques.
+            corpora: only of these; all by default.
+            critic: name or id; by default the only one there is.
+            at: version or tag, the newest by default.
+
+        Raises:
+            StoreError: there is no such corpus or critic, or the critic must be named.
+        """
+        self.store = store
+        self.snapshot = store.snapshot(at)
+        self.critic = choose_critic(self.snapshot, critic, store.root)
+        self.where = "true" if where is None else where
+        for corpus in corpora:
+            if corpus not in self.snapshot.corpora:
+                known = ", ".join(self.snapshot.corpora) or "none"
+                raise StoreError(f"no corpus {corpus!r} in {store.root}; corpora: {known}")
+        self._shards = self.snapshot.text_shards(corpora or None)
+        self.total = sum(shard.samples for shard in self._shards)
+
+    def tables(
+        self, columns: Sequence[str] | None = None, progress: Progress = lambda done, found: None
+    ) -> Iterator[pa.Table]:
+        """The documents in tables of at most `BATCH` rows, in the order of shards and rows.
+
+        The first table is empty and has the columns. A shard is read once, and not at all if
+        nothing of it is chosen. The snapshot is pinned meanwhile.
+
+        Args:
+            columns: of the result, all by default.
+            progress: called after each shard.
+
+        Raises:
+            QueryError: the predicate is refused.
+            CorruptError: a shard is not what was written.
+        """
+        with self.store.pins.held(self.snapshot.version, "export"):
+            catalog = self.store.catalog(self.snapshot.version)
+            try:
+                yield from self._tables(catalog, columns, progress)
+            finally:
+                catalog.close()
+
+    def _tables(
+        self, catalog: Catalog, columns: Sequence[str] | None, progress: Progress
+    ) -> Iterator[pa.Table]:
+        nothing = self._completed(self._ask(catalog, []), [], {})
+        names = list(columns or nothing.column_names)
+        yield nothing.select(names)
+        done = found = 0
+        for group in _groups(self._shards):
+            rows = self._ask(catalog, group)
+            # Rows come in the order of the shards, which count from 1.
+            ends = np.searchsorted(rows["k"].to_numpy(), np.arange(1, len(group) + 2))
+            for shard, (start, end) in zip(group, pairwise(ends.tolist()), strict=True):
+                for table in self._read(shard, rows.slice(start, end - start), "spans" in names):
+                    yield table.select(names)
+                done, found = done + shard.samples, found + end - start
+                progress(done, found)
+
+    def _ask(self, catalog: Catalog, group: Sequence[ShardInfo]) -> pa.Table:
+        """Rows of some shards without their texts, in the order of shards and rows."""
+        paths = ", ".join(literal(shard.path) for shard in group)
+        wanted = ["documents.* REPLACE (documents.doc_id::VARCHAR AS doc_id)"]
+        wanted += [f"critiques.{name}" for name in _OF_CRITIC if self.critic is not None]
+        wanted += [f"list_position([{paths}], documents.shard) AS k" if group else "0 AS k"]
+        inside = f"documents.shard IN ({paths})" if group else "false"
+        sql = (
+            f"SELECT {', '.join(wanted)} {joined(self.snapshot, self.critic)} "
+            f"WHERE {inside} AND (\n{self.where}\n) ORDER BY k, documents.row"
+        )
+        try:
+            return catalog.arrow(sql)
+        except QueryError as error:
+            raise QueryError(f"where {self.where!r} is refused: {error.reason}") from None
+
+    def _read(self, shard: ShardInfo, rows: pa.Table, with_spans: bool) -> Iterator[pa.Table]:
+        if not rows.num_rows:
+            return
+        texts = self.store.shard(shard).column("text")
+        spans = self._spans(shard, rows) if with_spans and self.critic is not None else {}
+        for start in range(0, rows.num_rows, BATCH):
+            part = rows.slice(start, BATCH)
+            yield self._completed(part, texts, spans)
+
+    def _spans(self, shard: ShardInfo, rows: pa.Table) -> dict[str, list[Any]]:
+        """Spans of all samples of a text shard, by the critics that the rows are from."""
+        found = {}
+        for critic in filter(None, rows["critic_id"].unique().to_pylist()):
+            aligned = self.snapshot.aligned(shard.path, f"critique/{critic}")
+            if aligned is not None:
+                found[critic] = self.store.shard(aligned).column("spans")
+        return found
+
+    def _completed(
+        self, rows: pa.Table, texts: Sequence[str], spans: Mapping[str, list[Any]]
+    ) -> pa.Table:
+        """The rows with their texts and spans."""
+        places = rows["row"].to_pylist()
+        rows = rows.drop_columns("k")
+        rows = rows.append_column("text", pa.array([texts[row] for row in places], pa.string()))
+        if self.critic is None:
+            return rows
+        critics = rows["critic_id"].to_pylist()
+        values = [
+            # A span that is a mere passage has no score.
+            [dict(zip(_SPAN, span, strict=False)) for span in spans[critic][row]]
+            if critic in spans
+            else None
+            for critic, row in zip(critics, places, strict=True)
+        ]
+        return rows.append_column("spans", pa.array(values, SPANS))
+
+
+def _groups(shards: Sequence[ShardInfo]) -> Iterator[list[ShardInfo]]:
+    """The shards in groups of some `GROUP` samples."""
+    group: list[ShardInfo] = []
+    samples = 0
+    for shard in shards:
+        group.append(shard)
+        samples += shard.samples
+        if samples >= GROUP:
+            yield group
+            group, samples = [], 0
+    if group:
+        yield group

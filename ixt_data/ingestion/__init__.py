@@ -1,0 +1,8 @@
+"""Files to documents: readers, metadata columns, adopted MDS folders.
+
+May import: `store` and below.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,10 @@
+from .adoption import adopt as adopt
+from .adoption import folder_bytes as folder_bytes
+from .columns import RESERVED as RESERVED
+from .corpus import IngestReport as IngestReport
+from .corpus import ingest as ingest
+from .document_rows import id_array as id_array
+from .fields import Rejected as Rejected
+from .inputs import Input as Input
+from .inputs import open_inputs as open_inputs
+from .seen_ids import SeenIds as SeenIds

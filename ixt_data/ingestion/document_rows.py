@@ -1,0 +1,160 @@
+"""The rows of `documents` in a transaction: made, and compared with what the corpus has."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ixt_data.conversation import is_conversation
+from ixt_data.ingestion.columns import RESERVED, ColumnNames, metadata_columns
+from ixt_data.ingestion.seen_ids import SeenIds
+from ixt_data.log import Entry, RowsFile, Snapshot
+from ixt_data.records import ID_BYTES, Document, as_text
+from ixt_data.store import Store, Transaction
+
+
+@dataclass
+class Rows:
+    """Rows of `documents` for one shard, column by column."""
+
+    ids: list[bytes] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
+    source_ids: list[str] = field(default_factory=list)
+    n_bytes: list[int] = field(default_factory=list)
+    n_chars: list[int] = field(default_factory=list)
+    metadata: list[dict[str, Any]] = field(default_factory=list)
+    conversations: list[bool] = field(default_factory=list)
+    metadata_size: int = 0
+
+    def add(self, documents: Sequence[Document]) -> None:
+        """Adds a row for each document."""
+        texts = [document.text for document in documents]
+        self.ids += [document.doc_id for document in documents]
+        self.sources += [document.source for document in documents]
+        self.source_ids += [document.source_id for document in documents]
+        self.conversations += map(is_conversation, texts)
+        self.n_chars += map(len, texts)
+        self.n_bytes += [len(t) if t.isascii() else len(t.encode()) for t in texts]
+        for document in documents:
+            self._add_metadata(dict(document.metadata))
+
+    def _add_metadata(self, metadata: dict[str, Any]) -> None:
+        for name, value in metadata.items():
+            # Nested values become text at once: their size counts, and is less than the objects'.
+            if type(value) is list or type(value) is dict:
+                metadata[name] = value = as_text(value)
+            if type(value) is str:
+                self.metadata_size += len(value)
+        self.metadata.append(metadata)
+
+    def table(
+        self,
+        corpus: str,
+        stage: str | None,
+        shard: str,
+        names: ColumnNames,
+        places: Sequence[int] | None = None,
+    ) -> Any:
+        """The rows as an Arrow table.
+
+        Args:
+            corpus: whose documents they are.
+            stage: of training; None: sft for conversations, pretrain for all else.
+            shard: path of the text shard.
+            names: see `metadata_columns`.
+            places: row of each in the shard; all of its samples in order by default.
+        """
+        n = len(self.ids)
+        ids = pa.ExtensionArray.from_storage(pa.uuid(), pa.array(self.ids, pa.binary(ID_BYTES)))
+        columns = {
+            "doc_id": ids,
+            "corpus": pa.repeat(corpus, n),
+            "stage": pa.repeat(stage, n) if stage else self._stages(),
+            "source": pa.array(self.sources, pa.string()),
+            "source_id": pa.array(self.source_ids, pa.string()),
+            "n_bytes": pa.array(self.n_bytes, pa.int64()),
+            "n_chars": pa.array(self.n_chars, pa.int64()),
+            "shard": pa.repeat(shard, n),
+            "row": pa.array(range(n) if places is None else places, pa.int32()),
+        }
+        return pa.table(columns | metadata_columns(self.metadata, names))
+
+    def _stages(self) -> Any:
+        return pa.array(["sft" if found else "pretrain" for found in self.conversations])
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Rows that a transaction gave up: how many documents, UTF-8 bytes of their texts."""
+
+    documents: int = 0
+    bytes: int = 0
+
+
+def drop_landed(txn: Transaction, corpus: str, newer: Entry) -> Dropped:
+    """Drops the rows of documents that another transaction has committed meanwhile.
+
+    Their samples stay in our shards without a row, as orphans.
+    """
+    theirs = documents_of(corpus, newer.rows_add)
+    if not theirs:
+        return Dropped()
+    documents = size = 0
+    with SeenIds() as landed:
+        for ids in stored_ids(txn.store, theirs):
+            landed.add_batch(ids)
+        for file in documents_of(corpus, txn.entry.rows_add):
+            with pq.ParquetFile(txn.store.storage.local(file.path)) as parquet:
+                rows = parquet.read()
+            keep = landed.add_batch(ids_of(rows["doc_id"]))
+            if keep.all():
+                continue
+            dropped = rows.filter(pa.array(~keep))
+            txn.replace_rows(file, rows.filter(pa.array(keep)))
+            _orphan(txn, Counter(dropped["shard"].to_pylist()))
+            documents += dropped.num_rows
+            size += sum(dropped["n_bytes"].to_pylist())
+    return Dropped(documents, size)
+
+
+def _orphan(txn: Transaction, lost: Counter[str]) -> None:
+    txn.entry.shards_add = [
+        replace(shard, orphans=shard.orphans + lost[shard.path]) for shard in txn.entry.shards_add
+    ]
+
+
+def documents_of(corpus: str, files: Iterable[RowsFile]) -> list[RowsFile]:
+    """The files of rows of a corpus' documents."""
+    return [file for file in files if file.table == "documents" and file.lane == corpus]
+
+
+def metadata_names(snapshot: Snapshot) -> set[str]:
+    """The metadata columns that the store has."""
+    files = [file for file in snapshot.rows.values() if file.table == "documents"]
+    return {name for file in files for name in file.schema if name not in RESERVED}
+
+
+def stored_ids(store: Store, files: Iterable[RowsFile]) -> Iterator[npt.NDArray[np.uint8]]:
+    """The doc_ids in files of rows, uint8[n, 16] at a time."""
+    for file in files:
+        with pq.ParquetFile(store.storage.local(file.path)) as parquet:
+            for batch in parquet.iter_batches(columns=["doc_id"]):
+                yield ids_of(batch.column(0))
+
+
+def ids_of(column: Any) -> npt.NDArray[np.uint8]:
+    """A column of doc_ids as uint8[n, 16]."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    storage = column.storage if isinstance(column, pa.ExtensionArray) else column
+    return id_array(b"".join(storage.to_pylist()))
+
+
+def id_array(ids: bytes) -> npt.NDArray[np.uint8]:
+    """doc_ids one after the other as uint8[n, 16]."""
+    return np.frombuffer(ids, np.uint8).reshape(-1, ID_BYTES)

@@ -1,0 +1,151 @@
+"""Documents out of every kind of input: which reader reads what, and JSON lines."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import orjson
+
+from ixt_data.errors import ConfigError, IxtError
+from ixt_data.ingestion.fields import TOO_LONG, Fields, Rejected, excerpt, kind_of
+from ixt_data.ingestion.parquet_files import ParquetInput
+from ixt_data.ingestion.text_files import FolderInput, TextFileInput, printable
+from ixt_data.records import Document
+from ixt_data.storage import BrokenStream, ByteStream, LongLine, split_lines
+
+BOM = b"\xef\xbb\xbf"
+JSON_LINES = (".jsonl", ".ndjson", ".json")
+COMPRESSED = (".gz", ".zst", ".zstd")
+ARCHIVES = (*COMPRESSED, ".bz2", ".xz", ".lz4", ".zip", ".tar", ".tgz", ".7z")
+
+
+class Input(Protocol):
+    """One input: iterating yields each of its records once, as a document or as rejected."""
+
+    @property
+    def size(self) -> int:
+        """Its bytes as stored, compressed where it is."""
+
+    @property
+    def consumed(self) -> int:
+        """How many of them were read."""
+
+    def __iter__(self) -> Iterator[Document | Rejected]:
+        """The records in their order."""
+
+
+def open_inputs(
+    paths: Sequence[str | Path], *, text_field: str = "text", id_field: str | None = None
+) -> list[Input]:
+    """The inputs, checked: everything that can be known before reading them is.
+
+    Raises:
+        IxtError: a path does not exist or cannot be read.
+        ConfigError: a kind of file that is not read, or a Parquet file without a named column.
+    """
+    fields = Fields(text_field, id_field)
+    return [_open(Path(path), fields) for path in paths]
+
+
+def _open(path: Path, fields: Fields) -> Input:
+    shown = printable(path)
+    if not path.exists():
+        raise IxtError(f"input {shown} does not exist")
+    if not os.access(path, os.R_OK | os.X_OK if path.is_dir() else os.R_OK):
+        raise IxtError(f"input {shown} cannot be read: permission denied")
+    if path.is_dir():
+        return FolderInput(path)
+    if not path.is_file():
+        raise IxtError(f"input {shown} is neither a file nor a folder")
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    last = suffixes[-1] if suffixes else ""
+    inner = suffixes[-2] if len(suffixes) > 1 and last in COMPRESSED else last
+    if inner in JSON_LINES:
+        return JsonLinesInput(path, fields)
+    if inner == ".parquet" and last == inner:
+        return ParquetInput(path, fields)
+    if last in ARCHIVES:
+        raise ConfigError(
+            f"input {shown}: {last} is not read here; give .jsonl (also .gz or .zst), .parquet, "
+            "a text file, or a folder"
+        )
+    return TextFileInput(path)
+
+
+class JsonLinesInput:
+    """One file of JSON objects, one a line, plain or compressed.
+
+    Attributes:
+        size: bytes of the file as stored.
+    """
+
+    def __init__(self, path: Path, fields: Fields) -> None:
+        self.file = printable(path)
+        self.name = printable(path.name)
+        self._fields = fields
+        self._stream = ByteStream(path)
+        self.size = self._stream.size
+
+    @property
+    def consumed(self) -> int:
+        """Bytes read so far, of those stored."""
+        return self._stream.consumed
+
+    def __iter__(self) -> Iterator[Document | Rejected]:
+        """A document or a rejection for each line; one rejection ends a file that is corrupt."""
+        number = 0
+        empty: Rejected | None = None
+        try:
+            for number, line in enumerate(_without_bom(split_lines(self._stream)), 1):
+                # An empty line is an error only where another one follows.
+                if empty is not None:
+                    yield empty
+                    empty = None
+                if line in (b"", b"\r"):
+                    empty = Rejected(self.file, number, "empty line")
+                else:
+                    yield self._document(line, number)
+        except BrokenStream as broken:
+            if empty is not None:
+                yield empty
+            # The last line may be whole although the file is not.
+            last = self._document(broken.rest, number + 1)
+            if isinstance(last, Document):
+                yield last
+            yield Rejected(self.file, number + 1, str(broken), excerpt(broken.rest))
+
+    def _document(self, line: bytes, number: int) -> Document | Rejected:
+        try:
+            record = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            return Rejected(self.file, number, _why_not_json(line, error), excerpt(line))
+        if type(record) is not dict:
+            reason = f"not a JSON object but {kind_of(record)}"
+            return Rejected(self.file, number, reason, excerpt(line))
+        found = self._fields.document(record, self.name, number)
+        if isinstance(found, str):
+            return Rejected(self.file, number, found, excerpt(line))
+        return found
+
+
+def _without_bom(lines: Iterable[bytes]) -> Iterator[bytes]:
+    rest = iter(lines)
+    for first in rest:
+        yield first if isinstance(first, LongLine) else first.removeprefix(BOM)
+        break
+    yield from rest
+
+
+def _why_not_json(line: bytes, error: orjson.JSONDecodeError) -> str:
+    if isinstance(line, LongLine):
+        return TOO_LONG
+    if line.isspace():
+        return "empty line"
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return "not UTF-8"
+    if "surrogate" in error.msg:
+        return "not UTF-8: a lone surrogate"
+    return f"not JSON: {error.msg} at column {error.colno}"

@@ -1,0 +1,216 @@
+"""Checkpoints: the whole state of a version in Parquet, so that a long log is never replayed.
+
+`_checkpoint/<version>/{files,shards,units}.parquet`, and `state.json`, which is created last and
+holds the rest and the SHA-256 of the three: a checkpoint without it does not exist.
+"""
+
+import hashlib
+import io
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from ixt_data.errors import CorruptError
+from ixt_data.log.snapshot import (
+    CriticInfo,
+    FileInfo,
+    RowsFile,
+    SavedSelection,
+    ShardInfo,
+    Snapshot,
+)
+from ixt_data.storage import Storage, remove_scratch
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+EVERY = 50
+"""Commits between checkpoints."""
+
+
+def key(version: int, name: str) -> str:
+    """Where a file of a checkpoint is."""
+    return f"_checkpoint/{version:020d}/{name}"
+
+
+def is_state(path: str) -> bool:
+    """Whether a key is that of the file without which a checkpoint does not exist."""
+    return path.startswith("_checkpoint/") and path.endswith("/state.json")
+
+
+def write(storage: Storage, state: Snapshot) -> None:
+    """Writes the checkpoint of a state; nothing happens if another process was first."""
+    import pyarrow.parquet as pq
+
+    scratch = storage.scratch(f"checkpoint-{state.version}")
+    try:
+        hashes, files = {}, {}
+        for name, table in _tables(state).items():
+            path = scratch / name
+            pq.write_table(table, path, compression="zstd")
+            hashes[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+            files[key(state.version, name)] = path
+        if storage.exists(key(state.version, "state.json")):
+            return
+        storage.publish(files)
+        rest = {
+            "version": state.version,
+            "min_version": state.min_version,
+            "requeued": sorted(state.requeued),
+            "critics": [asdict(critic) for critic in state.critics.values()],
+            "selections": [asdict(saved) for saved in state.selections.values()],
+            "sha256": hashes,
+        }
+        storage.create(key(state.version, "state.json"), orjson.dumps(rest))
+    finally:
+        remove_scratch(scratch)
+
+
+def load(storage: Storage, version: int, above: int) -> Snapshot | None:
+    """The newest checkpoint at or below `version` and above `above`, None if there is none.
+
+    Raises:
+        CorruptError: see `read`.
+    """
+    newest = version // EVERY * EVERY
+    for candidate in range(newest, above, -EVERY):
+        try:
+            return read(storage, candidate)
+        except FileNotFoundError:
+            continue
+    return None
+
+
+def read(storage: Storage, version: int) -> Snapshot:
+    """The checkpoint of a version.
+
+    Raises:
+        FileNotFoundError: there is none.
+        CorruptError: a file of it is not what was written; its path is in the message.
+    """
+    rest = orjson.loads(storage.read(key(version, "state.json")))
+    tables = {name: _read(storage, version, name, rest) for name in rest["sha256"]}
+    return _state(rest, tables)
+
+
+def _read(storage: Storage, version: int, name: str, rest: dict[str, Any]) -> "pa.Table":
+    import pyarrow.parquet as pq
+
+    path = key(version, name)
+    try:
+        data = storage.read(path)
+    except FileNotFoundError:
+        if not storage.exists(key(version, "state.json")):
+            # Garbage collection took it meanwhile.
+            raise
+        raise CorruptError(f"{path}: missing. {_REMEDY}") from None
+    if hashlib.sha256(data).hexdigest() != rest["sha256"][name]:
+        raise CorruptError(f"{path}: torn or changed. {_REMEDY}")
+    return pq.read_table(io.BytesIO(data))
+
+
+_REMEDY = "The log holds all that it says: `ixt verify --repair` writes it anew"
+
+
+def _tables(state: Snapshot) -> "dict[str, pa.Table]":
+    import pyarrow as pa
+
+    files = [{**asdict(r), "schema": orjson.dumps(r.schema).decode()} for r in state.rows.values()]
+    shards = [
+        {
+            "path": s.path,
+            "family": s.family,
+            "corpus": s.corpus,
+            "samples": s.samples,
+            "of": s.of,
+            "config": s.config,
+            "raw": _file(s.raw),
+            "packed": _file(s.packed),
+            "fields": s.fields and orjson.dumps(s.fields).decode(),
+            "orphans": s.orphans,
+        }
+        for s in state.shards
+    ]
+    units = [{"txn": t, "version": v, "unit": u} for t, (v, u) in state.commits.items()]
+    done = [{"unit": unit, "txn": txn} for unit, txn in state.units.items()]
+    text, number = pa.string(), pa.int64()
+    file = pa.struct({"basename": text, "bytes": number, "hashes": text})
+    return {
+        "files.parquet": pa.Table.from_pylist(
+            files,
+            pa.schema(
+                {
+                    "path": text,
+                    "table": text,
+                    "lane": text,
+                    "rows": number,
+                    "bytes": number,
+                    "sha256": text,
+                    "schema": text,
+                    "generation": number,
+                }
+            ),
+        ),
+        "shards.parquet": pa.Table.from_pylist(
+            shards,
+            pa.schema(
+                {
+                    "path": text,
+                    "family": text,
+                    "corpus": text,
+                    "samples": number,
+                    "of": text,
+                    "config": text,
+                    "raw": file,
+                    "packed": file,
+                    "fields": text,
+                    "orphans": number,
+                }
+            ),
+        ),
+        "commits.parquet": pa.Table.from_pylist(
+            units, pa.schema({"txn": text, "version": number, "unit": text})
+        ),
+        "units.parquet": pa.Table.from_pylist(done, pa.schema({"unit": text, "txn": text})),
+    }
+
+
+def _file(file: FileInfo | None) -> dict[str, Any] | None:
+    if file is None:
+        return None
+    return {**asdict(file), "hashes": orjson.dumps(file.hashes).decode()}
+
+
+def _parsed(file: dict[str, Any] | None) -> dict[str, Any] | None:
+    return file and {**file, "hashes": orjson.loads(file["hashes"])}
+
+
+def _shard(record: dict[str, Any]) -> ShardInfo:
+    packed, fields = _parsed(record["packed"]), record.get("fields")
+    own = {"raw": _parsed(record["raw"]), "packed": packed}
+    return ShardInfo.from_json({**record, **own, "fields": fields and orjson.loads(fields)})
+
+
+def _state(rest: dict[str, Any], tables: "dict[str, pa.Table]") -> Snapshot:
+    files = tables["files.parquet"].to_pylist()
+    rows = [RowsFile(**{**file, "schema": orjson.loads(file["schema"])}) for file in files]
+    shards = [_shard(record) for record in tables["shards.parquet"].to_pylist()]
+    commits = tables["commits.parquet"].to_pydict()
+    units = tables["units.parquet"].to_pydict()
+    critics = [CriticInfo(**critic) for critic in rest["critics"]]
+    # Checkpoints from before there were any have none.
+    selections = [SavedSelection(**saved) for saved in rest.get("selections", [])]
+    return Snapshot(
+        rest["version"],
+        {file.path: file for file in rows},
+        {shard.path: shard for shard in shards},
+        dict(
+            zip(commits["txn"], zip(commits["version"], commits["unit"], strict=True), strict=True)
+        ),
+        dict(zip(units["unit"], units["txn"], strict=True)),
+        set(rest["requeued"]),
+        {critic.id: critic for critic in critics},
+        rest["min_version"],
+        {saved.name: saved for saved in selections},
+    )

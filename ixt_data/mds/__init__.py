@@ -1,0 +1,8 @@
+"""The MDS shard format: encodings, a writer, a reader.
+
+May import: the root modules. Only `mds.encodings` imports `streaming`.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

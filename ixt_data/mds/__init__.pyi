@@ -1,0 +1,16 @@
+from .encodings import REFUSED as REFUSED
+from .encodings import SCALARS as SCALARS
+from .encodings import decoder as decoder
+from .encodings import digest as digest
+from .shards import COMPRESSION as COMPRESSION
+from .shards import CRITIQUE_COLUMNS as CRITIQUE_COLUMNS
+from .shards import CRITIQUE_TOKENS_COLUMNS as CRITIQUE_TOKENS_COLUMNS
+from .shards import SHARD_BYTES as SHARD_BYTES
+from .shards import TEXT_COLUMNS as TEXT_COLUMNS
+from .shards import THINKING_COLUMNS as THINKING_COLUMNS
+from .shards import TOKENS_COLUMNS as TOKENS_COLUMNS
+from .shards import Shard as Shard
+from .shards import ShardWriter as ShardWriter
+from .shards import parse_shard as parse_shard
+from .shards import read_sample as read_sample
+from .shards import read_shard as read_shard

@@ -1,0 +1,222 @@
+"""What a mix's predicates see: its corpora's documents, each with a critic's latest critique."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ixt_data.errors import MixError, QueryError
+from ixt_data.log import ShardInfo
+from ixt_data.mix.config import Mix
+from ixt_data.mix.draw_counts import Floats
+from ixt_data.mix.saved_selections import resolved
+from ixt_data.records import OK
+from ixt_data.sql import joined, literal
+from ixt_data.store import Store
+
+
+@dataclass(frozen=True)
+class Found:
+    """The documents that a predicate finds.
+
+    A document's place is the offset of its text shard plus its row.
+
+    Attributes:
+        places: whether each place is found, bool[places]; None where all are.
+        chars: characters of each document found, uint32[documents].
+        values: the weighting's value of each, NaN where NULL; None if not asked for.
+    """
+
+    places: npt.NDArray[np.bool_] | None
+    chars: npt.NDArray[np.uint32]
+    values: Floats | None
+
+    @property
+    def documents(self) -> int:
+        """How many they are."""
+        return len(self.chars)
+
+    def numbers(self) -> npt.NDArray[np.int64]:
+        """The places that are found, ascending."""
+        everywhere = np.arange(self.documents)
+        return everywhere if self.places is None else np.flatnonzero(self.places)
+
+
+_MOST_CHARS = 2**32 - 1
+
+Drawn = tuple[str | None, str]
+"""A critic, and the predicate by which documents are drawn with its critiques."""
+
+
+class Scope:
+    """The documents and critiques of one pinned snapshot that a mix can draw from.
+
+    Attributes:
+        snapshot: the pinned snapshot.
+        mix: with its saved selections resolved.
+        critics: the mix's critics.
+        shards: text shards of the mix's corpora, in the order of their commits.
+        starts: place of each shard's first document.
+    """
+
+    def __init__(self, store: Store, mix: Mix, holdout: float = 0.0) -> None:
+        """Pins the snapshot.
+
+        Args:
+            store: where the mix draws from.
+            mix: its snapshot, corpora and critics.
+            holdout: share of documents, by doc_id, that no predicate finds.
+
+        Raises:
+            MixError: there is no such corpus, critic or saved selection at this snapshot.
+        """
+        self.snapshot = store.snapshot(mix.snapshot)
+        mix = resolved(store, mix, self.snapshot)
+        self.mix, self.critics = mix, mix.critics
+        self._check(store, mix)
+        self.shards = self.snapshot.text_shards(mix.corpus)
+        self.starts = np.cumsum([0] + [shard.samples for shard in self.shards])[:-1]
+        self._only = "true"
+        if mix.corpus is not None:
+            self._only = f"documents.corpus IN ({', '.join(map(literal, mix.corpus))})"
+        if holdout:
+            self._only += f" AND NOT {held_out(holdout)}"
+        self._catalog = store.catalog(self.snapshot.version)
+
+    def __enter__(self) -> "Scope":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._catalog.close()
+
+    def _check(self, store: Store, mix: Mix) -> None:
+        at = f"in snapshot {self.snapshot.version} of {store.root}"
+        for corpus in mix.corpus or ():
+            if corpus not in self.snapshot.corpora:
+                known = ", ".join(self.snapshot.corpora) or "none"
+                raise MixError(f"corpus: no {corpus!r} {at}. Corpora: {known}")
+        critics = self.snapshot.critics
+        names = {critic.name for critic in critics.values()}
+        for critic in mix.critics:
+            if critic is not None and critic not in names | critics.keys():
+                known = ", ".join(sorted(names)) or "none"
+                raise MixError(
+                    f"critic: no critiques by {critic!r} {at}. Critics: {known}. "
+                    f"Make them: ixt critique --corpus NAME --critic {critic}"
+                )
+
+    def critiques_of(self, shard: ShardInfo, critic: str | None) -> ShardInfo | None:
+        """The critique shard aligned with a text shard, None if the critic has not read it."""
+        if critic is None:
+            return None
+        if critic in self.snapshot.critics:
+            return self.snapshot.aligned(shard.path, f"critique/{critic}")
+        return self.snapshot.newest_critique(shard.path, critic)
+
+    def find(self, name: str, where: str, value: str | None, critic: str | None) -> Found:
+        """The documents for which `where` is true.
+
+        Args:
+            name: the selection, for errors.
+            where: SQL predicate.
+            value: SQL expression to give for each, or None.
+            critic: whose critiques they see.
+
+        Raises:
+            MixError: DuckDB refuses one of them.
+        """
+        wanted = "NULL" if value is None else f"(\n{value}\n)"
+        inner = (
+            f"SELECT documents.shard AS shard, documents.row AS place, documents.n_chars AS chars, "
+            f"({wanted})::DOUBLE AS value {joined(self.snapshot, critic)} "
+            f"WHERE {self._only} AND (\n{where}\n)"
+        )
+        sql = (
+            f"SELECT starts.start + found.place AS place, found.chars, found.value FROM ({inner}) "
+            "AS found JOIN (SELECT unnest($1::VARCHAR[]) AS shard, unnest($2::BIGINT[]) AS start) "
+            "AS starts USING (shard)"
+        )
+        paths = [shard.path for shard in self.shards]
+        total = sum(shard.samples for shard in self.shards)
+        places = np.zeros(total, bool)
+        chars = np.zeros(total, np.uint32)
+        values = None if value is None else np.full(total, np.nan)
+        rows = 0
+        parameters = [paths, self.starts.tolist()]
+        for batch in self._run(f"selection {name!r}", where, sql, parameters):
+            at = _column(batch, "place", np.int64)
+            rows += len(at)
+            places[at] = True
+            chars[at] = _column(batch, "chars", np.int64).clip(0, _MOST_CHARS)
+            if values is not None:
+                values[at] = _column(batch, "value", np.float64)
+        if rows != np.count_nonzero(places):
+            raise MixError(f"selection {name!r}: {where!r} gives some documents twice")
+        if rows == total:
+            return Found(None, chars, values)
+        return Found(places, chars[places], None if values is None else values[places])
+
+    def feedback(self, drawn: Sequence[Drawn], best: bool) -> tuple[float, str] | None:
+        """The most frequent critique in the highest (or lowest) score bin among some documents."""
+        direction = "DESC" if best else "ASC"
+        sql = (
+            "SELECT round(round(score * 10, 4)) / 10 AS bin, said, count(*) AS n "
+            f"FROM ({self._scored(drawn)}) GROUP BY bin, said "
+            f"ORDER BY bin {direction}, n DESC, said LIMIT 1"
+        )
+        for batch in self._run("feedback", _any_of(drawn), sql, []):
+            for row in batch.to_pylist():
+                return float(row["bin"]), str(row["said"])
+        return None
+
+    def score_quantiles(self, drawn: Sequence[Drawn], shares: Sequence[float]) -> tuple[float, ...]:
+        """Different scores below which such shares of some documents' scores lie, ascending."""
+        sql = f"SELECT quantile_disc(score, {list(shares)}) AS edges FROM ({self._scored(drawn)})"
+        found: set[float] = set()
+        for batch in self._run("score quantiles", _any_of(drawn), sql, []):
+            for row in batch.to_pylist():
+                found.update(row["edges"] or ())
+        return tuple(sorted(found))
+
+    def _scored(self, drawn: Sequence[Drawn]) -> str:
+        """SELECT: scores and critiques of some documents, once for each critic that they are of."""
+        return " UNION ALL ".join(
+            "SELECT critiques.score AS score, critiques.critique AS said "
+            f"{joined(self.snapshot, critic)} WHERE {self._only} "
+            f"AND ({_any_of([pair for pair in drawn if pair[0] == critic])}) "
+            f"AND critiques.status = '{OK}' AND critiques.score IS NOT NULL"
+            for critic in dict.fromkeys(critic for critic, _ in drawn)
+        )
+
+    def _run(self, what: str, where: str, sql: str, parameters: list[Any]) -> Iterator[Any]:
+        """The result, an Arrow record batch after the other."""
+        try:
+            yield from self._catalog.batches(sql, parameters)
+        except QueryError as error:
+            said = " ".join(f"{what}: {where.strip()!r} is refused: {error.reason}".split())
+            if None in self.critics and "critiques" not in where:
+                said += ". Without `critic:` only the columns of documents are in scope"
+            raise MixError(said) from None
+
+
+def _any_of(drawn: Sequence[Drawn]) -> str:
+    return " OR ".join(f"(\n{where}\n)" for _, where in drawn)
+
+
+def held_out(share: float) -> str:
+    """SQL predicate that is true for a share of documents, the same ones in every snapshot."""
+    # doc_ids are hashes, and hexadecimal digits sort as text.
+    bound = min(int(share * 2**32), 2**32 - 1)
+    return f"(left(doc_id::VARCHAR, 8) < '{bound:08x}')"
+
+
+def _column(batch: Any, name: str, kind: npt.DTypeLike) -> Any:
+    return batch.column(name).to_numpy(zero_copy_only=False).astype(kind, copy=False)

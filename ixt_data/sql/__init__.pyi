@@ -1,0 +1,17 @@
+from .catalog import CRITIQUES as CRITIQUES
+from .catalog import DOCUMENTS as DOCUMENTS
+from .catalog import Catalog as Catalog
+from .catalog import Parameters as Parameters
+from .catalog import merge_rows as merge_rows
+from .derived_columns import Derived as Derived
+from .joins import choose_critic as choose_critic
+from .joins import critiques_by as critiques_by
+from .joins import joined as joined
+from .joins import literal as literal
+from .joins import selected_rows as selected_rows
+from .result_writers import QueryOutput as QueryOutput
+from .result_writers import read_table as read_table
+from .result_writers import write_rows as write_rows
+from .shared_catalog import SharedCatalog as SharedCatalog
+from .views import common_schema as common_schema
+from .views import quoted as quoted

@@ -1,0 +1,116 @@
+"""The views that come from the log and the snapshot themselves: shards, snapshots, critics, ...
+
+They are filled when a query names them.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import orjson
+
+from ixt_data.log import Log, Snapshot
+from ixt_data.sql.critique_run_totals import RUNS, critique_runs
+
+Rows = Iterable[Sequence[Any]]
+
+COLUMNS = {
+    "shards": {
+        "path": "VARCHAR",
+        "family": "VARCHAR",
+        "corpus": "VARCHAR",
+        "k": "INTEGER",
+        "samples": "BIGINT",
+        "raw_bytes": "BIGINT",
+        "bytes": "BIGINT",
+        "of": "VARCHAR",
+    },
+    "snapshots": {
+        "version": "BIGINT",
+        "created": "TIMESTAMPTZ",
+        "op": "VARCHAR",
+        "unit": "VARCHAR",
+        "rows_added": "BIGINT",
+        "shards_added": "BIGINT",
+        "summary": "JSON",
+        "txn": "VARCHAR",
+    },
+    "critics": {"critic_id": "VARCHAR", "critic": "VARCHAR", "config": "JSON"},
+    "critique_runs": RUNS,
+    "selections": {
+        "name": "VARCHAR",
+        "predicate": "VARCHAR",
+        "critic": "VARCHAR",
+        "note": "VARCHAR",
+        "documents": "BIGINT",
+        "version": "BIGINT",
+        "created": "TIMESTAMPTZ",
+    },
+}
+"""Columns of each such view, with their types."""
+
+
+def rows_of(view: str, log: Log, snapshot: Snapshot) -> Rows:
+    """The rows of one view at a snapshot."""
+    match view:
+        case "shards":
+            return _shards(snapshot)
+        case "snapshots":
+            return _snapshots(log, snapshot)
+        case "critics":
+            return _critics(snapshot)
+        case "critique_runs":
+            return critique_runs(log, snapshot)
+        case "selections":
+            return _selections(snapshot)
+    raise ValueError(view)
+
+
+def _shards(snapshot: Snapshot) -> Iterator[Sequence[Any]]:
+    numbers: dict[tuple[str, str], int] = {}
+    position: dict[str, int] = {}
+    for shard in snapshot.shards:
+        key = (shard.family, shard.corpus)
+        own = numbers[key] = numbers.get(key, -1) + 1
+        k = position[shard.path] = position.get(shard.of or "", own)
+        yield (
+            shard.path,
+            shard.family,
+            shard.corpus,
+            k,
+            shard.samples,
+            shard.raw.bytes,
+            shard.stored.bytes,
+            shard.of,
+        )
+
+
+def _snapshots(log: Log, snapshot: Snapshot) -> Iterator[Sequence[Any]]:
+    for entry in log.entries(1, snapshot.version):
+        yield (
+            entry.version,
+            entry.created,
+            entry.op,
+            entry.unit,
+            sum(rows.rows for rows in entry.rows_add),
+            len(entry.shards_add),
+            orjson.dumps(entry.summary).decode(),
+            entry.txn,
+        )
+
+
+def _critics(snapshot: Snapshot) -> Iterator[Sequence[Any]]:
+    for critic in snapshot.critics.values():
+        yield critic.id, critic.name, orjson.dumps(critic.config).decode()
+
+
+def _selections(snapshot: Snapshot) -> Iterator[Sequence[Any]]:
+    for saved in snapshot.selections.values():
+        yield (
+            saved.name,
+            saved.where,
+            saved.critic,
+            saved.note,
+            saved.documents,
+            saved.version,
+            saved.created,
+        )

@@ -1,0 +1,17 @@
+from . import selections as selections
+from .external_shards import CHANGED as CHANGED
+from .external_shards import AdoptedShard as AdoptedShard
+from .external_shards import folder_of as folder_of
+from .external_shards import original as original
+from .external_shards import read_adopted as read_adopted
+from .external_shards import sizes_of as sizes_of
+from .layout import MARKER as MARKER
+from .layout import is_safe_name as is_safe_name
+from .layout import part_of_store as part_of_store
+from .layout import part_of_store_at as part_of_store_at
+from .selections import drop_selection as drop_selection
+from .selections import save_selection as save_selection
+from .selections import saved_selection as saved_selection
+from .store import Store as Store
+from .store import Transaction as Transaction
+from .store import check_name as check_name

@@ -1,0 +1,45 @@
+"""Folders beside the store: whether they are what a verb may read from or write to."""
+
+from pathlib import Path, PurePosixPath
+
+from ixt_data.storage import open_storage
+
+OWN_FOLDERS = (
+    *("shards", "meta", "quarantine"),
+    *("_log", "_checkpoint", "_pins", "_leases", "_journal", "_tmp"),
+)
+
+
+def part_of_store(path: Path) -> Path | None:
+    """The store that a folder is, or of whose own folders it is one or lies in one."""
+    path = path.resolve()
+    for root in (path, *path.parents):
+        if (root / MARKER).exists():
+            inside = path.relative_to(root).parts
+            return root if not inside or inside[0] in OWN_FOLDERS else None
+    return None
+
+
+def part_of_store_at(address: str) -> str | None:
+    """The same for an address such as `s3://bucket/prefix`."""
+    bucket, *parts = address.split("://")[1].split("/")
+    scheme = address.split("://")[0]
+    place = open_storage(f"{scheme}://{bucket}")
+    for n in range(len(parts), -1, -1):
+        inside, above = parts[n:], parts[:n]
+        if inside and inside[0] not in OWN_FOLDERS:
+            continue
+        if place.exists("/".join([*above, MARKER])):
+            return f"{scheme}://{'/'.join([bucket, *above])}"
+    return None
+
+
+def is_safe_name(name: object) -> bool:
+    """Whether a file name of an index.json stays in its folder."""
+    if not isinstance(name, str) or not name or "\\" in name or "\0" in name:
+        return False
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and str(path) == name
+
+
+MARKER = "ixt.json"

@@ -1,0 +1,1 @@
+from .train_verbs import register as register

@@ -1,0 +1,85 @@
+"""`ixt scaling`: run arms, or read what was run, and say what each needs against the others."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ixt_data.cli import OutputOption
+from ixt_data.console import Output, OutputMode
+from ixt_data.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from ixt_train.scaling import Curve, ScalingConfig
+
+PathsArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[ARM=]PATH...",
+        help="A scaling config (YAML) to run; or run folders, folders of them, or JSONL of curves.",
+    ),
+]
+
+
+def scaling(
+    paths: PathsArgument,
+    metric: Annotated[
+        str | None,
+        typer.Option(help="What to compare at, as in tasks.sums or loss.asked.all [first task]."),
+    ] = None,
+    target: Annotated[
+        list[float] | None, typer.Option(help="Of the metric; may be repeated [.3 .5 .9].")
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ARM", help="Baseline, or the better of 'plain|filter' [plain, filters]."
+        ),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Write a page with plots, too.")
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option(metavar="FILE.jsonl", help="Keep the curves in a file, too.")
+    ] = None,
+    output: OutputOption = OutputMode.text,
+) -> None:
+    """Report the compute that arms need to be equally good: multipliers in steps, tokens, FLOPs.
+
+    Tokens of the feedback count, padding does not; annotation is counted apart.
+    """
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from ixt_train.scaling import describe, record, render, write_curves
+
+    out = Output(output)
+    if html is not None:
+        MissingExtra.require("train", "altair", "vl_convert")
+    curves, config = _curves(paths, out)
+    groups = describe(
+        curves,
+        metric or (config.metric if config else None),
+        target or (config.targets if config else ()),
+        against or (config.against if config else ()),
+    )
+    found = record(groups)
+    if save is not None:
+        write_curves(save, curves)
+    if html is not None:
+        from ixt_train.scaling import write_page
+
+        write_page(html, groups, curves)
+        found["page"] = str(html)
+    out.result(found, render(groups))
+
+
+def _curves(paths: Sequence[str], out: Output) -> "tuple[list[Curve], ScalingConfig | None]":
+    from ixt_train.scaling import read_paths
+
+    if len(paths) == 1 and paths[0].endswith((".yaml", ".yml")):
+        from ixt_train.scaling import load_scaling_config, run_arms
+
+        config = load_scaling_config(paths[0])
+        return run_arms(config, Path(paths[0]).parent, out), config
+    return read_paths(paths), None

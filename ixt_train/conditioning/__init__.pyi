@@ -1,0 +1,17 @@
+from .chat import ChatConditioner as ChatConditioner
+from .chat import conditioner_of as conditioner_of
+from .chat import set_template as set_template
+from .chat import template_id as template_id
+from .conditioner import SPECIAL_TOKENS as SPECIAL_TOKENS
+from .conditioner import Choice as Choice
+from .conditioner import Conditioner as Conditioner
+from .conditioner import Encoded as Encoded
+from .conditioner import Feedback as Feedback
+from .conditioner import tag_token as tag_token
+from .encoder import Encoder as Encoder
+from .tokenizer import control_tokens as control_tokens
+from .tokenizer import load_tokenizer as load_tokenizer
+from .tokenizer import tokenizer_id as tokenizer_id
+from .tokenizer import train_tokenizer as train_tokenizer
+from .vocabulary import corpus_texts as corpus_texts
+from .vocabulary import make_tokenizer as make_tokenizer

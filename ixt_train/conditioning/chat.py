@@ -1,0 +1,405 @@
+"""Conversations for SFT: rendered by the chat template, with feedback, loss on responses only.
+
+A template says what stands around contents; contents are the document's own, so that nothing in
+them can pass for a control token. What it writes for messages of certain roles is rendered once,
+with marks for contents, and kept as tokens.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import orjson
+from jinja2.exceptions import TemplateError
+
+from ixt_data.conversation import ASSISTANT, ROLES, Conversation, read, said
+from ixt_data.errors import ConfigError
+from ixt_data.mix import Condition
+from ixt_data.records import Span, content_id
+from ixt_train.conditioning.conditioner import Choice, Conditioner, Encoded, Weights
+from ixt_train.conditioning.encoder import Ids
+from ixt_train.conditioning.tokenizer import add_special_tokens
+from ixt_train.config import TrainConfig
+
+TURN = "turn"
+"""The verdict of a span that judges a whole turn."""
+
+PARTS = (TURN, "chunk", "failed")
+"""Verdicts of spans that are parts of a document, not passages."""
+
+Tokens = tuple[Ids, Weights]
+
+ROLE_TOKENS = tuple(f"<|{role}|>" for role in ROLES)
+DEFAULT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{{ '<|' + message['role'] + '|>' }}"
+    "{{ message['content'] or '' }}"
+    "{% if message['tool_calls'] %}{{ message['tool_calls'] | tojson }}{% endif %}"
+    "{{ eos_token }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+_REMEMBERED = 4096
+_SYSTEM = ("system", "developer")
+# Private characters, which no template looks at.
+_OPEN, _CLOSE = "\ue000", "\ue001"
+
+
+def set_template(tokenizer: Any, file: str | None) -> None:
+    """Gives a tokenizer the chat template in a file, or a plain one where it has none.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    if file is not None:
+        try:
+            tokenizer.chat_template = Path(file).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"sft.template: {file} cannot be read: {error}") from None
+    elif not tokenizer.chat_template:
+        add_special_tokens(tokenizer, ROLE_TOKENS)
+        tokenizer.chat_template = DEFAULT_TEMPLATE
+
+
+def template_id(tokenizer: Any) -> str:
+    """12 hex digits over the chat template."""
+    return content_id(tokenizer.chat_template)
+
+
+def conditioner_of(
+    config: TrainConfig,
+    tokenizer: Any,
+    condition: Condition,
+    observed: Mapping[str, tuple[float, str]] | None = None,
+) -> Conditioner:
+    """The conditioner of a train run's stage; see `Conditioner`."""
+    if config.stage == "sft":
+        return ChatConditioner(tokenizer, condition, observed, config.sft.feedback)
+    return Conditioner(tokenizer, condition, observed)
+
+
+class Piece(NamedTuple):
+    """A stretch of a rendered conversation.
+
+    Attributes:
+        ids: tokens of the template; empty where a content or feedback stands.
+        content: number of the message whose content stands here.
+        feedback: number of the turn whose feedback stands here.
+        learnt: whether the loss counts it: it is part of what the assistant says.
+    """
+
+    ids: tuple[int, ...] = ()
+    content: int | None = None
+    feedback: int | None = None
+    learnt: bool = False
+
+
+class Turn(NamedTuple):
+    """Where a turn of the assistant stands: its feedback's place, its first and last offset."""
+
+    feedback: int
+    start: int
+    end: int
+
+
+class Skeletons:
+    """What a chat template writes around contents, by the roles of the messages."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        """Tries the template.
+
+        Raises:
+            ConfigError: it has none, or one that does not end the assistant's turn.
+        """
+        if not tokenizer.chat_template:
+            raise ConfigError("the tokenizer has no chat template; train with stage sft gives one")
+        self._tokenizer = tokenizer
+        self._special = [t for t in tokenizer.all_special_tokens if len(t) > 1]
+        self._cached = lru_cache(_REMEMBERED)(self._pieces)
+        asked, answered = _mark(0), _mark(1)
+        trial = self._render([_message("user", f" {asked} "), _message(ASSISTANT, f" {answered} ")])
+        self.strips = f" {asked} " not in trial
+        self._end = trial.partition(answered)[2].strip()
+        if not self._end:
+            raise ConfigError(
+                "the chat template writes nothing after what the assistant says, so a model would "
+                "never end its turn; name another one in sft.template"
+            )
+
+    @property
+    def end_token(self) -> int | None:
+        """The special token that ends a turn of the assistant, None where the end is plain text."""
+        first = self._tokenizer(self._end, add_special_tokens=False)["input_ids"][0]
+        return int(first) if first in self._tokenizer.all_special_ids else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_cached"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._cached = lru_cache(_REMEMBERED)(self._pieces)
+
+    def of(self, messages: Sequence[Mapping[str, Any]], begun: bool) -> list[Piece]:
+        """The pieces of a conversation, in order.
+
+        Args:
+            messages: with `content` true where there is any.
+            begun: end with the beginning of a further turn of the assistant.
+
+        Raises:
+            ConfigError: the template refuses such a conversation.
+        """
+        return self._cached(orjson.dumps(list(messages)), begun)
+
+    def _pieces(self, shape: bytes, begun: bool) -> list[Piece]:
+        messages = [
+            {**message, "content": _mark(number) if message["content"] else ""}
+            for number, message in enumerate(orjson.loads(self._harmless(shape)))
+        ]
+        whole = self._render(messages, begun)
+        turns = {
+            number: self._turn(whole, messages, number)
+            for number, message in enumerate(messages)
+            if message["role"] == ASSISTANT
+        }
+        if begun:
+            turns[len(messages)] = self._next_turn(whole, messages)
+        cuts = {0, len(whole)}
+        contents, feedback = {}, {turn.feedback: number for number, turn in turns.items()}
+        for number, message in enumerate(messages):
+            at = whole.find(_mark(number)) if message["content"] else -1
+            if at >= 0:
+                contents[at] = number
+                cuts |= {at, at + len(_mark(number))}
+        for turn in turns.values():
+            cuts |= set(turn)
+        pieces = []
+        places = sorted(cuts)
+        for start, end in zip(places, [*places[1:], len(whole)], strict=True):
+            if start in feedback:
+                pieces.append(Piece(feedback=feedback[start]))
+            learnt = any(turn.start <= start < turn.end for turn in turns.values())
+            if start in contents:
+                pieces.append(Piece(content=contents[start], learnt=learnt))
+            elif end > start:
+                ids = self._tokenizer(whole[start:end], add_special_tokens=False)["input_ids"]
+                pieces.append(Piece(ids=tuple(ids), learnt=learnt))
+        return pieces
+
+    def _harmless(self, shape: bytes) -> bytes:
+        """The same without special tokens in what is no content, such as calls of tools."""
+        text = shape.decode()
+        for token in self._special:
+            text = text.replace(token, f"{token[0]}\u200b{token[1:]}")
+        return text.encode()
+
+    def _turn(self, whole: str, messages: list[dict[str, Any]], number: int) -> Turn:
+        mark = _mark(number) if messages[number]["content"] else None
+        at = whole.find(mark) if mark else -1
+        before = self._render(messages[:number]) if number else ""
+        begun = self._render(messages[:number], begun=True) if number else ""
+        if begun and whole.startswith(begun):
+            start = len(begun)
+            feedback = len(before) if begun.startswith(before) else start
+        elif at >= 0:
+            # Some templates write earlier messages otherwise when later ones follow.
+            start = feedback = at
+        else:
+            raise ConfigError(
+                f"the chat template hides where message {number} of {_roles(messages)} begins; "
+                "name another one in sft.template"
+            )
+        after = max(start, at + len(mark or ""))
+        end = whole.find(self._end, after)
+        return Turn(feedback, start, after if end < 0 else end + len(self._end))
+
+    def _next_turn(self, whole: str, messages: list[dict[str, Any]]) -> Turn:
+        before = self._render(messages)
+        at = len(before) if whole.startswith(before) else len(whole)
+        return Turn(at, len(whole), len(whole))
+
+    def _render(self, messages: Sequence[Mapping[str, Any]], begun: bool = False) -> str:
+        try:
+            return self._tokenizer.apply_chat_template(  # type: ignore[no-any-return]
+                list(messages), tokenize=False, add_generation_prompt=begun
+            )
+        except (TemplateError, TypeError, KeyError, ValueError) as error:
+            raise ConfigError(
+                f"the chat template refuses a conversation of {_roles(messages)}: {error}"
+            ) from None
+
+
+def _mark(number: int) -> str:
+    return f"{_OPEN}{number}{_CLOSE}"
+
+
+def _message(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+def _roles(messages: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(message["role"] for message in messages)
+
+
+class ChatConditioner(Conditioner):
+    """Conversations by the chat template; documents that are none, as in other stages."""
+
+    reads_text = True
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        condition: Condition,
+        observed: Mapping[str, tuple[float, str]] | None = None,
+        placement: Literal["turn", "system"] = "turn",
+    ) -> None:
+        """See `Conditioner`.
+
+        Args:
+            tokenizer: with a chat template.
+            condition: `position` append and `repeat_every` have no meaning in a conversation.
+            observed: see `Conditioner`.
+            placement: where feedback stands; see `SftConfig.feedback`.
+
+        Raises:
+            ConfigError: the tokenizer, its template or the condition does not do.
+        """
+        if condition.position == "append" or condition.repeat_every is not None:
+            raise ConfigError(
+                "condition: in stage sft, sft.feedback says where feedback stands; take out "
+                "position and repeat_every"
+            )
+        super().__init__(tokenizer, condition, observed)
+        self.placement = placement
+        self.tokenizer_id = content_id([self.tokenizer_id, template_id(tokenizer), placement])
+        self._skeletons = Skeletons(tokenizer)
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """See `Conditioner.ends`; a template may end turns with a special token of its own."""
+        last = self._skeletons.end_token
+        own = super().ends
+        return own if last is None or last in own else (*own, last)
+
+    def with_condition(self, condition: Condition) -> "ChatConditioner":
+        """See `Conditioner.with_condition`."""
+        return ChatConditioner(self.tokenizer, condition, self._pairs(), self.placement)
+
+    def encode(
+        self,
+        text: str | Ids,
+        critique: str | Ids | None = None,
+        score: float | None = None,
+        spans: Sequence[Span] = (),
+        feedback: Choice = "given",
+    ) -> Encoded:
+        """See `Conditioner.encode`; a span `turn` has the feedback of its turn."""
+        conversation = read(text) if isinstance(text, str) else None
+        if conversation is None:
+            return super().encode(text, critique, score, spans, feedback)
+        if feedback != "given":
+            return self._chat(conversation, self._feedback(feedback))
+        told = self._told(score, "" if critique is None else critique)
+        return self._chat(conversation, told, spans)
+
+    def prompt(self, text: str = "", feedback: Choice = "best") -> Ids:
+        """The tokens after which the assistant answers.
+
+        Args:
+            text: what the user says, or the text of a conversation so far; empty: a document.
+            feedback: told before every turn of the assistant.
+        """
+        if not text:
+            return super().prompt(text, feedback)
+        conversation = read(text)
+        messages = conversation.messages if conversation else [{"role": "user", "content": text}]
+        return self.reply(messages, feedback)
+
+    def reply(self, messages: Sequence[Mapping[str, Any]], feedback: Choice = "best") -> Ids:
+        """The tokens after which the assistant answers some messages."""
+        begun = Conversation(tuple(messages), (0,) * len(messages))
+        ids = self._chat(begun, self._feedback(feedback), begun=True).input_ids
+        return self._goes_on(ids, feedback)
+
+    def _chat(
+        self,
+        conversation: Conversation,
+        told: Ids,
+        spans: Sequence[Span] = (),
+        begun: bool = False,
+    ) -> Encoded:
+        messages = list(conversation.messages)
+        contents = [self._content(conversation, number, spans) for number in range(len(messages))]
+        by_turn: dict[int, Ids] = {}
+        if self.placement == "turn":
+            by_turn = self._by_turn(conversation, spans)
+        elif len(told):
+            messages, contents = self._in_system(messages, contents, told)
+            told = told[:0]
+        shapes = [
+            {**m, "content": bool(len(c[0]))} for m, c in zip(messages, contents, strict=True)
+        ]
+        parts: list[Tokens] = []
+        for piece in self._skeletons.of(shapes, begun):
+            if piece.feedback is not None:
+                parts.append(self._weighed(by_turn.get(piece.feedback, told)))
+            elif piece.content is not None:
+                parts.append(contents[piece.content])
+            else:
+                weights = np.full(len(piece.ids), piece.learnt, np.float32)
+                parts.append((np.array(piece.ids, np.int32), weights))
+        return Encoded(*_joined(parts))
+
+    def _content(self, conversation: Conversation, number: int, spans: Sequence[Span]) -> Tokens:
+        """What a message says; the loss counts what the assistant does."""
+        message = conversation.messages[number]
+        text = said(message)
+        shift = len(text) - len(text.lstrip()) if self._skeletons.strips else 0
+        if self._skeletons.strips:
+            text = text.strip()
+        if message["role"] != ASSISTANT:
+            ids = self.encoder.document(text)
+            return ids, np.zeros(len(ids), np.float32)
+        own = _within(conversation, number, spans, shift)
+        ids, weights = self._document(text, own, self.condition.kind == "spans")
+        return ids, np.broadcast_to(np.asarray(weights, np.float32), len(ids))
+
+    def _by_turn(self, conversation: Conversation, spans: Sequence[Span]) -> dict[int, Ids]:
+        """The feedback on turns that were judged on their own."""
+        judged = {(s.start, s.end): s for s in spans if s.verdict == TURN}
+        found = {number: judged.get(conversation.span(number)) for number in conversation.turns}
+        return {n: self._told(s.score, s.comment) for n, s in found.items() if s is not None}
+
+    def _in_system(
+        self, messages: list[Mapping[str, Any]], contents: list[Tokens], told: Ids
+    ) -> tuple[list[Mapping[str, Any]], list[Tokens]]:
+        """The same with feedback at the end of the system message, made if there is none."""
+        if messages[0]["role"] not in _SYSTEM:
+            return [{"role": _SYSTEM[0]}, *messages], [self._weighed(told), *contents]
+        return messages, [_joined([contents[0], self._weighed(told)]), *contents[1:]]
+
+    def _weighed(self, told: Ids) -> Tokens:
+        return told, np.full(len(told), self.condition.loss_on_prefix, np.float32)
+
+
+def _joined(parts: Sequence[Tokens]) -> Tokens:
+    ids = np.concatenate([part[0] for part in parts]).astype(np.int32)
+    return ids, np.concatenate([part[1] for part in parts]).astype(np.float32)
+
+
+def _within(
+    conversation: Conversation, number: int, spans: Sequence[Span], shift: int
+) -> list[Span]:
+    """The passages that were judged in a message, by the characters of its content."""
+    start, end = conversation.span(number)
+    if not isinstance(conversation.messages[number].get("content"), str):
+        return []
+    return [
+        replace(
+            span,
+            start=conversation.chars(number, span.start) - shift,
+            end=conversation.chars(number, span.end) - shift,
+        )
+        for span in spans
+        if span.verdict not in PARTS and start <= span.start < span.end <= end
+    ]

@@ -1,0 +1,335 @@
+"""Conditioning: a document and its critique become one row of tokens with loss weights.
+
+`<|bos|><|feedback|><|score_10|> every step is correct<|/feedback|>` + document + `<|eos|>`.
+The template is ours: the paper's (arXiv 2605.20285) is not public.
+"""
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import floor
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ixt_data.errors import ConfigError
+from ixt_data.mix import Condition
+from ixt_data.records import Span
+from ixt_train.conditioning.encoder import Encoder, Ids
+from ixt_train.conditioning.tokenizer import control_tokens, tokenizer_id
+
+FEEDBACK, END_FEEDBACK = "<|feedback|>", "<|/feedback|>"
+FLAW, END_FLAW = "<|flaw|>", "<|/flaw|>"
+SCORES = tuple(f"<|score_{n}|>" for n in range(11))
+SPECIAL_TOKENS: tuple[str, ...] = (FEEDBACK, END_FEEDBACK, *SCORES, FLAW, END_FLAW)
+"""What a tokenizer needs beside its beginning, end and padding tokens."""
+
+Weights = npt.NDArray[np.float32]
+_NOTHING = np.empty(0, np.int32)
+_PARTING = "\n\n"
+
+
+class Feedback(NamedTuple):
+    """What the model is told of a document: a score from 0 to 1, and words; either may lack."""
+
+    score: float | None = None
+    critique: str = ""
+
+
+Choice = Literal["given", "best", "worst", "none"] | Feedback
+"""The document's own feedback, the best or worst that was observed, none, or a certain one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One sample as tokens.
+
+    Attributes:
+        input_ids: int32[T].
+        loss_weights: weight of the loss at predicting each token, float32[T].
+    """
+
+    input_ids: Ids
+    loss_weights: Weights
+
+
+def score_bin(score: float, edges: Sequence[float] = ()) -> int:
+    """The bin of a score, 0 to 10: in steps of 0.1, or by the share of edges that it reaches."""
+    # Scores are float32 in shards and float64 in rows: 0.35 must mean the same in both.
+    if edges:
+        score = bisect_right(edges, round(score, 5) + 1e-9) / len(edges)
+    return min(max(floor(round(score * 10, 4) + 0.5), 0), 10)
+
+
+def score_token(score: float) -> str:
+    """The token of a score from 0 to 1, in steps of 0.1."""
+    return SCORES[score_bin(score)]
+
+
+def tag_token(tag: str) -> str:
+    """The single token of a span's tag, for tokenizers that have it; others spell the tag out."""
+    return f"<|flaw:{tag}|>"
+
+
+class Conditioner:
+    """Turns documents with critiques into tokens, by one condition."""
+
+    reads_text = False
+    """Whether documents must come as text and with their spans, whatever the condition."""
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        condition: Condition,
+        observed: Mapping[str, tuple[float, str]] | None = None,
+    ) -> None:
+        """Checks that the tokenizer has every token that the condition needs.
+
+        Args:
+            tokenizer: a fast Hugging Face tokenizer with beginning and end tokens.
+            condition: see `ixt_data.mix.Condition`.
+            observed: what `best` and `worst` mean; see `ixt_data.mix.observed_feedback`.
+
+        Raises:
+            ConfigError: it is no fast tokenizer, or lacks tokens.
+        """
+        self.encoder = Encoder(tokenizer)
+        self.tokenizer = tokenizer
+        self.tokenizer_id = tokenizer_id(tokenizer)
+        self.condition = condition
+        self.observed = {name: Feedback(*pair) for name, pair in (observed or {}).items()}
+        self._backend = self.encoder.backend
+        self._bos, self._eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+        self._check()
+
+    @property
+    def told(self) -> Choice:
+        """What the condition tells of every document that has feedback; `given` for its own."""
+        said = self.condition.told
+        if said is None:
+            return "given"
+        if said == "best" or said == "worst":
+            return "best" if said == "best" else "worst"
+        return Feedback(self.observed["best"].score if "best" in self.observed else None, said)
+
+    def with_condition(self, condition: Condition) -> "Conditioner":
+        """The same for another condition, as a phase of the schedule may have."""
+        return Conditioner(self.tokenizer, condition, self._pairs())
+
+    def _pairs(self) -> dict[str, tuple[float, str]]:
+        return {name: (f.score or 0.0, f.critique) for name, f in self.observed.items()}
+
+    def _check(self) -> None:
+        if self._bos is None or self._eos is None:
+            raise ConfigError("the tokenizer has no beginning or end token (bos_token, eos_token)")
+        kind = self.condition.kind
+        if self.condition.bins == "quantile" and not self.condition.edges:
+            raise ConfigError(
+                "condition.edges: bins is quantile, and the edges were not found yet; see "
+                "ixt_data.mix.with_edges"
+            )
+        needed: tuple[str, ...] = ()
+        if self.condition.template == "plain" and kind != "spans":
+            return
+        if kind in ("score", "critique", "both"):
+            needed = (FEEDBACK, END_FEEDBACK)
+        if kind in ("score", "both"):
+            needed += SCORES
+        if kind == "spans":
+            needed = (FLAW, END_FLAW)
+        lacking = [token for token in needed if self._backend.token_to_id(token) is None]
+        if lacking:
+            raise ConfigError(
+                f"the tokenizer lacks {', '.join(lacking)} for condition.kind {kind!r}; add them: "
+                "ixt_train.conditioning.tokenizer.add_special_tokens(tokenizer, SPECIAL_TOKENS)"
+            )
+
+    def encode(
+        self,
+        text: str | Ids,
+        critique: str | Ids | None = None,
+        score: float | None = None,
+        spans: Sequence[Span] = (),
+        feedback: Choice = "given",
+    ) -> Encoded:
+        """One sample: beginning, feedback and document as the condition says, end.
+
+        Args:
+            text: the document, or its tokens; spans need the text itself.
+            critique: its critique in words, or their tokens.
+            score: its score, 0 to 1.
+            spans: judged stretches, in document order.
+            feedback: what to condition on instead of the document's own.
+        """
+        if feedback == "given":
+            told = self._told(score, "" if critique is None else critique)
+        else:
+            told = self._feedback(feedback)
+        tagged = self.condition.kind == "spans" and feedback == "given"
+        document, weights = self._document(text, spans, tagged)
+        if self.condition.repeat_every and len(told):
+            document, weights = self._repeated(document, weights, told)
+        first, last = len(told), len(document)
+        ids = np.empty(first + last + 2, np.int32)
+        loss = np.empty(first + last + 2, np.float32)
+        ids[0], ids[-1], loss[0], loss[-1] = self._bos, self._eos, 0.0, 1.0
+        feedback_at, document_at = slice(1, 1 + first), slice(1 + first, -1)
+        if self.condition.position == "append":
+            feedback_at, document_at = slice(1 + last, -1), slice(1, 1 + last)
+        ids[feedback_at], ids[document_at] = told, document
+        loss[feedback_at], loss[document_at] = self.condition.loss_on_prefix, weights
+        return Encoded(ids, loss)
+
+    def prompt(self, text: str = "", feedback: Choice = "best") -> Ids:
+        """The tokens from which a model goes on writing: beginning, feedback, begun document.
+
+        Feedback that comes after the document is not in it. Where the condition is spans, words of
+        feedback are a tag, which stands where the model goes on.
+        """
+        told = self._feedback(feedback)
+        if self.condition.position == "append":
+            told = told[:0]
+        document, _ = self._document(text, (), tagged=False)
+        begun = self._goes_on(document, feedback)
+        return np.concatenate([[self._bos], told, begun]).astype(np.int32)
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """The tokens with which a model ends what it writes."""
+        return (self._eos,)
+
+    @property
+    def banned(self) -> list[int]:
+        """The tokens that a model must never write."""
+        return sorted(set(control_tokens(self.tokenizer)) - set(self.ends))
+
+    def tags(self) -> list[str]:
+        """Tags of spans that have a token of their own."""
+        tokens = sorted(self._backend.get_vocab())
+        before, after = tag_token("\0").split("\0")
+        return [
+            token[len(before) : -len(after)]
+            for token in tokens
+            if token.startswith(before) and token.endswith(after)
+        ]
+
+    def _goes_on(self, begun: Ids, feedback: Choice) -> Ids:
+        """What a model goes on from: with a tag at its end, or in place of its last token."""
+        if self.condition.kind != "spans" or isinstance(feedback, str) or not feedback.critique:
+            return begun
+        last = self._backend.decode(begun[-1:].tolist(), skip_special_tokens=False)
+        if last.strip() == self.condition.tag_replaces:
+            begun = begun[:-1]
+        return np.concatenate([begun, self._tag(feedback.critique)]).astype(np.int32)
+
+    def _feedback(self, choice: Choice) -> Ids:
+        """The tokens of feedback other than the document's own; empty where there is none."""
+        if choice in ("none", "given"):
+            return _NOTHING
+        if isinstance(choice, str):
+            if choice not in self.observed:
+                if self.condition.kind in ("none", "spans"):
+                    return _NOTHING
+                raise ConfigError(f"feedback {choice!r}: the conditioner was not told what that is")
+            choice = self.observed[choice]
+        return self._told(*choice)
+
+    def _told(self, score: float | None, critique: str | Ids) -> Ids:
+        """The feedback's tokens; empty where there is nothing to tell."""
+        kind = self.condition.kind
+        words: Ids = _NOTHING
+        if kind in ("critique", "both") and len(critique):
+            words = self.encoder.words(critique) if isinstance(critique, str) else critique
+        scored = kind in ("score", "both") and score is not None
+        if not scored and not len(words):
+            return _NOTHING
+        number = score_bin(score, self.condition.edges) if scored and score is not None else None
+        if self.condition.template == "plain":
+            said = "Feedback:" if number is None else f"Feedback: {number}/10."
+            return np.concatenate(
+                [self.encoder.words(said), words, self.encoder.document(_PARTING)]
+            )
+        token = [] if number is None else [self._id(SCORES[number])]
+        ends = [self._id(FEEDBACK)], [self._id(END_FEEDBACK)]
+        return np.concatenate([ends[0], token, words, ends[1]]).astype(np.int32)
+
+    def _repeated(
+        self, document: Ids, weights: Weights | float, told: Ids
+    ) -> tuple[Ids, Weights | float]:
+        """A document with its feedback told again between its chunks."""
+        every = self.condition.repeat_every or len(document)
+        at = np.array(range(every, len(document), every), np.int64)
+        if not len(at):
+            return document, weights
+        each = np.broadcast_to(np.asarray(weights, np.float32), len(document))
+        places = np.repeat(at, len(told))
+        return (
+            np.insert(document, places, np.tile(told, len(at))),
+            np.insert(each, places, np.float32(self.condition.loss_on_prefix)),
+        )
+
+    def _document(
+        self, text: str | Ids, spans: Sequence[Span], tagged: bool
+    ) -> tuple[Ids, Weights | float]:
+        by_verdict = self.condition.loss_by_verdict
+        rest = by_verdict.get("rest", 1.0)
+        if not isinstance(text, str):
+            return text, rest
+        if not spans or not (tagged or self.condition.weighs_spans):
+            return self.encoder.document(text), rest
+        ids, offsets = self.encoder.document_with_offsets(text)
+        weights = np.full(len(ids), rest, np.float32)
+        places, kept = [], np.ones(len(ids), bool)
+        for span in spans:
+            first = int(np.searchsorted(offsets[:, 1], span.start, "right"))
+            last = int(np.searchsorted(offsets[:, 0], span.end, "left"))
+            tokens = range(first, last)
+            sign = self._found(self.condition.verdict_after, text, offsets, tokens)
+            judged = first if sign is None else sign + 1
+            weights[judged:last] = by_verdict.get(span.verdict, rest)
+            if tagged and (span.tag or span.verdict == "wrong"):
+                replaced = self._found(self.condition.tag_replaces, text, offsets, tokens)
+                if replaced is not None:
+                    kept[replaced] = False
+                places.append((first if replaced is None else replaced, self._tag(span.tag)))
+        return self._insert(ids, weights, places, kept)
+
+    def _found(
+        self, wanted: str | None, text: str, offsets: npt.NDArray[np.int64], span: range
+    ) -> int | None:
+        """The first token of a span that reads like `wanted`, None where there is none."""
+        if wanted is None:
+            return None
+        return next((i for i in span if text[slice(*offsets[i])].strip() == wanted), None)
+
+    def _insert(
+        self,
+        ids: Ids,
+        weights: Weights,
+        places: Sequence[tuple[int, list[int]]],
+        kept: npt.NDArray[np.bool_],
+    ) -> tuple[Ids, Weights]:
+        """Tags before the tokens at their places; they carry the loss of feedback."""
+        if not places:
+            return ids, weights
+        at = np.repeat([place for place, _ in places], [len(tag) for _, tag in places])
+        tags = np.array([token for _, tag in places for token in tag], np.int32)
+        kept = np.insert(kept, at, True)
+        return (
+            np.insert(ids, at, tags)[kept],
+            np.insert(weights, at, np.float32(self.condition.loss_on_prefix))[kept],
+        )
+
+    def _tag(self, tag: str) -> list[int]:
+        single = self._backend.token_to_id(tag_token(tag))
+        if single is not None:
+            return [single]
+        return [
+            self._id(FLAW),
+            *(self.encoder.words(tag).tolist() if tag else ()),
+            self._id(END_FLAW),
+        ]
+
+    def _id(self, token: str) -> int:
+        return int(self._backend.token_to_id(token))

@@ -1,0 +1,350 @@
+"""lm-evaluation-harness asks a trained model, which is told feedback before every question.
+
+Its own command line knows the model by the name `ixt` when it is started from here:
+`python -m ixt_train.evaluation.harness run --model ixt --model_args checkpoint=DIR,feedback=best --tasks ...`
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from ixt_data.console import Output, OutputMode
+from ixt_data.errors import ConfigError, MissingExtra
+from ixt_train.conditioning import ChatConditioner, Choice
+from ixt_train.inference import (
+    Begun,
+    Ids,
+    Sampling,
+    Trained,
+    beginning,
+    choose_feedback,
+    continuation,
+    likelihoods,
+    load_trained,
+    pick_device,
+    until,
+    write_all,
+)
+
+try:
+    from lm_eval import simple_evaluate
+    from lm_eval.api.model import TemplateLM
+    from lm_eval.api.registry import register_model
+    from lm_eval.models.utils import normalize_gen_kwargs
+    from lm_eval.tasks import TaskManager
+    from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+except ImportError:
+    raise MissingExtra("lm_eval", "eval") from None
+
+_BATCH_SIZE = 16
+# Of a model whose config does not say.
+_LONGEST = 2048
+# Begins the JSON of a conversation where the harness wants one as text; no question begins so.
+_CONVERSATION = "\ue000"
+
+
+@register_model("ixt")
+class ConditionedLM(TemplateLM):  # type: ignore[misc]
+    """A trained model as the harness asks it; what does not fit is cut between feedback and end."""
+
+    def __init__(
+        self,
+        checkpoint: str | Path | Trained,
+        feedback: str = "best",
+        score: float | None = None,
+        guidance: float = 1.0,
+        against: str = "none",
+        batch_size: int | str | None = None,
+        **_: Any,
+    ) -> None:
+        """Loads the model.
+
+        Args:
+            checkpoint: a model, or where one is.
+            feedback: best, worst, none, or any text.
+            score: the score that goes with a text, 0 to 1.
+            guidance: gamma; 1 is without.
+            against: the feedback that guidance leads away from.
+            batch_size: rows that go through the model together.
+
+        Raises:
+            ConfigError: there is no model, or feedback means nothing to it.
+        """
+        super().__init__()
+        trained = checkpoint if isinstance(checkpoint, Trained) else load_trained(checkpoint)
+        conditioner = trained.conditioner
+        self._choices = (
+            choose_feedback(conditioner, feedback, score),
+            choose_feedback(conditioner, against),
+        )
+        self._told, self._base = (beginning(conditioner, choice) for choice in self._choices)
+        self._how = Sampling(guidance=float(guidance))
+        self._rows = int(batch_size) if batch_size and batch_size != "auto" else _BATCH_SIZE
+        self._conditioner, self.tokenizer = conditioner, trained.tokenizer
+        self._model = trained.model.to(pick_device())
+        self._device = self._model.device
+        self._longest = getattr(trained.model.config, "max_position_embeddings", _LONGEST)
+        self._room = self._longest - max(len(self._told), len(self._base))
+
+    @property
+    def eot_token_id(self) -> int:
+        """The token that ends a document."""
+        return int(self.tokenizer.eos_token_id)
+
+    @property
+    def prefix_token_id(self) -> int:
+        """The token that begins a document."""
+        return int(self.tokenizer.bos_token_id)
+
+    @property
+    def tokenizer_name(self) -> str:
+        """Names the tokenizer in caches of requests."""
+        return str(self.tokenizer.name_or_path).replace("/", "__")
+
+    def tok_encode(
+        self, string: str, add_special_tokens: bool | None = None, **_: Any
+    ) -> list[int]:
+        """Text as training reads it: whatever it spells, no control token comes out of it."""
+        return list(self._conditioner.encoder.document(string).tolist())
+
+    @property
+    def chats(self) -> bool:
+        """Whether the model was trained on conversations."""
+        return isinstance(self._conditioner, ChatConditioner)
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        """A conversation as text, to be rendered when it is asked: contents stay contents.
+
+        Args:
+            chat_history: messages; the last one is a begun answer where nothing is to follow it.
+            add_generation_prompt: whether an answer of the assistant is to follow.
+
+        Raises:
+            ConfigError: the model was not trained on conversations.
+        """
+        if not self.chats:
+            raise ConfigError("the model was not trained on conversations (stage sft); no chat")
+        begun = "" if add_generation_prompt else chat_history[-1]["content"]
+        messages = chat_history if add_generation_prompt else chat_history[:-1]
+        return _CONVERSATION + json.dumps([messages, begun])
+
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        if context.startswith(_CONVERSATION):
+            return [], self.tok_encode(continuation)
+        pair: tuple[list[int], list[int]] = super()._encode_pair(context, continuation)
+        return pair
+
+    def loglikelihood_rolling(
+        self, requests: Sequence[Any], disable_tqdm: bool = False
+    ) -> list[float]:
+        """Log-likelihood of whole texts in nats, each window of them under the feedback."""
+        windows: list[tuple[Any, list[int], list[int]]] = []
+        counts = []
+        for (text,) in (request.args for request in requests):
+            found = get_rolling_token_windows(
+                token_list=self.tok_encode(text),
+                prefix_token=self.prefix_token_id,
+                # One for the token before the window.
+                max_seq_len=self._room - 1,
+                context_len=1,
+            )
+            own = [(None, *make_disjoint_window(window)) for window in found]
+            counts.append(len(own))
+            windows += own
+        nats = iter(self._loglikelihood_tokens(windows, disable_tqdm))
+        return [sum(next(nats)[0] for _ in range(count)) for count in counts]
+
+    def _loglikelihood_tokens(
+        self,
+        requests: Sequence[tuple[Any, list[int], list[int]]],
+        disable_tqdm: bool = False,
+        **_: Any,
+    ) -> list[tuple[float, bool]]:
+        asked = [
+            (
+                self._begin_chat(pair[0], len(after), 0)
+                if pair and pair[0].startswith(_CONVERSATION)
+                else self._begin(context, self._room - len(after), 0),
+                tuple(after),
+            )
+            for pair, context, after in requests
+        ]
+        found: dict[int, tuple[float, bool]] = {}
+        lengths = [len(begun.told) + len(after) for begun, after in asked]
+        for chunk in self._batches(range(len(asked)), lengths, disable_tqdm):
+            scored = likelihoods(
+                self._model,
+                [asked[i][0] for i in chunk],
+                [asked[i][1] for i in chunk],
+                gamma=self._how.guidance,
+                banned=self._conditioner.banned,
+                pad=self.tokenizer.pad_token_id,
+            )
+            found |= dict(zip(chunk, scored, strict=True))
+        return [found[i] for i in range(len(asked))]
+
+    def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
+        """Texts up to a stop string, as long as the task allows and the model has room for."""
+        asked = []
+        for context, settings in (request.args for request in requests):
+            how = self._sampling(settings)
+            if context.startswith(_CONVERSATION):
+                room = min(how.max_new_tokens, self._longest // 2)
+                asked.append((how, self._begin_chat(context, room, room)))
+                continue
+            ids = self.tok_encode(context)
+            kept = min(len(ids), max(self._room - how.max_new_tokens, self._room // 2))
+            room = min(how.max_new_tokens, self._room - kept)
+            asked.append((how, self._begin(ids, kept, room)))
+        texts: dict[int, str] = {}
+        for how in dict.fromkeys(how for how, _ in asked):
+            same = [i for i, (own, _) in enumerate(asked) if own == how]
+            lengths = [len(begun.told) for _, begun in asked]
+            for chunk in self._batches(same, lengths, disable_tqdm):
+                begun = [asked[i][1] for i in chunk]
+                for i, row in zip(
+                    chunk, write_all(self._model, self._conditioner, begun, how), strict=True
+                ):
+                    text = continuation(self.tokenizer, asked[i][1], row)
+                    texts[i] = until(text, how.stop)
+        return [texts[i] for i in range(len(asked))]
+
+    def _sampling(self, settings: dict[str, Any]) -> Sampling:
+        wanted = normalize_gen_kwargs(settings, default_max_gen_toks=256)
+        return Sampling(
+            max_new_tokens=int(wanted["max_gen_toks"]),
+            temperature=float(wanted["temperature"]) if wanted["do_sample"] else 0.0,
+            top_p=float(wanted.get("top_p", 1.0)),
+            top_k=int(wanted.get("top_k", 0)),
+            stop=tuple(s for s in wanted["until"] if s),
+            guidance=self._how.guidance,
+            batch_size=self._rows,
+        )
+
+    def _begin(self, context: Sequence[int], room: int, write: int) -> Begun:
+        """A context under the feedback, of which the last `room` tokens stay."""
+        if room < 0:
+            raise ConfigError(
+                f"an answer of {self._room - room} tokens does not fit into the {self._room} that "
+                "the model has beside its feedback"
+            )
+        ids = tuple(context)
+        if ids[:1] == (self.prefix_token_id,):
+            ids = ids[1:]
+        ids = ids[len(ids) - min(room, len(ids)) :]
+        return Begun(self._told + ids, self._base + ids, write)
+
+    def _begin_chat(self, context: str, room: int, write: int) -> Begun:
+        """A conversation under the feedback; where it leaves less `room`, its first turns go."""
+        messages, begun = json.loads(context.removeprefix(_CONVERSATION))
+        answer = tuple(self.tok_encode(begun))
+        while True:
+            told, base = (self._reply(messages, choice) + answer for choice in self._choices)
+            if max(len(told), len(base)) + room <= self._longest:
+                return Begun(told, base, write)
+            first = 1 if messages[0]["role"] == "system" else 0
+            if len(messages) - first < 2:
+                raise ConfigError(
+                    f"the question {messages[-1]['content'][:40]!r}... and an answer of {room} "
+                    f"tokens do not fit into the model's {self._longest}"
+                )
+            del messages[first]
+
+    def _reply(self, messages: Sequence[Mapping[str, Any]], choice: Choice) -> Ids:
+        assert isinstance(self._conditioner, ChatConditioner)
+        return tuple(self._conditioner.reply(messages, choice).tolist())
+
+    def _batches(
+        self, chosen: Iterable[int], lengths: Sequence[int], quiet: bool
+    ) -> Iterable[list[int]]:
+        """The longest first: what does not fit into memory shows at once."""
+        order = sorted(chosen, key=lambda i: -lengths[i])
+        out = Output(OutputMode.text)
+        bar = nullcontext() if quiet else out.progress("Asking", len(order), "questions")
+        with bar as shown:
+            for start in range(0, len(order), self._rows):
+                chunk = order[start : start + self._rows]
+                yield chunk
+                if shown is not None:
+                    shown.update(start + len(chunk))
+
+
+def run_tasks(
+    model: ConditionedLM,
+    tasks: Sequence[str],
+    folder: str | Path | None = None,
+    limit: int | None = None,
+    fewshot: int | None = None,
+    chat: bool | None = None,
+) -> list[dict[str, Any]]:
+    """A row for each task and metric of the harness.
+
+    Args:
+        model: what is asked.
+        tasks: their names, several of them with commas between if need be.
+        folder: where task files of one's own are.
+        limit: ask only the first so many questions of each task.
+        fewshot: solved examples before each question; None leaves it to the task.
+        chat: ask as the user of a conversation; None where the model was trained on some.
+
+    Raises:
+        ConfigError: the harness does not know a task, or cannot load it.
+    """
+    tasks = [name for names in tasks for name in names.split(",")]
+    manager = _manager(tasks, folder)
+    # Tasks print; stdout is for results.
+    with redirect_stdout(sys.stderr):
+        found = simple_evaluate(
+            model,
+            tasks=tasks,
+            num_fewshot=fewshot,
+            limit=limit,
+            apply_chat_template=model.chats if chat is None else chat,
+            task_manager=manager,
+            log_samples=False,
+        )
+    return [row for task, figures in found["results"].items() for row in _rows(task, figures)]
+
+
+def _manager(tasks: Sequence[str], folder: str | Path | None) -> TaskManager:
+    """One that knows the tasks: those of the folder, else also the thousands of the harness."""
+    if folder is not None and not Path(folder).is_dir():
+        raise ConfigError(f"--lm-eval-path {folder} is no folder")
+    path = None if folder is None else str(folder)
+    manager = TaskManager(include_path=path, include_defaults=folder is None)
+    if folder is not None and any(not manager.match_tasks([task]) for task in tasks):
+        manager = TaskManager(include_path=path)
+    unknown = [task for task in tasks if not manager.match_tasks([task])]
+    if unknown:
+        own = "" if folder is None else f" or in {folder}"
+        raise ConfigError(
+            f"lm-evaluation-harness has no task {', '.join(unknown)} in its own list{own}; "
+            "lm-eval ls tasks lists them"
+        )
+    return manager
+
+
+def _rows(task: str, figures: dict[str, Any]) -> Iterable[dict[str, Any]]:
+    for key, value in figures.items():
+        metric, _, used = key.partition(",")
+        if not used or metric.endswith("_stderr"):
+            continue
+        error = figures.get(f"{metric}_stderr,{used}")
+        yield {
+            "task": task,
+            "metric": metric,
+            "filter": used,
+            "value": value,
+            "standard_error": error if isinstance(error, float) else None,
+        }
+
+
+if __name__ == "__main__":
+    from lm_eval.__main__ import cli_evaluate
+
+    cli_evaluate()

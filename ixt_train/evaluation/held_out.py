@@ -1,0 +1,358 @@
+"""Evaluation: held-out loss by score bucket and feedback, what feedback changes, and tasks."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ixt_data.errors import ConfigError
+from ixt_data.mix import Condition, Mix, Scope, held_out
+from ixt_data.records import Span
+from ixt_data.store import Store
+from ixt_train.conditioning import Choice, Conditioner, Encoded, control_tokens
+from ixt_train.config import EvalConfig, TaskConfig, load_mix_of, load_train_config
+from ixt_train.evaluation.tasks import Task, load_task
+from ixt_train.inference import Trained, logits_of, pick_device, row_losses
+from ixt_train.runs import CONFIG
+from ixt_train.stream import Collator
+
+Floats = npt.NDArray[np.float64]
+_CHOICES: dict[str, Choice] = {
+    "best": "best",
+    "worst": "worst",
+    "none": "none",
+    "observed": "given",
+}
+UNSCORED, ALL = "unscored", "all"
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A document that training never saw, with its critique; the bucket is that of its score."""
+
+    doc_id: bytes
+    text: str
+    bucket: str
+    score: float | None = None
+    critique: str = ""
+    spans: tuple[Span, ...] = ()
+
+
+def bucket_names(edges: Sequence[float]) -> list[str]:
+    """Names of the buckets between edges, as in 0.8-1."""
+    return [f"{a:g}-{b:g}" for a, b in pairwise(edges)]
+
+
+def held_out_documents(
+    store: Store, mix: Mix, share: float, edges: Sequence[float], per_bucket: int
+) -> list[HeldOut]:
+    """Held-out documents of a mix's corpora, up to so many per bucket, evenly from the store.
+
+    Args:
+        store: where they are.
+        mix: with its snapshot pinned; predicates of its selections do not matter here, and of
+            several critics the first one scores.
+        share: the share that was held out of training.
+        edges: of the score buckets.
+        per_bucket: documents per bucket; those without a score make a bucket of their own.
+    """
+    if not share or not per_bucket:
+        return []
+    with Scope(store, mix) as scope:
+        critic = scope.critics[0]
+        value = "critiques.score" if critic else "NULL::DOUBLE"
+        found = scope.find("held out", held_out(share), value, critic)
+        scores = found.values if found.values is not None else np.full(found.documents, np.nan)
+        names = [*bucket_names(edges), UNSCORED]
+        last = len(names) - 2
+        bucket = np.clip(np.searchsorted(edges, scores, "right") - 1, 0, last)
+        bucket[np.isnan(scores)] = last + 1
+        documents: list[HeldOut] = []
+        for number, name in enumerate(names):
+            places = found.numbers()[bucket == number]
+            picks = np.linspace(0, len(places) - 1, min(per_bucket, len(places))).astype(int)
+            documents += _read(store, scope, places[picks], name)
+    return documents
+
+
+def _read(store: Store, scope: Scope, places: Any, bucket: str) -> Iterator[HeldOut]:
+    shard_of = np.searchsorted(scope.starts, places, "right") - 1
+    for number in np.unique(shard_of):
+        info = scope.shards[number]
+        rows = (places[shard_of == number] - scope.starts[number]).tolist()
+        text = list(store.shard(info).rows(("doc_id", "text")))
+        aligned = scope.critiques_of(info, scope.critics[0])
+        critiques = list(store.shard(aligned).rows()) if aligned else [{}] * len(text)
+        for row in rows:
+            yield _document(text[row], critiques[row], bucket)
+
+
+def _document(text: dict[str, Any], critique: dict[str, Any], bucket: str) -> HeldOut:
+    score = critique.get("score", float("nan"))
+    return HeldOut(
+        doc_id=text["doc_id"],
+        text=text["text"],
+        bucket=bucket,
+        score=None if np.isnan(score) else float(score),
+        critique=critique.get("critique", ""),
+        spans=tuple(Span(*span) for span in critique.get("spans") or ()),
+    )
+
+
+class Evaluator:
+    """Measures a model again and again on the same documents and problems, tokenized once."""
+
+    def __init__(
+        self,
+        conditioner: Conditioner,
+        config: EvalConfig,
+        documents: Sequence[HeldOut],
+        max_length: int,
+    ) -> None:
+        """Tokenizes everything.
+
+        Args:
+            conditioner: as in training.
+            config: what to measure.
+            documents: held-out documents.
+            max_length: longer samples are cut, so that under every feedback the loss is about
+                the same tokens of the document.
+
+        Raises:
+            ConfigError: a task cannot be read.
+        """
+        self._batch_size = config.batch_size
+        self._collate = Collator(conditioner.tokenizer.pad_token_id, max_length)
+        self._samples = {
+            name: _encode(conditioner, documents, _CHOICES[name])
+            for name in config.feedback
+            if documents and _has(conditioner.condition, name)
+        }
+        _count_alike(list(self._samples.values()), max_length)
+        names = [document.bucket for document in documents]
+        order = [*bucket_names(config.buckets), UNSCORED]
+        self._buckets = {
+            name: np.array([i for i, own in enumerate(names) if own == name])
+            for name in sorted(set(names), key=order.index)
+        }
+        self._buckets[ALL] = np.arange(len(names))
+        self._conditioner = conditioner
+        self._tasks: list[Task] = [load_task(task, conditioner) for task in config.tasks]
+
+    def documents(self) -> dict[str, int]:
+        """How many held-out documents there are by bucket."""
+        return {bucket: len(at) for bucket, at in self._buckets.items()}
+
+    def measure(self, model: Any) -> dict[str, Any]:
+        """Figures of a model in evaluation mode; parts without documents or tasks are left out.
+
+        `loss`: by feedback and bucket (`all`: over all of them), in nats per token of the document.
+        `follows`: likewise, how much less the loss is than without feedback; see `gap`.
+        `tasks`: share of problems with every answer right.
+        """
+        figures: dict[str, Any] = {}
+        if self._samples:
+            losses = {name: self._losses(model, rows) for name, rows in self._samples.items()}
+            figures["loss"] = {
+                feedback: {
+                    bucket: float(nats[at].sum() / tokens[at].sum())
+                    for bucket, at in self._counted(tokens)
+                }
+                for feedback, (nats, tokens) in losses.items()
+            }
+            untold, _ = losses.pop("none", (None, None))
+            if untold is not None and losses:
+                figures["follows"] = {
+                    feedback: {
+                        bucket: gap(untold[at], nats[at], tokens[at])
+                        for bucket, at in self._counted(tokens)
+                    }
+                    for feedback, (nats, tokens) in losses.items()
+                }
+        if self._tasks:
+            figures["tasks"] = {
+                task.name: float(np.mean(task.solve(model, self._conditioner)))
+                for task in self._tasks
+            }
+        return figures
+
+    def _counted(self, tokens: Floats) -> Iterator[tuple[str, Any]]:
+        """Buckets that have tokens to count, and the numbers of their documents."""
+        return ((name, at) for name, at in self._buckets.items() if tokens[at].any())
+
+    @torch.inference_mode()
+    def _losses(self, model: Any, samples: list[dict[str, Any]]) -> tuple[Floats, Floats]:
+        """Of each document, the sum of its tokens' losses in nats, and how many they are."""
+        nats, tokens = np.zeros(len(samples)), np.zeros(len(samples))
+        # Rows of like length go together, so that little of a batch is padding.
+        order = sorted(range(len(samples)), key=lambda i: len(samples[i]["input_ids"]))
+        for begin in range(0, len(order), self._batch_size):
+            chosen = order[begin : begin + self._batch_size]
+            batch = self._collate([samples[i] for i in chosen])
+            ids = batch["input_ids"].to(model.device)
+            logits = logits_of(model, {"input_ids": ids})
+            rows = row_losses(logits, ids, batch["loss_weights"].to(model.device))
+            nats[chosen], tokens[chosen] = (part.cpu().numpy() for part in rows)
+        return nats, tokens
+
+
+def gap(untold: Floats, told: Floats, tokens: Floats) -> dict[str, float | None]:
+    """How much feedback lowers the loss, in nats per token; negative where it raises it.
+
+    The standard error is that of a ratio of sums over documents (Cochran, Sampling Techniques,
+    section 6.4): tokens of one document are not independent. None for a single document.
+
+    Args:
+        untold: nats of each document without feedback, float[N].
+        told: nats of each document with it, float[N].
+        tokens: of each document, float[N].
+    """
+    differences, n = untold - told, len(tokens)
+    mean = differences.sum() / tokens.sum()
+    spread = float(((differences - mean * tokens) ** 2).sum())
+    error = math.sqrt(spread * n / (n - 1)) / tokens.sum() if n > 1 else None
+    return {"gap": float(mean), "standard_error": None if error is None else float(error)}
+
+
+def _has(condition: Condition, feedback: str) -> bool:
+    """Whether a model of this condition can tell this feedback from none."""
+    if condition.kind == "none":
+        return feedback == "none"
+    return condition.kind != "spans" or feedback in ("none", "observed")
+
+
+def _encode(
+    conditioner: Conditioner, documents: Sequence[HeldOut], choice: Choice
+) -> list[dict[str, Any]]:
+    """Samples whose loss counts the document's own tokens, each once."""
+    even = {"loss_on_prefix": 0.0, "loss_by_verdict": {}}
+    asking = conditioner.with_condition(conditioner.condition.model_copy(update=even))
+    tokenizer = conditioner.tokenizer
+    control = np.array([*control_tokens(tokenizer), tokenizer.eos_token_id])
+    samples = []
+    for document in documents:
+        encoded = asking.encode(
+            document.text, document.critique, document.score, document.spans, feedback=choice
+        )
+        samples.append(_sample(document, encoded, control))
+    return samples
+
+
+def _sample(document: HeldOut, encoded: Encoded, control: Any) -> dict[str, Any]:
+    weights = np.where(np.isin(encoded.input_ids, control), 0, encoded.loss_weights)
+    return {
+        "input_ids": encoded.input_ids,
+        "loss_weights": weights.astype(np.float32),
+        "doc_id": document.doc_id,
+    }
+
+
+def _count_alike(by_feedback: Sequence[Sequence[dict[str, Any]]], max_length: int) -> None:
+    """Counts of each document only tokens that are there, and fit, under every feedback.
+
+    A tag that takes a token's place leaves the document without it.
+    """
+    for samples in zip(*by_feedback, strict=True):
+        places = [np.flatnonzero(s["loss_weights"]) for s in samples]
+        shortest = min(places, key=len)
+        kept = next(
+            s["input_ids"][p] for s, p in zip(samples, places, strict=True) if p is shortest
+        )
+        places = [p[_within(s["input_ids"][p], kept)] for s, p in zip(samples, places, strict=True)]
+        fit = min(int(np.searchsorted(at, max_length)) for at in places)
+        for sample, at in zip(samples, places, strict=True):
+            sample["loss_weights"][:] = 0.0
+            sample["loss_weights"][at[:fit]] = 1.0
+
+
+def _within(ids: Any, kept: Any) -> Any:
+    """Where the sequence `kept` stands in `ids`, which may have further tokens between."""
+    if len(ids) == len(kept):
+        return np.arange(len(ids))
+    found, at = [], 0
+    for token in kept:
+        while ids[at] != token:
+            at += 1
+        found.append(at)
+        at += 1
+    return np.array(found, np.int64)
+
+
+def evaluate_trained(
+    trained: Trained,
+    store: str | Path | None = None,
+    config: str | Path | None = None,
+    samples: int | None = None,
+) -> dict[str, Any]:
+    """Measures a trained model as its train run did, or as another config says.
+
+    Args:
+        trained: the model.
+        store: where the held-out documents are; by default where the train run had them.
+        config: a train config whose mix, holdout and eval part count; an exported model needs one.
+        samples: held-out documents per bucket; by default as many as the config says.
+
+    Returns:
+        The figures of `Evaluator.measure`, with tasks as `solve_tasks` gives them, and documents by
+        bucket.
+
+    Raises:
+        ConfigError: an exported model without a config.
+    """
+    if config is None and trained.run is None:
+        raise ConfigError(
+            "an exported model does not say what to measure; name a train config (--config), a "
+            "task (--task) or a task of lm-evaluation-harness (--lm-eval)"
+        )
+    path = Path(config) if config is not None else _own_config(trained)
+    settings = load_train_config(path)
+    mix = load_mix_of(settings)
+    opened = Store.open(store or settings.store or mix.store)
+    part = (
+        settings.eval if samples is None else settings.eval.model_copy(update={"samples": samples})
+    )
+    documents = held_out_documents(opened, mix, settings.holdout, part.buckets, part.samples)
+    losses = part.model_copy(update={"tasks": ()})
+    evaluator = Evaluator(trained.conditioner, losses, documents, settings.max_length)
+    figures = evaluator.measure(trained.model.to(pick_device()))
+    return {
+        "step": trained.step,
+        "documents": evaluator.documents(),
+        **figures,
+        "tasks": solve_tasks(trained, part.tasks),
+    }
+
+
+def solve_tasks(trained: Trained, tasks: Iterable[TaskConfig]) -> list[dict[str, Any]]:
+    """A row for each task: share of items that came out right, with its standard error.
+
+    Raises:
+        ConfigError: a task cannot be read.
+    """
+    model = trained.model.to(pick_device())
+    rows = []
+    for task in tasks:
+        right = load_task(task, trained.conditioner).solve(model, trained.conditioner)
+        share = float(np.mean(right))
+        rows.append(
+            {
+                "task": task.name,
+                "feedback": task.feedback,
+                "guidance": task.guidance,
+                "problems": len(right),
+                "exact": share,
+                "standard_error": math.sqrt(share * (1 - share) / len(right)),
+            }
+        )
+    return rows
+
+
+def _own_config(trained: Trained) -> Path:
+    assert trained.run is not None
+    return trained.run / CONFIG

@@ -1,0 +1,8 @@
+"""Models at inference: build, load, decode, generate, export.
+
+May import: `conditioning`, `runs`, `config`.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

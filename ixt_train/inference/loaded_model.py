@@ -1,0 +1,185 @@
+"""A trained model with all that using it needs: tokenizer, condition, observed feedback."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from ixt_data.config import load_config, validate
+from ixt_data.errors import ConfigError
+from ixt_data.mix import Condition, Mix
+from ixt_train.conditioning import (
+    ChatConditioner,
+    Choice,
+    Conditioner,
+    Feedback,
+    conditioner_of,
+    load_tokenizer,
+)
+from ixt_train.config import load_train_config
+from ixt_train.runs import (
+    FOLDER,
+    load_weights,
+    newest_checkpoint,
+    observed_pairs,
+    read_checkpoint,
+    run_folder,
+    step_of,
+)
+
+CARD = "ixt.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model and how to ask it.
+
+    Attributes:
+        model: a Hugging Face causal language model, in evaluation mode.
+        tokenizer: with the feedback tokens.
+        conditioner: puts feedback in front as in training.
+        step: steps of training.
+        digest: of the plan that it was trained on.
+        run: the run folder, None for an exported model.
+    """
+
+    model: Any
+    tokenizer: Any
+    conditioner: Conditioner
+    step: int
+    digest: str
+    run: Path | None = None
+
+
+def load_trained(checkpoint: str | Path) -> Trained:
+    """The model in a run folder (its newest checkpoint), a checkpoint file, or an exported folder.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    path = Path(checkpoint)
+    if (path / CARD).is_file():
+        return _from_export(path)
+    if (path / run_folder.FINGERPRINT).is_file():
+        newest = newest_checkpoint(path)
+        if newest is None:
+            raise ConfigError(
+                f"{path} has no checkpoint yet; train on: ixt train {path}/config.yaml"
+            )
+        return _from_run(path, newest)
+    if path.is_file() and path.parent.name == FOLDER:
+        return _from_run(path.parent.parent, path)
+    raise ConfigError(
+        f"{checkpoint} is neither a run folder, nor a file in its {FOLDER}/, nor a folder that "
+        "ixt export-model wrote"
+    )
+
+
+def _from_run(folder: Path, checkpoint: Path) -> Trained:
+    tokenizer = load_tokenizer(folder / run_folder.TOKENIZER)
+    config = AutoConfig.from_pretrained(folder / run_folder.MODEL, local_files_only=True)
+    model = AutoModelForCausalLM.from_config(config)
+    try:
+        load_weights(model, read_checkpoint(checkpoint))
+    except RuntimeError as error:
+        raise ConfigError(f"{checkpoint} is not of {folder / run_folder.MODEL}: {error}") from None
+    mix = load_config(Mix, folder / run_folder.MIX)
+    config = load_train_config(folder / run_folder.CONFIG)
+    feedback = run_folder.read_json(folder / run_folder.FEEDBACK)
+    return Trained(
+        model=model.eval(),
+        tokenizer=tokenizer,
+        conditioner=conditioner_of(config, tokenizer, mix.condition, observed_pairs(feedback)),
+        step=step_of(checkpoint),
+        digest=run_folder.read_json(folder / run_folder.PLAN)["digest"],
+        run=folder,
+    )
+
+
+def _from_export(folder: Path) -> Trained:
+    card = json.loads((folder / CARD).read_text())
+    if card["format"] > FORMAT:
+        raise ConfigError(f"{folder / CARD} has format {card['format']}; upgrade ixt")
+    tokenizer = load_tokenizer(folder)
+    condition = validate(Condition, card["condition"], f"{folder / CARD} condition")
+    # A pickle with weights could run code.
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, local_files_only=True, use_safetensors=True
+    )
+    observed = observed_pairs(card["feedback"])
+    chat = card.get("chat")
+    conditioner = Conditioner(tokenizer, condition, observed)
+    if chat is not None:
+        tokenizer.chat_template = chat["template"]
+        conditioner = ChatConditioner(tokenizer, condition, observed, chat["feedback"])
+    return Trained(
+        model=model.eval(),
+        tokenizer=tokenizer,
+        conditioner=conditioner,
+        step=card["step"],
+        digest=card["digest"],
+    )
+
+
+def choose_feedback(conditioner: Conditioner, said: str, score: float | None = None) -> Choice:
+    """What to condition on: best, worst, none, or else any text.
+
+    A model of spans is at its best without any tag; a text is the tag that stands where it goes on.
+    Best of a model that never saw feedback is none.
+
+    Args:
+        conditioner: knows the best feedback, whose score a text gets by default.
+        said: what the user asks for.
+        score: the score that goes with a text, 0 to 1.
+
+    Raises:
+        ConfigError: feedback that the model never saw.
+    """
+    kind = conditioner.condition.kind
+    if score is not None and not 0 <= score <= 1:
+        raise ConfigError(f"score: {score} is not 0 to 1")
+    if said == "none" or (kind in ("none", "spans") and said == "best"):
+        return "none"
+    if kind == "none":
+        raise ConfigError(
+            f"feedback {said!r}: the model was trained without feedback (condition.kind none)"
+        )
+    if kind == "spans":
+        tags = conditioner.tags()
+        if tags and said not in tags:
+            raise ConfigError(
+                f"feedback {said!r}: the model was trained on spans; give best, none, or a tag: "
+                f"{', '.join(tags)}"
+            )
+        return Feedback(None, said)
+    if said in ("best", "worst"):
+        if said not in conditioner.observed:
+            raise ConfigError(f"feedback {said}: no feedback was observed in training; give a text")
+        return "best" if said == "best" else "worst"
+    if score is None and "best" in conditioner.observed:
+        score = conditioner.observed["best"].score
+    return Feedback(score, said)
+
+
+def beginning(conditioner: Conditioner, choice: Choice) -> tuple[int, ...]:
+    """The tokens that stand before any document under this feedback.
+
+    Raises:
+        ConfigError: a tag, whose place is inside a document.
+    """
+    spans = conditioner.condition.kind == "spans"
+    if spans and isinstance(choice, Feedback) and choice.critique:
+        raise ConfigError(
+            f"feedback {choice.critique!r}: a tag of spans stands inside a document, at the place "
+            "where ixt generate goes on; here give best or none"
+        )
+    return tuple(conditioner.prompt("", choice).tolist())
+
+
+def pick_device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,8 @@
+"""The run folder of a train run: files, fingerprint, checkpoints, draws, metrics, a summary.
+
+May import: the root modules of `ixt_data`, `ixt_data.storage`. Metrics and summary import no torch.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

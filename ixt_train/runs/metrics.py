@@ -1,0 +1,47 @@
+"""The one reader of metrics.jsonl, the record of a train run."""
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from ixt_data.errors import CorruptError
+
+
+def read_metrics(path: str | Path) -> list[dict[str, Any]]:
+    """Read the rows of a metrics.jsonl, in the order in which the run wrote them.
+
+    A last line that a kill cut off is dropped. Where a resumed run wrote a step again, its
+    latest row counts.
+
+    Args:
+        path: a metrics.jsonl, or the run folder that contains one.
+
+    Returns:
+        One dictionary per row: `step`, `tokens`, `samples`, `seconds`, and either `loss` and `lr`
+        or `eval`. An empty list if there is no such file.
+
+    Raises:
+        CorruptError: a line other than the last one is not JSON; the message names file and line.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "metrics.jsonl"
+    if not path.exists():
+        return []
+    rows: dict[tuple[Any, bool], dict[str, Any]] = {}
+    lines = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = orjson.loads(line)
+            key = (row["step"], "eval" in row)
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            if number == len(lines):
+                break
+            raise CorruptError(
+                f"{path} line {number}: not a row of metrics: {line[:80]!r}"
+            ) from None
+        rows[key] = row
+    return list(rows.values())

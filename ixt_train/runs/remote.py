@@ -1,0 +1,205 @@
+"""A train run's folder on S3: checkpoints go there once they are whole, and come from there."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import Any, TypeVar
+
+from ixt_data.errors import ConfigError, CorruptError, FingerprintError
+from ixt_data.storage import atomic_write, open_storage
+from ixt_train.runs import checkpoints, draws, run_folder
+from ixt_train.runs.checkpoints import list_checkpoints, read_checkpoint
+
+T = TypeVar("T")
+
+# Records come in these folders and files; caches and logs stay on the machine.
+_FOLDERS = (draws.FOLDER, run_folder.TOKENIZER, run_folder.MODEL, run_folder.TASKS)
+
+
+class Remote:
+    """The remote side of one run folder; only the first rank has one."""
+
+    def __init__(self, root: str, folder: Path) -> None:
+        """Says where both sides are; nothing is asked yet.
+
+        Raises:
+            StoreError: the address is wrong, or S3 cannot be reached.
+            MissingExtra: boto3 is not installed.
+        """
+        self.root, self.folder = root, folder
+        self._storage = open_storage(root)
+        self._pool = ThreadPoolExecutor(1, "upload")
+        self._upload: Future[None] | None = None
+
+    def __enter__(self) -> "Remote":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Waits for the upload under way; its failure counts where nothing else failed."""
+        self._pool.shutdown()
+        if error is None:
+            self.wait()
+
+    # There
+
+    def push_records(self) -> None:
+        """Uploads what the run folder began with."""
+        tops = [path for path in self.folder.iterdir() if path.is_file()]
+        inner = [p for name in _FOLDERS for p in sorted((self.folder / name).glob("*"))]
+        self._publish(path for path in [*tops, *inner] if not path.name.startswith("."))
+
+    def push(self, path: Path, keep: int) -> None:
+        """Uploads a checkpoint in the background, after the records of its steps.
+
+        Args:
+            path: the file, whole; it must stay until `wait`.
+            keep: how many of the newest stay there.
+        """
+        self.wait()
+        there = {file.key for file in self._storage.list(draws.FOLDER)}
+        here = {f"{draws.FOLDER}/{p.name}": p for p in (self.folder / draws.FOLDER).glob("*.npz")}
+        # An interrupted train run recorded steps that it had no checkpoint of.
+        if stale := there - here.keys():
+            self._storage.delete(*stale)
+        fresh = [path for key, path in here.items() if key not in there]
+        self._publish([*fresh, self.folder / run_folder.METRICS])
+        self._upload = self._pool.submit(self._push, path, keep)
+
+    def _push(self, path: Path, keep: int) -> None:
+        self._publish([path])
+        old = self._checkpoints()[keep:]
+        if old:
+            self._storage.delete(*old)
+
+    def wait(self) -> None:
+        """Waits until the upload under way is done.
+
+        Raises:
+            StoreError: it failed.
+        """
+        upload, self._upload = self._upload, None
+        if upload is not None:
+            upload.result()
+
+    def _publish(self, paths: Iterable[Path]) -> None:
+        files = {path.relative_to(self.folder).as_posix(): path for path in paths}
+        self._storage.publish(files)
+
+    def _checkpoints(self) -> list[str]:
+        """Their keys, newest first."""
+        keys = [file.key for file in self._storage.list(checkpoints.FOLDER)]
+        named = [key for key in keys if checkpoints.is_name(PurePosixPath(key).name)]
+        return sorted(named, key=lambda key: checkpoints.step_of(Path(key)), reverse=True)
+
+    def begin(self, begin: Callable[[], T], overwrite: bool) -> T:
+        """Does `begin` on the run folder, with what is there brought here before.
+
+        Raises:
+            FingerprintError: another train run is there.
+        """
+        pulled = not overwrite and self.pull()
+        try:
+            result = begin()
+        except FingerprintError as error:
+            if pulled:
+                shutil.rmtree(self.folder)
+            raise FingerprintError(f"checkpoint.remote: {self.root}: {error}") from None
+        if overwrite:
+            self.clear()
+        self.push_records()
+        return result
+
+    def clear(self) -> None:
+        """Drops the train run that is there, if there is one."""
+        keys = [file.key for file in self._storage.list("")]
+        tops = (*_FOLDERS, checkpoints.FOLDER)
+        own = [
+            key for key in keys if "/" not in key or key.startswith(tuple(f"{t}/" for t in tops))
+        ]
+        if run_folder.FINGERPRINT in keys:
+            self._storage.delete(*own)
+
+    # Back
+
+    def fingerprint(self) -> dict[str, Any] | None:
+        """The fingerprint of the train run that is there, None if there is none."""
+        try:
+            found: dict[str, Any] = json.loads(self._storage.read(run_folder.FINGERPRINT))
+        except FileNotFoundError:
+            return None
+        return found
+
+    def pull(self) -> bool:
+        """Brings the train run here as far as it went, unless it went further here.
+
+        Returns whether anything was brought.
+
+        Raises:
+            FingerprintError: here is another train run than there.
+            CorruptError: not one of its checkpoints opens.
+        """
+        there = self.fingerprint()
+        if there is None:
+            return False
+        known = self.folder / run_folder.FINGERPRINT
+        if known.exists():
+            run_folder.check_same(self.root, there, json.loads(known.read_text()))
+        newest = self._checkpoints()
+        here = list_checkpoints(self.folder)
+        if known.exists() and (
+            not newest or (here and here[0].name >= PurePosixPath(newest[0]).name)
+        ):
+            return False
+        keys = [file.key for file in self._storage.list("")]
+        others = [key for key in keys if not key.startswith(f"{checkpoints.FOLDER}/")]
+        step = self._bring_checkpoint(newest)
+        self._bring(key for key in others if not draws.is_after(PurePosixPath(key).name, step))
+        return True
+
+    def _bring_checkpoint(self, keys: list[str]) -> int:
+        """Brings the newest checkpoint that opens; returns its step."""
+        errors = []
+        for key in keys:
+            self._bring([key])
+            try:
+                read_checkpoint(self.folder / key)
+            except CorruptError as error:
+                errors.append(str(error))
+                (self.folder / key).unlink()
+                continue
+            return checkpoints.step_of(Path(key))
+        if errors:
+            raise CorruptError(f"{self.root}: no checkpoint opens: {errors[0]}")
+        return 0
+
+    def _bring(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            path = PurePosixPath(key)
+            if path.is_absolute() or ".." in path.parts:
+                raise CorruptError(f"{self.root}: the key {key!r} leads out of the run folder")
+            with self._storage.original(key) as source:
+                atomic_write(self.folder / key, _copier(source))
+
+
+def _copier(source: Path) -> Callable[[Path], object]:
+    return lambda partial: shutil.copyfile(source, partial)
+
+
+def fetch_run(root: str, folder: Path) -> Path:
+    """Brings a train run from where `checkpoint.remote` put it into an empty folder.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    with Remote(root, folder) as remote:
+        if not remote.pull():
+            raise ConfigError(f"{root}: no train run is there, as checkpoint.remote writes one")
+    return folder

@@ -1,0 +1,58 @@
+"""Curves from whatever the command line names."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ixt_data.errors import ConfigError
+from ixt_train.runs import run_folder
+from ixt_train.scaling.curves import Curve, read_curves, read_run
+
+
+def read_paths(paths: Sequence[str]) -> list[Curve]:
+    """The curves of run folders, folders of run folders, and JSONL; `arm=PATH` names the arm.
+
+    Raises:
+        ConfigError: a path holds none.
+    """
+    curves: list[Curve] = []
+    for text in paths:
+        arm, named, place = text.partition("=")
+        path = Path(place if named and not Path(text).exists() else text)
+        found = list(_read(path))
+        if path != Path(text):
+            found = [replace(curve, arm=arm) for curve in found]
+        curves += found
+    return _apart(curves)
+
+
+def _read(path: Path) -> Iterator[Curve]:
+    if path.is_file():
+        yield from read_curves(path)
+        return
+    if not path.is_dir():
+        raise ConfigError(f"{path} does not exist; name a run folder or a JSONL of curves")
+    if (path / run_folder.METRICS).is_file():
+        yield read_run(path)
+        return
+    files = sorted(path.glob("*.jsonl"))
+    folders = sorted(place.parent for place in path.glob(f"**/{run_folder.METRICS}"))
+    if not files and not folders:
+        raise ConfigError(f"{path} holds neither run folders nor a JSONL of curves")
+    for file in files:
+        yield from read_curves(file)
+    for folder in folders:
+        yield read_run(folder)
+
+
+def _apart(curves: Sequence[Curve]) -> list[Curve]:
+    """No two runs under one key: two plain runs of a seed would hide each other."""
+    seen: dict[tuple[str, str, int, str], Curve] = {}
+    for curve in curves:
+        if seen.setdefault(curve.key, curve) != curve:
+            place = f" in {curve.group}" if curve.group else ""
+            raise ConfigError(
+                f"two runs of arm {curve.arm!r}, seed {curve.seed}, budget {curve.budget}{place}; "
+                "name them apart: other-arm=FOLDER"
+            )
+    return list(seen.values())

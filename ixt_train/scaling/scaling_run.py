@@ -1,0 +1,29 @@
+"""Running the arms of a scaling config."""
+
+from pathlib import Path
+
+from ixt_data.console import Output
+from ixt_train.scaling.config import ScalingConfig, jobs_of, write_label
+from ixt_train.scaling.curves import Curve, read_run
+from ixt_train.scaling.runner import Job, run_jobs
+
+
+def run_arms(config: ScalingConfig, folder: Path, out: Output) -> list[Curve]:
+    """Trains what is not trained yet and reads all; an interrupted run goes on where it stopped.
+
+    Raises:
+        ConfigError: a config is wrong.
+        IxtError: a train run failed.
+    """
+    jobs = dict(jobs_of(config, folder))
+    with out.progress("Training", total=len(jobs), unit="runs") as bar:
+        finished = 0
+
+        def done(job: Job) -> None:
+            nonlocal finished
+            finished += 1
+            write_label(job.run_folder, jobs[job])
+            bar.update(finished, note=job.name)
+
+        run_jobs(jobs, config.side_by_side, done)
+    return [read_run(job.run_folder, label) for job, label in jobs.items()]

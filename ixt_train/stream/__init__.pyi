@@ -1,0 +1,9 @@
+from .materialize import BakeReport as BakeReport
+from .materialize import bake as bake
+from .mix_stream import MixStream as MixStream
+from .packing import Collator as Collator
+from .packing import batch_doc_ids as batch_doc_ids
+from .packing import batch_samples as batch_samples
+from .packing import batch_tokens as batch_tokens
+from .replay import Replay as Replay
+from .token_family import tokenize as tokenize

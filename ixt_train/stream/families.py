@@ -1,0 +1,404 @@
+"""Aligned families as one: a text shard and its critique shard come, stay and go together.
+
+This module and `stream` are all that knows the insides of mosaicml-streaming (0.13).
+"""
+
+import mmap
+import os
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+from streaming import Stream
+from streaming.base.compression import decompress
+from streaming.base.format.base.reader import FileInfo, Reader
+from streaming.base.format.mds.reader import MDSReader
+from streaming.base.hashing import get_hash
+from streaming.base.storage.download import CloudDownloader
+from streaming.base.util import retry
+from streaming.base.world import World
+
+from ixt_data.errors import CorruptError, StoreError
+from ixt_data.log import ShardInfo
+from ixt_data.mds import Shard, parse_shard
+from ixt_data.records import ID_BYTES, OK, content_id, encoded_id
+from ixt_data.storage import atomic_write
+from ixt_data.store import folder_of
+
+INDEX = "index.json"
+_REMEDY = "Restore it from a copy; `ixt verify` finds every shard like it"
+
+Offsets = npt.NDArray[np.uint32]
+LogicalShard = Sequence[tuple[ShardInfo, Mapping[str, str]]]
+"""Aligned shards, documents first, each with the columns to read and their names in `OpenShard`."""
+
+
+def index_entry(shard: ShardInfo, copy: int = 0) -> dict[str, Any]:
+    """A shard's entry of an index.json whose basenames are relative to the store's root.
+
+    A shard of an adopted folder, which is elsewhere, gets a folder of its own; and so does every
+    further copy of a shard, one of which may be evicted while another is read.
+
+    Raises:
+        CorruptError: a basename leads out of the shard's folder.
+    """
+    entry = dict(shard.index)
+    folder = PurePosixPath(shard.path).parent
+    if shard.outside:
+        folder = PurePosixPath("adopted", content_id(folder_of(shard)))
+    if copy:
+        folder = PurePosixPath(f"copy-{copy}") / folder
+    for key in ("raw_data", "zip_data"):
+        if entry.get(key):
+            name = entry[key]["basename"]
+            path = folder / name
+            if "\\" in name or path.is_absolute() or ".." in path.parts:
+                raise CorruptError(f"{shard.path}: its index names {name!r}, outside of the store")
+            entry[key] = {**entry[key], "basename": path.as_posix()}
+    return entry
+
+
+def _stored(entry: Mapping[str, Any]) -> str:
+    """The basename of the file that is stored."""
+    return str((entry["zip_data"] or entry["raw_data"])["basename"])
+
+
+@dataclass(frozen=True, slots=True)
+class Slices:
+    """Where the values of one column stand in a file: byte offsets, uint32[samples] each."""
+
+    data: bytes | mmap.mmap
+    starts: Offsets
+    ends: Offsets
+
+
+@dataclass(frozen=True, slots=True)
+class OpenShard:
+    """One logical shard in memory; a critique that failed is as if it were not there.
+
+    Attributes:
+        doc_ids: V16[samples].
+        columns: values of variable size by name: `text` or `tokens`, `critique` or
+            `critique_tokens`, `spans`.
+        score: NaN where there is none, float32[samples].
+        has_spans: whether any sample has spans.
+        nothing: an empty value for every sample.
+    """
+
+    doc_ids: npt.NDArray[np.void]
+    columns: dict[str, Slices]
+    score: npt.NDArray[np.float32]
+    has_spans: bool
+    nothing: Slices
+
+
+def _map(path: Path, samples: int) -> Shard:
+    """A file in memory, its columns found in one pass.
+
+    Raises:
+        FileNotFoundError: it is not here (any more).
+        CorruptError: it is no shard, or not the one that the index says.
+    """
+    with path.open("rb") as file:
+        if not os.fstat(file.fileno()).st_size:
+            raise CorruptError(f"{path}: empty. Delete the file")
+        data = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    try:
+        shard = parse_shard(data, str(path))
+    except CorruptError as error:
+        raise CorruptError(f"{error}. Delete the file") from None
+    if shard.samples != samples:
+        raise CorruptError(f"{path}: {shard.samples} samples instead of {samples}. Delete the file")
+    return shard
+
+
+def _fixed(shard: Shard, name: str, kind: str) -> npt.NDArray[Any]:
+    """The values of a column whose values are all of one size, in one pass.
+
+    Raises:
+        CorruptError: they are not.
+    """
+    size = np.dtype(kind).itemsize
+    starts = shard.starts[name]
+    if (shard.ends[name] - starts != size).any():
+        raise CorruptError(f"column {name}: a value is not {size} bytes long")
+    data = np.frombuffer(shard.data, np.uint8)
+    return data[starts[:, None] + np.arange(size)].view(kind)[:, 0]
+
+
+def _is_ok(shard: Shard) -> npt.NDArray[np.bool_]:
+    """Which critiques have the status `ok`."""
+    expected, starts = OK.encode(), shard.starts["status"]
+    long = shard.ends["status"] - starts == len(expected)
+    data = np.frombuffer(shard.data, np.uint8)
+    found = data[np.where(long, starts, 0)[:, None] + np.arange(len(expected))]
+    same: npt.NDArray[np.bool_] = long & (found == np.frombuffer(expected, np.uint8)).all(axis=1)
+    return same
+
+
+def _ids(shard: Shard, text: str | None) -> npt.NDArray[np.void]:
+    """The ids of all samples, V16[samples]; of a shard that has none, made of the column `text`."""
+    if text is None:
+        return _fixed(shard, "doc_id", f"V{ID_BYTES}")
+    bounds = zip(shard.starts[text].tolist(), shard.ends[text].tolist(), strict=True)
+    made = b"".join([encoded_id(shard.data[start:end]) for start, end in bounds])
+    return np.frombuffer(made, f"V{ID_BYTES}")
+
+
+class FamilyReader(Reader):  # type: ignore[misc]
+    """A text shard with its critique shard, where there is one, as one logical shard."""
+
+    def __init__(
+        self,
+        parts: Sequence[MDSReader],
+        wanted: Sequence[Mapping[str, str]],
+        adopted: Sequence[str | None],
+    ) -> None:
+        """Joins aligned shards.
+
+        Args:
+            parts: readers of the same samples, text first.
+            wanted: columns to read of each, with the names that `OpenShard` gives them.
+            adopted: of those that are in adopted folders the column of the text, else None.
+        """
+        text = parts[0]
+        if any(part.samples != text.samples for part in parts):
+            sizes = {part.raw_data.basename: part.samples for part in parts}
+            raise CorruptError(f"aligned shards have different numbers of samples: {sizes}")
+        super().__init__(
+            text.dirname, text.split, text.compression, text.hashes, text.samples, None
+        )
+        self.parts, self.wanted, self._adopted = tuple(parts), tuple(wanted), tuple(adopted)
+        self.opened: OpenShard | None = None
+        for part in parts:
+            self.file_pairs += part.file_pairs
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "opened": None}
+
+    def validate(self, allow_unsafe_types: bool) -> None:
+        """Refuses columns whose decoding could run code."""
+        for part in self.parts:
+            part.validate(allow_unsafe_types)
+
+    @property
+    def here(self) -> bool:
+        """Whether all its files are in the local folder."""
+        return all(Path(self.dirname, raw.basename).is_file() for raw, _ in self.file_pairs)
+
+    def open(self) -> OpenShard:
+        """Maps all files and finds the places of the wanted columns.
+
+        Raises:
+            FileNotFoundError: one is not here.
+            CorruptError: one is not what was written, or the families are not about the same
+                documents.
+        """
+        columns: dict[str, Slices] = {}
+        score = np.full(self.samples, np.nan, np.float32)
+        mapped = [
+            _map(Path(self.dirname, part.raw_data.basename), part.samples) for part in self.parts
+        ]
+        ids = [_ids(shard, text) for shard, text in zip(mapped, self._adopted, strict=True)]
+        for part, own in zip(self.parts[1:], ids[1:], strict=True):
+            self._check_aligned(part, ids[0], own)
+        for shard, wanted, text in zip(mapped, self.wanted, self._adopted, strict=True):
+            # Columns of adopted shards are the user's, whatever their names.
+            ok = _is_ok(shard) if text is None and "status" in shard.starts else None
+            for name, known_as in wanted.items():
+                starts, ends = shard.starts[name], shard.ends[name]
+                if ok is not None:
+                    ends = np.where(ok, ends, starts)
+                columns[known_as] = Slices(shard.data, starts.astype("<u4"), ends.astype("<u4"))
+            if ok is not None:
+                score = np.where(ok, _fixed(shard, "score", "<f4"), np.float32(np.nan))
+        spans = columns.get("spans")
+        # `[]` takes two bytes.
+        has_spans = spans is not None and bool((spans.ends > spans.starts + 2).any())
+        zeros = np.zeros(self.samples, np.uint32)
+        nothing = Slices(mapped[0].data, zeros, zeros)
+        self.opened = OpenShard(ids[0], columns, score, has_spans, nothing)
+        return self.opened
+
+    def _check_aligned(self, part: MDSReader, first: Any, own: Any) -> None:
+        different = np.flatnonzero(first != own)
+        if len(different):
+            raise CorruptError(
+                f"{part.raw_data.basename}: sample {different[0]} is about another document than "
+                f"in {self.parts[0].raw_data.basename}"
+            )
+
+    def get_sample_data(self, idx: int) -> bytes:
+        """Not for joined shards: samples are read from `open`."""
+        raise NotImplementedError
+
+    def decode_sample(self, data: bytes) -> dict[str, Any]:
+        """Not for joined shards: samples are read from `open`."""
+        raise NotImplementedError
+
+
+class FamilyStream(Stream):  # type: ignore[misc]
+    """The shards of a plan: from the store's root into a local folder, every byte checked."""
+
+    def __init__(
+        self,
+        root: str,
+        shards: Sequence[LogicalShard],
+        local: str,
+        *,
+        retries: int,
+        timeout: float,
+    ) -> None:
+        """Says where the shards are and where they go.
+
+        Args:
+            root: of the store: a folder or an address such as `s3://bucket/prefix`.
+            shards: what is read together.
+            local: folder of this train run, on this snapshot, alone.
+            retries: of a download.
+            timeout: of a download, in seconds.
+        """
+        # To stock streaming there is no remote: it would guard `local` by shared memory, which a
+        # killed job leaves behind. The lock of `cache.LocalFolder` ends with its process.
+        super().__init__(local=local, download_retry=retries, download_timeout=timeout)
+        self._root, self._shards = root, tuple(shards)
+        self._elsewhere: dict[str, str] = {}
+
+    def apply_default(self, default: dict[str, Any]) -> None:
+        """As in stock; compressed forms are not kept."""
+        super().apply_default(default)
+        self.safe_keep_zip = False
+
+    def get_shards(self, world: World, allow_unsafe_types: bool) -> list[Reader]:
+        """The plan's shards as readers; the local leader writes the folder's index.json."""
+        entries = self._entries()
+        if world.is_local_leader:
+            index = orjson.dumps({"version": 2, "shards": [parts[0] for parts in entries]})
+            atomic_write(
+                Path(self.local, INDEX), lambda partial: partial.write_bytes(index), durable=False
+            )
+        readers: list[Reader] = []
+        for parts, logical in zip(entries, self._shards, strict=True):
+            files = [MDSReader.from_json(self.local, "", entry) for entry in parts]
+            adopted = [info.text_column if info.outside else None for info, _ in logical]
+            readers.append(FamilyReader(files, [columns for _, columns in logical], adopted))
+            readers[-1].validate(allow_unsafe_types)
+        return readers
+
+    def _entries(self) -> list[list[dict[str, Any]]]:
+        """The index entries of all parts, by their names in the local folder."""
+        seen: Counter[str] = Counter()
+        entries = []
+        for logical in self._shards:
+            entries.append([index_entry(info, seen[info.path]) for info, _ in logical])
+            for entry, (info, _) in zip(entries[-1], logical, strict=True):
+                if info.outside:
+                    self._elsewhere[_stored(entry)] = info.path
+                elif seen[info.path]:
+                    self._elsewhere[_stored(entry)] = f"{self._root.rstrip('/')}/{info.path}"
+                seen[info.path] += 1
+        return entries
+
+    def get_index_size(self) -> int:
+        """Bytes of the index that count for the cache limit."""
+        return 0
+
+    def prepare_shard(self, shard: FamilyReader) -> int:
+        """Brings the files of one logical shard here; returns the change in cache usage, bytes.
+
+        Raises:
+            StoreError: a file is missing or cannot be fetched.
+            CorruptError: a file is not what was written.
+        """
+        delta = 0
+        for part in shard.parts:
+            delta += self._bring(part.raw_data, part.zip_data, part.compression)
+        return delta
+
+    def _bring(self, raw: FileInfo, packed: FileInfo | None, compression: str | None) -> int:
+        target = Path(self.local, raw.basename)
+        if target.is_file():
+            return 0
+        stored = packed or raw
+        data = self._fetch(stored)
+        self._check(stored, data)
+        if packed is None and not self._is_remote(raw) and raw.basename not in self._elsewhere:
+            # Already uncompressed on this machine: read it where it is.
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)
+            target.symlink_to(Path(self._named(raw)).absolute())
+            return int(raw.bytes)
+        if packed is not None:
+            try:
+                data = decompress(compression, data)
+            except Exception as error:
+                raise CorruptError(f"{self._named(stored)}: {error}. {_REMEDY}") from None
+        if len(data) != raw.bytes:
+            raise CorruptError(
+                f"{self._named(stored)}: {len(data)} bytes unpacked instead of {raw.bytes}. "
+                f"{_REMEDY}"
+            )
+        atomic_write(target, lambda partial: partial.write_bytes(data), durable=False)
+        return int(raw.bytes)
+
+    def _fetch(self, file: FileInfo) -> bytes:
+        if self._is_remote(file):
+            return self._download(file)
+        try:
+            return Path(self._named(file)).read_bytes()
+        except FileNotFoundError:
+            raise StoreError(f"{self._named(file)}: missing. {_REMEDY}") from None
+        except OSError as error:
+            raise StoreError(f"{self._named(file)}: {error}. {_REMEDY}") from None
+
+    def _download(self, file: FileInfo) -> bytes:
+        target = Path(self.local, f"{file.basename}.{os.getpid()}.part")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source = self._named(file)
+        downloader = _downloader(source)
+
+        def once() -> None:
+            downloader.download(source, str(target), self.download_timeout)
+
+        try:
+            retry(clean_up_fn=downloader.clean_up, num_attempts=self.download_retry)(once)()
+            return target.read_bytes()
+        except Exception as error:
+            raise StoreError(f"{source}: cannot be fetched: {error!r}. {_REMEDY}") from error
+        finally:
+            target.unlink(missing_ok=True)
+
+    def _check(self, file: FileInfo, data: bytes) -> None:
+        if len(data) != file.bytes:
+            raise CorruptError(
+                f"{self._named(file)}: {len(data)} bytes instead of {file.bytes}. {_REMEDY}"
+            )
+        for algorithm, expected in file.hashes.items():
+            if get_hash(algorithm, data) != expected:
+                raise CorruptError(f"{self._named(file)}: its {algorithm} is wrong. {_REMEDY}")
+
+    def _named(self, file: FileInfo) -> str:
+        """Where a file is: a path or an address."""
+        elsewhere = self._elsewhere.get(file.basename)
+        return elsewhere or f"{self._root.rstrip('/')}/{file.basename}"
+
+    def _is_remote(self, file: FileInfo) -> bool:
+        return "://" in self._named(file)
+
+
+# Clients are not made to be shared by threads, nor to be sent to other processes.
+_downloaders = threading.local()
+
+
+def _downloader(address: str) -> CloudDownloader:
+    known = _downloaders.__dict__.setdefault("by_scheme", {})
+    scheme = address.partition("://")[0]
+    if scheme not in known:
+        known[scheme] = CloudDownloader.get(address)
+    return known[scheme]

@@ -1,0 +1,137 @@
+"""Baking: the samples of a mix as packed, tokenized MDS, for trainers that know nothing of ours.
+
+llm-foundry reads such a folder as its pre-tokenized data: `tokens` is `max_length` ids of 8 bytes.
+Loss weights are not in it, since nobody else would know them.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ixt_data.errors import ConfigError
+from ixt_data.export import new_folder
+from ixt_data.mds import SHARD_BYTES, ShardWriter
+from ixt_data.mix import Mix, observed_feedback, plan_mix, with_edges
+from ixt_data.store import Store
+from ixt_train.conditioning import Conditioner
+from ixt_train.stream.mix_stream import MixStream
+
+COLUMNS = {"tokens": "bytes"}
+
+
+@dataclass(frozen=True)
+class BakeReport:
+    """What was baked.
+
+    Attributes:
+        folder: where it is.
+        rows: of `max_length` tokens each.
+        samples: drawn.
+        left_over: tokens at the end that fill no row.
+        digest: of the plan.
+        snapshot: its version.
+    """
+
+    folder: str
+    rows: int
+    samples: int
+    left_over: int
+    digest: str
+    snapshot: int
+
+    def record(self) -> dict[str, Any]:
+        """As the command line prints it."""
+        return asdict(self)
+
+
+def bake(
+    store: Store,
+    mix: Mix,
+    tokenizer: Any,
+    out: str | Path,
+    max_length: int,
+    *,
+    samples: int | None = None,
+    holdout: float = 0.0,
+    overwrite: bool = False,
+    shard_bytes: int = SHARD_BYTES,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> BakeReport:
+    """Writes the conditioned samples of a mix, one after the other, cut into rows.
+
+    Args:
+        store: where the mix draws from.
+        mix: what to draw and how to condition it.
+        tokenizer: a fast Hugging Face tokenizer with the special tokens.
+        out: a new folder.
+        max_length: tokens of a row.
+        samples: how many to draw; None draws as many as there are documents.
+        holdout: share of documents, by doc_id, that is never drawn, as in a train run.
+        overwrite: replace an earlier export.
+        shard_bytes: uncompressed size at which a shard ends.
+        progress: called with the samples done and to do.
+
+    Raises:
+        ConfigError: the samples do not fill one row.
+        MixError: the mix cannot be planned.
+        StoreError: the place is taken, or part of a store.
+    """
+    mix = with_edges(store, mix, holdout)
+    plan = plan_mix(store, mix, samples, holdout=holdout)
+    tells = any(condition.told for condition in plan.conditions)
+    observed = observed_feedback(store, mix, holdout) if tells else {}
+    conditioner = Conditioner(tokenizer, mix.condition, observed)
+    about = {"format": "mds", "baked": plan.digest, "snapshot": plan.version}
+    with (
+        tempfile.TemporaryDirectory() as local,
+        MixStream(store.root, plan, conditioner, local=local, batch_size=1) as stream,
+        new_folder(out, overwrite, about) as folder,
+    ):
+        writer, rows, rest = ShardWriter(folder, COLUMNS), 0, 0
+        for row in _rows(_counted(stream, plan.epochs, plan.samples, progress), max_length):
+            if len(row) < max_length:
+                rest = len(row)
+                continue
+            writer.write({"tokens": row.astype("<i8").tobytes()})
+            rows += 1
+            if writer.size >= shard_bytes:
+                writer.cut()
+        if not rows:
+            raise ConfigError(f"max_length: {plan.samples:,} samples do not fill {max_length:,}")
+        if writer.samples:
+            writer.cut()
+        writer.close()
+    return BakeReport(str(out), rows, plan.samples, rest, plan.digest, plan.version)
+
+
+def _counted(
+    stream: MixStream, epochs: int, total: int, progress: Callable[[int, int], None]
+) -> Iterator[npt.NDArray[np.int32]]:
+    done = 0
+    for _ in range(epochs):
+        for sample in stream:
+            yield sample["input_ids"]
+            done += 1
+            if done % 1000 == 0 or done == total:
+                progress(done, total)
+
+
+def _rows(samples: Iterator[npt.NDArray[np.int32]], width: int) -> Iterator[npt.NDArray[np.int32]]:
+    """The tokens of all samples in rows of `width`; the last one may be shorter."""
+    waiting: list[npt.NDArray[np.int32]] = []
+    held = 0
+    for ids in samples:
+        waiting.append(ids)
+        held += len(ids)
+        if held >= width:
+            joined = np.concatenate(waiting)
+            whole = held // width * width
+            yield from joined[:whole].reshape(-1, width)
+            waiting, held = [joined[whole:]], held - whole
+    if held:
+        yield np.concatenate(waiting)

@@ -1,0 +1,421 @@
+"""The stream: a mix plan as a torch dataset, the same samples in the same order on any machine."""
+
+import atexit
+import resource
+import warnings
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from math import ceil
+from pathlib import Path
+from time import sleep, time_ns
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+from filelock import FileLock
+from streaming import StreamingDataset
+from streaming.base.constant import RESUME, TICK
+from streaming.base.dataset import _ShardState
+from streaming.base.shared import SharedMemory, _get_path
+from streaming.base.world import World
+from torch import distributed
+
+from ixt_data.errors import FingerprintError, MixError, StoreError
+from ixt_data.mix import Condition, Ints, MixPlan, regimes_of, samples_of
+from ixt_train.conditioning import Choice, Conditioner
+from ixt_train.stream.families import FamilyReader, FamilyStream, OpenShard
+from ixt_train.stream.projection import logical_shards
+from ixt_train.stream.shard_cache import Ahead, LocalFolder, OpenShards
+from ixt_train.stream.shard_columns import Rows, chunks
+
+_MOST_OPEN, _MOST_OPEN_LIMITED = 1024, 64
+# Every open shard takes two of the process's file handles; half of them may be ours.
+_HANDLES = 2
+_RETRIES = 7
+
+
+class MixStream(StreamingDataset):  # type: ignore[misc]
+    """The samples of a mix plan: `input_ids` int32[T], `loss_weights` float32[T], `doc_id`, `draw`.
+
+    Any DataLoader iterates it, with any number of workers; `state_dict` and `load_state_dict`
+    continue it on any number of processes that divides the global batch. A shard that is missing
+    or not what was written raises.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        plan: MixPlan,
+        conditioner: Conditioner | None,
+        *,
+        local: str | Path,
+        batch_size: int,
+        feedback: Choice = "given",
+        cache_limit: int | None = None,
+        predownload: int | None = None,
+        threads: int = 4,
+        timeout: float = 60.0,
+        retries: int = 3,
+    ) -> None:
+        """Takes the local folder and checks the sizes; nothing is read yet.
+
+        Args:
+            root: of the store.
+            plan: what to draw.
+            conditioner: how documents become tokens; None gives the columns as they are, with
+                `given` saying whether the draw comes with its feedback.
+            local: folder for uncompressed shards; `close` empties it.
+            batch_size: samples per process and step.
+            feedback: what to condition on in every sample, whatever the mix says.
+            cache_limit: most bytes in `local`; None sets no limit.
+            predownload: samples to look ahead for shards that are not here.
+            threads: per process, for those shards.
+            timeout: of a download, in seconds.
+            retries: of a download.
+
+        Raises:
+            MixError: the plan's sizes would repeat samples to fill a batch.
+            StoreError: another job uses `local`.
+        """
+        world = World.detect()
+        _check_sizes(plan, batch_size, world)
+        self.plan, self.conditioner, self.feedback = plan, conditioner, feedback
+        self._conditioners = _conditioners(conditioner, plan.conditions)
+        self._folder = LocalFolder(Path(local) / f"{plan.version}-{plan.digest}", world)
+        if distributed.is_available() and distributed.is_initialized():
+            # Each rank looks for free shared memory: those that a stream before had must have let
+            # it go, or they find different places.
+            distributed.barrier()
+        try:
+            stream = FamilyStream(
+                str(root),
+                logical_shards(plan, conditioner),
+                str(self._folder.path),
+                retries=retries,
+                timeout=timeout,
+            )
+            super().__init__(
+                streams=[stream],
+                batch_size=batch_size,
+                num_canonical_nodes=1,
+                shuffle=False,
+                cache_limit=cache_limit,
+                predownload=predownload,
+            )
+        except BaseException:
+            self._folder.release()
+            raise
+        self.epoch_size = plan.epoch_samples
+        self.length = ceil(plan.epoch_samples / self._parallel_rank_world.num_ranks)
+        self.threads = threads
+        allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2 // _HANDLES
+        most = _MOST_OPEN_LIMITED if cache_limit else _MOST_OPEN
+        self._shards = OpenShards(max(min(most, allowed), 1))
+        self._warn_of_thrashing()
+
+    def __enter__(self) -> "MixStream":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Removes the uncompressed shards and lets the local folder and shared memory go."""
+        for shared in self._shared_memory():
+            # Stock would keep it, and a file handle each, until the process ends.
+            atexit.unregister(shared.cleanup)
+            shared.cleanup()
+        if self._folder.release():
+            for path in (self._cache_filelock_path, self._shared_barrier.filelock_path):
+                Path(path).unlink(missing_ok=True)
+
+    def _shared_memory(self) -> Iterator[SharedMemory]:
+        yield self._locals_shm
+        if hasattr(self, "_resume_shm"):
+            yield self._resume_shm
+        for array in (
+            self._shared_barrier._arr,
+            self._next_epoch.arr,
+            self._cache_usage.arr,
+            self._shard_states,
+            self._shard_access_times,
+        ):
+            yield array.shm
+
+    def _warn_of_thrashing(self) -> None:
+        if not self.cache_limit:
+            return
+        sizes = [shard.get_raw_size() for shard in self.shards]
+        needed = round(self.plan.shards_at_once * sum(sizes) / len(sizes))
+        if needed > self.cache_limit:
+            warnings.warn(
+                f"cache_limit of {self.cache_limit:,} bytes is less than the {needed:,} bytes of "
+                f"the {self.plan.shards_at_once:,} shards that the shuffle mixes: shards will be "
+                f"fetched again and again. Raise cache_limit, or plan a block below "
+                f"{self.plan.block:,} samples",
+                stacklevel=3,
+            )
+
+    # Order
+
+    def resample_streams(
+        self, epoch: int, stream_id: int | None = None
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The draws of one epoch in order, which stock partitions among the processes."""
+        draws = self.plan.order(epoch)
+        self.epoch_size = len(draws)
+        return np.array([len(draws)]), draws
+
+    # Iteration
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """This worker's samples of the next epoch, or from where `load_state_dict` said."""
+        # Chained so that each sample passes one generator only.
+        return chain.from_iterable(self._pieces())
+
+    def _pieces(self) -> Iterator[Iterator[dict[str, Any]]]:
+        self._unique_worker_world = self._unique_rank_world.detect_workers()
+        self._parallel_worker_world = self._parallel_rank_world.detect_workers()
+        epoch, sample_in_epoch = self._resume_incr_epoch()
+        draws = self._get_work(epoch, sample_in_epoch)
+        # Workers without a whole batch get padding, which is no sample.
+        draws = draws[draws >= 0]
+        shards, rows = self._places(draws)
+        with Ahead(
+            self.shards, self.prepare_shard, shards, self.predownload, self.threads
+        ) as ahead:
+            for part in chunks(len(draws)):
+                ahead.look(part.stop)
+                yield self._samples(draws[part], shards[part], rows[part], ahead)
+
+    def _places(self, draws: Ints) -> tuple[Ints, Ints]:
+        """The shard of each draw, and its row there."""
+        samples = samples_of(draws)
+        shards = np.searchsorted(self.sample_offset_per_shard, samples, "right") - 1
+        return shards, samples - self.sample_offset_per_shard[shards]
+
+    def _samples(
+        self, draws: Ints, shards: Ints, rows: Ints, ahead: Ahead | None = None
+    ) -> Iterator[dict[str, Any]]:
+        numbers = np.unique(shards)
+        if self.cache_limit:
+            self._shard_access_times.numpy()[numbers] = time_ns()
+        opened = {number: self._open(number, ahead) for number in numbers.tolist()}
+        found = told = Rows(opened, shards, rows)
+        of = self.plan.feedback_rows(draws, rows, self.samples_per_shard[shards])
+        if of is not rows:
+            told = Rows(opened, shards, of)
+        if self.conditioner is None:
+            return self._documents(draws, found, told)
+        return self._encoded(draws, found, told)
+
+    def _documents(self, draws: Ints, found: Rows, told: Rows) -> Iterator[dict[str, Any]]:
+        for doc_id, draw, text, critique, score, spans, given in zip(
+            found.doc_ids,
+            draws.tolist(),
+            found.texts("text"),
+            told.texts("critique"),
+            told.scores,
+            found.spans,
+            self.plan.feedback_given(draws).tolist(),
+            strict=True,
+        ):
+            yield {
+                "doc_id": doc_id,
+                "draw": draw,
+                "text": text,
+                "critique": critique,
+                "score": score,
+                "spans": spans,
+                "given": given,
+            }
+
+    def _encoded(self, draws: Ints, found: Rows, told: Rows) -> Iterator[dict[str, Any]]:
+        assert self.conditioner is not None
+        dtype = self.conditioner.encoder.dtype
+        choices: list[Choice] = [
+            conditioner.told if self.feedback == "given" else self.feedback
+            for conditioner in self._conditioners
+        ]
+        for draw, phase, doc_id, text, critique, score, spans, given in zip(
+            draws.tolist(),
+            regimes_of(draws)[0].tolist(),
+            found.doc_ids,
+            found.tokens_or_text("tokens", "text", dtype),
+            told.tokens_or_text("critique_tokens", "critique", dtype),
+            told.scores,
+            found.spans,
+            self.plan.feedback_given(draws).tolist(),
+            strict=True,
+        ):
+            feedback = choices[phase] if given or self.feedback != "given" else "none"
+            encoded = self._conditioners[phase].encode(text, critique, score, spans, feedback)
+            yield {
+                "input_ids": encoded.input_ids,
+                "loss_weights": encoded.loss_weights,
+                "doc_id": doc_id,
+                "draw": draw,
+            }
+
+    def _open(self, shard: int, ahead: Ahead | None) -> OpenShard:
+        reader: FamilyReader = self.shards[shard]
+        if reader.opened is not None:
+            return reader.opened
+        if ahead is not None:
+            ahead.wait(shard)
+        for _ in range(_RETRIES):
+            try:
+                return self._shards.open(reader)
+            except FileNotFoundError:
+                # Not here yet, or evicted by another process in between.
+                self.prepare_shard(shard)
+        raise StoreError(
+            f"{reader.parts[0].raw_data.basename}: evicted {_RETRIES} times before it was read. "
+            f"Raise cache_limit, now {self.cache_limit:,} bytes"
+        )
+
+    def get_item(self, sample_id: int, retry: int = _RETRIES) -> dict[str, Any]:
+        """The sample of one draw of the plan, in any order: what `__iter__` yields for it."""
+        sample: dict[str, Any] = self.__getitem__([sample_id])[0]
+        return sample
+
+    def __getitem__(self, at: Any) -> Any:
+        """The sample of one draw, or of several."""
+        if isinstance(at, int | np.integer):
+            return self.get_item(int(at))
+        draws = np.array([int(draw) for draw in at], np.int64)
+        return list(self._samples(draws, *self._places(draws))) if len(draws) else []
+
+    # Shards
+
+    def prepare_shard(self, shard_id: int, blocking: bool = True) -> None:
+        """Brings a shard here, or waits until another process has.
+
+        Unlike stock, a failure frees the shard for others, who will meet it themselves, and
+        raises here; and room is taken before the bytes come.
+
+        Raises:
+            StoreError: the shard is missing, or is not what was written.
+        """
+        # A lock object of its own: threads would share the state of a common one.
+        lock = FileLock(self._cache_filelock_path)
+        reader: FamilyReader = self.shards[shard_id]
+        while not self._claim(lock, shard_id, reader):
+            if reader.here and self._shard_states[shard_id] == _ShardState.LOCAL:
+                return
+            if not blocking:
+                return
+            sleep(TICK)
+        taken = reader.get_max_size()
+        try:
+            delta = self.streams[0].prepare_shard(reader)
+        except BaseException:
+            with lock:
+                self.cache_usage -= taken
+                self._shard_states[shard_id] = _ShardState.REMOTE
+            raise
+        with lock:
+            self.cache_usage += delta - taken
+            self._shard_access_times[shard_id] = time_ns()
+            self._shard_states[shard_id] = _ShardState.LOCAL
+
+    def _claim(self, lock: FileLock, shard_id: int, reader: FamilyReader) -> bool:
+        """Whether it is now ours to bring the shard."""
+        with lock:
+            state = self._shard_states[shard_id]
+            if state == _ShardState.PREPARING or (state == _ShardState.LOCAL and reader.here):
+                return False
+            size = reader.get_max_size()
+            while self.cache_limit and self.cache_usage + size > self.cache_limit:
+                if not (self._shard_states.numpy() == _ShardState.LOCAL).any():
+                    return False
+                self._evict_coldest_shard()
+            self.cache_usage += size
+            self._shard_states[shard_id] = _ShardState.PREPARING
+            return True
+
+    # State
+
+    def state_dict(self, num_samples: int, from_beginning: bool) -> dict[str, Any]:
+        """Where the stream is, and by which plan; for a checkpoint.
+
+        Args:
+            num_samples: samples of this epoch that were used, over all processes.
+            from_beginning: counted from the start of the epoch, not of this process. Composer
+                counts so, and 0 then means that the epoch before has ended.
+        """
+        state: dict[str, Any] = super().state_dict(num_samples, from_beginning)
+        if from_beginning and num_samples == 0:
+            state |= {"epoch": self.next_epoch, "sample_in_epoch": 0}
+        return {**state, **self._identity}
+
+    def load_state_dict(self, obj: dict[str, Any]) -> None:
+        """Continues where `state_dict` was taken.
+
+        Raises:
+            FingerprintError: it is of another snapshot, plan or tokenizer.
+        """
+        for key, own in self._identity.items():
+            if obj.get(key) != own:
+                raise FingerprintError(
+                    f"the checkpoint's {key} is {obj.get(key)}, this train run's is {own}: the "
+                    "order of samples would change. Resume with the snapshot, mix, sizes and "
+                    "tokenizer that it began with, or begin a new train run"
+                )
+        super().load_state_dict(obj)
+        # Stock ignores a state older than the epoch that this object would begin.
+        if self._unique_rank_world.is_local_leader:
+            self.next_epoch = obj["epoch"]
+
+    def _resume(self, world: World, epoch: int) -> tuple[int, int]:
+        """Epoch and samples of it that are done; stock would leave a file handle open each time."""
+        name = _get_path(self._shm_prefix_int, RESUME)
+        try:
+            shared = SharedMemory(name, create=False, auto_cleanup=False)
+        except FileNotFoundError:
+            return epoch, 0
+        state = orjson.loads(bytes(shared.buf).partition(b"\0")[0])
+        shared.cleanup()
+        if state["epoch"] < epoch:
+            return epoch, 0
+        self.initial_physical_nodes = state["initial_physical_nodes"]
+        return state["epoch"], state["sample_in_epoch"]
+
+    @property
+    def _identity(self) -> dict[str, Any]:
+        """What must be the same for a state to mean the same samples."""
+        tokenizer = self.conditioner.tokenizer_id if self.conditioner else None
+        return {"snapshot": self.plan.version, "plan": self.plan.digest, "tokenizer": tokenizer}
+
+
+def _conditioners(
+    conditioner: Conditioner | None, conditions: Sequence[Condition]
+) -> tuple[Conditioner, ...]:
+    """One per phase; phases under the conditioner's own condition share it."""
+    if conditioner is None:
+        return ()
+    return tuple(
+        conditioner if condition == conditioner.condition else conditioner.with_condition(condition)
+        for condition in conditions
+    )
+
+
+def _check_sizes(plan: MixPlan, batch_size: int, world: World) -> None:
+    """Refuses what stock would fill up with samples that were drawn before."""
+    step = batch_size * world.num_ranks
+    for name, size in (("samples", plan.samples), ("epoch", plan.epoch_samples)):
+        if size % step:
+            below, above = size // step * step, ceil(size / step) * step
+            good = f"{below:,} or {above:,}" if below else f"{above:,}"
+            raise MixError(
+                f"{name}: {size:,} samples are no multiple of the global batch of {step:,} "
+                f"({batch_size:,} x {world.num_ranks:,} processes); some would be repeated. "
+                f"Nearest: {good}; plan with plan_mix(..., batch={step})"
+            )

@@ -1,0 +1,184 @@
+"""From samples to batches: padded one by one, or packed into rows of one length."""
+
+from bisect import bisect_left, insort
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ixt_data.errors import ConfigError
+from ixt_data.records import format_id
+
+IGNORED = -100
+Packing = Literal["pad", "concat", "best_fit"]
+_KINDS = ("pad", "concat", "best_fit")
+
+
+class Collator:
+    """Makes one batch of some samples; hand it to a DataLoader as `collate_fn`.
+
+    A batch holds `input_ids`, `labels` (-100 where the loss weight is 0), `loss_weights` and
+    `attention_mask`, each [rows, T]; `doc_ids`, per row the ids of the documents that begin in it,
+    parted by spaces; and `truncated`, the number of tokens that were cut off. Where documents are
+    kept apart it also holds `position_ids`, which begin at 0 with each document.
+    """
+
+    def __init__(
+        self,
+        pad_id: int,
+        max_length: int,
+        packing: Packing = "pad",
+        *,
+        keep_apart: bool = False,
+    ) -> None:
+        """How rows are made.
+
+        Args:
+            pad_id: token that fills rows up.
+            max_length: longest row, in tokens.
+            packing: `pad`: a sample per row, as long as the longest, cut at `max_length`.
+                `concat`: one sample after the other in rows of `max_length`; nothing is lost.
+                `best_fit`: whole samples in rows of `max_length`, each put where the least room is
+                left; only a sample longer than a row is cut.
+            keep_apart: give position ids, by which attention stays within each document: models of
+                transformers mask by them, others take `document_mask` or `cu_seqlens`.
+        """
+        if packing not in _KINDS:
+            raise ConfigError(f"packing: {packing!r} is unknown. Valid: {', '.join(_KINDS)}")
+        if max_length < 1:
+            raise ConfigError(f"max_length: {max_length} is less than 1")
+        self.pad_id, self.max_length, self.packing = pad_id, max_length, packing
+        self.keep_apart = keep_apart
+
+    def __call__(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The batch of some samples of `MixStream`."""
+        ids = [np.asarray(sample["input_ids"]) for sample in samples]
+        weights = [np.asarray(sample["loss_weights"]) for sample in samples]
+        names = [format_id(sample["doc_id"]) for sample in samples]
+        truncated = 0
+        if self.packing != "concat":
+            truncated = sum(max(len(row) - self.max_length, 0) for row in ids)
+            ids = [row[: self.max_length] for row in ids]
+            weights = [row[: self.max_length] for row in weights]
+        columns = [ids, weights]
+        if self.keep_apart:
+            columns.append([np.arange(len(row)) for row in ids])
+        if self.packing == "concat":
+            columns, names = self._concatenate(columns, names)
+        elif self.packing == "best_fit":
+            columns, names = self._fit(columns, names)
+        return {**self._tensors(*columns), "doc_ids": names, "truncated": truncated}
+
+    def _concatenate(
+        self, columns: list[list[Any]], names: list[str]
+    ) -> tuple[list[list[Any]], list[str]]:
+        lengths = [len(row) for row in columns[0]]
+        cuts = range(self.max_length, sum(lengths), self.max_length)
+        starts: list[list[str]] = [[] for _ in range(len(cuts) + 1)]
+        begin = 0
+        for name, length in zip(names, lengths, strict=True):
+            starts[begin // self.max_length].append(name)
+            begin += length
+        rows = [np.split(np.concatenate(column), cuts) for column in columns]
+        return rows, [" ".join(found) for found in starts]
+
+    def _fit(self, columns: list[list[Any]], names: list[str]) -> tuple[list[list[Any]], list[str]]:
+        rows = best_fit([len(row) for row in columns[0]], self.max_length)
+        packed = [[np.concatenate([column[i] for i in row]) for row in rows] for column in columns]
+        return packed, [" ".join(names[i] for i in row) for row in rows]
+
+    def _tensors(
+        self, ids: list[Any], weights: list[Any], places: list[Any] | None = None
+    ) -> dict[str, torch.Tensor]:
+        width = max(map(len, ids)) if self.packing == "pad" else self.max_length
+        input_ids = np.full((len(ids), width), self.pad_id, np.int64)
+        loss_weights = np.zeros((len(ids), width), np.float32)
+        mask = np.zeros((len(ids), width), np.int64)
+        for i, (row, weight) in enumerate(zip(ids, weights, strict=True)):
+            n = min(len(row), width)
+            input_ids[i, :n], loss_weights[i, :n], mask[i, :n] = row[:n], weight[:n], 1
+        tensors = {
+            "input_ids": torch.from_numpy(input_ids),
+            "attention_mask": torch.from_numpy(mask),
+            "labels": torch.from_numpy(np.where(loss_weights > 0, input_ids, IGNORED)),
+            "loss_weights": torch.from_numpy(loss_weights),
+        }
+        if places is not None:
+            position_ids = np.zeros((len(ids), width), np.int64)
+            for i, row in enumerate(places):
+                position_ids[i, : len(row)] = _from_zero(row)
+            tensors["position_ids"] = torch.from_numpy(position_ids)
+        return tensors
+
+
+def _from_zero(places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Places in their documents; a document that began in the row before begins anew."""
+    ends = np.flatnonzero(places == 0)
+    rest = int(ends[0]) if len(ends) else len(places)
+    return np.concatenate([np.arange(rest), places[rest:]])
+
+
+def best_fit(lengths: Sequence[int], width: int) -> list[list[int]]:
+    """Which samples share a row: the longest first, each where the least room is left.
+
+    Args:
+        lengths: tokens of each sample, at most `width`.
+        width: tokens of a row.
+    """
+    rows: list[list[int]] = []
+    room: list[tuple[int, int]] = []
+    for sample in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        at = bisect_left(room, (lengths[sample], -1))
+        if at == len(room):
+            left, row = width, len(rows)
+            rows.append([])
+        else:
+            left, row = room.pop(at)
+        rows[row].append(sample)
+        insort(room, (left - lengths[sample], row))
+    return rows
+
+
+def documents_of(batch: Mapping[str, Any]) -> torch.Tensor:
+    """The number of the document that each token is of, in its row, -1 for padding: [rows, T]."""
+    places, mask = batch["position_ids"], batch["attention_mask"]
+    return torch.where(mask > 0, (places == 0).long().cumsum(1) - 1, -1)
+
+
+def document_mask(batch: Mapping[str, Any]) -> torch.Tensor:
+    """Which tokens may look at which, for scaled_dot_product_attention: bool[rows, 1, T, T].
+
+    Only tokens of their own document, and none after themselves. Padding sees itself.
+    """
+    documents = documents_of(batch)
+    same = documents[:, :, None] == documents[:, None, :]
+    width = documents.shape[1]
+    return (same & torch.ones(width, width, dtype=torch.bool).tril()).unsqueeze(1)
+
+
+def cu_seqlens(batch: Mapping[str, Any]) -> torch.Tensor:
+    """Where the documents end, over all rows without padding: int32[documents + 1], from 0.
+
+    For attention of sequences of different lengths, over `input_ids[attention_mask > 0]`.
+    """
+    documents = documents_of(batch)
+    counts = [torch.bincount(row[row >= 0]) for row in documents]
+    ends = torch.cat(counts).cumsum(0)
+    return torch.cat([torch.zeros(1, dtype=torch.int64), ends]).to(torch.int32)
+
+
+def batch_doc_ids(batch: Mapping[str, Any]) -> list[str]:
+    """The documents of a batch, row by row; but for `best_fit` in the order of the draws."""
+    return [name for names in batch["doc_ids"] for name in names.split()]
+
+
+def batch_samples(batch: Mapping[str, Any]) -> int:
+    """Source samples in a batch, which is what a checkpoint counts; not its rows."""
+    return len(batch_doc_ids(batch))
+
+
+def batch_tokens(batch: Mapping[str, Any]) -> int:
+    """Tokens in a batch, without padding."""
+    return int(batch["attention_mask"].sum())

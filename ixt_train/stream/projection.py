@@ -1,0 +1,38 @@
+"""Which shards and columns a plan needs, for samples that are conditioned in a certain way."""
+
+from collections.abc import Mapping
+
+from ixt_data.log import ShardInfo
+from ixt_data.mix import MixPlan
+from ixt_train.conditioning import Conditioner
+from ixt_train.stream.families import LogicalShard
+
+
+def logical_shards(plan: MixPlan, conditioner: Conditioner | None) -> list[LogicalShard]:
+    """What to read of text and of critiques: tokens where they are there and are enough."""
+    whole, kinds = conditioner is None, {condition.kind for condition in plan.conditions}
+    told = whole or bool(kinds & {"critique", "both"})
+    spans = (
+        conditioner is None
+        or conditioner.reads_text
+        or "spans" in kinds
+        or any(condition.weighs_spans for condition in plan.conditions)
+    )
+    # Spans are stretches of characters, which tokens do not know.
+    family = conditioner.encoder.family if conditioner and not spans else ""
+    critique = {"critique": "critique"} if told else {}
+    if spans:
+        critique["spans"] = "spans"
+    found: list[LogicalShard] = []
+    for text, said in plan.shards:
+        tokens = plan.token_shards.get((text.path, family))
+        parts: list[tuple[ShardInfo, Mapping[str, str]]] = [
+            (text, {text.text_column: "text"}) if tokens is None else (tokens, {"tokens": "tokens"})
+        ]
+        if said is not None:
+            tokens = plan.token_shards.get((said.path, family)) if told else None
+            parts.append(
+                (said, critique) if tokens is None else (tokens, {"tokens": "critique_tokens"})
+            )
+        found.append(parts)
+    return found

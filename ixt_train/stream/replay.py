@@ -1,0 +1,107 @@
+"""Replay: what a past train run read, from its plan, and checked against its record."""
+
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ixt_data.errors import ConfigError, FingerprintError
+from ixt_data.mix import Ints, load_mix, plan_mix
+from ixt_data.records import format_id, parse_id
+from ixt_data.store import Store
+from ixt_train.conditioning import Conditioner, conditioner_of, load_tokenizer
+from ixt_train.config import load_train_config
+from ixt_train.runs import draws_of, observed_pairs, run_folder, steps_of
+from ixt_train.stream.mix_stream import MixStream
+
+
+class Replay:
+    """The batches of one train run."""
+
+    def __init__(self, folder: Path, store: str | None = None) -> None:
+        """Plans the train run again.
+
+        Args:
+            folder: of the train run.
+            store: root of the store; None takes the one that it trained from.
+
+        Raises:
+            ConfigError: there is no whole train run in the folder.
+            FingerprintError: the plan is not what it was.
+        """
+        self.folder = Path(folder)
+        record = run_folder.read_json(self.folder / run_folder.PLAN)
+        config = load_train_config(self.folder / run_folder.CONFIG)
+        mix = load_mix(self.folder / run_folder.MIX)
+        self.store = Store.open(store or config.store or mix.store)
+        self.config, self.batch_size = config, config.global_batch_size
+        self.plan = plan_mix(
+            self.store, mix, record["samples"], batch=self.batch_size, holdout=config.holdout
+        )
+        if self.plan.digest != record["digest"]:
+            raise FingerprintError(
+                f"{self.folder}: its plan was {record['digest']} and would now be "
+                f"{self.plan.digest}: the store is another one, or this version of ixt orders "
+                "otherwise. Name the store that it trained from: --store"
+            )
+
+    def batch(self, step: int) -> dict[str, Any]:
+        """The documents, critiques and tokens of one step, in the order of the plan.
+
+        Raises:
+            ConfigError: the train run has no such step.
+            FingerprintError: the record of the train run names other documents.
+        """
+        draws = self._draws(step)
+        tokenizer = load_tokenizer(self.folder / run_folder.TOKENIZER)
+        observed = observed_pairs(run_folder.read_json(self.folder / run_folder.FEEDBACK))
+        conditioner = conditioner_of(self.config, tokenizer, self.plan.mix.condition, observed)
+        plain, encoded = self._read(draws, None), self._read(draws, conditioner)
+        samples = [
+            {
+                "doc_id": format_id(sample["doc_id"]),
+                "text": sample["text"],
+                "critique": sample["critique"],
+                "score": sample["score"],
+                "given": sample["given"],
+                "input_ids": tokens["input_ids"].tolist(),
+            }
+            for sample, tokens in zip(plain, encoded, strict=True)
+        ]
+        recorded = draws_of(self.folder, step)
+        if recorded is not None and Counter(recorded) != Counter(s["doc_id"] for s in samples):
+            raise FingerprintError(
+                f"{self.folder}: the record of step {step} names other documents than its plan"
+            )
+        return {"step": step, "recorded": recorded is not None, "samples": samples}
+
+    def document(self, doc_id: str) -> dict[str, Any]:
+        """The steps on record that drew a document, once for every time.
+
+        Raises:
+            ConfigError: it is no doc_id.
+        """
+        try:
+            known = parse_id(doc_id)
+        except ValueError:
+            raise ConfigError(f"--doc: {doc_id!r} is no doc_id; they are UUIDs") from None
+        return {"doc_id": format_id(known), "steps": steps_of(self.folder, known)}
+
+    def _draws(self, step: int) -> Ints:
+        steps = self.plan.samples // self.batch_size
+        if not 1 <= step <= steps:
+            raise ConfigError(f"--batch: {step} is not among the steps 1 to {steps:,}")
+        epoch, within = divmod((step - 1) * self.batch_size, self.plan.epoch_samples)
+        return self.plan.order(epoch)[within : within + self.batch_size]
+
+    def _read(self, draws: Ints, conditioner: Conditioner | None) -> list[dict[str, Any]]:
+        with (
+            tempfile.TemporaryDirectory() as local,
+            MixStream(
+                self.store.root, self.plan, conditioner, local=local, batch_size=self.batch_size
+            ) as stream,
+        ):
+            samples: list[dict[str, Any]] = stream[np.asarray(draws)]
+            return samples

@@ -1,0 +1,190 @@
+"""The local side of the stream: its folder, the shards that are open, and those on their way."""
+
+import fcntl
+import os
+import shutil
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from streaming.base.constant import LOCALS, SHM_TO_CLEAN
+from streaming.base.shared.prefix import _unpack_locals
+from streaming.base.world import World
+
+from ixt_data.errors import StoreError
+from ixt_train.stream.families import FamilyReader, OpenShard
+
+
+class OpenShards:
+    """Which shards this process holds mapped; the ones that were opened first are let go first.
+
+    A map keeps an evicted file's bytes on the disk, and a shard's places take some 40 bytes a
+    sample, so both have a limit.
+    """
+
+    def __init__(self, most: int, samples: int = 1 << 23) -> None:
+        self._most, self._samples = most, samples
+        self._open = deque[FamilyReader]()
+        self._held = 0
+
+    def open(self, reader: FamilyReader) -> OpenShard:
+        """Maps a shard. Raises FileNotFoundError."""
+        opened = reader.open()
+        self._open.append(reader)
+        self._held += reader.samples
+        while len(self._open) > self._most or (self._held > self._samples and len(self._open) > 1):
+            oldest = self._open.popleft()
+            oldest.opened = None
+            self._held -= oldest.samples
+        return opened
+
+
+class Ahead:
+    """Brings the shards that are read next, in threads, while others are read.
+
+    Where all shards are open already there is nothing to bring, and no thread starts.
+    """
+
+    def __init__(
+        self,
+        readers: Sequence[FamilyReader],
+        bring: Callable[[int], None],
+        shards: npt.NDArray[np.int64],
+        samples: int,
+        threads: int,
+    ) -> None:
+        """Looks ahead in one worker's samples.
+
+        Args:
+            readers: all shards.
+            bring: brings one here, by number; may raise.
+            shards: shard of each sample, in the order of reading.
+            samples: how far to look.
+            threads: how many shards at a time.
+        """
+        self._readers, self._bring = readers, bring
+        self._shards, self._samples, self._threads = shards, samples, threads
+        self._pool: ThreadPoolExecutor | None = None
+        self._coming: dict[int, Future[None]] = {}
+        self._seen = 0
+
+    def __enter__(self) -> "Ahead":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def look(self, at: int) -> None:
+        """Has all shards fetched that samples before `at` and soon after it need."""
+        stop = min(at + self._samples, len(self._shards))
+        upcoming = self._shards[self._seen : stop]
+        self._seen = stop
+        _, first = np.unique(upcoming, return_index=True)
+        for shard in upcoming[np.sort(first)].tolist():
+            if self._readers[shard].opened is None and shard not in self._coming:
+                self._coming[shard] = self._submit(shard)
+
+    def _submit(self, shard: int) -> "Future[None]":
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="shards")
+        return self._pool.submit(self._bring, shard)
+
+    def wait(self, shard: int) -> None:
+        """Returns when the shard was brought; raises what bringing it raised."""
+        coming = self._coming.pop(shard, None)
+        if coming is not None:
+            coming.result()
+
+
+_SHARED = Path("/dev/shm")
+
+
+class LocalFolder:
+    """A folder that one job at a time may use; the lock ends with the process that holds it."""
+
+    _ours: ClassVar[set[Path]] = set()
+    _guard = threading.Lock()
+
+    def __init__(self, path: Path, world: World) -> None:
+        """Takes the folder.
+
+        Raises:
+            StoreError: another process, or another stream of this one, has it.
+        """
+        self.path = path.absolute()
+        self._descriptor: int | None = None
+        self._owner = os.getpid()
+        if not world.is_local_leader:
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._sweep()
+        with self._guard:
+            if self.path in self._ours:
+                raise StoreError(f"{self.path}: a stream of this process is open there; close it")
+            self._descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                # Not inherited by workers, unlike flock: a killed job's workers live on a while.
+                fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(self._descriptor)
+                raise StoreError(
+                    f"{self.path}: another job is reading into this folder. Give each train run a "
+                    "local folder of its own"
+                ) from None
+            self._ours.add(self.path)
+
+    def release(self) -> bool:
+        """Empties the folder and lets it go; whether this process held it."""
+        if self._descriptor is None or os.getpid() != self._owner:
+            return False
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._descriptor)
+        self._descriptor = None
+        with self._guard:
+            self._ours.discard(self.path)
+        return True
+
+    @classmethod
+    def _sweep(cls) -> None:
+        """Unlinks the shared memory that killed jobs left on this machine.
+
+        Stock attaches to all it finds whenever a stream begins, and keeps the handles.
+        """
+        for path in _SHARED.glob(f"[0-9]*_{LOCALS}"):
+            try:
+                folders, _ = _unpack_locals(path.read_bytes())
+                if not all(cls._left(Path(folder)) for folder in folders):
+                    continue
+            except (OSError, ValueError, IndexError):
+                # Gone meanwhile, another user's, or still being written.
+                continue
+            prefix = path.name.removesuffix(LOCALS)
+            for name in SHM_TO_CLEAN:
+                (_SHARED / f"{prefix}{name}").unlink(missing_ok=True)
+
+    @classmethod
+    def _left(cls, folder: Path) -> bool:
+        """Whether a job of ours had the folder, and ended without letting it go."""
+        with cls._guard:
+            if folder in cls._ours:
+                return False
+            descriptor = os.open(folder / ".lock", os.O_RDWR)
+            try:
+                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return False
+            finally:
+                os.close(descriptor)
+            return True

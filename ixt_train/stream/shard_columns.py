@@ -1,0 +1,127 @@
+"""Samples of open shards, in the order of the draws: places are found for many at a time."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import repeat
+from mmap import mmap
+from operator import getitem
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from ixt_data.mix import Ints
+from ixt_data.records import Span
+from ixt_train.stream.families import Offsets, OpenShard
+
+FIRST_CHUNK, CHUNK = 64, 2048
+
+
+def chunks(n: int) -> Iterator[slice]:
+    """`n` draws in pieces, small ones first: the first sample waits for the shards of its piece."""
+    start, size = 0, FIRST_CHUNK
+    while start < n:
+        yield slice(start, min(start + size, n))
+        start, size = start + size, min(2 * size, CHUNK)
+
+
+class Rows:
+    """Some samples of some open shards, column by column."""
+
+    def __init__(self, opened: Mapping[int, OpenShard], shards: Ints, rows: Ints) -> None:
+        """Sorts the samples by shard, once for all columns.
+
+        Args:
+            opened: the shards by number.
+            shards: the shard of each sample.
+            rows: the row of each sample in its shard.
+        """
+        self._order = np.argsort(shards, kind="stable")
+        numbers, begins = np.unique(shards[self._order], return_index=True)
+        self._groups = [
+            (opened[number], part)
+            for number, part in zip(
+                numbers.tolist(), np.split(rows[self._order], begins[1:]), strict=True
+            )
+        ]
+        self._sizes = [len(part) for _, part in self._groups]
+
+    def _in_order(self, parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        joined = np.concatenate(parts) if len(parts) > 1 else parts[0]
+        if len(parts) == 1:
+            return joined
+        ordered: npt.NDArray[Any] = np.empty_like(joined)
+        ordered[self._order] = joined
+        return ordered
+
+    def _slices(self, name: str) -> tuple[list[bytes | mmap], Offsets, Offsets]:
+        """File, begin and end of each value of one column; empty where a shard lacks it."""
+        files, starts, ends = [], [], []
+        for shard, rows in self._groups:
+            column = shard.columns.get(name) or shard.nothing
+            files.append(column.data)
+            starts.append(column.starts[rows])
+            ends.append(column.ends[rows])
+        return self._spread(files), self._in_order(starts), self._in_order(ends)
+
+    def slices(self, name: str) -> Iterator[bytes]:
+        """The bytes of one column, empty where a shard does not have it; read one by one."""
+        files, starts, ends = self._slices(name)
+        return _cut(files, starts, ends)
+
+    def texts(self, name: str) -> Iterator[str]:
+        """The values of one column of text, read one by one."""
+        return map(bytes.decode, self.slices(name))
+
+    def tokens_or_text(
+        self, tokens: str, text: str, dtype: npt.DTypeLike
+    ) -> Iterator[str | npt.NDArray[Any]]:
+        """The tokens of each sample where its shard has them, else the text."""
+        have = [tokens in shard.columns for shard, _ in self._groups]
+        if not any(have):
+            return self.texts(text)
+        arrays = (np.frombuffer(data, dtype) for data in self.slices(tokens))
+        if all(have):
+            return arrays
+        choices = zip(self._spread(have), arrays, self.texts(text), strict=True)
+        return (array if has else words for has, array, words in choices)
+
+    @property
+    def doc_ids(self) -> list[bytes]:
+        """The id of each document."""
+        parts = [shard.doc_ids[rows] for shard, rows in self._groups]
+        ids: list[bytes] = self._in_order(parts).tolist()
+        return ids
+
+    @property
+    def scores(self) -> list[float | None]:
+        """The score of each sample, None where there is none."""
+        scores = self._in_order([shard.score[rows] for shard, rows in self._groups])
+        values = scores.astype(object)
+        values[np.isnan(scores)] = None
+        listed: list[float | None] = values.tolist()
+        return listed
+
+    @property
+    def spans(self) -> Iterable[tuple[Span, ...]]:
+        """The spans of each sample, read one by one."""
+        if not any(shard.has_spans for shard, _ in self._groups):
+            return repeat((), len(self._order))
+        files, starts, ends = self._slices("spans")
+        found = _cut(files, starts, ends)
+        return (tuple(Span(*span) for span in orjson.loads(data or b"[]")) for data in found)
+
+    def _spread(self, values: list[Any]) -> list[Any]:
+        """One value per shard, given to each of its samples."""
+        if len(values) == 1:
+            return values * self._sizes[0]
+        each = np.empty(len(values), object)
+        each[:] = values
+        spread: list[Any] = self._in_order([np.repeat(each, self._sizes), each[:0]]).tolist()
+        return spread
+
+
+def _cut(files: list[bytes | mmap], starts: Offsets, ends: Offsets) -> Iterator[bytes]:
+    # In C from end to end: this is the way of every byte that training reads.
+    slices = map(slice, starts.tolist(), ends.tolist())
+    return map(cast("Callable[[Any, slice], bytes]", getitem), files, slices)

@@ -1,0 +1,153 @@
+"""Token families: documents and critiques tokenized once, beside the shards they come from.
+
+The tokens of a shard are a shard of the family `tokens/<encoder id>` that is aligned with it. Each
+one is a unit of work and one commit, so an interrupted job goes on where it stopped, and new
+documents or critiques are added by running it again.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import asdict, dataclass
+from itertools import chain
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from ixt_data.errors import AlreadyDone, StoreError
+from ixt_data.log import TEXT, ShardInfo, Snapshot, tokens_unit
+from ixt_data.mds import CRITIQUE_TOKENS_COLUMNS, TOKENS_COLUMNS
+from ixt_data.records import OK
+from ixt_data.store import Store
+from ixt_train.conditioning import Encoder
+
+_BATCH = 256
+
+
+@dataclass
+class TokenizeReport:
+    """What was tokenized.
+
+    Attributes:
+        family: where the tokens are.
+        shards: text and critique shards tokenized now.
+        skipped: those that were tokenized before.
+        documents: in those text shards.
+        tokens: of documents and critiques together.
+        snapshot: the version after it.
+    """
+
+    family: str
+    shards: int = 0
+    skipped: int = 0
+    documents: int = 0
+    tokens: int = 0
+    snapshot: int = 0
+
+    def record(self) -> dict[str, Any]:
+        """As the command line prints it."""
+        return asdict(self)
+
+
+def sources(
+    snapshot: Snapshot, corpora: Collection[str] | None, critics: Collection[str] | None
+) -> list[ShardInfo]:
+    """The text shards of some corpora, and the newest critique shards of some critics of them.
+
+    Raises:
+        StoreError: there is no such corpus or critic.
+    """
+    names = {critic.name for critic in snapshot.critics.values()}
+    for what, wanted, known in (
+        ("corpus", corpora, set(snapshot.corpora)),
+        ("critic", critics, names),
+    ):
+        for name in sorted(set(wanted or ()) - known):
+            listed = ", ".join(sorted(known)) or "none"
+            raise StoreError(f"no {what} {name!r} in snapshot {snapshot.version}; known: {listed}")
+    found = snapshot.text_shards(corpora)
+    said = [
+        snapshot.newest_critique(shard.path, name)
+        for name in sorted(names if critics is None else set(critics))
+        for shard in found
+    ]
+    return found + [shard for shard in said if shard is not None]
+
+
+def tokenize(
+    store: Store,
+    tokenizer: Any,
+    corpora: Collection[str] | None = None,
+    critics: Collection[str] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> TokenizeReport:
+    """Writes the tokens of documents and critiques that have none by this tokenizer.
+
+    Args:
+        store: where they are.
+        tokenizer: a fast Hugging Face tokenizer, with the special tokens that training adds.
+        corpora: whose documents; None takes all.
+        critics: whose critiques; None takes all.
+        progress: called after each shard with the number done and the number to do.
+
+    Raises:
+        StoreError: there is no such corpus or critic.
+        ConfigError: it is no fast tokenizer.
+    """
+    encoder = Encoder(tokenizer)
+    snapshot = store.snapshot()
+    shards = sources(snapshot, corpora, critics)
+    report = TokenizeReport(encoder.family)
+    for done, shard in enumerate(shards):
+        progress(done, len(shards))
+        if tokens_unit(encoder.family, shard.path) in snapshot.units:
+            report.skipped += 1
+            continue
+        try:
+            report.tokens += _publish(store, shard, encoder)
+        except AlreadyDone:
+            report.skipped += 1
+            continue
+        report.shards += 1
+        report.documents += shard.samples if shard.family == TEXT else 0
+    progress(len(shards), len(shards))
+    report.snapshot = store.snapshot().version
+    return report
+
+
+def _publish(store: Store, shard: ShardInfo, encoder: Encoder) -> int:
+    """Commits the tokens of one shard; returns how many they are.
+
+    Raises:
+        AlreadyDone: another process did it first.
+    """
+    is_text = shard.family == TEXT
+    number = int((re.findall(r"\d+", PurePosixPath(shard.path).name) or ["0"])[0][:9])
+    columns = TOKENS_COLUMNS if is_text else CRITIQUE_TOKENS_COLUMNS
+    tokens = 0
+    with store.begin("tokenize", unit=tokens_unit(encoder.family, shard.path)) as txn:
+        if txn.entry.unit in txn.base.units:
+            raise AlreadyDone(f"{txn.entry.unit} is published")
+        family = txn.family(encoder.family, shard.corpus, columns, first=number)
+        for sample in (_documents if is_text else _critiques)(store, shard, encoder):
+            tokens += len(sample["tokens"]) // np.dtype(encoder.dtype).itemsize
+            family.write(sample)
+        family.cut(of=shard.path)
+        txn.commit(samples=shard.samples, tokens=tokens)
+    return tokens
+
+
+def _documents(store: Store, shard: ShardInfo, encoder: Encoder) -> Iterator[dict[str, Any]]:
+    data = store.shard(shard)
+    ids, texts = data.column("doc_id"), data.column("text")
+    starts = range(0, len(texts), _BATCH)
+    encoded = chain.from_iterable(encoder.documents(texts[i : i + _BATCH]) for i in starts)
+    for doc_id, tokens in zip(ids, encoded, strict=True):
+        yield {"doc_id": doc_id, "tokens": tokens.astype(encoder.dtype).tobytes()}
+
+
+def _critiques(store: Store, shard: ShardInfo, encoder: Encoder) -> Iterator[dict[str, Any]]:
+    for row in store.shard(shard).rows(("doc_id", "status", "score", "critique")):
+        said = row.pop("critique")
+        told = encoder.words(said) if said and row["status"] == OK else np.empty(0, np.int32)
+        yield {**row, "tokens": told.astype(encoder.dtype).tobytes()}

@@ -1,0 +1,2 @@
+from .callbacks import Watch as Watch
+from .training import train as train

@@ -1,0 +1,323 @@
+"""What happens around Composer's steps: learning rate, averaged weights, records, checkpoints."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from composer.core import Callback, State
+from composer.loggers import Logger
+from composer.utils import dist, reproducibility
+from composer.utils.checkpoint import save_checkpoint
+from torch import Tensor, nn
+
+from ixt_data.console import Bar, Output
+from ixt_data.storage import atomic_write
+from ixt_train.config import Amount, CheckpointConfig, ScheduleConfig, StopConfig
+from ixt_train.runs import DrawWriter, Remote, checkpoint_path, list_checkpoints, read_metrics
+from ixt_train.stream import batch_doc_ids
+
+
+def progress_of(state: State) -> tuple[int, int]:
+    """Steps and tokens done."""
+    return int(state.timestamp.batch), int(state.timestamp.token)
+
+
+def is_due(every: Amount, state: State) -> bool:
+    """Whether the step just done crossed a multiple of `every`, or was the last one."""
+    if state.timestamp >= state.max_duration:
+        return True
+    before = state.previous_timestamp
+    if every.value == 0 or before is None:
+        return False
+    done = math.floor(every.of(*progress_of(state)))
+    return done > math.floor(every.of(int(before.batch), int(before.token)))
+
+
+def rate_factor(schedule: ScheduleConfig, duration: Amount, steps: int, tokens: int) -> float:
+    """Share of the highest learning rate for the step that follows `steps` and `tokens`."""
+    ramp = schedule.warmup.of(steps + 1, tokens + 1)
+    if ramp < 1:
+        return ramp
+    if schedule.kind == "constant":
+        return 1.0
+    done = min(1.0, duration.of(steps, tokens))
+    if schedule.kind == "wsd":
+        left = min(1.0, (1 - done) / schedule.decay)
+        return schedule.final + (1 - schedule.final) * left
+    # Cosine runs from the end of the warm-up; where the units differ, from the start.
+    same_unit = schedule.warmup.unit == duration.unit
+    warm = schedule.warmup.value / duration.value if same_unit else 0.0
+    share = (done - warm) / (1 - warm) if warm < 1 else 1.0
+    return schedule.final + (1 - schedule.final) * (1 + math.cos(math.pi * share)) / 2
+
+
+class LearningRate(Callback):  # type: ignore[misc]
+    """Sets the learning rate before each step, from the step's number alone.
+
+    Composer steps its schedulers before it moves the clock, so that the first two steps share a
+    rate; and a scheduler's state need not be saved where there is none.
+    """
+
+    def __init__(self, schedule: ScheduleConfig, duration: Amount, highest: float) -> None:
+        self._schedule, self._duration, self._highest = schedule, duration, highest
+
+    def batch_start(self, state: State, logger: Logger) -> None:
+        """Applies the rate of this step."""
+        factor = rate_factor(self._schedule, self._duration, *progress_of(state))
+        for optimizer in state.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self._highest * factor
+
+
+class Ema(Callback):  # type: ignore[misc]
+    """An exponential moving average of the weights, with a warm-up.
+
+    After step s the average moves by 1 - min(decay, s / (s + 10)) towards the weights.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        decay: float,
+        weights: dict[str, Tensor] | None = None,
+        before: int = 0,
+    ) -> None:
+        """Begins anew, or goes on with the average of an earlier train run of `before` steps."""
+        self._decay = decay
+        self._model = model
+        self._weights = dict(weights or {})
+        self._before = before if weights else 0
+
+    def _live(self) -> dict[str, Tensor]:
+        return {name: p.detach() for name, p in self._model.named_parameters()}
+
+    def fit_start(self, state: State, logger: Logger) -> None:
+        """Starts from the weights as they are, unless a checkpoint brought an average."""
+        live = self._live()
+        known = self._weights or live
+        self._weights = {k: known[k].to(w, copy=True) for k, w in live.items()}
+
+    def batch_end(self, state: State, logger: Logger) -> None:
+        """Moves the average."""
+        step = self._before + int(state.timestamp.batch)
+        towards = 1 - min(self._decay, step / (step + 10))
+        torch._foreach_lerp_(list(self._weights.values()), list(self._live().values()), towards)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Within it, the model has the averaged weights."""
+        live = self._live()
+        kept = {name: weight.clone() for name, weight in live.items()}
+        _copy(self._weights, live)
+        try:
+            yield
+        finally:
+            _copy(kept, live)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The average by parameter name."""
+        return {"weights": self._weights, "before": self._before}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes the average of a checkpoint."""
+        self._weights, self._before = dict(state["weights"]), int(state["before"])
+
+
+def _copy(source: dict[str, Tensor], target: dict[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, weight in target.items():
+            weight.copy_(source[name])
+
+
+class RandomState(Callback):  # type: ignore[misc]
+    """Carries the random state of every rank over a resume.
+
+    Composer restores it only at the start of an epoch when the loader resumes by itself.
+    """
+
+    def __init__(self) -> None:
+        self._loaded: list[dict[str, Any]] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state by rank."""
+        return {"ranks": reproducibility.get_rng_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Keeps it for the first batch: the loader draws numbers while it starts."""
+        self._loaded = state["ranks"]
+
+    def after_dataloader(self, state: State, logger: Logger) -> None:
+        """Restores it once."""
+        if self._loaded is not None:
+            reproducibility.load_rng_state(self._loaded)
+            self._loaded = None
+
+
+class Draws(Callback):  # type: ignore[misc]
+    """Records the documents of every step."""
+
+    def __init__(self, run_folder: Path) -> None:
+        self._writer = DrawWriter(run_folder, dist.get_global_rank())
+
+    def fit_start(self, state: State, logger: Logger) -> None:
+        """Drops what an interrupted run recorded after the checkpoint."""
+        self._writer.start_after(int(state.timestamp.batch))
+
+    def batch_end(self, state: State, logger: Logger) -> None:
+        """Records one step."""
+        self._writer.add(int(state.timestamp.batch), batch_doc_ids(state.batch))
+
+    def flush(self) -> None:
+        """Brings the records to disk."""
+        self._writer.flush()
+
+
+class Metrics(Callback):  # type: ignore[misc]
+    """metrics.jsonl: a row per so many steps, and a row per evaluation."""
+
+    def __init__(self, run_folder: Path, every: int) -> None:
+        self._path = run_folder / "metrics.jsonl"
+        self._every = every
+
+    def fit_start(self, state: State, logger: Logger) -> None:
+        """Drops rows after the checkpoint."""
+        if dist.get_global_rank() == 0:
+            step = int(state.timestamp.batch)
+            kept = [json.dumps(row) for row in read_metrics(self._path) if row["step"] <= step]
+            self._path.write_text("".join(f"{row}\n" for row in kept))
+
+    def batch_end(self, state: State, logger: Logger) -> None:
+        """Writes the row of a step."""
+        if is_due(Amount(value=self._every), state):
+            loss = state.total_loss_dict["loss/train/total"]
+            rate = state.optimizers[0].param_groups[0]["lr"]
+            logger.log_metrics({"lr": rate})
+            self.write(state, {"loss": loss, "lr": rate})
+
+    def write(self, state: State, fields: dict[str, Any]) -> None:
+        """Adds a row with the clocks of `state`."""
+        steps, tokens = progress_of(state)
+        clocks = {
+            "step": steps,
+            "tokens": tokens,
+            "samples": int(state.timestamp.sample),
+            "seconds": round(state.timestamp.total_wct.total_seconds(), 3),
+        }
+        if dist.get_global_rank() == 0:
+            with self._path.open("a") as file:
+                file.write(json.dumps(clocks | fields) + "\n")
+
+
+class Checkpoints(Callback):  # type: ignore[misc]
+    """Writes a checkpoint whole, after every record of its steps is on disk."""
+
+    def __init__(
+        self, run_folder: Path, config: CheckpointConfig, draws: Draws, remote: Remote | None
+    ) -> None:
+        self._run_folder, self._config, self._draws = run_folder, config, draws
+        self._remote = remote
+
+    def batch_checkpoint(self, state: State, logger: Logger) -> None:
+        """Writes one where it is due."""
+        if not is_due(self._config.every, state):
+            return
+        self._draws.flush()
+        dist.barrier()
+        path = checkpoint_path(self._run_folder, int(state.timestamp.batch))
+        # Every rank takes part in gathering the state; only the first has a file to rename.
+        if dist.get_global_rank() == 0:
+            atomic_write(path, lambda partial: save_checkpoint(state, str(partial)))
+            if self._remote is not None:
+                self._remote.push(path, self._config.keep)
+            for old in list_checkpoints(self._run_folder)[self._config.keep :]:
+                old.unlink()
+        else:
+            save_checkpoint(state, str(path))
+        dist.barrier()
+
+
+class Evaluate(Callback):  # type: ignore[misc]
+    """Evaluates on the averaged weights where there are any, and writes the row."""
+
+    def __init__(
+        self,
+        every: Amount,
+        measure: Callable[[], dict[str, Any]],
+        metrics: Metrics,
+        ema: Ema | None,
+        stop: StopConfig | None = None,
+    ) -> None:
+        self._every, self._measure, self._metrics, self._ema = every, measure, metrics, ema
+        self._stop = stop
+
+    def batch_end(self, state: State, logger: Logger) -> None:
+        """Evaluates where it is due."""
+        if not is_due(self._every, state):
+            return
+        state.model.eval()
+        if self._ema is None:
+            figures = self._measure()
+        else:
+            with self._ema.applied():
+                figures = self._measure()
+        state.model.train()
+        self._metrics.write(state, {"eval": figures})
+        logger.log_metrics(flat_figures(figures))
+        if self._stop is not None and _first_rank_says(self._stop.reached(figures)):
+            # The checkpoint of this step is then the last one: it comes after this event.
+            state.stop_training()
+
+
+def _first_rank_says(yes: bool) -> bool:
+    """The first rank's answer: figures of others may differ in their last digit."""
+    answers = [yes]
+    dist.broadcast_object_list(answers, src=0)
+    return answers[0]
+
+
+def flat_figures(figures: dict[str, Any], prefix: str = "eval") -> dict[str, float]:
+    """The numbers in nested figures, by path as TensorBoard wants it."""
+    flat: dict[str, float] = {}
+    for key, value in figures.items():
+        if isinstance(value, dict):
+            flat |= flat_figures(value, f"{prefix}/{key}")
+        elif isinstance(value, int | float):
+            flat[f"{prefix}/{key}"] = float(value)
+    return flat
+
+
+class Progress(Callback):  # type: ignore[misc]
+    """Moves the bar; where stderr is no terminal, says how far it is now and then."""
+
+    def __init__(self, bar: Bar, out: Output, quiet_seconds: float = 15.0) -> None:
+        self._bar, self._out, self._quiet = bar, out, quiet_seconds
+        self._said = time.monotonic()
+
+    def batch_end(self, state: State, logger: Logger) -> None:
+        """Shows the step and its loss."""
+        step, loss = int(state.timestamp.batch), state.total_loss_dict["loss/train/total"]
+        self._bar.update(step, note=f"loss {loss:.4f}")
+        now = time.monotonic()
+        if not self._out.log.is_terminal and now - self._said > self._quiet:
+            self._said = now
+            self._out.note(f"step {step:,} of {int(state.max_duration):,}, loss {loss:.4f}")
+
+
+class Watch(Callback):  # type: ignore[misc]
+    """Calls functions where training begins, and where a step ends and all that goes with it."""
+
+    def __init__(self, begins: Callable[[], None], ends: Callable[[], None]) -> None:
+        self._begins, self._ends = begins, ends
+
+    def fit_start(self, state: State, logger: Logger) -> None:
+        """Training begins."""
+        self._begins()
+
+    def batch_checkpoint(self, state: State, logger: Logger) -> None:
+        """A step has ended."""
+        self._ends()

@@ -1,0 +1,206 @@
+"""Services that metrics go to: TensorBoard, and by extras Weights & Biases and MLflow.
+
+The latter two are not Composer's own loggers: of wandb 0.31 its logger calls a method that is gone
+(`Run.get_url`), and its MLflow logger wants the whole package.
+"""
+
+import os
+import re
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from composer.core import State
+from composer.loggers import Logger, LoggerDestination, TensorboardLogger
+from composer.utils import dist
+
+from ixt_data.errors import ConfigError, MissingExtra
+from ixt_train.config import MlflowConfig, TrainConfig, WandbConfig, flatten
+from ixt_train.runs import run_folder
+
+_FLUSH = 100
+_FILE_STORE = "MLFLOW_ALLOW_FILE_STORE"
+# What a request to MLflow may hold.
+_METRICS_AT_ONCE, _PARAMS_AT_ONCE, _LONGEST = 1000, 100, 6000
+_SECONDS = 5.0
+_NOT_IN_NAMES = re.compile(r"[^\w/.: -]")
+
+
+def loggers_of(config: TrainConfig, folder: Path) -> list[LoggerDestination]:
+    """Composer's loggers that a train run asks for; services hear from the first rank only.
+
+    Raises:
+        MissingExtra: the package of one is not installed.
+        ConfigError: its service refuses the settings.
+    """
+    wanted, settings = config.logging, flatten(config.model_dump(mode="json"))
+    loggers: list[LoggerDestination] = []
+    if wanted.tensorboard:
+        place = str(folder / "tensorboard")
+        loggers.append(Tensorboard(wanted.every, log_dir=place, flush_interval=_FLUSH))
+    if dist.get_global_rank() == 0:
+        if wanted.wandb is not None:
+            loggers.append(Wandb(wanted.wandb, wanted.every, folder, settings))
+        if wanted.mlflow is not None:
+            loggers.append(Mlflow(wanted.mlflow, wanted.every, folder, settings))
+    return loggers
+
+
+class Thinned(LoggerDestination):  # type: ignore[misc]
+    """Takes the metrics of every so many steps, and of evaluations.
+
+    Composer logs six times a step, which is a fiftieth of a step of 100 ms with TensorBoard alone.
+    """
+
+    every = 1
+
+    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+        """Passes on what is due."""
+        if step is None or step % self.every == 0 or any(k.startswith("eval/") for k in metrics):
+            self.write(metrics, step)
+
+    def write(self, metrics: dict[str, Any], step: int | None) -> None:
+        """Logs some metrics."""
+        raise NotImplementedError
+
+
+class Tensorboard(Thinned, TensorboardLogger):  # type: ignore[misc]
+    """Composer's TensorBoard logger, thinned."""
+
+    def __init__(self, every: int, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.every = every
+
+    def write(self, metrics: dict[str, Any], step: int | None) -> None:
+        """Logs some metrics."""
+        TensorboardLogger.log_metrics(self, metrics, step)
+
+
+class Wandb(Thinned):
+    """Metrics to Weights & Biases; after a resume they go on where they ended."""
+
+    def __init__(
+        self, config: WandbConfig, every: int, folder: Path, settings: Mapping[str, Any]
+    ) -> None:
+        """Begins the record of a train run there, or finds it again.
+
+        Raises:
+            MissingExtra: wandb is not installed.
+            ConfigError: it refuses.
+        """
+        self.every = every
+        try:
+            import wandb
+        except ImportError:
+            raise MissingExtra("wandb", "wandb") from None
+        try:
+            self._run = wandb.init(
+                project=config.project,
+                entity=config.entity,
+                group=config.group,
+                name=config.name or folder.name,
+                tags=list(config.tags),
+                mode=config.mode,
+                id=run_folder.run_id(folder),
+                resume="allow",
+                dir=str(folder),
+                config=dict(settings),
+            )
+        except wandb.Error as error:
+            raise ConfigError(f"logging.wandb: {_line(error)}") from None
+
+    def log_hyperparameters(self, hyperparameters: dict[str, Any]) -> None:
+        """Adds what Composer knows."""
+        self._run.config.update(hyperparameters, allow_val_change=True)
+
+    def write(self, metrics: dict[str, Any], step: int | None) -> None:
+        """Logs some metrics."""
+        self._run.log(dict(metrics), step=step)
+
+    def close(self, state: State, logger: Logger) -> None:
+        """Ends the record, as failed where the train run was."""
+        self._run.finish(exit_code=_failed())
+
+
+class Mlflow(Thinned):
+    """Metrics to MLflow, a few seconds of them at a time."""
+
+    def __init__(
+        self, config: MlflowConfig, every: int, folder: Path, settings: Mapping[str, Any]
+    ) -> None:
+        """Begins the record of a train run there, or finds it again.
+
+        Raises:
+            MissingExtra: mlflow is not installed.
+            ConfigError: it refuses.
+        """
+        self.every = every
+        try:
+            from mlflow import MlflowClient
+            from mlflow.entities import Metric, Param
+            from mlflow.exceptions import MlflowException
+        except ImportError:
+            raise MissingExtra("mlflow", "mlflow") from None
+        place = config.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+        if place is None:
+            place = (folder / "mlruns").as_uri()
+            # Else MLflow 3 refuses a folder, and its small package knows only servers beside.
+            os.environ.setdefault(_FILE_STORE, "true")
+        self._metric, self._waiting = Metric, list[Any]()
+        self._said = time.monotonic()
+        params = [Param(key, str(value)[:_LONGEST]) for key, value in settings.items()]
+        try:
+            self._client = MlflowClient(place)
+            self._run = self._begin(config, folder)
+            for start in range(0, len(params), _PARAMS_AT_ONCE):
+                self._client.log_batch(self._run, params=params[start : start + _PARAMS_AT_ONCE])
+        except MlflowException as error:
+            raise ConfigError(f"logging.mlflow: {place}: {_line(error)}") from None
+
+    def _begin(self, config: MlflowConfig, folder: Path) -> str:
+        """The id of the record; a tag tells which train run it is of."""
+        own = run_folder.run_id(folder)
+        known = self._client.get_experiment_by_name(config.experiment)
+        if known is None:
+            place = self._client.create_experiment(config.experiment)
+        else:
+            place = known.experiment_id
+            for run in self._client.search_runs([place], f"tags.ixt_run = '{own}'", max_results=1):
+                self._client.update_run(run.info.run_id, status="RUNNING")
+                return str(run.info.run_id)
+        name = config.name or folder.name
+        made = self._client.create_run(place, tags={"ixt_run": own}, run_name=name)
+        return str(made.info.run_id)
+
+    def write(self, metrics: dict[str, Any], step: int | None) -> None:
+        """Takes some metrics."""
+        now = round(time.time() * 1000)
+        self._waiting += [
+            self._metric(_NOT_IN_NAMES.sub("_", name), float(value), now, step or 0)
+            for name, value in metrics.items()
+        ]
+        late = time.monotonic() - self._said > _SECONDS
+        if late or len(self._waiting) >= _METRICS_AT_ONCE:
+            self._send()
+
+    def _send(self) -> None:
+        for start in range(0, len(self._waiting), _METRICS_AT_ONCE):
+            part = self._waiting[start : start + _METRICS_AT_ONCE]
+            self._client.log_batch(self._run, metrics=part)
+        self._waiting, self._said = [], time.monotonic()
+
+    def close(self, state: State, logger: Logger) -> None:
+        """Sends the rest and ends the record, as failed where the train run was."""
+        self._send()
+        self._client.set_terminated(self._run, "FAILED" if _failed() else "FINISHED")
+
+
+def _failed() -> int:
+    """1 where an error is on its way, which the train run is closed for."""
+    return int(sys.exc_info()[0] is not None)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

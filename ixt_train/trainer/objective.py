@@ -1,0 +1,59 @@
+"""What Composer trains: the model with its weighted loss, and how batches are counted and split."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from composer.core import DataSpec
+from composer.models import ComposerModel
+from torch import Tensor, nn
+
+from ixt_train.inference import logits_of, weighted_loss
+from ixt_train.stream import batch_samples, batch_tokens
+
+Batch = dict[str, Any]
+
+
+class LanguageModel(ComposerModel):  # type: ignore[misc]
+    """A causal language model under the loss sum(ce x w) / sum(w)."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits [B, T, V]."""
+        return logits_of(self.model, batch)
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Mean weighted loss of the micro-batch, in nats per unit of weight."""
+        total, weight = weighted_loss(outputs, batch["input_ids"], batch["loss_weights"])
+        return total / weight.clamp_min(torch.finfo(weight.dtype).tiny)
+
+
+def count_tokens(batch: Batch) -> dict[str, Any]:
+    """Tokens of the batch, and the loss weight that Composer scales micro-batches and ranks by.
+
+    With the weight as `loss_generating`, the gradient is that of sum(ce x w) / sum(w) over the
+    whole global batch, however it was split.
+    """
+    weight = float(batch["loss_weights"][:, 1:].sum())
+    return {"total": int(batch_tokens(batch)), "loss_generating": weight}
+
+
+def split_batch(batch: Batch, rows: int | float) -> list[Batch]:
+    """Micro-batches of `rows` rows each: only the tensors that the model reads."""
+    tensors = {key: value for key, value in batch.items() if isinstance(value, Tensor)}
+    parts = {key: torch.split(value, int(rows)) for key, value in tensors.items()}
+    count = len(next(iter(parts.values())))
+    return [{key: part[i] for key, part in parts.items()} for i in range(count)]
+
+
+def data_spec(loader: Iterable[Batch]) -> DataSpec:
+    """The loader as Composer sees it: samples are source documents, however they are packed."""
+    return DataSpec(
+        loader,
+        split_batch=split_batch,
+        get_num_samples_in_batch=batch_samples,
+        get_num_tokens_in_batch=count_tokens,
+    )

@@ -1,0 +1,236 @@
+"""How a train run begins: its plan and tokenizer are made, and its folder holds what repeats it."""
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from composer.utils import dist
+
+from ixt_data.errors import ConfigError
+from ixt_data.mix import Mix, MixPlan, observed_feedback, plan_mix, samples_of
+from ixt_data.records import Span
+from ixt_data.store import Store
+from ixt_train.conditioning import (
+    Conditioner,
+    conditioner_of,
+    make_tokenizer,
+    set_template,
+    template_id,
+    tokenizer_id,
+)
+from ixt_train.config import TokenizerConfig, TrainConfig
+from ixt_train.inference import build_model, model_like
+from ixt_train.runs import feedback_record, fetch_run, run_folder
+from ixt_train.trainer.warm_start import (
+    KEPT,
+    Origin,
+    Started,
+    find_origin,
+    keep_model,
+    model_id,
+    start_from,
+)
+
+
+def begin(folder: Path, config: TrainConfig, mix: Mix, store: Store, overwrite: bool) -> MixPlan:
+    """Fills a new run folder, or checks that the one there is of the same train run.
+
+    Raises:
+        ConfigError: the config, or a file that it names, is wrong.
+        MixError: the mix cannot be planned.
+        FingerprintError: the run folder holds another train run.
+    """
+    if overwrite:
+        _check_inputs(folder, config)
+    with ExitStack() as stack:
+        sources, known = _sources(folder, config, overwrite, stack)
+        tokenizer = _tokenizer(folder, config, mix, store, sources, overwrite)
+        plan = plan_run(store, mix, config, tokenizer)
+        fingerprint = {
+            **config.fingerprint(),
+            "snapshot": plan.version,
+            "plan.digest": plan.digest,
+            "tokenizer.id": tokenizer_id(tokenizer),
+            **({"sft.template": template_id(tokenizer)} if config.stage == "sft" else {}),
+            **known,
+        }
+        there = run_folder.prepare(folder, fingerprint, overwrite)
+        if not there or not (folder / run_folder.VERSIONS).exists():
+            _fill(folder, config, store, plan, tokenizer, sources)
+    return plan
+
+
+def _fill(
+    folder: Path,
+    config: TrainConfig,
+    store: Store,
+    plan: MixPlan,
+    tokenizer: Any,
+    sources: Origin | Path | None,
+) -> None:
+    """Writes all that repeats the train run into its folder."""
+    mix = plan.mix
+    tokenizer.save_pretrained(folder / run_folder.TOKENIZER)
+    if isinstance(sources, Origin):
+        sources.keep(folder)
+    elif sources is not None:
+        keep_model(sources, folder)
+    started = starting_model(folder, config, tokenizer)
+    started.model.config.save_pretrained(folder / run_folder.MODEL)
+    observed = observed_feedback(store, mix, config.holdout) if any(mix.critics) else {}
+    run_folder.write_json(folder / run_folder.FEEDBACK, feedback_record(observed))
+    run_folder.write_yaml(folder / run_folder.GIVEN, config)
+    run_folder.write_yaml(folder / run_folder.CONFIG, _own_config(folder, config, mix))
+    run_folder.write_yaml(folder / run_folder.MIX, mix)
+    run_folder.write_json(folder / run_folder.PLAN, plan.summary())
+    # Last: a folder with it is whole.
+    run_folder.write_json(folder / run_folder.VERSIONS, run_folder.versions())
+
+
+def _check_inputs(folder: Path, config: TrainConfig) -> None:
+    """Refuses to drop a train run whose folder holds what this one needs."""
+    paths = [
+        *(("model.path", part.path) for part in [config.model] if part),
+        *(("tokenizer.path", part.path) for part in [config.tokenizer] if part),
+        *(("start.checkpoint", part.checkpoint) for part in [config.start] if part),
+        *(("mix", config.mix) for _ in [0] if isinstance(config.mix, str)),
+    ]
+    for key, path in paths:
+        if path is not None and Path(path).is_relative_to(folder):
+            raise ConfigError(
+                f"--overwrite: {key} is {path}, which would be dropped with {folder}. Choose "
+                "another run_folder"
+            )
+
+
+def _sources(
+    folder: Path, config: TrainConfig, overwrite: bool, stack: ExitStack
+) -> tuple[Origin | Path | None, dict[str, Any]]:
+    """Where the weights come from, if from anywhere, and what the fingerprint says of it.
+
+    A train run that has begun goes on without the place that it started from.
+    """
+    path = config.start.checkpoint if config.start else config.model_path
+    if path is None:
+        return None, {}
+    before = folder / run_folder.FINGERPRINT
+    if not overwrite and not Path(path).exists() and before.exists():
+        known = json.loads(before.read_text())
+        keys = [k for k in known if k.startswith("start.") or k == "model.weights"]
+        return None, {k: known[k] for k in keys if k != "start.optimizer"}
+    if config.start is None:
+        return Path(path), {"model.weights": model_id(Path(path))}
+    start = config.start
+    if "://" in path:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        fetched = stack.enter_context(TemporaryDirectory(dir=folder.parent, prefix=".start-"))
+        start = start.model_copy(update={"checkpoint": str(fetch_run(path, Path(fetched)))})
+    origin = find_origin(start)
+    return origin, {f"start.{key}": value for key, value in origin.record.items()}
+
+
+def _tokenizer(
+    folder: Path,
+    config: TrainConfig,
+    mix: Mix,
+    store: Store,
+    sources: Origin | Path | None,
+    overwrite: bool,
+) -> Any:
+    saved = folder / run_folder.TOKENIZER
+    if config.tokenizer is None:
+        source = sources.tokenizer if isinstance(sources, Origin) else saved
+        tokenizer = make_tokenizer(source, store, mix, None)
+    else:
+        tokenizer = make_tokenizer(config.tokenizer, store, mix, None if overwrite else saved)
+    if config.stage == "sft":
+        set_template(tokenizer, config.sft.template)
+    return tokenizer
+
+
+def _own_config(folder: Path, config: TrainConfig, mix: Mix) -> TrainConfig:
+    """The config as it works from within the run folder, beside the files that it names."""
+    tasks = []
+    for number, task in enumerate(config.eval.tasks):
+        name = None
+        if task.path is not None:
+            name = f"{run_folder.TASKS}/{number}.jsonl"
+            run_folder.keep_copy(Path(task.path), folder / name)
+        tasks.append(task.model_copy(update={"path": name}))
+    update: dict[str, Any] = {
+        "mix": run_folder.MIX,
+        "store": mix.store,
+        "eval": config.eval.model_copy(update={"tasks": tuple(tasks)}),
+        "sft": config.sft.model_copy(update={"template": None}),
+    }
+    if config.tokenizer is not None:
+        update["tokenizer"] = TokenizerConfig(path=run_folder.TOKENIZER)
+    if config.model is not None and config.model.path is not None:
+        update["model"] = config.model.model_copy(update={"path": run_folder.START})
+    if config.start is not None:
+        kept = {"checkpoint": f"{run_folder.START}/{KEPT}"}
+        update["start"] = config.start.model_copy(update=kept)
+    return config.model_copy(update=update)
+
+
+def starting_model(folder: Path, config: TrainConfig, tokenizer: Any) -> Started:
+    """The model of step 0, from what the run folder keeps."""
+    if config.start is not None:
+        kept = config.start.model_copy(update={"checkpoint": str(folder / run_folder.START / KEPT)})
+        return start_from(find_origin(kept), kept, tokenizer, config.seed)
+    assert config.model is not None
+    model = config.model
+    if model.path is not None:
+        model = model.model_copy(update={"path": str(folder / run_folder.START)})
+    return Started(build_model(model, tokenizer, config.seed, config.max_length))
+
+
+def resumed_model(folder: Path) -> Started:
+    """A model for the weights of a checkpoint of this train run."""
+    return Started(model_like(folder / run_folder.MODEL))
+
+
+def plan_run(store: Store, mix: Mix, config: TrainConfig, tokenizer: Any) -> MixPlan:
+    """The plan of everything that the train run draws, whole batches of it.
+
+    A budget in tokens becomes a number of steps by the mean length of a thousand draws.
+
+    Raises:
+        ConfigError: the batch cannot be dealt out to the processes.
+        MixError: the mix cannot be planned.
+    """
+    batch, world = config.global_batch_size, dist.get_world_size()
+    if batch % world:
+        raise ConfigError(f"global_batch_size: {batch} is not divisible by {world} processes")
+    steps = config.duration.value
+    if config.duration.unit == "tok":
+        once = plan_mix(store, mix, batch=batch, holdout=config.holdout)
+        conditioner = conditioner_of(config, tokenizer, mix.condition)
+        mean = mean_length(store, once, conditioner, config.max_length)
+        steps = max(1, round(config.duration.value / (mean * batch)))
+    return plan_mix(store, mix, steps * batch, batch=batch, holdout=config.holdout)
+
+
+def mean_length(
+    store: Store, plan: MixPlan, conditioner: Conditioner, longest: int, samples: int = 1000
+) -> float:
+    """Mean tokens of a sample, feedback included, over draws spread evenly over a plan."""
+    draws = plan.order(0)
+    chosen = samples_of(draws[np.linspace(0, len(draws) - 1, min(samples, len(draws))).astype(int)])
+    starts = np.cumsum([0] + [text.samples for text, _ in plan.shards])
+    lengths: list[int] = []
+    for number, (text, critique) in enumerate(plan.shards):
+        rows = chosen[(chosen >= starts[number]) & (chosen < starts[number + 1])] - starts[number]
+        if not len(rows):
+            continue
+        texts = store.shard(text).column("text")
+        columns = ("critique", "score", "spans")
+        told = list(store.shard(critique).rows(columns)) if critique else None
+        for row in rows.tolist():
+            own = dict(told[row]) if told else {}
+            own["spans"] = [Span(*span) for span in own.get("spans") or ()]
+            lengths.append(len(conditioner.encode(texts[row], **own).input_ids))
+    return float(np.minimum(lengths, longest).mean())

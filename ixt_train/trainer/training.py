@@ -1,0 +1,371 @@
+"""A train run through Composer: from a config to checkpoints, metrics and draws in its folder."""
+
+import ctypes
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    contextmanager,
+    nullcontext,
+    redirect_stdout,
+)
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from composer import Trainer
+from composer.algorithms import GradientClipping
+from composer.core import Algorithm, Callback
+from composer.utils import dist, get_device
+from torch import nn
+from torch.utils.data import DataLoader
+
+from ixt_data.console import Output
+from ixt_data.errors import ConfigError
+from ixt_data.mix import Mix, MixPlan, with_edges
+from ixt_data.store import Store
+from ixt_train.conditioning import Conditioner, conditioner_of, load_tokenizer
+from ixt_train.config import Amount, TrainConfig, load_mix_of
+from ixt_train.evaluation import Evaluator, held_out_documents
+from ixt_train.runs import (
+    Remote,
+    newest_checkpoint,
+    observed_pairs,
+    read_metrics,
+    refuse_code,
+    run_folder,
+    step_of,
+)
+from ixt_train.stream import Collator, MixStream
+from ixt_train.trainer.callbacks import (
+    Checkpoints,
+    Draws,
+    Ema,
+    Evaluate,
+    LearningRate,
+    Metrics,
+    Progress,
+    RandomState,
+)
+from ixt_train.trainer.fsdp import sharding
+from ixt_train.trainer.loggers import loggers_of
+from ixt_train.trainer.objective import LanguageModel, data_spec
+from ixt_train.trainer.setup import begin, plan_run, resumed_model, starting_model
+from ixt_train.trainer.warm_start import Started
+
+T = TypeVar("T")
+
+# Of glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a train run came to.
+
+    Attributes:
+        steps, tokens, samples: how far it went.
+        losses: `train` of the last step; `eval` held out, with each document's own feedback where
+            the model takes any; None where nothing was held out.
+        tasks: share of problems solved, by task.
+        checkpoint: the last one.
+        run_folder: where everything is.
+        seconds: of training, over all resumes, without evaluation.
+        digest: of the plan.
+        snapshot: its version.
+    """
+
+    steps: int
+    tokens: int
+    samples: int
+    losses: dict[str, float | None]
+    tasks: dict[str, float]
+    checkpoint: str
+    run_folder: str
+    seconds: float
+    digest: str
+    snapshot: int
+
+    def record(self) -> dict[str, Any]:
+        """As the command line prints it."""
+        return asdict(self)
+
+
+def train(
+    config: TrainConfig,
+    *,
+    overwrite: bool = False,
+    out: Output | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> TrainResult:
+    """Trains, or goes on where an interrupted train run of the same folder stopped.
+
+    Args:
+        config: what to train.
+        overwrite: drop what the run folder holds.
+        out: where to show progress; None shows none.
+        callbacks: further ones for Composer; what they do is not in the fingerprint.
+
+    Raises:
+        ConfigError: the config, the mix or a file it names is wrong.
+        MixError: the mix cannot be planned.
+        FingerprintError: the run folder holds another train run.
+    """
+    _check_machine(config)
+    set_threads(config.threads)
+    keep_memory()
+    # A group of one would only slow down: every step reduces four small tensors over it.
+    if dist.get_world_size() > 1 or config.fsdp is not None:
+        dist.initialize_dist(get_device(None))
+    folder = Path(config.run_folder)
+    mix = load_mix_of(config)
+    store = Store.open(config.store or mix.store)
+    pinned = {"snapshot": store.snapshot(mix.snapshot).version, "store": _absolute(store.root)}
+    mix = with_edges(store, mix.model_copy(update=pinned), config.holdout)
+    begun = _on_first_rank(lambda: _begin(folder, config, mix, store, overwrite))
+    plan, remote = begun or (None, None)
+    tokenizer = load_tokenizer(folder / run_folder.TOKENIZER)
+    if plan is None:
+        plan = plan_run(store, mix, config, tokenizer)
+    observed = observed_pairs(run_folder.read_json(folder / run_folder.FEEDBACK))
+    conditioner = conditioner_of(config, tokenizer, mix.condition, observed)
+    newest = newest_checkpoint(folder)
+    steps = plan.samples // config.global_batch_size
+    if newest is None or (step_of(newest) < steps and not _stopped(folder, config, newest)):
+        with _pinned(store, plan.version), remote or nullcontext():
+            _fit(config, store, plan, conditioner, newest, remote, out, callbacks)
+    return _result(folder, plan)
+
+
+def _begin(
+    folder: Path, config: TrainConfig, mix: Mix, store: Store, overwrite: bool
+) -> tuple[MixPlan, Remote | None]:
+    def here() -> MixPlan:
+        return begin(folder, config, mix, store, overwrite)
+
+    if config.checkpoint.remote is None:
+        return here(), None
+    remote = Remote(config.checkpoint.remote, folder)
+    return remote.begin(here, overwrite), remote
+
+
+def _stopped(folder: Path, config: TrainConfig, newest: Path) -> bool:
+    """Whether the evaluation at the newest checkpoint ended the train run."""
+    rows = read_metrics(folder / run_folder.METRICS)
+    at = [row["eval"] for row in rows if "eval" in row and row["step"] == step_of(newest)]
+    return config.stop is not None and bool(at) and config.stop.reached(at[-1])
+
+
+def _check_machine(config: TrainConfig) -> None:
+    if config.precision == "amp_fp16" and not torch.cuda.is_available():
+        raise ConfigError("precision: amp_fp16 needs a GPU, and there is none here")
+    if config.fsdp is not None:
+        sharding(config.fsdp)
+
+
+def _pinned(store: Store, version: int) -> AbstractContextManager[object]:
+    """Keeps the train run's snapshot from garbage collection, once for all ranks."""
+    return store.pins.held(version, "train") if dist.get_global_rank() == 0 else nullcontext()
+
+
+def _absolute(root: str) -> str:
+    return root if "://" in root else str(Path(root).resolve())
+
+
+def set_threads(threads: int | None) -> None:
+    """Torch threads of this process: more than the cores of the machine fight each other."""
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // local))
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def keep_memory() -> None:
+    """Lets the C library keep what tensors free, where they come from it: on machines without GPU.
+
+    By itself glibc gives the memory of large tensors back and takes it anew at every step, page by
+    page: 6,000 page faults and 5 of 130 ms. Other C libraries are left as they are.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None and not torch.cuda.is_available():
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def _on_first_rank(action: Callable[[], T]) -> T | None:
+    """The result of `action` on the first rank; the others wait for it and get None."""
+    error: list[Exception | None] = [None]
+    result = None
+    if dist.get_global_rank() == 0:
+        try:
+            result = action()
+        except Exception as caught:
+            error[0] = caught
+    # The others must not wait for a rank that gave up.
+    dist.broadcast_object_list(error, src=0)
+    if error[0] is not None:
+        raise error[0]
+    return result
+
+
+def _fit(
+    config: TrainConfig,
+    store: Store,
+    plan: MixPlan,
+    conditioner: Conditioner,
+    checkpoint: Path | None,
+    remote: Remote | None,
+    out: Output | None,
+    further: Sequence[Callback],
+) -> None:
+    """Runs Composer to the end of the plan."""
+    folder, tokenizer = Path(config.run_folder), conditioner.tokenizer
+    started = (
+        starting_model(folder, config, tokenizer) if checkpoint is None else resumed_model(folder)
+    )
+    model = started.model
+    documents = held_out_documents(
+        store, plan.mix, config.holdout, config.eval.buckets, config.eval.samples
+    )
+    evaluator = Evaluator(conditioner, config.eval, documents, config.max_length)
+    batch = config.global_batch_size // dist.get_world_size()
+    with ExitStack() as stack:
+        stream = MixStream(
+            store.root,
+            plan,
+            conditioner,
+            local=_cache(config),
+            batch_size=batch,
+            cache_limit=config.cache.limit,
+        )
+        loader: DataLoader[Any] = DataLoader(
+            stack.enter_context(stream),
+            batch_size=batch,
+            num_workers=config.num_workers,
+            collate_fn=Collator(
+                tokenizer.pad_token_id,
+                config.max_length,
+                config.packing,
+                keep_apart=config.attend == "document",
+            ),
+        )
+        callbacks = [*_callbacks(config, plan, started, evaluator, remote), *further]
+        if out is not None and config.logging.progress and dist.get_global_rank() == 0:
+            steps = plan.samples // config.global_batch_size
+            bar = stack.enter_context(out.progress("Training", total=steps, unit="steps"))
+            callbacks.append(Progress(bar, out))
+        stack.enter_context(refuse_code())
+        stack.enter_context(quiet_stdout())
+        trainer = Trainer(
+            model=LanguageModel(model),
+            train_dataloader=data_spec(loader),
+            max_duration=f"{plan.samples // config.global_batch_size}ba",
+            optimizers=_optimizer(config, model),
+            algorithms=_algorithms(config),
+            callbacks=callbacks,
+            loggers=loggers_of(config, folder),
+            run_name=folder.name,
+            progress_bar=False,
+            load_path=None if checkpoint is None else str(checkpoint),
+            load_progress_bar=False,
+            precision=config.precision,
+            device_train_microbatch_size=config.microbatch_size or batch,
+            accumulate_train_batch_on_tokens=True,
+            parallelism_config=None if config.fsdp is None else {"fsdp": sharding(config.fsdp)},
+            seed=config.seed,
+        )
+        if started.optimizer is not None:
+            keep_optimizer(trainer, started.optimizer)
+        try:
+            trainer.fit()
+        finally:
+            trainer.close()
+
+
+def _cache(config: TrainConfig) -> Path:
+    """This machine's folder of shards: a run folder may be on a disk that machines share."""
+    if config.cache.folder is not None:
+        return Path(config.cache.folder)
+    return Path(config.run_folder, run_folder.CACHE, f"node-{dist.get_node_rank()}")
+
+
+def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.AdamW:
+    settings = config.optimizer
+    return torch.optim.AdamW(
+        model.parameters(),
+        lr=settings.lr,
+        betas=settings.betas,
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+
+
+def keep_optimizer(trainer: Trainer, kept: dict[str, Any]) -> None:
+    """Gives AdamW the moments of an earlier train run; its settings stay those of this one."""
+    (optimizer,) = trainer.state.optimizers
+    settings = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
+    groups = [group | settings for group in kept["param_groups"]]
+    trainer.state.load_optim_state({"optimizers": {"AdamW": kept | {"param_groups": groups}}})
+
+
+def _algorithms(config: TrainConfig) -> list[Algorithm]:
+    if config.grad_clip is None:
+        return []
+    return [GradientClipping(clipping_type="norm", clipping_threshold=config.grad_clip)]
+
+
+def _callbacks(
+    config: TrainConfig,
+    plan: MixPlan,
+    started: Started,
+    evaluator: Evaluator,
+    remote: Remote | None,
+) -> list[Callback]:
+    """In the order in which they act: the average moves first, a checkpoint holds everything."""
+    duration = Amount(value=plan.samples // config.global_batch_size)
+    folder, model = Path(config.run_folder), started.model
+    ema = None if config.ema is None else Ema(model, config.ema, started.averaged, started.step)
+    draws, metrics = Draws(folder), Metrics(folder, config.logging.every)
+    evaluate = Evaluate(
+        config.eval.every, lambda: evaluator.measure(model), metrics, ema, config.stop
+    )
+    return [
+        LearningRate(config.schedule, duration, config.optimizer.lr),
+        RandomState(),
+        *([] if ema is None else [ema]),
+        draws,
+        metrics,
+        evaluate,
+        Checkpoints(folder, config.checkpoint, draws, remote),
+    ]
+
+
+@contextmanager
+def quiet_stdout() -> Iterator[None]:
+    """Within it, what libraries print goes to stderr: stdout is for results."""
+    with redirect_stdout(sys.stderr):
+        yield
+
+
+def _result(folder: Path, plan: MixPlan) -> TrainResult:
+    rows = read_metrics(folder / run_folder.METRICS)
+    last = next(row for row in reversed(rows) if "loss" in row)
+    figures: dict[str, Any] = next((row["eval"] for row in reversed(rows) if "eval" in row), {})
+    losses = figures.get("loss", {})
+    held_out = losses.get("observed") or losses.get("none") or {}
+    newest = newest_checkpoint(folder)
+    return TrainResult(
+        steps=last["step"],
+        tokens=last["tokens"],
+        samples=last["samples"],
+        losses={"train": last["loss"], "eval": held_out.get("all")},
+        tasks=figures.get("tasks", {}),
+        checkpoint=str(newest),
+        run_folder=str(folder),
+        seconds=last["seconds"],
+        digest=plan.digest,
+        snapshot=plan.version,
+    )

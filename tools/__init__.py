@@ -1,1 +1,0 @@
-"""Uses both packages; nothing imports it."""

@@ -1,0 +1,162 @@
+"""Speed of the vllm critic's client against a server that answers at once.
+
+    python tools/benchmarks/critic.py --output json
+
+This process is held to one core, the server to the others. critic_real.py asks a real vLLM.
+"""
+
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+import instant_server
+from figures import ROUNDS, Figure, arguments, beside, bound, in_turn, report, say, seconds
+
+from ixt_data.critics import Client, Requests, Sampling, VllmCritic
+from ixt_data.critique_runs import annotate
+from ixt_data.ingestion import ingest
+from ixt_data.records import Document, document_id
+from ixt_data.store import Store
+
+PACKAGES = ("ixt", "aiohttp", "orjson")
+GOAL = 2000
+CONCURRENCY = 128
+PLAIN = Sampling(expected=False)
+WORDS = "the water of a river carries sand and stones down to the sea where it lays them in banks"
+
+
+def text(i: int) -> str:
+    """A document of about 2 KB, none like another."""
+    return f"Page {i}. " + " ".join([WORDS] * 22)
+
+
+@contextmanager
+def served() -> Iterator[str]:
+    """An instant server in a process of its own; yields its address."""
+    cores = sorted(os.sched_getaffinity(0))
+    command = [sys.executable, instant_server.__file__]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            if len(cores) > 1:
+                os.sched_setaffinity(server.pid, cores[1:])
+            os.sched_setaffinity(0, cores[:1])
+            assert server.stdout is not None
+            yield f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
+        finally:
+            os.sched_setaffinity(0, cores)
+            server.terminate()
+
+
+def judge(url: str, documents: list[Document], sampling: Sampling) -> None:
+    """Critiques by the critic alone, kept nowhere."""
+    with VllmCritic(url, "judge", "web", sampling, concurrency=CONCURRENCY) as critic:
+        assert all(critique.status == "ok" for critique in critic.run(documents))
+
+
+def bare(url: str, documents: list[Document]) -> None:
+    """The same requests by aiohttp alone, their answers not read."""
+    with VllmCritic(url, "judge", "web", PLAIN) as critic:
+        requests = Requests("judge", critic.rubric, PLAIN)
+        bodies = iter([requests.chat(critic.rubric.user_message(d), 0) for d in documents])
+
+    async def send() -> None:
+        client = Client()
+
+        async def worker() -> None:
+            for body in bodies:
+                await client.post(f"{url}/chat/completions", body, 60.0)
+
+        await asyncio.gather(*(worker() for _ in range(CONCURRENCY)))
+        await client.close()
+
+    asyncio.run(send())
+
+
+def corpus(folder: Path, n: int, name: str) -> Store:
+    """A store with a corpus of n documents."""
+    file = folder / f"{name}.jsonl"
+    with file.open("w") as lines:
+        for i in range(n):
+            lines.write(f'{{"text": "{text(i)}", "id": {i}}}\n')
+    store = Store.init(folder / name)
+    ingest(store, "web", [file], shard_bytes=8 << 20)
+    return store
+
+
+def critique(url: str, store: Store) -> None:
+    """A whole critique run: journal, shards, rows, commits."""
+    with VllmCritic(url, "judge", "web", PLAIN, concurrency=CONCURRENCY) as critic:
+        done = annotate(store, "web", critic)
+        assert done.statuses["ok"] == done.documents > 0
+
+
+def memory(url: str, store: Store) -> float:
+    """MB of memory at most in a process that critiques a corpus, above what it has at first."""
+    code = (
+        "import sys; from isolate import peak_memory\n"
+        "from critic import *; import pyarrow.parquet, ixt_data.sql.catalog\n"
+        "before = peak_memory(); critique(sys.argv[1], Store.open(sys.argv[2]))\n"
+        "print(peak_memory() - before)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, url, store.root],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return float(done.stdout)
+
+
+def run_seconds(url: str, store: Store) -> tuple[float, float]:
+    """Wall time of a whole critique run, and the processor's time of this process for it."""
+    cpu = time.process_time()
+    wall = seconds(lambda: critique(url, store))
+    return wall, time.process_time() - cpu
+
+
+def figures(folder: Path, quick: bool) -> list[Figure]:
+    """All figures."""
+    n = 4000 if quick else 20000
+    documents = [Document(document_id(text(i)), text(i)) for i in range(n)]
+    with served() as url:
+        say(f"{n} documents by the critic, and the same requests by aiohttp alone")
+        ours, theirs = in_turn(lambda: judge(url, documents, PLAIN), lambda: bare(url, documents))
+        cpu = time.process_time()
+        judge(url, documents, PLAIN)
+        cpu = time.process_time() - cpu
+        (expected,) = in_turn(lambda: judge(url, documents, Sampling()))
+        say("whole critique runs")
+        stores = [corpus(folder, n, f"run{i}") for i in range(ROUNDS)]
+        runs = [run_seconds(url, store) for store in stores]
+        stored, stored_cpu = (median(column) for column in zip(*runs, strict=True))
+        say("memory")
+        small, large = (memory(url, corpus(folder, k, f"memory{k}")) for k in (n, 4 * n))
+    return [
+        Figure("documents judged", n / ours, "1/s", "bare aiohttp", n / theirs, theirs / ours),
+        bound("documents judged, one core", n / ours, "1/s", GOAL, most=False),
+        bound("documents judged per CPU-second", n / cpu, "1/s", GOAL, most=False),
+        Figure("documents judged, with expected scores", n / expected, "1/s"),
+        bound("documents stored, one core", n / stored, "1/s", GOAL, most=False),
+        bound("documents stored per CPU-second", n / stored_cpu, "1/s", GOAL, most=False),
+        Figure(f"memory, {n} documents", small, "MB"),
+        beside(f"memory, {4 * n} documents", large, "MB", f"{n}", small, 1.25, most=True),
+    ]
+
+
+def main() -> None:
+    """Prints the figures."""
+    options = arguments(__doc__)
+    with tempfile.TemporaryDirectory() as folder:
+        report(figures(Path(folder), options.quick), PACKAGES, options.output)
+
+
+if __name__ == "__main__":
+    main()

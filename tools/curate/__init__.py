@@ -1,1 +1,0 @@
-"""For the curator: near-duplicates, and what critics complain of."""

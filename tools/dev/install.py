@@ -1,0 +1,67 @@
+"""Install this project into the environment that runs this file: by uv, or by pip without it.
+
+Standard library only: it runs before anything is installed. `python tools/dev/install.py train,dev`.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+# uv does not read pip's configuration; these are the settings that decide where packages come from.
+UV_NAMES = {
+    "index-url": "UV_DEFAULT_INDEX",
+    "extra-index-url": "UV_INDEX",
+    "find-links": "UV_FIND_LINKS",
+    "cert": "SSL_CERT_FILE",
+    "default-timeout": "UV_HTTP_TIMEOUT",
+    "timeout": "UV_HTTP_TIMEOUT",
+}
+
+
+def pip_settings() -> dict[str, str]:
+    """What pip is configured with on this machine; environment variables win over files."""
+    listing = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
+    ).stdout
+    files: dict[str, str] = {}
+    environment: dict[str, str] = {}
+    for line in listing.splitlines():
+        key, _, value = line.partition("=")
+        scope, _, name = key.rpartition(".")
+        target = environment if scope == ":env:" else files
+        # pip prints the value as a Python string; several addresses stand on lines of their own.
+        target[name] = " ".join(value.strip("'\"").replace("\\n", " ").split())
+    return files | environment
+
+
+def uv_environment(settings: dict[str, str]) -> dict[str, str]:
+    """The process environment in which uv looks where pip would look, and chooses as pip does."""
+    environment = dict(os.environ, UV_INDEX_STRATEGY="unsafe-best-match")
+    for name, variable in UV_NAMES.items():
+        if settings.get(name):
+            environment.setdefault(variable, settings[name])
+    if "UV_FIND_LINKS" in environment:
+        environment["UV_FIND_LINKS"] = ",".join(environment["UV_FIND_LINKS"].split())
+    return environment
+
+
+def install(extras: str) -> None:
+    """Install `-e .[extras]` within constraints.txt.
+
+    Raises:
+        subprocess.CalledProcessError: pip failed too.
+    """
+    what = ["-e", f"{ROOT}[{extras}]", "-c", str(ROOT / "constraints.txt")]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet"]
+    uv = [sys.executable, "-m", "uv", "pip", "install", "--python", sys.executable]
+    has_uv = subprocess.run([*pip, "uv"]).returncode == 0
+    if has_uv and subprocess.run([*uv, *what], env=uv_environment(pip_settings())).returncode == 0:
+        return
+    print("uv could not install it; pip tries, which takes longer", file=sys.stderr)
+    subprocess.run([*pip, *what], check=True)
+
+
+if __name__ == "__main__":
+    install(sys.argv[1] if len(sys.argv) > 1 else "train,s3,serve,curate,eval,wandb,mlflow,dev")

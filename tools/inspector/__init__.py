@@ -1,1 +1,0 @@
-"""Looking at a store: in the terminal, and in a browser."""

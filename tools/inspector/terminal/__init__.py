@@ -1,1 +1,0 @@
-"""The inspector in the terminal: stores, MDS folders, single shards, and documents."""

@@ -1,0 +1,98 @@
+"""The verbs of the inspector: inspect and serve. Heavy imports wait inside."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ixt_data.cli import DEFAULT_STORE, AtOption, OutputOption, StoreOption
+from ixt_data.console import Output, OutputMode
+from ixt_data.errors import MissingExtra
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verbs to the app."""
+    app.command()(inspect)
+    app.command()(serve)
+
+
+def inspect(
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="Store, MDS folder or shard (also on S3), or a doc_id or source_id of the store."
+        ),
+    ],
+    store: StoreOption = DEFAULT_STORE,
+    at: AtOption = None,
+    sample: Annotated[
+        int, typer.Option(min=0, help="Random samples to show beside the first one.")
+    ] = 0,
+    seed: Annotated[int, typer.Option(help="Of the random samples.")] = 0,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read everything, and compare sizes and hashes.")
+    ] = False,
+    full: Annotated[bool, typer.Option("--full", help="Show whole texts.")] = False,
+    output: OutputOption = OutputMode.text,
+) -> None:
+    """Show what a store, a folder of shards, a shard or a document is made of.
+
+    Exit code 1 if something is wrong with it. Nothing that a shard holds is ever run.
+    """
+    from ixt_inspector.terminal import Asked, look, problems_of, rendered
+
+    out = Output(output)
+    found = look(target, store, at, Asked(1, sample, seed, verify))
+    out.result(found.to_json(), rendered(found, full) if output is OutputMode.text else None)
+    if problems_of(found):
+        raise typer.Exit(1)
+
+
+def serve(
+    store: StoreOption = DEFAULT_STORE,
+    host: Annotated[
+        str, typer.Option(help="Address to bind; another one than of the loopback needs a token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8765,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="IXT_SERVE_TOKEN",
+            show_envvar=True,
+            help="Secret that must be shown once, as ?token=... in the address.",
+        ),
+    ] = None,
+    host_name: Annotated[
+        list[str] | None,
+        typer.Option(help="Another name that the server is asked by; may be repeated."),
+    ] = None,
+    mixes: Annotated[
+        Path | None, typer.Option(help="Folder of mixes (YAML) to show and to try out.")
+    ] = None,
+    runs: Annotated[Path | None, typer.Option(help="Folder of train runs to show.")] = None,
+    sql_seconds: Annotated[
+        int, typer.Option(min=1, max=600, help="Most seconds of a statement that is typed.")
+    ] = 20,
+    sql_memory: Annotated[
+        int, typer.Option(min=256, help="Most memory of such a statement, in MB.")
+    ] = 2048,
+    output: OutputOption = OutputMode.text,
+) -> None:
+    """Show a store in the browser, read-only: documents, critiques, scores, mixes, runs, SQL."""
+    MissingExtra.require("serve", "starlette", "uvicorn")
+    from ixt_inspector.web import Address, Bounds, Settings, run
+
+    for name, folder in (("--mixes", mixes), ("--runs", runs)):
+        if folder is not None and not folder.is_dir():
+            raise typer.BadParameter(f"{folder} is no folder", param_hint=name)
+    out = Output(output)
+
+    def ready(address: str) -> None:
+        if output is OutputMode.json:
+            out.result({"url": address})
+        else:
+            out.note(f"the store is at {address} - end with Ctrl-C")
+
+    bounds = Bounds(seconds=sql_seconds, memory=sql_memory << 20)
+    settings = Settings(store, mixes, runs, bounds)
+    run(settings, Address(host, port, token, tuple(host_name or ())), ready)

@@ -1,0 +1,136 @@
+"""A store in figures: its corpora, critics and families, and whether families are aligned."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ixt_data.log import TEXT, ShardInfo, Snapshot
+from ixt_data.store import Store
+
+
+@dataclass
+class FamilyView:
+    """A family of a corpus.
+
+    Attributes:
+        family, corpus: which.
+        shards, samples, bytes, raw_bytes: of it.
+        aligned: text shards that have a shard of it.
+        of: text shards that there are.
+        columns: MDS encodings by name.
+    """
+
+    family: str
+    corpus: str
+    shards: int = 0
+    samples: int = 0
+    bytes: int = 0
+    raw_bytes: int = 0
+    aligned: int = 0
+    of: int = 0
+    columns: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class StoreView:
+    """What a store is at a snapshot."""
+
+    root: str
+    snapshot: int
+    tags: dict[str, int]
+    corpora: dict[str, int]
+    critics: dict[str, str]
+    selections: list[str]
+    rows: dict[str, int]
+    rows_bytes: int
+    families: list[FamilyView]
+    problems: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {"kind": "store", **asdict(self)}
+
+
+def view_store(store: Store, at: int | str | None = None, *, verify: bool = False) -> StoreView:
+    """Looks at a store; with `verify` every file of it is read, as `ixt verify` does."""
+    snapshot = store.snapshot(at)
+    rows: dict[str, int] = {}
+    for file in snapshot.rows.values():
+        rows[file.table] = rows.get(file.table, 0) + file.rows
+    problems = list(misaligned(snapshot))
+    if verify:
+        from ixt_data.maintenance import verify as check
+
+        problems += [f"{found.path}: {found.what}" for found in check(store).problems]
+    return StoreView(
+        root=store.root,
+        snapshot=snapshot.version,
+        tags=store.tags(),
+        corpora={name: corpus.documents for name, corpus in snapshot.corpora.items()},
+        critics={critic.id: critic.name for critic in snapshot.critics.values()},
+        selections=list(snapshot.selections),
+        rows=rows,
+        rows_bytes=sum(file.bytes for file in snapshot.rows.values()),
+        families=families(snapshot),
+        problems=problems,
+    )
+
+
+def families(snapshot: Snapshot) -> list[FamilyView]:
+    """Every family of every corpus, text first."""
+    text = {shard.path for shard in snapshot.family(TEXT)}
+    found: dict[tuple[str, str], FamilyView] = {}
+    covered: dict[tuple[str, str], set[str]] = {}
+    for shard in snapshot.shards:
+        key = (shard.family, shard.corpus)
+        view = found.setdefault(key, FamilyView(*key))
+        view.shards += 1
+        view.samples += shard.samples
+        view.bytes += shard.stored.bytes
+        view.raw_bytes += shard.raw.bytes
+        view.columns |= columns_of(shard)
+        of = shard.path if shard.family == TEXT else shard.of
+        if of is not None and (base := _text_of(snapshot, of)) in text:
+            covered.setdefault(key, set()).add(base)
+    for key, view in found.items():
+        view.aligned = len(covered.get(key, ()))
+        view.of = sum(1 for shard in snapshot.family(TEXT) if shard.corpus == view.corpus)
+    return sorted(found.values(), key=lambda view: (view.corpus, view.family != TEXT, view.family))
+
+
+def _text_of(snapshot: Snapshot, path: str) -> str:
+    """The text shard at the end of a chain: tokens are aligned with critiques, those with texts."""
+    shard = snapshot.shards_by_path.get(path)
+    return path if shard is None or shard.of is None else _text_of(snapshot, shard.of)
+
+
+def columns_of(shard: ShardInfo) -> dict[str, str]:
+    """MDS encodings by column, as the log has them."""
+    index = shard.index
+    return dict(zip(index["column_names"], index["column_encodings"], strict=True))
+
+
+def misaligned(snapshot: Snapshot) -> list[str]:
+    """Shards that have not as many samples as those that they are aligned with, or lack them."""
+    problems = []
+    for shard in snapshot.shards:
+        if shard.of is None:
+            continue
+        other = snapshot.shards_by_path.get(shard.of)
+        if other is None:
+            problems.append(f"{shard.path}: aligned with {shard.of}, which is not in the snapshot")
+        elif other.samples != shard.samples:
+            problems.append(
+                f"{shard.path}: {shard.samples:,} samples; {other.path}, which it is aligned with, "
+                f"has {other.samples:,}"
+            )
+    return problems
+
+
+def aligned_with(snapshot: Snapshot, path: str) -> dict[str, str]:
+    """The shards of other families that are aligned with one, by family."""
+    text = _text_of(snapshot, path)
+    return {
+        shard.family: shard.path
+        for shard in snapshot.shards
+        if shard.path != path and (shard.path == text or _text_of(snapshot, shard.path) == text)
+    }

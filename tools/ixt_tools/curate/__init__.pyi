@@ -1,0 +1,1 @@
+from . import curate_verbs as curate_verbs

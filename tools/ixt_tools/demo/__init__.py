@@ -1,0 +1,5 @@
+"""The demo: the main job end to end on this machine, with a report."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

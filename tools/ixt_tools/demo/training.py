@@ -1,0 +1,165 @@
+"""Mixes, their plans, and the five train runs: four arms and the model of Python."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ixt_data.mix import load_mix, plan_mix
+from ixt_tools.demo.configs import (
+    ARMS,
+    CHARACTERS_PER_TOKEN,
+    CLOCK,
+    STDLIB,
+    clock_mix,
+    clock_train,
+    stdlib_mix,
+    stdlib_train,
+    write_yaml,
+)
+from ixt_tools.demo.jobs import Job, run_jobs
+from ixt_tools.demo.machine import cores
+from ixt_tools.demo.queries import score_quantiles
+from ixt_tools.demo.workspace import Scene
+from ixt_tools.report import Arm, Loss, MixPlan, Table
+from ixt_train.config import load_train_config
+
+TASK = "sums"
+
+
+def write_configs(scene: Scene) -> list[Job]:
+    """Write all mix and train files; return the train runs, the longest first."""
+    low, middle, high = score_quantiles(scene.store, STDLIB, [0.25, 0.5, 0.75])
+    buckets = tuple(sorted({0.0, low, high, 1.0}))
+    store = str(scene.store_path)
+    write_yaml(scene.configs / f"{STDLIB}.mix.yaml", stdlib_mix(store, middle, scene.seed))
+    for arm in ARMS:
+        write_yaml(scene.configs / f"{arm}.mix.yaml", clock_mix(arm, store, scene.seed))
+    jobs = []
+    for name in (STDLIB, *reversed(ARMS)):
+        run_folder = scene.folder / "runs" / name
+        common = (str(run_folder), scene.seed, scene.size)
+        train = stdlib_train(*common, buckets) if name == STDLIB else clock_train(name, *common)
+        config = write_yaml(scene.configs / f"{name}.yaml", train)
+        steps = scene.size.stdlib_steps if name == STDLIB else scene.size.arm_steps
+        jobs.append(Job(name, config, run_folder, steps))
+    return jobs
+
+
+def plan_all(scene: Scene) -> tuple[MixPlan, ...]:
+    """As `ixt mix plan` does, for every mix."""
+    scene.chapter("4  Mixes")
+    scene.say("The four arms differ in their mix alone. What each would draw, known beforehand:")
+    plans = tuple(_plan(scene, name) for name in (*ARMS, STDLIB))
+    rows = tuple((plan.name, *row) for plan in plans for row in plan.rows)
+    scene.show(Table("", ("mix", "selection", "documents", "~tokens", "weight", "epochs"), rows))
+    return plans
+
+
+def _plan(scene: Scene, name: str) -> MixPlan:
+    path, train = (
+        scene.configs / f"{name}.mix.yaml",
+        load_train_config(scene.configs / f"{name}.yaml"),
+    )
+    batch = train.global_batch_size
+    # With the train run's own sizes, so that the digest is the one in its checkpoints.
+    samples = train.duration.value * batch
+    plan = plan_mix(
+        scene.store,
+        load_mix(path),
+        samples,
+        batch=batch,
+        holdout=train.holdout,
+        characters_per_token=CHARACTERS_PER_TOKEN[STDLIB if name == STDLIB else CLOCK],
+    )
+    summary = plan.summary()
+    rows = tuple(
+        (
+            selection["name"],
+            f"{selection['documents']:,}",
+            f"{selection['tokens']:,}",
+            f"{selection['weight']:.2f}",
+            f"{selection['epochs']:.1f}",
+        )
+        for selection in summary["selections"]
+    )
+    return MixPlan(name, path.read_text(encoding="utf-8"), rows, plan.digest)
+
+
+def train_all(scene: Scene, jobs: Sequence[Job]) -> None:
+    """As `ixt train` does, in processes of one thread, side by side."""
+    scene.chapter("5  Training")
+    side_by_side = max(1, min(len(jobs), cores()))
+    scene.say(
+        f"Five small models, {side_by_side} at a time: one learns Python from {STDLIB!r}, four "
+        "learn to calculate from the same worked sums."
+    )
+    columns = (TextColumn("  {task.description:<9}"), BarColumn(), MofNCompleteColumn())
+    note = TextColumn("{task.fields[note]}")
+    with Progress(*columns, TimeElapsedColumn(), note, console=scene.console) as progress:
+        tasks = {
+            job.name: progress.add_task(job.name, total=job.steps, start=False, note="waits")
+            for job in jobs
+        }
+
+        def watch(job: Job) -> None:
+            task = tasks[job.name]
+            if not progress.tasks[task].started:
+                progress.start_task(task)
+            done = job.steps if job.seconds else job.steps_done()
+            progress.update(task, completed=done, note=_note(job))
+            if job.seconds:
+                progress.stop_task(task)
+
+        run_jobs(jobs, side_by_side, watch)
+
+
+def _note(job: Job) -> str:
+    if job.name == STDLIB:
+        losses = [row["loss"] for row in job.metrics() if "loss" in row]
+        return f"loss {losses[-1]:.2f}" if losses else ""
+    curve = accuracy_curve(job.metrics())
+    return f"solves {curve[-1][1]:.0%}" if curve else ""
+
+
+def accuracy_curve(rows: Sequence[dict[str, Any]]) -> list[tuple[int, float]]:
+    """Step and accuracy of every evaluation, once a step."""
+    figures = {
+        int(row["step"]): float(row["eval"]["tasks"][TASK])
+        for row in rows
+        if TASK in row.get("eval", {}).get("tasks", {})
+    }
+    return sorted(figures.items())
+
+
+def read_arms(jobs: Sequence[Job], plans: Sequence[MixPlan]) -> tuple[Arm, ...]:
+    """The four arms' results, from their metrics."""
+    documents = {
+        plan.name: sum(int(row[1].replace(",", "")) for row in plan.rows) for plan in plans
+    }
+    by_name = {job.name: job for job in jobs}
+    return tuple(_arm(by_name[name], documents[name]) for name in ARMS)
+
+
+def _arm(job: Job, documents: int) -> Arm:
+    rows = job.metrics()
+    curve = accuracy_curve(rows)
+    return Arm(
+        name=job.name,
+        steps=tuple(step for step, _ in curve),
+        accuracy=tuple(accuracy for _, accuracy in curve),
+        final=curve[-1][1],
+        documents=documents,
+        tokens=max(int(row["tokens"]) for row in rows),
+        seconds=job.seconds,
+    )
+
+
+def read_losses(job: Job) -> tuple[Loss, ...]:
+    """Held-out loss of the model of Python by score bucket and feedback."""
+    figures = [row["eval"] for row in job.metrics() if "eval" in row][-1]
+    return tuple(
+        Loss(bucket.replace("-", " to "), feedback, loss)
+        for feedback, buckets in figures.get("loss", {}).items()
+        for bucket, loss in buckets.items()
+    )
