@@ -12,11 +12,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ixt_data.errors import ConfigError
 
-Key = int | str
+ConfigKey = int | str
 M = TypeVar("M", bound=BaseModel)
 
 
-class Part(BaseModel):
+class ConfigModel(BaseModel):
     """Base of every part of a configuration: frozen, and a key it does not know is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -85,12 +85,12 @@ def _child(branch: Any, key: str, override: str) -> Any:
         raise ConfigError(f"override {override!r}: there is no {key!r} to set it in") from None
 
 
-def key_path(location: Iterable[Key]) -> str:
+def key_path(location: Iterable[ConfigKey]) -> str:
     """A place in a configuration, as in `selections.1.where`."""
     return ".".join(map(str, location)) or "(top)"
 
 
-def _describe(model: type[BaseModel], location: tuple[Key, ...], error: Any) -> str:
+def _describe(model: type[BaseModel], location: tuple[ConfigKey, ...], error: Any) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
         message = _unknown(model, location)
@@ -102,7 +102,7 @@ def _describe(model: type[BaseModel], location: tuple[Key, ...], error: Any) -> 
     return message if not location else f"{key_path(location)}: {message}"
 
 
-def _unknown(model: type[BaseModel], location: tuple[Key, ...]) -> str:
+def _unknown(model: type[BaseModel], location: tuple[ConfigKey, ...]) -> str:
     parent = _model_at(model, location[:-1])
     valid = sorted(parent.model_fields) if parent else []
     near = difflib.get_close_matches(str(location[-1]), valid, 1, cutoff=0.5)
@@ -110,7 +110,7 @@ def _unknown(model: type[BaseModel], location: tuple[Key, ...]) -> str:
     return f"unknown key{hint} Valid: {', '.join(valid)}"
 
 
-def _model_at(model: type[BaseModel], location: tuple[Key, ...]) -> type[BaseModel] | None:
+def _model_at(model: type[BaseModel], location: tuple[ConfigKey, ...]) -> type[BaseModel] | None:
     current: Any = model
     for key in location:
         if isinstance(key, int):

@@ -19,7 +19,7 @@ ASSISTANT = "assistant"
 _BEGIN, _END = '{"messages":[', "]}"
 
 
-class BadConversation(ValueError):
+class InvalidConversation(ValueError):
     """What is wrong with some messages."""
 
 
@@ -65,24 +65,24 @@ def canonical(messages: Any) -> str:
         BadConversation: they are no conversation that an assistant could learn from.
     """
     if not isinstance(messages, list) or not messages:
-        raise BadConversation("messages: not a list with messages in it")
+        raise InvalidConversation("messages: not a list with messages in it")
     clean = [_checked(i, message) for i, message in enumerate(messages)]
     if not any(message["role"] == ASSISTANT for message in clean):
-        raise BadConversation("messages: no turn of the assistant")
+        raise InvalidConversation("messages: no turn of the assistant")
     return f"{_BEGIN}{','.join(map(_json, clean))}{_END}"
 
 
 def _checked(number: int, message: Any) -> dict[str, Any]:
     where = f"messages[{number}]"
     if not isinstance(message, dict):
-        raise BadConversation(f"{where}: not an object")
+        raise InvalidConversation(f"{where}: not an object")
     kept = {key: value for key, value in message.items() if value is not None}
     role, content = kept.pop("role", None), kept.pop("content", None)
     if role not in ROLES:
-        raise BadConversation(f"{where}: role {role!r} is none of {', '.join(ROLES)}")
+        raise InvalidConversation(f"{where}: role {role!r} is none of {', '.join(ROLES)}")
     calls = kept.get("tool_calls") or kept.get("function_call")
     if not _says(content) and not (role == ASSISTANT and calls):
-        raise BadConversation(f"{where}: the {role} says nothing")
+        raise InvalidConversation(f"{where}: the {role} says nothing")
     own = {} if content is None else {"content": content}
     return {"role": role, **own, **dict(sorted(kept.items()))}
 
@@ -107,7 +107,7 @@ def read(text: str) -> Conversation | None:
         messages = orjson.loads(text)["messages"]
         if canonical(messages) != text:
             return None
-    except (orjson.JSONDecodeError, BadConversation):
+    except (orjson.JSONDecodeError, InvalidConversation):
         return None
     starts, at = [], len(_BEGIN)
     for message in messages:
@@ -119,7 +119,7 @@ def read(text: str) -> Conversation | None:
 
 
 @dataclass(frozen=True)
-class Shown:
+class ConversationExcerpt:
     """Some first messages of a conversation as a judge reads them.
 
     Each begins with a line that holds a code that no message can hold: it is from the document's
@@ -161,7 +161,7 @@ class Shown:
         )
 
 
-def shown(conversation: Conversation, mark: str, turn: int | None = None) -> Shown:
+def shown(conversation: Conversation, mark: str, turn: int | None = None) -> ConversationExcerpt:
     """What a judge reads.
 
     Args:
@@ -180,7 +180,7 @@ def shown(conversation: Conversation, mark: str, turn: int | None = None) -> Sho
         text += f"{content}\n"
         if calls := message.get("tool_calls") or message.get("function_call"):
             text += f"{mark} calls: {_json(calls)}\n"
-    return Shown(conversation, text, tuple(places))
+    return ConversationExcerpt(conversation, text, tuple(places))
 
 
 def said(message: Mapping[str, Any]) -> str:

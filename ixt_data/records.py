@@ -2,7 +2,7 @@
 
 import hashlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -138,3 +138,11 @@ def as_text(value: Any) -> str:
     if isinstance(value, _JSON_TYPES):
         return orjson.dumps(value, default=as_text, option=orjson.OPT_NON_STR_KEYS).decode()
     return str(value)
+
+
+ProgressCallback = Callable[[int, int], None]
+"""Called as work proceeds with two counts: what is done, and a total or a second count.
+
+Bytes and documents for `ingest` and `adopt`; bytes checked and bytes in all for `verify`; samples
+scanned and documents matched for exports; items done and items in all elsewhere.
+"""

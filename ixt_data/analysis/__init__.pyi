@@ -1,10 +1,10 @@
 from . import calibration as calibration
 from .calibration import Agreement as Agreement
 from .calibration import Calibration as Calibration
-from .calibration import Pair as Pair
+from .calibration import CriticPair as CriticPair
 from .calibration import Scores as Scores
 from .calibration import calibrate as calibrate
-from .canaries import Sighting as Sighting
+from .canaries import CanaryResult as CanaryResult
 from .canaries import look as look
 from .canaries import read_canaries as read_canaries
 from .quantiles import write_quantiles as write_quantiles

@@ -48,7 +48,7 @@ class Agreement:
 
 
 @dataclass(frozen=True, slots=True)
-class Samples:
+class ThinkingSamples:
     """Thinking samples of one critic, drawn for the same documents.
 
     Attributes:
@@ -94,11 +94,11 @@ class Scores:
     r2: float | None
     histogram: tuple[int, ...]
     lengths: tuple[tuple[int, int, float], ...]
-    samples: Samples | None
+    samples: ThinkingSamples | None
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class CriticPair:
     """Two critics over the documents that both have scored.
 
     Attributes:
@@ -123,7 +123,7 @@ class Calibration:
     corpora: tuple[str, ...]
     scale: int
     critics: tuple[Scores, ...]
-    pairs: tuple[Pair, ...]
+    pairs: tuple[CriticPair, ...]
 
 
 def calibrate(
@@ -165,7 +165,7 @@ def calibrate(
     chosen = list(dict.fromkeys(critics)) or names
     catalog = store.catalog(snapshot.version)
     try:
-        ask = _Questions(catalog, corpora, scale, sources)
+        ask = _CalibrationQueries(catalog, corpora, scale, sources)
         return Calibration(
             snapshot.version,
             tuple(corpora or snapshot.corpora),
@@ -177,7 +177,7 @@ def calibrate(
         catalog.close()
 
 
-class _Questions:
+class _CalibrationQueries:
     """The statements, over one catalog and some corpora."""
 
     def __init__(self, catalog: Catalog, corpora: Sequence[str], scale: int, sources: int) -> None:
@@ -227,7 +227,7 @@ class _Questions:
             samples=self._samples(critic),
         )
 
-    def _samples(self, critic: str) -> Samples | None:
+    def _samples(self, critic: str) -> ThinkingSamples | None:
         asked = f"{self._from(critic)} AND status = '{OK}' AND scores['samples'] > 1"
         (row,) = self._rows(
             "SELECT count(*) AS documents, max(scores['samples'])::INT AS most, "
@@ -242,13 +242,13 @@ class _Questions:
             )[0]
             for i, j in combinations(range(1, row["most"] + 1), 2)
         ]
-        return Samples(
+        return ThinkingSamples(
             **row,
             kappa=_mean([pair.kappa for pair in pairs]),
             spearman=_mean([pair.spearman for pair in pairs]),
         )
 
-    def pair(self, first: str, second: str) -> Pair:
+    def pair(self, first: str, second: str) -> CriticPair:
         """Two critics."""
         both = (
             f"SELECT documents.source AS source, c0.score AS a, c1.score AS b "
@@ -262,7 +262,7 @@ class _Questions:
         counts = {(cell["x"], cell["y"]): cell["n"] for cell in cells}
         values = range(self._scale + 1)
         confusion = tuple(tuple(counts.get((x, y), 0) for y in values) for x in values)
-        return Pair(first, second, whole, tuple(by_source), confusion)
+        return CriticPair(first, second, whole, tuple(by_source), confusion)
 
     def _agreement(self, both: str) -> list[Agreement]:
         """Of all rows of `source, a, b`, and then of each large source."""

@@ -13,14 +13,14 @@ from typing import Any, Literal
 import orjson
 from pydantic import ValidationError, model_validator
 
-from ixt_data.config import Part
+from ixt_data.config import ConfigModel
 from ixt_data.errors import ConfigError, StoreError
 from ixt_data.records import OK, document_id, format_id, parse_id
 from ixt_data.sql import critiques_by
 from ixt_data.store import Store
 
 
-class Canary(Part):
+class Canary(ConfigModel):
     """One line of a canary file."""
 
     text: str | None = None
@@ -51,7 +51,7 @@ class Canary(Part):
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class CanaryResult:
     """A canary as a critic sees it now.
 
     Attributes:
@@ -107,7 +107,7 @@ def _parsed(path: Path, lines: Sequence[bytes]) -> Iterator[Canary]:
 
 def look(
     store: Store, canaries: Sequence[Canary], critics: Sequence[str], at: int | str | None = None
-) -> list[Sighting]:
+) -> list[CanaryResult]:
     """Every canary as each critic sees it.
 
     Args:
@@ -141,7 +141,7 @@ def look(
     return list(dict.fromkeys(seen))
 
 
-def _sighting(canary: Canary, critic: str, rows: dict[str, dict[str, Any]]) -> Sighting:
+def _sighting(canary: Canary, critic: str, rows: dict[str, dict[str, Any]]) -> CanaryResult:
     doc_id = format_id(canary.id)
     row = rows.get(doc_id)
     score = row["score"] if row is not None else None
@@ -154,4 +154,4 @@ def _sighting(canary: Canary, critic: str, rows: dict[str, dict[str, Any]]) -> S
         # Scores of half a digit are no exact fractions.
         state = "holds" if lowest - 1e-9 <= score <= highest + 1e-9 else "moved"
     name = canary.name or (canary.text or doc_id).strip().splitlines()[0][:60]
-    return Sighting(name, doc_id, critic, canary.score, score, state)
+    return CanaryResult(name, doc_id, critic, canary.score, score, state)

@@ -13,7 +13,7 @@ from ixt_data.errors import CommitError, StoreError
 from ixt_data.log import RowsFile, Snapshot
 from ixt_data.maintenance import by_lane, rewrite
 from ixt_data.records import OK
-from ixt_data.sql import CRITIQUES, DOCUMENTS, Derived, quoted
+from ixt_data.sql import CRITIQUES, DOCUMENTS, DerivedColumns, quoted
 from ixt_data.store import Store
 
 ATTEMPTS = 5
@@ -69,7 +69,7 @@ def write_quantiles(store: Store, critic: str, column: str) -> QuantileReport:
                 for group in by_lane(files):
                     own = f"generation = {group[0].generation}"
                     keys = ("doc_id", "critic_id")
-                    rewrite(txn, group, Derived({column: "DOUBLE"}, values, keys, own))
+                    rewrite(txn, group, DerivedColumns({column: "DOUBLE"}, values, keys, own))
                 version = txn.commit(critic=critic, column=column, documents=documents)
             return QuantileReport(column, critic, documents, version)
         except CommitError:

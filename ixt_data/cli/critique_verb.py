@@ -10,8 +10,8 @@ from ixt_data.cli.options import DEFAULT_STORE, OutputOption, StoreOption
 from ixt_data.console import Output, OutputMode
 
 if TYPE_CHECKING:
-    from ixt_data.critics import Critic, Parts
-    from ixt_data.critique_runs import CritiqueReport, Job, Tell, Told
+    from ixt_data.critics import ChunkOptions, Critic
+    from ixt_data.critique_runs import CritiqueReport, CritiqueRunSpec, StatusCallback, WorkerStatus
 
 JUDGE = "The vllm critic"
 PARTS = "Parts of documents"
@@ -131,7 +131,7 @@ def critique(
 
     The key for servers that want one is read from IXT_API_KEY.
     """
-    from ixt_data.critique_runs import Job
+    from ixt_data.critique_runs import CritiqueRunSpec
     from ixt_data.store import Store
 
     out = Output(output)
@@ -163,7 +163,7 @@ def critique(
     if turns is None and not per_chunk and critic == "vllm" and rubric == "sft":
         turns = "conversation"
     parts = _parts(per_chunk, chunk_chars, chunk_tokens, turns)
-    job = Job(opened.root, corpus, critic, options, parts, server, name, retry_failed)
+    job = CritiqueRunSpec(opened.root, corpus, critic, options, parts, server, name, retry_failed)
     if estimate:
         _estimate(out, opened, job, gpus)
     else:
@@ -172,9 +172,9 @@ def critique(
 
 def _parts(
     per_chunk: bool, chars: int | None, tokens: int | None, turns: str | None
-) -> "Parts | None":
+) -> "ChunkOptions | None":
     """How documents are divided, None if they are not."""
-    from ixt_data.critics import Parts
+    from ixt_data.critics import ChunkOptions
 
     sized = chars is not None or tokens is not None
     if sized and not per_chunk:
@@ -184,10 +184,10 @@ def _parts(
     if per_chunk and turns is not None:
         raise typer.BadParameter("give one of --per-chunk and --turns", param_hint="--turns")
     if per_chunk:
-        return Parts("chunk", chars if sized else CHUNK_CHARS, tokens)
+        return ChunkOptions("chunk", chars if sized else CHUNK_CHARS, tokens)
     if turns is None:
         return None
-    return Parts("turn" if turns == "each" else "conversation")
+    return ChunkOptions("turn" if turns == "each" else "conversation")
 
 
 def _judge(
@@ -199,7 +199,7 @@ def _judge(
     max_failed: float,
 ) -> dict[str, Any]:
     """Options of the vllm critic beside its sampling."""
-    from ixt_data.critics import Patience, load_rubric
+    from ixt_data.critics import Timeouts, load_rubric
 
     return {
         "endpoints": endpoint or [],
@@ -207,20 +207,20 @@ def _judge(
         "rubric": load_rubric(rubric),
         "concurrency": concurrency,
         "max_failed": max_failed,
-        "patience": Patience(request=timeout),
+        "patience": Timeouts(request=timeout),
     }
 
 
 def _run(
     out: Output,
     store: Any,
-    job: "Job",
+    job: "CritiqueRunSpec",
     workers: int,
     ray: str | None,
     metrics: tuple[str, int | None],
 ) -> None:
     from ixt_data.critics import critic_class
-    from ixt_data.critique_runs import Todo, ending_in_order, succeeded
+    from ixt_data.critique_runs import PendingWork, ending_in_order, succeeded
 
     if job.serve is not None and workers > 1 and ray is None:
         what = "--serve is for one worker a machine: start `vllm serve` and give --endpoint"
@@ -232,9 +232,9 @@ def _run(
         _scraped(out, job, documents or 0, *metrics) as note,
         ending_in_order(),
     ):
-        begun: list[Todo] = []
+        begun: list[PendingWork] = []
 
-        def tell(told: "Told") -> None:
+        def tell(told: "WorkerStatus") -> None:
             note(told)
             if told.todo is not None and not begun:
                 begun.append(told.todo)
@@ -265,21 +265,23 @@ def _run(
 
 @contextmanager
 def _scraped(
-    out: Output, job: "Job", documents: int, host: str, port: int | None
-) -> "Iterator[Tell]":
+    out: Output, job: "CritiqueRunSpec", documents: int, host: str, port: int | None
+) -> "Iterator[StatusCallback]":
     """Serves the run's figures to Prometheus, if a port is given; gives who takes them."""
     if port is None:
         yield lambda told: None
         return
-    from ixt_data.critique_runs import Metrics, serving
+    from ixt_data.critique_runs import WorkerMetrics, serving
 
-    metrics = Metrics(job, documents)
+    metrics = WorkerMetrics(job, documents)
     with serving(metrics, host, port) as url:
         out.note(f"metrics: {url}")
         yield metrics.tell
 
 
-def _placed(job: "Job", workers: int, ray: str | None, tell: "Tell") -> "CritiqueReport":
+def _placed(
+    job: "CritiqueRunSpec", workers: int, ray: str | None, tell: "StatusCallback"
+) -> "CritiqueReport":
     """The critique run where it was asked for: in this process, in several, or on Ray."""
     from ixt_data.critique_runs import on_this_machine, work
 
@@ -295,14 +297,14 @@ def _classes(critic: type["Critic"]) -> dict[str, int]:
     return dict.fromkeys(getattr(critic, "statuses", ()), 0)
 
 
-def _note(told: "Told") -> str:
+def _note(told: "WorkerStatus") -> str:
     total = told.statuses.total()
     shares = ", ".join(f"{status} {n / total:.0%}" for status, n in told.statuses.most_common(3))
     tokens = told.spent["tokens_in"] + told.spent["tokens_out"]
     return f"{shares}; {tokens:,} tokens" if tokens else shares
 
 
-def _estimate(out: Output, store: Any, job: "Job", gpus: int) -> None:
+def _estimate(out: Output, store: Any, job: "CritiqueRunSpec", gpus: int) -> None:
     from ixt_data.critique_runs import closed, estimate
 
     judge: Any = job.load()

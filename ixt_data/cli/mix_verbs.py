@@ -38,7 +38,7 @@ def plan(
     from ixt_data.store import Store
 
     mix = load_mix(config, overrides or [])
-    planned = plan_mix(Store.open(store or mix.store), mix, samples)
+    planned = plan_mix(mix, samples, store=Store.open(store or mix.store))
     Output(output).result(planned.summary(), render_plan(planned))
 
 

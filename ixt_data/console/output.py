@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
 
-    from ixt_data.console.progress_bar import Bar
+    from ixt_data.console.progress_bar import ProgressBar
 
 
 class OutputMode(StrEnum):
@@ -59,7 +59,7 @@ class Output:
         self.log.print(message, highlight=False)
 
     @contextmanager
-    def progress(self, title: str, total: float | None, unit: str) -> "Iterator[Bar]":
+    def progress(self, title: str, total: float | None, unit: str) -> "Iterator[ProgressBar]":
         """A bar on stderr with rate and remaining time; `unit` "B" shows bytes."""
         from ixt_data.console.progress_bar import shown
 

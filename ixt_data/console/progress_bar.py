@@ -36,14 +36,14 @@ class _Rate(ProgressColumn):
         return Text(f"{speed / 1e6:.1f} MB/s" if unit == "B" else f"{speed:,.0f} {unit}/s")
 
 
-class Bar(Protocol):
+class ProgressBar(Protocol):
     """What shows how far something is."""
 
     def update(self, completed: float, note: str = "", total: float | None = None) -> None:
         """Sets how much is done, a short note shown beside it, and the total once it is known."""
 
 
-class _Drawn(Bar):
+class _RunningBar(ProgressBar):
     """One running progress bar."""
 
     def __init__(self, progress: Progress, task: Any) -> None:
@@ -53,7 +53,7 @@ class _Drawn(Bar):
         self._progress.update(self._task, completed=completed, note=note, total=total)
 
 
-class _Lines(Bar):
+class _Lines(ProgressBar):
     """A line now and then: work that is over at once says nothing."""
 
     def __init__(self, console: Console, title: str, total: float | None, unit: str) -> None:
@@ -82,7 +82,7 @@ class _Lines(Bar):
 
 
 @contextmanager
-def shown(console: Console, title: str, total: float | None, unit: str) -> Iterator[Bar]:
+def shown(console: Console, title: str, total: float | None, unit: str) -> Iterator[ProgressBar]:
     """A bar while the block runs, or lines where nobody looks; `unit` "B" is bytes, "%" shares."""
     amounts: dict[str, tuple[ProgressColumn, ...]] = {
         "B": (DownloadColumn(), _Rate()),
@@ -100,4 +100,4 @@ def shown(console: Console, title: str, total: float | None, unit: str) -> Itera
         yield _Lines(console, title, total, unit)
         return
     with Progress(*columns, console=console, transient=True) as progress:
-        yield _Drawn(progress, progress.add_task(title, total=total, unit=unit, note=""))
+        yield _RunningBar(progress, progress.add_task(title, total=total, unit=unit, note=""))

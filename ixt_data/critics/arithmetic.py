@@ -107,7 +107,7 @@ class WrittenStep:
 
 
 @dataclass(frozen=True, slots=True)
-class Chain:
+class ArithmeticChain:
     """A start number and the steps after it."""
 
     first: int
@@ -153,7 +153,7 @@ class _Reader:
         )
 
 
-def parse_chains(text: str, clock: int = CLOCK) -> list[Chain]:
+def parse_chains(text: str, clock: int = CLOCK) -> list[ArithmeticChain]:
     """The chains of a worked-sums document.
 
     Raises:
@@ -166,7 +166,7 @@ def parse_chains(text: str, clock: int = CLOCK) -> list[Chain]:
     return chains
 
 
-def _parse_chain(reader: _Reader, clock: int) -> Chain:
+def _parse_chain(reader: _Reader, clock: int) -> ArithmeticChain:
     if _NUMBER.fullmatch(reader.word()) and int(reader.word()) >= clock:
         raise reader.stop(f"a number below {clock}")
     first = previous = int(reader.number().group())
@@ -181,7 +181,7 @@ def _parse_chain(reader: _Reader, clock: int) -> Chain:
         if reader.word() != ";":
             raise reader.stop("'+', '-' or ';'")
         reader.take()
-    return Chain(first, tuple(steps))
+    return ArithmeticChain(first, tuple(steps))
 
 
 def _parse_step(reader: _Reader, previous: int) -> WrittenStep:
@@ -244,7 +244,7 @@ class ArithmeticCritic(EmbeddedCritic):
             flags=() if kind == GOOD else (kind,),
         )
 
-    def _kind(self, chains: Sequence[Chain], share: float) -> str:
+    def _kind(self, chains: Sequence[ArithmeticChain], share: float) -> str:
         if share == 1:
             return GOOD
         for defect in DEFECTS:

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean
 from typing import Any, Literal
 
-from ixt_data.conversation import Conversation, Shown, read, shown
+from ixt_data.conversation import Conversation, ConversationExcerpt, read, shown
 from ixt_data.critics.base import Critic
 from ixt_data.errors import CriticError
 from ixt_data.records import ID_BYTES, OK, Critique, Document, Span
@@ -36,11 +36,11 @@ SLACK = 5
 
 FAILED, FAILED_PARTS, NOT_LOCATED = "failed", "failed_parts", "quote_not_found"
 
-Place = Callable[[int, int], tuple[int, int] | None]
+Locate = Callable[[int, int], tuple[int, int] | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class ChunkOptions:
     """How documents are divided.
 
     Attributes:
@@ -60,7 +60,7 @@ class Parts:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Chunk:
     """What is judged on its own.
 
     Attributes:
@@ -71,7 +71,7 @@ class Part:
     """
 
     text: str
-    place: Place
+    place: Locate
     span: tuple[int, int] | None = None
     weight: float = 1.0
 
@@ -81,13 +81,13 @@ _Judged = Sequence[tuple[float, Critique]]
 
 
 @dataclass(slots=True)
-class _Begun:
+class _ChunkedDocument:
     document: Document
-    parts: list[Part]
+    parts: list[Chunk]
     critiques: dict[int, Critique] = field(default_factory=dict)
 
 
-class InParts:
+class ChunkedCritic:
     """A critic that judges parts by another critic.
 
     Args:
@@ -98,7 +98,7 @@ class InParts:
         CriticError: the critic has no tokenizer, and chunks are to be counted in tokens.
     """
 
-    def __init__(self, inner: Critic, parts: Parts) -> None:
+    def __init__(self, inner: Critic, parts: ChunkOptions) -> None:
         self.inner, self.parts = inner, parts
         self.name = inner.name
         if parts.tokens is not None and not callable(getattr(inner, "count_tokens", None)):
@@ -116,11 +116,11 @@ class InParts:
 
     def run(self, documents: Iterable[Document]) -> Iterator[Critique]:
         """See `Critic.run`: a document as soon as all of its parts are judged."""
-        begun: dict[bytes, tuple[_Begun, int]] = {}
+        begun: dict[bytes, tuple[_ChunkedDocument, int]] = {}
 
         def parts() -> Iterator[Document]:
             for document in documents:
-                one = _Begun(document, self._divide(document))
+                one = _ChunkedDocument(document, self._divide(document))
                 for number, part in enumerate(one.parts):
                     doc_id = _part_id(document.doc_id, number)
                     begun[doc_id] = one, number
@@ -139,25 +139,25 @@ class InParts:
             if callable(close := getattr(answers, "close", None)):
                 close()
 
-    def _divide(self, document: Document) -> list[Part]:
+    def _divide(self, document: Document) -> list[Chunk]:
         if self.parts.by == "chunk":
             return self._chunks(document.text)
         conversation = read(document.text)
         if conversation is None:
-            return [Part(document.text, lambda start, end: (start, end))]
+            return [Chunk(document.text, lambda start, end: (start, end))]
         mark = document.doc_id.hex()[-8:]
         if self.parts.by == "conversation":
             whole = shown(conversation, mark)
-            return [Part(whole.text, whole.stored)]
+            return [Chunk(whole.text, whole.stored)]
         return [
             _turn(conversation, shown(conversation, mark, turn), turn)
             for turn in conversation.turns
         ]
 
-    def _chunks(self, text: str) -> list[Part]:
+    def _chunks(self, text: str) -> list[Chunk]:
         size = self.parts.chars or self._chars_of(text)
         found = [(a, b) for a, b in cut(text, size) if not text[a:b].isspace()]
-        return [Part(text[a:b], _after(a), (a, b), b - a) for a, b in found or [(0, len(text))]]
+        return [Chunk(text[a:b], _after(a), (a, b), b - a) for a, b in found or [(0, len(text))]]
 
     def _chars_of(self, text: str) -> int:
         """Characters of a chunk of so many tokens, on the average of this text."""
@@ -168,7 +168,7 @@ class InParts:
         tokens: int = self.inner.count_tokens(text)  # type: ignore[attr-defined]
         return max(1, len(text) * size // max(1, tokens))
 
-    def _whole(self, one: _Begun) -> Critique:
+    def _whole(self, one: _ChunkedDocument) -> Critique:
         """The critique of a document from those of its parts."""
         pairs = [(part, one.critiques[i]) for i, part in enumerate(one.parts)]
         doc_id, by = one.document.doc_id, self.parts.by
@@ -232,19 +232,19 @@ def cut(text: str, size: int) -> Iterator[tuple[int, int]]:
         start = end
 
 
-def _after(offset: int) -> Place:
+def _after(offset: int) -> Locate:
     return lambda start, end: (start + offset, end + offset)
 
 
-def _turn(conversation: Conversation, view: Shown, turn: int) -> Part:
-    return Part(view.text, view.stored, conversation.span(turn))
+def _turn(conversation: Conversation, view: ConversationExcerpt, turn: int) -> Chunk:
+    return Chunk(view.text, view.stored, conversation.span(turn))
 
 
 def _part_id(doc_id: bytes, number: int) -> bytes:
     return hashlib.blake2b(doc_id + number.to_bytes(8, "little"), digest_size=ID_BYTES).digest()
 
 
-def _spans(pairs: Iterable[tuple[Part, Critique]], by: str) -> tuple[tuple[Span, ...], bool]:
+def _spans(pairs: Iterable[tuple[Chunk, Critique]], by: str) -> tuple[tuple[Span, ...], bool]:
     """The parts, and the passages in them, the outer ones first; and whether one has no place."""
     spans, lost = [], False
     for part, critique in pairs:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from ixt_data.critics.base import EmbeddedCritic
 from ixt_data.errors import CriticError
 from ixt_data.records import ID_BYTES, OK, Critique, Document, Span, format_id, parse_id
-from ixt_data.storage import BrokenStream, ByteStream, LongLine, split_lines
+from ixt_data.storage import ByteStream, LongLine, TruncatedStream, split_lines
 
 RULES_VERSION = 1
 MISSING, INVALID = "missing", "invalid"
@@ -190,7 +190,7 @@ def _read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
                 raise CriticError(f"import: {path} line {number}: the line is too long")
             if line.strip():
                 yield number, orjson.loads(line)
-    except (BrokenStream, orjson.JSONDecodeError) as error:
+    except (TruncatedStream, orjson.JSONDecodeError) as error:
         place = number if isinstance(error, orjson.JSONDecodeError) else number + 1
         raise CriticError(f"import: {path} line {place}: {error}") from None
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ixt_data.critics.base import Critic, critic_id
-from ixt_data.critics.chunked import InParts, Parts
+from ixt_data.critics.chunked import ChunkedCritic, ChunkOptions
 from ixt_data.errors import CriticError, IxtError
 
 CRITICS: Mapping[str, str] = {
@@ -24,7 +24,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 def load_critic(
-    spec: str, *, options: Mapping[str, Any] | None = None, parts: Parts | None = None
+    spec: str, *, options: Mapping[str, Any] | None = None, parts: ChunkOptions | None = None
 ) -> Critic:
     """A critic by name, or a user's own as `module:Class`; modules of the working folder are found.
 
@@ -42,7 +42,7 @@ def load_critic(
         return cast(Critic, critic)
     if spec == "import":
         raise CriticError("imported critiques are of whole documents, not of their parts")
-    return InParts(cast(Critic, critic), parts)
+    return ChunkedCritic(cast(Critic, critic), parts)
 
 
 def critic_class(spec: str) -> type[Any]:

@@ -17,7 +17,7 @@ from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 from pydantic import Field, model_validator
 
-from ixt_data.config import Part, load_config
+from ixt_data.config import ConfigModel, load_config
 from ixt_data.errors import ConfigError
 from ixt_data.records import Document, content_id
 
@@ -115,7 +115,7 @@ _BROKEN = re.compile(rf"(?<=<) {_TOKEN}|(?<=\[) {_BRACKET}")
 _INVISIBLE = dict.fromkeys([0xAD, *range(0x200B, 0x2010), *range(0x2060, 0x2065), 0xFEFF])
 
 
-class Dimension(Part):
+class Dimension(ConfigModel):
     """One scale of a rubric."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")
@@ -130,7 +130,7 @@ class Dimension(Part):
     """Statements that are worth one point each."""
 
 
-class SpanRules(Part):
+class SpanRules(ConfigModel):
     """What the judge is asked to quote."""
 
     tags: tuple[str, ...] = Field(min_length=1)
@@ -141,7 +141,7 @@ class SpanRules(Part):
     """How long a quote may be."""
 
 
-class LongDocuments(Part):
+class LongDocuments(ConfigModel):
     """What happens to a document that does not fit into the judge's context."""
 
     policy: Literal["excerpts", "refuse"] = "excerpts"
@@ -154,7 +154,7 @@ class LongDocuments(Part):
     """Below this share of the document an excerpt says too little: status `too_long`."""
 
 
-class Rubric(Part):
+class Rubric(ConfigModel):
     """A rubric, as its YAML file says it."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")

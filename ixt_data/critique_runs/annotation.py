@@ -17,8 +17,8 @@ from typing import Any
 
 from ixt_data.critics import Critic, critic_id
 from ixt_data.critique_runs.journal import Journal, journal_folder
-from ixt_data.critique_runs.leases import Busy, Lease, Leases, Met
-from ixt_data.critique_runs.pending_work import Todo, to_do
+from ixt_data.critique_runs.leases import Lease, LeaseConflict, LeaseHeld, Leases
+from ixt_data.critique_runs.pending_work import PendingWork, pending_work
 from ixt_data.critique_runs.reuse import good_critiques, units_with_failures
 from ixt_data.critique_runs.units import aligned, home_rows, publish, read_documents, unit_name
 from ixt_data.errors import AlreadyDone, CriticError, StoreError
@@ -29,7 +29,7 @@ from ixt_data.store import Store, check_name
 NO_ANSWER = "no_answer"
 POLL_SECONDS = 1.0
 
-Progress = Callable[[int, Critique], None]
+CritiqueCallback = Callable[[int, Critique], None]
 
 
 @dataclass
@@ -68,12 +68,12 @@ def annotate(
     store: Store,
     corpus: str,
     critic: Critic,
-    progress: Progress = lambda done, critique: None,
+    progress: CritiqueCallback = lambda done, critique: None,
     *,
     retry_failed: bool = False,
     run: str | None = None,
     since: int | None = None,
-    begin: Callable[[Todo], None] = lambda todo: None,
+    begin: Callable[[PendingWork], None] = lambda todo: None,
 ) -> CritiqueReport:
     """Critiques every document of a corpus that this critic has not critiqued.
 
@@ -104,7 +104,7 @@ def annotate(
         again = units_with_failures(store, snapshot, corpus, info.id)
         worker.report.skipped -= len(again)
         shards = [*shards, *again]
-    begin(to_do(snapshot, shards, info))
+    begin(pending_work(snapshot, shards, info))
     replaced = {shard.path: snapshot.units.get(unit_name(info.id, shard)) for shard in shards}
     worker.work(shards, replaced)
     worker.report.spent = dict(spent(critic))
@@ -125,7 +125,7 @@ class _Worker:
         store: Store,
         critic: Critic,
         info: CriticInfo,
-        progress: Progress,
+        progress: CritiqueCallback,
         again: bool,
     ) -> None:
         self._store, self._critic, self._info = store, critic, info
@@ -144,11 +144,11 @@ class _Worker:
                 self.report.skipped += not self._unit(shard, replaced[shard.path])
                 busy = 0
                 continue
-            except Met:
+            except LeaseConflict:
                 # Workers that began together part here.
                 queue.rotate(-random.randrange(len(queue) + 1))
                 busy = 0
-            except Busy:
+            except LeaseHeld:
                 busy += 1
             queue.append(shard)
             if busy >= len(queue):

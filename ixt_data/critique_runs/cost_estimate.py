@@ -7,7 +7,7 @@ from typing import Any
 
 from ixt_data.critics import VllmCritic, critic_id
 from ixt_data.critique_runs.annotation import pending
-from ixt_data.critique_runs.pending_work import to_do
+from ixt_data.critique_runs.pending_work import pending_work
 from ixt_data.critique_runs.units import read_documents
 from ixt_data.errors import StoreError
 from ixt_data.log import CriticInfo
@@ -43,7 +43,7 @@ def estimate(
         raise StoreError(f"no corpus {corpus!r} in {store.root}; corpora: {known}")
     info = CriticInfo(critic_id(critic), critic.name, critic.config())
     shards = pending(snapshot, corpus, info.id)
-    todo = to_do(snapshot, shards, info)
+    todo = pending_work(snapshot, shards, info)
     left = todo.documents
     sample = _sample(store, shards)
     before, start, ok = critic.spent.copy(), time.monotonic(), 0

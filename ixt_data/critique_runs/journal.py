@@ -132,7 +132,7 @@ def abandoned(folder: Path, is_open: IsOpen, before: float) -> Iterator[Path]:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class UnitProgress:
     """How far a unit is whose answers are in a journal.
 
     Attributes:
@@ -150,7 +150,7 @@ class Progress:
     modified: float
 
 
-def in_progress(folder: Path) -> Iterator[Progress]:
+def in_progress(folder: Path) -> Iterator[UnitProgress]:
     """The units with answers that are not yet published, of all critics."""
     for path in sorted(folder.glob("*/*.jsonl")):
         # Published and removed just now, perhaps.
@@ -159,7 +159,7 @@ def in_progress(folder: Path) -> Iterator[Progress]:
             head = _head(data[: data.find(b"\n") + 1])
             if head is not None:
                 ok = data.count(f'"status":"{OK}"'.encode())
-                yield Progress(path.parent.name, head[0], data.count(b"\n") - 1, ok, modified)
+                yield UnitProgress(path.parent.name, head[0], data.count(b"\n") - 1, ok, modified)
 
 
 def _head(line: bytes) -> tuple[str, str | None] | None:

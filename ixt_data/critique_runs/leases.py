@@ -33,16 +33,16 @@ BEATS = 4
 """Renewals in that time."""
 
 
-class Busy(Exception):
+class LeaseHeld(Exception):
     """Another worker is at this unit, or has taken it over."""
 
 
-class Met(Busy):
+class LeaseConflict(LeaseHeld):
     """Another worker took this unit in the same moment: they go through the list together."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _LeaseState:
     """The latest term of a lease, as it was read."""
 
     file: StoredFile
@@ -71,7 +71,7 @@ class Leases:
     def __init__(self, storage: Storage, critic: str) -> None:
         self.storage, self.folder = storage, f"{PLACE}/{critic}"
         self.seconds = _seconds()
-        self._found: dict[str, _Found] = {}
+        self._found: dict[str, _LeaseState] = {}
 
     def look(self) -> None:
         """Learns who is at what: one request, and one for each lease that is new or renewed."""
@@ -85,22 +85,22 @@ class Leases:
         self._found = known
         for (name, (term, file)), text in zip(new.items(), texts, strict=True):
             if text is not None:
-                self._found[name] = _Found(file, term, orjson.loads(text))
+                self._found[name] = _LeaseState(file, term, orjson.loads(text))
 
     def take(self, unit: str) -> "Lease":
         """The lease of a unit, to be used in a `with`.
 
         Raises:
-            Busy: another worker has it; it is a `Met` if that was not known since `look`.
+            Busy: another worker has it; it is a `LeaseConflict` if that was not known since `look`.
         """
         name = lease_name(unit)
         found = self._found.get(name)
         if found is not None and found.alive:
-            raise Busy(unit)
+            raise LeaseHeld(unit)
         lease = Lease(self, name, found.term + 1 if found else 1)
         if not self.storage.create(lease.key, lease.record()):
             self.look()
-            raise Met(unit)
+            raise LeaseConflict(unit)
         return lease
 
 
@@ -129,9 +129,9 @@ class Lease:
         )
 
     def check(self) -> None:
-        """Raises `Busy` if another worker has taken the unit over."""
+        """Raises `LeaseHeld` if another worker has taken the unit over."""
         if self._lost.is_set():
-            raise Busy(self.key)
+            raise LeaseHeld(self.key)
 
     def __enter__(self) -> "Lease":
         self._thread.start()
@@ -161,7 +161,7 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class LeaseHolder:
     """Who is at a unit of a critic, as the latest term of its lease says.
 
     Attributes:
@@ -180,14 +180,14 @@ class Holder:
     alive: bool
 
 
-def holders(storage: Storage, critics: Iterable[str]) -> Iterator[Holder]:
+def holders(storage: Storage, critics: Iterable[str]) -> Iterator[LeaseHolder]:
     """Who is at the units of some critics, by their ids."""
     for critic in critics:
         leases = Leases(storage, critic)
         leases.look()
         for name, found in leases._found.items():
             record = found.record
-            yield Holder(
+            yield LeaseHolder(
                 critic, name, record["host"], record["pid"], record["expires"], found.alive
             )
 

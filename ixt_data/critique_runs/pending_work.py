@@ -8,7 +8,7 @@ from ixt_data.log import CriticInfo, ShardInfo, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
-class Todo:
+class PendingWork:
     """What is left to do.
 
     Attributes:
@@ -32,14 +32,14 @@ class Todo:
         )
 
 
-def to_do(snapshot: Snapshot, shards: list[ShardInfo], critic: CriticInfo) -> Todo:
+def pending_work(snapshot: Snapshot, shards: list[ShardInfo], critic: CriticInfo) -> PendingWork:
     """What a critic has to do for some text shards."""
     documents = sum(shard.samples - shard.orphans for shard in shards)
     names = snapshot.critic_ids(critic.name)
     if not names or critic.id in names:
-        return Todo(documents)
+        return PendingWork(documents)
     before = snapshot.critics[names[-1]]
-    return Todo(documents, before.id, tuple(_changed(before.config, critic.config)))
+    return PendingWork(documents, before.id, tuple(_changed(before.config, critic.config)))
 
 
 def _changed(old: Any, new: Any, path: str = "") -> Iterator[str]:

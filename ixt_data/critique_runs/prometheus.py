@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from itertools import accumulate
 
 from ixt_data.critics import SECONDS, Meter
-from ixt_data.critique_runs.workers import Job, Told
+from ixt_data.critique_runs.workers import CritiqueRunSpec, WorkerStatus
 from ixt_data.errors import ConfigError, MissingExtra
 
 try:
@@ -27,7 +27,7 @@ except ImportError:
 TOKENS = {"in": "tokens_in", "out": "tokens_out", "thinking": "thinking_tokens"}
 
 
-class Metrics(Collector):
+class WorkerMetrics(Collector):
     """What is scraped: what the workers said last.
 
     Args:
@@ -35,11 +35,11 @@ class Metrics(Collector):
         documents: of the corpus.
     """
 
-    def __init__(self, job: Job, documents: int) -> None:
+    def __init__(self, job: CritiqueRunSpec, documents: int) -> None:
         self._job, self._documents = job, documents
-        self._told = Told()
+        self._told = WorkerStatus()
 
-    def tell(self, told: Told) -> None:
+    def tell(self, told: WorkerStatus) -> None:
         """Takes what the workers say."""
         self._told = told
 
@@ -92,7 +92,7 @@ def _counter(name: str, text: str, label: str, values: dict[str, int]) -> Metric
 
 
 @contextmanager
-def serving(metrics: Metrics, host: str, port: int) -> Iterator[str]:
+def serving(metrics: WorkerMetrics, host: str, port: int) -> Iterator[str]:
     """Answers scrapes while the block runs; gives the address.
 
     Args:

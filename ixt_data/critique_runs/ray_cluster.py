@@ -18,9 +18,9 @@ from ixt_data.critique_runs.workers import (
     RESTARTS,
     SAY_SECONDS,
     STOPPED,
-    Job,
-    Tell,
-    Told,
+    CritiqueRunSpec,
+    StatusCallback,
+    WorkerStatus,
     ending_in_order,
     summed,
     work,
@@ -38,7 +38,7 @@ _ADDRESS = re.compile(r"(?:ray://)?\[?([^/\[\]]+?)\]?:(\d+)")
 _PARALLEL = re.compile(r"(?:--tensor-parallel-size|--pipeline-parallel-size|-tp|-pp)[= ](\d+)")
 
 
-class Stopped(Exception):
+class WorkerStopped(Exception):
     """Whoever placed this worker wants it to stop."""
 
 
@@ -46,21 +46,21 @@ class Worker:
     """One actor."""
 
     def __init__(self) -> None:
-        self._told, self._stopped = Told(), False
+        self._told, self._stopped = WorkerStatus(), False
 
-    def work(self, job: Job) -> CritiqueReport | str:
+    def work(self, job: CritiqueRunSpec) -> CritiqueReport | str:
         """See `workers.work`; what it failed with, if that is for a person to mend."""
         try:
             return work(job, self._tell)
         except IxtError as error:
             return str(error)
 
-    def _tell(self, told: Told) -> None:
+    def _tell(self, told: WorkerStatus) -> None:
         self._told = told
         if self._stopped:
-            raise Stopped
+            raise WorkerStopped
 
-    def told(self) -> Told:
+    def told(self) -> WorkerStatus:
         """What it has done since it was started."""
         return self._told
 
@@ -69,7 +69,7 @@ class Worker:
         self._stopped = True
 
 
-def on_ray(job: Job, address: str, n: int, tell: Tell) -> CritiqueReport:
+def on_ray(job: CritiqueRunSpec, address: str, n: int, tell: StatusCallback) -> CritiqueReport:
     """A critique run by n actors.
 
     Args:
@@ -130,7 +130,7 @@ def _knock(address: str) -> None:
         ) from None
 
 
-def _placed(ray: Any, job: Job, n: int, tell: Tell) -> list[CritiqueReport]:
+def _placed(ray: Any, job: CritiqueRunSpec, n: int, tell: StatusCallback) -> list[CritiqueReport]:
     gpus = _gpus(job) if ray.cluster_resources().get("GPU") else 0
     actor = ray.remote(Worker).options(
         max_restarts=RESTARTS,
@@ -150,7 +150,7 @@ def _placed(ray: Any, job: Job, n: int, tell: Tell) -> list[CritiqueReport]:
             done, waiting = ray.wait(waiting, timeout=SAY_SECONDS)
             for task in done:
                 reports.append(_report(ray, task))
-            tell(sum(_told(ray, actors), Told()))
+            tell(sum(_told(ray, actors), WorkerStatus()))
     except BaseException:
         for one in actors:
             one.stop.remote()
@@ -170,7 +170,7 @@ def _report(ray: Any, task: Any) -> CritiqueReport:
     return found
 
 
-def _told(ray: Any, actors: Sequence[Any]) -> list[Told]:
+def _told(ray: Any, actors: Sequence[Any]) -> list[WorkerStatus]:
     """What those say that answer at once: one that is being started again does not."""
     asked = [one.told.remote() for one in actors]
     time.sleep(0.05)
@@ -184,7 +184,7 @@ def _told(ray: Any, actors: Sequence[Any]) -> list[Told]:
     return found
 
 
-def _gpus(job: Job) -> int:
+def _gpus(job: CritiqueRunSpec) -> int:
     """GPUs that a worker's own server needs."""
     if job.serve is None:
         return 0

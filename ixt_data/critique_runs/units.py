@@ -17,7 +17,7 @@ ORPHAN = "orphan"
 """Status of a placeholder for a sample that is no document; it has no row."""
 
 
-class _Overtaken(CommitError):
+class _Superseded(CommitError):
     """Critiques of perhaps the same documents landed meanwhile: their order must be set anew."""
 
 
@@ -95,7 +95,7 @@ def publish(
                     statuses=dict(statuses),
                     **summary,
                 )
-            except _Overtaken:
+            except _Superseded:
                 continue
 
 
@@ -203,6 +203,6 @@ def _refuse_overlap(shard: ShardInfo, critic: CriticInfo) -> Callable[[Entry], N
         families = [s for s in newer.shards_add if s.family.startswith(f"critique/{critic.name}-")]
         ids |= {s.family.removeprefix("critique/") for s in families}
         if _others(tuple(newer.shards_add), ids, shard, critic.id):
-            raise _Overtaken(f"critiques by {critic.name} landed in version {newer.version}")
+            raise _Superseded(f"critiques by {critic.name} landed in version {newer.version}")
 
     return check

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from ixt_data.critics import Critic, Meters, Parts, added, load_critic, watching
+from ixt_data.critics import ChunkOptions, Critic, Meters, added, load_critic, watching
 from ixt_data.critique_runs.annotation import CritiqueReport, annotate, spent
-from ixt_data.critique_runs.pending_work import Todo
+from ixt_data.critique_runs.pending_work import PendingWork
 from ixt_data.errors import CriticError, IxtError
 from ixt_data.records import Critique
 from ixt_data.store import Store
@@ -36,7 +36,7 @@ STOPPED = 128 + signal.SIGTERM
 
 
 @dataclass(frozen=True)
-class Job:
+class CritiqueRunSpec:
     """One critique run, as each of its workers needs to know it.
 
     Attributes:
@@ -55,7 +55,7 @@ class Job:
     corpus: str
     critic: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    parts: Parts | None = None
+    parts: ChunkOptions | None = None
     serve: Mapping[str, Any] | None = None
     name: str | None = None
     retry_failed: bool = False
@@ -76,7 +76,7 @@ class Job:
 
 
 @dataclass
-class Told:
+class WorkerStatus:
     """What a worker says of itself while it is at work.
 
     Attributes:
@@ -90,11 +90,11 @@ class Told:
     statuses: Counter[str] = field(default_factory=Counter)
     spent: Counter[str] = field(default_factory=Counter)
     meters: Meters = field(default_factory=dict)
-    todo: Todo | None = None
+    todo: PendingWork | None = None
 
-    def __add__(self, other: "Told") -> "Told":
+    def __add__(self, other: "WorkerStatus") -> "WorkerStatus":
         """Of both workers together."""
-        return Told(
+        return WorkerStatus(
             self.documents + other.documents,
             self.statuses + other.statuses,
             self.spent + other.spent,
@@ -103,10 +103,10 @@ class Told:
         )
 
 
-Tell = Callable[[Told], None]
+StatusCallback = Callable[[WorkerStatus], None]
 
 
-def work(job: Job, tell: Tell) -> CritiqueReport:
+def work(job: CritiqueRunSpec, tell: StatusCallback) -> CritiqueReport:
     """Does what is left of a critique run, until all of it is published by somebody.
 
     Args:
@@ -115,14 +115,14 @@ def work(job: Job, tell: Tell) -> CritiqueReport:
     """
     with suppress(OSError):
         os.chdir(job.folder)
-    critic, told = job.load(), Told()
+    critic, told = job.load(), WorkerStatus()
 
     def progress(done: int, critique: Critique) -> None:
         told.documents, told.spent = done, spent(critic)
         told.statuses[critique.status] += 1
         tell(told)
 
-    def begun(todo: Todo) -> None:
+    def begun(todo: PendingWork) -> None:
         told.todo = todo
         tell(told)
 
@@ -164,7 +164,7 @@ def ending_in_order() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def summed(store: Store, job: Job, reports: list[CritiqueReport]) -> CritiqueReport:
+def summed(store: Store, job: CritiqueRunSpec, reports: list[CritiqueReport]) -> CritiqueReport:
     """What all workers of a critique run did, from the log.
 
     Args:
@@ -186,7 +186,7 @@ def summed(store: Store, job: Job, reports: list[CritiqueReport]) -> CritiqueRep
     return total
 
 
-def on_this_machine(job: Job, n: int, tell: Tell) -> CritiqueReport:
+def on_this_machine(job: CritiqueRunSpec, n: int, tell: StatusCallback) -> CritiqueReport:
     """A critique run by n processes.
 
     Args:
@@ -205,7 +205,7 @@ def on_this_machine(job: Job, n: int, tell: Tell) -> CritiqueReport:
             wait([worker.pipe for worker in workers if worker.report is None], SAY_SECONDS)
             for worker in workers:
                 worker.listen()
-            tell(sum((worker.told for worker in workers), Told()))
+            tell(sum((worker.told for worker in workers), WorkerStatus()))
     finally:
         for worker in workers:
             worker.process.terminate()
@@ -217,14 +217,14 @@ def on_this_machine(job: Job, n: int, tell: Tell) -> CritiqueReport:
 class _Process:
     """One worker, started again when it is killed."""
 
-    def __init__(self, job: Job) -> None:
-        self._job, self._starts, self._before = job, 0, Told()
-        self._now = Told()
+    def __init__(self, job: CritiqueRunSpec) -> None:
+        self._job, self._starts, self._before = job, 0, WorkerStatus()
+        self._now = WorkerStatus()
         self.report: CritiqueReport | None = None
         self._start()
 
     @property
-    def told(self) -> Told:
+    def told(self) -> WorkerStatus:
         """What it has done, in all its lives."""
         return self._before + self._now
 
@@ -248,7 +248,7 @@ class _Process:
             except (EOFError, OSError):
                 self._ended()
                 return
-            if isinstance(said, Told):
+            if isinstance(said, WorkerStatus):
                 self._now = said
             elif isinstance(said, CritiqueReport):
                 self.report = said
@@ -262,16 +262,16 @@ class _Process:
             raise CriticError(f"a worker ended with exit code {code}; what it wrote is above")
         if self._starts > RESTARTS:
             raise CriticError(f"a worker was killed {self._starts} times, at last with {code}")
-        self._before, self._now = self.told, Told()
+        self._before, self._now = self.told, WorkerStatus()
         self._start()
 
 
-def _main(job: Job, pipe: Connection) -> None:
+def _main(job: CritiqueRunSpec, pipe: Connection) -> None:
     """The life of one process."""
     threading.Thread(target=_end_with_parent, args=(pipe,), daemon=True).start()
     last = 0.0
 
-    def tell(told: Told) -> None:
+    def tell(told: WorkerStatus) -> None:
         nonlocal last
         if (now := time.monotonic()) - last >= SAY_SECONDS:
             last = now
@@ -293,4 +293,12 @@ def _end_with_parent(pipe: Connection) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-__all__ = ["Job", "Told", "closed", "ending_in_order", "on_this_machine", "summed", "work"]
+__all__ = [
+    "CritiqueRunSpec",
+    "WorkerStatus",
+    "closed",
+    "ending_in_order",
+    "on_this_machine",
+    "summed",
+    "work",
+]

@@ -1,6 +1,6 @@
 """What rows and MDS exports write: chosen documents with text and critique, shard by shard."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from ixt_data.errors import QueryError, StoreError
 from ixt_data.log import ShardInfo
+from ixt_data.records import ProgressCallback
 from ixt_data.sql import CRITIQUES, Catalog, choose_critic, joined, literal
 from ixt_data.store import Store
 
@@ -17,8 +18,6 @@ GROUP = 1 << 16
 
 BATCH = 4096
 
-Progress = Callable[[int, int], None]
-"""Called with the samples passed by, and the documents chosen so far."""
 
 _SPAN = {
     "start": pa.int64(),
@@ -75,7 +74,9 @@ class Selected:
         self.total = sum(shard.samples for shard in self._shards)
 
     def tables(
-        self, columns: Sequence[str] | None = None, progress: Progress = lambda done, found: None
+        self,
+        columns: Sequence[str] | None = None,
+        progress: ProgressCallback = lambda done, found: None,
     ) -> Iterator[pa.Table]:
         """The documents in tables of at most `BATCH` rows, in the order of shards and rows.
 
@@ -98,7 +99,7 @@ class Selected:
                 catalog.close()
 
     def _tables(
-        self, catalog: Catalog, columns: Sequence[str] | None, progress: Progress
+        self, catalog: Catalog, columns: Sequence[str] | None, progress: ProgressCallback
     ) -> Iterator[pa.Table]:
         nothing = self._completed(self._ask(catalog, []), [], {})
         names = list(columns or nothing.column_names)

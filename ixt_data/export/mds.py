@@ -3,11 +3,11 @@
 import math
 from pathlib import Path
 
-from ixt_data.export.matched_documents import Progress, Selected
+from ixt_data.export.matched_documents import Selected
 from ixt_data.export.rows import ExportReport
 from ixt_data.export.target import new_folder
 from ixt_data.mds import SHARD_BYTES, ShardWriter
-from ixt_data.records import parse_id
+from ixt_data.records import ProgressCallback, parse_id
 
 COLUMNS = {
     "critique": "str",
@@ -26,7 +26,7 @@ def export_mds(
     *,
     overwrite: bool = False,
     shard_bytes: int = SHARD_BYTES,
-    progress: Progress = lambda done, found: None,
+    progress: ProgressCallback = lambda done, found: None,
 ) -> ExportReport:
     """Writes one MDS folder that a stock StreamingDataset opens.
 

@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
-from ixt_data.export.matched_documents import Progress, Selected
+from ixt_data.export.matched_documents import Selected
 from ixt_data.export.target import new_file
+from ixt_data.records import ProgressCallback
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ def export_parquet(
     out: str | Path,
     *,
     overwrite: bool = False,
-    progress: Progress = lambda done, found: None,
+    progress: ProgressCallback = lambda done, found: None,
 ) -> ExportReport:
     """Writes one Parquet file.
 
@@ -61,7 +62,7 @@ def export_jsonl(
     out: str | Path,
     *,
     overwrite: bool = False,
-    progress: Progress = lambda done, found: None,
+    progress: ProgressCallback = lambda done, found: None,
 ) -> ExportReport:
     """Writes one JSONL file, packed if its name ends in `.zst` or `.gz`.
 

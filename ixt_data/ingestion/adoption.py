@@ -5,7 +5,7 @@ their files; the store reads them and never writes there. One of them that is ch
 refused by its hash.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,7 @@ import orjson
 from ixt_data.errors import CommitError, ConfigError, CorruptError, StoreError
 from ixt_data.ingestion.columns import ColumnNames
 from ixt_data.ingestion.document_rows import (
-    Rows,
+    DocumentRows,
     documents_of,
     drop_landed,
     id_array,
@@ -26,7 +26,7 @@ from ixt_data.ingestion.document_rows import (
 from ixt_data.ingestion.seen_ids import SeenIds
 from ixt_data.log import TEXT, Entry, FileInfo, ShardInfo
 from ixt_data.mds import REFUSED, SCALARS, digest
-from ixt_data.records import STAGES, Document, Stage
+from ixt_data.records import STAGES, Document, ProgressCallback, Stage
 from ixt_data.storage import LocalStorage, Storage, open_storage
 from ixt_data.store import (
     AdoptedShard,
@@ -41,9 +41,6 @@ from ixt_data.store import (
 )
 
 INDEX = "index.json"
-
-Progress = Callable[[int, int], None]
-"""Called with the bytes of shards read, and the number of documents so far."""
 
 
 @dataclass
@@ -81,7 +78,7 @@ def adopt(
     text_field: str = "text",
     id_field: str | None = None,
     stage: Stage = "pretrain",
-    progress: Progress = lambda done, documents: None,
+    progress: ProgressCallback = lambda done, documents: None,
 ) -> AdoptReport:
     """Makes an MDS folder a corpus, or part of one, in one commit.
 
@@ -297,7 +294,7 @@ class _Recorder:
             raise CorruptError(f"{info.path}: its columns are not those that {INDEX} says")
         places, documents = self._new(shard, info)
         if documents:
-            rows = Rows()
+            rows = DocumentRows()
             rows.add(documents)
             table = rows.table(self._corpus, self._stage, info.path, self._names, places)
             self._txn.add_rows("documents", self._corpus, table)

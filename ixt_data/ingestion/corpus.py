@@ -1,6 +1,6 @@
 """Ingest: read every record once, keep each text once, commit once."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
@@ -11,7 +11,7 @@ import orjson
 from ixt_data.errors import ConfigError
 from ixt_data.ingestion.columns import ColumnNames
 from ixt_data.ingestion.document_rows import (
-    Rows,
+    DocumentRows,
     documents_of,
     drop_landed,
     id_array,
@@ -23,7 +23,7 @@ from ixt_data.ingestion.inputs import Input, open_inputs
 from ixt_data.ingestion.seen_ids import SeenIds
 from ixt_data.log import TEXT, Entry
 from ixt_data.mds import SHARD_BYTES, TEXT_COLUMNS
-from ixt_data.records import STAGES, Document, Stage
+from ixt_data.records import STAGES, Document, ProgressCallback, Stage
 from ixt_data.store import Store, Transaction, check_name
 
 # A batch ends with whichever comes first: records, characters of text, bytes of the input.
@@ -31,8 +31,6 @@ BATCH_RECORDS = 2048
 BATCH_CHARS = BATCH_BYTES = 1 << 20
 # A shard is one unit of critique work, and its metadata is in memory until it is cut.
 SHARD_DOCUMENTS = 1 << 16
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +65,7 @@ def ingest(
     id_field: str | None = None,
     stage: Stage | None = None,
     shard_bytes: int = SHARD_BYTES,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> IngestReport:
     """Adds the documents of some files and folders to a corpus, in one commit.
 
@@ -186,7 +184,7 @@ class _CorpusWriter:
         self._seen = seen
         self._names = ColumnNames(metadata_names(txn.base))
         self._text = txn.family(TEXT, corpus, TEXT_COLUMNS)
-        self._rows = Rows()
+        self._rows = DocumentRows()
 
     def add(self, batch: Sequence[Document]) -> None:
         """Writes those of the batch that are new."""
@@ -224,7 +222,7 @@ class _CorpusWriter:
         self._txn.add_rows("documents", self._corpus, table)
         self.bytes += sum(self._rows.n_bytes)
         self.shards += 1
-        self._rows = Rows()
+        self._rows = DocumentRows()
 
     def commit(self, quarantined: int) -> int:
         """Publishes everything; returns the version."""

@@ -19,7 +19,7 @@ from ixt_data.store import Store, Transaction
 
 
 @dataclass
-class Rows:
+class DocumentRows:
     """Rows of `documents` for one shard, column by column."""
 
     ids: list[bytes] = field(default_factory=list)
@@ -89,21 +89,21 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class Dropped:
+class OmittedRows:
     """Rows that a transaction gave up: how many documents, UTF-8 bytes of their texts."""
 
     documents: int = 0
     bytes: int = 0
 
 
-def drop_landed(txn: Transaction, corpus: str, newer: Entry) -> Dropped:
+def drop_landed(txn: Transaction, corpus: str, newer: Entry) -> OmittedRows:
     """Drops the rows of documents that another transaction has committed meanwhile.
 
     Their samples stay in our shards without a row, as orphans.
     """
     theirs = documents_of(corpus, newer.rows_add)
     if not theirs:
-        return Dropped()
+        return OmittedRows()
     documents = size = 0
     with SeenIds() as landed:
         for ids in stored_ids(txn.store, theirs):
@@ -119,7 +119,7 @@ def drop_landed(txn: Transaction, corpus: str, newer: Entry) -> Dropped:
             _orphan(txn, Counter(dropped["shard"].to_pylist()))
             documents += dropped.num_rows
             size += sum(dropped["n_bytes"].to_pylist())
-    return Dropped(documents, size)
+    return OmittedRows(documents, size)
 
 
 def _orphan(txn: Transaction, lost: Counter[str]) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ixt_data.conversation import BadConversation, canonical
+from ixt_data.conversation import InvalidConversation, canonical
 from ixt_data.errors import ConfigError
 from ixt_data.records import Document, as_text, document_id
 from ixt_data.storage import MAX_TEXT
@@ -83,7 +83,7 @@ class Fields:
                 return self._why_not(text, record)
             try:
                 text = canonical(messages)
-            except BadConversation as bad:
+            except InvalidConversation as bad:
                 return str(bad)
         if not text or text.isspace():
             return "empty text"

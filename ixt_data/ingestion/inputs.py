@@ -12,7 +12,7 @@ from ixt_data.ingestion.fields import TOO_LONG, Fields, Rejected, excerpt, kind_
 from ixt_data.ingestion.parquet_files import ParquetInput
 from ixt_data.ingestion.text_files import FolderInput, TextFileInput, printable
 from ixt_data.records import Document
-from ixt_data.storage import BrokenStream, ByteStream, LongLine, split_lines
+from ixt_data.storage import ByteStream, LongLine, TruncatedStream, split_lines
 
 BOM = b"\xef\xbb\xbf"
 JSON_LINES = (".jsonl", ".ndjson", ".json")
@@ -106,7 +106,7 @@ class JsonLinesInput:
                     empty = Rejected(self.file, number, "empty line")
                 else:
                     yield self._document(line, number)
-        except BrokenStream as broken:
+        except TruncatedStream as broken:
             if empty is not None:
                 yield empty
             # The last line may be whole although the file is not.

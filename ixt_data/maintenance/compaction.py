@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ixt_data.errors import CommitError
 from ixt_data.log import RowsFile
-from ixt_data.sql import CRITIQUES, DOCUMENTS, Derived, merge_rows
+from ixt_data.sql import CRITIQUES, DOCUMENTS, DerivedColumns, merge_rows
 from ixt_data.store import Store, Transaction
 
 BASES = {"documents": DOCUMENTS, "critiques": CRITIQUES}
@@ -65,7 +65,7 @@ def _merge(store: Store, base: int, files: Sequence[RowsFile]) -> Merge:
 
 
 def rewrite(
-    txn: Transaction, files: Sequence[RowsFile], derived: Derived | None = None
+    txn: Transaction, files: Sequence[RowsFile], derived: DerivedColumns | None = None
 ) -> RowsFile:
     """One file of rows in the place of some of one table, lane and generation.
 

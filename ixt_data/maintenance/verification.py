@@ -1,7 +1,7 @@
 """Checks that a store is what its log says, and mends what can be mended without guessing."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -22,17 +22,15 @@ from ixt_data.log import (
     tokens_unit,
 )
 from ixt_data.mds import read_shard
+from ixt_data.records import ProgressCallback
 from ixt_data.store import CHANGED, Store, read_adopted, sizes_of
 
 PLACES = ("shards", "meta", "_tmp")
 """Where files are that a version holds, or that nothing holds any more."""
 
-Progress = Callable[[int, int], None]
-"""Called with bytes checked and bytes in all."""
-
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class VerifyProblem:
     """Something in the store that is not as the log says.
 
     Attributes:
@@ -63,7 +61,7 @@ class VerifyReport:
     version: int = 0
     files: int = 0
     bytes: int = 0
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[VerifyProblem] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
     repaired: list[str] = field(default_factory=list)
 
@@ -77,7 +75,7 @@ def verify(
     *,
     at: int | str | None = None,
     fast: bool = False,
-    progress: Progress = lambda done, total: None,
+    progress: ProgressCallback = lambda done, total: None,
 ) -> VerifyReport:
     """Checks log, checkpoints, rows, shards, indexes and the alignment of families.
 
@@ -121,19 +119,19 @@ def verify(
     return report
 
 
-def check_pins(store: Store) -> tuple[list[int], list[Problem]]:
+def check_pins(store: Store) -> tuple[list[int], list[VerifyProblem]]:
     """The versions that pins hold, and what is wrong with pins."""
     try:
         pins = store.pins.all().values()
     except CorruptError as error:
         path, _, what = str(error).partition(": ")
         what, _, remedy = what.partition(". ")
-        return [], [Problem(path, what, 0, remedy)]
+        return [], [VerifyProblem(path, what, 0, remedy)]
     newest, now = readable_state(store).version, datetime.now(UTC)
     versions = {pin.version for pin in pins if pin.alive(now)}
     remedy = "restore the log from a backup, or remove the pin"
     return sorted(v for v in versions if 0 < v <= newest), [
-        Problem(
+        VerifyProblem(
             f"_pins/{pin.name}.json", f"keeps version {pin.version}, which is not there", 0, remedy
         )
         for pin in pins
@@ -166,7 +164,7 @@ def held(store: Store, newest: Snapshot, pinned: Iterable[int]) -> Snapshot:
     return state
 
 
-def check_log(store: Store) -> Iterator[Problem]:
+def check_log(store: Store) -> Iterator[VerifyProblem]:
     """Torn or changed entries, gaps between them, and entries that are lost at the end."""
     present = {file.key for file in store.storage.list("_log") if file.key.endswith(".json")}
     newest = max((int(PurePosixPath(key).stem) for key in present), default=0)
@@ -178,12 +176,12 @@ def check_log(store: Store) -> Iterator[Problem]:
         ):
             key = commit_log.key(version)
             if data is None:
-                yield Problem(key, "missing, but newer entries are there", 0, remedy)
+                yield VerifyProblem(key, "missing, but newer entries are there", 0, remedy)
                 continue
             try:
                 commit_log.parse(version, data)
             except CorruptError as error:
-                yield Problem(key, _without(key, str(error)), 0, remedy)
+                yield VerifyProblem(key, _without(key, str(error)), 0, remedy)
     witnesses = {commit_log.LAST: store.log.hint()} | {
         file.key: int(folder)
         for file in store.storage.list("_checkpoint")
@@ -191,7 +189,9 @@ def check_log(store: Store) -> Iterator[Problem]:
     }
     for witness, version in witnesses.items():
         if version > newest:
-            yield Problem(commit_log.key(version), f"missing, but {witness} is of it", 0, remedy)
+            yield VerifyProblem(
+                commit_log.key(version), f"missing, but {witness} is of it", 0, remedy
+            )
 
 
 def readable_state(store: Store) -> Snapshot:
@@ -211,7 +211,7 @@ def readable_state(store: Store) -> Snapshot:
     return state
 
 
-def check_checkpoints(store: Store, newest: int) -> Iterator[Problem]:
+def check_checkpoints(store: Store, newest: int) -> Iterator[VerifyProblem]:
     """Checkpoints whose files are not what their state.json says."""
     remedy = "ixt verify --repair writes it anew from the log"
     for version in range(checkpoint.EVERY, newest + 1, checkpoint.EVERY):
@@ -223,10 +223,10 @@ def check_checkpoints(store: Store, newest: int) -> Iterator[Problem]:
             path = str(error).split(": ")[0]
             if not path.startswith("_checkpoint/"):
                 path = checkpoint.key(version, "state.json")
-            yield Problem(path, "torn, changed or missing", 0, remedy)
+            yield VerifyProblem(path, "torn, changed or missing", 0, remedy)
 
 
-def _of_older(problem: Problem) -> Problem:
+def _of_older(problem: VerifyProblem) -> VerifyProblem:
     what = f"{problem.what}; only older snapshots hold it"
     remedy = "restore this file from a backup, or remove the tags of these snapshots and `ixt gc`"
     return replace(problem, what=what, remedy=remedy)
@@ -243,7 +243,7 @@ def _check_file(
     sizes: Mapping[str, int],
     fast: bool,
     identities: dict[str, str],
-) -> Iterator[Problem]:
+) -> Iterator[VerifyProblem]:
     try:
         if file.path not in sizes:
             raise FileNotFoundError(file.path)
@@ -256,7 +256,7 @@ def _check_file(
     except FileNotFoundError:
         what = "missing"
     if what:
-        yield Problem(file.path, what, _documents(file), _remedy(file))
+        yield VerifyProblem(file.path, what, _documents(file), _remedy(file))
 
 
 def _read(
@@ -298,7 +298,7 @@ def _remedy(file: RowsFile | ShardInfo) -> str:
     return f"restore this file from a backup: nothing else in the store holds these {what}"
 
 
-def check_indexes(store: Store, state: Snapshot) -> Iterator[Problem]:
+def check_indexes(store: Store, state: Snapshot) -> Iterator[VerifyProblem]:
     """Folders whose index.json is missing, torn, or says other than the log."""
     remedy = "ixt verify --repair writes it anew"
     folders = _folders(state)
@@ -307,25 +307,25 @@ def check_indexes(store: Store, state: Snapshot) -> Iterator[Problem]:
     for key, data, shards in zip(keys, indexes, folders.values(), strict=True):
         documents = sum(shard.samples for shard in shards)
         if data is None:
-            yield Problem(key, "missing", documents, remedy)
+            yield VerifyProblem(key, "missing", documents, remedy)
             continue
         try:
             entries = orjson.loads(data)["shards"]
             found = {entry["raw_data"]["basename"]: entry for entry in entries}
         except (ValueError, KeyError, TypeError):
-            yield Problem(key, "torn or changed: not an index", documents, remedy)
+            yield VerifyProblem(key, "torn or changed: not an index", documents, remedy)
             continue
         if any(found.get(shard.raw.basename) != shard.index for shard in shards):
-            yield Problem(key, "says other than the log", documents, remedy)
+            yield VerifyProblem(key, "says other than the log", documents, remedy)
 
 
-def check_rows(state: Snapshot) -> Iterator[Problem]:
+def check_rows(state: Snapshot) -> Iterator[VerifyProblem]:
     """Critique shards of another length than their text shard, by the log alone."""
     for shard in state.shards:
         text = state.shards_by_path.get(shard.of or "")
         if text is not None and text.samples != shard.samples:
             what = f"{shard.samples} samples; its text shard {text.path} has {text.samples}"
-            yield Problem(shard.path, what, text.samples, _remedy(shard))
+            yield VerifyProblem(shard.path, what, text.samples, _remedy(shard))
 
 
 def _folders(state: Snapshot) -> dict[str, list[ShardInfo]]:

@@ -14,7 +14,7 @@ from .order import samples_of as samples_of
 from .plan import MixPlan as MixPlan
 from .plan import SelectionPlan as SelectionPlan
 from .planner import plan_mix as plan_mix
-from .predicates import Found as Found
+from .predicates import Matches as Matches
 from .predicates import Scope as Scope
 from .predicates import held_out as held_out
 from .presets import GOOD_EPOCHS as GOOD_EPOCHS

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
-from ixt_data.config import Part, load_config
+from ixt_data.config import ConfigModel, load_config
 
 EVERYTHING = "true"
 MAX_PHASES = 60
@@ -20,7 +20,7 @@ def _as_tuple(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
-class Condition(Part):
+class Condition(ConfigModel):
     """How a document's critique becomes tokens beside it."""
 
     kind: Literal["none", "score", "critique", "both", "spans"] = "both"
@@ -105,7 +105,7 @@ class Condition(Part):
         return self.kind != "none" or self.weighs_spans
 
 
-class Selection(Part):
+class Selection(ConfigModel):
     """A named SQL predicate over a snapshot, and its share of the draws."""
 
     name: Annotated[str, Field(min_length=1)]
@@ -143,7 +143,7 @@ class Selection(Part):
         return name, int(version) if version else None
 
 
-class Weighting(Part):
+class Weighting(ConfigModel):
     """How draws spread over the documents of one selection."""
 
     by: Annotated[str, Field(min_length=1)] = "score"
@@ -152,7 +152,7 @@ class Weighting(Part):
     """Softmax temperature; null draws uniformly."""
 
 
-class Phase(Part):
+class Phase(ConfigModel):
     """A share of the run with settings of its own."""
 
     share: Annotated[float, Field(gt=0, le=1)]
@@ -165,7 +165,7 @@ class Phase(Part):
     """Keys of the condition to change; `cooldown` belongs to the run and cannot be among them."""
 
 
-class Mix(Part):
+class Mix(ConfigModel):
     """Everything that a training job draws."""
 
     store: str = "./ixt"

@@ -2,7 +2,7 @@
 
 from ixt_data.errors import MixError
 from ixt_data.mix.config import Mix
-from ixt_data.mix.predicates import Drawn, Scope
+from ixt_data.mix.predicates import CriticPredicate, Scope
 from ixt_data.mix.saved_selections import resolved
 from ixt_data.store import Store
 
@@ -38,7 +38,7 @@ def observed_feedback(store: Store, mix: Mix, holdout: float = 0.0) -> dict[str,
     return {"best": best, "worst": worst}
 
 
-def _drawn(mix: Mix) -> list[Drawn]:
+def _drawn(mix: Mix) -> list[CriticPredicate]:
     """The predicates that documents are drawn by in any phase, with the critics that see them."""
     return [
         (critic, phase.where.get(selection.name, selection.where))

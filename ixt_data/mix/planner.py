@@ -27,7 +27,7 @@ from ixt_data.mix.draw_counts import (
 )
 from ixt_data.mix.order import PhaseOrder
 from ixt_data.mix.plan import COUNTS, PASSES, SPLIT, MixPlan, SelectionPlan
-from ixt_data.mix.predicates import Found, Scope
+from ixt_data.mix.predicates import Matches, Scope
 from ixt_data.records import content_id
 from ixt_data.store import Store
 
@@ -49,7 +49,7 @@ class _Group:
     name: str
     where: str
     critic: int
-    found: Found
+    found: Matches
     weights: Floats
     most: int | None
     shares: Floats
@@ -61,10 +61,10 @@ class _Group:
 
 
 def plan_mix(
-    store: Store,
     mix: Mix,
     samples: int | None = None,
     *,
+    store: Store | None = None,
     batch: int = 1,
     holdout: float = 0.0,
     epoch_samples: int = EPOCH_SAMPLES,
@@ -76,9 +76,9 @@ def plan_mix(
     """Plans the draws of a train run, the same for the same snapshot, mix and sizes.
 
     Args:
-        store: where the mix draws from.
         mix: what to draw.
         samples: draws in all; by default as many as there are documents to draw.
+        store: the store to draw from; by default the one that the mix names.
         batch: samples of one step over all processes; epochs and phases end with a batch.
         holdout: share of documents, by doc_id, that is never drawn; see `scope.held_out`.
         epoch_samples: most draws whose order is laid out at a time.
@@ -92,7 +92,7 @@ def plan_mix(
     """
     if batch % lanes:
         raise MixError(f"lanes: {lanes} does not divide the batch of {batch} samples")
-    with scope_of(store, mix, holdout) as scope:
+    with scope_of(store or Store.open(mix.store), mix, holdout) as scope:
         mix = scope.mix
         groups, warnings = _groups(scope, mix)
         samples = _check_samples(samples, batch, groups)

@@ -19,7 +19,7 @@ from ixt_data.store import Store
 
 
 @dataclass(frozen=True)
-class Found:
+class Matches:
     """The documents that a predicate finds.
 
     A document's place is the offset of its text shard plus its row.
@@ -47,7 +47,7 @@ class Found:
 
 _MOST_CHARS = 2**32 - 1
 
-Drawn = tuple[str | None, str]
+CriticPredicate = tuple[str | None, str]
 """A critic, and the predicate by which documents are drawn with its critiques."""
 
 
@@ -121,7 +121,7 @@ class Scope:
             return self.snapshot.aligned(shard.path, f"critique/{critic}")
         return self.snapshot.newest_critique(shard.path, critic)
 
-    def find(self, name: str, where: str, value: str | None, critic: str | None) -> Found:
+    def find(self, name: str, where: str, value: str | None, critic: str | None) -> Matches:
         """The documents for which `where` is true.
 
         Args:
@@ -161,10 +161,10 @@ class Scope:
         if rows != np.count_nonzero(places):
             raise MixError(f"selection {name!r}: {where!r} gives some documents twice")
         if rows == total:
-            return Found(None, chars, values)
-        return Found(places, chars[places], None if values is None else values[places])
+            return Matches(None, chars, values)
+        return Matches(places, chars[places], None if values is None else values[places])
 
-    def feedback(self, drawn: Sequence[Drawn], best: bool) -> tuple[float, str] | None:
+    def feedback(self, drawn: Sequence[CriticPredicate], best: bool) -> tuple[float, str] | None:
         """The most frequent critique in the highest (or lowest) score bin among some documents."""
         direction = "DESC" if best else "ASC"
         sql = (
@@ -177,7 +177,9 @@ class Scope:
                 return float(row["bin"]), str(row["said"])
         return None
 
-    def score_quantiles(self, drawn: Sequence[Drawn], shares: Sequence[float]) -> tuple[float, ...]:
+    def score_quantiles(
+        self, drawn: Sequence[CriticPredicate], shares: Sequence[float]
+    ) -> tuple[float, ...]:
         """Different scores below which such shares of some documents' scores lie, ascending."""
         sql = f"SELECT quantile_disc(score, {list(shares)}) AS edges FROM ({self._scored(drawn)})"
         found: set[float] = set()
@@ -186,7 +188,7 @@ class Scope:
                 found.update(row["edges"] or ())
         return tuple(sorted(found))
 
-    def _scored(self, drawn: Sequence[Drawn]) -> str:
+    def _scored(self, drawn: Sequence[CriticPredicate]) -> str:
         """SELECT: scores and critiques of some documents, once for each critic that they are of."""
         return " UNION ALL ".join(
             "SELECT critiques.score AS score, critiques.critique AS said "
@@ -207,7 +209,7 @@ class Scope:
             raise MixError(said) from None
 
 
-def _any_of(drawn: Sequence[Drawn]) -> str:
+def _any_of(drawn: Sequence[CriticPredicate]) -> str:
     return " OR ".join(f"(\n{where}\n)" for _, where in drawn)
 
 

@@ -3,7 +3,7 @@ from .catalog import DOCUMENTS as DOCUMENTS
 from .catalog import Catalog as Catalog
 from .catalog import Parameters as Parameters
 from .catalog import merge_rows as merge_rows
-from .derived_columns import Derived as Derived
+from .derived_columns import DerivedColumns as DerivedColumns
 from .joins import choose_critic as choose_critic
 from .joins import critiques_by as critiques_by
 from .joins import joined as joined

@@ -29,11 +29,11 @@ from ixt_data.errors import (
     StoreError,
 )
 from ixt_data.log import Log, RowsFile, SavedSelection, Snapshot
-from ixt_data.sql.derived_columns import Derived
+from ixt_data.sql.derived_columns import DerivedColumns
 from ixt_data.sql.hugeint import as_decimals
 from ixt_data.sql.joins import literal, selected_rows
 from ixt_data.sql.metadata_views import COLUMNS as SMALL
-from ixt_data.sql.metadata_views import Rows, rows_of
+from ixt_data.sql.metadata_views import RowIterable, rows_of
 from ixt_data.sql.query_errors import explained
 from ixt_data.sql.read_only import what_writes
 from ixt_data.sql.views import common_schema, latest, literals, quoted, union
@@ -282,7 +282,7 @@ class Catalog:
         self._connection.close()
         self._forget()
 
-    def _fill(self, view: str, rows: Rows) -> None:
+    def _fill(self, view: str, rows: RowIterable) -> None:
         columns = SMALL[view]
         declared = ", ".join(f"{name} {kind}" for name, kind in columns.items())
         self._connection.execute(f"CREATE TABLE {view} ({declared})")
@@ -357,7 +357,7 @@ def merge_rows(
     files: dict[str, str],
     base: dict[str, str],
     target: Path,
-    derived: Derived | None = None,
+    derived: DerivedColumns | None = None,
 ) -> dict[str, str]:
     """Writes the rows of some files of one table into one Parquet file, sorted by document.
 

@@ -9,7 +9,7 @@ from ixt_data.sql.views import quoted
 
 
 @dataclass(frozen=True, slots=True)
-class Derived:
+class DerivedColumns:
     """Columns to add to rows, or to write anew.
 
     Attributes:

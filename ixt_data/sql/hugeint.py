@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Rows = TypeVar("Rows", "pa.Table", "pa.RecordBatch")
+ArrowData = TypeVar("ArrowData", "pa.Table", "pa.RecordBatch")
 
 
-def as_decimals(rows: "Rows") -> "Rows":
+def as_decimals(rows: "ArrowData") -> "ArrowData":
     """Sums of integers as numbers: DuckDB hands them over as 16 bytes that nobody can add."""
     import pyarrow as pa
 

@@ -11,7 +11,7 @@ import orjson
 from ixt_data.log import Log, Snapshot
 from ixt_data.sql.critique_run_totals import RUNS, critique_runs
 
-Rows = Iterable[Sequence[Any]]
+RowIterable = Iterable[Sequence[Any]]
 
 COLUMNS = {
     "shards": {
@@ -49,7 +49,7 @@ COLUMNS = {
 """Columns of each such view, with their types."""
 
 
-def rows_of(view: str, log: Log, snapshot: Snapshot) -> Rows:
+def rows_of(view: str, log: Log, snapshot: Snapshot) -> RowIterable:
     """The rows of one view at a snapshot."""
     match view:
         case "shards":

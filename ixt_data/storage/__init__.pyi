@@ -3,9 +3,9 @@ from .base import StoredFile as StoredFile
 from .base import remove_scratch as remove_scratch
 from .byte_streams import HEAD as HEAD
 from .byte_streams import MAX_TEXT as MAX_TEXT
-from .byte_streams import BrokenStream as BrokenStream
 from .byte_streams import ByteStream as ByteStream
 from .byte_streams import LongLine as LongLine
+from .byte_streams import TruncatedStream as TruncatedStream
 from .byte_streams import split_lines as split_lines
 from .conformance import probe as probe
 from .local import LocalStorage as LocalStorage

@@ -16,7 +16,7 @@ ZSTD_SLICE = 8 << 10
 ZSTD_WINDOW = 2**31
 
 
-class BrokenStream(Exception):
+class TruncatedStream(Exception):
     """A file ends too early or cannot be decoded further.
 
     Attributes:
@@ -80,13 +80,13 @@ def _gunzip(pieces: Iterable[bytes]) -> Iterator[bytes]:
             try:
                 yield decoder.decompress(piece, CHUNK)
             except zlib.error as error:
-                raise BrokenStream(f"corrupt gzip data: {error}") from None
+                raise TruncatedStream(f"corrupt gzip data: {error}") from None
             piece, ended = decoder.unused_data or decoder.unconsumed_tail, decoder.eof
             decoder = None if ended else decoder
     if decoder is not None:
         yield decoder.flush()
         if not decoder.eof:
-            raise BrokenStream("truncated gzip data")
+            raise TruncatedStream("truncated gzip data")
 
 
 def _unzstd(pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -98,11 +98,11 @@ def _unzstd(pieces: Iterable[bytes]) -> Iterator[bytes]:
             try:
                 yield decoder.decompress(piece)
             except zstandard.ZstdError as error:
-                raise BrokenStream(f"corrupt zstd data: {error}") from None
+                raise TruncatedStream(f"corrupt zstd data: {error}") from None
             piece, ended = decoder.unused_data, decoder.eof
             decoder = None if ended else decoder
     if decoder is not None:
-        raise BrokenStream("truncated zstd data")
+        raise TruncatedStream("truncated zstd data")
 
 
 def split_lines(chunks: Iterable[bytes], limit: int = MAX_TEXT) -> Iterator[bytes]:
@@ -125,7 +125,7 @@ def split_lines(chunks: Iterable[bytes], limit: int = MAX_TEXT) -> Iterator[byte
             held += len(tail)
             if held > limit:
                 parts = [b"".join(parts)[:HEAD]]
-    except BrokenStream as broken:
+    except TruncatedStream as broken:
         broken.rest = b"".join(parts)
         raise
     if held:

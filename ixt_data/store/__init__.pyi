@@ -15,3 +15,4 @@ from .selections import saved_selection as saved_selection
 from .store import Store as Store
 from .store import Transaction as Transaction
 from .store import check_name as check_name
+from .store import open_store as open_store

@@ -16,7 +16,7 @@ OP = "select"
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class SelectionChange:
     """One commit that saved or dropped a selection: the version, when, and what it is since."""
 
     version: int
@@ -101,14 +101,14 @@ def matching(store: Store, snapshot: Snapshot, selection: SelectionInfo) -> int:
     return int(count)
 
 
-def history(store: Store, name: str) -> Iterator[Change]:
+def history(store: Store, name: str) -> Iterator[SelectionChange]:
     """Every commit that saved or dropped a selection, oldest first."""
     for entry in store.log.entries(1, store.log.newest()):
         if name in entry.selections_remove:
-            yield Change(entry.version, entry.created, None)
+            yield SelectionChange(entry.version, entry.created, None)
         for info in entry.selections:
             if info.name == name:
-                yield Change(entry.version, entry.created, info)
+                yield SelectionChange(entry.version, entry.created, info)
 
 
 def _without_critic(store: Store, snapshot: Snapshot, name: str, where: str) -> int | None:

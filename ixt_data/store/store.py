@@ -229,6 +229,21 @@ class Store:
         return Transaction(self, op, unit, self.log.newest() if base is None else base)
 
 
+def open_store(root: str | Path, create: bool = False) -> Store:
+    """Open the store at a root; with `create`, make an empty one there if none exists.
+
+    Args:
+        root: a folder, or an address such as `s3://bucket/prefix`.
+        create: make a store where there is none.
+
+    Raises:
+        StoreError: no store exists there and `create` is false, or its format is not ours.
+    """
+    if create and not open_storage(root).exists(MARKER):
+        return Store.init(root)
+    return Store.open(root)
+
+
 class Transaction:
     """Shards and rows that become visible in one step, or not at all.
 

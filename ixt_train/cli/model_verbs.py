@@ -13,7 +13,7 @@ from ixt_data.errors import ConfigError
 from ixt_train.cli.options import MaybeStoreOption, quiet_libraries
 
 if TYPE_CHECKING:
-    from ixt_train.inference import Trained
+    from ixt_train.inference import LoadedModel
 
 CheckpointArgument = Annotated[
     Path,
@@ -97,9 +97,9 @@ def evaluate(
     quiet_libraries()
     trained = _load(checkpoint)
     if not task and not lm_eval:
-        from ixt_train.evaluation import evaluate_trained
+        from ixt_train.evaluation import evaluate
 
-        figures = evaluate_trained(trained, store, config, samples)
+        figures = evaluate(trained, store, config, samples)
     else:
         said = [(f, g) for f in feedback or ["best"] for g in guidance or [1.0]]
         figures = {"step": trained.step}
@@ -115,7 +115,7 @@ def evaluate(
 
 
 def _ask_tasks(
-    trained: "Trained", tasks: list[str], said: list[tuple[str, float]], limit: int | None
+    trained: "LoadedModel", tasks: list[str], said: list[tuple[str, float]], limit: int | None
 ) -> list[dict[str, Any]]:
     from ixt_train.config import BUILT_IN_TASKS, TaskConfig
     from ixt_train.evaluation import solve_tasks
@@ -133,7 +133,7 @@ def _ask_tasks(
 
 
 def _ask_harness(
-    trained: "Trained",
+    trained: "LoadedModel",
     said: list[tuple[str, float]],
     tasks: list[str],
     folder: Path | None,
@@ -206,9 +206,9 @@ def generate(
 ) -> None:
     """Let a model go on writing, told what feedback to live up to."""
     quiet_libraries()
-    from ixt_train.inference import Request, Sampling, generate_all, read_requests
+    from ixt_train.inference import GenerationRequest, TokenSampling, generate_texts, read_requests
 
-    how = Sampling(
+    how = TokenSampling(
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         top_p=top_p,
@@ -219,11 +219,11 @@ def generate(
         seed=seed,
         batch_size=batch_size,
     )
-    default = Request("", feedback, score, against)
+    default = GenerationRequest("", feedback, score, against)
     requests = [replace(default, prompt=text) for text in prompt or ()]
     if prompts is not None:
         requests += read_requests(_lines(prompts), prompts, default)
-    written = generate_all(_load(checkpoint), requests or [default], how)
+    written = generate_texts(_load(checkpoint), requests or [default], how)
     records = [generation.record() for generation in written]
     if len(records) == 1:
         Output(output).result(records[0])
@@ -253,7 +253,7 @@ def export_model(
     Output(output).result(export_model(_load(checkpoint), folder))
 
 
-def _load(checkpoint: Path) -> "Trained":
-    from ixt_train.inference import load_trained
+def _load(checkpoint: Path) -> "LoadedModel":
+    from ixt_train.inference import load_model
 
-    return load_trained(checkpoint)
+    return load_model(checkpoint)

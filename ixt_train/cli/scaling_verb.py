@@ -12,7 +12,7 @@ from ixt_data.console import Output, OutputMode
 from ixt_data.errors import MissingExtra
 
 if TYPE_CHECKING:
-    from ixt_train.scaling import Curve, ScalingConfig
+    from ixt_train.scaling import LearningCurve, ScalingConfig
 
 PathsArgument = Annotated[
     list[str],
@@ -74,7 +74,9 @@ def scaling(
     out.result(found, render(groups))
 
 
-def _curves(paths: Sequence[str], out: Output) -> "tuple[list[Curve], ScalingConfig | None]":
+def _curves(
+    paths: Sequence[str], out: Output
+) -> "tuple[list[LearningCurve], ScalingConfig | None]":
     from ixt_train.scaling import read_paths
 
     if len(paths) == 1 and paths[0].endswith((".yaml", ".yml")):

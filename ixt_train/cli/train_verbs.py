@@ -14,7 +14,7 @@ from ixt_train.cli.scaling_verb import scaling
 
 if TYPE_CHECKING:
     from ixt_data.mix import Mix
-    from ixt_train.stream import BakeReport
+    from ixt_train.stream import MaterializeReport
 
 
 def register(app: typer.Typer) -> None:
@@ -111,12 +111,12 @@ def replay(
 
 def bake_mix(
     mix: "Mix", tokenizer: Path, folder: str, max_length: int, **options: Any
-) -> "BakeReport":
-    """What `ixt export --baked` calls: `bake` from the mix's own store."""
+) -> "MaterializeReport":
+    """What `ixt export --baked` calls: `materialize_mix` from the mix's own store."""
     quiet_libraries()
     from ixt_data.store import Store
     from ixt_train.conditioning import SPECIAL_TOKENS, load_tokenizer
-    from ixt_train.stream import bake
+    from ixt_train.stream import materialize_mix
 
     loaded = load_tokenizer(tokenizer, SPECIAL_TOKENS)
-    return bake(Store.open(mix.store), mix, loaded, folder, max_length, **options)
+    return materialize_mix(Store.open(mix.store), mix, loaded, folder, max_length, **options)

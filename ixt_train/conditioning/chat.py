@@ -20,7 +20,7 @@ from ixt_data.errors import ConfigError
 from ixt_data.mix import Condition
 from ixt_data.records import Span, content_id
 from ixt_train.conditioning.conditioner import Choice, Conditioner, Encoded, Weights
-from ixt_train.conditioning.encoder import Ids
+from ixt_train.conditioning.encoder import TokenArray
 from ixt_train.conditioning.tokenizer import add_special_tokens
 from ixt_train.config import TrainConfig
 
@@ -30,7 +30,7 @@ TURN = "turn"
 PARTS = (TURN, "chunk", "failed")
 """Verdicts of spans that are parts of a document, not passages."""
 
-Tokens = tuple[Ids, Weights]
+Tokens = tuple[TokenArray, Weights]
 
 ROLE_TOKENS = tuple(f"<|{role}|>" for role in ROLES)
 DEFAULT_TEMPLATE = (
@@ -78,7 +78,7 @@ def conditioner_of(
     return Conditioner(tokenizer, condition, observed)
 
 
-class Piece(NamedTuple):
+class TemplateSegment(NamedTuple):
     """A stretch of a rendered conversation.
 
     Attributes:
@@ -102,7 +102,7 @@ class Turn(NamedTuple):
     end: int
 
 
-class Skeletons:
+class TemplateFrames:
     """What a chat template writes around contents, by the roles of the messages."""
 
     def __init__(self, tokenizer: Any) -> None:
@@ -139,7 +139,7 @@ class Skeletons:
         self.__dict__.update(state)
         self._cached = lru_cache(_REMEMBERED)(self._pieces)
 
-    def of(self, messages: Sequence[Mapping[str, Any]], begun: bool) -> list[Piece]:
+    def of(self, messages: Sequence[Mapping[str, Any]], begun: bool) -> list[TemplateSegment]:
         """The pieces of a conversation, in order.
 
         Args:
@@ -151,7 +151,7 @@ class Skeletons:
         """
         return self._cached(orjson.dumps(list(messages)), begun)
 
-    def _pieces(self, shape: bytes, begun: bool) -> list[Piece]:
+    def _pieces(self, shape: bytes, begun: bool) -> list[TemplateSegment]:
         messages = [
             {**message, "content": _mark(number) if message["content"] else ""}
             for number, message in enumerate(orjson.loads(self._harmless(shape)))
@@ -177,13 +177,13 @@ class Skeletons:
         places = sorted(cuts)
         for start, end in zip(places, [*places[1:], len(whole)], strict=True):
             if start in feedback:
-                pieces.append(Piece(feedback=feedback[start]))
+                pieces.append(TemplateSegment(feedback=feedback[start]))
             learnt = any(turn.start <= start < turn.end for turn in turns.values())
             if start in contents:
-                pieces.append(Piece(content=contents[start], learnt=learnt))
+                pieces.append(TemplateSegment(content=contents[start], learnt=learnt))
             elif end > start:
                 ids = self._tokenizer(whole[start:end], add_special_tokens=False)["input_ids"]
-                pieces.append(Piece(ids=tuple(ids), learnt=learnt))
+                pieces.append(TemplateSegment(ids=tuple(ids), learnt=learnt))
         return pieces
 
     def _harmless(self, shape: bytes) -> bytes:
@@ -272,7 +272,7 @@ class ChatConditioner(Conditioner):
         super().__init__(tokenizer, condition, observed)
         self.placement = placement
         self.tokenizer_id = content_id([self.tokenizer_id, template_id(tokenizer), placement])
-        self._skeletons = Skeletons(tokenizer)
+        self._skeletons = TemplateFrames(tokenizer)
 
     @property
     def ends(self) -> tuple[int, ...]:
@@ -287,8 +287,8 @@ class ChatConditioner(Conditioner):
 
     def encode(
         self,
-        text: str | Ids,
-        critique: str | Ids | None = None,
+        text: str | TokenArray,
+        critique: str | TokenArray | None = None,
         score: float | None = None,
         spans: Sequence[Span] = (),
         feedback: Choice = "given",
@@ -302,7 +302,7 @@ class ChatConditioner(Conditioner):
         told = self._told(score, "" if critique is None else critique)
         return self._chat(conversation, told, spans)
 
-    def prompt(self, text: str = "", feedback: Choice = "best") -> Ids:
+    def prompt(self, text: str = "", feedback: Choice = "best") -> TokenArray:
         """The tokens after which the assistant answers.
 
         Args:
@@ -315,7 +315,7 @@ class ChatConditioner(Conditioner):
         messages = conversation.messages if conversation else [{"role": "user", "content": text}]
         return self.reply(messages, feedback)
 
-    def reply(self, messages: Sequence[Mapping[str, Any]], feedback: Choice = "best") -> Ids:
+    def reply(self, messages: Sequence[Mapping[str, Any]], feedback: Choice = "best") -> TokenArray:
         """The tokens after which the assistant answers some messages."""
         begun = Conversation(tuple(messages), (0,) * len(messages))
         ids = self._chat(begun, self._feedback(feedback), begun=True).input_ids
@@ -324,13 +324,13 @@ class ChatConditioner(Conditioner):
     def _chat(
         self,
         conversation: Conversation,
-        told: Ids,
+        told: TokenArray,
         spans: Sequence[Span] = (),
         begun: bool = False,
     ) -> Encoded:
         messages = list(conversation.messages)
         contents = [self._content(conversation, number, spans) for number in range(len(messages))]
-        by_turn: dict[int, Ids] = {}
+        by_turn: dict[int, TokenArray] = {}
         if self.placement == "turn":
             by_turn = self._by_turn(conversation, spans)
         elif len(told):
@@ -364,21 +364,21 @@ class ChatConditioner(Conditioner):
         ids, weights = self._document(text, own, self.condition.kind == "spans")
         return ids, np.broadcast_to(np.asarray(weights, np.float32), len(ids))
 
-    def _by_turn(self, conversation: Conversation, spans: Sequence[Span]) -> dict[int, Ids]:
+    def _by_turn(self, conversation: Conversation, spans: Sequence[Span]) -> dict[int, TokenArray]:
         """The feedback on turns that were judged on their own."""
         judged = {(s.start, s.end): s for s in spans if s.verdict == TURN}
         found = {number: judged.get(conversation.span(number)) for number in conversation.turns}
         return {n: self._told(s.score, s.comment) for n, s in found.items() if s is not None}
 
     def _in_system(
-        self, messages: list[Mapping[str, Any]], contents: list[Tokens], told: Ids
+        self, messages: list[Mapping[str, Any]], contents: list[Tokens], told: TokenArray
     ) -> tuple[list[Mapping[str, Any]], list[Tokens]]:
         """The same with feedback at the end of the system message, made if there is none."""
         if messages[0]["role"] not in _SYSTEM:
             return [{"role": _SYSTEM[0]}, *messages], [self._weighed(told), *contents]
         return messages, [_joined([contents[0], self._weighed(told)]), *contents[1:]]
 
-    def _weighed(self, told: Ids) -> Tokens:
+    def _weighed(self, told: TokenArray) -> Tokens:
         return told, np.full(len(told), self.condition.loss_on_prefix, np.float32)
 
 

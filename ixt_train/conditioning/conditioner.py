@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ixt_data.errors import ConfigError
 from ixt_data.mix import Condition
 from ixt_data.records import Span
-from ixt_train.conditioning.encoder import Encoder, Ids
+from ixt_train.conditioning.encoder import Encoder, TokenArray
 from ixt_train.conditioning.tokenizer import control_tokens, tokenizer_id
 
 FEEDBACK, END_FEEDBACK = "<|feedback|>", "<|/feedback|>"
@@ -50,7 +50,7 @@ class Encoded:
         loss_weights: weight of the loss at predicting each token, float32[T].
     """
 
-    input_ids: Ids
+    input_ids: TokenArray
     loss_weights: Weights
 
 
@@ -147,8 +147,8 @@ class Conditioner:
 
     def encode(
         self,
-        text: str | Ids,
-        critique: str | Ids | None = None,
+        text: str | TokenArray,
+        critique: str | TokenArray | None = None,
         score: float | None = None,
         spans: Sequence[Span] = (),
         feedback: Choice = "given",
@@ -181,7 +181,7 @@ class Conditioner:
         loss[feedback_at], loss[document_at] = self.condition.loss_on_prefix, weights
         return Encoded(ids, loss)
 
-    def prompt(self, text: str = "", feedback: Choice = "best") -> Ids:
+    def prompt(self, text: str = "", feedback: Choice = "best") -> TokenArray:
         """The tokens from which a model goes on writing: beginning, feedback, begun document.
 
         Feedback that comes after the document is not in it. Where the condition is spans, words of
@@ -214,7 +214,7 @@ class Conditioner:
             if token.startswith(before) and token.endswith(after)
         ]
 
-    def _goes_on(self, begun: Ids, feedback: Choice) -> Ids:
+    def _goes_on(self, begun: TokenArray, feedback: Choice) -> TokenArray:
         """What a model goes on from: with a tag at its end, or in place of its last token."""
         if self.condition.kind != "spans" or isinstance(feedback, str) or not feedback.critique:
             return begun
@@ -223,7 +223,7 @@ class Conditioner:
             begun = begun[:-1]
         return np.concatenate([begun, self._tag(feedback.critique)]).astype(np.int32)
 
-    def _feedback(self, choice: Choice) -> Ids:
+    def _feedback(self, choice: Choice) -> TokenArray:
         """The tokens of feedback other than the document's own; empty where there is none."""
         if choice in ("none", "given"):
             return _NOTHING
@@ -235,10 +235,10 @@ class Conditioner:
             choice = self.observed[choice]
         return self._told(*choice)
 
-    def _told(self, score: float | None, critique: str | Ids) -> Ids:
+    def _told(self, score: float | None, critique: str | TokenArray) -> TokenArray:
         """The feedback's tokens; empty where there is nothing to tell."""
         kind = self.condition.kind
-        words: Ids = _NOTHING
+        words: TokenArray = _NOTHING
         if kind in ("critique", "both") and len(critique):
             words = self.encoder.words(critique) if isinstance(critique, str) else critique
         scored = kind in ("score", "both") and score is not None
@@ -255,8 +255,8 @@ class Conditioner:
         return np.concatenate([ends[0], token, words, ends[1]]).astype(np.int32)
 
     def _repeated(
-        self, document: Ids, weights: Weights | float, told: Ids
-    ) -> tuple[Ids, Weights | float]:
+        self, document: TokenArray, weights: Weights | float, told: TokenArray
+    ) -> tuple[TokenArray, Weights | float]:
         """A document with its feedback told again between its chunks."""
         every = self.condition.repeat_every or len(document)
         at = np.array(range(every, len(document), every), np.int64)
@@ -270,8 +270,8 @@ class Conditioner:
         )
 
     def _document(
-        self, text: str | Ids, spans: Sequence[Span], tagged: bool
-    ) -> tuple[Ids, Weights | float]:
+        self, text: str | TokenArray, spans: Sequence[Span], tagged: bool
+    ) -> tuple[TokenArray, Weights | float]:
         by_verdict = self.condition.loss_by_verdict
         rest = by_verdict.get("rest", 1.0)
         if not isinstance(text, str):
@@ -305,11 +305,11 @@ class Conditioner:
 
     def _insert(
         self,
-        ids: Ids,
+        ids: TokenArray,
         weights: Weights,
         places: Sequence[tuple[int, list[int]]],
         kept: npt.NDArray[np.bool_],
-    ) -> tuple[Ids, Weights]:
+    ) -> tuple[TokenArray, Weights]:
         """Tags before the tokens at their places; they carry the loss of feedback."""
         if not places:
             return ids, weights

@@ -12,7 +12,7 @@ from ixt_data.errors import ConfigError
 from ixt_data.log import TOKENS
 from ixt_train.conditioning.tokenizer import tokenizer_id
 
-Ids = npt.NDArray[np.int32]
+TokenArray = npt.NDArray[np.int32]
 
 # Critiques repeat themselves: rules and verifiers have a few hundred sentences.
 _REMEMBERED, _REMEMBERED_CHARACTERS = 1 << 14, 500
@@ -50,32 +50,32 @@ class Encoder:
         self.__dict__.update(state)
         self._short_words = lru_cache(_REMEMBERED)(self._encode_words)
 
-    def document(self, text: str) -> Ids:
+    def document(self, text: str) -> TokenArray:
         """The tokens of a document."""
         return self.documents([text])[0]
 
-    def documents(self, texts: list[str]) -> list[Ids]:
+    def documents(self, texts: list[str]) -> list[TokenArray]:
         """The tokens of some documents, on all cores where TOKENIZERS_PARALLELISM allows it."""
         encoded = self.backend.encode_batch_fast(texts, add_special_tokens=False)
         return [self._ids(encoding) for encoding in encoded]
 
-    def document_with_offsets(self, text: str) -> tuple[Ids, npt.NDArray[np.int64]]:
+    def document_with_offsets(self, text: str) -> tuple[TokenArray, npt.NDArray[np.int64]]:
         """The tokens of a document, and the characters from where to where each one stands."""
         encoding = self.backend.encode(text, add_special_tokens=False)
         return self._ids(encoding), np.array(encoding.offsets, np.int64).reshape(-1, 2)
 
-    def words(self, text: str) -> Ids:
+    def words(self, text: str) -> TokenArray:
         """The tokens of a critique or a tag, which follow a control token."""
         return (self._short_words if len(text) <= _REMEMBERED_CHARACTERS else self._encode_words)(
             text
         )
 
-    def _encode_words(self, text: str) -> Ids:
+    def _encode_words(self, text: str) -> TokenArray:
         ids = self.document(f" {text.strip()}")
         ids.setflags(write=False)
         return ids
 
-    def _ids(self, encoding: Encoding) -> Ids:
+    def _ids(self, encoding: Encoding) -> TokenArray:
         ids = np.array(encoding.ids, np.int32)
         if len(self._forged):
             ids[np.isin(ids, self._forged)] = self._unknown
@@ -91,7 +91,7 @@ def _text_only(backend: Tokenizer) -> Tokenizer:
     return copy
 
 
-def _forgeable(backend: Tokenizer, tokenizer: Any) -> Ids:
+def _forgeable(backend: Tokenizer, tokenizer: Any) -> TokenArray:
     """Control tokens that plain text can still spell, as with one word per token."""
     if tokenizer.unk_token_id is None:
         return np.empty(0, np.int32)

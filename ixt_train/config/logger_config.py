@@ -2,10 +2,10 @@
 
 from typing import Literal
 
-from ixt_data.config import Part
+from ixt_data.config import ConfigModel
 
 
-class WandbConfig(Part):
+class WandbConfig(ConfigModel):
     """Weights & Biases; needs the extra `wandb`."""
 
     project: str = "ixt"
@@ -22,7 +22,7 @@ class WandbConfig(Part):
     """`offline` writes into the run folder, for `wandb sync`; null lets WANDB_MODE say."""
 
 
-class MlflowConfig(Part):
+class MlflowConfig(ConfigModel):
     """MLflow; needs the extra `mlflow`."""
 
     experiment: str = "ixt"

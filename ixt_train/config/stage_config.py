@@ -2,10 +2,10 @@
 
 from typing import Literal
 
-from ixt_data.config import Part
+from ixt_data.config import ConfigModel
 
 
-class StartConfig(Part):
+class StartConfig(ConfigModel):
     """The train run that this one goes on from: it brings the model and the tokenizer."""
 
     checkpoint: str
@@ -17,7 +17,7 @@ class StartConfig(Part):
     else."""
 
 
-class SftConfig(Part):
+class SftConfig(ConfigModel):
     """How a conversation and its feedback become tokens; only for stage sft."""
 
     feedback: Literal["turn", "system"] = "turn"

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PlainSerializer, PositiveInt, model_validator
 
-from ixt_data.config import Part, load_config, validate
+from ixt_data.config import ConfigModel, load_config, validate
 from ixt_data.errors import ConfigError
 from ixt_data.mix import Mix, load_mix
 from ixt_data.records import Stage
@@ -36,7 +36,7 @@ NOT_IN_FINGERPRINT: dict[str, Any] = {
 }
 
 
-class Amount(Part):
+class Amount(ConfigModel):
     """A number of steps or tokens, written `900ba` or `5_000_000tok`; a bare number is steps."""
 
     value: Annotated[int, Field(ge=0)]
@@ -68,7 +68,7 @@ AmountText = Annotated[
 ]
 
 
-class InitConfig(Part):
+class InitConfig(ConfigModel):
     """How the weights of a model from scratch are drawn, beyond its Hugging Face config."""
 
     embedding_std: Annotated[float, Field(gt=0)] | None = None
@@ -77,7 +77,7 @@ class InitConfig(Part):
     """Divide the output projections of attention and MLP by sqrt(2 x layers), as GPT-2 does."""
 
 
-class ModelConfig(Part):
+class ModelConfig(ConfigModel):
     """The model: from scratch by `config`, or from a folder by `path`."""
 
     config: dict[str, Any] | None = None
@@ -96,7 +96,7 @@ class ModelConfig(Part):
         return self
 
 
-class TokenizerTraining(Part):
+class TokenizerTraining(ConfigModel):
     """A tokenizer trained on the mix's documents and critiques."""
 
     kind: Literal["bpe", "words"] = "bpe"
@@ -107,7 +107,7 @@ class TokenizerTraining(Part):
     """Read at most this many documents."""
 
 
-class TokenizerConfig(Part):
+class TokenizerConfig(ConfigModel):
     """The tokenizer: a folder by `path`, or trained by `train`."""
 
     path: str | None = None
@@ -122,7 +122,7 @@ class TokenizerConfig(Part):
         return self
 
 
-class CacheConfig(Part):
+class CacheConfig(ConfigModel):
     """The shards that this machine holds while it trains; gone when the train run ends."""
 
     folder: str | None = None
@@ -132,7 +132,7 @@ class CacheConfig(Part):
     """Most bytes of them; null keeps all that were read."""
 
 
-class OptimizerConfig(Part):
+class OptimizerConfig(ConfigModel):
     """AdamW (Loshchilov & Hutter, arXiv 1711.05101) on all parameters."""
 
     lr: Annotated[float, Field(gt=0)] = 3e-4
@@ -145,7 +145,7 @@ class OptimizerConfig(Part):
     """Decoupled weight decay."""
 
 
-class ScheduleConfig(Part):
+class ScheduleConfig(ConfigModel):
     """The learning rate over the run."""
 
     kind: Literal["constant", "cosine", "wsd"] = "constant"
@@ -158,7 +158,7 @@ class ScheduleConfig(Part):
     """`cosine` and `wsd`: the rate at the end, as a share of the highest."""
 
 
-class CheckpointConfig(Part):
+class CheckpointConfig(ConfigModel):
     """When to write checkpoints."""
 
     every: AmountText = Amount(value=500)
@@ -170,7 +170,7 @@ class CheckpointConfig(Part):
     all else of the run folder that a resume on another machine needs."""
 
 
-class TaskConfig(Part):
+class TaskConfig(ConfigModel):
     """A task by exact match: built in, or a JSONL of segments or of prompts and answers."""
 
     name: str
@@ -194,7 +194,7 @@ class TaskConfig(Part):
         return self
 
 
-class EvalConfig(Part):
+class EvalConfig(ConfigModel):
     """What is measured during training and by `ixt eval`."""
 
     every: AmountText = Amount(value=0)
@@ -223,7 +223,7 @@ class EvalConfig(Part):
         return self
 
 
-class StopConfig(Part):
+class StopConfig(ConfigModel):
     """Ends the train run early; without it the same train run goes on exactly where it stopped."""
 
     metric: str
@@ -245,7 +245,7 @@ class StopConfig(Part):
         return bool(value <= self.at if self.metric.startswith("loss.") else value >= self.at)
 
 
-class LoggingConfig(Part):
+class LoggingConfig(ConfigModel):
     """Where metrics go, beside metrics.jsonl in the run folder."""
 
     every: PositiveInt = 10
@@ -260,7 +260,7 @@ class LoggingConfig(Part):
     """MLflow; `{}` takes its defaults."""
 
 
-class TrainConfig(Part):
+class TrainConfig(ConfigModel):
     """Everything that a train run depends on."""
 
     mix: str | dict[str, Any]
@@ -393,7 +393,7 @@ def _resolve(config: TrainConfig, folder: Path, typed: set[str]) -> TrainConfig:
             return value
         return str(((Path() if key in typed else folder) / value).resolve())
 
-    def part(key: str, model: Part | None, name: str = "path") -> Part | None:
+    def part(key: str, model: ConfigModel | None, name: str = "path") -> ConfigModel | None:
         if model is None:
             return None
         return model.model_copy(update={name: at(f"{key}.{name}", getattr(model, name))})

@@ -15,15 +15,15 @@ from ixt_data.console import Output, OutputMode
 from ixt_data.errors import ConfigError, MissingExtra
 from ixt_train.conditioning import ChatConditioner, Choice
 from ixt_train.inference import (
-    Begun,
-    Ids,
-    Sampling,
-    Trained,
+    GenerationPrefix,
+    LoadedModel,
+    TokenIds,
+    TokenSampling,
     beginning,
     choose_feedback,
     continuation,
     likelihoods,
-    load_trained,
+    load_model,
     pick_device,
     until,
     write_all,
@@ -52,7 +52,7 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
 
     def __init__(
         self,
-        checkpoint: str | Path | Trained,
+        checkpoint: str | Path | LoadedModel,
         feedback: str = "best",
         score: float | None = None,
         guidance: float = 1.0,
@@ -74,14 +74,14 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
             ConfigError: there is no model, or feedback means nothing to it.
         """
         super().__init__()
-        trained = checkpoint if isinstance(checkpoint, Trained) else load_trained(checkpoint)
+        trained = checkpoint if isinstance(checkpoint, LoadedModel) else load_model(checkpoint)
         conditioner = trained.conditioner
         self._choices = (
             choose_feedback(conditioner, feedback, score),
             choose_feedback(conditioner, against),
         )
         self._told, self._base = (beginning(conditioner, choice) for choice in self._choices)
-        self._how = Sampling(guidance=float(guidance))
+        self._how = TokenSampling(guidance=float(guidance))
         self._rows = int(batch_size) if batch_size and batch_size != "auto" else _BATCH_SIZE
         self._conditioner, self.tokenizer = conditioner, trained.tokenizer
         self._model = trained.model.to(pick_device())
@@ -214,9 +214,9 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
                     texts[i] = until(text, how.stop)
         return [texts[i] for i in range(len(asked))]
 
-    def _sampling(self, settings: dict[str, Any]) -> Sampling:
+    def _sampling(self, settings: dict[str, Any]) -> TokenSampling:
         wanted = normalize_gen_kwargs(settings, default_max_gen_toks=256)
-        return Sampling(
+        return TokenSampling(
             max_new_tokens=int(wanted["max_gen_toks"]),
             temperature=float(wanted["temperature"]) if wanted["do_sample"] else 0.0,
             top_p=float(wanted.get("top_p", 1.0)),
@@ -226,7 +226,7 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
             batch_size=self._rows,
         )
 
-    def _begin(self, context: Sequence[int], room: int, write: int) -> Begun:
+    def _begin(self, context: Sequence[int], room: int, write: int) -> GenerationPrefix:
         """A context under the feedback, of which the last `room` tokens stay."""
         if room < 0:
             raise ConfigError(
@@ -237,16 +237,16 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
         if ids[:1] == (self.prefix_token_id,):
             ids = ids[1:]
         ids = ids[len(ids) - min(room, len(ids)) :]
-        return Begun(self._told + ids, self._base + ids, write)
+        return GenerationPrefix(self._told + ids, self._base + ids, write)
 
-    def _begin_chat(self, context: str, room: int, write: int) -> Begun:
+    def _begin_chat(self, context: str, room: int, write: int) -> GenerationPrefix:
         """A conversation under the feedback; where it leaves less `room`, its first turns go."""
         messages, begun = json.loads(context.removeprefix(_CONVERSATION))
         answer = tuple(self.tok_encode(begun))
         while True:
             told, base = (self._reply(messages, choice) + answer for choice in self._choices)
             if max(len(told), len(base)) + room <= self._longest:
-                return Begun(told, base, write)
+                return GenerationPrefix(told, base, write)
             first = 1 if messages[0]["role"] == "system" else 0
             if len(messages) - first < 2:
                 raise ConfigError(
@@ -255,7 +255,7 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
                 )
             del messages[first]
 
-    def _reply(self, messages: Sequence[Mapping[str, Any]], choice: Choice) -> Ids:
+    def _reply(self, messages: Sequence[Mapping[str, Any]], choice: Choice) -> TokenIds:
         assert isinstance(self._conditioner, ChatConditioner)
         return tuple(self._conditioner.reply(messages, choice).tolist())
 

@@ -18,7 +18,7 @@ from ixt_data.store import Store
 from ixt_train.conditioning import Choice, Conditioner, Encoded, control_tokens
 from ixt_train.config import EvalConfig, TaskConfig, load_mix_of, load_train_config
 from ixt_train.evaluation.tasks import Task, load_task
-from ixt_train.inference import Trained, logits_of, pick_device, row_losses
+from ixt_train.inference import LoadedModel, logits_of, pick_device, row_losses
 from ixt_train.runs import CONFIG
 from ixt_train.stream import Collator
 
@@ -284,8 +284,8 @@ def _within(ids: Any, kept: Any) -> Any:
     return np.array(found, np.int64)
 
 
-def evaluate_trained(
-    trained: Trained,
+def evaluate(
+    trained: LoadedModel,
     store: str | Path | None = None,
     config: str | Path | None = None,
     samples: int | None = None,
@@ -329,7 +329,7 @@ def evaluate_trained(
     }
 
 
-def solve_tasks(trained: Trained, tasks: Iterable[TaskConfig]) -> list[dict[str, Any]]:
+def solve_tasks(trained: LoadedModel, tasks: Iterable[TaskConfig]) -> list[dict[str, Any]]:
     """A row for each task: share of items that came out right, with its standard error.
 
     Raises:
@@ -353,6 +353,6 @@ def solve_tasks(trained: Trained, tasks: Iterable[TaskConfig]) -> list[dict[str,
     return rows
 
 
-def _own_config(trained: Trained) -> Path:
+def _own_config(trained: LoadedModel) -> Path:
     assert trained.run is not None
     return trained.run / CONFIG

@@ -20,11 +20,11 @@ from ixt_train.conditioning import ChatConditioner, Choice, Conditioner, Feedbac
 from ixt_train.config import TaskConfig
 from ixt_train.evaluation.arithmetic import PROBLEMS, held_out_sums, task_segments
 from ixt_train.inference import (
-    Begun,
-    Ids,
-    Request,
-    Rows,
-    Sampling,
+    GenerationBatch,
+    GenerationPrefix,
+    GenerationRequest,
+    TokenIds,
+    TokenSampling,
     beginning,
     choose_feedback,
     until,
@@ -38,7 +38,7 @@ _TOKENS_OVER = 8
 
 
 @dataclass(frozen=True)
-class Problem:
+class TaskProblem:
     """A problem in tokens: by segment, what is given and the answer to it.
 
     Attributes:
@@ -47,10 +47,10 @@ class Problem:
         base: the beginning without, for guidance.
     """
 
-    given: tuple[Ids, ...]
-    answers: tuple[Ids, ...]
-    told: Ids = ()
-    base: Ids = ()
+    given: tuple[TokenIds, ...]
+    answers: tuple[TokenIds, ...]
+    told: TokenIds = ()
+    base: TokenIds = ()
 
     @property
     def shape(self) -> tuple[tuple[int, int], ...]:
@@ -59,10 +59,10 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Question:
+class TaskQuestion:
     """A prompt in tokens, with feedback and without, and the text that is the right answer."""
 
-    begun: Begun
+    begun: GenerationPrefix
     answer: str
     stop: tuple[str, ...]
 
@@ -78,14 +78,14 @@ class Task:
     """
 
     name: str
-    items: tuple[Problem | Question, ...]
+    items: tuple[TaskProblem | TaskQuestion, ...]
     gamma: float = 1.0
 
     def solve(self, model: Any, conditioner: Conditioner) -> list[bool]:
         """Whether each item came out right; control tokens are never chosen."""
         right = [False] * len(self.items)
-        problems = {i: p for i, p in enumerate(self.items) if isinstance(p, Problem)}
-        questions = {i: q for i, q in enumerate(self.items) if isinstance(q, Question)}
+        problems = {i: p for i, p in enumerate(self.items) if isinstance(p, TaskProblem)}
+        questions = {i: q for i, q in enumerate(self.items) if isinstance(q, TaskQuestion)}
         banned, pad = [*conditioner.banned, *conditioner.ends], conditioner.tokenizer.pad_token_id
         worked = solve(model, list(problems.values()), banned, self.gamma, pad)
         asked = answer(model, list(questions.values()), conditioner, self.gamma)
@@ -151,18 +151,20 @@ def _choice(task: TaskConfig, record: dict[str, Any], conditioner: Conditioner) 
     return choose_feedback(conditioner, task.feedback)
 
 
-def _item(record: dict[str, Any], conditioner: Conditioner, choice: Choice) -> Problem | Question:
+def _item(
+    record: dict[str, Any], conditioner: Conditioner, choice: Choice
+) -> TaskProblem | TaskQuestion:
     told, base = beginning(conditioner, choice), beginning(conditioner, "none")
     if "segments" in record:
         segments = [(str(given), str(answer)) for given, answer in record["segments"]]
         return tokenize_problem(segments, conditioner.tokenizer, told, base)
     right = str(record["answer"]).strip()
-    asked = Request.of(record)
+    asked = GenerationRequest.of(record)
     length = len(conditioner.encoder.document(f" {right}"))
     # A model of conversations ends its turn by itself.
     stop = record.get("stop", [] if isinstance(conditioner, ChatConditioner) else ["\n"])
-    return Question(
-        begun=Begun(
+    return TaskQuestion(
+        begun=GenerationPrefix(
             asked.begin(conditioner, choice),
             asked.begin(conditioner, "none"),
             length + _TOKENS_OVER,
@@ -177,7 +179,7 @@ def tokenize_problem(
     tokenizer: Any,
     told: Sequence[int] = (),
     base: Sequence[int] = (),
-) -> Problem:
+) -> TaskProblem:
     """The segments in tokens, as they come out of the whole text joined by spaces.
 
     Text before a boundary may not change its tokens by what follows; where a tokenizer merges over
@@ -190,7 +192,7 @@ def tokenize_problem(
         ends.append(len(text))
     coded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ids, stops = coded["input_ids"], [stop for _, stop in coded["offset_mapping"]]
-    parts: list[Ids] = []
+    parts: list[TokenIds] = []
     start = 0
     for end in ends:
         stop = start
@@ -198,12 +200,16 @@ def tokenize_problem(
             stop += 1
         parts.append(tuple(ids[start:stop]))
         start = stop
-    return Problem(tuple(parts[::2]), tuple(parts[1::2]), tuple(told), tuple(base))
+    return TaskProblem(tuple(parts[::2]), tuple(parts[1::2]), tuple(told), tuple(base))
 
 
 @torch.inference_mode()
 def solve(
-    model: Any, problems: Sequence[Problem], banned: Sequence[int], gamma: float = 1.0, pad: int = 0
+    model: Any,
+    problems: Sequence[TaskProblem],
+    banned: Sequence[int],
+    gamma: float = 1.0,
+    pad: int = 0,
 ) -> list[bool]:
     """Whether each problem came out right: every answer token, the model's own fed back.
 
@@ -225,7 +231,7 @@ def solve(
         for chunk in _chunks(indices, max(1, _TOKENS_AT_ONCE // length)):
             same = [problems[i] for i in chunk]
             told, base = [p.told + p.given[0] for p in same], [p.base + p.given[0] for p in same]
-            rows = Rows(model, told, base, gamma=gamma, banned=banned, pad=pad)
+            rows = GenerationBatch(model, told, base, gamma=gamma, banned=banned, pad=pad)
             for index, outcome in zip(chunk, _solve(rows, same, model.device), strict=True):
                 right[index] = outcome
     return right
@@ -235,7 +241,7 @@ def _chunks(items: list[int], size: int) -> Iterator[list[int]]:
     return (items[i : i + size] for i in range(0, len(items), size))
 
 
-def _solve(rows: Rows, problems: list[Problem], device: Any) -> list[bool]:
+def _solve(rows: GenerationBatch, problems: list[TaskProblem], device: Any) -> list[bool]:
     right = torch.ones(len(problems), dtype=torch.bool, device=device)
     feed: Tensor | None = None
     for number in range(len(problems[0].given)):
@@ -247,12 +253,12 @@ def _solve(rows: Rows, problems: list[Problem], device: Any) -> list[bool]:
     return right.tolist()
 
 
-def _tensor(rows: Sequence[Ids], device: Any) -> Tensor:
+def _tensor(rows: Sequence[TokenIds], device: Any) -> Tensor:
     return torch.tensor([list(row) for row in rows], dtype=torch.long, device=device)
 
 
 def answer(
-    model: Any, questions: Sequence[Question], conditioner: Conditioner, gamma: float = 1.0
+    model: Any, questions: Sequence[TaskQuestion], conditioner: Conditioner, gamma: float = 1.0
 ) -> list[bool]:
     """Whether the model's text up to a stop string or its end is the answer, but for white space.
 
@@ -267,7 +273,7 @@ def answer(
     for index, question in enumerate(questions):
         by_stop[question.stop].append(index)
     for stop, indices in by_stop.items():
-        how = Sampling(stop=stop, guidance=gamma)
+        how = TokenSampling(stop=stop, guidance=gamma)
         begun = [questions[i].begun for i in indices]
         for i, row in zip(indices, write_all(model, conditioner, begun, how), strict=True):
             text = until(conditioner.tokenizer.decode(row.ids, skip_special_tokens=True), stop)

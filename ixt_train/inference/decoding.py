@@ -15,12 +15,12 @@ from ixt_data.errors import ConfigError
 from ixt_train.conditioning import Conditioner
 from ixt_train.inference.model import logits_of
 
-Ids = tuple[int, ...]
+TokenIds = tuple[int, ...]
 Ending = Literal["end", "stop", "length"]
 
 
 @dataclass(frozen=True)
-class Sampling:
+class TokenSampling:
     """How tokens are chosen.
 
     Attributes:
@@ -65,7 +65,7 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class Begun:
+class GenerationPrefix:
     """A row to go on with.
 
     Attributes:
@@ -75,17 +75,17 @@ class Begun:
         seed: of sampling.
     """
 
-    told: Ids
-    base: Ids
+    told: TokenIds
+    base: TokenIds
     room: int
     seed: int = 0
 
 
 @dataclass(frozen=True)
-class Written:
+class Generated:
     """What a row came to: its new tokens without the end token, and why they end there."""
 
-    ids: Ids
+    ids: TokenIds
     ending: Ending
 
 
@@ -124,7 +124,7 @@ def guided(told: Tensor, base: Tensor, gamma: float) -> Tensor:
     return base + gamma * (told - base)
 
 
-class Rows:
+class GenerationBatch:
     """Rows that a model goes on writing: told their feedback, and for guidance beside it a base."""
 
     def __init__(
@@ -160,7 +160,7 @@ class Rows:
         return scores
 
 
-def pick(scores: Tensor, how: Sampling, draws: Callable[[], Tensor]) -> Tensor:
+def pick(scores: Tensor, how: TokenSampling, draws: Callable[[], Tensor]) -> Tensor:
     """One token for each row of scores [B, V].
 
     Args:
@@ -185,8 +185,8 @@ def pick(scores: Tensor, how: Sampling, draws: Callable[[], Tensor]) -> Tensor:
 
 @torch.inference_mode()
 def write_all(
-    model: Any, conditioner: Conditioner, begun: Sequence[Begun], how: Sampling
-) -> list[Written]:
+    model: Any, conditioner: Conditioner, begun: Sequence[GenerationPrefix], how: TokenSampling
+) -> list[Generated]:
     """Lets begun rows go on until each has ended, met a stop string, or is full.
 
     Args:
@@ -195,12 +195,12 @@ def write_all(
         begun: in any order; those of like length go through the model together.
         how: temperature, stop strings and the like.
     """
-    written: dict[int, Written] = {}
+    written: dict[int, Generated] = {}
     # The longest first: what does not fit into memory shows at once.
     order = sorted(range(len(begun)), key=lambda i: -len(begun[i].told))
     for start in range(0, len(order), how.batch_size):
         chunk = order[start : start + how.batch_size]
-        rows = Rows(
+        rows = GenerationBatch(
             model,
             [begun[i].told for i in chunk],
             [begun[i].base for i in chunk],
@@ -214,8 +214,11 @@ def write_all(
 
 
 def _write(
-    rows: Rows, conditioner: Conditioner, how: Sampling, begun: Sequence[Begun]
-) -> list[Written]:
+    rows: GenerationBatch,
+    conditioner: Conditioner,
+    how: TokenSampling,
+    begun: Sequence[GenerationPrefix],
+) -> list[Generated]:
     streams = [torch.Generator().manual_seed(row.seed) for row in begun]
 
     def draws() -> Tensor:
@@ -240,14 +243,14 @@ def _write(
                 endings[i] = "stop"
             elif len(written[i]) >= begun[i].room:
                 endings[i] = "length"
-    return [Written(tuple(ids), end) for ids, end in zip(written, endings, strict=True) if end]
+    return [Generated(tuple(ids), end) for ids, end in zip(written, endings, strict=True) if end]
 
 
 @torch.inference_mode()
 def likelihoods(
     model: Any,
-    begun: Sequence[Begun],
-    continuations: Sequence[Ids],
+    begun: Sequence[GenerationPrefix],
+    continuations: Sequence[TokenIds],
     *,
     gamma: float,
     banned: Sequence[int],
@@ -277,7 +280,9 @@ def likelihoods(
     return found
 
 
-def _scores(model: Any, before: Sequence[Ids], after: Sequence[Ids], pad: int) -> list[Tensor]:
+def _scores(
+    model: Any, before: Sequence[TokenIds], after: Sequence[TokenIds], pad: int
+) -> list[Tensor]:
     """Log-probabilities [len(after), V] that each row has at the tokens of `after`."""
     rows = [a + b for a, b in zip(before, after, strict=True)]
     longest = max(map(len, rows))

@@ -10,12 +10,19 @@ from typing import Any
 from ixt_data.conversation import said
 from ixt_data.errors import ConfigError
 from ixt_train.conditioning import ChatConditioner, Choice, Conditioner
-from ixt_train.inference.decoding import Begun, Ending, Sampling, Written, until, write_all
-from ixt_train.inference.loaded_model import Trained, choose_feedback, pick_device
+from ixt_train.inference.decoding import (
+    Ending,
+    Generated,
+    GenerationPrefix,
+    TokenSampling,
+    until,
+    write_all,
+)
+from ixt_train.inference.loaded_model import LoadedModel, choose_feedback, pick_device
 
 
 @dataclass(frozen=True)
-class Request:
+class GenerationRequest:
     """What to go on with.
 
     Attributes:
@@ -33,7 +40,9 @@ class Request:
     messages: tuple[Mapping[str, Any], ...] | None = None
 
     @classmethod
-    def of(cls, record: Mapping[str, Any], default: "Request | None" = None) -> "Request":
+    def of(
+        cls, record: Mapping[str, Any], default: "GenerationRequest | None" = None
+    ) -> "GenerationRequest":
         """From `{"prompt": "..."}` or `{"messages": [...]}`; other fields are those of `default`.
 
         Raises:
@@ -83,7 +92,7 @@ class Generation:
 
 
 def generate(
-    trained: Trained,
+    trained: LoadedModel,
     prompt: str,
     feedback: str = "best",
     *,
@@ -91,12 +100,14 @@ def generate(
     against: str = "none",
     **how: Any,
 ) -> Generation:
-    """Lets the model continue one prompt, once; for the settings `how` see `Sampling`."""
-    request = Request(prompt, feedback, score, against)
-    return generate_all(trained, [request], Sampling(**how))[0]
+    """Lets the model continue one prompt, once; for the settings `how` see `TokenSampling`."""
+    request = GenerationRequest(prompt, feedback, score, against)
+    return generate_texts(trained, [request], TokenSampling(**how))[0]
 
 
-def generate_all(trained: Trained, requests: Sequence[Request], how: Sampling) -> list[Generation]:
+def generate_texts(
+    trained: LoadedModel, requests: Sequence[GenerationRequest], how: TokenSampling
+) -> list[Generation]:
     """Lets the model continue prompts; control tokens cannot be written.
 
     Args:
@@ -109,7 +120,7 @@ def generate_all(trained: Trained, requests: Sequence[Request], how: Sampling) -
     """
     conditioner, tokenizer = trained.conditioner, trained.tokenizer
     longest = getattr(trained.model.config, "max_position_embeddings", None)
-    asked: list[tuple[Request, Choice, int, Begun]] = []
+    asked: list[tuple[GenerationRequest, Choice, int, GenerationPrefix]] = []
     for request, sample in product(requests, range(how.samples)):
         choice = choose_feedback(conditioner, request.feedback, request.score)
         base = choose_feedback(conditioner, request.against)
@@ -120,7 +131,7 @@ def generate_all(trained: Trained, requests: Sequence[Request], how: Sampling) -
                 f"prompt {request.prompt[:40]!r}...: {len(told)} tokens with feedback leave no "
                 f"room in the model's {longest}"
             )
-        begun = Begun(
+        begun = GenerationPrefix(
             told=told,
             base=request.begin(conditioner, base),
             room=min(room, how.max_new_tokens),
@@ -142,7 +153,9 @@ def generate_all(trained: Trained, requests: Sequence[Request], how: Sampling) -
     ]
 
 
-def read_requests(lines: Iterable[str], name: str, default: Request) -> list[Request]:
+def read_requests(
+    lines: Iterable[str], name: str, default: GenerationRequest
+) -> list[GenerationRequest]:
     """Requests of a JSONL of `{"prompt": "..."}` or `{"messages": [...]}`.
 
     A line may have its own `feedback`, `score` and `against`; what it lacks comes from `default`.
@@ -156,7 +169,7 @@ def read_requests(lines: Iterable[str], name: str, default: Request) -> list[Req
             continue
         try:
             record = json.loads(line)
-            request = Request.of(record, default)
+            request = GenerationRequest.of(record, default)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             raise ConfigError(
                 f"{name} line {number}: neither a prompt nor messages "
@@ -169,7 +182,7 @@ def read_requests(lines: Iterable[str], name: str, default: Request) -> list[Req
     return requests
 
 
-def told_text(trained: Trained, choice: Choice) -> str:
+def told_text(trained: LoadedModel, choice: Choice) -> str:
     """The feedback as the model reads it."""
     ids = trained.conditioner.prompt("", choice)[1:].tolist()
     return str(trained.tokenizer.decode(ids))
@@ -181,7 +194,7 @@ def _seed(seed: int, prompt: str, sample: int) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def continuation(tokenizer: Any, begun: Begun, row: Written) -> str:
+def continuation(tokenizer: Any, begun: GenerationPrefix, row: Generated) -> str:
     """The text that was written, with the white space that parts it from what was begun."""
     start = tokenizer.decode(begun.told, skip_special_tokens=True)
     whole = tokenizer.decode(begun.told + row.ids, skip_special_tokens=True)

@@ -35,7 +35,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Trained:
+class LoadedModel:
     """A model and how to ask it.
 
     Attributes:
@@ -55,7 +55,7 @@ class Trained:
     run: Path | None = None
 
 
-def load_trained(checkpoint: str | Path) -> Trained:
+def load_model(checkpoint: str | Path) -> LoadedModel:
     """The model in a run folder (its newest checkpoint), a checkpoint file, or an exported folder.
 
     Raises:
@@ -79,7 +79,7 @@ def load_trained(checkpoint: str | Path) -> Trained:
     )
 
 
-def _from_run(folder: Path, checkpoint: Path) -> Trained:
+def _from_run(folder: Path, checkpoint: Path) -> LoadedModel:
     tokenizer = load_tokenizer(folder / run_folder.TOKENIZER)
     config = AutoConfig.from_pretrained(folder / run_folder.MODEL, local_files_only=True)
     model = AutoModelForCausalLM.from_config(config)
@@ -90,7 +90,7 @@ def _from_run(folder: Path, checkpoint: Path) -> Trained:
     mix = load_config(Mix, folder / run_folder.MIX)
     config = load_train_config(folder / run_folder.CONFIG)
     feedback = run_folder.read_json(folder / run_folder.FEEDBACK)
-    return Trained(
+    return LoadedModel(
         model=model.eval(),
         tokenizer=tokenizer,
         conditioner=conditioner_of(config, tokenizer, mix.condition, observed_pairs(feedback)),
@@ -100,7 +100,7 @@ def _from_run(folder: Path, checkpoint: Path) -> Trained:
     )
 
 
-def _from_export(folder: Path) -> Trained:
+def _from_export(folder: Path) -> LoadedModel:
     card = json.loads((folder / CARD).read_text())
     if card["format"] > FORMAT:
         raise ConfigError(f"{folder / CARD} has format {card['format']}; upgrade ixt")
@@ -116,7 +116,7 @@ def _from_export(folder: Path) -> Trained:
     if chat is not None:
         tokenizer.chat_template = chat["template"]
         conditioner = ChatConditioner(tokenizer, condition, observed, chat["feedback"])
-    return Trained(
+    return LoadedModel(
         model=model.eval(),
         tokenizer=tokenizer,
         conditioner=conditioner,

@@ -9,7 +9,7 @@ from transformers import GenerationConfig
 from ixt_data.errors import ConfigError
 from ixt_train.conditioning import ChatConditioner
 from ixt_train.inference.generation import told_text
-from ixt_train.inference.loaded_model import CARD, FORMAT, Trained
+from ixt_train.inference.loaded_model import CARD, FORMAT, LoadedModel
 from ixt_train.runs import feedback_record
 
 _RENDERED = (
@@ -39,7 +39,7 @@ _SYSTEM = (
 )
 
 
-def export_model(trained: Trained, folder: str | Path) -> dict[str, Any]:
+def export_model(trained: LoadedModel, folder: str | Path) -> dict[str, Any]:
     """Writes weights (safetensors), config, tokenizer, generation config and ixt.json.
 
     The generation config bans control tokens; ixt.json holds the strings to put in front of a
@@ -69,7 +69,7 @@ def export_model(trained: Trained, folder: str | Path) -> dict[str, Any]:
     return {"folder": str(folder), **card}
 
 
-def model_card(trained: Trained) -> dict[str, Any]:
+def model_card(trained: LoadedModel) -> dict[str, Any]:
     """What ixt.json holds: the condition, and what to say to the model."""
     conditioner, tokenizer = trained.conditioner, trained.tokenizer
     choices: tuple[Literal["best", "worst", "none"], ...] = ("best", "worst", "none")
@@ -92,7 +92,7 @@ def model_card(trained: Trained) -> dict[str, Any]:
     }
 
 
-def told_template(trained: Trained) -> str | None:
+def told_template(trained: LoadedModel) -> str | None:
     """The chat template with the best feedback where training had it; None where there is none."""
     conditioner, template = trained.conditioner, trained.tokenizer.chat_template
     if not isinstance(conditioner, ChatConditioner) or "best" not in conditioner.observed:

@@ -18,6 +18,6 @@ from .remote import Remote as Remote
 from .remote import fetch_run as fetch_run
 from .run_folder import CONFIG as CONFIG
 from .summary import METRICS as METRICS
-from .summary import Curve as Curve
+from .summary import LossPoints as LossPoints
 from .summary import TrainRun as TrainRun
 from .summary import read_train_run as read_train_run

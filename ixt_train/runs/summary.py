@@ -12,7 +12,7 @@ from ixt_data.errors import ConfigError
 
 METRICS = "metrics.jsonl"
 """What makes a folder a run folder."""
-Curve = tuple[tuple[int, float], ...]
+LossPoints = tuple[tuple[int, float], ...]
 """Tokens seen and a value, in order."""
 POINTS = 400
 """Points of a drawn curve at most; each is the mean of its stretch."""
@@ -43,9 +43,9 @@ class TrainRun:
     digest: str
     snapshot: int | None
     stage: str
-    loss: Curve
-    held_out: Mapping[str, Curve]
-    tasks: Mapping[str, Curve]
+    loss: LossPoints
+    held_out: Mapping[str, LossPoints]
+    tasks: Mapping[str, LossPoints]
     by_bucket: Mapping[str, Mapping[str, float]]
     config: str
 
@@ -83,7 +83,7 @@ def read_train_run(folder: Path) -> TrainRun:
     )
 
 
-def _curves(evals: list[tuple[int, dict[str, Any]]], *path: str) -> dict[str, Curve]:
+def _curves(evals: list[tuple[int, dict[str, Any]]], *path: str) -> dict[str, LossPoints]:
     found: dict[str, dict[int, float]] = {}
     for tokens, figures in evals:
         for name, value in figures.get(path[0], {}).items():
@@ -94,7 +94,7 @@ def _curves(evals: list[tuple[int, dict[str, Any]]], *path: str) -> dict[str, Cu
     return {name: tuple(sorted(points.items())) for name, points in found.items()}
 
 
-def thinned(points: list[tuple[int, float]], most: int = POINTS) -> Curve:
+def thinned(points: list[tuple[int, float]], most: int = POINTS) -> LossPoints:
     """At most so many points, each the mean of its stretch at the stretch's end."""
     size = max(1, -(-len(points) // most))
     parts = (points[i : i + size] for i in range(0, len(points), size))

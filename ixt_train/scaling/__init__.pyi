@@ -1,8 +1,8 @@
 from .charts import curve_chart as curve_chart
 from .config import ScalingConfig as ScalingConfig
 from .config import load_scaling_config as load_scaling_config
-from .curves import Curve as Curve
-from .curves import Label as Label
+from .curves import LearningCurve as LearningCurve
+from .curves import RunLabel as RunLabel
 from .curves import read_run as read_run
 from .curves import write_curves as write_curves
 from .load_curves import read_paths as read_paths
@@ -17,6 +17,6 @@ from .result_tables import needed as needed
 from .result_tables import quantity as quantity
 from .result_tables import render as render
 from .result_tables import times as times
-from .runner import Job as Job
+from .runner import TrainJob as TrainJob
 from .runner import run_jobs as run_jobs
 from .scaling_run import run_arms as run_arms

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ixt_train.scaling.curves import Curve
+from ixt_train.scaling.curves import LearningCurve
 from ixt_train.scaling.multipliers import falls
 
 FONT = "ui-sans-serif, system-ui, sans-serif"
@@ -16,7 +16,7 @@ AXIS_TITLES = {"steps": "steps", "tokens": "tokens, feedback included", "flops":
 
 
 def curve_chart(
-    curves: Sequence[Curve],
+    curves: Sequence[LearningCurve],
     metric: str,
     axis: str = "tokens",
     *,

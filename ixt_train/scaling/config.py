@@ -7,15 +7,15 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, PositiveInt
 
-from ixt_data.config import Part, load_config, validate
+from ixt_data.config import ConfigModel, load_config, validate
 from ixt_data.mix import load_mix
 from ixt_train.config import AmountText, TrainConfig, load_mix_of, load_train_config
 from ixt_train.runs import run_folder
-from ixt_train.scaling.curves import LABEL, Label
-from ixt_train.scaling.runner import Job
+from ixt_train.scaling.curves import LABEL, RunLabel
+from ixt_train.scaling.runner import TrainJob
 
 
-class ArmConfig(Part):
+class ArmConfig(ConfigModel):
     """One arm: the train config with another mix, or other settings."""
 
     mix: str | None = None
@@ -27,7 +27,7 @@ class ArmConfig(Part):
     written. Reported apart from training."""
 
 
-class ScalingConfig(Part):
+class ScalingConfig(ConfigModel):
     """Arms over budgets and seeds."""
 
     train: str
@@ -61,7 +61,7 @@ def load_scaling_config(path: str | Path, overrides: Iterable[str] = ()) -> Scal
     return load_config(ScalingConfig, path, overrides)
 
 
-def jobs_of(config: ScalingConfig, folder: Path) -> Iterator[tuple[Job, Label]]:
+def jobs_of(config: ScalingConfig, folder: Path) -> Iterator[tuple[TrainJob, RunLabel]]:
     """The train runs, seed by seed; each has its own config in the folder of the runs.
 
     Args:
@@ -76,7 +76,7 @@ def jobs_of(config: ScalingConfig, folder: Path) -> Iterator[tuple[Job, Label]]:
             for arm, settings in config.arms.items():
                 train = load_train_config(folder / config.train, settings.set)
                 duration = budget or train.duration
-                label = Label(arm, config.group, seed, str(duration), settings.annotation_flops)
+                label = RunLabel(arm, config.group, seed, str(duration), settings.annotation_flops)
                 place = Path(config.runs).resolve() / f"{arm}-{duration}-{seed}"
                 mix = load_mix(folder / settings.mix) if settings.mix else load_mix_of(train)
                 tree: dict[str, Any] = train.model_dump(mode="json") | {
@@ -89,9 +89,9 @@ def jobs_of(config: ScalingConfig, folder: Path) -> Iterator[tuple[Job, Label]]:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 path = place.with_suffix(".yaml")
                 path.write_text(yaml.safe_dump(tree, sort_keys=False))
-                yield Job(place.name, path, path.with_suffix(".log"), run_folder=place), label
+                yield TrainJob(place.name, path, path.with_suffix(".log"), run_folder=place), label
 
 
-def write_label(folder: Path, label: Label) -> None:
+def write_label(folder: Path, label: RunLabel) -> None:
     """Says in a run folder where it belongs."""
     run_folder.write_json(folder / LABEL, label.__dict__)

@@ -23,7 +23,7 @@ _SEED = re.compile(r"(?P<arm>.+?)[-_.]s?(?:eed)?\d+")
 
 
 @dataclass(frozen=True)
-class Label:
+class RunLabel:
     """Where a train run belongs.
 
     Attributes:
@@ -43,11 +43,11 @@ class Label:
 
 
 @dataclass(frozen=True)
-class Curve:
+class LearningCurve:
     """One train run: clocks and figures at each of its evaluations.
 
     Attributes:
-        arm, group, seed, budget, annotation_flops: see `Label`.
+        arm, group, seed, budget, annotation_flops: see `RunLabel`.
         parameters: of the model.
         documents: different documents that it drew.
         digest: of its plan.
@@ -82,7 +82,7 @@ class Curve:
         return (self.group, self.arm, self.seed, self.budget)
 
 
-def read_run(folder: Path, label: Label | None = None) -> Curve:
+def read_run(folder: Path, label: RunLabel | None = None) -> LearningCurve:
     """The curve of a run folder, finished or not.
 
     Args:
@@ -111,7 +111,7 @@ def read_run(folder: Path, label: Label | None = None) -> Curve:
         flops.append(spent)
     figures = [_figures(row["eval"]) for row in found]
     names = sorted(set.intersection(*(set(figure) for figure in figures)))
-    return Curve(
+    return LearningCurve(
         **asdict(label),
         parameters=size.parameters,
         documents=plan["documents"],
@@ -144,16 +144,16 @@ def _figures(measured: Mapping[str, Any]) -> dict[str, float]:
     return flatten(measured) | (flatten({"loss": {"asked": asked}}) if asked else {})
 
 
-def _label(folder: Path, config: Mapping[str, Any]) -> Label:
+def _label(folder: Path, config: Mapping[str, Any]) -> RunLabel:
     if (folder / LABEL).is_file():
-        return Label(**run_folder.read_json(folder / LABEL))
+        return RunLabel(**run_folder.read_json(folder / LABEL))
     name = folder.resolve().name
     match = _SEED.fullmatch(name)
     arm = match["arm"] if match else name
-    return Label(arm, seed=config["seed"], budget=str(config["duration"]))
+    return RunLabel(arm, seed=config["seed"], budget=str(config["duration"]))
 
 
-def write_curves(path: Path, curves: Iterable[Curve]) -> None:
+def write_curves(path: Path, curves: Iterable[LearningCurve]) -> None:
     """A file of curves, one JSON object a line; those that it has under the same key are replaced.
 
     It holds all that a report needs, so that results can be kept without their run folders.
@@ -165,7 +165,7 @@ def write_curves(path: Path, curves: Iterable[Curve]) -> None:
     atomic_write(path, lambda partial: partial.write_bytes(lines))
 
 
-def _line(curve: Curve) -> bytes:
+def _line(curve: LearningCurve) -> bytes:
     record = asdict(curve)
     record["flops"] = [float(f"{flops:.5g}") for flops in curve.flops]
     record["metrics"] = {
@@ -174,7 +174,7 @@ def _line(curve: Curve) -> bytes:
     return orjson.dumps(record) + b"\n"
 
 
-def read_curves(path: Path) -> list[Curve]:
+def read_curves(path: Path) -> list[LearningCurve]:
     """The curves of such a file.
 
     Raises:
@@ -185,7 +185,7 @@ def read_curves(path: Path) -> list[Curve]:
         try:
             record = orjson.loads(line)
             record["metrics"] = {name: tuple(v) for name, v in record["metrics"].items()}
-            curves.append(Curve(**record | {axis: tuple(record[axis]) for axis in AXES}))
+            curves.append(LearningCurve(**record | {axis: tuple(record[axis]) for axis in AXES}))
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
             raise ConfigError(f"{path} line {number} is no curve ({error})") from None
     return curves

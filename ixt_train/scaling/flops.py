@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Size:
+class ModelSize:
     """What the operations of a dense decoder depend on."""
 
     parameters: int
@@ -23,13 +23,13 @@ class Size:
         return 6.0 * self.parameters + 6.0 * self.layers * self.width * length
 
 
-def size_of(model_folder: Path) -> Size:
+def size_of(model_folder: Path) -> ModelSize:
     """The size of the model whose Hugging Face config lies in a folder; no weights are made."""
     return _size((model_folder / "config.json").read_text())
 
 
 @lru_cache
-def _size(text: str) -> Size:
+def _size(text: str) -> ModelSize:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -38,4 +38,4 @@ def _size(text: str) -> Size:
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Size(parameters, int(config.num_hidden_layers), int(config.hidden_size))
+    return ModelSize(parameters, int(config.num_hidden_layers), int(config.hidden_size))

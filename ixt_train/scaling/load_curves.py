@@ -6,16 +6,16 @@ from pathlib import Path
 
 from ixt_data.errors import ConfigError
 from ixt_train.runs import run_folder
-from ixt_train.scaling.curves import Curve, read_curves, read_run
+from ixt_train.scaling.curves import LearningCurve, read_curves, read_run
 
 
-def read_paths(paths: Sequence[str]) -> list[Curve]:
+def read_paths(paths: Sequence[str]) -> list[LearningCurve]:
     """The curves of run folders, folders of run folders, and JSONL; `arm=PATH` names the arm.
 
     Raises:
         ConfigError: a path holds none.
     """
-    curves: list[Curve] = []
+    curves: list[LearningCurve] = []
     for text in paths:
         arm, named, place = text.partition("=")
         path = Path(place if named and not Path(text).exists() else text)
@@ -26,7 +26,7 @@ def read_paths(paths: Sequence[str]) -> list[Curve]:
     return _apart(curves)
 
 
-def _read(path: Path) -> Iterator[Curve]:
+def _read(path: Path) -> Iterator[LearningCurve]:
     if path.is_file():
         yield from read_curves(path)
         return
@@ -45,9 +45,9 @@ def _read(path: Path) -> Iterator[Curve]:
         yield read_run(folder)
 
 
-def _apart(curves: Sequence[Curve]) -> list[Curve]:
+def _apart(curves: Sequence[LearningCurve]) -> list[LearningCurve]:
     """No two runs under one key: two plain runs of a seed would hide each other."""
-    seen: dict[tuple[str, str, int, str], Curve] = {}
+    seen: dict[tuple[str, str, int, str], LearningCurve] = {}
     for curve in curves:
         if seen.setdefault(curve.key, curve) != curve:
             place = f" in {curve.group}" if curve.group else ""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from ixt_train.scaling.curves import Curve
+from ixt_train.scaling.curves import LearningCurve
 
 # Student's t at 97.5% by degrees of freedom; beyond the table the normal distribution's.
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
@@ -29,7 +29,7 @@ def falls(metric: str) -> bool:
     return metric.startswith("loss.")
 
 
-def crossing(curve: Curve, metric: str, target: float, axis: str) -> Crossing:
+def crossing(curve: LearningCurve, metric: str, target: float, axis: str) -> Crossing:
     """Where a curve first reaches a target, interpolated between two evaluations.
 
     Shares are interpolated over the axis as it is, losses over its logarithm.

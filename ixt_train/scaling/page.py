@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ixt_data.storage import atomic_write
 from ixt_train.scaling.charts import curve_chart
-from ixt_train.scaling.curves import Curve
+from ixt_train.scaling.curves import LearningCurve
 from ixt_train.scaling.report import GroupReport, joined
 from ixt_train.scaling.result_tables import columns, quantity, rows
 
@@ -25,7 +25,7 @@ NOTE = (
 )
 
 
-def write_page(path: Path, groups: Sequence[GroupReport], curves: Sequence[Curve]) -> None:
+def write_page(path: Path, groups: Sequence[GroupReport], curves: Sequence[LearningCurve]) -> None:
     """Writes the page: for each group its curves, and a table for each target."""
     parts = ["<h1>What each arm needs</h1>", f'<p class="note">{escape(NOTE)}</p>']
     for group in groups:

@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from ixt_data.errors import ConfigError
-from ixt_train.scaling.curves import AXES, Curve
+from ixt_train.scaling.curves import AXES, LearningCurve
 from ixt_train.scaling.multipliers import Crossing, Multiplier, best_of, crossing, falls, multiplier
 from ixt_train.scaling.power_laws import PowerLaw, fit
 
@@ -18,7 +18,7 @@ EITHER = "|"
 
 
 @dataclass(frozen=True)
-class Need:
+class RequiredBudget:
     """What an arm needs to reach a target.
 
     Attributes:
@@ -56,7 +56,7 @@ class ArmReport:
     annotation_flops: float
     best: Mapping[int, float]
     last: Mapping[int, float]
-    needs: Mapping[str, Need]
+    needs: Mapping[str, RequiredBudget]
     against: Mapping[str, Mapping[str, Mapping[str, Multiplier]]]
     fit: PowerLaw | None
 
@@ -73,7 +73,7 @@ class GroupReport:
 
 
 def describe(
-    curves: Iterable[Curve],
+    curves: Iterable[LearningCurve],
     metric: str | None = None,
     targets: Sequence[float] = (),
     against: Sequence[str] = (),
@@ -91,7 +91,7 @@ def describe(
     Raises:
         ConfigError: no curve, or the metric is not in all of them.
     """
-    groups = defaultdict[str, list[Curve]](list)
+    groups = defaultdict[str, list[LearningCurve]](list)
     for curve in curves:
         groups[curve.group].append(curve)
     if not groups:
@@ -99,18 +99,18 @@ def describe(
     return [_group(name, groups[name], metric, targets, against) for name in sorted(groups)]
 
 
-def joined(curves: Iterable[Curve]) -> list[Curve]:
+def joined(curves: Iterable[LearningCurve]) -> list[LearningCurve]:
     """One curve for each arm and seed: that of its only budget, or the ends of its budgets.
 
     A learning rate that falls makes a model good at the end of its budget, not on the way.
     """
-    runs = defaultdict[tuple[str, int], list[Curve]](list)
+    runs = defaultdict[tuple[str, int], list[LearningCurve]](list)
     for curve in curves:
         runs[curve.arm, curve.seed].append(curve)
     return [_ends(parts) if len(parts) > 1 else parts[0] for _, parts in sorted(runs.items())]
 
 
-def _ends(parts: list[Curve]) -> Curve:
+def _ends(parts: list[LearningCurve]) -> LearningCurve:
     parts = sorted(parts, key=lambda curve: curve.tokens[-1])
     shared = set.intersection(*(set(curve.metrics) for curve in parts))
     return replace(
@@ -126,14 +126,14 @@ def _ends(parts: list[Curve]) -> Curve:
 
 def _group(
     name: str,
-    curves: Sequence[Curve],
+    curves: Sequence[LearningCurve],
     metric: str | None,
     targets: Sequence[float],
     against: Sequence[str],
 ) -> GroupReport:
     curves = joined(curves)
     metric = _metric(curves, metric)
-    arms = defaultdict[str, dict[int, Curve]](dict)
+    arms = defaultdict[str, dict[int, LearningCurve]](dict)
     for curve in curves:
         arms[curve.arm][curve.seed] = curve
     chosen = tuple(targets) or _targets(arms, metric)
@@ -146,7 +146,7 @@ def _group(
     return GroupReport(name, metric, chosen, baselines, tuple(found))
 
 
-def _metric(curves: Sequence[Curve], asked: str | None) -> str:
+def _metric(curves: Sequence[LearningCurve], asked: str | None) -> str:
     shared = sorted(set.intersection(*(set(curve.metrics) for curve in curves)))
     if asked is not None and asked in shared:
         return asked
@@ -157,7 +157,7 @@ def _metric(curves: Sequence[Curve], asked: str | None) -> str:
     return (tasks or losses[-1:] or shared)[0]
 
 
-def _targets(arms: Mapping[str, Mapping[int, Curve]], metric: str) -> tuple[float, ...]:
+def _targets(arms: Mapping[str, Mapping[int, LearningCurve]], metric: str) -> tuple[float, ...]:
     if not falls(metric):
         return ACCURACIES
     ends = {arm: fmean(c.metrics[metric][-1] for c in runs.values()) for arm, runs in arms.items()}
@@ -178,7 +178,7 @@ def _known(baseline: str, arms: Mapping[str, Any]) -> bool:
 
 def _arm(
     name: str,
-    arms: Mapping[str, Mapping[int, Curve]],
+    arms: Mapping[str, Mapping[int, LearningCurve]],
     metric: str,
     targets: Sequence[float],
     baselines: Sequence[str],
@@ -211,7 +211,7 @@ def _arm(
 
 
 def _crossings(
-    runs: Mapping[int, Curve], metric: str, target: float, axis: str
+    runs: Mapping[int, LearningCurve], metric: str, target: float, axis: str
 ) -> dict[int, Crossing]:
     if axis != WITH_ANNOTATION:
         return {seed: crossing(curve, metric, target, axis) for seed, curve in runs.items()}
@@ -223,20 +223,20 @@ def _crossings(
     }
 
 
-def _need(runs: Mapping[int, Curve], metric: str, target: float) -> Need:
+def _need(runs: Mapping[int, LearningCurve], metric: str, target: float) -> RequiredBudget:
     seeds = {
         axis: {seed: c.at for seed, c in sorted(_crossings(runs, metric, target, axis).items())}
         for axis in AXES
     }
     there = {axis: [at for at in each.values() if at is not None] for axis, each in seeds.items()}
     mean = {axis: fmean(each) if each else None for axis, each in there.items()}
-    return Need(len(there["steps"]), len(runs), mean, seeds)
+    return RequiredBudget(len(there["steps"]), len(runs), mean, seeds)
 
 
 def _against(
-    runs: Mapping[int, Curve],
+    runs: Mapping[int, LearningCurve],
     baseline: str,
-    arms: Mapping[str, Mapping[int, Curve]],
+    arms: Mapping[str, Mapping[int, LearningCurve]],
     metric: str,
     target: float,
 ) -> dict[str, Multiplier]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ixt_train.scaling.multipliers import Multiplier, falls
-from ixt_train.scaling.report import ArmReport, GroupReport, Need
+from ixt_train.scaling.report import ArmReport, GroupReport, RequiredBudget
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -22,7 +22,7 @@ def quantity(value: float | None) -> str:
     return f"{value:.3g}"
 
 
-def needed(need: Need, axis: str) -> str:
+def needed(need: RequiredBudget, axis: str) -> str:
     """What reaching a target takes, with the number of runs where not all got there."""
     if not need.reached:
         return "not reached"

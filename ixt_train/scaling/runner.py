@@ -12,7 +12,7 @@ from ixt_data.errors import IxtError
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainJob:
     """One train run.
 
     Attributes:
@@ -28,7 +28,7 @@ class Job:
     run_folder: Path
 
 
-def run_jobs(jobs: Iterable[Job], side_by_side: int, done: Callable[[Job], None]) -> None:
+def run_jobs(jobs: Iterable[TrainJob], side_by_side: int, done: Callable[[TrainJob], None]) -> None:
     """Run jobs in order, at most so many at once with a thread each; `done` hears of each end.
 
     A fork of a process that has torch and Composer imported starts in a tenth of a second, where
@@ -40,7 +40,7 @@ def run_jobs(jobs: Iterable[Job], side_by_side: int, done: Callable[[Job], None]
     os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["ixt_train.trainer.training"])
-    waiting, going = iter(jobs), dict[Future[None], Job]()
+    waiting, going = iter(jobs), dict[Future[None], TrainJob]()
     with ProcessPoolExecutor(side_by_side, context, max_tasks_per_child=1) as pool:
         while True:
             while len(going) < side_by_side and (job := next(waiting, None)) is not None:
@@ -54,7 +54,7 @@ def run_jobs(jobs: Iterable[Job], side_by_side: int, done: Callable[[Job], None]
                 done(job)
 
 
-def _train(job: Job) -> None:
+def _train(job: TrainJob) -> None:
     """In the process of a job: train, and say everything into its log."""
     job.log.parent.mkdir(parents=True, exist_ok=True)
     log = os.open(job.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)

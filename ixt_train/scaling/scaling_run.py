@@ -4,11 +4,11 @@ from pathlib import Path
 
 from ixt_data.console import Output
 from ixt_train.scaling.config import ScalingConfig, jobs_of, write_label
-from ixt_train.scaling.curves import Curve, read_run
-from ixt_train.scaling.runner import Job, run_jobs
+from ixt_train.scaling.curves import LearningCurve, read_run
+from ixt_train.scaling.runner import TrainJob, run_jobs
 
 
-def run_arms(config: ScalingConfig, folder: Path, out: Output) -> list[Curve]:
+def run_arms(config: ScalingConfig, folder: Path, out: Output) -> list[LearningCurve]:
     """Trains what is not trained yet and reads all; an interrupted run goes on where it stopped.
 
     Raises:
@@ -19,7 +19,7 @@ def run_arms(config: ScalingConfig, folder: Path, out: Output) -> list[Curve]:
     with out.progress("Training", total=len(jobs), unit="runs") as bar:
         finished = 0
 
-        def done(job: Job) -> None:
+        def done(job: TrainJob) -> None:
             nonlocal finished
             finished += 1
             write_label(job.run_folder, jobs[job])

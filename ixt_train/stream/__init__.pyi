@@ -1,5 +1,5 @@
-from .materialize import BakeReport as BakeReport
-from .materialize import bake as bake
+from .materialize import MaterializeReport as MaterializeReport
+from .materialize import materialize_mix as materialize_mix
 from .mix_stream import MixStream as MixStream
 from .packing import Collator as Collator
 from .packing import batch_doc_ids as batch_doc_ids

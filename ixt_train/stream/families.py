@@ -70,7 +70,7 @@ def _stored(entry: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Slices:
+class ColumnSlices:
     """Where the values of one column stand in a file: byte offsets, uint32[samples] each."""
 
     data: bytes | mmap.mmap
@@ -92,10 +92,10 @@ class OpenShard:
     """
 
     doc_ids: npt.NDArray[np.void]
-    columns: dict[str, Slices]
+    columns: dict[str, ColumnSlices]
     score: npt.NDArray[np.float32]
     has_spans: bool
-    nothing: Slices
+    nothing: ColumnSlices
 
 
 def _map(path: Path, samples: int) -> Shard:
@@ -200,7 +200,7 @@ class FamilyReader(Reader):  # type: ignore[misc]
             CorruptError: one is not what was written, or the families are not about the same
                 documents.
         """
-        columns: dict[str, Slices] = {}
+        columns: dict[str, ColumnSlices] = {}
         score = np.full(self.samples, np.nan, np.float32)
         mapped = [
             _map(Path(self.dirname, part.raw_data.basename), part.samples) for part in self.parts
@@ -215,14 +215,16 @@ class FamilyReader(Reader):  # type: ignore[misc]
                 starts, ends = shard.starts[name], shard.ends[name]
                 if ok is not None:
                     ends = np.where(ok, ends, starts)
-                columns[known_as] = Slices(shard.data, starts.astype("<u4"), ends.astype("<u4"))
+                columns[known_as] = ColumnSlices(
+                    shard.data, starts.astype("<u4"), ends.astype("<u4")
+                )
             if ok is not None:
                 score = np.where(ok, _fixed(shard, "score", "<f4"), np.float32(np.nan))
         spans = columns.get("spans")
         # `[]` takes two bytes.
         has_spans = spans is not None and bool((spans.ends > spans.starts + 2).any())
         zeros = np.zeros(self.samples, np.uint32)
-        nothing = Slices(mapped[0].data, zeros, zeros)
+        nothing = ColumnSlices(mapped[0].data, zeros, zeros)
         self.opened = OpenShard(ids[0], columns, score, has_spans, nothing)
         return self.opened
 

@@ -25,7 +25,7 @@ COLUMNS = {"tokens": "bytes"}
 
 
 @dataclass(frozen=True)
-class BakeReport:
+class MaterializeReport:
     """What was baked.
 
     Attributes:
@@ -49,7 +49,7 @@ class BakeReport:
         return asdict(self)
 
 
-def bake(
+def materialize_mix(
     store: Store,
     mix: Mix,
     tokenizer: Any,
@@ -61,7 +61,7 @@ def bake(
     overwrite: bool = False,
     shard_bytes: int = SHARD_BYTES,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> BakeReport:
+) -> MaterializeReport:
     """Writes the conditioned samples of a mix, one after the other, cut into rows.
 
     Args:
@@ -82,14 +82,14 @@ def bake(
         StoreError: the place is taken, or part of a store.
     """
     mix = with_edges(store, mix, holdout)
-    plan = plan_mix(store, mix, samples, holdout=holdout)
+    plan = plan_mix(mix, samples, store=store, holdout=holdout)
     tells = any(condition.told for condition in plan.conditions)
     observed = observed_feedback(store, mix, holdout) if tells else {}
     conditioner = Conditioner(tokenizer, mix.condition, observed)
     about = {"format": "mds", "baked": plan.digest, "snapshot": plan.version}
     with (
         tempfile.TemporaryDirectory() as local,
-        MixStream(store.root, plan, conditioner, local=local, batch_size=1) as stream,
+        MixStream(plan, conditioner, store=store.root, local=local, batch_size=1) as stream,
         new_folder(out, overwrite, about) as folder,
     ):
         writer, rows, rest = ShardWriter(folder, COLUMNS), 0, 0
@@ -106,7 +106,7 @@ def bake(
         if writer.samples:
             writer.cut()
         writer.close()
-    return BakeReport(str(out), rows, plan.samples, rest, plan.digest, plan.version)
+    return MaterializeReport(str(out), rows, plan.samples, rest, plan.digest, plan.version)
 
 
 def _counted(

@@ -27,8 +27,8 @@ from ixt_data.mix import Condition, Ints, MixPlan, regimes_of, samples_of
 from ixt_train.conditioning import Choice, Conditioner
 from ixt_train.stream.families import FamilyReader, FamilyStream, OpenShard
 from ixt_train.stream.projection import logical_shards
-from ixt_train.stream.shard_cache import Ahead, LocalFolder, OpenShards
-from ixt_train.stream.shard_columns import Rows, chunks
+from ixt_train.stream.shard_cache import LocalFolder, OpenShards, Prefetcher
+from ixt_train.stream.shard_columns import ShardColumns, chunks
 
 _MOST_OPEN, _MOST_OPEN_LIMITED = 1024, 64
 # Every open shard takes two of the process's file handles; half of them may be ours.
@@ -46,10 +46,10 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
 
     def __init__(
         self,
-        root: str | Path,
         plan: MixPlan,
-        conditioner: Conditioner | None,
+        conditioner: Conditioner | None = None,
         *,
+        store: str | Path | None = None,
         local: str | Path,
         batch_size: int,
         feedback: Choice = "given",
@@ -62,10 +62,10 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
         """Takes the local folder and checks the sizes; nothing is read yet.
 
         Args:
-            root: of the store.
             plan: what to draw.
             conditioner: how documents become tokens; None gives the columns as they are, with
                 `given` saying whether the draw comes with its feedback.
+            store: root of the store; by default the one that the plan's mix names.
             local: folder for uncompressed shards; `close` empties it.
             batch_size: samples per process and step.
             feedback: what to condition on in every sample, whatever the mix says.
@@ -90,7 +90,7 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
             distributed.barrier()
         try:
             stream = FamilyStream(
-                str(root),
+                str(store or plan.mix.store),
                 logical_shards(plan, conditioner),
                 str(self._folder.path),
                 retries=retries,
@@ -188,7 +188,7 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
         # Workers without a whole batch get padding, which is no sample.
         draws = draws[draws >= 0]
         shards, rows = self._places(draws)
-        with Ahead(
+        with Prefetcher(
             self.shards, self.prepare_shard, shards, self.predownload, self.threads
         ) as ahead:
             for part in chunks(len(draws)):
@@ -202,21 +202,23 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
         return shards, samples - self.sample_offset_per_shard[shards]
 
     def _samples(
-        self, draws: Ints, shards: Ints, rows: Ints, ahead: Ahead | None = None
+        self, draws: Ints, shards: Ints, rows: Ints, ahead: Prefetcher | None = None
     ) -> Iterator[dict[str, Any]]:
         numbers = np.unique(shards)
         if self.cache_limit:
             self._shard_access_times.numpy()[numbers] = time_ns()
         opened = {number: self._open(number, ahead) for number in numbers.tolist()}
-        found = told = Rows(opened, shards, rows)
+        found = told = ShardColumns(opened, shards, rows)
         of = self.plan.feedback_rows(draws, rows, self.samples_per_shard[shards])
         if of is not rows:
-            told = Rows(opened, shards, of)
+            told = ShardColumns(opened, shards, of)
         if self.conditioner is None:
             return self._documents(draws, found, told)
         return self._encoded(draws, found, told)
 
-    def _documents(self, draws: Ints, found: Rows, told: Rows) -> Iterator[dict[str, Any]]:
+    def _documents(
+        self, draws: Ints, found: ShardColumns, told: ShardColumns
+    ) -> Iterator[dict[str, Any]]:
         for doc_id, draw, text, critique, score, spans, given in zip(
             found.doc_ids,
             draws.tolist(),
@@ -237,7 +239,9 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
                 "given": given,
             }
 
-    def _encoded(self, draws: Ints, found: Rows, told: Rows) -> Iterator[dict[str, Any]]:
+    def _encoded(
+        self, draws: Ints, found: ShardColumns, told: ShardColumns
+    ) -> Iterator[dict[str, Any]]:
         assert self.conditioner is not None
         dtype = self.conditioner.encoder.dtype
         choices: list[Choice] = [
@@ -264,7 +268,7 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
                 "draw": draw,
             }
 
-    def _open(self, shard: int, ahead: Ahead | None) -> OpenShard:
+    def _open(self, shard: int, ahead: Prefetcher | None) -> OpenShard:
         reader: FamilyReader = self.shards[shard]
         if reader.opened is not None:
             return reader.opened

@@ -38,7 +38,7 @@ class Replay:
         self.store = Store.open(store or config.store or mix.store)
         self.config, self.batch_size = config, config.global_batch_size
         self.plan = plan_mix(
-            self.store, mix, record["samples"], batch=self.batch_size, holdout=config.holdout
+            mix, record["samples"], store=self.store, batch=self.batch_size, holdout=config.holdout
         )
         if self.plan.digest != record["digest"]:
             raise FingerprintError(
@@ -100,7 +100,11 @@ class Replay:
         with (
             tempfile.TemporaryDirectory() as local,
             MixStream(
-                self.store.root, self.plan, conditioner, local=local, batch_size=self.batch_size
+                self.plan,
+                conditioner,
+                store=self.store.root,
+                local=local,
+                batch_size=self.batch_size,
             ) as stream,
         ):
             samples: list[dict[str, Any]] = stream[np.asarray(draws)]

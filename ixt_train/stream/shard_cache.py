@@ -45,7 +45,7 @@ class OpenShards:
         return opened
 
 
-class Ahead:
+class Prefetcher:
     """Brings the shards that are read next, in threads, while others are read.
 
     Where all shards are open already there is nothing to bring, and no thread starts.
@@ -74,7 +74,7 @@ class Ahead:
         self._coming: dict[int, Future[None]] = {}
         self._seen = 0
 
-    def __enter__(self) -> "Ahead":
+    def __enter__(self) -> "Prefetcher":
         return self
 
     def __exit__(

@@ -25,7 +25,7 @@ def chunks(n: int) -> Iterator[slice]:
         start, size = start + size, min(2 * size, CHUNK)
 
 
-class Rows:
+class ShardColumns:
     """Some samples of some open shards, column by column."""
 
     def __init__(self, opened: Mapping[int, OpenShard], shards: Ints, rows: Ints) -> None:

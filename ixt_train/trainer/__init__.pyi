@@ -1,2 +1,2 @@
-from .callbacks import Watch as Watch
+from .callbacks import HookCallback as HookCallback
 from .training import train as train

@@ -15,7 +15,7 @@ from composer.utils import dist, reproducibility
 from composer.utils.checkpoint import save_checkpoint
 from torch import Tensor, nn
 
-from ixt_data.console import Bar, Output
+from ixt_data.console import Output, ProgressBar
 from ixt_data.storage import atomic_write
 from ixt_train.config import Amount, CheckpointConfig, ScheduleConfig, StopConfig
 from ixt_train.runs import DrawWriter, Remote, checkpoint_path, list_checkpoints, read_metrics
@@ -177,7 +177,7 @@ class Draws(Callback):  # type: ignore[misc]
         self._writer.flush()
 
 
-class Metrics(Callback):  # type: ignore[misc]
+class MetricsCallback(Callback):  # type: ignore[misc]
     """metrics.jsonl: a row per so many steps, and a row per evaluation."""
 
     def __init__(self, run_folder: Path, every: int) -> None:
@@ -248,7 +248,7 @@ class Evaluate(Callback):  # type: ignore[misc]
         self,
         every: Amount,
         measure: Callable[[], dict[str, Any]],
-        metrics: Metrics,
+        metrics: MetricsCallback,
         ema: Ema | None,
         stop: StopConfig | None = None,
     ) -> None:
@@ -291,10 +291,10 @@ def flat_figures(figures: dict[str, Any], prefix: str = "eval") -> dict[str, flo
     return flat
 
 
-class Progress(Callback):  # type: ignore[misc]
+class ProgressBarCallback(Callback):  # type: ignore[misc]
     """Moves the bar; where stderr is no terminal, says how far it is now and then."""
 
-    def __init__(self, bar: Bar, out: Output, quiet_seconds: float = 15.0) -> None:
+    def __init__(self, bar: ProgressBar, out: Output, quiet_seconds: float = 15.0) -> None:
         self._bar, self._out, self._quiet = bar, out, quiet_seconds
         self._said = time.monotonic()
 
@@ -308,7 +308,7 @@ class Progress(Callback):  # type: ignore[misc]
             self._out.note(f"step {step:,} of {int(state.max_duration):,}, loss {loss:.4f}")
 
 
-class Watch(Callback):  # type: ignore[misc]
+class HookCallback(Callback):  # type: ignore[misc]
     """Calls functions where training begins, and where a step ends and all that goes with it."""
 
     def __init__(self, begins: Callable[[], None], ends: Callable[[], None]) -> None:

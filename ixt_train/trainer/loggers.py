@@ -48,7 +48,7 @@ def loggers_of(config: TrainConfig, folder: Path) -> list[LoggerDestination]:
     return loggers
 
 
-class Thinned(LoggerDestination):  # type: ignore[misc]
+class ThrottledDestination(LoggerDestination):  # type: ignore[misc]
     """Takes the metrics of every so many steps, and of evaluations.
 
     Composer logs six times a step, which is a fiftieth of a step of 100 ms with TensorBoard alone.
@@ -66,7 +66,7 @@ class Thinned(LoggerDestination):  # type: ignore[misc]
         raise NotImplementedError
 
 
-class Tensorboard(Thinned, TensorboardLogger):  # type: ignore[misc]
+class Tensorboard(ThrottledDestination, TensorboardLogger):  # type: ignore[misc]
     """Composer's TensorBoard logger, thinned."""
 
     def __init__(self, every: int, **settings: Any) -> None:
@@ -78,7 +78,7 @@ class Tensorboard(Thinned, TensorboardLogger):  # type: ignore[misc]
         TensorboardLogger.log_metrics(self, metrics, step)
 
 
-class Wandb(Thinned):
+class Wandb(ThrottledDestination):
     """Metrics to Weights & Biases; after a resume they go on where they ended."""
 
     def __init__(
@@ -124,7 +124,7 @@ class Wandb(Thinned):
         self._run.finish(exit_code=_failed())
 
 
-class Mlflow(Thinned):
+class Mlflow(ThrottledDestination):
     """Metrics to MLflow, a few seconds of them at a time."""
 
     def __init__(

@@ -26,8 +26,8 @@ from ixt_train.inference import build_model, model_like
 from ixt_train.runs import feedback_record, fetch_run, run_folder
 from ixt_train.trainer.warm_start import (
     KEPT,
-    Origin,
-    Started,
+    StartingCheckpoint,
+    WarmStart,
     find_origin,
     keep_model,
     model_id,
@@ -69,12 +69,12 @@ def _fill(
     store: Store,
     plan: MixPlan,
     tokenizer: Any,
-    sources: Origin | Path | None,
+    sources: StartingCheckpoint | Path | None,
 ) -> None:
     """Writes all that repeats the train run into its folder."""
     mix = plan.mix
     tokenizer.save_pretrained(folder / run_folder.TOKENIZER)
-    if isinstance(sources, Origin):
+    if isinstance(sources, StartingCheckpoint):
         sources.keep(folder)
     elif sources is not None:
         keep_model(sources, folder)
@@ -108,7 +108,7 @@ def _check_inputs(folder: Path, config: TrainConfig) -> None:
 
 def _sources(
     folder: Path, config: TrainConfig, overwrite: bool, stack: ExitStack
-) -> tuple[Origin | Path | None, dict[str, Any]]:
+) -> tuple[StartingCheckpoint | Path | None, dict[str, Any]]:
     """Where the weights come from, if from anywhere, and what the fingerprint says of it.
 
     A train run that has begun goes on without the place that it started from.
@@ -137,12 +137,12 @@ def _tokenizer(
     config: TrainConfig,
     mix: Mix,
     store: Store,
-    sources: Origin | Path | None,
+    sources: StartingCheckpoint | Path | None,
     overwrite: bool,
 ) -> Any:
     saved = folder / run_folder.TOKENIZER
     if config.tokenizer is None:
-        source = sources.tokenizer if isinstance(sources, Origin) else saved
+        source = sources.tokenizer if isinstance(sources, StartingCheckpoint) else saved
         tokenizer = make_tokenizer(source, store, mix, None)
     else:
         tokenizer = make_tokenizer(config.tokenizer, store, mix, None if overwrite else saved)
@@ -176,7 +176,7 @@ def _own_config(folder: Path, config: TrainConfig, mix: Mix) -> TrainConfig:
     return config.model_copy(update=update)
 
 
-def starting_model(folder: Path, config: TrainConfig, tokenizer: Any) -> Started:
+def starting_model(folder: Path, config: TrainConfig, tokenizer: Any) -> WarmStart:
     """The model of step 0, from what the run folder keeps."""
     if config.start is not None:
         kept = config.start.model_copy(update={"checkpoint": str(folder / run_folder.START / KEPT)})
@@ -185,12 +185,12 @@ def starting_model(folder: Path, config: TrainConfig, tokenizer: Any) -> Started
     model = config.model
     if model.path is not None:
         model = model.model_copy(update={"path": str(folder / run_folder.START)})
-    return Started(build_model(model, tokenizer, config.seed, config.max_length))
+    return WarmStart(build_model(model, tokenizer, config.seed, config.max_length))
 
 
-def resumed_model(folder: Path) -> Started:
+def resumed_model(folder: Path) -> WarmStart:
     """A model for the weights of a checkpoint of this train run."""
-    return Started(model_like(folder / run_folder.MODEL))
+    return WarmStart(model_like(folder / run_folder.MODEL))
 
 
 def plan_run(store: Store, mix: Mix, config: TrainConfig, tokenizer: Any) -> MixPlan:
@@ -207,11 +207,11 @@ def plan_run(store: Store, mix: Mix, config: TrainConfig, tokenizer: Any) -> Mix
         raise ConfigError(f"global_batch_size: {batch} is not divisible by {world} processes")
     steps = config.duration.value
     if config.duration.unit == "tok":
-        once = plan_mix(store, mix, batch=batch, holdout=config.holdout)
+        once = plan_mix(mix, store=store, batch=batch, holdout=config.holdout)
         conditioner = conditioner_of(config, tokenizer, mix.condition)
         mean = mean_length(store, once, conditioner, config.max_length)
         steps = max(1, round(config.duration.value / (mean * batch)))
-    return plan_mix(store, mix, steps * batch, batch=batch, holdout=config.holdout)
+    return plan_mix(mix, steps * batch, store=store, batch=batch, holdout=config.holdout)
 
 
 def mean_length(

@@ -28,7 +28,7 @@ from ixt_data.errors import ConfigError
 from ixt_data.mix import Mix, MixPlan, with_edges
 from ixt_data.store import Store
 from ixt_train.conditioning import Conditioner, conditioner_of, load_tokenizer
-from ixt_train.config import Amount, TrainConfig, load_mix_of
+from ixt_train.config import Amount, TrainConfig, load_mix_of, load_train_config
 from ixt_train.evaluation import Evaluator, held_out_documents
 from ixt_train.runs import (
     Remote,
@@ -46,15 +46,15 @@ from ixt_train.trainer.callbacks import (
     Ema,
     Evaluate,
     LearningRate,
-    Metrics,
-    Progress,
+    MetricsCallback,
+    ProgressBarCallback,
     RandomState,
 )
 from ixt_train.trainer.fsdp import sharding
 from ixt_train.trainer.loggers import loggers_of
 from ixt_train.trainer.objective import LanguageModel, data_spec
 from ixt_train.trainer.setup import begin, plan_run, resumed_model, starting_model
-from ixt_train.trainer.warm_start import Started
+from ixt_train.trainer.warm_start import WarmStart
 
 T = TypeVar("T")
 
@@ -95,7 +95,7 @@ class TrainResult:
 
 
 def train(
-    config: TrainConfig,
+    config: TrainConfig | str | Path,
     *,
     overwrite: bool = False,
     out: Output | None = None,
@@ -104,7 +104,7 @@ def train(
     """Trains, or goes on where an interrupted train run of the same folder stopped.
 
     Args:
-        config: what to train.
+        config: a train config, or the path of its YAML file.
         overwrite: drop what the run folder holds.
         out: where to show progress; None shows none.
         callbacks: further ones for Composer; what they do is not in the fingerprint.
@@ -114,6 +114,8 @@ def train(
         MixError: the mix cannot be planned.
         FingerprintError: the run folder holds another train run.
     """
+    if not isinstance(config, TrainConfig):
+        config = load_train_config(config)
     _check_machine(config)
     set_threads(config.threads)
     keep_memory()
@@ -233,9 +235,9 @@ def _fit(
     batch = config.global_batch_size // dist.get_world_size()
     with ExitStack() as stack:
         stream = MixStream(
-            store.root,
             plan,
             conditioner,
+            store=store.root,
             local=_cache(config),
             batch_size=batch,
             cache_limit=config.cache.limit,
@@ -255,7 +257,7 @@ def _fit(
         if out is not None and config.logging.progress and dist.get_global_rank() == 0:
             steps = plan.samples // config.global_batch_size
             bar = stack.enter_context(out.progress("Training", total=steps, unit="steps"))
-            callbacks.append(Progress(bar, out))
+            callbacks.append(ProgressBarCallback(bar, out))
         stack.enter_context(refuse_code())
         stack.enter_context(quiet_stdout())
         trainer = Trainer(
@@ -320,7 +322,7 @@ def _algorithms(config: TrainConfig) -> list[Algorithm]:
 def _callbacks(
     config: TrainConfig,
     plan: MixPlan,
-    started: Started,
+    started: WarmStart,
     evaluator: Evaluator,
     remote: Remote | None,
 ) -> list[Callback]:
@@ -328,7 +330,7 @@ def _callbacks(
     duration = Amount(value=plan.samples // config.global_batch_size)
     folder, model = Path(config.run_folder), started.model
     ema = None if config.ema is None else Ema(model, config.ema, started.averaged, started.step)
-    draws, metrics = Draws(folder), Metrics(folder, config.logging.every)
+    draws, metrics = Draws(folder), MetricsCallback(folder, config.logging.every)
     evaluate = Evaluate(
         config.eval.every, lambda: evaluator.measure(model), metrics, ema, config.stop
     )

@@ -31,7 +31,7 @@ _MODEL_FILES = (_CONFIG, "*.safetensors", "*.safetensors.index.json")
 
 
 @dataclass(frozen=True)
-class Origin:
+class StartingCheckpoint:
     """The checkpoint that a train run goes on from.
 
     Attributes:
@@ -56,7 +56,7 @@ class Origin:
             run_folder.write_json(target / RECORD, self.record)
 
 
-def find_origin(start: StartConfig) -> Origin:
+def find_origin(start: StartConfig) -> StartingCheckpoint:
     """The checkpoint that a train config names.
 
     Raises:
@@ -65,7 +65,9 @@ def find_origin(start: StartConfig) -> Origin:
     path = Path(start.checkpoint)
     if (path.parent / RECORD).is_file():
         tokenizer = path.parent.parent / run_folder.TOKENIZER
-        return Origin(path, path.parent, tokenizer, run_folder.read_json(path.parent / RECORD))
+        return StartingCheckpoint(
+            path, path.parent, tokenizer, run_folder.read_json(path.parent / RECORD)
+        )
     run = path if path.is_dir() else path.parent.parent
     if not (run / run_folder.FINGERPRINT).is_file():
         raise ConfigError(
@@ -86,7 +88,9 @@ def find_origin(start: StartConfig) -> Origin:
         "snapshot": known["snapshot"],
         "tokenizer": known["tokenizer.id"],
     }
-    return Origin(checkpoint, run / run_folder.MODEL, run / run_folder.TOKENIZER, record)
+    return StartingCheckpoint(
+        checkpoint, run / run_folder.MODEL, run / run_folder.TOKENIZER, record
+    )
 
 
 def model_id(source: Path) -> str:
@@ -117,7 +121,7 @@ def keep_model(source: Path, folder: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Started:
+class WarmStart:
     """A model to be trained, and what goes on from its origin.
 
     Attributes:
@@ -134,7 +138,9 @@ class Started:
     step: int = 0
 
 
-def start_from(origin: Origin, start: StartConfig, tokenizer: Any, seed: int) -> Started:
+def start_from(
+    origin: StartingCheckpoint, start: StartConfig, tokenizer: Any, seed: int
+) -> WarmStart:
     """The model, and as much else of the origin as `start` says.
 
     Raises:
@@ -152,11 +158,11 @@ def start_from(origin: Origin, start: StartConfig, tokenizer: Any, seed: int) ->
     torch.manual_seed(seed)
     model = fit_vocabulary(model, tokenizer)
     if not keep:
-        return Started(model)
+        return WarmStart(model)
     weights = dict(model.named_parameters())
     moments = state["state"]["optimizers"]["AdamW"]
     averaged = averaged_weights(state)
-    return Started(
+    return WarmStart(
         model,
         moments | {"state": {name: _fitted(s, weights[name.removeprefix("model.")])
                              for name, s in moments["state"].items()}},

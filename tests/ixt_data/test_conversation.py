@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ixt_data.conversation import BadConversation, canonical, read, shown
+from ixt_data.conversation import InvalidConversation, canonical, read, shown
 from ixt_data.ingestion import ingest
 from ixt_data.store.store import Store
 
@@ -105,7 +105,7 @@ def test_parts_of_a_content_are_shown_as_text() -> None:
 def test_bad_conversations_are_quarantined_with_a_reason(
     messages: Any, why: str, store: Store, tmp_path: Path
 ) -> None:
-    with pytest.raises(BadConversation) as caught:
+    with pytest.raises(InvalidConversation) as caught:
         canonical(messages)
     assert why in str(caught.value)
     lines = [{"messages": messages}, {"messages": TALK, "id": "x", "topic": "sums"}]

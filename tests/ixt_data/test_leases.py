@@ -17,7 +17,7 @@ from s3_server import BUCKET, Proxy, moto
 from small_stores import Length, add_documents
 
 from ixt_data.critique_runs.annotation import annotate
-from ixt_data.critique_runs.leases import PLACE, Busy, Lease, Leases, Met
+from ixt_data.critique_runs.leases import PLACE, Lease, LeaseConflict, LeaseHeld, Leases
 from ixt_data.errors import ConfigError
 from ixt_data.maintenance.garbage_collection import collect
 from ixt_data.records import Critique, Document
@@ -53,9 +53,9 @@ def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
 def test_a_unit_is_one_workers(store: Store) -> None:
     early = leases(store)
     with leases(store).take("u"):
-        with pytest.raises(Busy):
+        with pytest.raises(LeaseHeld):
             leases(store).take("u")
-        with pytest.raises(Met):
+        with pytest.raises(LeaseConflict):
             early.take("u")
         with early.take("v"):
             assert len([key for key in files(store) if key.endswith(".json")]) == 2
@@ -82,7 +82,7 @@ def test_it_is_renewed_while_it_is_held(store: Store, short: None) -> None:
     with leases(store).take("u") as lease:
         end = time.monotonic() + 1.6 * SHORT
         while time.monotonic() < end:
-            with pytest.raises(Busy):
+            with pytest.raises(LeaseHeld):
                 leases(store).take("u")
             time.sleep(0.05)
         lease.check()
@@ -99,9 +99,9 @@ def test_an_expired_one_is_taken_over_and_its_holder_stops(store: Store, short: 
     with leases(store).take("u"), first:
         # It wakes up, and finds out.
         until(first._lost.is_set)
-        with pytest.raises(Busy):
+        with pytest.raises(LeaseHeld):
             first.check()
-        with pytest.raises(Busy):
+        with pytest.raises(LeaseHeld):
             leases(store).take("u")
         assert len([key for key in files(store) if key.endswith(".json")]) == 2
     assert files(store) == []
@@ -117,7 +117,7 @@ def test_a_dead_holder_of_this_machine_is_not_waited_for(store: Store) -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"taken\n"
-        with pytest.raises(Busy):
+        with pytest.raises(LeaseHeld):
             leases(store).take("u")
         holder.kill()
         holder.wait()
@@ -130,7 +130,7 @@ def test_another_machines_holder_is_waited_for(store: Store, short: None) -> Non
     first = leases(store).take("u")
     record = json.loads(first.record())
     store.storage.replace(first.key, json.dumps(record | {"machine": "x", "pid": 0}).encode())
-    with pytest.raises(Busy):
+    with pytest.raises(LeaseHeld):
         leases(store).take("u")
     time.sleep(1.1 * SHORT)
     with leases(store).take("u"):

@@ -97,18 +97,18 @@ def mix(*selections: dict, **more: object) -> Mix:
 def test_a_mix_takes_one_by_name_and_keeps_what_it_was(critiqued: Store) -> None:
     saved = save_selection(critiqued, "good", "score >= 0.8")
     pinned = mix({"use": "good", "weight": 1}, snapshot=saved.version)
-    plan = plan_mix(critiqued, pinned)
+    plan = plan_mix(pinned, store=critiqued)
     (figures,) = plan.summary()["selections"]
     assert (figures["name"], figures["documents"]) == ("good", 3)
     assert (figures["where"], figures["use"]) == ("score >= 0.8", f"good@{saved.version}")
     assert f"score >= 0.8, saved as good@{saved.version}" in render_plan(plan)
     again = save_selection(critiqued, "good", "score >= 0.5")
-    assert plan_mix(critiqued, pinned).digest == plan.digest
-    assert plan_mix(critiqued, plan.mix).digest == plan.digest
-    newest = plan_mix(critiqued, mix({"use": "good"}, snapshot=again.version))
+    assert plan_mix(pinned, store=critiqued).digest == plan.digest
+    assert plan_mix(plan.mix, store=critiqued).digest == plan.digest
+    newest = plan_mix(mix({"use": "good"}, snapshot=again.version), store=critiqued)
     assert newest.documents == 6
     # The definition of then over the documents of now.
-    old = plan_mix(critiqued, mix({"use": f"good@{saved.version}"}, snapshot=again.version))
+    old = plan_mix(mix({"use": f"good@{saved.version}"}, snapshot=again.version), store=critiqued)
     assert old.documents == 3
     assert len({plan.digest, newest.digest, old.digest}) == 3
 
@@ -122,19 +122,19 @@ def test_a_mix_says_what_does_not_fit(critiqued: Store, tmp_path: Path) -> None:
     saved = save_selection(critiqued, "good", "score >= 0.8")
     short = save_selection(critiqued, "short", "n_chars < 4")
     with pytest.raises(MixError, match=r"'god': use: no selection 'god'.*selections: good, short"):
-        plan_mix(critiqued, mix({"use": "god"}))
+        plan_mix(mix({"use": "god"}), store=critiqued)
     with pytest.raises(MixError, match=rf"version {short.version} .* did not save .*'good'"):
-        plan_mix(critiqued, mix({"use": f"good@{short.version}"}))
+        plan_mix(mix({"use": f"good@{short.version}"}), store=critiqued)
     changed = {"name": "x", "use": f"good@{saved.version}", "where": "score > 0"}
     with pytest.raises(
         MixError, match=r"was saved as 'score >= 0.8', and the mix says 'score > 0'"
     ):
-        plan_mix(critiqued, mix(changed))
+        plan_mix(mix(changed), store=critiqued)
     with pytest.raises(MixError, match="saved for critiques by 'length', and the mix asks for 'o'"):
-        plan_mix(critiqued, mix({"use": "good", "critic": "o"}))
+        plan_mix(mix({"use": "good", "critic": "o"}), store=critiqued)
     with pytest.raises(MixError, match="critic: missing, but selection 'short' was saved without"):
-        plan_mix(critiqued, mix({"use": "short"}, critic=None))
-    assert plan_mix(critiqued, mix({"use": "good"}, critic=None)).documents == 3
+        plan_mix(mix({"use": "short"}, critic=None), store=critiqued)
+    assert plan_mix(mix({"use": "good"}, critic=None), store=critiqued).documents == 3
     path = tmp_path / "mix.yaml"
     path.write_text("critic: length\nselections: [{use: good, where: score > 1}]\n")
     with pytest.raises(ConfigError, match=r"where: given, but `use: good` gives the predicate"):

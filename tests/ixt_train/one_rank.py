@@ -24,14 +24,14 @@ node, rank = int(os.environ["GROUP_RANK"]), int(os.environ["RANK"])
 streaming.base.shared.prefix._each_prefix_int = lambda: itertools.count(1000 * (1 + node))
 dist.init_process_group("gloo")
 plan = plan_mix(
-    Store.open(job["store"]), Mix.model_validate(job["mix"]), job["samples"],
+    Mix.model_validate(job["mix"]), job["samples"], store=Store.open(job["store"]),
     batch=job["batch"], epoch_samples=job["epoch_samples"],
 )  # fmt: skip
 size = job["batch"] // dist.get_world_size()
 found = {}
 for name, state in (("fresh", None), ("resumed", job["state"])):
     local = Path(job["local"], f"{name}{node}")
-    with MixStream(job["store"], plan, None, local=local, batch_size=size) as stream:
+    with MixStream(plan, None, store=job["store"], local=local, batch_size=size) as stream:
         if state:
             stream.load_state_dict(state)
         loader = DataLoader(stream, batch_size=size, num_workers=rank % 2, collate_fn=list)

@@ -40,9 +40,11 @@ def samples(tmp_path: Path, tokenizer, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     store = critiqued_store(tmp_path / "store", 100)
     mix = Mix(critic="numbers")
-    plan = plan_mix(store, mix, 64, batch=16)
+    plan = plan_mix(mix, 64, store=store, batch=16)
     conditioner = Conditioner(tokenizer, mix.condition)
-    with MixStream(store.root, plan, conditioner, local=tmp_path / "l", batch_size=16) as stream:
+    with MixStream(
+        plan, conditioner, store=store.root, local=tmp_path / "l", batch_size=16
+    ) as stream:
         yield stream
 
 

@@ -14,14 +14,14 @@ from ixt_data.mix import Condition
 from ixt_train.conditioning.chat import ChatConditioner
 from ixt_train.config.train_config import TaskConfig
 from ixt_train.evaluation.tasks import load_task
-from ixt_train.inference.decoding import Sampling
-from ixt_train.inference.generation import Request, generate_all
-from ixt_train.inference.loaded_model import Trained
+from ixt_train.inference.decoding import TokenSampling
+from ixt_train.inference.generation import GenerationRequest, generate_texts
+from ixt_train.inference.loaded_model import LoadedModel
 from ixt_train.inference.model_export import export_model
 
 
 @pytest.fixture(params=["turn", "system"])
-def talker(request: pytest.FixtureRequest) -> Trained:
+def talker(request: pytest.FixtureRequest) -> LoadedModel:
     return a_model(ChatConditioner(bpe(CHATML), Condition(), OBSERVED, request.param))
 
 
@@ -29,11 +29,11 @@ def user(said: str) -> list[dict[str, Any]]:
     return [{"role": "user", "content": said}]
 
 
-def test_a_question_is_a_turn_of_the_user(talker: Trained, tmp_path: Path) -> None:
+def test_a_question_is_a_turn_of_the_user(talker: LoadedModel, tmp_path: Path) -> None:
     asked = ({"prompt": "plus one ?"}, {"messages": TALK})
     # What the model itself would say, so that it is right; greedy.
-    requests = [Request.of(line) for line in asked]
-    answers = generate_all(talker, requests, Sampling(max_new_tokens=30))
+    requests = [GenerationRequest.of(line) for line in asked]
+    answers = generate_texts(talker, requests, TokenSampling(max_new_tokens=30))
     path = tmp_path / "questions.jsonl"
     lines = [line | {"answer": a.text or "?"} for line, a in zip(asked, answers, strict=True)]
     path.write_text("\n".join(map(json.dumps, lines)))
@@ -48,7 +48,7 @@ def test_a_question_is_a_turn_of_the_user(talker: Trained, tmp_path: Path) -> No
     assert task.solve(talker.model, conditioner) == ended
 
 
-def test_the_harness_asks_what_training_told(talker: Trained) -> None:
+def test_the_harness_asks_what_training_told(talker: LoadedModel) -> None:
     from lm_eval.api.instance import Instance
 
     from ixt_train.evaluation.harness import ConditionedLM
@@ -71,8 +71,8 @@ def test_the_harness_asks_what_training_told(talker: Trained) -> None:
         nats = logits.log_softmax(-1)[range(len(before) - 1, len(before + answer) - 1), answer]
         assert ask("loglikelihood", context, "five")[0] == pytest.approx(float(nats.sum()), 1e-4)
     settings = {"until": [], "max_gen_toks": 20}
-    how = Sampling(max_new_tokens=20)
-    (own,) = generate_all(talker, [Request("", "worst", messages=tuple(talk))], how)
+    how = TokenSampling(max_new_tokens=20)
+    (own,) = generate_texts(talker, [GenerationRequest("", "worst", messages=tuple(talk))], how)
     assert ask("generate_until", model.apply_chat_template(talk), settings) == own.text
 
 
@@ -80,7 +80,7 @@ def said(text: str) -> dict[str, Any]:
     return {"role": "assistant", "content": text}
 
 
-def test_first_turns_go_where_there_is_no_room(talker: Trained) -> None:
+def test_first_turns_go_where_there_is_no_room(talker: LoadedModel) -> None:
     from ixt_train.evaluation.harness import ConditionedLM
 
     model = ConditionedLM(talker)
@@ -101,7 +101,7 @@ def test_first_turns_go_where_there_is_no_room(talker: Trained) -> None:
 
 @pytest.mark.slow
 def test_a_task_of_the_harness_as_chat(
-    talker: Trained,
+    talker: LoadedModel,
     tasks: Path,  # noqa: F811
     tmp_path: Path,
 ) -> None:

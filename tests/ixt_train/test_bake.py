@@ -12,7 +12,7 @@ from ixt_data.cli.app import build
 from ixt_data.errors import ConfigError
 from ixt_data.mix import Mix, plan_mix
 from ixt_train.conditioning.conditioner import Conditioner
-from ixt_train.stream.materialize import bake
+from ixt_train.stream.materialize import materialize_mix
 from ixt_train.stream.mix_stream import MixStream
 
 MIX = Mix(critic="numbers", selections=[{"name": "good", "where": "score > 0.5"}])
@@ -31,15 +31,17 @@ def store(tmp_path):
 
 def test_stock_streaming_reads_the_samples_in_order(store, tmp_path):
     tokenizer = words_tokenizer()
-    report = bake(store, MIX, tokenizer, tmp_path / "out", 32, shard_bytes=4096)
+    report = materialize_mix(store, MIX, tokenizer, tmp_path / "out", 32, shard_bytes=4096)
     baked = StreamingDataset(local=str(tmp_path / "out"), batch_size=1)
     # As llm-foundry reads it: StreamingTextDataset._read_binary_tokenized_sample.
     found = [np.frombuffer(row["tokens"], np.int64) for row in baked]
     assert len(found) == report.rows > 20
     assert {len(row) for row in found} == {32}
-    plan = plan_mix(store, MIX)
+    plan = plan_mix(MIX, store=store)
     conditioner = Conditioner(tokenizer, MIX.condition)
-    with MixStream(store.root, plan, conditioner, local=tmp_path / "l", batch_size=1) as stream:
+    with MixStream(
+        plan, conditioner, store=store.root, local=tmp_path / "l", batch_size=1
+    ) as stream:
         expected = np.concatenate([sample["input_ids"] for sample in stream])
     assert np.array_equal(np.concatenate(found), expected[: report.rows * 32])
     assert report.left_over == len(expected) - report.rows * 32
@@ -47,7 +49,7 @@ def test_stock_streaming_reads_the_samples_in_order(store, tmp_path):
 
 def test_a_mix_that_fills_no_row_leaves_nothing(store, tmp_path):
     with pytest.raises(ConfigError, match="do not fill"):
-        bake(store, MIX, words_tokenizer(), tmp_path / "out", 1 << 20)
+        materialize_mix(store, MIX, words_tokenizer(), tmp_path / "out", 1 << 20)
     assert not (tmp_path / "out").exists()
 
 
@@ -62,7 +64,7 @@ def test_the_command_line_bakes(store, tmp_path):
     done = run(*baked, "--where", "score > 0.5")
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
-    plan = plan_mix(store, Mix(critic="numbers", selections=[MIX.selections[0]]))
+    plan = plan_mix(Mix(critic="numbers", selections=[MIX.selections[0]]), store=store)
     assert found["samples"] == plan.samples
     taken = run(*baked)
     assert "--overwrite" in str(taken.exception)

@@ -11,7 +11,14 @@ from ixt_data.mix import Condition
 from ixt_train.conditioning.conditioner import Conditioner
 from ixt_train.conditioning.tokenizer import train_tokenizer
 from ixt_train.config.train_config import TokenizerTraining
-from ixt_train.inference.decoding import Begun, Sampling, likelihoods, pick, until, write_all
+from ixt_train.inference.decoding import (
+    GenerationPrefix,
+    TokenSampling,
+    likelihoods,
+    pick,
+    until,
+    write_all,
+)
 
 WORDS = [f"w{i}" for i in range(30)]
 PROMPTS = ([7, 8, 9], [10], [11, 12, 13, 14, 15, 16], [7, 8])
@@ -41,7 +48,9 @@ def model(conditioner):
 
 
 def begun(prompts=PROMPTS, before=(5, 6), room=12, seed=0):
-    return [Begun((1, *before, *p), (1, *p), room, seed + i) for i, p in enumerate(prompts)]
+    return [
+        GenerationPrefix((1, *before, *p), (1, *p), room, seed + i) for i, p in enumerate(prompts)
+    ]
 
 
 @torch.inference_mode()
@@ -65,7 +74,7 @@ def slow_greedy(model, conditioner, row, gamma):
 @pytest.mark.parametrize("gamma", [0.0, 1.0, 3.0])
 def test_rows_of_any_length_go_on_as_each_does_alone(model, conditioner, gamma):
     rows = begun()
-    together = write_all(model, conditioner, rows, Sampling(guidance=gamma, batch_size=3))
+    together = write_all(model, conditioner, rows, TokenSampling(guidance=gamma, batch_size=3))
     assert [row.ids for row in together] == [
         slow_greedy(model, conditioner, r, gamma) for r in rows
     ]
@@ -76,15 +85,17 @@ def test_guidance_is_between_and_beyond_the_two(model, conditioner):
     rows = begun()
 
     def texts(**how):
-        return [row.ids for row in write_all(model, conditioner, rows, Sampling(**how))]
+        return [row.ids for row in write_all(model, conditioner, rows, TokenSampling(**how))]
 
-    untold = [Begun(row.base, row.base, row.room) for row in rows]
-    assert texts(guidance=0.0) == [r.ids for r in write_all(model, conditioner, untold, Sampling())]
+    untold = [GenerationPrefix(row.base, row.base, row.room) for row in rows]
+    assert texts(guidance=0.0) == [
+        r.ids for r in write_all(model, conditioner, untold, TokenSampling())
+    ]
     assert texts(guidance=0.0) != texts() != texts(guidance=3.0)
 
 
 def test_control_tokens_are_never_written_however_hot(model, conditioner):
-    how = Sampling(temperature=100.0)
+    how = TokenSampling(temperature=100.0)
     rows = begun([[7]] * 40, room=30)
     tokens = {t for row in write_all(model, conditioner, rows, how) for t in row.ids}
     assert len(tokens) > 20
@@ -92,7 +103,7 @@ def test_control_tokens_are_never_written_however_hot(model, conditioner):
 
 
 def test_a_sample_depends_on_its_seed_and_not_on_its_neighbours(model, conditioner):
-    how = Sampling(temperature=1.5, top_p=0.95)
+    how = TokenSampling(temperature=1.5, top_p=0.95)
     rows = begun(seed=100)
     together = write_all(model, conditioner, rows, how)
     alone = [write_all(model, conditioner, [row], how)[0] for row in rows]
@@ -117,14 +128,14 @@ def test_sampling_draws_by_the_probabilities(how, expected):
     n = 20_000
     scores = torch.tensor([0.1, 0.4, 0.2, 0.3]).log().expand(n, 4)
     evenly = (torch.arange(n, dtype=torch.float64) + 0.5) / n
-    counts = Counter(pick(scores, Sampling(**how), lambda: evenly).tolist())
+    counts = Counter(pick(scores, TokenSampling(**how), lambda: evenly).tolist())
     assert [counts[i] / n for i in (1, 3, 2, 0)] == pytest.approx(expected, abs=2e-4)
 
 
 def test_a_row_ends_before_its_stop_string(model, conditioner):
-    (free,) = write_all(model, conditioner, begun([[7]]), Sampling())
+    (free,) = write_all(model, conditioner, begun([[7]]), TokenSampling())
     stop = conditioner.tokenizer.decode(free.ids[4:6])
-    (row,) = write_all(model, conditioner, begun([[7]]), Sampling(stop=("never", stop)))
+    (row,) = write_all(model, conditioner, begun([[7]]), TokenSampling(stop=("never", stop)))
     assert row.ending == "stop"
     assert row.ids == free.ids[: len(row.ids)]
     text = conditioner.tokenizer.decode(row.ids)
@@ -162,4 +173,4 @@ def test_likelihoods_are_those_of_the_whole_text(model, conditioner):
 )
 def test_settings_that_make_no_sense_are_refused(how, match):
     with pytest.raises(ConfigError, match=match):
-        Sampling(**how)
+        TokenSampling(**how)

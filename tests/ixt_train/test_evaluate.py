@@ -18,7 +18,7 @@ from ixt_train.conditioning.tokenizer import train_tokenizer
 from ixt_train.config.train_config import EvalConfig, TaskConfig, TokenizerTraining
 from ixt_train.evaluation.held_out import Evaluator, HeldOut, gap, solve_tasks
 from ixt_train.evaluation.tasks import Task, load_task
-from ixt_train.inference.loaded_model import Trained, load_trained
+from ixt_train.inference.loaded_model import LoadedModel, load_model
 
 
 class Table(torch.nn.Module):
@@ -95,7 +95,7 @@ def test_a_token_whose_place_a_tag_took_counts_nowhere():
 
 
 def test_a_prompt_is_answered_to_its_end(trained_run: Path, tmp_path: Path) -> None:
-    trained = load_trained(trained_run)
+    trained = load_model(trained_run)
     from ixt_train.inference.generation import generate
 
     free = generate(trained, "17 + 5 =", "none", max_new_tokens=3).text.split()
@@ -119,7 +119,7 @@ def test_a_prompt_is_answered_to_its_end(trained_run: Path, tmp_path: Path) -> N
 
 
 def test_arithmetic_needs_no_file(trained_run: Path, sums: Path) -> None:
-    conditioner = load_trained(trained_run).conditioner
+    conditioner = load_model(trained_run).conditioner
     built_in = load_task(TaskConfig(name="arithmetic", limit=20), conditioner)
     file = load_task(TaskConfig(name="x", path=str(sums / "held_out.jsonl")), conditioner)
     assert isinstance(built_in, Task)
@@ -172,7 +172,7 @@ def test_best_is_below_none_and_none_below_worst_on_good_documents(follower: Pat
 
 @pytest.mark.slow
 def test_who_is_told_the_best_calculates_and_guidance_leads_there(follower: Path) -> None:
-    trained: Trained = load_trained(follower)
+    trained: LoadedModel = load_model(follower)
 
     def exact(feedback: str, guidance: float = 1.0) -> float:
         task = TaskConfig(name="arithmetic", feedback=feedback, guidance=guidance, limit=200)

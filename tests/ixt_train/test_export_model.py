@@ -14,9 +14,14 @@ from ixt_train.conditioning.chat import ChatConditioner, set_template
 from ixt_train.conditioning.conditioner import SPECIAL_TOKENS, Conditioner, Feedback
 from ixt_train.conditioning.tokenizer import add_special_tokens, train_tokenizer
 from ixt_train.config.train_config import TokenizerTraining
-from ixt_train.inference.decoding import Sampling
-from ixt_train.inference.generation import Request, generate, generate_all, read_requests
-from ixt_train.inference.loaded_model import Trained, load_trained
+from ixt_train.inference.decoding import TokenSampling
+from ixt_train.inference.generation import (
+    GenerationRequest,
+    generate,
+    generate_texts,
+    read_requests,
+)
+from ixt_train.inference.loaded_model import LoadedModel, load_model
 from ixt_train.inference.model_export import export_model
 
 TALK: list[dict[str, Any]] = [
@@ -32,7 +37,7 @@ CHATML = (
 OBSERVED = {"best": (1.0, 'is "right" {{ é }}'), "worst": (0.0, "is wrong")}
 
 
-def a_model(conditioner: Conditioner) -> Trained:
+def a_model(conditioner: Conditioner) -> LoadedModel:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(conditioner.tokenizer),
@@ -43,7 +48,9 @@ def a_model(conditioner: Conditioner) -> Trained:
         max_position_embeddings=160,
         initializer_range=0.5,
     )
-    return Trained(LlamaForCausalLM(config).eval(), conditioner.tokenizer, conditioner, 7, "abc")
+    return LoadedModel(
+        LlamaForCausalLM(config).eval(), conditioner.tokenizer, conditioner, 7, "abc"
+    )
 
 
 def bpe(template: str | None) -> Any:
@@ -57,7 +64,7 @@ def bpe(template: str | None) -> Any:
     return tokenizer
 
 
-def same_logits(trained: Trained, folder: Path, ids: torch.Tensor) -> None:
+def same_logits(trained: LoadedModel, folder: Path, ids: torch.Tensor) -> None:
     model = AutoModelForCausalLM.from_pretrained(folder)
     with torch.no_grad():
         assert torch.equal(model(ids).logits, trained.model(ids).logits)
@@ -77,7 +84,7 @@ def test_the_prefix_as_text_is_what_the_model_was_trained_on(kind: Any, tmp_path
         ids = plain(text, return_tensors="pt")["input_ids"]
         assert ids[0].tolist() == trained.conditioner.prompt("17 + 5", said).tolist()
         same_logits(trained, tmp_path / "out", ids)
-    again = load_trained(tmp_path / "out")
+    again = load_model(tmp_path / "out")
     assert generate(again, "17 +") == generate(trained, "17 +")
     assert set(card["banned"]) == set(tokenizer.all_special_ids) - {tokenizer.eos_token_id}
 
@@ -102,7 +109,7 @@ def test_the_chat_template_asks_for_the_best_where_training_had_it(
     assert ids(feedback="") == conditioner.reply(talk, "none").tolist()
     assert ids(feedback=worst) == conditioner.reply(talk, Feedback(0.0, "is wrong")).tolist()
     # Loaded by us, the template is the one of training again.
-    assert load_trained(tmp_path / "out").conditioner.reply(talk).tolist() == ids()
+    assert load_model(tmp_path / "out").conditioner.reply(talk).tolist() == ids()
 
 
 def test_a_model_of_conversations_answers_and_ends_its_turn(tmp_path: Path) -> None:
@@ -111,14 +118,17 @@ def test_a_model_of_conversations_answers_and_ends_its_turn(tmp_path: Path) -> N
     assert tokenizer.convert_ids_to_tokens(list(conditioner.ends)) == ["<|eos|>", end]
     trained = a_model(conditioner)
     lines = ['{"messages": [{"role": "user", "content": "plus one ?"}], "feedback": "none"}']
-    requests = [*read_requests(lines, "file", Request("")), Request("plus one ?", "none")]
-    asked, said = generate_all(trained, requests, Sampling(max_new_tokens=20))
+    requests = [
+        *read_requests(lines, "file", GenerationRequest("")),
+        GenerationRequest("plus one ?", "none"),
+    ]
+    asked, said = generate_texts(trained, requests, TokenSampling(max_new_tokens=20))
     assert asked == said
     assert "<|" not in said.text
-    how = Sampling(temperature=1000.0, samples=20, max_new_tokens=100)
-    hot = generate_all(trained, [Request("plus one ?")], how)
+    how = TokenSampling(temperature=1000.0, samples=20, max_new_tokens=100)
+    hot = generate_texts(trained, [GenerationRequest("plus one ?")], how)
     assert {row.ending for row in hot} == {"end", "length"}
     assert not any("<|" in row.text for row in hot)
     other = a_model(Conditioner(bpe(None), Condition(), OBSERVED))
     with pytest.raises(ConfigError, match="not trained on conversations"):
-        generate_all(other, requests, Sampling())
+        generate_texts(other, requests, TokenSampling())

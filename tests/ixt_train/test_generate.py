@@ -14,20 +14,20 @@ from ixt_data.mix import Condition
 from ixt_train.conditioning.conditioner import SPECIAL_TOKENS, Conditioner, tag_token
 from ixt_train.conditioning.tokenizer import train_tokenizer
 from ixt_train.config.train_config import TokenizerTraining
-from ixt_train.inference.decoding import Sampling
-from ixt_train.inference.generation import Request, generate, generate_all
-from ixt_train.inference.loaded_model import Trained, choose_feedback, load_trained
+from ixt_train.inference.decoding import TokenSampling
+from ixt_train.inference.generation import GenerationRequest, generate, generate_texts
+from ixt_train.inference.loaded_model import LoadedModel, choose_feedback, load_model
 
 BEST = "<|feedback|> <|score_10|> every step is correct <|/feedback|>"
 TEXT = "17 + 5 = 22 - 8 = 14 ;"
 
 
 @pytest.fixture(scope="module")
-def trained(trained_run: Path) -> Trained:
-    return load_trained(trained_run)
+def trained(trained_run: Path) -> LoadedModel:
+    return load_model(trained_run)
 
 
-def untrained(**condition: object) -> Trained:
+def untrained(**condition: object) -> LoadedModel:
     special = [*SPECIAL_TOKENS, *map(tag_token, ("off by one", "random"))]
     tokenizer = train_tokenizer([TEXT], TokenizerTraining(kind="words", vocab_size=60), special)
     torch.manual_seed(0)
@@ -41,10 +41,10 @@ def untrained(**condition: object) -> Trained:
         initializer_range=0.5,
     )
     conditioner = Conditioner(tokenizer, Condition(**condition))
-    return Trained(LlamaForCausalLM(config).eval(), tokenizer, conditioner, 0, "")
+    return LoadedModel(LlamaForCausalLM(config).eval(), tokenizer, conditioner, 0, "")
 
 
-def test_generation_is_conditioned_and_never_writes_control_tokens(trained: Trained) -> None:
+def test_generation_is_conditioned_and_never_writes_control_tokens(trained: LoadedModel) -> None:
     best = generate(trained, "17 + 5 =", "best", max_new_tokens=12)
     assert best.feedback == BEST
     assert 0 < best.tokens <= 12
@@ -57,17 +57,21 @@ def test_generation_is_conditioned_and_never_writes_control_tokens(trained: Trai
     assert hot[0] == hot[2] != hot[1]
 
 
-def test_several_samples_of_several_prompts(trained: Trained) -> None:
-    requests = [Request("17 + 5 ="), Request("3", "worst"), Request("17 + 5 =", "none")]
-    how = Sampling(temperature=2.0, samples=3, max_new_tokens=6, stop=(";",), batch_size=4)
-    written = generate_all(trained, requests, how)
+def test_several_samples_of_several_prompts(trained: LoadedModel) -> None:
+    requests = [
+        GenerationRequest("17 + 5 ="),
+        GenerationRequest("3", "worst"),
+        GenerationRequest("17 + 5 =", "none"),
+    ]
+    how = TokenSampling(temperature=2.0, samples=3, max_new_tokens=6, stop=(";",), batch_size=4)
+    written = generate_texts(trained, requests, how)
     assert [(w.prompt, w.sample) for w in written] == [
         (request.prompt, sample) for request in requests for sample in range(3)
     ]
     assert len({w.text for w in written[:3]}) > 1
     assert "<|score_0|>" in written[3].feedback
     assert not any(";" in w.text for w in written)
-    assert generate_all(trained, requests[1:2], how) == written[3:6]
+    assert generate_texts(trained, requests[1:2], how) == written[3:6]
 
 
 def test_a_prompt_that_fills_the_model_is_refused_and_a_long_one_ends_in_time() -> None:
@@ -80,7 +84,7 @@ def test_a_prompt_that_fills_the_model_is_refused_and_a_long_one_ends_in_time() 
 def test_spans_are_best_without_a_tag_and_a_tag_stands_where_the_model_goes_on() -> None:
     inserted, replaced = untrained(kind="spans"), untrained(kind="spans", tag_replaces="=")
 
-    def tokens(trained: Trained, prompt: str, feedback: str) -> list[str]:
+    def tokens(trained: LoadedModel, prompt: str, feedback: str) -> list[str]:
         choice = choose_feedback(trained.conditioner, feedback)
         ids = trained.conditioner.prompt(prompt, choice).tolist()
         return list(trained.tokenizer.convert_ids_to_tokens(ids))[1:]

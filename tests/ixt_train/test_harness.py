@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from ixt_data.cli.app import build
 from ixt_data.errors import ConfigError, MissingExtra
 from ixt_train.evaluation.arithmetic import held_out_sums, task_segments
-from ixt_train.inference.loaded_model import load_trained
+from ixt_train.inference.loaded_model import load_model
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_EVALUATE_OFFLINE": "1"}
 CHOOSE: dict[str, Any] = {
@@ -90,7 +90,7 @@ def test_a_task_of_ones_own_in_three_ways(follower: Path, tasks: Path, tmp_path:
         assert found["roll", "none", gamma] == pytest.approx(found["roll", "none", 1.0])
     assert found["roll", "best", 2.0] != pytest.approx(found["roll", "best", 1.0], rel=1e-3)
 
-    trained = load_trained(follower)
+    trained = load_model(follower)
     nats, count = 0.0, 0
     for line in (tasks / "sums.jsonl").read_text().splitlines():
         text = json.loads(line)["text"]
@@ -107,7 +107,7 @@ def test_windows_keep_the_feedback_and_count_each_token_once(trained_run: Path) 
 
     from ixt_train.evaluation.harness import ConditionedLM
 
-    model = ConditionedLM(load_trained(trained_run), "worst", batch_size=3)
+    model = ConditionedLM(load_model(trained_run), "worst", batch_size=3)
     # Twice what the model holds: 96 tokens, of which the feedback takes some.
     text = " ".join(["17 + 5 = 22"] * 40)
     seen = []

@@ -15,14 +15,14 @@ from ixt_data.cli.app import build
 from ixt_data.config import validate
 from ixt_data.conversation import read
 from ixt_data.critics.base import EmbeddedCritic
-from ixt_data.critics.chunked import InParts, Parts
+from ixt_data.critics.chunked import ChunkedCritic, ChunkOptions
 from ixt_data.critique_runs.annotation import annotate
 from ixt_data.errors import ConfigError, FingerprintError
 from ixt_data.ingestion import ingest
 from ixt_data.records import Critique, Document
 from ixt_data.store.store import Store
 from ixt_train.config.train_config import TrainConfig, load_train_config
-from ixt_train.inference.loaded_model import load_trained
+from ixt_train.inference.loaded_model import load_model
 from ixt_train.runs.checkpoints import averaged_weights, checkpoint_path, read_checkpoint
 from ixt_train.runs.draws import read_draws
 from ixt_train.runs.metrics import read_metrics
@@ -64,7 +64,7 @@ def talks(sums: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path.write_text("\n".join(lines))
     store = Store.open(root)
     ingest(store, "talks", [path])
-    annotate(store, "talks", InParts(Truth(), Parts("turn")))
+    annotate(store, "talks", ChunkedCritic(Truth(), ChunkOptions("turn")))
     return root
 
 
@@ -233,7 +233,7 @@ def test_a_chain_of_all_stages_through_the_command_line(
         results["midtrain"]["digest"],
     )
     # Role tokens are new to the tokenizer, and the model has embeddings for them.
-    earlier, trained = (load_trained(results[name]["run_folder"]) for name in ("pretrain", "sft"))
+    earlier, trained = (load_model(results[name]["run_folder"]) for name in ("pretrain", "sft"))
     assert len(trained.tokenizer) > len(earlier.tokenizer)
     assert trained.model.config.vocab_size == len(trained.tokenizer)
     sample = next(s for s in Replay(folder).batch(1)["samples"] if s["given"])
@@ -306,7 +306,7 @@ def test_a_train_run_is_repeated_from_its_folder_alone(
 
 def test_pickles_are_refused_wherever_weights_come_from(chain: Any, tmp_path: Path) -> None:
     first = run(chain("pretrain"))
-    model = load_trained(first.run_folder)
+    model = load_model(first.run_folder)
     folder = tmp_path / "pickled"
     model.model.save_pretrained(folder, safe_serialization=False)
     assert (folder / "pytorch_model.bin").exists()

@@ -59,11 +59,11 @@ def store(tmp_path_factory) -> Store:
 
 @pytest.fixture
 def plan(store) -> MixPlan:
-    return plan_mix(store, MIX, 640, batch=32, epoch_samples=256)
+    return plan_mix(MIX, 640, store=store, batch=32, epoch_samples=256)
 
 
 def stream(store: Store, plan: MixPlan, local: Path, batch_size: int = 8, **options) -> MixStream:
-    return MixStream(store.root, plan, None, local=local, batch_size=batch_size, **options)
+    return MixStream(plan, None, store=store.root, local=local, batch_size=batch_size, **options)
 
 
 def draws(ds: MixStream, workers: int = 0, epochs: int | None = None) -> list[int]:
@@ -109,7 +109,7 @@ def test_documents_without_critiques_can_be_drawn(tmp_path):
     store = critiqued_store(tmp_path / "store", 50)
     add_documents(store, texts(50, start=50))
     mix = Mix(critic="numbers")
-    plan = plan_mix(store, mix)
+    plan = plan_mix(mix, store=store)
     with stream(store, plan, tmp_path / "local", batch_size=1) as ds:
         seen = {sample["text"]: sample["critique"] for sample in ds}
     assert set(seen) == set(texts(100))
@@ -152,14 +152,16 @@ def test_a_state_may_be_older_than_the_stream(store, plan, tmp_path):
 
 
 def test_another_plan_or_tokenizer_is_refused(store, plan, tmp_path):
-    other = plan_mix(store, MIX.model_copy(update={"seed": 18}), 640, batch=32, epoch_samples=256)
+    other = plan_mix(
+        MIX.model_copy(update={"seed": 18}), 640, store=store, batch=32, epoch_samples=256
+    )
     with stream(store, plan, tmp_path / "a") as ds:
         state = ds.state_dict(0, True)
     refused = pytest.raises(FingerprintError, match=f"{plan.digest}.*{other.digest}")
     with stream(store, other, tmp_path / "b") as changed, refused:
         changed.load_state_dict(state)
     conditioner = Conditioner(words_tokenizer(), MIX.condition)
-    with MixStream(store.root, plan, conditioner, local=tmp_path / "c", batch_size=8) as ds:
+    with MixStream(plan, conditioner, store=store.root, local=tmp_path / "c", batch_size=8) as ds:
         state = ds.state_dict(0, True) | {"tokenizer": "123456789abc"}
         assert len(json.dumps(state)) < 4096
         with pytest.raises(FingerprintError, match="tokenizer"):
@@ -249,7 +251,7 @@ def test_two_nodes_of_two_ranks_draw_the_global_batches_of_one_process(store, pl
 @pytest.mark.parametrize("family", ["text", "critique"])
 def test_a_bad_shard_raises_and_names_its_path(tmp_path, workers, harm, family):
     store = critiqued_store(tmp_path / "store", 100)
-    plan = plan_mix(store, Mix(critic="numbers"), 100)
+    plan = plan_mix(Mix(critic="numbers"), 100, store=store)
     shard = plan.shards[1][0 if family == "text" else 1]
     path = Path(store.root, shard.path)
     data = path.read_bytes()
@@ -267,12 +269,12 @@ def test_a_bad_shard_raises_and_names_its_path(tmp_path, workers, harm, family):
 def test_bad_tokens_raise_and_name_their_path(tmp_path, workers):
     store, tokenizer = critiqued_store(tmp_path / "store", 100), words_tokenizer()
     tokenize(store, tokenizer)
-    plan = plan_mix(store, Mix(critic="numbers"), 100)
+    plan = plan_mix(Mix(critic="numbers"), 100, store=store)
     (path,) = [shard.path for shard in plan.token_shards.values()
                if shard.of == plan.shards[2][1].path]  # fmt: skip
     Path(store.root, path).write_bytes(b"")
     conditioner = Conditioner(tokenizer, plan.mix.condition)
-    ds = MixStream(store.root, plan, conditioner, local=tmp_path / "local", batch_size=4)
+    ds = MixStream(plan, conditioner, store=store.root, local=tmp_path / "local", batch_size=4)
     with ds, pytest.raises(CorruptError, match=rf"{path}.*0 bytes instead of.*ixt verify"):
         draws(ds, workers)
 
@@ -280,17 +282,17 @@ def test_bad_tokens_raise_and_name_their_path(tmp_path, workers):
 def test_a_moved_snapshot_is_refused_with_both_versions(tmp_path):
     store = critiqued_store(tmp_path / "store", 100)
     mix = Mix(critic="numbers")
-    plan = plan_mix(store, mix, 96, batch=32)
+    plan = plan_mix(mix, 96, store=store, batch=32)
     with stream(store, plan, tmp_path / "a") as ds:
         state = ds.state_dict(32, True)
     add_documents(store, texts(30, start=100))
-    moved = plan_mix(store, mix, 96, batch=32)
+    moved = plan_mix(mix, 96, store=store, batch=32)
     refused = pytest.raises(
         FingerprintError, match=rf"snapshot is {plan.version}, .* is {moved.version}: .*Resume with"
     )
     with stream(store, moved, tmp_path / "b") as ds, refused:
         ds.load_state_dict(state)
-    pinned = plan_mix(store, mix.model_copy(update={"snapshot": plan.version}), 96, batch=32)
+    pinned = plan_mix(mix.model_copy(update={"snapshot": plan.version}), 96, store=store, batch=32)
     with stream(store, pinned, tmp_path / "c") as ds:
         ds.load_state_dict(state)
         assert draws(ds, workers=4) == planned(plan)[32:]
@@ -345,7 +347,7 @@ def test_evicted_shards_come_back(store, plan, tmp_path):
 def test_shards_without_draws_are_never_fetched(store, tmp_path):
     where = "documents.shard IN (SELECT min(shard) FROM documents)"
     mix = Mix(critic="numbers", selections=[{"name": "few", "where": where}])
-    plan = plan_mix(store, mix)
+    plan = plan_mix(mix, store=store)
     with stream(store, plan, tmp_path, batch_size=1) as ds:
         list(ds)
         assert len(plan.shards) == 1
@@ -388,11 +390,11 @@ def test_tokens_are_the_same_however_they_are_read(store, tmp_path):
     mix = MIX.model_copy(
         update={"condition": MIX.condition.model_copy(update={"dropout": 0.3, "cooldown": 0.25})}
     )
-    plan = plan_mix(store, mix, 640, batch=32)
+    plan = plan_mix(mix, 640, store=store, batch=32)
     tokenizer = words_tokenizer()
     conditioner = Conditioner(tokenizer, mix.condition, observed_feedback(store, mix))
     opening = tokenizer.convert_tokens_to_ids("<|feedback|>")
-    with MixStream(store.root, plan, conditioner, local=tmp_path, batch_size=32) as ds:
+    with MixStream(plan, conditioner, store=store.root, local=tmp_path, batch_size=32) as ds:
         samples = list(ds)
         again = [ds[sample["draw"]] for sample in samples]
     for one, other in zip(samples, again, strict=True):
@@ -406,7 +408,7 @@ def test_batches_name_their_documents(store, plan, tmp_path):
     tokenizer = words_tokenizer()
     conditioner = Conditioner(tokenizer, MIX.condition)
     collate = Collator(tokenizer.pad_token_id, 32, "concat")
-    with MixStream(store.root, plan, conditioner, local=tmp_path, batch_size=32) as ds:
+    with MixStream(plan, conditioner, store=store.root, local=tmp_path, batch_size=32) as ds:
         loader = DataLoader(ds, batch_size=32, collate_fn=collate)
         named = [name for batch in loader for name in batch_doc_ids(batch)]
     assert len(named) == plan.epoch_samples
@@ -419,7 +421,7 @@ def test_phases_change_what_is_drawn_at_exact_places(store, tmp_path):
         selections=MIX.selections,
         schedule=[{"share": 0.5, "weights": {"high": 1.0, "rest": 0.0}}, {"share": 0.5}],
     )
-    plan = plan_mix(store, mix, 320, batch=32, epoch_samples=128)
+    plan = plan_mix(mix, 320, store=store, batch=32, epoch_samples=128)
     with stream(store, plan, tmp_path) as ds:
         scores = np.array([ds[d]["score"] or 0.0 for d in planned(plan)])
     assert (scores[:160] > 0.79).all()
@@ -430,7 +432,7 @@ def test_noisy_feedback_is_that_of_another_document(store, tmp_path):
     told = {}
     for noisy in (0.0, 0.3, 1.0):
         condition = MIX.condition.model_copy(update={"noisy": noisy})
-        plan = plan_mix(store, MIX.model_copy(update={"condition": condition}), 640, batch=32)
+        plan = plan_mix(MIX.model_copy(update={"condition": condition}), 640, store=store, batch=32)
         for workers in (0, 2):
             with stream(store, plan, tmp_path / f"{noisy}{workers}", batch_size=32) as ds:
                 loader = DataLoader(ds, batch_size=32, num_workers=workers, collate_fn=list)
@@ -471,7 +473,7 @@ def test_selections_have_critics_of_their_own(tmp_path):
         {"name": "ours", "where": "score >= 0.5", "weight": 0.5},
         {"name": "ours too", "where": "score < 0.5", "weight": 0.5},
     ]}  # fmt: skip
-    plan = plan_mix(store, Mix(**both), 480, batch=32, epoch_samples=128)
+    plan = plan_mix(Mix(**both), 480, store=store, batch=32, epoch_samples=128)
     figures = {part.name: part for part in plan.selections}
     assert figures["theirs"].documents == sum(i % 11 <= 2 and i % 50 != 49 for i in range(100))
     # Documents that both critics judge are one document, drawn with the critiques of either.

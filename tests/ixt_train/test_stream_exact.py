@@ -68,7 +68,7 @@ def planned(plan: MixPlan) -> list[int]:
 
 def open_stream(store: Store, plan: MixPlan, local: Path, size: int, plain: bool) -> MixStream:
     conditioner = None if plain else Conditioner(words_tokenizer(), plan.mix.condition)
-    return MixStream(store.root, plan, conditioner, local=local, batch_size=size)
+    return MixStream(plan, conditioner, store=store.root, local=local, batch_size=size)
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
@@ -87,7 +87,7 @@ def test_any_plan_goes_on_anywhere(
     store, mix, steps, epoch, block, lanes, workers, size, plain, data
 ):
     plan = plan_mix(
-        store, mix, steps * BATCH, batch=BATCH, epoch_samples=epoch, block=block, lanes=lanes
+        mix, steps * BATCH, store=store, batch=BATCH, epoch_samples=epoch, block=block, lanes=lanes
     )
     expected = planned(plan)
     assert len(expected) == len(set(expected)) == steps * BATCH
@@ -139,7 +139,7 @@ def job(ds_of, log: Path, state_file: Path, workers: int, packing: str, kill_aft
 def test_ten_kills_and_other_worker_counts_leave_the_sequence_as_it_was(store, tmp_path, packing):
     chance = random.Random(packing)
     mix = Mix(critic="numbers", selections=[{"name": "all", "max_repeats": 9}])
-    plan = plan_mix(store, mix, 80 * BATCH, batch=BATCH, epoch_samples=30 * BATCH)
+    plan = plan_mix(mix, 80 * BATCH, store=store, batch=BATCH, epoch_samples=30 * BATCH)
     log, state = tmp_path / "log", tmp_path / "state.json"
 
     def ds_of() -> MixStream:

@@ -62,10 +62,10 @@ def stores(tmp_path_factory) -> tuple[Store, Store]:
 
 def samples_of(store: Store, mix: Mix, local: Path, workers: int = 0, plain: bool = False):
     mix = with_edges(store, mix)
-    plan = plan_mix(store, mix, 20 * BATCH, batch=BATCH)
+    plan = plan_mix(mix, 20 * BATCH, store=store, batch=BATCH)
     conditioner = Conditioner(words_tokenizer(), mix.condition, observed_feedback(store, mix))
     with MixStream(
-        store.root, plan, None if plain else conditioner, local=local, batch_size=BATCH
+        plan, None if plain else conditioner, store=store.root, local=local, batch_size=BATCH
     ) as ds:
         loader = DataLoader(ds, batch_size=BATCH, num_workers=workers, collate_fn=list)
         return plan, conditioner, [sample for batch in loader for sample in batch]
@@ -206,8 +206,8 @@ def test_what_is_held_out_is_never_drawn_and_only_that_is_evaluated(stores, tmp_
             critic="numbers", corpus="code", schedule=[{"share": 0.5, "where": {"all": "row > 3"}}]
         ),
     ):
-        plan = plan_mix(store, mix, 40 * BATCH, batch=BATCH, holdout=share)
-        with MixStream(store.root, plan, None, local=tmp_path / "l", batch_size=BATCH) as ds:
+        plan = plan_mix(mix, 40 * BATCH, store=store, batch=BATCH, holdout=share)
+        with MixStream(plan, None, store=store.root, local=tmp_path / "l", batch_size=BATCH) as ds:
             drawn = {format_id(sample["doc_id"]) for sample in ds}
         assert drawn
         assert not drawn & out

@@ -73,11 +73,11 @@ def adopted_store(root: Path, folder: Path | str) -> Store:
 
 
 def samples_of(store: Store, local: Path, mix: Mix = MIX, plain: bool = False) -> list[dict]:
-    plan = plan_mix(store, mix, 320, batch=32)
+    plan = plan_mix(mix, 320, store=store, batch=32)
     conditioner = None
     if not plain:
         conditioner = Conditioner(words_tokenizer(), mix.condition, observed_feedback(store, mix))
-    with MixStream(store.root, plan, conditioner, local=local, batch_size=32) as ds:
+    with MixStream(plan, conditioner, store=store.root, local=local, batch_size=32) as ds:
         return list(ds)
 
 

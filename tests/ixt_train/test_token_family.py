@@ -23,9 +23,11 @@ def store(tmp_path: Path) -> Store:
 
 
 def samples_of(store: Store, mix: Mix, local: Path, tokenizer, **options) -> list[dict]:
-    plan = plan_mix(store, mix, 320, batch=32)
+    plan = plan_mix(mix, 320, store=store, batch=32)
     conditioner = Conditioner(tokenizer, mix.condition, observed_feedback(store, mix))
-    with MixStream(store.root, plan, conditioner, local=local, batch_size=32, **options) as ds:
+    with MixStream(
+        plan, conditioner, store=store.root, local=local, batch_size=32, **options
+    ) as ds:
         return list(ds)
 
 
@@ -56,9 +58,9 @@ def test_neither_texts_nor_critiques_are_fetched_where_there_are_tokens(store, t
     tokenizer = words_tokenizer()
     tokenize(store, tokenizer)
     mix = Mix(critic="numbers")
-    plan = plan_mix(store, mix, 96, batch=32)
+    plan = plan_mix(mix, 96, store=store, batch=32)
     conditioner = Conditioner(tokenizer, mix.condition)
-    with MixStream(store.root, plan, conditioner, local=tmp_path, batch_size=32) as ds:
+    with MixStream(plan, conditioner, store=store.root, local=tmp_path, batch_size=32) as ds:
         list(ds)
         families = {path.relative_to(ds.streams[0].local).parts[1] for path in
                     Path(ds.streams[0].local).rglob("*.mds")}  # fmt: skip
@@ -70,11 +72,11 @@ def test_shards_with_and_without_tokens_mix(store, tmp_path):
     tokenize(store, tokenizer)
     add_documents(store, texts(30, start=N))
     mix = Mix(critic="numbers", condition=Condition(dropout=0, cooldown=0))
-    plan = plan_mix(store, mix, 128, batch=32)
+    plan = plan_mix(mix, 128, store=store, batch=32)
     conditioner = Conditioner(tokenizer, mix.condition)
-    with MixStream(store.root, plan, conditioner, local=tmp_path / "a", batch_size=32) as ds:
+    with MixStream(plan, conditioner, store=store.root, local=tmp_path / "a", batch_size=32) as ds:
         encoded = list(ds)
-    with MixStream(store.root, plan, None, local=tmp_path / "b", batch_size=32) as ds:
+    with MixStream(plan, None, store=store.root, local=tmp_path / "b", batch_size=32) as ds:
         plain = list(ds)
     for tokens, sample in zip(encoded, plain, strict=True):
         expected = conditioner.encode(sample["text"], sample["critique"], sample["score"])

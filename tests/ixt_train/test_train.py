@@ -16,8 +16,8 @@ import torch
 from ixt_data.config import validate
 from ixt_data.errors import ConfigError, CorruptError, FingerprintError
 from ixt_train.config.train_config import TrainConfig
-from ixt_train.evaluation.held_out import evaluate_trained
-from ixt_train.inference.loaded_model import load_trained
+from ixt_train.evaluation.held_out import evaluate
+from ixt_train.inference.loaded_model import load_model
 from ixt_train.runs.checkpoints import (
     checkpoint_path,
     list_checkpoints,
@@ -108,7 +108,7 @@ def test_a_crash_changes_nothing(
 
 
 def weights(result: TrainResult) -> dict[str, list[float]]:
-    model = load_trained(result.run_folder).model
+    model = load_model(result.run_folder).model
     return {name: p.flatten().tolist() for name, p in model.named_parameters()}
 
 
@@ -157,7 +157,7 @@ def test_a_vocabulary_without_room_is_refused(config_tree: Tree) -> None:
 
 def test_evaluating_a_run_folder_gives_the_figures_of_its_end(config_tree: Tree) -> None:
     result = run(config_tree)
-    figures = evaluate_trained(load_trained(result.run_folder))
+    figures = evaluate(load_model(result.run_folder))
     assert figures["loss"]["observed"]["all"] == pytest.approx(result.losses["eval"], abs=1e-6)
     assert {row["task"]: row["exact"] for row in figures["tasks"]} == result.tasks
 
@@ -176,7 +176,7 @@ def test_what_needs_a_gpu_says_so(config_tree: Tree) -> None:
 def test_tags_of_spans_get_tokens(config_tree: Tree) -> None:
     mix = config_tree["mix"] | {"condition": {"kind": "spans", "loss_by_verdict": {"right": 10}}}
     result = run(config_tree, mix=mix)
-    tokens = set(load_trained(result.run_folder).tokenizer.get_vocab())
+    tokens = set(load_model(result.run_folder).tokenizer.get_vocab())
     assert any(token.startswith("<|flaw:") for token in tokens)
 
 
@@ -214,7 +214,7 @@ def test_two_processes_train_as_one(
     # One file, which resumes the parts and is evaluated whole.
     Path(two["checkpoint"]).unlink()
     assert two_processes(config)["losses"] == pytest.approx(two["losses"], abs=1e-4)
-    figures = evaluate_trained(load_trained(two["run_folder"]))
+    figures = evaluate(load_model(two["run_folder"]))
     assert figures["loss"]["observed"]["all"] == pytest.approx(one.losses["eval"], abs=1e-4)
 
 

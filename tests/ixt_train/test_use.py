@@ -15,20 +15,20 @@ from ixt_data.store.store import Store
 from ixt_train.conditioning.tokenizer import control_tokens
 from ixt_train.config.train_config import EvalConfig, TaskConfig
 from ixt_train.evaluation.held_out import Evaluator, bucket_names, held_out_documents
-from ixt_train.evaluation.tasks import Problem, load_task, solve, tokenize_problem
+from ixt_train.evaluation.tasks import TaskProblem, load_task, solve, tokenize_problem
 from ixt_train.inference.generation import generate
-from ixt_train.inference.loaded_model import Trained, load_trained
+from ixt_train.inference.loaded_model import LoadedModel, load_model
 from ixt_train.inference.model_export import export_model
 
 BEST = "<|feedback|> <|score_10|> every step is correct <|/feedback|>"
 
 
 @pytest.fixture(scope="module")
-def trained(trained_run: Path) -> Trained:
-    return load_trained(trained_run)
+def trained(trained_run: Path) -> LoadedModel:
+    return load_model(trained_run)
 
 
-def test_a_problem_is_cut_where_its_segments_are(trained: Trained) -> None:
+def test_a_problem_is_cut_where_its_segments_are(trained: LoadedModel) -> None:
     segments = [("17 + 5 =", "22"), ("- 8 =", "14")]
     problem = tokenize_problem(segments, trained.tokenizer)
     decode = trained.tokenizer.decode
@@ -36,7 +36,7 @@ def test_a_problem_is_cut_where_its_segments_are(trained: Trained) -> None:
     assert [decode(ids) for ids in problem.answers] == ["22", "14"]
 
 
-def test_solving_feeds_back_the_models_own_answers(trained: Trained) -> None:
+def test_solving_feeds_back_the_models_own_answers(trained: LoadedModel) -> None:
     """Against generation with the whole text fed in anew for each token."""
     tokenizer, model = trained.tokenizer, trained.model
     banned = [*control_tokens(tokenizer), tokenizer.eos_token_id]
@@ -56,12 +56,12 @@ def test_solving_feeds_back_the_models_own_answers(trained: Trained) -> None:
     assert solve(model, [right, wrong, other], banned) == [True, False, True]
 
 
-def test_a_task_may_bring_its_own_feedback(trained: Trained, tmp_path: Path) -> None:
+def test_a_task_may_bring_its_own_feedback(trained: LoadedModel, tmp_path: Path) -> None:
     line = {"segments": [["1 + 1 =", "2"]], "feedback": "is wrong", "score": 0.3}
     (tmp_path / "task.jsonl").write_text(json.dumps(line))
     task = TaskConfig(name="t", path=str(tmp_path / "task.jsonl"), feedback="given")
     (problem,) = load_task(task, trained.conditioner).items
-    assert isinstance(problem, Problem)
+    assert isinstance(problem, TaskProblem)
     assert "<|score_3|>" in trained.tokenizer.decode(problem.told)
     with pytest.raises(ConfigError, match="task t"):
         load_task(task.model_copy(update={"path": "nowhere"}), trained.conditioner)
@@ -69,7 +69,7 @@ def test_a_task_may_bring_its_own_feedback(trained: Trained, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("max_length", [96, 24])
 def test_loss_by_bucket_is_that_of_the_documents_tokens(
-    trained: Trained, sums: Path, max_length: int
+    trained: LoadedModel, sums: Path, max_length: int
 ) -> None:
     store = Store.open(sums / "store")
     edges = (0.0, 0.5, 1.0)
@@ -91,7 +91,9 @@ def test_loss_by_bucket_is_that_of_the_documents_tokens(
         assert measured["loss"][feedback]["all"] == pytest.approx(nats / tokens, rel=1e-5)
 
 
-def test_an_exported_model_is_the_same_in_transformers(trained: Trained, tmp_path: Path) -> None:
+def test_an_exported_model_is_the_same_in_transformers(
+    trained: LoadedModel, tmp_path: Path
+) -> None:
     folder = tmp_path / "model"
     card = export_model(trained, folder)
     model = AutoModelForCausalLM.from_pretrained(folder)
@@ -102,7 +104,7 @@ def test_an_exported_model_is_the_same_in_transformers(trained: Trained, tmp_pat
     with torch.no_grad():
         assert torch.equal(model(ids).logits, trained.model(ids).logits)
     assert (folder / "model.safetensors").exists()
-    again = load_trained(folder)
+    again = load_model(folder)
     assert generate(again, "17 + 5 =") == generate(trained, "17 + 5 =")
     with pytest.raises(ConfigError, match="new folder"):
         export_model(trained, folder)
@@ -123,4 +125,4 @@ def test_the_verbs_print_one_json_object(trained_run: Path, tmp_path: Path) -> N
 
 def test_what_is_no_checkpoint_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="neither a run folder"):
-        load_trained(tmp_path)
+        load_model(tmp_path)

@@ -139,10 +139,10 @@ def ask(address: str, path: str, **body: Any) -> dict[str, Any]:
 
 
 def test_completions_under_each_feedback_are_ours(served: str, exported: Path) -> None:
-    from ixt_train.inference.decoding import Begun, Sampling, write_all
-    from ixt_train.inference.loaded_model import beginning, choose_feedback, load_trained
+    from ixt_train.inference.decoding import GenerationPrefix, TokenSampling, write_all
+    from ixt_train.inference.loaded_model import beginning, choose_feedback, load_model
 
-    trained = load_trained(exported)
+    trained = load_model(exported)
     conditioner, decode = trained.conditioner, trained.tokenizer.decode
     card = json.loads((exported / "ixt.json").read_text())
     ban = {str(token): -100 for token in card["banned"]}
@@ -159,7 +159,9 @@ def test_completions_under_each_feedback_are_ours(served: str, exported: Path) -
         talk = tuple(conditioner.prompt(QUESTIONS[0], choice).tolist())
         for prompt, ids in {**prompts, decode(talk): talk}.items():
             got = ask(served, "completions", prompt=prompt, logit_bias=ban)
-            (ours,) = write_all(trained.model, conditioner, [Begun(ids, ids, 16)], Sampling())
+            (ours,) = write_all(
+                trained.model, conditioner, [GenerationPrefix(ids, ids, 16)], TokenSampling()
+            )
             assert got["text"] == decode(ours.ids)
             assert got["finish_reason"] == ("stop" if ours.ending == "end" else "length")
             found[feedback] = got["text"]
@@ -169,9 +171,9 @@ def test_completions_under_each_feedback_are_ours(served: str, exported: Path) -
 
 def test_chat_asks_for_the_best_and_can_be_asked_for_less(served: str, exported: Path) -> None:
     from ixt_train.inference.generation import generate
-    from ixt_train.inference.loaded_model import load_trained
+    from ixt_train.inference.loaded_model import load_model
 
-    trained = load_trained(exported)
+    trained = load_model(exported)
     prefix = json.loads((exported / "ixt.json").read_text())["prefix"]
     told = {name: text.removeprefix(prefix["none"]) for name, text in prefix.items()}
     said = {}

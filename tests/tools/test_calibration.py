@@ -229,7 +229,7 @@ def test_quantiles_are_a_column_of_a_later_snapshot(store: Store) -> None:
     selections = [{"name": "upper", "where": "q > 0.5"}]
     mix = Mix.model_validate({"critic": "length", "selections": selections})
     upper = sum(row["q"] > 0.5 for row in rows)
-    assert plan_mix(store, mix, samples=64).selections[0].documents == 2 * upper
+    assert plan_mix(mix, store=store, samples=64).selections[0].documents == 2 * upper
 
     annotate(store, "web", Judge("length", noisy, version=2))
     assert store.sql("SELECT count(q) AS n FROM critiques")["n"].to_pylist() == [0]

@@ -18,7 +18,7 @@ from ixt_data.mix import Mix, plan_mix
 from ixt_data.records import Critique, Span
 from ixt_data.store.store import Store
 from ixt_tools.curate.complaint_terms import complaints
-from ixt_tools.curate.minhash import Signed, clusters, keepers, shingles, signer
+from ixt_tools.curate.minhash import SignedDocuments, clusters, keepers, shingles, signer
 from ixt_tools.curate.near_duplicates import dedupe
 
 WORDS = [f"word{i}" for i in range(3000)]
@@ -84,7 +84,7 @@ def test_near_duplicates_become_columns(store: Store) -> None:
     mix = Mix.model_validate(
         {"condition": {"kind": "none"}, "selections": [{"name": "x", "where": "near_dup_keep"}]}
     )
-    assert plan_mix(store, mix).documents == 22
+    assert plan_mix(mix, store=store).documents == 22
 
 
 def test_it_is_written_anew_by_corpus_and_stays_through_compaction(store: Store) -> None:
@@ -175,7 +175,7 @@ def test_chains_of_likeness_are_one_cluster() -> None:
     signatures = rng.integers(0, 1 << 32, (6, 128), np.uint32)
     signatures[3], signatures[5] = signatures[0], signatures[3]
     signatures[3, :10] = signatures[5, 10:20] = 0
-    found = Signed(np.zeros((6, 16), np.uint8), np.arange(6), signatures)
+    found = SignedDocuments(np.zeros((6, 16), np.uint8), np.arange(6), signatures)
     roots = clusters(found, 0.8)
     assert roots.tolist() == [0, 1, 2, 0, 4, 0]
     assert keepers(roots, [found.lengths]).tolist() == [5, 1, 2, 5, 4, 5]

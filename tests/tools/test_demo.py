@@ -13,11 +13,11 @@ from ixt_data.console.output import Output, OutputMode
 from ixt_data.errors import IxtError
 from ixt_data.mix import Mix
 from ixt_tools.demo.configs import ARMS, FULL, QUICK, clock_mix, clock_train, stdlib_mix
-from ixt_tools.demo.jobs import Job, run_jobs
+from ixt_tools.demo.jobs import DemoJob, run_jobs
 from ixt_tools.demo.main import describe_losses, headline
 from ixt_tools.demo.stdlib import copy_stdlib, stdlib_files
 from ixt_tools.demo.training import accuracy_curve
-from ixt_tools.demo.workspace import MARKER, Scene
+from ixt_tools.demo.workspace import MARKER, DemoWorkspace
 from ixt_tools.report.content import Arm, Loss
 from ixt_train.config.train_config import TrainConfig
 
@@ -26,8 +26,8 @@ def arm(name: str, final: float) -> Arm:
     return Arm(name, (1,), (final,), final, 10, 100, 1.0)
 
 
-def scene(folder: Path) -> Scene:
-    return Scene(folder, 0, QUICK, Output(OutputMode.json))
+def scene(folder: Path) -> DemoWorkspace:
+    return DemoWorkspace(folder, 0, QUICK, Output(OutputMode.json))
 
 
 def test_the_arms_are_one_train_config_with_another_mix() -> None:
@@ -103,7 +103,7 @@ def test_accuracy_is_read_from_metrics() -> None:
 
 
 def test_a_train_run_that_fails_is_named_and_the_others_end(tmp_path: Path) -> None:
-    jobs = [Job(name, tmp_path / f"{name}.yaml", tmp_path / name, 1) for name in ("a", "b")]
+    jobs = [DemoJob(name, tmp_path / f"{name}.yaml", tmp_path / name, 1) for name in ("a", "b")]
     with pytest.raises(IxtError, match=r"train run 'a' ended with \d: .*a\.log"):
         run_jobs(jobs, 1, lambda job: None)
     assert jobs[1].process is None

@@ -25,8 +25,8 @@ from ixt_data.storage.opening import open_storage
 from ixt_data.store.store import Store
 from ixt_inspector.terminal.inspection import look
 from ixt_inspector.terminal.render import rendered
-from ixt_inspector.terminal.shard import Asked
-from ixt_inspector.terminal.shard_header import Front, read_head
+from ixt_inspector.terminal.shard import InspectOptions
+from ixt_inspector.terminal.shard_header import BoundedReader, read_head
 
 CODECS = [None, "zstd", "gz", "bz2", "br", "snappy"]
 COLUMNS = {"text": "str", "n": "int32", "meta": "json", "vector": "ndarray", "big": "str_int"}
@@ -51,7 +51,9 @@ def inspected(target: object, *arguments: str, code: int = 0) -> dict:
 
 def shown(target: object, root: str = "nowhere", **asked: object) -> str:
     console = Console(file=io.StringIO(), width=140)
-    console.print(rendered(look(str(target), root, None, Asked(**asked)), False), markup=False)
+    console.print(
+        rendered(look(str(target), root, None, InspectOptions(**asked)), False), markup=False
+    )
     return console.file.getvalue()
 
 
@@ -195,7 +197,7 @@ def test_the_head_of_a_large_shard_is_read_alone(tmp_path: Path) -> None:
     path.write_bytes(zstandard.compress(raw_shard(config, samples)))
     began = time.perf_counter()
     with path.open("rb") as file:
-        head = read_head(Front(file, path.name))
+        head = read_head(BoundedReader(file, path.name))
         assert file.tell() < path.stat().st_size / 20
     assert head.samples == len(samples)
     assert head.raw_bytes > 1 << 25
@@ -246,7 +248,7 @@ def test_a_document_beside_its_critique(store: Store) -> None:
     assert r"evil \x1b[2J <script>" in text
     assert "\x1b" not in text
     with pytest.raises(IxtError, match="p99: no file, folder or store, and no doc_id or source_id"):
-        look("p99", store.root, None, Asked())
+        look("p99", store.root, None, InspectOptions())
 
 
 @pytest.mark.slow

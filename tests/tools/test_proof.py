@@ -20,7 +20,7 @@ from ixt_tools.demo.clock_arithmetic import draw_documents
 from ixt_train.conditioning.conditioner import tag_token
 from ixt_train.conditioning.tokenizer import load_tokenizer
 from ixt_train.conditioning.vocabulary import span_tags
-from ixt_train.scaling.curves import Curve, write_curves
+from ixt_train.scaling.curves import LearningCurve, write_curves
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,9 +47,11 @@ def test_what_was_trained_stays_so_when_further_critics_come(tmp_path: Path) -> 
     plans = []
     for wrong_on in ((), (10,)):
         plan = Plan(ground.prepare(wrong_on), ground, ground.good(), 10)
-        plans.append([plan_mix(plan.store, ARMS[arm](plan)).digest for arm in ("plain", "spans")])
+        plans.append(
+            [plan_mix(ARMS[arm](plan), store=plan.store).digest for arm in ("plain", "spans")]
+        )
     assert plans[0] == plans[1]
-    assert plan_mix(plan.store, ARMS["spans-wrong-10"](plan)).digest not in plans[1]
+    assert plan_mix(ARMS["spans-wrong-10"](plan), store=plan.store).digest not in plans[1]
 
 
 def test_the_erring_critic_errs_on_its_share_and_always_alike() -> None:
@@ -63,9 +65,9 @@ def test_the_erring_critic_errs_on_its_share_and_always_alike() -> None:
     assert wrong == [critique.spans for critique in WrongOnSpans("20").run(documents)]
 
 
-def curve(arm: str, seed: int, accuracy: list[float]) -> Curve:
+def curve(arm: str, seed: int, accuracy: list[float]) -> LearningCurve:
     clock = tuple(100 * (i + 1) for i in range(len(accuracy)))
-    return Curve(
+    return LearningCurve(
         arm=arm,
         group="good200",
         seed=seed,

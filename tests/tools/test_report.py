@@ -14,11 +14,11 @@ from ixt_tools.report.content import (
     Arm,
     Histogram,
     Loss,
-    MixPlan,
+    MixPlanSummary,
     Query,
     Report,
+    ReportTable,
     Sample,
-    Table,
     pieces,
     shown_length,
     visible,
@@ -56,11 +56,13 @@ def make_report() -> Report:
             Query(
                 "Which packages of the standard library score lowest?",
                 "SELECT source, count(*) n FROM documents WHERE 1 < 2",
-                Table("", ("source", "n"), (("test/<i>bad.py</i>", "12"), ("lib2to3", "7"))),
+                ReportTable("", ("source", "n"), (("test/<i>bad.py</i>", "12"), ("lib2to3", "7"))),
             ),
         ),
         mixes=tuple(
-            MixPlan(name, "store: ./store\nselections:\n  - {name: all}\n", plan, "9f3ab2c14d0e")
+            MixPlanSummary(
+                name, "store: ./store\nselections:\n  - {name: all}\n", plan, "9f3ab2c14d0e"
+            )
             for name in ARMS
         ),
         arms=tuple(

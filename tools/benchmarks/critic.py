@@ -19,7 +19,7 @@ from statistics import median
 import instant_server
 from figures import ROUNDS, Figure, arguments, beside, bound, in_turn, report, say, seconds
 
-from ixt_data.critics import Client, Requests, Sampling, VllmCritic
+from ixt_data.critics import Client, JudgeSampling, PromptBuilder, VllmCritic
 from ixt_data.critique_runs import annotate
 from ixt_data.ingestion import ingest
 from ixt_data.records import Document, document_id
@@ -28,7 +28,7 @@ from ixt_data.store import Store
 PACKAGES = ("ixt", "aiohttp", "orjson")
 GOAL = 2000
 CONCURRENCY = 128
-PLAIN = Sampling(expected=False)
+PLAIN = JudgeSampling(expected=False)
 WORDS = "the water of a river carries sand and stones down to the sea where it lays them in banks"
 
 
@@ -54,7 +54,7 @@ def served() -> Iterator[str]:
             server.terminate()
 
 
-def judge(url: str, documents: list[Document], sampling: Sampling) -> None:
+def judge(url: str, documents: list[Document], sampling: JudgeSampling) -> None:
     """Critiques by the critic alone, kept nowhere."""
     with VllmCritic(url, "judge", "web", sampling, concurrency=CONCURRENCY) as critic:
         assert all(critique.status == "ok" for critique in critic.run(documents))
@@ -63,7 +63,7 @@ def judge(url: str, documents: list[Document], sampling: Sampling) -> None:
 def bare(url: str, documents: list[Document]) -> None:
     """The same requests by aiohttp alone, their answers not read."""
     with VllmCritic(url, "judge", "web", PLAIN) as critic:
-        requests = Requests("judge", critic.rubric, PLAIN)
+        requests = PromptBuilder("judge", critic.rubric, PLAIN)
         bodies = iter([requests.chat(critic.rubric.user_message(d), 0) for d in documents])
 
     async def send() -> None:
@@ -132,7 +132,7 @@ def figures(folder: Path, quick: bool) -> list[Figure]:
         cpu = time.process_time()
         judge(url, documents, PLAIN)
         cpu = time.process_time() - cpu
-        (expected,) = in_turn(lambda: judge(url, documents, Sampling()))
+        (expected,) = in_turn(lambda: judge(url, documents, JudgeSampling()))
         say("whole critique runs")
         stores = [corpus(folder, n, f"run{i}") for i in range(ROUNDS)]
         runs = [run_seconds(url, store) for store in stores]

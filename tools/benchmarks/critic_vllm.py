@@ -27,7 +27,7 @@ import yaml
 from figures import ROUNDS, Figure, beside, parser, report, say
 from peers_env import datatrove_python
 
-from ixt_data.critics import Requests, Rubric, Sampling, Server, VllmCritic, load_rubric
+from ixt_data.critics import JudgeSampling, PromptBuilder, Rubric, Server, VllmCritic, load_rubric
 from ixt_data.records import Document, document_id
 
 PACKAGES = ("ixt", "aiohttp")
@@ -35,7 +35,7 @@ HERE = Path(__file__).parent
 """Scripts that others run: what they import is not here."""
 
 NAME = "tiny-judge"
-SAMPLING = Sampling(temperature=0, top_p=1, max_tokens=320, thinking_budget=16, expected=False)
+SAMPLING = JudgeSampling(temperature=0, top_p=1, max_tokens=320, thinking_budget=16, expected=False)
 CHARACTERS = 1000
 ENGINE: dict[str, Any] = {"max_model_len": 3072, "enforce_eager": True, "dtype": "bfloat16"}
 OFFLINE = {
@@ -75,7 +75,7 @@ def brief() -> Rubric:
 def runners(home: Path, documents: list[Document], folder: Path) -> Iterator[dict[str, Runner]]:
     """Who answers all documents, by name; their engines are up as long as the block runs."""
     rubric = brief()
-    requests, bodies = Requests(NAME, rubric, SAMPLING), folder / "bodies.jsonl"
+    requests, bodies = PromptBuilder(NAME, rubric, SAMPLING), folder / "bodies.jsonl"
     lines = [requests.chat(rubric.user_message(document), 0) for document in documents]
     bodies.write_bytes(b"\n".join(lines))
     flags = ["--max-model-len", "3072", "--enforce-eager", "--dtype", "bfloat16"]

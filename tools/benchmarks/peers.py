@@ -51,9 +51,9 @@ def ixt(source: Path, folder: Path, workers: int) -> Read:
     from ixt_train.stream import MixStream
 
     store = Store.open(source)
-    plan = plan_mix(store, Mix(critic="bench"), batch=BATCH if workers else 1)
+    plan = plan_mix(Mix(critic="bench"), store=store, batch=BATCH if workers else 1)
     size = BATCH if workers else 1
-    stream = MixStream(store.root, plan, None, local=folder / "local", batch_size=size)
+    stream = MixStream(plan, None, store=store.root, local=folder / "local", batch_size=size)
     return lambda: batches(stream, workers)
 
 

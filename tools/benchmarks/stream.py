@@ -131,10 +131,10 @@ def decode_figure(store_root: Path) -> Figure:
     from ixt_train.stream import MixStream
 
     store = Store.open(store_root)
-    plan = plan_mix(store, Mix(critic=CRITIC))
+    plan = plan_mix(Mix(critic=CRITIC), store=store)
     with (
         tempfile.TemporaryDirectory() as local,
-        MixStream(store.root, plan, None, local=local, batch_size=1) as stream,
+        MixStream(plan, None, store=store.root, local=local, batch_size=1) as stream,
     ):
         _count(stream)
         places = [
@@ -184,13 +184,15 @@ def tokens_once(store_root: Path, rounds: int) -> float:
     tokenizer = train_tokenizer([*first, said(0)], training, SPECIAL_TOKENS)
     tokenize(store, tokenizer)
     mix = Mix(critic=CRITIC)
-    plan = plan_mix(store, mix, batch=peers.BATCH)
+    plan = plan_mix(mix, store=store, batch=peers.BATCH)
     conditioner = Conditioner(tokenizer, mix.condition)
     collate = Collator(tokenizer.pad_token_id, 2048, "concat")
     rates = []
     with (
         tempfile.TemporaryDirectory() as local,
-        MixStream(store.root, plan, conditioner, local=local, batch_size=peers.BATCH) as stream,
+        MixStream(
+            plan, conditioner, store=store.root, local=local, batch_size=peers.BATCH
+        ) as stream,
     ):
         loader: Any = DataLoader(stream, batch_size=peers.BATCH, collate_fn=collate)
         for _ in range(rounds + 1):
@@ -216,10 +218,10 @@ def resume_once(at: int, samples: int, store_root: Path) -> float:
     from ixt_data.store import Store
     from ixt_train.stream import MixStream
 
-    plan = plan_mix(Store.open(store_root), Mix(critic=CRITIC), samples, batch=peers.BATCH)
+    plan = plan_mix(Mix(critic=CRITIC), samples, store=Store.open(store_root), batch=peers.BATCH)
     with tempfile.TemporaryDirectory() as local:
         start = time.perf_counter()
-        stream = MixStream(store_root, plan, None, local=local, batch_size=peers.BATCH)
+        stream = MixStream(plan, None, store=store_root, local=local, batch_size=peers.BATCH)
         epoch, within = divmod(at, plan.epoch_samples)
         if at:
             state = stream.state_dict(within, True)

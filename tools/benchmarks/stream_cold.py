@@ -63,8 +63,8 @@ def _ours_cold(store_root: Path, local: str) -> Any:
     from ixt_data.store import Store
     from ixt_train.stream import MixStream
 
-    plan = plan_mix(Store.open(store_root), Mix(critic=CRITIC), batch=peers.BATCH)
-    return MixStream(f"slow://{store_root}", plan, None, local=local, batch_size=peers.BATCH)
+    plan = plan_mix(Mix(critic=CRITIC), store=Store.open(store_root), batch=peers.BATCH)
+    return MixStream(plan, None, store=f"slow://{store_root}", local=local, batch_size=peers.BATCH)
 
 
 def _stock_cold(mds: Path, local: str) -> Any:

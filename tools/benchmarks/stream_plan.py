@@ -14,7 +14,7 @@ from isolate import apart
 def _answered(documents: int) -> Callable[..., Any]:
     """What predicates see where all answer at once: `documents` of 2,000 characters, all found."""
     from ixt_data.log import FileInfo, ShardInfo
-    from ixt_data.mix import Found
+    from ixt_data.mix import Matches
 
     size = 1 << 15
     file = FileInfo("", 0, {})
@@ -37,8 +37,8 @@ def _answered(documents: int) -> Callable[..., Any]:
         def __exit__(self, *_: object) -> None:
             pass
 
-        def find(self, name: str, where: str, value: str | None, critic: str | None) -> Found:
-            return Found(None, np.full(documents, 2000, np.uint32), None)
+        def find(self, name: str, where: str, value: str | None, critic: str | None) -> Matches:
+            return Matches(None, np.full(documents, 2000, np.uint32), None)
 
     return Answered
 
@@ -52,7 +52,7 @@ def plan_once(documents: int, epochs: int) -> tuple[float, float]:
     start = time.perf_counter()
     mix = Mix(condition={"kind": "none"})  # type: ignore[arg-type]
     samples = documents * epochs // 256 * 256
-    plan = plan_mix(store, mix, samples, batch=256, scope_of=scope)
+    plan = plan_mix(mix, samples, store=store, batch=256, scope_of=scope)
     plan.order(plan.epochs // 2)
     elapsed = time.perf_counter() - start
     return elapsed, _memory("VmHWM") - base

@@ -111,11 +111,11 @@ def ours(side: str, folder: Path, rounds: int) -> None:
     """The trainer as it is."""
     from ixt_data.config import validate
     from ixt_train.config import TrainConfig
-    from ixt_train.trainer import Watch, train
+    from ixt_train.trainer import HookCallback, train
 
     told = Told(rounds)
     config = validate(TrainConfig, tree(side, folder, rounds), "bench")
-    train(config, callbacks=[Watch(told.wait, told.step)])
+    train(config, callbacks=[HookCallback(told.wait, told.step)])
 
 
 def bare(side: str, folder: Path, rounds: int) -> None:
@@ -133,12 +133,12 @@ def bare(side: str, folder: Path, rounds: int) -> None:
     store, steps = Store.open(folder / "store"), STEPS * (rounds + 1)
     tokenizer = load_tokenizer(folder / "tokenizer", SPECIAL_TOKENS)
     mix = Mix(critic=CRITIC)
-    plan = plan_mix(store, mix, steps * BATCH, batch=BATCH, holdout=0.02)
+    plan = plan_mix(mix, steps * BATCH, store=store, batch=BATCH, holdout=0.02)
     conditioner = Conditioner(tokenizer, mix.condition)
     collate = Collator(tokenizer.pad_token_id, LENGTH, "pad")
     with (
         tempfile.TemporaryDirectory() as local,
-        MixStream(store.root, plan, conditioner, local=local, batch_size=BATCH) as stream,
+        MixStream(plan, conditioner, store=store.root, local=local, batch_size=BATCH) as stream,
     ):
         samples = [sample for _ in range(plan.epochs) for sample in stream]
     batches = [collate(samples[i * BATCH : (i + 1) * BATCH]) for i in range(steps)]

@@ -14,7 +14,7 @@ from run_list import PROOF, SPANS, Run, runs_of, shortened
 from ixt_data.console import Output, OutputMode
 from ixt_data.errors import IxtError
 from ixt_tools.demo import cores
-from ixt_train.scaling import Job, read_run, run_jobs, write_curves
+from ixt_train.scaling import TrainJob, read_run, run_jobs, write_curves
 
 SERIES = {"proof": PROOF, "spans": SPANS}
 EVERY = 25
@@ -30,9 +30,9 @@ def train_all(
         IxtError: a train run failed.
     """
     every, problems = (QUICK_EVERY, QUICK_PROBLEMS) if quick else (EVERY, PROBLEMS)
-    by_job: dict[Job, Run] = {}
+    by_job: dict[TrainJob, Run] = {}
 
-    def jobs() -> Iterator[Job]:
+    def jobs() -> Iterator[TrainJob]:
         # One by one, so that a corpus is made while others train.
         for run in runs:
             job = run.prepare(folder, every, problems)
@@ -42,7 +42,7 @@ def train_all(
     with out.progress("Training", total=len(runs), unit="runs") as bar:
         finished = 0
 
-        def done(job: Job) -> None:
+        def done(job: TrainJob) -> None:
             nonlocal finished
             finished += 1
             run = by_job[job]

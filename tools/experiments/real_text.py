@@ -14,7 +14,7 @@ from ixt_data.ingestion import ingest
 from ixt_data.mix import Mix, Selection
 from ixt_data.store import Store
 from ixt_tools.demo import copy_stdlib, write_yaml
-from ixt_train.scaling import Job, Label, read_run, run_jobs, write_curves
+from ixt_train.scaling import RunLabel, TrainJob, read_run, run_jobs, write_curves
 
 PYTHON = "python"
 INSTALLED_FILES = 4000
@@ -37,7 +37,7 @@ def measure_text(
     with out.progress("Training", total=len(labels), unit="runs") as bar:
         finished = 0
 
-        def done(job: Job) -> None:
+        def done(job: TrainJob) -> None:
             nonlocal finished
             finished += 1
             curve = read_run(job.run_folder, labels[job])
@@ -81,7 +81,7 @@ def _quantiles(store: Store, shares: list[float]) -> list[float]:
 
 def _jobs(
     place: Path, store: Store, cuts: list[float], seeds: int, quick: bool
-) -> Iterator[tuple[Job, Label]]:
+) -> Iterator[tuple[TrainJob, RunLabel]]:
     steps = 4 if quick else STEPS
     for seed in range(seeds):
         for arm in ARMS:
@@ -91,8 +91,10 @@ def _jobs(
             buckets = sorted({0.0, *cuts, 1.0})
             config = _train(f"{name}.mix.yaml", place / "runs" / name, seed, steps, buckets)
             path = write_yaml(place / "configs" / f"{name}.yaml", config)
-            job = Job(f"{PYTHON} {name}", path, path.with_suffix(".log"), place / "runs" / name)
-            yield job, Label(arm, PYTHON, seed, f"{steps}ba")
+            job = TrainJob(
+                f"{PYTHON} {name}", path, path.with_suffix(".log"), place / "runs" / name
+            )
+            yield job, RunLabel(arm, PYTHON, seed, f"{steps}ba")
 
 
 def _mix(arm: str, store: str, middle: float, seed: int) -> Mix:

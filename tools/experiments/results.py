@@ -8,8 +8,8 @@ from statistics import fmean
 from ixt_data.storage import atomic_write
 from ixt_train.scaling import (
     ArmReport,
-    Curve,
     GroupReport,
+    LearningCurve,
     Multiplier,
     curve_chart,
     describe,
@@ -250,7 +250,7 @@ SECTIONS: Mapping[str, Callable[[Groups], str]] = {
 }
 
 
-def _python(curves: Sequence[Curve]) -> str:
+def _python(curves: Sequence[LearningCurve]) -> str:
     """Held-out loss of the best bucket of Python files, at equal training FLOPs."""
     if not curves:
         return "Not measured yet."
@@ -272,21 +272,21 @@ def _python(curves: Sequence[Curve]) -> str:
     return f"![loss over FLOPs](results/{PYTHON}.svg)\n\n{figures}\n\n{table(heads, rows)}"
 
 
-def best_bucket(curves: Sequence[Curve]) -> str:
+def best_bucket(curves: Sequence[LearningCurve]) -> str:
     """The loss on the bucket of the highest scores, under the best feedback where there is any."""
     shared = set.intersection(*(set(curve.metrics) for curve in curves))
     buckets = [n for n in shared if re.fullmatch(r"loss\.asked\.[\d.]+-[\d.]+", n)]
     return max(buckets, key=lambda name: float(name.rpartition("-")[2]))
 
 
-def _at(curve: Curve, metric: str, flops: float) -> float:
+def _at(curve: LearningCurve, metric: str, flops: float) -> float:
     """The metric after so many FLOPs, between two evaluations."""
     import numpy as np
 
     return float(np.interp(flops, curve.flops, curve.metrics[metric]))
 
 
-def _draw(path: Path, curves: Sequence[Curve]) -> None:
+def _draw(path: Path, curves: Sequence[LearningCurve]) -> None:
     """The curves of the arms that a page compares."""
     order = {arm: place for place, arm in enumerate(DRAWN)}
     shown = sorted(

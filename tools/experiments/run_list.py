@@ -8,7 +8,7 @@ from arms import ARMS, Plan, listens, tokenizer_of, train_config
 from corpora import BY_NAME, PROBLEMS, Corpus, Ground
 
 from ixt_tools.demo import write_yaml
-from ixt_train.scaling import Job, Label
+from ixt_train.scaling import RunLabel, TrainJob
 
 WRONG_ON = (10, 20)
 
@@ -110,9 +110,9 @@ class Run:
     seed: int
 
     @property
-    def label(self) -> Label:
+    def label(self) -> RunLabel:
         """Where its curve belongs."""
-        return Label(self.arm, self.corpus.name, self.seed, f"{self.steps}ba")
+        return RunLabel(self.arm, self.corpus.name, self.seed, f"{self.steps}ba")
 
     def ground(self, folder: Path, problems: int = PROBLEMS) -> Ground:
         """Its corpus."""
@@ -122,7 +122,7 @@ class Run:
         """Where it trains."""
         return self.ground(folder).folder / "runs" / self.arm
 
-    def prepare(self, folder: Path, every: int, problems: int) -> Job:
+    def prepare(self, folder: Path, every: int, problems: int) -> TrainJob:
         """Its corpus, mix and train config; what is there is not made again."""
         ground = self.ground(folder, problems)
         store = ground.prepare(WRONG_ON if "wrong" in self.arm else ())
@@ -142,7 +142,7 @@ class Run:
         )
         name = f"{self.corpus.name} {self.arm} {self.seed}"
         path = write_yaml(place / f"{self.arm}.yaml", config)
-        return Job(name, path, place / f"{self.arm}.log", self.run_folder(folder))
+        return TrainJob(name, path, place / f"{self.arm}.log", self.run_folder(folder))
 
 
 def runs_of(series: dict[str, dict[str, int]], seeds: Iterable[int]) -> list[Run]:

@@ -39,10 +39,10 @@ def inspect(
 
     Exit code 1 if something is wrong with it. Nothing that a shard holds is ever run.
     """
-    from ixt_inspector.terminal import Asked, look, problems_of, rendered
+    from ixt_inspector.terminal import InspectOptions, look, problems_of, rendered
 
     out = Output(output)
-    found = look(target, store, at, Asked(1, sample, seed, verify))
+    found = look(target, store, at, InspectOptions(1, sample, seed, verify))
     out.result(found.to_json(), rendered(found, full) if output is OutputMode.text else None)
     if problems_of(found):
         raise typer.Exit(1)
@@ -80,7 +80,7 @@ def serve(
 ) -> None:
     """Show a store in the browser, read-only: documents, critiques, scores, mixes, runs, SQL."""
     MissingExtra.require("serve", "starlette", "uvicorn")
-    from ixt_inspector.web import Address, Bounds, Settings, run
+    from ixt_inspector.web import QueryLimits, ServerAddress, Settings, run
 
     for name, folder in (("--mixes", mixes), ("--runs", runs)):
         if folder is not None and not folder.is_dir():
@@ -93,6 +93,6 @@ def serve(
         else:
             out.note(f"the store is at {address} - end with Ctrl-C")
 
-    bounds = Bounds(seconds=sql_seconds, memory=sql_memory << 20)
+    bounds = QueryLimits(seconds=sql_seconds, memory=sql_memory << 20)
     settings = Settings(store, mixes, runs, bounds)
-    run(settings, Address(host, port, token, tuple(host_name or ())), ready)
+    run(settings, ServerAddress(host, port, token, tuple(host_name or ())), ready)

@@ -13,7 +13,7 @@ from ixt_data.errors import MissingExtra
 from ixt_tools.curate import curate_verbs as curate
 
 if TYPE_CHECKING:
-    from ixt_data.analysis import Calibration, Sighting
+    from ixt_data.analysis import Calibration, CanaryResult
 
 
 def register(app: typer.Typer) -> None:
@@ -108,7 +108,7 @@ def calibrate(
 
 
 def _print_calibration(
-    out: Output, record: dict[str, Any], found: "Calibration", seen: "Sequence[Sighting]"
+    out: Output, record: dict[str, Any], found: "Calibration", seen: "Sequence[CanaryResult]"
 ) -> None:
     from rich.console import Group
 

@@ -72,7 +72,7 @@ RULES: tuple[Rule, ...] = (
 )
 # fmt: on
 
-Place = tuple[int, int]
+CharacterRange = tuple[int, int]
 """Offsets: the first character, and the one after the last."""
 
 LONG_FUNCTION = 60
@@ -178,17 +178,17 @@ def _letters(text: str) -> int:
     return len(text) - len(ascii_text.translate(None, _LETTERS))
 
 
-def _todos(text: str) -> list[Place]:
+def _todos(text: str) -> list[CharacterRange]:
     return [match.span() for match in _TODO.finditer(text)]
 
 
-def _encoded_runs(text: str, words: Sequence[str]) -> list[Place]:
+def _encoded_runs(text: str, words: Sequence[str]) -> list[CharacterRange]:
     """Where base64 or escaped bytes stand; lines of one block are one run."""
-    found: list[Place] = []
+    found: list[CharacterRange] = []
     long = [word for word in words if len(word) >= MIN_BASE64]
     if any(map(_BASE64.search, long)):
         found = [m.span() for m in _BASE64.finditer(text) if len(set(m.group())) >= VARIETY]
-    runs: list[Place] = []
+    runs: list[CharacterRange] = []
     for start, end in found:
         if runs and start - runs[-1][1] <= BASE64_GAP:
             start = runs.pop()[0]
@@ -223,8 +223,8 @@ def _tree(facts: PythonFacts) -> dict[str, float]:
 def _spans(
     text: str,
     measures: Measures,
-    runs: Sequence[Place],
-    todos: Sequence[Place],
+    runs: Sequence[CharacterRange],
+    todos: Sequence[CharacterRange],
     facts: PythonFacts | None,
 ) -> Iterator[Span]:
     """Encoded data, unfinished places, overlong lines, a syntax error and long functions."""

@@ -13,20 +13,20 @@ CONNECT_SECONDS = 10.0
 PROBE_SECONDS = 5.0
 
 
-class Unreachable(Exception):
+class EndpointUnreachable(Exception):
     """No connection could be made: the request was not sent."""
 
 
-class Cut(Exception):
+class ConnectionBroken(Exception):
     """The connection broke while the request was under way."""
 
 
-class Late(Exception):
+class RequestTimeout(Exception):
     """No whole answer came in time."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class HttpResponse:
     """An answer over HTTP: its status and body."""
 
     status: int
@@ -56,7 +56,7 @@ class Client:
         self._key = api_key
         self._session: aiohttp.ClientSession | None = None
 
-    async def post(self, url: str, body: bytes, timeout: float) -> Reply:
+    async def post(self, url: str, body: bytes, timeout: float) -> HttpResponse:
         """Sends JSON.
 
         Raises:
@@ -64,24 +64,24 @@ class Client:
         """
         return await self._ask("POST", url, body, timeout)
 
-    async def get(self, url: str, timeout: float = PROBE_SECONDS) -> Reply:
+    async def get(self, url: str, timeout: float = PROBE_SECONDS) -> HttpResponse:
         """Reads a page; raises as `post` does."""
         return await self._ask("GET", url, None, timeout)
 
-    async def _ask(self, method: str, url: str, body: bytes | None, timeout: float) -> Reply:
+    async def _ask(self, method: str, url: str, body: bytes | None, timeout: float) -> HttpResponse:
         import aiohttp
 
         session = self._session or self._open()
         limits = aiohttp.ClientTimeout(total=timeout, sock_connect=min(timeout, CONNECT_SECONDS))
         try:
             async with session.request(method, url, data=body, timeout=limits) as response:
-                return Reply(response.status, await response.read())
+                return HttpResponse(response.status, await response.read())
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise Unreachable(_reason(error)) from None
+            raise EndpointUnreachable(_reason(error)) from None
         except TimeoutError:
-            raise Late(f"no answer in {timeout:g} s") from None
+            raise RequestTimeout(f"no answer in {timeout:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise Cut(_reason(error)) from None
+            raise ConnectionBroken(_reason(error)) from None
 
     def _open(self) -> "aiohttp.ClientSession":
         import aiohttp

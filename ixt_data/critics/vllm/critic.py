@@ -11,14 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from ixt_data.critics.rubric import Rubric, load_rubric
 from ixt_data.critics.vllm import judge_info as judges
-from ixt_data.critics.vllm.client import Client, Cut, Late, Unreachable
-from ixt_data.critics.vllm.document_request import Asker
+from ixt_data.critics.vllm.client import (
+    Client,
+    ConnectionBroken,
+    EndpointUnreachable,
+    RequestTimeout,
+)
+from ixt_data.critics.vllm.document_request import DocumentRequester
 from ixt_data.critics.vllm.endpoint import Endpoint
-from ixt_data.critics.vllm.endpoint_pool import FROZEN, Endpoints, Patience
+from ixt_data.critics.vllm.endpoint_pool import FROZEN, Endpoints, Timeouts
 from ixt_data.critics.vllm.endpoint_stats import Meters
 from ixt_data.critics.vllm.judge_info import Judge
-from ixt_data.critics.vllm.prompts import PROMPT_VERSION, Requests, Sampling
-from ixt_data.critics.vllm.responses import Failure
+from ixt_data.critics.vllm.prompts import PROMPT_VERSION, JudgeSampling, PromptBuilder
+from ixt_data.critics.vllm.responses import FailureStatus
 from ixt_data.errors import CriticError
 from ixt_data.records import OK, Critique, Document
 
@@ -51,19 +56,19 @@ class VllmCritic:
 
     name = "vllm"
     journaled = True
-    statuses = (OK, *(failure.value for failure in Failure))
+    statuses = (OK, *(failure.value for failure in FailureStatus))
 
     def __init__(
         self,
         endpoints: str | Sequence[str] = (),
         model: str | None = None,
         rubric: str | Rubric = "web",
-        sampling: Sampling | Mapping[str, Any] | None = None,
+        sampling: JudgeSampling | Mapping[str, Any] | None = None,
         *,
         concurrency: int | str = 256,
         attempts: int | str = 3,
         max_failed: float | str = 0.5,
-        patience: Patience | None = None,
+        patience: Timeouts | None = None,
         context: int | str | None = None,
         api_key: str | None = None,
         server: "Server | None" = None,
@@ -72,13 +77,15 @@ class VllmCritic:
         if not urls and server is None:
             raise CriticError("the vllm critic needs --endpoint URL (up to /v1) or --serve MODEL")
         self.rubric = rubric if isinstance(rubric, Rubric) else load_rubric(rubric)
-        sampling = sampling or Sampling()
-        self.sampling = sampling if isinstance(sampling, Sampling) else Sampling(**sampling)
+        sampling = sampling or JudgeSampling()
+        self.sampling = (
+            sampling if isinstance(sampling, JudgeSampling) else JudgeSampling(**sampling)
+        )
         self.spent: Counter[str] = Counter()
         self._urls, self._model, self._server = urls, model, server
         self._concurrency, self._attempts = int(concurrency), int(attempts)
         self._max_failed, self._context = float(max_failed), int(context) if context else None
-        self._patience = patience or Patience()
+        self._patience = patience or Timeouts()
         self._client = Client(api_key or os.environ.get("IXT_API_KEY"))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._judge: Judge | None = None
@@ -130,7 +137,7 @@ class VllmCritic:
             self._urls = [*self._urls, await self._server.start(self._client)]
         if self._model is None:
             self._model = await self._only_model()
-        self._requests = Requests(self._model, self.rubric, self.sampling)
+        self._requests = PromptBuilder(self._model, self.rubric, self.sampling)
         self._endpoints = Endpoints(
             self._urls, self._client, self._concurrency, self._patience, self._check
         )
@@ -139,12 +146,12 @@ class VllmCritic:
             try:
                 await self._check(endpoint)
                 endpoint.welcome()
-            except (Unreachable, Cut, Late) as error:
+            except (EndpointUnreachable, ConnectionBroken, RequestTimeout) as error:
                 endpoint.why = str(error)
                 reasons.append(f"{endpoint.url}: {error}")
         if self._judge is None:
             raise CriticError(f"no server answers: {'; '.join(reasons)}")
-        self._asker = Asker(
+        self._asker = DocumentRequester(
             self._requests, self._endpoints, self._client, self._judge, self._attempts, self.spent
         )
         self._endpoints.watch()
@@ -153,7 +160,7 @@ class VllmCritic:
 
     async def _only_model(self) -> str:
         for url in self._urls:
-            with contextlib.suppress(Unreachable, Cut, Late):
+            with contextlib.suppress(EndpointUnreachable, ConnectionBroken, RequestTimeout):
                 models = [m["id"] for m in await judges.served_models(self._client, url)]
                 if len(models) != 1:
                     raise CriticError(f"{url} serves {', '.join(models)}: choose one by --model")

@@ -10,17 +10,22 @@ from typing import NoReturn
 
 from ixt_data.critics.rubric import EXCERPTED, INSTRUCTS_JUDGE, instructs_judge
 from ixt_data.critics.vllm import judge_info as judges
-from ixt_data.critics.vllm.client import Client, Cut, Late, Unreachable
+from ixt_data.critics.vllm.client import (
+    Client,
+    ConnectionBroken,
+    EndpointUnreachable,
+    RequestTimeout,
+)
 from ixt_data.critics.vllm.endpoint import Endpoint
-from ixt_data.critics.vllm.endpoint_pool import Died, Endpoints
+from ixt_data.critics.vllm.endpoint_pool import Endpoints, ServerDied
 from ixt_data.critics.vllm.judge_info import BYTES_PER_TOKEN, Judge
-from ixt_data.critics.vllm.prompts import Requests, excerpt
+from ixt_data.critics.vllm.prompts import PromptBuilder, excerpt
 from ixt_data.critics.vllm.responses import (
     FINAL,
-    Answer,
-    EngineDied,
-    Failed,
-    Failure,
+    EngineCrashed,
+    FailureStatus,
+    InvalidResponse,
+    JudgeResponse,
     Overloaded,
     read_answer,
     read_digits,
@@ -45,7 +50,7 @@ _SPARE = 16
 """Tokens kept free: servers put a few of their own around a conversation."""
 
 
-class Asker:
+class DocumentRequester:
     """Asks about documents, each on its own.
 
     Args:
@@ -59,7 +64,7 @@ class Asker:
 
     def __init__(
         self,
-        requests: Requests,
+        requests: PromptBuilder,
         endpoints: Endpoints,
         client: Client,
         judge: Judge,
@@ -73,11 +78,11 @@ class Asker:
     async def critique(self, document: Document) -> Critique:
         """The critique of a document, or its failure."""
         flags = {INSTRUCTS_JUDGE} if instructs_judge(document.text) else set[str]()
-        asked = _Asked()
+        asked = _RequestCounts()
         try:
             prompt, coverage = await self._prompt(document, flags)
             answer = await self._answer(prompt, asked)
-        except Failed as failed:
+        except InvalidResponse as failed:
             return Critique(
                 document.doc_id,
                 failed.status.value,
@@ -137,8 +142,8 @@ class Asker:
                 return prompt, coverage
             chars = 0.97 * chars * (room - overhead) / max(1, counted - overhead)
         flags.discard(EXCERPTED)
-        raise Failed(
-            Failure.too_long,
+        raise InvalidResponse(
+            FailureStatus.too_long,
             f"{size} tokens of prompt and {self._sampling.max_tokens:,} of answer do not fit "
             f"into {room + self._sampling.max_tokens + _SPARE:,}",
         )
@@ -175,7 +180,7 @@ class Asker:
             for endpoint in self._endpoints.all:
                 if not endpoint.up:
                     continue
-                with contextlib.suppress(Unreachable, Cut, Late):
+                with contextlib.suppress(EndpointUnreachable, ConnectionBroken, RequestTimeout):
                     self._spent["token_counts"] += 1
                     if (counted := await ask(endpoint)) is not None:
                         return counted
@@ -184,7 +189,7 @@ class Asker:
             await asyncio.sleep(0.5)
         return None
 
-    async def _answer(self, prompt: str, asked: "_Asked") -> Answer:
+    async def _answer(self, prompt: str, asked: "_RequestCounts") -> JudgeResponse:
         """The judge's answer to a prompt, asked as often as is sensible.
 
         Raises:
@@ -196,24 +201,24 @@ class Asker:
                 answer = await self._once(prompt, asked, alone)
                 asked.attempts += 1
                 return answer
-            except (Overloaded, Unreachable):
+            except (Overloaded, EndpointUnreachable):
                 # It was never begun: the document has nothing to do with it.
                 continue
-            except Died as died:
+            except ServerDied as died:
                 asked.attempts += 1
                 asked.deaths += 1
                 if alone:
                     what = f"in flight at {asked.deaths} deaths of a server, at the last one alone"
-                    raise Failed(Failure.poison, f"{what} ({died})") from None
-            except Failed as failed:
+                    raise InvalidResponse(FailureStatus.poison, f"{what} ({died})") from None
+            except InvalidResponse as failed:
                 asked.failed(failed, self._attempts, again=self._may_differ(failed))
 
-    def _may_differ(self, failed: Failed) -> bool:
-        if failed.status in (Failure.timeout, Failure.server_died):
+    def _may_differ(self, failed: InvalidResponse) -> bool:
+        if failed.status in (FailureStatus.timeout, FailureStatus.server_died):
             return True
         return failed.status not in FINAL and self._sampling.temperature > 0
 
-    async def _once(self, prompt: str, asked: "_Asked", alone: bool) -> Answer:
+    async def _once(self, prompt: str, asked: "_RequestCounts", alone: bool) -> JudgeResponse:
         endpoint = await (self._endpoints.acquire_alone() if alone else self._endpoints.acquire())
         epoch = endpoint.epoch
         body = self._requests.chat(prompt, asked.attempts)
@@ -227,19 +232,21 @@ class Asker:
         except Overloaded:
             endpoint.overloaded()
             raise
-        except EngineDied as error:
+        except EngineCrashed as error:
             endpoint.set_aside(str(error), epoch)
-            raise Died(str(error)) from None
-        except Late as error:
-            raise Failed(Failure.timeout, str(error)) from None
-        except Cut as error:
-            raise Failed(Failure.server_died, f"the connection broke: {error}") from None
-        except Failed as failed:
-            died = failed.status is Failure.server_died
+            raise ServerDied(str(error)) from None
+        except RequestTimeout as error:
+            raise InvalidResponse(FailureStatus.timeout, str(error)) from None
+        except ConnectionBroken as error:
+            raise InvalidResponse(
+                FailureStatus.server_died, f"the connection broke: {error}"
+            ) from None
+        except InvalidResponse as failed:
+            died = failed.status is FailureStatus.server_died
             # A gateway answers, too, for a server that is gone.
             if died and await self._endpoints.has_died(endpoint, epoch):
-                raise Died(str(failed)) from None
-            if not died and failed.status not in (Failure.too_long, Failure.refused):
+                raise ServerDied(str(failed)) from None
+            if not died and failed.status not in (FailureStatus.too_long, FailureStatus.refused):
                 endpoint.answered(time.monotonic() - start)
             raise
         finally:
@@ -249,7 +256,7 @@ class Asker:
             raise answer.failures[0]
         return answer
 
-    async def _digits(self, prompt: str, answer: Answer) -> tuple[float, float] | None:
+    async def _digits(self, prompt: str, answer: JudgeResponse) -> tuple[float, float] | None:
         """Expected score and entropy; a document is not failed for the lack of them."""
         first = answer.judgements[0]
         body = self._requests.digit(prompt, first.answer, first.thinking)
@@ -259,9 +266,9 @@ class Asker:
             try:
                 self._spent["requests"] += 1
                 reply = await self._endpoints.post(endpoint, CHAT, body, endpoint.epoch)
-            except Unreachable:
+            except EndpointUnreachable:
                 continue
-            except (Cut, Late, Died):
+            except (ConnectionBroken, RequestTimeout, ServerDied):
                 failures += 1
                 continue
             finally:
@@ -272,7 +279,7 @@ class Asker:
         return None
 
 
-class _Asked:
+class _RequestCounts:
     """How often a document was asked, and how often a server died of it."""
 
     def __init__(self) -> None:
@@ -280,7 +287,7 @@ class _Asked:
         self.deaths = 0
         self._failures = 0
 
-    def failed(self, failed: Failed, most: int, *, again: bool) -> None:
+    def failed(self, failed: InvalidResponse, most: int, *, again: bool) -> None:
         """Counts a failure; raises it where it is the last one."""
         self.attempts += 1
         self._failures += 1
@@ -288,5 +295,5 @@ class _Asked:
             _raise(failed)
 
 
-def _raise(failed: Failed) -> NoReturn:
+def _raise(failed: InvalidResponse) -> NoReturn:
     raise failed

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from ixt_data.critics.vllm.client import root_of
-from ixt_data.critics.vllm.endpoint_stats import Meter, Times
+from ixt_data.critics.vllm.endpoint_stats import LatencyHistogram, Meter
 
 START = 32
 """Requests under way at first; doubled every round until a server has enough."""
@@ -43,7 +43,7 @@ class Endpoint:
     answered_at: float = 0.0
     refusals: int = 0
     refusing: bool = False
-    times: Times = field(default_factory=Times)
+    times: LatencyHistogram = field(default_factory=LatencyHistogram)
     _growing: bool = True
     _backoff: int = 0
     _rest_until: float = 0.0
@@ -73,7 +73,7 @@ class Endpoint:
         """Its figures at this moment."""
         limit = int(self.limit) if self.up else 0
         # A copy, so that all of it is of one moment.
-        times = self.times + Times()
+        times = self.times + LatencyHistogram()
         return Meter(self.in_flight, limit, self.up, self.epoch, self.refusals, times)
 
     def free(self, now: float) -> bool:

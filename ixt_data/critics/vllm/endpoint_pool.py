@@ -9,7 +9,13 @@ from dataclasses import dataclass
 
 import orjson
 
-from ixt_data.critics.vllm.client import Client, Cut, Late, Reply, Unreachable
+from ixt_data.critics.vllm.client import (
+    Client,
+    ConnectionBroken,
+    EndpointUnreachable,
+    HttpResponse,
+    RequestTimeout,
+)
 from ixt_data.critics.vllm.endpoint import Endpoint
 from ixt_data.errors import CriticError
 
@@ -22,12 +28,12 @@ _WAITING = re.compile(rb"^vllm:num_requests_waiting(?:\{[^}]*\})?\s+([0-9.e+]+)"
 _GENERATED = re.compile(rb"^vllm:generation_tokens_total(?:\{[^}]*\})?\s+([0-9.e+]+)", re.MULTILINE)
 
 
-class Died(Exception):
+class ServerDied(Exception):
     """The server died or froze while the request was under way."""
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Timeouts:
     """How long is waited for what.
 
     Attributes:
@@ -60,7 +66,7 @@ class Endpoints:
         urls: Sequence[str],
         client: Client,
         most: int,
-        patience: Patience,
+        patience: Timeouts,
         check: Callable[[Endpoint], Awaitable[None]],
     ) -> None:
         self.all = [Endpoint(url, most) for url in urls]
@@ -172,7 +178,7 @@ class Endpoints:
         finally:
             handle.cancel()
 
-    async def post(self, endpoint: Endpoint, path: str, body: bytes, epoch: int) -> Reply:
+    async def post(self, endpoint: Endpoint, path: str, body: bytes, epoch: int) -> HttpResponse:
         """One request to a server that was acquired.
 
         Raises:
@@ -192,19 +198,19 @@ class Endpoints:
             if endpoint.epoch == epoch:
                 raise
             task.uncancel()
-            raise Died(endpoint.why) from None
-        except Unreachable as error:
+            raise ServerDied(endpoint.why) from None
+        except EndpointUnreachable as error:
             endpoint.pause(str(error))
             raise
-        except Late as error:
+        except RequestTimeout as error:
             if endpoint.last_answer < start:
                 endpoint.tasks.discard(task)
                 endpoint.set_aside(f"{FROZEN}: {error}, to nobody", epoch)
             raise
-        except Cut as error:
+        except ConnectionBroken as error:
             endpoint.tasks.discard(task)
             if await self.has_died(endpoint, epoch):
-                raise Died(str(error)) from None
+                raise ServerDied(str(error)) from None
             endpoint.last_answer = time.monotonic()
             raise
         finally:
@@ -224,7 +230,7 @@ class Endpoints:
             await asyncio.sleep(HEALTH_LAG)
             try:
                 well = (await self._client.get(f"{endpoint.root}/health")).status < 500
-            except (Unreachable, Cut, Late):
+            except (EndpointUnreachable, ConnectionBroken, RequestTimeout):
                 well = False
             if not well:
                 endpoint.set_aside("its connections broke and /health fails", epoch)
@@ -250,13 +256,13 @@ class Endpoints:
             except CriticError as error:
                 self.fatal = error
                 return
-            except (Unreachable, Cut, Late) as error:
+            except (EndpointUnreachable, ConnectionBroken, RequestTimeout) as error:
                 endpoint.why = str(error)
 
     async def _look(self, endpoint: Endpoint) -> None:
         try:
             reply = await self._client.get(f"{endpoint.root}/metrics")
-        except (Unreachable, Cut, Late):
+        except (EndpointUnreachable, ConnectionBroken, RequestTimeout):
             return
         # One line for each engine of a server.
         waiting, generated = _WAITING.findall(reply.body), _GENERATED.findall(reply.body)

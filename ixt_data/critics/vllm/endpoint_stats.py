@@ -15,7 +15,7 @@ EVERY = 0.5
 
 
 @dataclass
-class Times:
+class LatencyHistogram:
     """How long answers took: how many fell into each bucket, and the sum in seconds."""
 
     buckets: list[int] = field(default_factory=lambda: [0] * (len(SECONDS) + 1))
@@ -26,10 +26,10 @@ class Times:
         self.buckets[bisect_left(SECONDS, seconds)] += 1
         self.total += seconds
 
-    def __add__(self, other: "Times") -> "Times":
+    def __add__(self, other: "LatencyHistogram") -> "LatencyHistogram":
         """Of both together."""
         sums = [a + b for a, b in zip(self.buckets, other.buckets, strict=True)]
-        return Times(sums, self.total + other.total)
+        return LatencyHistogram(sums, self.total + other.total)
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Meter:
     up: bool = False
     deaths: int = 0
     refusals: int = 0
-    times: Times = field(default_factory=Times)
+    times: LatencyHistogram = field(default_factory=LatencyHistogram)
 
     def __add__(self, other: "Meter") -> "Meter":
         """The same server as seen by two workers."""

@@ -5,10 +5,16 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from ixt_data.critics.vllm.client import Client, Cut, Late, Reply, Unreachable
+from ixt_data.critics.vllm.client import (
+    Client,
+    ConnectionBroken,
+    EndpointUnreachable,
+    HttpResponse,
+    RequestTimeout,
+)
 from ixt_data.critics.vllm.endpoint import Endpoint
 from ixt_data.critics.vllm.endpoint_pool import probe_body
-from ixt_data.critics.vllm.prompts import Requests
+from ixt_data.critics.vllm.prompts import PromptBuilder
 from ixt_data.errors import CriticError
 from ixt_data.records import content_id
 
@@ -55,11 +61,11 @@ async def served_models(client: Client, url: str) -> list[dict[str, Any]]:
         )
     body = reply.json()
     if reply.status != 200 or not isinstance(body, dict):
-        raise Cut(f"{url}/models answers HTTP {reply.status}")
+        raise ConnectionBroken(f"{url}/models answers HTTP {reply.status}")
     return [dict(model) for model in body.get("data") or []]
 
 
-async def examine(client: Client, endpoint: Endpoint, requests: Requests) -> Judge:
+async def examine(client: Client, endpoint: Endpoint, requests: PromptBuilder) -> Judge:
     """Asks a server who it is, and makes it work once.
 
     Raises:
@@ -74,13 +80,13 @@ async def examine(client: Client, endpoint: Endpoint, requests: Requests) -> Jud
     body = probe_body(requests.model)
     worked = await client.post(f"{endpoint.url}/chat/completions", body, PROBE_SECONDS)
     if worked.status >= 500 and worked.status != 503:
-        raise Cut(f"{endpoint.url} answers HTTP {worked.status}")
+        raise ConnectionBroken(f"{endpoint.url} answers HTTP {worked.status}")
     context = models[requests.model].get("max_model_len")
     return await _tokenizer(client, endpoint, requests, context)
 
 
 async def _tokenizer(
-    client: Client, endpoint: Endpoint, requests: Requests, context: int | None
+    client: Client, endpoint: Endpoint, requests: PromptBuilder, context: int | None
 ) -> Judge:
     text = await _post(client, endpoint, "/tokenize", requests.tokenize_text(_TEXT))
     chat = await count(client, endpoint, requests, requests.messages(_TEXT))
@@ -101,7 +107,7 @@ async def _tokenizer(
 
 
 async def count(
-    client: Client, endpoint: Endpoint, requests: Requests, messages: list[dict[str, str]]
+    client: Client, endpoint: Endpoint, requests: PromptBuilder, messages: list[dict[str, str]]
 ) -> int | None:
     """Tokens of a conversation, None where the server does not count."""
     answer = await _post(client, endpoint, "/tokenize", requests.tokenize(messages))
@@ -109,7 +115,7 @@ async def count(
 
 
 async def count_text(
-    client: Client, endpoint: Endpoint, requests: Requests, text: str
+    client: Client, endpoint: Endpoint, requests: PromptBuilder, text: str
 ) -> int | None:
     """Tokens of a bare text, None where the server does not count."""
     answer = await _post(client, endpoint, "/tokenize", requests.tokenize_text(text))
@@ -119,9 +125,9 @@ async def count_text(
 async def _post(
     client: Client, endpoint: Endpoint, path: str, body: bytes
 ) -> dict[str, Any] | None:
-    reply: Reply = await client.post(endpoint.root + path, body, PROBE_SECONDS)
+    reply: HttpResponse = await client.post(endpoint.root + path, body, PROBE_SECONDS)
     if reply.status in (429, 503) or reply.status >= 500:
-        raise Cut(f"{endpoint.root}{path} answers HTTP {reply.status}")
+        raise ConnectionBroken(f"{endpoint.root}{path} answers HTTP {reply.status}")
     answer = reply.json() if reply.status == 200 else None
     return answer if isinstance(answer, dict) else None
 
@@ -135,10 +141,10 @@ def _without_dates(text: str) -> str:
 
 
 __all__ = [
-    "Cut",
+    "ConnectionBroken",
+    "EndpointUnreachable",
     "Judge",
-    "Late",
-    "Unreachable",
+    "RequestTimeout",
     "count",
     "count_text",
     "examine",

@@ -21,7 +21,7 @@ Message = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Sampling:
+class JudgeSampling:
     """How the judge draws its answer.
 
     Attributes:
@@ -63,7 +63,7 @@ class Sampling:
         return asdict(self)
 
 
-class Requests:
+class PromptBuilder:
     """Makes the bodies of requests to a judge.
 
     Args:
@@ -72,7 +72,7 @@ class Requests:
         sampling: how answers are drawn.
     """
 
-    def __init__(self, model: str, rubric: Rubric, sampling: Sampling) -> None:
+    def __init__(self, model: str, rubric: Rubric, sampling: JudgeSampling) -> None:
         self.model, self.rubric, self.sampling = model, rubric, sampling
         self._options = self._shared_options()
         schema = {"name": rubric.name, "schema": rubric.answer_schema, "strict": True}

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from ixt_data.critics.rubric import TOP, VERDICTS, Rubric, SpanRules, restored
-from ixt_data.critics.vllm.client import Reply
+from ixt_data.critics.vllm.client import HttpResponse
 from ixt_data.critics.vllm.quote_matching import locate
 from ixt_data.errors import CriticError
 from ixt_data.records import OK, Critique, Document, Span
@@ -21,7 +21,7 @@ NOT_LOCATED = "quote_not_found"
 FAILED_SAMPLES = "failed_samples"
 
 
-class Failure(StrEnum):
+class FailureStatus(StrEnum):
     """Why a document has no critique: the statuses of its row beside `ok`."""
 
     too_long = "too_long"
@@ -35,14 +35,14 @@ class Failure(StrEnum):
     poison = "poison"
 
 
-FINAL = frozenset({Failure.too_long, Failure.refused, Failure.poison})
+FINAL = frozenset({FailureStatus.too_long, FailureStatus.refused, FailureStatus.poison})
 """Asking again would give the same."""
 
 
-class Failed(Exception):
+class InvalidResponse(Exception):
     """An answer that is no critique."""
 
-    def __init__(self, status: Failure, what: str) -> None:
+    def __init__(self, status: FailureStatus, what: str) -> None:
         super().__init__(what)
         self.status = status
 
@@ -51,7 +51,7 @@ class Overloaded(Exception):
     """The server takes no more for now; the document is not to blame."""
 
 
-class EngineDied(Exception):
+class EngineCrashed(Exception):
     """The server says that its engine is gone."""
 
 
@@ -69,7 +69,7 @@ class Judgement:
 
 
 @dataclass
-class Answer:
+class JudgeResponse:
     """All answers to one request.
 
     Attributes:
@@ -79,11 +79,11 @@ class Answer:
     """
 
     judgements: list[Judgement]
-    failures: list[Failed]
+    failures: list[InvalidResponse]
     tokens: Counter[str] = field(default_factory=Counter)
 
 
-def read_answer(reply: Reply, rubric: Rubric, max_tokens: int) -> Answer:
+def read_answer(reply: HttpResponse, rubric: Rubric, max_tokens: int) -> JudgeResponse:
     """The critiques in a server's reply to a chat request.
 
     Raises:
@@ -96,40 +96,44 @@ def read_answer(reply: Reply, rubric: Rubric, max_tokens: int) -> Answer:
         raise _refusal(reply, body)
     try:
         choices, usage = body["choices"], body.get("usage") or {}
-        judged: list[Judgement | Failed] = [
+        judged: list[Judgement | InvalidResponse] = [
             _judgement(choice, rubric, usage, max_tokens) for choice in choices
         ]
         tokens = _tokens(usage, choices)
     except (TypeError, ValueError, KeyError, AttributeError):
-        raise Failed(Failure.invalid, f"not a chat completion: {_short(reply.body)}") from None
+        raise InvalidResponse(
+            FailureStatus.invalid, f"not a chat completion: {_short(reply.body)}"
+        ) from None
     if not judged:
-        raise Failed(Failure.no_answer, "the server's reply holds no answer at all")
+        raise InvalidResponse(FailureStatus.no_answer, "the server's reply holds no answer at all")
     good = [one for one in judged if isinstance(one, Judgement)]
-    bad = [one for one in judged if isinstance(one, Failed)]
-    return Answer(good, bad, tokens)
+    bad = [one for one in judged if isinstance(one, InvalidResponse)]
+    return JudgeResponse(good, bad, tokens)
 
 
 def _judgement(
     choice: Mapping[str, Any], rubric: Rubric, usage: Mapping[str, Any], max_tokens: int
-) -> Judgement | Failed:
+) -> Judgement | InvalidResponse:
     message, finish = choice["message"], choice.get("finish_reason")
     content = message.get("content") or ""
     thinking = message.get("reasoning") or message.get("reasoning_content") or None
     if message.get("refusal") or finish == "content_filter":
-        return Failed(Failure.refused, f"the judge declined: {message.get('refusal') or finish}")
+        return InvalidResponse(
+            FailureStatus.refused, f"the judge declined: {message.get('refusal') or finish}"
+        )
     if finish == "length":
-        return Failed(Failure.truncated, _cut_off(content, usage, max_tokens))
+        return InvalidResponse(FailureStatus.truncated, _cut_off(content, usage, max_tokens))
     if not content.strip():
         if thinking and isinstance(_checked(thinking.strip(), rubric), dict):
-            return Failed(
-                Failure.misrouted,
+            return InvalidResponse(
+                FailureStatus.misrouted,
                 "the answer came as reasoning: the server's --reasoning-parser does not fit the "
                 "model, or thinking is off",
             )
-        return Failed(Failure.no_answer, "the judge ended without an answer")
+        return InvalidResponse(FailureStatus.no_answer, "the judge ended without an answer")
     answer = _checked(content, rubric)
     if isinstance(answer, str):
-        return Failed(Failure.invalid, f"{answer}: {_short(content)}")
+        return InvalidResponse(FailureStatus.invalid, f"{answer}: {_short(content)}")
     return Judgement(answer, thinking)
 
 
@@ -180,7 +184,7 @@ def _is_digit(value: Any) -> bool:
     return type(value) is int and 0 <= value <= TOP
 
 
-def _refusal(reply: Reply, body: Any) -> Exception:
+def _refusal(reply: HttpResponse, body: Any) -> Exception:
     """What an HTTP status other than 200 means."""
     error = body.get("error", body) if isinstance(body, dict) else {}
     error = error if isinstance(error, dict) else {"message": str(error)}
@@ -190,10 +194,10 @@ def _refusal(reply: Reply, body: Any) -> Exception:
         return Overloaded(message)
     if reply.status >= 500:
         if "enginecore" in lower or "engine core" in lower or "enginedead" in lower:
-            return EngineDied(message)
-        return Failed(Failure.server_died, f"HTTP {reply.status}: {message}")
+            return EngineCrashed(message)
+        return InvalidResponse(FailureStatus.server_died, f"HTTP {reply.status}: {message}")
     if reply.status == 413 or error.get("param") == "input_tokens" or "context length" in lower:
-        return Failed(Failure.too_long, f"the server: {message}")
+        return InvalidResponse(FailureStatus.too_long, f"the server: {message}")
     if reply.status == 404:
         return CriticError(f"the server does not know this model or address: {message}")
     if reply.status in (401, 403):
@@ -202,7 +206,7 @@ def _refusal(reply: Reply, body: Any) -> Exception:
         )
     if any(word in lower for word in ("json_schema", "response_format", "grammar", "schema")):
         return CriticError(f"the server refuses the rubric's answer schema: {message}")
-    return Failed(Failure.refused, f"HTTP {reply.status}: {message}")
+    return InvalidResponse(FailureStatus.refused, f"HTTP {reply.status}: {message}")
 
 
 def _short(text: str | bytes) -> str:
@@ -224,7 +228,9 @@ def _tokens(usage: Mapping[str, Any], choices: Sequence[Mapping[str, Any]]) -> C
     return Counter(tokens_in=int(read), tokens_out=int(out), thinking_tokens=int(thought))
 
 
-def to_critique(document: Document, answer: Answer, rubric: Rubric, flags: set[str]) -> Critique:
+def to_critique(
+    document: Document, answer: JudgeResponse, rubric: Rubric, flags: set[str]
+) -> Critique:
     """The critique of a document: of several answers the one nearest to their mean, with spread."""
     overall = [judged.answer["overall"] for judged in answer.judgements]
     mean = statistics.fmean(overall)
@@ -277,7 +283,7 @@ def _spans(text: str, quoted: Sequence[Mapping[str, Any]]) -> tuple[tuple[Span, 
     return tuple(sorted(found, key=lambda span: (span.start, span.end))), lost
 
 
-def read_digits(reply: Reply) -> tuple[float, float] | None:
+def read_digits(reply: HttpResponse) -> tuple[float, float] | None:
     """Expected score (0 to 1) and entropy in nats from the reply about one digit, None if none.
 
     The probabilities of the digits are renormalized: other tokens cannot be drawn.

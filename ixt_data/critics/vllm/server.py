@@ -12,7 +12,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ixt_data.critics.vllm import supervisor
-from ixt_data.critics.vllm.client import Client, Cut, Late, Unreachable
+from ixt_data.critics.vllm.client import (
+    Client,
+    ConnectionBroken,
+    EndpointUnreachable,
+    RequestTimeout,
+)
 from ixt_data.errors import CriticError
 
 PARSERS = (
@@ -109,7 +114,7 @@ class Server:
         while time.monotonic() < end:
             if not self._runs():
                 raise CriticError(f"vllm ended before it was up. {self._last_words()}")
-            with contextlib.suppress(Unreachable, Cut, Late):
+            with contextlib.suppress(EndpointUnreachable, ConnectionBroken, RequestTimeout):
                 if (await client.get(f"http://127.0.0.1:{self.port}/health")).status == 200:
                     return self.url
             await asyncio.sleep(0.2)

@@ -11,18 +11,18 @@ from hypothesis import strategies as st
 
 from ixt_data.conversation import canonical, read
 from ixt_data.critics.base import EmbeddedCritic, critic_id
-from ixt_data.critics.chunked import InParts, Parts, cut
+from ixt_data.critics.chunked import ChunkedCritic, ChunkOptions, cut
 from ixt_data.critics.registry import load_critic
 from ixt_data.critics.rubric import load_rubric
-from ixt_data.critics.vllm.endpoint_pool import Patience
-from ixt_data.critics.vllm.prompts import Sampling
+from ixt_data.critics.vllm.endpoint_pool import Timeouts
+from ixt_data.critics.vllm.prompts import JudgeSampling
 from ixt_data.critique_runs.annotation import annotate
 from ixt_data.errors import CriticError
 from ixt_data.ingestion import ingest
 from ixt_data.records import Critique, Document, Span, document_id
 from ixt_data.store.store import Store
 
-QUICK = Patience(request=2.0, frozen=0.6, nobody=3.0, watch=0.1)
+QUICK = Timeouts(request=2.0, frozen=0.6, nobody=3.0, watch=0.1)
 
 
 class Vowels(EmbeddedCritic):
@@ -55,8 +55,8 @@ def document(text: str) -> Document:
     return Document(document_id(text), text)
 
 
-def judged(parts: Parts, *texts: str) -> list[Critique]:
-    found = list(InParts(Vowels(), parts).run(map(document, texts)))
+def judged(parts: ChunkOptions, *texts: str) -> list[Critique]:
+    found = list(ChunkedCritic(Vowels(), parts).run(map(document, texts)))
     by_id = {critique.doc_id: critique for critique in found}
     assert len(found) == len(by_id) == len(texts)
     return [by_id[document_id(text)] for text in texts]
@@ -75,7 +75,7 @@ def test_a_chunk_ends_at_a_line_or_a_word() -> None:
 
 
 def test_a_document_is_the_mean_of_its_chunks() -> None:
-    (critique,) = judged(Parts("chunk", chars=10), "aaaaabbbbb" + "abad bbbbb" + "aaaaa")
+    (critique,) = judged(ChunkOptions("chunk", chars=10), "aaaaabbbbb" + "abad bbbbb" + "aaaaa")
     assert critique.status == "ok"
     assert critique.score == pytest.approx((0.5 * 10 + 0.2 * 10 + 1.0 * 5) / 25)
     assert critique.scores == {"length": pytest.approx(9), "chunks": 3, "lowest": 0.2}
@@ -93,7 +93,7 @@ def test_a_document_is_the_mean_of_its_chunks() -> None:
 
 
 def test_a_short_document_is_one_chunk() -> None:
-    short, blank = judged(Parts("chunk", chars=10), "ab", "ab" + " " * 20)
+    short, blank = judged(ChunkOptions("chunk", chars=10), "ab", "ab" + " " * 20)
     assert short.spans == (Span(0, 2, "chunk", "", "2 characters", 0.5),)
     assert short.thinking == "hm"
     # White space alone is not judged.
@@ -102,7 +102,7 @@ def test_a_short_document_is_one_chunk() -> None:
 
 def test_chunks_that_fail() -> None:
     some, most = judged(
-        Parts("chunk", chars=8), "aaaabbbb" * 3 + "silentbb", "aabbaabb" + "silentbb" * 2
+        ChunkOptions("chunk", chars=8), "aaaabbbb" * 3 + "silentbb", "aabbaabb" + "silentbb" * 2
     )
     assert (some.status, some.score, some.attempts) == ("ok", pytest.approx(0.5), 3)
     assert some.scores["coverage"] == pytest.approx(0.75)
@@ -115,13 +115,18 @@ def test_chunks_that_fail() -> None:
 def test_how_it_is_divided_is_part_of_the_id() -> None:
     whole = load_critic("rules")
     ids = {critic_id(whole)}
-    for parts in (Parts("chunk", 100), Parts("chunk", 200), Parts("turn"), Parts("conversation")):
+    for parts in (
+        ChunkOptions("chunk", 100),
+        ChunkOptions("chunk", 200),
+        ChunkOptions("turn"),
+        ChunkOptions("conversation"),
+    ):
         ids.add(critic_id(load_critic("rules", parts=parts)))
     assert len(ids) == 5
     with pytest.raises(CriticError, match="counts no tokens: give --chunk-chars"):
-        load_critic("rules", parts=Parts("chunk", tokens=100))
+        load_critic("rules", parts=ChunkOptions("chunk", tokens=100))
     with pytest.raises(CriticError, match="size of 1 or more"):
-        Parts("chunk")
+        ChunkOptions("chunk")
 
 
 TALK = [
@@ -141,7 +146,7 @@ def store_of(folder: Path, lines: list[dict[str, Any]]) -> Store:
 
 def test_turns_are_rows_spans_and_shards(tmp_path: Path) -> None:
     store = store_of(tmp_path, [{"messages": TALK}, {"text": "plain aaaa"}])
-    report = annotate(store, "chat", InParts(Vowels(), Parts("turn")))
+    report = annotate(store, "chat", ChunkedCritic(Vowels(), ChunkOptions("turn")))
     assert report.statuses == {"ok": 2}
     rows = store.sql("SELECT * FROM critiques JOIN documents USING (doc_id)").to_pylist()
     row = next(row for row in rows if row["stage"] == "sft")
@@ -165,18 +170,18 @@ def asked(fake: Running) -> list[str]:
     return sorted((match[2] for match in found if match), key=len)
 
 
-def judge(fake: Running, parts: Parts, **options: Any) -> InParts:
+def judge(fake: Running, parts: ChunkOptions, **options: Any) -> ChunkedCritic:
     given = {"endpoints": fake.url, "model": "judge", "patience": QUICK, "rubric": "sft"}
-    given["sampling"] = Sampling(expected=False)
+    given["sampling"] = JudgeSampling(expected=False)
     found = load_critic("vllm", options=given | options, parts=parts)
-    assert isinstance(found, InParts)
+    assert isinstance(found, ChunkedCritic)
     return found
 
 
 def test_each_turn_is_asked_with_what_precedes_it() -> None:
     text = canonical(TALK)
     with Running({"keep_bodies": True}) as fake:
-        critic = judge(fake, Parts("turn"))
+        critic = judge(fake, ChunkOptions("turn"))
         (critique,) = critic.run([document(text)])
         critic.close()
         first, second = asked(fake)
@@ -196,7 +201,7 @@ def test_each_turn_is_asked_with_what_precedes_it() -> None:
 def test_a_conversation_whole_is_one_question() -> None:
     text = canonical(TALK)
     with Running({"keep_bodies": True}) as fake:
-        critic = judge(fake, Parts("conversation"))
+        critic = judge(fake, ChunkOptions("conversation"))
         (critique,) = critic.run([document(text)])
         critic.close()
         (seen,) = asked(fake)
@@ -212,7 +217,7 @@ def test_quotes_from_turns_have_their_place_in_what_is_stored() -> None:
     text = canonical(talk)
     found = read(text)
     assert found is not None
-    part = InParts(Vowels(), Parts("turn"))._divide(document(text))[0]
+    part = ChunkedCritic(Vowels(), ChunkOptions("turn"))._divide(document(text))[0]
     start = part.text.index('"a" twice')
     place = part.place(start, start + 9)
     assert place is not None
@@ -222,7 +227,7 @@ def test_quotes_from_turns_have_their_place_in_what_is_stored() -> None:
 def test_chunks_in_tokens_of_the_judge() -> None:
     text = "word " * 1000
     with Running({"keep_bodies": True}) as fake:
-        critic = judge(fake, Parts("chunk", tokens=500), rubric="web")
+        critic = judge(fake, ChunkOptions("chunk", tokens=500), rubric="web")
         long, short = critic.run([document(text), document("short")])
         critic.close()
         sizes = [len(seen) for seen in asked(fake)]

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ixt_data.critics.rubric import Rubric, harmless, load_rubric, restored
-from ixt_data.critics.vllm.client import Reply
+from ixt_data.critics.vllm.client import HttpResponse
 from ixt_data.critics.vllm.quote_matching import GAP, locate
-from ixt_data.critics.vllm.responses import Failed, Failure, read_answer, to_critique
+from ixt_data.critics.vllm.responses import FailureStatus, InvalidResponse, read_answer, to_critique
 from ixt_data.records import Document, Span, document_id
 
 TEXT = "He said: “It’s  2 – 3,\nno more”. Then he left.\nIt's said he said it again."
@@ -81,7 +81,7 @@ def plain(text: str) -> str:
     return " ".join(text.split()).lower()
 
 
-def answer(rubric: Rubric, spans: object) -> Reply:
+def answer(rubric: Rubric, spans: object) -> HttpResponse:
     said = {
         "critique": "so",
         "flags": [],
@@ -91,7 +91,7 @@ def answer(rubric: Rubric, spans: object) -> Reply:
     }
     message = {"content": orjson.dumps(said).decode()}
     choices = [{"message": message, "finish_reason": "stop"}]
-    return Reply(200, orjson.dumps({"choices": choices, "usage": {}}))
+    return HttpResponse(200, orjson.dumps({"choices": choices, "usage": {}}))
 
 
 def test_spans_are_stored_in_order_and_what_is_lost_is_flagged() -> None:
@@ -125,8 +125,8 @@ def test_a_tag_that_is_not_in_the_list_makes_the_answer_invalid(change: dict[str
     found = read_answer(answer(rubric, [span]), rubric, 99)
     assert found.judgements == []
     (failed,) = found.failures
-    assert isinstance(failed, Failed)
-    assert failed.status is Failure.invalid
+    assert isinstance(failed, InvalidResponse)
+    assert failed.status is FailureStatus.invalid
     assert "tag that the rubric does not have" in str(failed)
 
 

@@ -13,13 +13,13 @@ from ixt_data.critics.base import critic_id
 from ixt_data.critics.rubric import load_rubric
 from ixt_data.critics.vllm.critic import VllmCritic
 from ixt_data.critics.vllm.endpoint import Endpoint
-from ixt_data.critics.vllm.endpoint_pool import Patience
-from ixt_data.critics.vllm.prompts import Sampling
+from ixt_data.critics.vllm.endpoint_pool import Timeouts
+from ixt_data.critics.vllm.prompts import JudgeSampling
 from ixt_data.errors import CriticError
 from ixt_data.records import Critique, Document, document_id
 
-QUICK = Patience(request=2.0, frozen=0.6, nobody=3.0, watch=0.1)
-PLAIN = Sampling(expected=False)
+QUICK = Timeouts(request=2.0, frozen=0.6, nobody=3.0, watch=0.1)
+PLAIN = JudgeSampling(expected=False)
 
 
 def document(text: str) -> Document:
@@ -38,7 +38,7 @@ def judged(fake: Running, *texts: str, **options: Any) -> list[Critique]:
 
 def test_a_good_answer_is_a_whole_critique() -> None:
     with Running({"keep_bodies": True}) as fake:
-        (critique,) = judged(fake, "A page.", sampling=Sampling(thinking_budget=500))
+        (critique,) = judged(fake, "A page.", sampling=JudgeSampling(thinking_budget=500))
     assert critique.status == "ok"
     assert critique.critique == "Of 7 characters."
     assert critique.thinking == THINKING
@@ -62,7 +62,7 @@ def test_thinking_of_older_servers_is_captured() -> None:
 
 def test_expected_score_and_entropy() -> None:
     with Running() as fake:
-        (critique,) = judged(fake, "A page.", sampling=Sampling())
+        (critique,) = judged(fake, "A page.", sampling=JudgeSampling())
         shares = [0.1 / 0.9, 0.6 / 0.9, 0.2 / 0.9]
         assert critique.expected == pytest.approx((2 * 0.1 + 3 * 0.6 + 4 * 0.2) / 0.9 / 5)
         assert critique.entropy == pytest.approx(-sum(p * math.log(p) for p in shares))
@@ -81,7 +81,7 @@ def test_samples_have_a_mean_and_a_spread() -> None:
     assert critique.thinking is not None
     assert critique.thinking.count(THINKING) == 3
     with pytest.raises(CriticError, match="would be the same"):
-        Sampling(samples=2, temperature=0)
+        JudgeSampling(samples=2, temperature=0)
 
 
 @pytest.mark.parametrize(

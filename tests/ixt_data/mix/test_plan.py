@@ -78,7 +78,7 @@ def scores(plan) -> np.ndarray:
 
 
 def test_shares_are_exact(store):
-    plan = plan_mix(store, mix(HIGH, REST), 1000)
+    plan = plan_mix(mix(HIGH, REST), 1000, store=store)
     assert (scores(plan) >= 0.8).sum() == 600
     summary = plan.summary()
     assert [part["samples"] for part in summary["selections"]] == [600, 400]
@@ -90,31 +90,31 @@ def test_shares_are_exact(store):
 
 
 def test_plans_repeat_exactly_and_the_digest_says_when_they_do_not(store):
-    plan = plan_mix(store, mix(HIGH, REST), 1000)
-    again = plan_mix(Store.open(store.root), mix(HIGH, REST, store="/elsewhere"), 1000)
+    plan = plan_mix(mix(HIGH, REST), 1000, store=store)
+    again = plan_mix(mix(HIGH, REST, store="/elsewhere"), 1000, store=Store.open(store.root))
     assert again.digest == plan.digest
     assert (again.order(0) == plan.order(0)).all()
     others = [
-        plan_mix(store, mix(HIGH, REST, seed=18), 1000),
-        plan_mix(store, mix(HIGH, REST), 1001),
-        plan_mix(store, mix(HIGH, REST, snapshot=None, corpus="web"), 1000),
-        plan_mix(store, mix(HIGH, {**REST, "weight": 0.5}), 1000),
-        plan_mix(store, mix(HIGH, REST), 1000, holdout=0.1),
-        plan_mix(store, mix(HIGH, REST), 1000, epoch_samples=500),
-        plan_mix(store, mix(HIGH, REST), 1000, block=100),
+        plan_mix(mix(HIGH, REST, seed=18), 1000, store=store),
+        plan_mix(mix(HIGH, REST), 1001, store=store),
+        plan_mix(mix(HIGH, REST, snapshot=None, corpus="web"), 1000, store=store),
+        plan_mix(mix(HIGH, {**REST, "weight": 0.5}), 1000, store=store),
+        plan_mix(mix(HIGH, REST), 1000, store=store, holdout=0.1),
+        plan_mix(mix(HIGH, REST), 1000, store=store, epoch_samples=500),
+        plan_mix(mix(HIGH, REST), 1000, store=store, block=100),
     ]
     digests = {plan.digest, *(other.digest for other in others)}
     assert len(digests) == len(others) + 1
 
 
 def test_by_default_each_document_is_drawn_about_once(store):
-    plan = plan_mix(store, mix({"name": "all"}), batch=100)
+    plan = plan_mix(mix({"name": "all"}), store=store, batch=100)
     assert plan.samples == 300
     assert len(set(samples_of(plan.order(0)).tolist())) == 300
 
 
 def test_epochs_cut_one_order_and_end_with_batches(store):
-    plan = plan_mix(store, mix(HIGH, REST), 960, batch=32, epoch_samples=300)
+    plan = plan_mix(mix(HIGH, REST), 960, store=store, batch=32, epoch_samples=300)
     sizes = [len(plan.order(epoch)) for epoch in range(plan.epochs)]
     assert sum(sizes) == 960
     assert all(size % 32 == 0 and size <= 300 for size in sizes)
@@ -124,25 +124,24 @@ def test_epochs_cut_one_order_and_end_with_batches(store):
 
 def test_max_repeats_holds_over_the_run_and_the_others_draw_the_rest(store):
     limited = mix({**HIGH, "max_repeats": 2}, REST, schedule=[{"share": 0.3}, {"share": 0.3}])
-    plan = plan_mix(store, limited, 1000)
+    plan = plan_mix(limited, 1000, store=store)
     counts = np.bincount(samples_of(plan.order(0)))
     assert (scores(plan) >= 0.8).sum() == 180
     high = np.arange(N) % 11 >= 8
     assert counts[high].max() == 2
     assert any("max_repeats 2 x 90" in warning for warning in plan.warnings)
     with pytest.raises(MixError, match=r"wants 1,000 samples and gets 90.*90 documents x 1"):
-        plan_mix(store, mix({**HIGH, "max_repeats": 1}), 1000)
+        plan_mix(mix({**HIGH, "max_repeats": 1}), 1000, store=store)
 
 
 def test_weight_zero_is_never_drawn_and_needs_no_documents(store):
-    plan = plan_mix(store, mix(HIGH, {**REST, "weight": 0}), 500)
+    plan = plan_mix(mix(HIGH, {**REST, "weight": 0}), 500, store=store)
     assert (scores(plan) >= 0.8).all()
-    plan_mix(store, mix(HIGH, {"name": "none", "where": "score > 7", "weight": 0}), 100)
+    plan_mix(mix(HIGH, {"name": "none", "where": "score > 7", "weight": 0}), 100, store=store)
 
 
 def test_phases_have_their_own_weights_and_predicates(store):
     plan = plan_mix(
-        store,
         mix(
             HIGH,
             REST,
@@ -152,6 +151,7 @@ def test_phases_have_their_own_weights_and_predicates(store):
             ],
         ),
         800,
+        store=store,
     )
     drawn = scores(plan)
     assert plan.phases == (0, 200, 400, 800)
@@ -161,8 +161,8 @@ def test_phases_have_their_own_weights_and_predicates(store):
 
 
 def test_a_low_temperature_draws_the_best_more_often(store):
-    flat = plan_mix(store, mix({"name": "all"}, weighting={"temperature": 1e6}), 3300)
-    steep = plan_mix(store, mix({"name": "all"}, weighting={"temperature": 0.1}), 3300)
+    flat = plan_mix(mix({"name": "all"}, weighting={"temperature": 1e6}), 3300, store=store)
+    steep = plan_mix(mix({"name": "all"}, weighting={"temperature": 0.1}), 3300, store=store)
     assert np.bincount(samples_of(flat.order(0))).max() <= 11
     share = (scores(steep) == 1.0).mean()
     expected = np.exp(np.arange(11) / 10 / 0.1)
@@ -171,7 +171,9 @@ def test_a_low_temperature_draws_the_best_more_often(store):
 
 def test_cooldown_and_dropout_are_decided_by_draw(store):
     condition = {"dropout": 0.2, "cooldown": 0.1}
-    plan = plan_mix(store, mix({"name": "all"}, condition=condition), 3000, epoch_samples=1700)
+    plan = plan_mix(
+        mix({"name": "all"}, condition=condition), 3000, store=store, epoch_samples=1700
+    )
     draws = np.concatenate([plan.order(epoch) for epoch in range(plan.epochs)]).tolist()
     assert [decode(draw).cooled for draw in draws] == [False] * 2700 + [True] * 300
     given = np.array([plan.gives_feedback(draw) for draw in draws])
@@ -184,7 +186,7 @@ def test_cooldown_and_dropout_are_decided_by_draw(store):
 
 
 def test_held_out_documents_are_never_drawn(store):
-    plan = plan_mix(store, mix({"name": "all"}), holdout=0.2)
+    plan = plan_mix(mix({"name": "all"}), store=store, holdout=0.2)
     out = store.sql(f"SELECT count(*) AS n FROM documents WHERE {held_out(0.2)}", at="v1")
     assert plan.documents == N - out["n"][0].as_py()
     assert 0.1 * N < out["n"][0].as_py() < 0.3 * N
@@ -192,21 +194,21 @@ def test_held_out_documents_are_never_drawn(store):
 
 def test_corpora_and_missing_critiques(store):
     everything = mix({"name": "all"}, snapshot=None)
-    assert plan_mix(store, everything).documents == N + 60
-    code = plan_mix(store, mix({"name": "all"}, snapshot=None, corpus=["code"]))
+    assert plan_mix(everything, store=store).documents == N + 60
+    code = plan_mix(mix({"name": "all"}, snapshot=None, corpus=["code"]), store=store)
     assert code.documents == 60
     assert [critique for _, critique in code.shards] == [None, None]
     unread = mix({"name": "unread", "where": "score IS NULL"}, snapshot=None)
-    assert plan_mix(store, unread).documents == 60
+    assert plan_mix(unread, store=store).documents == 60
 
 
 def test_no_critique_shards_where_no_condition_reads_them(store):
-    plan = plan_mix(store, mix(HIGH, condition={"kind": "none"}), 90)
+    plan = plan_mix(mix(HIGH, condition={"kind": "none"}), 90, store=store)
     assert all(critique is None for _, critique in plan.shards)
 
 
 def test_users_own_columns_are_in_scope(store):
-    plan = plan_mix(store, mix({"name": "x", "where": "path LIKE '/doc 1%' -- of theirs"}))
+    plan = plan_mix(mix({"name": "x", "where": "path LIKE '/doc 1%' -- of theirs"}), store=store)
     assert plan.documents == 111
 
 
@@ -222,23 +224,26 @@ def test_users_own_columns_are_in_scope(store):
 )
 def test_a_predicate_that_does_not_work_is_named(store, settings, said):
     with pytest.raises(MixError, match=said):
-        plan_mix(store, mix({"name": "x", **settings}))
+        plan_mix(mix({"name": "x", **settings}), store=store)
 
 
 def test_what_is_not_in_the_snapshot_is_named_with_what_is(store):
     with pytest.raises(MixError, match=r"corpus: no 'wb' .*web"):
-        plan_mix(store, mix(HIGH, corpus="wb"))
+        plan_mix(mix(HIGH, corpus="wb"), store=store)
     with pytest.raises(MixError, match=r"critic: .*'quality'.*numbers"):
-        plan_mix(store, mix(HIGH, critic="quality"))
+        plan_mix(mix(HIGH, critic="quality"), store=store)
     with pytest.raises(MixError, match="Nearest: 960 or 992"):
-        plan_mix(store, mix(HIGH), 970, batch=32)
+        plan_mix(mix(HIGH), 970, store=store, batch=32)
     with pytest.raises(MixError, match="Without `critic:`"):
-        plan_mix(store, mix(HIGH, critic=None, condition={"kind": "none"}))
+        plan_mix(mix(HIGH, critic=None, condition={"kind": "none"}), store=store)
 
 
 def test_the_critic_can_be_named_by_its_id(store):
     critic = next(iter(store.snapshot("v1").critics))
-    by_id, by_name = plan_mix(store, mix(HIGH, critic=critic), 90), plan_mix(store, mix(HIGH), 90)
+    by_id, by_name = (
+        plan_mix(mix(HIGH, critic=critic), 90, store=store),
+        plan_mix(mix(HIGH), 90, store=store),
+    )
     assert by_id.shards == by_name.shards
 
 
@@ -251,7 +256,7 @@ def test_observed_feedback_is_the_most_frequent_of_the_extreme_bins(store):
 
 
 def test_the_tree_shows_what_is_drawn(store):
-    tree = render_plan(plan_mix(store, mix(HIGH, REST, schedule=[{"share": 0.5}]), 1000))
+    tree = render_plan(plan_mix(mix(HIGH, REST, schedule=[{"share": 0.5}]), 1000, store=store))
     assert "1,000 samples" in tree
     assert "600 samples (60.0%) = 90 documents x 6.67 [score >= 0.8]" in tree
     assert "phase 2: samples 500 to 1,000" in tree

@@ -42,7 +42,7 @@ def test_good_documents_come_first_while_they_last(
     judged: Store, name: str, visits: int, first: float, later: float
 ) -> None:
     made = span_mix(judged, recipe(judged, visits), PRESETS[name])
-    plan = plan_mix(judged, made, visits)
+    plan = plan_mix(made, visits, store=judged)
     shares = [_good_share(plan.order(0)[part]) for part in (slice(0, 80), slice(-80, None))]
     assert shares == pytest.approx([first, later], abs=0.12)
 

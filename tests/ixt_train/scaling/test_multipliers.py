@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ixt_data.errors import ConfigError
-from ixt_train.scaling.curves import Curve
+from ixt_train.scaling.curves import LearningCurve
 from ixt_train.scaling.multipliers import Crossing, crossing, multiplier
 from ixt_train.scaling.power_laws import fit
 from ixt_train.scaling.report import describe
@@ -14,7 +14,7 @@ from ixt_train.scaling.report import describe
 
 def curve(
     arm: str, seed: int, values: list[float], metric: str = "tasks.sums", **keys: Any
-) -> Curve:
+) -> LearningCurve:
     steps = tuple(10 * (i + 1) for i in range(len(values)))
     defaults = {
         "group": "",
@@ -26,7 +26,7 @@ def curve(
         "tokens": tuple(100 * step for step in steps),
         "flops": tuple(1e6 * step for step in steps),
     }
-    return Curve(arm=arm, seed=seed, metrics={metric: tuple(values)}, **(defaults | keys))
+    return LearningCurve(arm=arm, seed=seed, metrics={metric: tuple(values)}, **(defaults | keys))
 
 
 def test_a_crossing_lies_between_two_evaluations() -> None:

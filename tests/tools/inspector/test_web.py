@@ -19,13 +19,13 @@ from ixt_data.critique_runs.units import unit_name
 from ixt_data.records import Critique
 from ixt_data.store.selections import save_selection
 from ixt_data.store.store import Store
-from ixt_inspector.web.access import HEADERS, Access
+from ixt_inspector.web.access import HEADERS, AccessPolicy
 from ixt_inspector.web.app import build
 from ixt_inspector.web.listing import TAME_COLUMNS
-from ixt_inspector.web.query_pool import Bounds
+from ixt_inspector.web.query_pool import QueryLimits
 from ixt_inspector.web.request import Inspector, Settings
 from ixt_inspector.web.safe_predicates import is_tame
-from ixt_inspector.web.server import Address
+from ixt_inspector.web.server import ServerAddress
 
 HERE = "http://127.0.0.1:8765"
 PAGES = [
@@ -45,7 +45,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def inspector(shown: Path) -> Iterator[Inspector]:
-    bounds = Bounds(seconds=3, rows=5, download=7, memory=512 << 20)
+    bounds = QueryLimits(seconds=3, rows=5, download=7, memory=512 << 20)
     settings = Settings(str(shown / "store"), shown / "mixes", shown / "runs", bounds)
     opened = Inspector(settings)
     yield opened
@@ -54,7 +54,7 @@ def inspector(shown: Path) -> Iterator[Inspector]:
 
 @pytest.fixture(scope="module")
 def client(inspector: Inspector) -> TestClient:
-    return TestClient(build(inspector, Access()), base_url=HERE)
+    return TestClient(build(inspector, AccessPolicy()), base_url=HERE)
 
 
 def ids(page: str) -> list[str]:
@@ -228,7 +228,7 @@ def test_a_store_too_large_to_keep_is_read_as_it_is(
 ) -> None:
     monkeypatch.setattr("ixt_inspector.web.snapshot_cache.MOST_KEPT_ROWS", 10)
     inspector = Inspector(Settings(str(shown / "store")))
-    large = TestClient(build(inspector, Access()), base_url=HERE)
+    large = TestClient(build(inspector, AccessPolicy()), base_url=HERE)
     for query in ("critic=style&sort=score", "where=lang+IS+NOT+NULL", "text=missing"):
         address = f"/documents?{query}"
         assert every(large, address) == every(client, address)
@@ -306,7 +306,7 @@ def test_only_our_own_pages_post(client: TestClient) -> None:
 
 def test_a_token_is_asked_for_once(inspector: Inspector) -> None:
     token = "correct horse battery"
-    app = build(inspector, Access(("box.example",), token))
+    app = build(inspector, AccessPolicy(("box.example",), token))
     client = TestClient(app, base_url="http://box.example:8765", follow_redirects=False)
     assert client.get("/").status_code == 401
     assert client.get("/static/inspector.css").status_code == 401
@@ -327,13 +327,13 @@ def test_a_token_is_asked_for_once(inspector: Inspector) -> None:
 def test_addresses_that_others_reach_need_a_token() -> None:
     from ixt_data.errors import ConfigError
 
-    Address("127.0.0.1").check()
-    Address("::1").check()
-    Address("0.0.0.0", token="0123456789abcdef").check()
+    ServerAddress("127.0.0.1").check()
+    ServerAddress("::1").check()
+    ServerAddress("0.0.0.0", token="0123456789abcdef").check()
     with pytest.raises(ConfigError, match="IXT_SERVE_TOKEN"):
-        Address("0.0.0.0").check()
+        ServerAddress("0.0.0.0").check()
     with pytest.raises(ConfigError, match="can be guessed"):
-        Address("0.0.0.0", token="short").check()
+        ServerAddress("0.0.0.0", token="short").check()
 
 
 def ask(client: TestClient, sql: str, **headers: str) -> str:
@@ -462,7 +462,7 @@ def test_saved_selections_are_shown_and_used(tmp_path: Path) -> None:
     mixes = make_mixes(tmp_path / "mixes")
     (mixes / "saved.yaml").write_text("critic: quality\nselections: [{use: german}]\n")
     inspector = Inspector(Settings(store.root, mixes))
-    client = TestClient(build(inspector, Access()), base_url=HERE)
+    client = TestClient(build(inspector, AccessPolicy()), base_url=HERE)
     page = client.get("/mixes").text
     assert SCRIPT not in page
     found = client.get(link(page, "german") or "").text
@@ -477,7 +477,7 @@ def test_saved_selections_are_shown_and_used(tmp_path: Path) -> None:
 def test_a_store_that_moves_on_is_noticed(tmp_path: Path) -> None:
     store = make_store(tmp_path)
     inspector = Inspector(Settings(store.root))
-    client = TestClient(build(inspector, Access()), base_url=HERE)
+    client = TestClient(build(inspector, AccessPolicy()), base_url=HERE)
     assert "<h1>Snapshot 5</h1>" in client.get("/").text
     annotate(Store.open(store.root), "code", Judge("style", 0.2))
     until = time.monotonic() + 10
@@ -495,7 +495,7 @@ def test_units_under_way_are_shown(tmp_path: Path) -> None:
     shard = snapshot.text_shards({"code"})[0]
     unit = unit_name(critic.id, shard)
     inspector = Inspector(Settings(store.root))
-    client = TestClient(build(inspector, Access()), base_url=HERE)
+    client = TestClient(build(inspector, AccessPolicy()), base_url=HERE)
     assert "Nobody." in client.get("/critique-runs").text
     with (
         Leases(store.storage, critic.id).take(unit),
@@ -513,7 +513,7 @@ def test_units_under_way_are_shown(tmp_path: Path) -> None:
 
 def test_an_empty_store_has_pages_too(tmp_path: Path) -> None:
     inspector = Inspector(Settings(Store.init(tmp_path / "empty").root))
-    client = TestClient(build(inspector, Access()), base_url=HERE)
+    client = TestClient(build(inspector, AccessPolicy()), base_url=HERE)
     for address in PAGES:
         if "mixes/" not in address and "diff" not in address:
             assert client.get(address).status_code == 200, address

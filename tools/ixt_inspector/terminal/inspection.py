@@ -8,7 +8,7 @@ from ixt_data.storage import LocalStorage, Storage, open_storage
 from ixt_data.store import MARKER, Store, part_of_store, part_of_store_at
 from ixt_inspector.terminal.document import DocumentView, view_document
 from ixt_inspector.terminal.mds_folder import FolderView, entry_of, is_shard, view_folder
-from ixt_inspector.terminal.shard import Asked, ShardView, view_shard
+from ixt_inspector.terminal.shard import InspectOptions, ShardView, view_shard
 from ixt_inspector.terminal.store import StoreView, aligned_with, view_store
 
 HEADS = 64
@@ -28,10 +28,10 @@ class ShardLook:
         return own | self.view.to_json()
 
 
-Look = StoreView | FolderView | ShardLook | DocumentView
+InspectedObject = StoreView | FolderView | ShardLook | DocumentView
 
 
-def look(target: str, root: str, at: str | None, asked: Asked) -> Look:
+def look(target: str, root: str, at: str | None, asked: InspectOptions) -> InspectedObject:
     """What a target is: a store, an MDS folder, a shard's file, or a document of a store.
 
     Args:
@@ -55,14 +55,14 @@ def look(target: str, root: str, at: str | None, asked: Asked) -> Look:
     return view_folder(place, asked, HEADS)
 
 
-def problems_of(found: Look) -> list[str]:
+def problems_of(found: InspectedObject) -> list[str]:
     """All that is wrong with it."""
     if isinstance(found, FolderView):
         return found.all_problems
     return [] if isinstance(found, DocumentView) else found.problems
 
 
-def _shard(place: Storage, name: str, asked: Asked) -> ShardLook:
+def _shard(place: Storage, name: str, asked: InspectOptions) -> ShardLook:
     store = _store_of(place)
     snapshot = store.snapshot() if store is not None else None
     path = f"{place.root}/{name}".removeprefix(f"{store.root}/") if store is not None else ""

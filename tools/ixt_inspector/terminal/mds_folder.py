@@ -10,7 +10,7 @@ import orjson
 from ixt_data.errors import StoreError
 from ixt_data.storage import LocalStorage, Storage
 from ixt_data.store import is_safe_name
-from ixt_inspector.terminal.shard import Asked, ShardView, view_shard
+from ixt_inspector.terminal.shard import InspectOptions, ShardView, view_shard
 from ixt_inspector.terminal.shard_header import SUFFIXES
 
 INDEX = "index.json"
@@ -70,7 +70,7 @@ class FolderView:
         return {name: " or ".join(encodings) for name, encodings in sorted(found.items())}
 
 
-def view_folder(place: Storage, asked: Asked, most: int | None = None) -> FolderView:
+def view_folder(place: Storage, asked: InspectOptions, most: int | None = None) -> FolderView:
     """Looks at a folder; samples are shown of its first shard, random ones of a random shard.
 
     Args:
@@ -93,7 +93,7 @@ def view_folder(place: Storage, asked: Asked, most: int | None = None) -> Folder
         known |= {raw, key}
         if entry is not None:
             known.update(name for name in _names(entry) if name)
-        own = asked if first else Asked(0, 0, asked.seed, asked.verify)
+        own = asked if first else InspectOptions(0, 0, asked.seed, asked.verify)
         if most is not None and len(view.shards) >= most and not asked.verify:
             view.shards.append(_told(key, entry, sizes))
             continue

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from ixt_data.console import fields, printable, table
 from ixt_inspector.terminal.document import CritiqueView, DocumentView, marked
-from ixt_inspector.terminal.inspection import Look, ShardLook
+from ixt_inspector.terminal.inspection import InspectedObject, ShardLook
 from ixt_inspector.terminal.mds_folder import FolderView
 from ixt_inspector.terminal.shard import ShardView
 from ixt_inspector.terminal.store import StoreView
@@ -23,7 +23,7 @@ SPAN = 60
 _NUMBERS = ("score", "expected", "entropy", "n_thinking_tokens", "attempts")
 
 
-def rendered(found: Look, full: bool) -> RenderableType:
+def rendered(found: InspectedObject, full: bool) -> RenderableType:
     """Everything that was found; `full` shows whole texts."""
     if isinstance(found, StoreView):
         return Group(*_store(found))

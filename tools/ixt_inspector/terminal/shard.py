@@ -11,11 +11,17 @@ import xxhash
 from ixt_data.errors import CorruptError, IxtError
 from ixt_data.mds import digest
 from ixt_data.storage import Storage
-from ixt_inspector.terminal.shard_header import MOST_SAMPLE, Front, Head, read_head, read_sample
+from ixt_inspector.terminal.shard_header import (
+    MOST_SAMPLE,
+    BoundedReader,
+    ShardHeader,
+    read_head,
+    read_sample,
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class InspectOptions:
     """How much to look at.
 
     Attributes:
@@ -73,7 +79,7 @@ def view_shard(
     place: Storage,
     key: str,
     size: int,
-    asked: Asked,
+    asked: InspectOptions,
     entry: Mapping[str, Any] | None = None,
 ) -> ShardView:
     """Looks at one shard file; what is wrong with it is in the view.
@@ -88,7 +94,7 @@ def view_shard(
     view = ShardView(key, size)
     try:
         with place.stream(key) as file:
-            front = Front(file, key)
+            front = BoundedReader(file, key)
             head = read_head(front)
             view.samples, view.raw_bytes = head.samples, head.raw_bytes
             view.compression = head.compression
@@ -105,7 +111,7 @@ def view_shard(
     return view
 
 
-def _show(view: ShardView, front: Front, head: Head, asked: Asked) -> None:
+def _show(view: ShardView, front: BoundedReader, head: ShardHeader, asked: InspectOptions) -> None:
     """Reads on to the samples that are asked for, in their order."""
     first = range(min(asked.first, head.samples))
     # The seed and the shard decide, so that the same call shows the same samples.
@@ -154,7 +160,7 @@ def _verify(place: Storage, view: ShardView, entry: Mapping[str, Any] | None) ->
     ]
     raw = dict((entry or {}).get("raw_data", {}).get("hashes") or {})
     with place.stream(view.file) as file:
-        front = Front(file, view.file)
+        front = BoundedReader(file, view.file)
         hashes = {algorithm: _hash(algorithm) for algorithm in raw}
         left = view.raw_bytes
         while left:

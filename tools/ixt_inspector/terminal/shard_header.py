@@ -32,7 +32,7 @@ _CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
-class Head:
+class ShardHeader:
     """What the front of a shard says.
 
     Attributes:
@@ -71,14 +71,14 @@ def codec_of(name: str, front: bytes) -> str | None:
     return by_name or by_magic
 
 
-class Front:
+class BoundedReader:
     """A shard's file, unpacked from its front as far as it is asked for."""
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         """Reads a file; `name` is for errors and tells the codec."""
         front = _exactly(file, 4)
         self.name, self.compression = name, codec_of(name, front)
-        joined: Any = _Joined(front, file)
+        joined: Any = _PrefixedFile(front, file)
         self._file = _unpacked(joined, self.compression, name)
         self.at = 0
 
@@ -109,7 +109,7 @@ class Front:
         return not self._file.read(1)
 
 
-def read_head(front: Front) -> Head:
+def read_head(front: BoundedReader) -> ShardHeader:
     """Parses the head.
 
     Raises:
@@ -131,7 +131,7 @@ def read_head(front: Front) -> Head:
         by_name = dict(zip(columns, map(_size, sizes), strict=True))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorruptError(f"{name}: not an MDS shard: its head is unreadable ({error})") from None
-    return Head(front.compression, n, columns, by_name, offsets, front.at)
+    return ShardHeader(front.compression, n, columns, by_name, offsets, front.at)
 
 
 def _size(value: Any) -> int | None:
@@ -140,7 +140,7 @@ def _size(value: Any) -> int | None:
     return value
 
 
-def read_sample(head: Head, data: bytes, name: str) -> dict[str, Any]:
+def read_sample(head: ShardHeader, data: bytes, name: str) -> dict[str, Any]:
     """The values of one sample; those of no scalar encoding are told by their size and beginning.
 
     Raises:
@@ -196,7 +196,7 @@ def _exactly(file: Any, size: int) -> bytes:
     return b"".join(parts)
 
 
-class _Joined(io.RawIOBase):
+class _PrefixedFile(io.RawIOBase):
     """A file whose first bytes were read already."""
 
     def __init__(self, front: bytes, rest: BinaryIO) -> None:

@@ -1,4 +1,4 @@
-from .query_pool import Bounds as Bounds
+from .query_pool import QueryLimits as QueryLimits
 from .request import Settings as Settings
-from .server import Address as Address
+from .server import ServerAddress as ServerAddress
 from .server import run as run

@@ -42,7 +42,7 @@ COOKIE = "ixt_token"
 
 
 @dataclass(frozen=True)
-class Access:
+class AccessPolicy:
     """Who may ask.
 
     Attributes:
@@ -67,10 +67,10 @@ class Access:
         return self.token is not None and _is_address(name)
 
 
-class Guard:
+class AccessGuard:
     """Refuses what must not be asked, and puts the headers on every answer."""
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
+    def __init__(self, app: ASGIApp, access: AccessPolicy) -> None:
         self.app, self.access = app, access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -136,7 +136,7 @@ def is_from_elsewhere(headers: Headers) -> bool:
 
 
 def names_of(addresses: Iterable[str]) -> tuple[str, ...]:
-    """Host names as `Access` compares them."""
+    """Host names as `AccessPolicy` compares them."""
     return tuple(_name(address) for address in addresses)
 
 

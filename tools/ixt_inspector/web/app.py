@@ -25,30 +25,30 @@ from ixt_inspector.web import (
     sql,
     train_runs,
 )
-from ixt_inspector.web.access import Access, Guard
-from ixt_inspector.web.query_pool import Busy
-from ixt_inspector.web.request import HERE, Call, Inspector
+from ixt_inspector.web.access import AccessGuard, AccessPolicy
+from ixt_inspector.web.query_pool import TooManyQueries
+from ixt_inspector.web.request import HERE, Inspector, PageRequest
 
-Answer = Callable[[Call], Response]
+Handler = Callable[[PageRequest], Response]
 
 
-def build(inspector: Inspector, access: Access) -> ASGIApp:
+def build(inspector: Inspector, access: AccessPolicy) -> ASGIApp:
     """The application behind its guard."""
 
-    def page(path: str, answer: Answer, method: str = "GET") -> Route:
+    def page(path: str, answer: Handler, method: str = "GET") -> Route:
         async def respond(request: Request) -> Response:
-            return await run_in_threadpool(_answered, answer, Call(request, inspector))
+            return await run_in_threadpool(_answered, answer, PageRequest(request, inspector))
 
         return Route(path, respond, methods=[method])
 
     async def not_there(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
         what = "There is no such page." if status == 404 else "That cannot be done here."
-        return await run_in_threadpool(_failed, Call(request, inspector), status, what)
+        return await run_in_threadpool(_failed, PageRequest(request, inspector), status, what)
 
     async def broken(request: Request, error: Exception) -> Response:
         what = f"The inspector failed: {type(error).__name__}. Its log has the details."
-        return await run_in_threadpool(_failed, Call(request, inspector), 500, what)
+        return await run_in_threadpool(_failed, PageRequest(request, inspector), 500, what)
 
     @asynccontextmanager
     async def life(_: Starlette) -> AsyncIterator[None]:
@@ -75,23 +75,23 @@ def build(inspector: Inspector, access: Access) -> ASGIApp:
     ]
     handlers = {HTTPException: not_there, Exception: broken}
     app = Starlette(routes=routes, exception_handlers=handlers, lifespan=life)
-    return Guard(app, access)
+    return AccessGuard(app, access)
 
 
-def _answered(answer: Answer, call: Call) -> Response:
+def _answered(answer: Handler, call: PageRequest) -> Response:
     try:
         return answer(call)
     except SnapshotError as error:
         return _failed(call, 404, str(error))
     except CorruptError as error:
         return _failed(call, 500, str(error))
-    except Busy as error:
+    except TooManyQueries as error:
         return _failed(call, 503, str(error))
     except IxtError as error:
         return _failed(call, 400, str(error))
 
 
-def _failed(call: Call, status: int, message: str) -> Response:
+def _failed(call: PageRequest, status: int, message: str) -> Response:
     # The page around the message must not need what has just failed.
     call.query.pop("at", None) if status == 404 else None
     title = {404: "Not found", 503: "Busy", 400: "That cannot be shown"}.get(status, "Failed")

@@ -11,7 +11,7 @@ COLOURS = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
+class HistogramBar:
     """One bar: its step of the score, documents, and height as a share of the highest."""
 
     step: int
@@ -29,14 +29,14 @@ class Bar:
         return min(1.0, round(self.step / 10 + 0.0499, 4))
 
 
-def bars(counts: Mapping[int, int]) -> list[Bar]:
+def bars(counts: Mapping[int, int]) -> list[HistogramBar]:
     """A histogram of scores."""
     most = max(counts.values(), default=0) or 1
-    return [Bar(step, counts.get(step, 0), counts.get(step, 0) / most) for step in STEPS]
+    return [HistogramBar(step, counts.get(step, 0), counts.get(step, 0) / most) for step in STEPS]
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ChartLine:
     """A line: its name, number of its colour, and path."""
 
     name: str
@@ -59,7 +59,7 @@ class Chart:
     width: int
     height: int
     left: int
-    lines: tuple[Line, ...]
+    lines: tuple[ChartLine, ...]
     x: tuple[tuple[float, str], ...]
     y: tuple[tuple[float, str], ...]
 
@@ -90,7 +90,7 @@ def chart(
         )
 
     lines = [
-        Line(name, i % COLOURS, _path([place(*point) for point in points]), points[-1][1])
+        ChartLine(name, i % COLOURS, _path([place(*point) for point in points]), points[-1][1])
         for i, (name, points) in enumerate(known.items())
         if points
     ]

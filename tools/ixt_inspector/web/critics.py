@@ -15,15 +15,15 @@ from starlette.responses import Response
 from ixt_data.critics import TOP
 from ixt_inspector.web.charts import STEPS, shade
 from ixt_inspector.web.documents import fetch, filter_of, offered
-from ixt_inspector.web.listing import Columns
-from ixt_inspector.web.request import Call
-from ixt_inspector.web.snapshot_cache import View
+from ixt_inspector.web.listing import ComparedCritics
+from ixt_inspector.web.request import PageRequest
+from ixt_inspector.web.snapshot_cache import SnapshotView
 
 SOURCES = 20
 SORTS = {"distance": "farthest apart", "difference": "difference"}
 
 
-def show(call: Call) -> Response:
+def show(call: PageRequest) -> Response:
     """The page."""
     view = call.view
     names = view.critics
@@ -31,7 +31,7 @@ def show(call: Call) -> Response:
         return call.page("critics.html", "Critics", critics=names, found=None)
     first = call.choice("critic", names, names[0])
     second = call.choice("against", names, next(name for name in names if name != first))
-    columns = Columns(first, second)
+    columns = ComparedCritics(first, second)
     sort = call.choice("order_by", SORTS, "distance")
     filtered = replace(
         filter_of(call), columns=columns, sort=sort, up=call.get("order") == "up", where=""
@@ -52,7 +52,7 @@ def show(call: Call) -> Response:
     )
 
 
-def _agreement(view: View, columns: Columns) -> dict[str, Any]:
+def _agreement(view: SnapshotView, columns: ComparedCritics) -> dict[str, Any]:
     """Figures over all documents that both have scored, and by source."""
     both = (
         f"{view.listing(columns)} AS listing WHERE status = 'ok' AND other_status = 'ok' "

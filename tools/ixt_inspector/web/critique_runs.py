@@ -7,8 +7,8 @@ from starlette.responses import Response
 
 from ixt_data.critique_runs import holders, in_progress, journal_folder, lease_name, unit_name
 from ixt_data.log import Snapshot
-from ixt_inspector.web.request import Call
-from ixt_inspector.web.snapshot_cache import View
+from ixt_inspector.web.request import PageRequest
+from ixt_inspector.web.snapshot_cache import SnapshotView
 
 FAILURES = 30
 RUNS = 50
@@ -19,7 +19,7 @@ FROM critiques WHERE status <> 'ok' GROUP BY ALL ORDER BY n DESC, critic, status
 _RUNS = f"SELECT * FROM critique_runs ORDER BY version DESC LIMIT {RUNS}"
 
 
-def show(call: Call) -> Response:
+def show(call: PageRequest) -> Response:
     """The page."""
     view = call.view
     store = call.inspector.views.store
@@ -55,7 +55,7 @@ def _worker(worker: Any, units: dict[tuple[str, str], tuple[str, Any]]) -> dict[
     return {"lease": worker, "unit": unit, "shard": shard}
 
 
-def _coverage(view: View, journals: list[Any]) -> list[dict[str, Any]]:
+def _coverage(view: SnapshotView, journals: list[Any]) -> list[dict[str, Any]]:
     """How far each critic is with each corpus that it has begun, the newest critic first."""
     snapshot = view.snapshot
     rows = []

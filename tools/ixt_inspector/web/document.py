@@ -9,8 +9,8 @@ from starlette.responses import Response
 from ixt_data.errors import QueryError, SnapshotError
 from ixt_data.records import Span, parse_id
 from ixt_inspector.web.documents import KEPT, filter_of
-from ixt_inspector.web.documents_table import Table
-from ixt_inspector.web.request import Call
+from ixt_inspector.web.documents_table import DocumentsTable
+from ixt_inspector.web.request import PageRequest
 from ixt_inspector.web.text import PARTS, pieces
 
 SHOWN = 60_000
@@ -24,7 +24,7 @@ ORDER BY critic, generation DESC
 """
 
 
-def show(call: Call) -> Response:
+def show(call: PageRequest) -> Response:
     """The page."""
     view, doc_id = call.view, _doc_id(call)
     homes = _homes(call, doc_id)
@@ -40,7 +40,7 @@ def show(call: Call) -> Response:
     own = next((row for row in critiques if row["critic"] == critic), None)
     said = _said(call, own) if own is not None else {"spans": [], "thinking": None}
     length = MOST_SHOWN if call.get("all") else SHOWN
-    before, after = Table(call, filter_of(call)).neighbours(doc_id, corpus)
+    before, after = DocumentsTable(call, filter_of(call)).neighbours(doc_id, corpus)
     return call.page(
         "document.html",
         home["source_id"] or doc_id,
@@ -64,7 +64,7 @@ def show(call: Call) -> Response:
     )
 
 
-def download(call: Call) -> Response:
+def download(call: PageRequest) -> Response:
     """The text as a file: never shown by a browser as what it may pretend to be."""
     doc_id = _doc_id(call)
     home = _homes(call, doc_id)[0]
@@ -77,7 +77,7 @@ def download(call: Call) -> Response:
     )
 
 
-def _doc_id(call: Call) -> str:
+def _doc_id(call: PageRequest) -> str:
     given = str(call.request.path_params["doc_id"])
     try:
         return str(UUID(bytes=parse_id(given)))
@@ -85,14 +85,14 @@ def _doc_id(call: Call) -> str:
         raise QueryError(f"{given!r} is no doc_id, which has 32 hexadecimal digits") from None
 
 
-def _homes(call: Call, doc_id: str) -> list[dict[str, Any]]:
+def _homes(call: PageRequest, doc_id: str) -> list[dict[str, Any]]:
     found = call.view.ask(_DOCUMENTS, {"id": doc_id})
     if not found:
         raise SnapshotError(f"no document {doc_id} in snapshot {call.view.version}")
     return found
 
 
-def _critiques(call: Call, doc_id: str, homes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _critiques(call: PageRequest, doc_id: str, homes: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """All critiques of a document, by critic, the newest first."""
     snapshot = call.view.snapshot
     shards = [
@@ -104,11 +104,11 @@ def _critiques(call: Call, doc_id: str, homes: list[dict[str, Any]]) -> list[dic
     return call.view.ask(_CRITIQUES, {"id": doc_id, "shards": shards}) if shards else []
 
 
-def _sample(call: Call, shard: str, row: int) -> dict[str, Any]:
+def _sample(call: PageRequest, shard: str, row: int) -> dict[str, Any]:
     return call.inspector.views.store.sample(call.view.snapshot.shards_by_path[shard], row)
 
 
-def _said(call: Call, critique: dict[str, Any]) -> dict[str, Any]:
+def _said(call: PageRequest, critique: dict[str, Any]) -> dict[str, Any]:
     """What is not in a critique's row: its spans, and the thinking where the critic thinks."""
     snapshot = call.view.snapshot
     info = snapshot.shards_by_path[critique["shard"]]

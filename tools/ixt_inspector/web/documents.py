@@ -6,10 +6,10 @@ from starlette.responses import Response
 
 from ixt_data.errors import QueryError
 from ixt_data.records import OK
-from ixt_inspector.web.documents_table import Rows, Table
-from ixt_inspector.web.listing import NO_CRITIQUE, Columns, Filter, Key
-from ixt_inspector.web.request import Call
-from ixt_inspector.web.snapshot_cache import View
+from ixt_inspector.web.documents_table import DocumentsPage, DocumentsTable
+from ixt_inspector.web.listing import NO_CRITIQUE, ComparedCritics, DocumentFilter, RowKey
+from ixt_inspector.web.request import PageRequest
+from ixt_inspector.web.snapshot_cache import SnapshotView
 
 SORTS = {
     "score": "score",
@@ -27,7 +27,7 @@ SUGGESTED = 200
 """Sources and flags that are offered: the most frequent ones."""
 
 
-def show(call: Call) -> Response:
+def show(call: PageRequest) -> Response:
     """The page."""
     filtered = filter_of(call)
     found, error = None, None
@@ -53,7 +53,7 @@ def show(call: Call) -> Response:
     )
 
 
-def filter_of(call: Call) -> Filter:
+def filter_of(call: PageRequest) -> DocumentFilter:
     """What the address asks for.
 
     Raises:
@@ -63,8 +63,8 @@ def filter_of(call: Call) -> Filter:
     critic = call.choice("critic", critics, critics[0] if critics else "") or None
     equal = [(name, call.get(name)) for name in ("corpus", "source", "status") if call.get(name)]
     sort = call.choice("sort", SORTS, "score" if critic else "length")
-    return Filter(
-        Columns(critic),
+    return DocumentFilter(
+        ComparedCritics(critic),
         tuple(equal),
         call.number("low"),
         call.number("high"),
@@ -76,7 +76,7 @@ def filter_of(call: Call) -> Filter:
     )
 
 
-def fetch(call: Call, filtered: Filter) -> Rows:
+def fetch(call: PageRequest, filtered: DocumentFilter) -> DocumentsPage:
     """The page of the table that the address asks for.
 
     Raises:
@@ -84,10 +84,12 @@ def fetch(call: Call, filtered: Filter) -> Rows:
     """
     before, after = call.get("before"), call.get("after")
     place = before or after
-    return Table(call, filtered).page(Key.parse(place) if place else None, back=bool(before))
+    return DocumentsTable(call, filtered).page(
+        RowKey.parse(place) if place else None, back=bool(before)
+    )
 
 
-def offered(view: View, columns: Columns) -> dict[str, list[Any]]:
+def offered(view: SnapshotView, columns: ComparedCritics) -> dict[str, list[Any]]:
     """Values that a form offers: corpora, and the most frequent sources, statuses and flags."""
 
     def ask() -> dict[str, list[Any]]:

@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ixt_inspector.web import listing
-from ixt_inspector.web.listing import ROWS, TAME_COLUMNS, Filter, Key, Question
+from ixt_inspector.web.listing import ROWS, TAME_COLUMNS, DocumentFilter, RowKey, TableQuery
 from ixt_inspector.web.query_pool import Statement
-from ixt_inspector.web.request import Call
+from ixt_inspector.web.request import PageRequest
 from ixt_inspector.web.safe_predicates import is_tame
 
 SECONDS = 10
@@ -16,7 +16,7 @@ _WAIT = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class DocumentsPage:
     """One page of a table.
 
     Attributes:
@@ -29,18 +29,18 @@ class Rows:
     rows: list[dict[str, Any]]
     total: int
     first: int | None
-    before: Key | None
-    after: Key | None
+    before: RowKey | None
+    after: RowKey | None
 
 
-class Table:
+class DocumentsTable:
     """The documents of a snapshot that a filter finds.
 
     A predicate that is not known to be harmless sees all columns, in a process of its own, and only
     tells which documents they are.
     """
 
-    def __init__(self, call: Call, filtered: Filter) -> None:
+    def __init__(self, call: PageRequest, filtered: DocumentFilter) -> None:
         self._call, self._view, self._filtered = call, call.view, filtered
         self._kept = self._view.listing(filtered.columns)
         where = filtered.where
@@ -53,7 +53,7 @@ class Table:
             self._from = listing.with_predicate(self._view.snapshot, filtered)
             self._own = replace(filtered, where="")
 
-    def page(self, key: Key | None, *, back: bool) -> Rows:
+    def page(self, key: RowKey | None, *, back: bool) -> DocumentsPage:
         """The page after a key, or before it.
 
         Raises:
@@ -68,7 +68,7 @@ class Table:
         if back:
             rows.reverse()
         has_after = bool(rows) and (more or back)
-        return Rows(
+        return DocumentsPage(
             self._whole(rows) if self._apart else rows,
             rows[0]["n"] if self._apart and rows else self.total(),
             self._rank(rows[0]) if rows and key is not None else 0,
@@ -96,7 +96,7 @@ class Table:
         sides = (self._rows(key, back, 1) for back in (True, False))
         return [rows[0] if rows else None for rows in sides]
 
-    def _rows(self, key: Key | None, back: bool, rows: int) -> list[dict[str, Any]]:
+    def _rows(self, key: RowKey | None, back: bool, rows: int) -> list[dict[str, Any]]:
         page = listing.page_apart if self._apart else listing.page
         return self._ask(
             page(self._view.snapshot, self._from, self._own, key, back=back, rows=rows)
@@ -116,7 +116,7 @@ class Table:
         by_place = {(str(row["doc_id"]), row["corpus"]): row for row in known}
         return [{**by_place[str(row["doc_id"]), row["corpus"]], **row} for row in rows]
 
-    def _ask(self, question: Question) -> list[dict[str, Any]]:
+    def _ask(self, question: TableQuery) -> list[dict[str, Any]]:
         if not self._apart:
             return self._view.ask(question.sql, dict(question.values))
         statement = Statement(

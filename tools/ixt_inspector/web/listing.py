@@ -42,11 +42,11 @@ _CRITIQUE = {
 
 
 TAME_COLUMNS = frozenset({*_DOCUMENT, *_CRITIQUE})
-"""Columns of a listing that mean what they mean in a mix."""
+"""ComparedCritics of a listing that mean what they mean in a mix."""
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class ComparedCritics:
     """Whose critiques stand beside the documents: one critic's, and another's to compare with."""
 
     critic: str | None
@@ -54,7 +54,7 @@ class Columns:
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class RowKey:
     """A row's place in the order."""
 
     value: float | None
@@ -80,7 +80,7 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
+class DocumentFilter:
     """Which documents, in which order.
 
     Attributes:
@@ -94,7 +94,7 @@ class Filter:
         up: lowest first.
     """
 
-    columns: Columns
+    columns: ComparedCritics
     equal: tuple[tuple[str, str], ...] = ()
     low: float | None = None
     high: float | None = None
@@ -135,21 +135,27 @@ class Filter:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class TableQuery:
     """A statement with its parameters."""
 
     sql: str
     values: Mapping[str, Any]
 
 
-def with_predicate(snapshot: Snapshot, filtered: Filter) -> str:
+def with_predicate(snapshot: Snapshot, filtered: DocumentFilter) -> str:
     """FROM clause: what is not kept, with the filter's own predicate over all columns."""
     return f"({kept(snapshot, filtered.columns)} WHERE (\n{filtered.where}\n))"
 
 
 def page(
-    snapshot: Snapshot, listing: str, filtered: Filter, key: Key | None, *, back: bool, rows: int
-) -> Question:
+    snapshot: Snapshot,
+    listing: str,
+    filtered: DocumentFilter,
+    key: RowKey | None,
+    *,
+    back: bool,
+    rows: int,
+) -> TableQuery:
     """The rows after a key, or before it (then the nearest first), and one more if there is one."""
     found, values = filtered.conditions(snapshot)
     if key is not None:
@@ -161,9 +167,9 @@ def page(
     order = f"{value} {'ASC' if up else 'DESC'} NULLS {nulls}, doc_id {tie}, corpus {tie}"
     chosen = f"FROM {listing} AS listing WHERE {_all(found)} ORDER BY {order} LIMIT {rows + 1}"
     if not listing.isidentifier():
-        return Question(f"SELECT *, {value} AS sorted {chosen}", values)
+        return TableQuery(f"SELECT *, {value} AS sorted {chosen}", values)
     # Only the rows that are shown are read whole: a quarter of the time.
-    return Question(
+    return TableQuery(
         f"SELECT *, {value} AS sorted FROM {listing} WHERE rowid IN (SELECT rowid {chosen}) "
         f"ORDER BY {order}",
         values,
@@ -171,15 +177,21 @@ def page(
 
 
 def page_apart(
-    snapshot: Snapshot, listing: str, filtered: Filter, key: Key | None, *, back: bool, rows: int
-) -> Question:
+    snapshot: Snapshot,
+    listing: str,
+    filtered: DocumentFilter,
+    key: RowKey | None,
+    *,
+    back: bool,
+    rows: int,
+) -> TableQuery:
     """As `page`, of what is not kept: only `doc_id`, `corpus`, `sorted`, and of how many, `n`."""
     found, values = filtered.conditions(snapshot)
     beyond, more = _beyond(filtered, key, back=back, value="sorted") if key else ("true", {})
     tie, nulls = ("DESC", "FIRST") if back else ("ASC", "LAST")
     direction = "ASC" if filtered.up is not back else "DESC"
     # To join is what takes time: once, for the page and for the count.
-    return Question(
+    return TableQuery(
         f"WITH found AS MATERIALIZED (SELECT doc_id, corpus, {SORTS[filtered.sort]} AS sorted "
         f"FROM {listing} AS listing WHERE {_all(found)}) "
         f"SELECT *, (SELECT count(*) FROM found) AS n FROM found WHERE {beyond} "
@@ -188,44 +200,44 @@ def page_apart(
     )
 
 
-def rows_of(listing: str, ids: Sequence[str]) -> Question:
+def rows_of(listing: str, ids: Sequence[str]) -> TableQuery:
     """The rows of some documents, in no order."""
-    return Question(
+    return TableQuery(
         f"SELECT * FROM {listing} AS listing WHERE doc_id IN (SELECT unnest($ids::UUID[]))",
         {"ids": list(ids)},
     )
 
 
-def value_of(listing: str, filtered: Filter, doc_id: str, corpus: str) -> Question:
+def value_of(listing: str, filtered: DocumentFilter, doc_id: str, corpus: str) -> TableQuery:
     """The place of one document: `doc_id`, `corpus`, `sorted`."""
-    return Question(
+    return TableQuery(
         f"SELECT doc_id, corpus, {SORTS[filtered.sort]} AS sorted FROM {listing} AS listing "
         "WHERE doc_id = $id::UUID AND corpus = $corpus",
         {"id": doc_id, "corpus": corpus},
     )
 
 
-def count(snapshot: Snapshot, listing: str, filtered: Filter) -> Question:
+def count(snapshot: Snapshot, listing: str, filtered: DocumentFilter) -> TableQuery:
     """How many documents the filter finds: `n`."""
     found, values = filtered.conditions(snapshot)
-    return Question(f"SELECT count(*) AS n FROM {listing} AS listing WHERE {_all(found)}", values)
+    return TableQuery(f"SELECT count(*) AS n FROM {listing} AS listing WHERE {_all(found)}", values)
 
 
-def rank(snapshot: Snapshot, listing: str, filtered: Filter, key: Key) -> Question:
+def rank(snapshot: Snapshot, listing: str, filtered: DocumentFilter, key: RowKey) -> TableQuery:
     """How many documents stand before a key: `n`."""
     found, values = filtered.conditions(snapshot)
     beyond, more = _beyond(filtered, key, back=True)
     where = _all([*found, beyond])
     sql = f"SELECT count(*) AS n FROM {listing} AS listing WHERE {where}"
-    return Question(sql, {**values, **more})
+    return TableQuery(sql, {**values, **more})
 
 
-def key_of(row: Mapping[str, Any]) -> Key:
+def key_of(row: Mapping[str, Any]) -> RowKey:
     """The place of a row of `page`."""
-    return Key(row["sorted"], str(row["doc_id"]), row["corpus"])
+    return RowKey(row["sorted"], str(row["doc_id"]), row["corpus"])
 
 
-def kept(snapshot: Snapshot, columns: Columns) -> str:
+def kept(snapshot: Snapshot, columns: ComparedCritics) -> str:
     """SELECT: every document with what the table shows of its critiques."""
     chosen = ["documents.doc_id", *_DOCUMENT]
     joins = ["documents"]
@@ -249,7 +261,7 @@ def kept(snapshot: Snapshot, columns: Columns) -> str:
     return f"SELECT {', '.join(chosen)} FROM {' '.join(joins)}"
 
 
-def first_order(columns: Columns) -> str:
+def first_order(columns: ComparedCritics) -> str:
     """The order in which a listing is kept: that of the page which is opened first."""
     value = SORTS["score" if columns.against is None else "distance"]
     return f"ORDER BY {value} DESC NULLS LAST, doc_id, corpus"
@@ -260,7 +272,7 @@ def _said(column: str, prefix: str) -> str:
 
 
 def _beyond(
-    filtered: Filter, key: Key, *, back: bool, value: str = ""
+    filtered: DocumentFilter, key: RowKey, *, back: bool, value: str = ""
 ) -> tuple[str, dict[str, Any]]:
     """The condition of being after a key (before it, with `back`); no value comes last."""
     value = value or SORTS[filtered.sort]

@@ -8,13 +8,13 @@ from starlette.responses import Response
 
 from ixt_data.config import validate
 from ixt_data.errors import IxtError, SnapshotError
-from ixt_data.mix import Found, Mix, Scope, load_mix, plan_mix, resolved
+from ixt_data.mix import Matches, Mix, Scope, load_mix, plan_mix, resolved
 from ixt_data.store import Store
-from ixt_inspector.web.request import Call, amount
-from ixt_inspector.web.snapshot_cache import Memo
+from ixt_inspector.web.request import PageRequest, amount
+from ixt_inspector.web.snapshot_cache import ResultCache
 
 MOST_SAMPLES = 50_000_000
-_found = Memo(64)
+_found = ResultCache(64)
 """What predicates find, by snapshot: a change of weights does not change it."""
 
 
@@ -25,13 +25,13 @@ class KnownScope(Scope):
         super().__init__(store, mix, holdout)
         self._about = (store.root, self.snapshot.version, mix.corpus, holdout)
 
-    def find(self, name: str, where: str, value: str | None, critic: str | None) -> Found:
+    def find(self, name: str, where: str, value: str | None, critic: str | None) -> Matches:
         """See `Scope.find`."""
         find = partial(super().find, name, where, value, critic)
         return _found.get((*self._about, where, value, critic), find)
 
 
-def show_all(call: Call) -> Response:
+def show_all(call: PageRequest) -> Response:
     """The mixes of the folder."""
     rows = []
     for name, path in files(call).items():
@@ -48,7 +48,7 @@ def show_all(call: Call) -> Response:
     )
 
 
-def show(call: Call) -> Response:
+def show(call: PageRequest) -> Response:
     """One mix: its plan, and beside it the plan with the weights of the address."""
     name = str(call.request.path_params["name"])
     known = files(call)
@@ -86,7 +86,7 @@ def show(call: Call) -> Response:
     )
 
 
-def files(call: Call) -> dict[str, Path]:
+def files(call: PageRequest) -> dict[str, Path]:
     """The YAML files of the folder of mixes, by name."""
     folder = call.inspector.settings.mixes
     if folder is None or not folder.is_dir():
@@ -95,7 +95,7 @@ def files(call: Call) -> dict[str, Path]:
     return {path.stem: path for path in found if path.is_file()}
 
 
-def _changed(call: Call, mix: Mix) -> Mix:
+def _changed(call: PageRequest, mix: Mix) -> Mix:
     """The mix with the weights, limits and temperature of the address.
 
     Raises:
@@ -114,7 +114,9 @@ def _changed(call: Call, mix: Mix) -> Mix:
     return validate(Mix, tree, "the changed mix")
 
 
-def _plan(call: Call, mix: Mix, samples: int | None) -> tuple[dict[str, Any] | None, str | None]:
+def _plan(
+    call: PageRequest, mix: Mix, samples: int | None
+) -> tuple[dict[str, Any] | None, str | None]:
     """The plan's figures, or why there is none."""
     if samples is not None and samples > MOST_SAMPLES:
         return None, f"samples: {samples:,} are more than the {MOST_SAMPLES:,} planned here"
@@ -122,7 +124,7 @@ def _plan(call: Call, mix: Mix, samples: int | None) -> tuple[dict[str, Any] | N
     def compute() -> dict[str, Any]:
         # A log of its own: other requests go on meanwhile.
         store = Store.open(call.inspector.views.store.root)
-        return plan_mix(store, mix, samples, scope_of=KnownScope).summary()
+        return plan_mix(mix, samples, store=store, scope_of=KnownScope).summary()
 
     views = call.inspector.views
     # A mix that pins no snapshot is planned anew when the store has moved on.

@@ -7,8 +7,8 @@ from starlette.responses import Response
 
 from ixt_data.log import TEXT, Snapshot
 from ixt_data.records import OK
-from ixt_inspector.web.request import Call, rows_by
-from ixt_inspector.web.snapshot_cache import View
+from ixt_inspector.web.request import PageRequest, rows_by
+from ixt_inspector.web.snapshot_cache import SnapshotView
 
 NEWEST = 8
 _CRITICS = """
@@ -18,7 +18,7 @@ FROM critiques GROUP BY ALL ORDER BY n DESC
 """
 
 
-def show(call: Call) -> Response:
+def show(call: PageRequest) -> Response:
     """The page."""
     view = call.view
     snapshot = view.snapshot
@@ -36,7 +36,7 @@ def show(call: Call) -> Response:
     )
 
 
-def _figures(view: View) -> dict[str, Any]:
+def _figures(view: SnapshotView) -> dict[str, Any]:
     snapshot = view.snapshot
     critics = [_critic(name, rows) for name, rows in critiques(view).items()]
     return {
@@ -48,7 +48,7 @@ def _figures(view: View) -> dict[str, Any]:
     }
 
 
-def critiques(view: View) -> dict[str, list[dict[str, Any]]]:
+def critiques(view: SnapshotView) -> dict[str, list[dict[str, Any]]]:
     """Counts and means by critic, a row a status, the most frequent first."""
     found: dict[str, Any] = {name: [] for name in view.critics}
     return {**found, **rows_by(view.once(_CRITICS), "critic")}

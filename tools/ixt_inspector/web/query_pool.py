@@ -24,16 +24,16 @@ SPARE = 1 << 30
 """Bytes that a process takes before it runs anything, and more."""
 
 
-class Stopped(QueryError):
+class QueryStopped(QueryError):
     """The statement was ended: by its time limit, by a user, or by the system for its memory."""
 
 
-class Busy(QueryError):
+class TooManyQueries(QueryError):
     """As many statements are running as may."""
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class QueryLimits:
     """What a typed statement may take.
 
     Attributes:
@@ -52,7 +52,7 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class QueryResult:
     """The rows that a statement gave, and whether there were more."""
 
     columns: list[str]
@@ -106,7 +106,7 @@ class Statement:
         with self._lock:
             self._process = process
             if self.stopped is not None:
-                raise Stopped(self.stopped)
+                raise QueryStopped(self.stopped)
 
     def detach(self) -> None:
         """Says that it runs no more."""
@@ -117,14 +117,14 @@ class Statement:
 class Workers:
     """The processes of one store."""
 
-    def __init__(self, root: str, bounds: Bounds) -> None:
+    def __init__(self, root: str, bounds: QueryLimits) -> None:
         self.root, self.bounds = root, bounds
         self._slots = threading.BoundedSemaphore(bounds.at_once)
         self._idle: list[_Process] = []
         self._all: set[_Process] = set()
         self._lock = threading.Lock()
 
-    def run(self, statement: Statement, wait: float = 0.0) -> Answer:
+    def run(self, statement: Statement, wait: float = 0.0) -> QueryResult:
         """The statement's answer.
 
         Args:
@@ -137,13 +137,15 @@ class Workers:
             Busy: there is no place for it.
         """
         if not self._slots.acquire(timeout=wait) if wait else not self._slots.acquire(False):
-            raise Busy(f"{self.bounds.at_once} statements are running; try again when one is done")
+            raise TooManyQueries(
+                f"{self.bounds.at_once} statements are running; try again when one is done"
+            )
         try:
             return self._run(statement)
         finally:
             self._slots.release()
 
-    def _run(self, statement: Statement) -> Answer:
+    def _run(self, statement: Statement) -> QueryResult:
         process, seconds = self._take(), min(statement.seconds or 1 << 30, self.bounds.seconds)
         timer = threading.Timer(seconds, statement.stop, [f"stopped after {seconds} s"])
         try:
@@ -156,10 +158,10 @@ class Workers:
             self._put(process)
         if record is None:
             why = f"ended by the system; it may take {self.bounds.memory >> 20:,} MB of memory"
-            raise Stopped(statement.stopped or why)
+            raise QueryStopped(statement.stopped or why)
         if "error" in record:
             raise QueryError(record["error"])
-        return Answer(**record)
+        return QueryResult(**record)
 
     def _take(self) -> "_Process":
         with self._lock:
@@ -264,12 +266,12 @@ class _Process:
 
 
 @dataclass
-class Job:
+class PendingQuery:
     """A statement that a page waits for; reloading the page finds it again."""
 
     statement: Statement
     began: float = field(default_factory=time.monotonic)
-    answer: Answer | None = None
+    answer: QueryResult | None = None
     error: QueryError | None = None
     done: threading.Event = field(default_factory=threading.Event)
 
@@ -284,22 +286,22 @@ class Jobs:
 
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
-        self._jobs: dict[tuple[int, str], Job] = {}
+        self._jobs: dict[tuple[int, str], PendingQuery] = {}
         self._lock = threading.Lock()
 
-    def find(self, at: int, sql: str) -> Job | None:
+    def find(self, at: int, sql: str) -> PendingQuery | None:
         """The job of this statement, while it runs or is not yet shown."""
         with self._lock:
             return self._jobs.get((at, sql))
 
-    def begin(self, at: int, sql: str) -> Job:
+    def begin(self, at: int, sql: str) -> PendingQuery:
         """The job of this statement, begun now if there is none."""
         with self._lock:
             self._forget_old()
             job = self._jobs.get((at, sql))
             if job is None:
                 bounds = self._workers.bounds
-                job = Job(Statement(sql, at, bounds.rows, cut=True))
+                job = PendingQuery(Statement(sql, at, bounds.rows, cut=True))
                 self._jobs[at, sql] = job
                 threading.Thread(target=self._run, args=(job,), name="sql", daemon=True).start()
             return job
@@ -309,7 +311,7 @@ class Jobs:
         with self._lock:
             self._jobs.pop((at, sql), None)
 
-    def _run(self, job: Job) -> None:
+    def _run(self, job: PendingQuery) -> None:
         try:
             job.answer = self._workers.run(job.statement)
         except QueryError as error:

@@ -14,8 +14,8 @@ from starlette.responses import HTMLResponse, Response
 
 from ixt_data.errors import QueryError
 from ixt_data.store import Store
-from ixt_inspector.web.query_pool import Bounds, Jobs, Workers
-from ixt_inspector.web.snapshot_cache import View, Views
+from ixt_inspector.web.query_pool import Jobs, QueryLimits, Workers
+from ixt_inspector.web.snapshot_cache import SnapshotView, SnapshotViews
 from ixt_inspector.web.text import visible
 
 HERE = Path(__file__).parent
@@ -49,7 +49,7 @@ class Settings:
     store: str
     mixes: Path | None = None
     runs: Path | None = None
-    bounds: Bounds = field(default_factory=Bounds)
+    bounds: QueryLimits = field(default_factory=QueryLimits)
 
 
 class Inspector:
@@ -57,7 +57,7 @@ class Inspector:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.views = Views(Store.open(settings.store))
+        self.views = SnapshotViews(Store.open(settings.store))
         self.workers = Workers(self.views.store.root, settings.bounds)
         self.jobs = Jobs(self.workers)
 
@@ -66,7 +66,7 @@ class Inspector:
         self.workers.close()
 
 
-class Call:
+class PageRequest:
     """One request, for the functions that answer."""
 
     def __init__(self, request: Request, inspector: Inspector) -> None:
@@ -80,7 +80,7 @@ class Call:
         return self.query.get("at", "")
 
     @cached_property
-    def view(self) -> View:
+    def view(self) -> SnapshotView:
         """The snapshot that the page is about."""
         return self.inspector.views.at(self.at)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from ixt_inspector.web.snapshot_cache import View
+from ixt_inspector.web.snapshot_cache import SnapshotView
 
 _CLASSES = frozenset({"BETWEEN", "CASE", "COMPARISON", "CONJUNCTION", "CONSTANT", "OPERATOR"})
 _FUNCTIONS = frozenset(
@@ -25,7 +25,7 @@ _FUNCTIONS = frozenset(
 _TYPES = frozenset({"BOOLEAN", "INTEGER", "BIGINT", "FLOAT", "DOUBLE", "VARCHAR"})
 
 
-def is_tame(view: View, where: str, columns: Collection[str]) -> bool:
+def is_tame(view: SnapshotView, where: str, columns: Collection[str]) -> bool:
     """Whether a predicate uses nothing but these columns, constants and harmless functions."""
     given, plain = (
         orjson.loads(

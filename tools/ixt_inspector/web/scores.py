@@ -5,15 +5,15 @@ from typing import Any
 from starlette.responses import Response
 
 from ixt_inspector.web.charts import bars, histogram
-from ixt_inspector.web.listing import Columns
-from ixt_inspector.web.request import Call, rows_by
-from ixt_inspector.web.snapshot_cache import View
+from ixt_inspector.web.listing import ComparedCritics
+from ixt_inspector.web.request import PageRequest, rows_by
+from ixt_inspector.web.snapshot_cache import SnapshotView
 
 SOURCES = 24
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
-def show(call: Call) -> Response:
+def show(call: PageRequest) -> Response:
     """The page."""
     view = call.view
     critic = call.choice("critic", view.critics, next(iter(view.critics), ""))
@@ -36,8 +36,8 @@ def show(call: Call) -> Response:
     )
 
 
-def _found(view: View, critic: str, corpus: str) -> dict[str, Any]:
-    table, values = view.listing(Columns(critic)), {"corpus": corpus}
+def _found(view: SnapshotView, critic: str, corpus: str) -> dict[str, Any]:
+    table, values = view.listing(ComparedCritics(critic)), {"corpus": corpus}
     scored = f"{table} AS listing WHERE status = 'ok' AND score IS NOT NULL"
     if corpus:
         scored += " AND corpus = $corpus"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import uvicorn
 
 from ixt_data.errors import ConfigError
-from ixt_inspector.web.access import Access, names_of
+from ixt_inspector.web.access import AccessPolicy, names_of
 from ixt_inspector.web.app import build
 from ixt_inspector.web.request import Inspector, Settings
 
@@ -18,7 +18,7 @@ MOST_CONNECTIONS = 200
 
 
 @dataclass(frozen=True)
-class Address:
+class ServerAddress:
     """Where the server is to be.
 
     Attributes:
@@ -57,7 +57,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def run(settings: Settings, address: Address, ready: Callable[[str], None]) -> None:
+def run(settings: Settings, address: ServerAddress, ready: Callable[[str], None]) -> None:
     """Serves until SIGINT or SIGTERM.
 
     Args:
@@ -78,7 +78,7 @@ def run(settings: Settings, address: Address, ready: Callable[[str], None]) -> N
             port = listening.getsockname()[1]
             host = f"[{address.host}]" if ":" in address.host else address.host
             names = (host, *address.names, socket.gethostname())
-            access = Access(names_of(names), address.token)
+            access = AccessPolicy(names_of(names), address.token)
             config = uvicorn.Config(
                 build(inspector, access),
                 log_level="warning",
@@ -111,7 +111,7 @@ class _Server(uvicorn.Server):
             self._ready()
 
 
-def _bound(address: Address) -> socket.socket:
+def _bound(address: ServerAddress) -> socket.socket:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
         return socket.create_server((address.host, address.port), family=family)

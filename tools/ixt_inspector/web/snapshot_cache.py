@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from ixt_data.log import Entry, Snapshot
 from ixt_data.sql import SharedCatalog
 from ixt_data.store import Store
-from ixt_inspector.web.listing import Columns, first_order, kept
+from ixt_inspector.web.listing import ComparedCritics, first_order, kept
 
 T = TypeVar("T")
 LOOK_SECONDS = 0.5
@@ -26,7 +26,7 @@ MOST_KEPT_ROWS = 8_000_000
 MOST_ANSWERS = 500
 
 
-class Memo:
+class ResultCache:
     """Results by key: each is computed once, also where several requests want it at once."""
 
     def __init__(self, most: int = MOST_ANSWERS) -> None:
@@ -56,13 +56,13 @@ class Memo:
             return made
 
 
-class View:
+class SnapshotView:
     """One snapshot: its catalog, and what was computed of it."""
 
     def __init__(self, snapshot: Snapshot, catalog: SharedCatalog) -> None:
         self.snapshot, self._catalog = snapshot, catalog
-        self.memo = Memo()
-        self._listings: OrderedDict[Columns, str] = OrderedDict()
+        self.memo = ResultCache()
+        self._listings: OrderedDict[ComparedCritics, str] = OrderedDict()
         self._lock = threading.Lock()
         self._numbers = 0
 
@@ -91,7 +91,7 @@ class View:
         """The same, from before if it was asked before."""
         return self.memo.get(sql, lambda: self.ask(sql))
 
-    def listing(self, columns: Columns) -> str:
+    def listing(self, columns: ComparedCritics) -> str:
         """FROM clause: the documents with what the table of documents shows, sorts and filters by.
 
         It is kept in memory unless that would be too much: a page of a million documents then
@@ -113,25 +113,25 @@ class View:
             return name
 
 
-class Views:
+class SnapshotViews:
     """The views of a store: the newest snapshot, and some others that were asked for."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self._lock = threading.RLock()
-        self._open: OrderedDict[int, View] = OrderedDict()
-        self._newest: View | None = None
+        self._open: OrderedDict[int, SnapshotView] = OrderedDict()
+        self._newest: SnapshotView | None = None
         self._head, self._looked, self._took = 0, 0.0, 0.0
         self._tags: tuple[float, dict[str, int]] = (0.0, {})
         self._opening: threading.Thread | None = None
-        self.memo = Memo()
+        self.memo = ResultCache()
 
     @property
     def head(self) -> int:
         """The newest version of the store, which may be newer than what `newest` shows."""
         return self._head
 
-    def newest(self) -> View:
+    def newest(self) -> SnapshotView:
         """The newest snapshot, or the one before while that is being opened."""
         with self._lock:
             now = time.monotonic()
@@ -149,7 +149,7 @@ class Views:
             assert self._newest is not None
             return self._newest
 
-    def at(self, at: str | None) -> View:
+    def at(self, at: str | None) -> SnapshotView:
         """The view of a version or tag, the newest by default.
 
         Raises:
@@ -192,10 +192,12 @@ class Views:
         with self._lock:
             return list(self.store.log.entries(first, last))
 
-    def _view(self, version: int) -> View:
+    def _view(self, version: int) -> SnapshotView:
         with self._lock:
             snapshot = self.store.snapshot(version)
-            return View(snapshot, SharedCatalog(self.store.storage, self.store.log, snapshot))
+            return SnapshotView(
+                snapshot, SharedCatalog(self.store.storage, self.store.log, snapshot)
+            )
 
     def _is_opening(self) -> bool:
         return self._opening is not None and self._opening.is_alive()
@@ -204,6 +206,6 @@ class Views:
         began = time.monotonic()
         view = self._view(version)
         # What most pages need, so that the first of them need not wait for it.
-        view.listing(Columns(view.critics[0] if view.critics else None))
+        view.listing(ComparedCritics(view.critics[0] if view.critics else None))
         with self._lock:
             self._newest, self._took = view, time.monotonic() - began

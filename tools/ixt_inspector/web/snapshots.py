@@ -7,12 +7,12 @@ from starlette.responses import Response
 from ixt_data.analysis import diff
 from ixt_data.errors import QueryError
 from ixt_data.store import Store
-from ixt_inspector.web.request import Call
+from ixt_inspector.web.request import PageRequest
 
 ROWS = 30
 
 
-def show(call: Call) -> Response:
+def show(call: PageRequest) -> Response:
     """The commits, newest first, so many at a time."""
     head, views = call.view.version, call.inspector.views
     before = call.number("before")
@@ -34,7 +34,7 @@ def show(call: Call) -> Response:
     )
 
 
-def show_diff(call: Call) -> Response:
+def show_diff(call: PageRequest) -> Response:
     """What the later snapshot has that the earlier one has not, and the other way round."""
     old = call.get("from") or str(max(0, call.view.version - 1))
     new = call.get("to") or str(call.view.version)

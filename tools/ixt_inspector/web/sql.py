@@ -9,7 +9,7 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 from ixt_data.errors import QueryError
 from ixt_inspector.web.access import is_from_elsewhere
 from ixt_inspector.web.query_pool import Statement
-from ixt_inspector.web.request import Call
+from ixt_inspector.web.request import PageRequest
 
 PATIENCE = 0.8
 """Seconds that a page waits before it says that the statement is still running."""
@@ -41,7 +41,7 @@ _NUMERIC = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOU
 _VIEWS = ("documents", "critiques", "critiques_all", "shards", "snapshots", "critics")
 
 
-def show(call: Call) -> Response:
+def show(call: PageRequest) -> Response:
     """The page: with a statement in its address it is run, or waited for."""
     statement, at = call.get("sql"), call.view.version
     jobs, bounds = call.inspector.jobs, call.inspector.settings.bounds
@@ -74,7 +74,7 @@ def show(call: Call) -> Response:
     return response
 
 
-def stop(call: Call) -> Response:
+def stop(call: PageRequest) -> Response:
     """Ends the statement, and shows the page again."""
     statement = call.get("sql")
     job = call.inspector.jobs.find(call.view.version, statement)
@@ -84,7 +84,7 @@ def stop(call: Call) -> Response:
     return RedirectResponse(call.link("/sql", sql=statement), 303)
 
 
-def download(call: Call) -> Response:
+def download(call: PageRequest) -> Response:
     """The rows as a CSV or JSON file; its name says if it does not hold all of them."""
     if is_from_elsewhere(call.request.headers):
         raise QueryError("open the statement here first, and load its rows from its page")
@@ -109,7 +109,7 @@ def download(call: Call) -> Response:
     )
 
 
-def _schema(call: Call) -> dict[str, list[tuple[str, str]]]:
+def _schema(call: PageRequest) -> dict[str, list[tuple[str, str]]]:
     """Columns with their types, by view."""
     return {
         view: [

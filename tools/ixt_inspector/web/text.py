@@ -14,7 +14,7 @@ _PLAIN = re.compile(r"[\t\n\x20-\x7e]*")
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class TextSegment:
     """A stretch of a text: shown as it is, as the name of a character, and with a span around it.
 
     Attributes:
@@ -47,7 +47,7 @@ def is_hidden(character: str) -> bool:
     return character not in "\n\t" and unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co")
 
 
-def pieces(text: str, spans: Iterable[Span], length: int) -> Iterator[Piece]:
+def pieces(text: str, spans: Iterable[Span], length: int) -> Iterator[TextSegment]:
     """The first `length` characters of a text, cut at spans and at hidden characters.
 
     Where spans overlap, a stretch belongs to the one that began last. Offsets out of range are cut.
@@ -68,7 +68,7 @@ def pieces(text: str, spans: Iterable[Span], length: int) -> Iterator[Piece]:
         for part, hides in _runs(text[start:end]):
             first = number not in begun and number > 0
             begun.add(number)
-            yield Piece(named(part) if hides else part, number, hides, first)
+            yield TextSegment(named(part) if hides else part, number, hides, first)
 
 
 def _runs(text: str) -> Iterator[tuple[str, bool]]:

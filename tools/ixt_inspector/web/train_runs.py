@@ -7,14 +7,14 @@ from starlette.responses import Response
 
 from ixt_data.errors import ConfigError
 from ixt_inspector.web.charts import COLOURS, Chart, chart
-from ixt_inspector.web.request import Call
-from ixt_train.runs import METRICS, Curve, TrainRun, read_train_run
+from ixt_inspector.web.request import PageRequest
+from ixt_train.runs import METRICS, LossPoints, TrainRun, read_train_run
 
 DEPTH = 3
 """Folders below the one of train runs in which run folders are looked for."""
 
 
-def show(call: Call) -> Response:
+def show(call: PageRequest) -> Response:
     """The page: all train runs, and the curves of those that are chosen."""
     root = call.inspector.settings.runs
     folders = find(root) if root is not None else {}
@@ -55,7 +55,7 @@ def find(root: Path) -> dict[str, Path]:
     return dict(sorted(found.items(), key=lambda pair: -(pair[1] / METRICS).stat().st_mtime))
 
 
-def _read(call: Call, folder: Path) -> TrainRun:
+def _read(call: PageRequest, folder: Path) -> TrainRun:
     """The run in a folder, read again only if its metrics have changed."""
     state = (folder / METRICS).stat()
     key = ("run", str(folder), state.st_mtime_ns, state.st_size)
@@ -64,7 +64,7 @@ def _read(call: Call, folder: Path) -> TrainRun:
 
 def _charts(runs: dict[str, TrainRun]) -> list[tuple[str, str, Chart]]:
     """Title, unit and chart of everything that the runs have measured."""
-    curves: dict[tuple[str, str], dict[str, Curve]] = {}
+    curves: dict[tuple[str, str], dict[str, LossPoints]] = {}
     for name, run in runs.items():
         curves.setdefault(("Training loss", "nats per token"), {})[name] = run.loss
         for feedback, curve in run.held_out.items():
@@ -80,6 +80,6 @@ def _charts(runs: dict[str, TrainRun]) -> list[tuple[str, str, Chart]]:
     return drawn
 
 
-def _all_named(by_run: dict[str, Curve], runs: dict[str, Any]) -> dict[str, Curve]:
+def _all_named(by_run: dict[str, LossPoints], runs: dict[str, Any]) -> dict[str, LossPoints]:
     """The curves of all runs, empty where one has none, so that each keeps its colour."""
     return {name: by_run.get(name, ()) for name in runs}

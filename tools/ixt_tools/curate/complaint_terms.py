@@ -6,7 +6,7 @@ heaviest terms.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from ixt_data.errors import MissingExtra, StoreError
 from ixt_data.log import Snapshot
-from ixt_data.records import OK
+from ixt_data.records import OK, ProgressCallback
 from ixt_data.sql import choose_critic, critiques_by, literal
 from ixt_data.store import Store
 
@@ -25,8 +25,6 @@ EXAMPLES = 3
 _TERMS = 4
 _FEATURES = 20_000
 _SEED = 0
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +82,7 @@ def complaints(
     by: By | None = None,
     groups: int = GROUPS,
     sample: int = SAMPLE,
-    progress: Progress = lambda done, total: None,
+    progress: ProgressCallback = lambda done, total: None,
 ) -> Complaints:
     """What is wrong with some documents, as a critic says.
 
@@ -233,7 +231,7 @@ def _tags(
     snapshot: Snapshot,
     critic: str,
     text_shards: Sequence[str],
-    progress: Progress,
+    progress: ProgressCallback,
 ) -> dict[str, set[bytes]]:
     """doc_ids by the tags of their spans, of the critic's newest critique of each text shard."""
     found: dict[str, set[bytes]] = {}

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ixt_tools.curate.complaint_terms import Complaints
 
 
-class Kept(StrEnum):
+class ClusterChoice(StrEnum):
     """Which document of a cluster is kept."""
 
     longest = "longest"
@@ -49,7 +49,9 @@ def dedupe(
     column: Annotated[
         str, typer.Option(help="Column to write, and COLUMN_keep beside it.")
     ] = "near_dup",
-    keep: Annotated[Kept, typer.Option(help="Which document of a cluster is kept.")] = Kept.longest,
+    keep: Annotated[
+        ClusterChoice, typer.Option(help="Which document of a cluster is kept.")
+    ] = ClusterChoice.longest,
     critic: Annotated[
         str | None, typer.Option(help="Whose scores, for --keep best [the only critic's].")
     ] = None,

@@ -84,7 +84,7 @@ def bands_for(threshold: float, permutations: int) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class Signed:
+class SignedDocuments:
     """Documents with their signatures.
 
     Attributes:
@@ -104,7 +104,7 @@ def signed(
     folder: Path,
     permutations: int = PERMUTATIONS,
     progress: Callable[[int], None] = lambda done: None,
-) -> Signed:
+) -> SignedDocuments:
     """Signs documents; their signatures go to a file.
 
     Args:
@@ -126,11 +126,11 @@ def signed(
         signatures[n] = sign(text)
         n += 1
         progress(n)
-    return Signed(ids[:n], lengths[:n], signatures[:n])
+    return SignedDocuments(ids[:n], lengths[:n], signatures[:n])
 
 
 def clusters(
-    found: Signed,
+    found: SignedDocuments,
     threshold: float,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Ints:

@@ -1,7 +1,7 @@
 """`ixt dedupe`: near-duplicates of a store as columns of its documents, in one commit."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
@@ -16,18 +16,16 @@ from ixt_data.errors import CommitError, ConfigError, StoreError
 from ixt_data.ingestion import RESERVED, SeenIds, id_array
 from ixt_data.log import Snapshot
 from ixt_data.maintenance import by_lane, rewrite
-from ixt_data.sql import Derived, choose_critic, critiques_by
+from ixt_data.records import ProgressCallback
+from ixt_data.sql import DerivedColumns, choose_critic, critiques_by
 from ixt_data.store import Store, Transaction
-from ixt_tools.curate.minhash import PERMUTATIONS, Ints, Signed, clusters, keepers, signed
+from ixt_tools.curate.minhash import PERMUTATIONS, Ints, SignedDocuments, clusters, keepers, signed
 
 Keep = Literal["longest", "best", "first"]
 ATTEMPTS = 5
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,58}")
 _ROWS = 1 << 16
 _TYPES = ("UUID", "BOOLEAN")
-
-Progress = Callable[[int, int], None]
-"""Called with what is done and what there is: documents to sign, then bands to compare."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +61,7 @@ def dedupe(
     critic: str | None = None,
     permutations: int = PERMUTATIONS,
     dry_run: bool = False,
-    progress: Progress = lambda done, total: None,
+    progress: ProgressCallback = lambda done, total: None,
 ) -> DedupeReport:
     """Finds near-duplicates and writes two columns of documents.
 
@@ -137,8 +135,8 @@ def _signed(
     corpora: Sequence[str],
     scratch: Path,
     permutations: int,
-    progress: Progress,
-) -> Signed:
+    progress: ProgressCallback,
+) -> SignedDocuments:
     shards = snapshot.text_shards(set(corpora) or None)
     total = sum(shard.samples - shard.orphans for shard in shards)
 
@@ -164,7 +162,7 @@ def _signed(
 def _ranks(
     store: Store,
     snapshot: Snapshot,
-    found: Signed,
+    found: SignedDocuments,
     roots: Ints,
     keep: Keep,
     critic: str | None,
@@ -194,7 +192,11 @@ def _ranks(
 
 
 def _write_columns(
-    txn: Transaction, corpora: Sequence[str], names: Sequence[str], found: Signed, kept: Ints
+    txn: Transaction,
+    corpora: Sequence[str],
+    names: Sequence[str],
+    found: SignedDocuments,
+    kept: Ints,
 ) -> None:
     """Rewrites the rows of the documents with the columns."""
     target = txn.scratch / "values.parquet"
@@ -205,7 +207,7 @@ def _write_columns(
             own = np.arange(start, start + len(part))
             columns = [_ids(found.ids[own]), _ids(found.ids[part]), pa.array(part == own)]
             writer.write_table(pa.table(columns, schema=schema))
-    derived = Derived(dict(zip(names, _TYPES, strict=True)), target, ("doc_id",))
+    derived = DerivedColumns(dict(zip(names, _TYPES, strict=True)), target, ("doc_id",))
     files = [file for file in txn.base.rows.values() if file.table == "documents"]
     for group in by_lane(file for file in files if not corpora or file.lane in corpora):
         rewrite(txn, group, derived)
@@ -218,7 +220,7 @@ def _ids(ids: npt.NDArray[np.uint8]) -> pa.Array:
     return pa.ExtensionArray.from_storage(pa.uuid(), values)
 
 
-def _report(found: Signed, kept: Ints, version: int) -> DedupeReport:
+def _report(found: SignedDocuments, kept: Ints, version: int) -> DedupeReport:
     gone = kept != np.arange(len(kept))
     sizes = np.bincount(kept, minlength=1)
     return DedupeReport(

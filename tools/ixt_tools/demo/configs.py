@@ -17,7 +17,7 @@ LISTENS = {"plain": False, "filter": False, "score": True, "critique": True}
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class DemoSize:
     """How much work the demo does; `QUICK` only shows that everything is connected."""
 
     documents: int = 2000
@@ -30,8 +30,8 @@ class Size:
     stdlib_samples: int = 48
 
 
-FULL = Size()
-QUICK = Size(
+FULL = DemoSize()
+QUICK = DemoSize(
     documents=200,
     problems=20,
     arm_steps=8,
@@ -107,7 +107,7 @@ def sums_learner(steps: int) -> dict[str, Any]:
     }
 
 
-def clock_train(arm: str, run_folder: str, seed: int, size: Size) -> dict[str, Any]:
+def clock_train(arm: str, run_folder: str, seed: int, size: DemoSize) -> dict[str, Any]:
     """The train config of an arm."""
     return {
         "mix": f"{arm}.mix.yaml",
@@ -131,7 +131,7 @@ def clock_train(arm: str, run_folder: str, seed: int, size: Size) -> dict[str, A
 
 
 def stdlib_train(
-    run_folder: str, seed: int, size: Size, buckets: tuple[float, ...]
+    run_folder: str, seed: int, size: DemoSize, buckets: tuple[float, ...]
 ) -> dict[str, Any]:
     """The train config of the model of Python: small enough for a minute or two on one core."""
     return {

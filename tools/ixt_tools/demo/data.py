@@ -9,12 +9,12 @@ from ixt_data.store import Store
 from ixt_tools.demo.clock_arithmetic import write_corpus
 from ixt_tools.demo.configs import CLOCK, STDLIB, TAG
 from ixt_tools.demo.stdlib import copy_stdlib
-from ixt_tools.demo.workspace import Scene
+from ixt_tools.demo.workspace import DemoWorkspace
 
 BAD_SHARE = 0.9
 
 
-def build_store(scene: Scene) -> int:
+def build_store(scene: DemoWorkspace) -> int:
     """Fill the store with both corpora and their critiques; return the tagged version."""
     scene.chapter("1  Documents")
     store = Store.init(scene.store_path)
@@ -44,7 +44,7 @@ def build_store(scene: Scene) -> int:
     return version
 
 
-def add_documents(scene: Scene, store: Store, corpus: str, source: Path) -> None:
+def add_documents(scene: DemoWorkspace, store: Store, corpus: str, source: Path) -> None:
     """As `ixt ingest` does."""
     total = sum(part.size for part in open_inputs([source]))
     with scene.out.progress(f"ingesting {corpus}", total, "B") as bar:
@@ -60,7 +60,7 @@ def add_documents(scene: Scene, store: Store, corpus: str, source: Path) -> None
     )
 
 
-def add_critiques(scene: Scene, store: Store, corpus: str, critic: str) -> None:
+def add_critiques(scene: DemoWorkspace, store: Store, corpus: str, critic: str) -> None:
     """As `ixt critique` does."""
     total = store.snapshot().corpora[corpus].documents
     with scene.out.progress(f"{critic} reads {corpus}", total, "documents") as bar:

@@ -15,7 +15,7 @@ from ixt_data.errors import IxtError
 
 
 @dataclass
-class Job:
+class DemoJob:
     """One train run.
 
     Attributes:
@@ -92,13 +92,13 @@ class Job:
         return max((int(row["step"]) for row in self.metrics()[-3:]), default=0)
 
 
-def run_jobs(jobs: Sequence[Job], side_by_side: int, watch: Callable[[Job], None]) -> None:
+def run_jobs(jobs: Sequence[DemoJob], side_by_side: int, watch: Callable[[DemoJob], None]) -> None:
     """Run all jobs in order, at most so many at once; `watch` sees each about twice a second.
 
     Raises:
         IxtError: one failed; the others are stopped.
     """
-    waiting, going = list(jobs), list[Job]()
+    waiting, going = list(jobs), list[DemoJob]()
     try:
         while waiting or going:
             while waiting and len(going) < side_by_side:

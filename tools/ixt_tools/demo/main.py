@@ -11,7 +11,7 @@ from ixt_tools.demo.data import build_store
 from ixt_tools.demo.machine import machine_facts
 from ixt_tools.demo.queries import ask, histograms, samples
 from ixt_tools.demo.training import plan_all, read_arms, read_losses, train_all, write_configs
-from ixt_tools.demo.workspace import Scene
+from ixt_tools.demo.workspace import DemoWorkspace
 from ixt_tools.report import Arm, Loss, Report, arm_table, loss_table, write_report
 
 
@@ -22,7 +22,7 @@ def run_demo(folder: Path, seed: int, out: Output, quick: bool = False) -> dict[
         IxtError: the folder holds something else, or a train run failed.
     """
     began = time.monotonic()
-    scene = Scene(folder, seed, QUICK if quick else FULL, out)
+    scene = DemoWorkspace(folder, seed, QUICK if quick else FULL, out)
     scene.prepare()
     version = build_store(scene)
     queries = ask(scene)
@@ -62,7 +62,7 @@ def run_demo(folder: Path, seed: int, out: Output, quick: bool = False) -> dict[
     }
 
 
-def tell_results(scene: Scene, arms: Sequence[Arm], losses: tuple[Loss, ...]) -> None:
+def tell_results(scene: DemoWorkspace, arms: Sequence[Arm], losses: tuple[Loss, ...]) -> None:
     """Print both tables of results."""
     scene.chapter("6  Results")
     scene.say(headline(arms))
@@ -87,7 +87,7 @@ def headline(arms: Sequence[Arm]) -> str:
     return f"New problems solved: {shares}"
 
 
-def describe_effect(scene: Scene, arms: Sequence[Arm]) -> str:
+def describe_effect(scene: DemoWorkspace, arms: Sequence[Arm]) -> str:
     """What the experiment is, for someone who sees only the report."""
     flawless = next(arm.documents for arm in arms if arm.name == "filter")
     return (
@@ -122,7 +122,7 @@ def describe_losses(losses: tuple[Loss, ...]) -> str:
     )
 
 
-def repeat_lines(scene: Scene, quick: bool) -> tuple[str, ...]:
+def repeat_lines(scene: DemoWorkspace, quick: bool) -> tuple[str, ...]:
     """Commands that repeat the demo, and its parts."""
     folder = scene.folder
     return (

@@ -2,8 +2,8 @@
 
 from ixt_data.store import Store
 from ixt_tools.demo.configs import CLOCK, STDLIB, TAG
-from ixt_tools.demo.workspace import Scene, cell
-from ixt_tools.report import Gathered, Histogram, Query, Sample, Table
+from ixt_tools.demo.workspace import DemoWorkspace, cell
+from ixt_tools.report import Histogram, Query, ReportTable, Sample, SnapshotQueries
 
 QUESTIONS = (
     (
@@ -30,7 +30,7 @@ WHERE corpus = 'clock' GROUP BY 1 ORDER BY documents DESC""",
 )
 
 
-def ask(scene: Scene) -> tuple[Query, ...]:
+def ask(scene: DemoWorkspace) -> tuple[Query, ...]:
     """Ask every question at the tag, print and return the answers."""
     scene.chapter("3  Questions, in SQL")
     queries = []
@@ -43,16 +43,16 @@ def ask(scene: Scene) -> tuple[Query, ...]:
     return tuple(queries)
 
 
-def answer(store: Store, sql: str) -> Table:
+def answer(store: Store, sql: str) -> ReportTable:
     """A query's rows for people."""
     table = store.sql(sql, at=TAG)
     rows = (tuple(map(cell, row.values())) for row in table.to_pylist())
-    return Table("", tuple(table.column_names), tuple(rows))
+    return ReportTable("", tuple(table.column_names), tuple(rows))
 
 
 def histograms(store: Store) -> tuple[Histogram, ...]:
     """Both corpora's."""
-    with Gathered(store, TAG) as gathered:
+    with SnapshotQueries(store, TAG) as gathered:
         return gathered.histogram(STDLIB, "rules"), gathered.histogram(CLOCK, "arithmetic")
 
 
@@ -68,6 +68,6 @@ def samples(store: Store) -> tuple[Sample, ...]:
     """Documents at the top, in the middle and at the bottom of each corpus."""
     wanted = [(STDLIB, "rules", rank, 300, 6000) for rank in (1.0, 0.5, 0.0)]
     wanted += [(CLOCK, "arithmetic", rank, 1, 1000) for rank in (1.0, 0.7, 0.2)]
-    with Gathered(store, TAG) as gathered:
+    with SnapshotQueries(store, TAG) as gathered:
         found = [gathered.at_rank(*place) for place in wanted]
     return tuple({sample.doc_id: sample for sample in found if sample is not None}.values())

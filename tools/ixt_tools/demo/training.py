@@ -17,17 +17,17 @@ from ixt_tools.demo.configs import (
     stdlib_train,
     write_yaml,
 )
-from ixt_tools.demo.jobs import Job, run_jobs
+from ixt_tools.demo.jobs import DemoJob, run_jobs
 from ixt_tools.demo.machine import cores
 from ixt_tools.demo.queries import score_quantiles
-from ixt_tools.demo.workspace import Scene
-from ixt_tools.report import Arm, Loss, MixPlan, Table
+from ixt_tools.demo.workspace import DemoWorkspace
+from ixt_tools.report import Arm, Loss, MixPlanSummary, ReportTable
 from ixt_train.config import load_train_config
 
 TASK = "sums"
 
 
-def write_configs(scene: Scene) -> list[Job]:
+def write_configs(scene: DemoWorkspace) -> list[DemoJob]:
     """Write all mix and train files; return the train runs, the longest first."""
     low, middle, high = score_quantiles(scene.store, STDLIB, [0.25, 0.5, 0.75])
     buckets = tuple(sorted({0.0, low, high, 1.0}))
@@ -42,21 +42,23 @@ def write_configs(scene: Scene) -> list[Job]:
         train = stdlib_train(*common, buckets) if name == STDLIB else clock_train(name, *common)
         config = write_yaml(scene.configs / f"{name}.yaml", train)
         steps = scene.size.stdlib_steps if name == STDLIB else scene.size.arm_steps
-        jobs.append(Job(name, config, run_folder, steps))
+        jobs.append(DemoJob(name, config, run_folder, steps))
     return jobs
 
 
-def plan_all(scene: Scene) -> tuple[MixPlan, ...]:
+def plan_all(scene: DemoWorkspace) -> tuple[MixPlanSummary, ...]:
     """As `ixt mix plan` does, for every mix."""
     scene.chapter("4  Mixes")
     scene.say("The four arms differ in their mix alone. What each would draw, known beforehand:")
     plans = tuple(_plan(scene, name) for name in (*ARMS, STDLIB))
     rows = tuple((plan.name, *row) for plan in plans for row in plan.rows)
-    scene.show(Table("", ("mix", "selection", "documents", "~tokens", "weight", "epochs"), rows))
+    scene.show(
+        ReportTable("", ("mix", "selection", "documents", "~tokens", "weight", "epochs"), rows)
+    )
     return plans
 
 
-def _plan(scene: Scene, name: str) -> MixPlan:
+def _plan(scene: DemoWorkspace, name: str) -> MixPlanSummary:
     path, train = (
         scene.configs / f"{name}.mix.yaml",
         load_train_config(scene.configs / f"{name}.yaml"),
@@ -65,9 +67,9 @@ def _plan(scene: Scene, name: str) -> MixPlan:
     # With the train run's own sizes, so that the digest is the one in its checkpoints.
     samples = train.duration.value * batch
     plan = plan_mix(
-        scene.store,
         load_mix(path),
         samples,
+        store=scene.store,
         batch=batch,
         holdout=train.holdout,
         characters_per_token=CHARACTERS_PER_TOKEN[STDLIB if name == STDLIB else CLOCK],
@@ -83,10 +85,10 @@ def _plan(scene: Scene, name: str) -> MixPlan:
         )
         for selection in summary["selections"]
     )
-    return MixPlan(name, path.read_text(encoding="utf-8"), rows, plan.digest)
+    return MixPlanSummary(name, path.read_text(encoding="utf-8"), rows, plan.digest)
 
 
-def train_all(scene: Scene, jobs: Sequence[Job]) -> None:
+def train_all(scene: DemoWorkspace, jobs: Sequence[DemoJob]) -> None:
     """As `ixt train` does, in processes of one thread, side by side."""
     scene.chapter("5  Training")
     side_by_side = max(1, min(len(jobs), cores()))
@@ -102,7 +104,7 @@ def train_all(scene: Scene, jobs: Sequence[Job]) -> None:
             for job in jobs
         }
 
-        def watch(job: Job) -> None:
+        def watch(job: DemoJob) -> None:
             task = tasks[job.name]
             if not progress.tasks[task].started:
                 progress.start_task(task)
@@ -114,7 +116,7 @@ def train_all(scene: Scene, jobs: Sequence[Job]) -> None:
         run_jobs(jobs, side_by_side, watch)
 
 
-def _note(job: Job) -> str:
+def _note(job: DemoJob) -> str:
     if job.name == STDLIB:
         losses = [row["loss"] for row in job.metrics() if "loss" in row]
         return f"loss {losses[-1]:.2f}" if losses else ""
@@ -132,7 +134,7 @@ def accuracy_curve(rows: Sequence[dict[str, Any]]) -> list[tuple[int, float]]:
     return sorted(figures.items())
 
 
-def read_arms(jobs: Sequence[Job], plans: Sequence[MixPlan]) -> tuple[Arm, ...]:
+def read_arms(jobs: Sequence[DemoJob], plans: Sequence[MixPlanSummary]) -> tuple[Arm, ...]:
     """The four arms' results, from their metrics."""
     documents = {
         plan.name: sum(int(row[1].replace(",", "")) for row in plan.rows) for plan in plans
@@ -141,7 +143,7 @@ def read_arms(jobs: Sequence[Job], plans: Sequence[MixPlan]) -> tuple[Arm, ...]:
     return tuple(_arm(by_name[name], documents[name]) for name in ARMS)
 
 
-def _arm(job: Job, documents: int) -> Arm:
+def _arm(job: DemoJob, documents: int) -> Arm:
     rows = job.metrics()
     curve = accuracy_curve(rows)
     return Arm(
@@ -155,7 +157,7 @@ def _arm(job: Job, documents: int) -> Arm:
     )
 
 
-def read_losses(job: Job) -> tuple[Loss, ...]:
+def read_losses(job: DemoJob) -> tuple[Loss, ...]:
     """Held-out loss of the model of Python by score bucket and feedback."""
     figures = [row["eval"] for row in job.metrics() if "eval" in row][-1]
     return tuple(

@@ -15,14 +15,14 @@ from rich.text import Text
 from ixt_data.console import Output
 from ixt_data.errors import IxtError
 from ixt_data.store import Store
-from ixt_tools.demo.configs import Size
-from ixt_tools.report import Table
+from ixt_tools.demo.configs import DemoSize
+from ixt_tools.report import ReportTable
 
 MARKER = "ixt-demo.json"
 
 
 @dataclass
-class Scene:
+class DemoWorkspace:
     """One demo.
 
     Attributes:
@@ -34,7 +34,7 @@ class Scene:
 
     folder: Path
     seed: int
-    size: Size
+    size: DemoSize
     out: Output
 
     @property
@@ -86,7 +86,7 @@ class Scene:
         """A sentence of the story; what it names may hold any character."""
         self.console.print(Text(text), soft_wrap=True)
 
-    def show(self, table: Table) -> None:
+    def show(self, table: ReportTable) -> None:
         """A small table of the story."""
         drawn = RichTable(box=None, pad_edge=False, header_style="dim")
         for i, column in enumerate(table.columns):

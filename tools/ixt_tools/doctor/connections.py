@@ -6,7 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ixt_data.critics import Client, Cut, Late, Reply, Unreachable, root_of
+from ixt_data.critics import (
+    Client,
+    ConnectionBroken,
+    EndpointUnreachable,
+    HttpResponse,
+    RequestTimeout,
+    root_of,
+)
 from ixt_data.errors import IxtError
 from ixt_data.storage import LocalStorage, probe
 from ixt_data.store import Store
@@ -51,7 +58,7 @@ async def _endpoint(url: str) -> list[Check]:
     try:
         health = await client.get(f"{base}/health")
         models = await client.get(f"{base}/v1/models")
-    except (Unreachable, Cut, Late) as error:
+    except (EndpointUnreachable, ConnectionBroken, RequestTimeout) as error:
         return [Check(name, "broken", f"no answer: {error}", remedy)]
     finally:
         await client.close()
@@ -65,7 +72,7 @@ async def _endpoint(url: str) -> list[Check]:
     return found
 
 
-def _models(name: str, reply: Reply) -> Check:
+def _models(name: str, reply: HttpResponse) -> Check:
     if reply.status in (401, 403):
         return Check(name, "broken", f"refuses: {reply.status}", "set IXT_API_KEY to its key")
     answer: Any = reply.json() if reply.status == 200 else None

@@ -3,14 +3,14 @@ from .calibration import write_page as write_page
 from .content import Arm as Arm
 from .content import Histogram as Histogram
 from .content import Loss as Loss
-from .content import MixPlan as MixPlan
+from .content import MixPlanSummary as MixPlanSummary
 from .content import Query as Query
 from .content import Report as Report
+from .content import ReportTable as ReportTable
 from .content import Sample as Sample
-from .content import Table as Table
 from .page import arm_table as arm_table
 from .page import loss_table as loss_table
 from .page import write_report as write_report
 from .review import make_review as make_review
 from .review import write_review as write_review
-from .snapshot import Gathered as Gathered
+from .snapshot import SnapshotQueries as SnapshotQueries

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from math import log
 from pathlib import Path
 
-from ixt_data.analysis import Agreement, Calibration, Pair, Scores, Sighting
-from ixt_tools.report.charts import ACCENT, INK, Drawing
-from ixt_tools.report.content import Table
+from ixt_data.analysis import Agreement, Calibration, CanaryResult, CriticPair, Scores
+from ixt_tools.report.charts import ACCENT, INK, ChartImage
+from ixt_tools.report.content import ReportTable
 from ixt_tools.report.page import template
 
 SMALL = {"width": 320, "height": 190}
 
 
-def critics_table(found: Calibration) -> Table:
+def critics_table(found: Calibration) -> ReportTable:
     """One row a critic."""
     columns = ("critic", "scored", "coverage", "failed", "mean", "deviation", "slope", "R²")
     rows = tuple(
@@ -26,18 +26,18 @@ def critics_table(found: Calibration) -> Table:
         for scores in found.critics
     )
     note = "Slope: score for each e-fold of length, by least squares; R²: the share it explains."
-    return Table("", columns, rows, note)
+    return ReportTable("", columns, rows, note)
 
 
-def agreement_table(pair: Pair) -> Table:
+def agreement_table(pair: CriticPair) -> ReportTable:
     """All documents, then each source."""
     columns = ("source", "documents", "kappa", "Spearman", "difference", "same")
     rows = [(name, *_agreement(agreement)) for name, agreement in _named(pair)]
     note = f"Kappa: quadratic weights. Difference: {pair.first} less {pair.second}, on average."
-    return Table(f"{pair.first} and {pair.second}", columns, tuple(rows), note, "all")
+    return ReportTable(f"{pair.first} and {pair.second}", columns, tuple(rows), note, "all")
 
 
-def _named(pair: Pair) -> list[tuple[str, Agreement]]:
+def _named(pair: CriticPair) -> list[tuple[str, Agreement]]:
     return [("all", pair.all), *((one.source or "", one) for one in pair.by_source)]
 
 
@@ -47,7 +47,7 @@ def _agreement(found: Agreement) -> tuple[str, ...]:
     return (f"{found.documents:,}", *figures, same)
 
 
-def samples_table(found: Calibration) -> Table | None:
+def samples_table(found: Calibration) -> ReportTable | None:
     """One row for each critic that drew several samples, None if none did."""
     rows = tuple(
         (
@@ -61,10 +61,10 @@ def samples_table(found: Calibration) -> Table | None:
     )
     columns = ("critic", "documents", "samples", "spread", "kappa", "Spearman")
     note = "Spread: the samples' standard deviation, as a share of the scale, on average."
-    return Table("Thinking samples", columns, rows, note) if rows else None
+    return ReportTable("Thinking samples", columns, rows, note) if rows else None
 
 
-def canaries_table(seen: Sequence[Sighting]) -> Table | None:
+def canaries_table(seen: Sequence[CanaryResult]) -> ReportTable | None:
     """One row a canary and critic, None if there are none."""
     rows = tuple(
         (
@@ -77,13 +77,13 @@ def canaries_table(seen: Sequence[Sighting]) -> Table | None:
         for one in seen
     )
     return (
-        Table("Canaries", ("canary", "critic", "state", "expected", "score"), rows)
+        ReportTable("Canaries", ("canary", "critic", "state", "expected", "score"), rows)
         if rows
         else None
     )
 
 
-def tables(found: Calibration, seen: Sequence[Sighting]) -> list[Table]:
+def tables(found: Calibration, seen: Sequence[CanaryResult]) -> list[ReportTable]:
     """All of them, in the order in which they are read."""
     listed = (
         critics_table(found),
@@ -99,7 +99,7 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def write_page(found: Calibration, seen: Sequence[Sighting], path: Path) -> Path:
+def write_page(found: Calibration, seen: Sequence[CanaryResult], path: Path) -> Path:
     """Writes one self-contained HTML file; needs the extra `train` for its charts."""
     from markupsafe import Markup
 
@@ -124,7 +124,7 @@ def write_page(found: Calibration, seen: Sequence[Sighting], path: Path) -> Path
     return path
 
 
-def scores_chart(scores: Scores, number: int) -> Drawing:
+def scores_chart(scores: Scores, number: int) -> ChartImage:
     """Documents by value on the scale."""
     import altair as alt
 
@@ -137,10 +137,10 @@ def scores_chart(scores: Scores, number: int) -> Drawing:
             y=alt.Y("documents:Q", axis=alt.Axis(tickCount=4, format=",d")),
         )
     )
-    return Drawing(bars, **SMALL, name=f"scores-{number}")
+    return ChartImage(bars, **SMALL, name=f"scores-{number}")
 
 
-def length_chart(scores: Scores, number: int) -> Drawing:
+def length_chart(scores: Scores, number: int) -> ChartImage:
     """Mean score by length, with the regression through all documents."""
     import altair as alt
 
@@ -160,10 +160,10 @@ def length_chart(scores: Scores, number: int) -> Drawing:
         ]
         line = alt.Chart(alt.Data(values=points)).mark_line(color=INK, strokeWidth=1.5, clip=True)
         drawn = line.encode(x=x, y=y) + drawn
-    return Drawing(drawn, **SMALL, name=f"lengths-{number}")
+    return ChartImage(drawn, **SMALL, name=f"lengths-{number}")
 
 
-def matrix_chart(pair: Pair, number: int) -> Drawing:
+def matrix_chart(pair: CriticPair, number: int) -> ChartImage:
     """Documents by both critics' values: the darker, the more."""
     import altair as alt
 
@@ -186,4 +186,4 @@ def matrix_chart(pair: Pair, number: int) -> Drawing:
     )
     cells = base.mark_rect(color=ACCENT).encode(opacity=opacity)
     words = base.mark_text(color=INK, fontSize=11).encode(text=alt.Text("documents:Q", format=",d"))
-    return Drawing(cells + words, 320, 280, f"matrix-{number}")
+    return ChartImage(cells + words, 320, 280, f"matrix-{number}")

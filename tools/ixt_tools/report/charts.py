@@ -55,7 +55,7 @@ _STYLE: Mapping[str, Any] = {
 }
 
 
-def accuracy_chart(arms: Sequence[Arm], width: int = 700, height: int = 300) -> "Drawing":
+def accuracy_chart(arms: Sequence[Arm], width: int = 700, height: int = 300) -> "ChartImage":
     """Accuracy over steps, one line an arm."""
     import altair as alt
 
@@ -86,10 +86,10 @@ def accuracy_chart(arms: Sequence[Arm], width: int = 700, height: int = 300) -> 
         legend=None,
     )
     drawn = lines.mark_line(strokeWidth=2.5, interpolate="monotone").encode(strokeDash=dash)
-    return Drawing(drawn, width, height, "accuracy")
+    return ChartImage(drawn, width, height, "accuracy")
 
 
-def histogram_chart(histogram: Histogram, width: int = 320, height: int = 190) -> "Drawing":
+def histogram_chart(histogram: Histogram, width: int = 320, height: int = 190) -> "ChartImage":
     """Documents per tenth of the score."""
     import altair as alt
 
@@ -112,12 +112,12 @@ def histogram_chart(histogram: Histogram, width: int = 320, height: int = 190) -
             y=alt.Y("documents:Q", title="documents", axis=alt.Axis(tickCount=4, format=",d")),
         )
     )
-    return Drawing(bars, width, height, f"scores-{histogram.corpus}-{histogram.critic}")
+    return ChartImage(bars, width, height, f"scores-{histogram.corpus}-{histogram.critic}")
 
 
 def curve_chart(
     curves: Mapping[str, Sequence[tuple[int, float]]], title: str, name: str, share: bool = False
-) -> "Drawing":
+) -> "ChartImage":
     """Values over tokens, a line a name; `share` draws them as percentages from 0 to 1."""
     import altair as alt
 
@@ -152,11 +152,11 @@ def curve_chart(
             ),
         )
     )
-    return Drawing(drawn, 700, 300, name)
+    return ChartImage(drawn, 700, 300, name)
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
+class ChartImage:
     """A chart with its size in pixels and a name of its own on the page."""
 
     chart: Any

@@ -20,7 +20,7 @@ class Histogram:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class ReportTable:
     """Rows of cells as a person reads them; the first column is the row's name."""
 
     title: str
@@ -36,11 +36,11 @@ class Query:
 
     question: str
     sql: str
-    answer: Table
+    answer: ReportTable
 
 
 @dataclass(frozen=True, slots=True)
-class MixPlan:
+class MixPlanSummary:
     """One mix file and what it draws.
 
     Attributes:
@@ -79,7 +79,7 @@ class Loss:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class SampleSegment:
     """A stretch of a sample's text; `verdict` is empty where no span covers it."""
 
     text: str
@@ -96,7 +96,7 @@ class Sample:
     doc_id: str
     score: float | None
     critique: str
-    pieces: tuple[Piece, ...]
+    pieces: tuple[SampleSegment, ...]
     cut: bool = False
 
 
@@ -112,7 +112,7 @@ class Report:
     effect: str
     histograms: tuple[Histogram, ...]
     queries: tuple[Query, ...]
-    mixes: tuple[MixPlan, ...]
+    mixes: tuple[MixPlanSummary, ...]
     arms: tuple[Arm, ...]
     losses: tuple[Loss, ...]
     loss_note: str
@@ -138,21 +138,21 @@ def shown_length(text: str) -> int:
     return min(MAX_SAMPLE_CHARS, len(text) - rest)
 
 
-def pieces(text: str, spans: Iterable[Span]) -> tuple[Piece, ...]:
+def pieces(text: str, spans: Iterable[Span]) -> tuple[SampleSegment, ...]:
     """Cut what is shown of a text at the borders of its spans.
 
     Spans out of order, overlapping or out of range are cut to what is left of them.
     """
-    found: list[Piece] = []
+    found: list[SampleSegment] = []
     at, end = 0, shown_length(text)
     for span in sorted(spans, key=lambda span: span.start):
         start, stop = max(span.start, at), min(span.end, end)
         if start >= stop:
             continue
         if start > at:
-            found.append(Piece(text[at:start]))
-        found.append(Piece(text[start:stop], span.verdict, span.tag))
+            found.append(SampleSegment(text[at:start]))
+        found.append(SampleSegment(text[start:stop], span.verdict, span.tag))
         at = stop
     if at < end:
-        found.append(Piece(text[at:end]))
+        found.append(SampleSegment(text[at:end]))
     return tuple(found)

@@ -6,12 +6,12 @@ from typing import Any
 import orjson
 
 from ixt_tools.report.charts import accuracy_chart, histogram_chart
-from ixt_tools.report.content import Arm, Loss, MixPlan, Report, Table, visible
+from ixt_tools.report.content import Arm, Loss, MixPlanSummary, Report, ReportTable, visible
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 
 
-def loss_table(losses: tuple[Loss, ...]) -> Table:
+def loss_table(losses: tuple[Loss, ...]) -> ReportTable:
     """Buckets down, feedback across; each cell is a loss in nats per token."""
     feedbacks = tuple(dict.fromkeys(loss.feedback for loss in losses))
     figures = {(loss.bucket, loss.feedback): f"{loss.loss:.3f}" for loss in losses}
@@ -21,10 +21,10 @@ def loss_table(losses: tuple[Loss, ...]) -> Table:
     )
     names = {"none": "no feedback", "observed": "its own feedback"}
     columns = (names.get(feedback, f"{feedback} feedback") for feedback in feedbacks)
-    return Table("Held-out loss, nats per token", ("score", *columns), rows)
+    return ReportTable("Held-out loss, nats per token", ("score", *columns), rows)
 
 
-def arm_table(arms: tuple[Arm, ...]) -> Table:
+def arm_table(arms: tuple[Arm, ...]) -> ReportTable:
     """One row an arm; the best accuracy is highlighted."""
     best = max(arms, key=lambda arm: arm.final)
     rows = tuple(
@@ -39,13 +39,13 @@ def arm_table(arms: tuple[Arm, ...]) -> Table:
         for arm in arms
     )
     columns = ("arm", "problems solved", "documents in the mix", "steps", "tokens", "time")
-    return Table("", columns, rows, highlight=best.name)
+    return ReportTable("", columns, rows, highlight=best.name)
 
 
-def mix_table(mixes: tuple[MixPlan, ...]) -> Table:
+def mix_table(mixes: tuple[MixPlanSummary, ...]) -> ReportTable:
     """One row a selection, all mixes below one another."""
     rows = tuple((mix.name, *row) for mix in mixes for row in mix.rows)
-    return Table(
+    return ReportTable(
         "", ("mix", "selection", "documents", "tokens, estimated", "weight", "epochs"), rows
     )
 

@@ -13,10 +13,10 @@ from ixt_data.errors import StoreError
 from ixt_data.mix import load_mix, plan_mix
 from ixt_data.store import Store
 from ixt_tools.report.calibration import length_chart, tables
-from ixt_tools.report.charts import Drawing, curve_chart, histogram_chart
-from ixt_tools.report.content import Histogram, Loss, MixPlan, Sample, Table
+from ixt_tools.report.charts import ChartImage, curve_chart, histogram_chart
+from ixt_tools.report.content import Histogram, Loss, MixPlanSummary, ReportTable, Sample
 from ixt_tools.report.page import loss_table, mix_table, template
-from ixt_tools.report.snapshot import Gathered
+from ixt_tools.report.snapshot import SnapshotQueries
 from ixt_train.runs import TrainRun, read_train_run
 
 if TYPE_CHECKING:
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class CriticSummary:
     """What one critic found in one corpus."""
 
     corpus: str
     critic: str
     histogram: Histogram
-    tables: tuple[Table, ...]
+    tables: tuple[ReportTable, ...]
     examples: tuple[Sample, ...]
 
 
@@ -40,7 +40,7 @@ class Judged:
 class PlannedMix:
     """A mix with its plan, and what the plan warns of."""
 
-    plan: MixPlan
+    plan: MixPlanSummary
     samples: int
     tokens: int
     snapshot: int
@@ -66,8 +66,8 @@ class Review:
     snapshot: int
     created: str
     tags: tuple[str, ...]
-    corpora: Table
-    judged: tuple[Judged, ...]
+    corpora: ReportTable
+    judged: tuple[CriticSummary, ...]
     calibration: Calibration | None
     mixes: tuple[PlannedMix, ...]
     runs: tuple[TrainRun, ...]
@@ -98,7 +98,7 @@ def make_review(
         StoreError: there is no such corpus or critic.
         ConfigError, MixError: a mix or a run folder cannot be read, or a mix not planned.
     """
-    with Gathered(store, at) as gathered:
+    with SnapshotQueries(store, at) as gathered:
         snapshot = gathered.snapshot
         names = tuple(dict.fromkeys(critic.name for critic in snapshot.critics.values()))
         shown = _chosen("corpus", corpora, tuple(snapshot.corpora))
@@ -133,7 +133,7 @@ def _chosen(what: str, asked: Sequence[str], known: tuple[str, ...]) -> tuple[st
     return tuple(dict.fromkeys(asked)) or known
 
 
-def _corpora(gathered: Gathered, names: Sequence[str]) -> Table:
+def _corpora(gathered: SnapshotQueries, names: Sequence[str]) -> ReportTable:
     sql = """SELECT corpus, count(*) AS documents, sum(n_bytes) AS bytes, count(DISTINCT source)
     AS sources FROM documents GROUP BY 1"""
     found = {row["corpus"]: row for row in gathered.rows(sql)}
@@ -148,10 +148,10 @@ def _corpora(gathered: Gathered, names: Sequence[str]) -> Table:
         for name in names
         if name in found
     )
-    return Table("", ("corpus", "documents", "text", "sources", "shards"), rows)
+    return ReportTable("", ("corpus", "documents", "text", "sources", "shards"), rows)
 
 
-def _judged(gathered: Gathered, corpus: str, critic: str) -> Judged | None:
+def _judged(gathered: SnapshotQueries, corpus: str, critic: str) -> CriticSummary | None:
     histogram = gathered.histogram(corpus, critic)
     statuses = gathered.statuses(corpus, critic)
     if statuses.rows and statuses.rows[0][0] == "not critiqued" and len(statuses.rows) == 1:
@@ -161,7 +161,7 @@ def _judged(gathered: Gathered, corpus: str, critic: str) -> Judged | None:
         gathered.complaints(corpus, critic),
         statuses,
     )
-    return Judged(
+    return CriticSummary(
         corpus,
         critic,
         histogram,
@@ -171,7 +171,7 @@ def _judged(gathered: Gathered, corpus: str, critic: str) -> Judged | None:
 
 
 def _planned(store: Store, path: Path, samples: int | None) -> PlannedMix:
-    plan = plan_mix(store, load_mix(path), samples)
+    plan = plan_mix(load_mix(path), samples, store=store)
     figures = plan.summary()
     rows = tuple(
         (
@@ -185,7 +185,7 @@ def _planned(store: Store, path: Path, samples: int | None) -> PlannedMix:
     )
     text = path.read_text(encoding="utf-8")
     return PlannedMix(
-        MixPlan(path.name, text, rows, plan.digest),
+        MixPlanSummary(path.name, text, rows, plan.digest),
         plan.samples,
         figures["tokens"],
         plan.version,
@@ -193,7 +193,7 @@ def _planned(store: Store, path: Path, samples: int | None) -> PlannedMix:
     )
 
 
-def runs_table(runs: Sequence[TrainRun]) -> Table:
+def runs_table(runs: Sequence[TrainRun]) -> ReportTable:
     """One row a train run, with its last figures."""
     tasks = tuple(dict.fromkeys(name for run in runs for name in run.tasks))
     rows = tuple(
@@ -209,10 +209,12 @@ def runs_table(runs: Sequence[TrainRun]) -> Table:
         for run in runs
     )
     columns = ("train run", "stage", "steps", "tokens", "train loss", *tasks, "time")
-    return Table("", columns, rows, "Losses in nats per token; tasks: the share that is solved.")
+    return ReportTable(
+        "", columns, rows, "Losses in nats per token; tasks: the share that is solved."
+    )
 
 
-def held_out_table(run: TrainRun) -> Table | None:
+def held_out_table(run: TrainRun) -> ReportTable | None:
     """Held-out loss by score bucket and feedback, None where nothing was held out."""
     losses = tuple(
         Loss(bucket.replace("-", " to "), feedback, loss)
@@ -223,7 +225,7 @@ def held_out_table(run: TrainRun) -> Table | None:
     return loss_table(losses) if losses else None
 
 
-def _run_charts(runs: Sequence[TrainRun]) -> "Iterator[tuple[str, Drawing]]":
+def _run_charts(runs: Sequence[TrainRun]) -> "Iterator[tuple[str, ChartImage]]":
     def lines(of: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         return {
             f"{run}, {name}" if len(runs) > 1 else name: points
@@ -244,7 +246,7 @@ def _run_charts(runs: Sequence[TrainRun]) -> "Iterator[tuple[str, Drawing]]":
         yield "Tasks by exact match", chart
 
 
-def _agreement(found: Calibration | None) -> list[Table]:
+def _agreement(found: Calibration | None) -> list[ReportTable]:
     if found is None:
         return []
     # Critics of different corpora have no documents in common.

@@ -7,7 +7,7 @@ from typing import Any
 
 from ixt_data.records import Span, format_id
 from ixt_data.store import Store
-from ixt_tools.report.content import Histogram, Sample, Table, pieces, shown_length
+from ixt_tools.report.content import Histogram, ReportTable, Sample, pieces, shown_length
 
 JOINED = "documents d JOIN critiques c USING (doc_id) WHERE d.corpus = ? AND c.critic = ?"
 HISTOGRAM = f"""SELECT least(9, floor(score * 10 + 1e-9))::INTEGER AS tenth, count(*) AS documents
@@ -33,7 +33,7 @@ MOST = 12
 """Rows of a table at most; a report is to be read."""
 
 
-class Gathered:
+class SnapshotQueries:
     """Questions to one snapshot, by one catalog; use it in a `with`."""
 
     def __init__(self, store: Store, at: int | str | None) -> None:
@@ -42,7 +42,7 @@ class Gathered:
         # Several samples come from one shard, and a shard is unpacked as a whole.
         self._column = lru_cache(maxsize=4)(self._read_column)
 
-    def __enter__(self) -> "Gathered":
+    def __enter__(self) -> "SnapshotQueries":
         return self
 
     def __exit__(
@@ -74,7 +74,7 @@ class Gathered:
         """A document from each fifth of the score that has any, best first."""
         return tuple(map(self._sample, self.rows(EXAMPLES, corpus, critic)))
 
-    def sources(self, corpus: str, critic: str) -> Table:
+    def sources(self, corpus: str, critic: str) -> ReportTable:
         """The largest sources with their scores."""
         columns = ("source", "documents", "mean score", "10%", "median", "90%", "characters")
         rows = [
@@ -88,25 +88,25 @@ class Gathered:
             for row in self.rows(SOURCES, corpus, critic, MOST)
         ]
         note = f"The {MOST} largest sources." if len(rows) == MOST else ""
-        return Table("Scores by source", columns, tuple(rows), note)
+        return ReportTable("Scores by source", columns, tuple(rows), note)
 
-    def statuses(self, corpus: str, critic: str) -> Table:
+    def statuses(self, corpus: str, critic: str) -> ReportTable:
         """Documents by status; those that the critic never saw are a row of their own."""
         rows = [(r["status"], r["documents"]) for r in self.rows(STATUSES, corpus, critic)]
         left = self.snapshot.corpora[corpus].documents - sum(n for _, n in rows)
         rows += [("not critiqued", left)] if left > 0 else []
         whole = sum(n for _, n in rows) or 1
         shown = tuple((name, f"{n:,}", f"{n / whole:.1%}") for name, n in rows)
-        return Table("Coverage", ("status", "documents", "share"), shown)
+        return ReportTable("Coverage", ("status", "documents", "share"), shown)
 
-    def complaints(self, corpus: str, critic: str) -> Table | None:
+    def complaints(self, corpus: str, critic: str) -> ReportTable | None:
         """What the critic flags most, None if it flags nothing."""
         rows = tuple(
             (row["flag"], f"{row['documents']:,}", _score(row["mean"]))
             for row in self.rows(FLAGS, corpus, critic, MOST)
         )
         title, columns = "Most frequent complaints", ("flag", "documents", "mean score")
-        return Table(title, columns, rows) if rows else None
+        return ReportTable(title, columns, rows) if rows else None
 
     def _sample(self, row: dict[str, Any]) -> Sample:
         text = self._column(row["shard"], "text")[row["row"]]
