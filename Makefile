@@ -41,7 +41,7 @@ $(JUDGE)/.installed: tests/real_vllm/setup.sh tests/real_vllm/tiny_judge.py
 	touch $@
 
 test-browser: $(STAMP)
-	IXT_CHROMIUM="$$($(BIN)/python tests/browser/chromium.py)" && export IXT_CHROMIUM && \
+	IXT_CHROMIUM="$$($(BIN)/python tests/support/chromium.py)" && export IXT_CHROMIUM && \
 	$(BIN)/python -m pytest -m browser tests/browser
 
 check: $(STAMP)

@@ -29,7 +29,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def test_the_reader_is_short_and_knows_only_the_specification() -> None:
-    text = (HERE / "format_reader.py").read_text()
+    text = (HERE / "support" / "format_reader.py").read_text()
     assert sum(bool(line.strip()) for line in text.splitlines()) <= 60
     assert "ixt_" not in text
     assert "streaming" not in text.split('"""')[2]

@@ -1,7 +1,7 @@
 """lm-evaluation-harness asks a trained model, which is told feedback before every question.
 
 Its own command line knows the model by the name `ixt` when it is started from here:
-`python -m ixt_train.evaluation.harness run --model ixt --model_args checkpoint=DIR,feedback=best --tasks ...`
+`python -m ixt_train.evaluation.harness run --model ixt --model_args checkpoint=DIR --tasks ...`
 """
 
 import json

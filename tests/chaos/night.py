@@ -59,7 +59,7 @@ def make(root: str) -> Store:
     """The store before the night: one corpus, no critiques."""
     from ixt_data.mds.shards import TEXT_COLUMNS
 
-    sys.path.insert(0, str(Path(__file__).parents[1] / "ixt_data"))
+    sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
     from small_stores import documents_table
 
     store = Store.init(root)

@@ -109,7 +109,8 @@ def test_an_expired_one_is_taken_over_and_its_holder_stops(store: Store, short: 
 
 def test_a_dead_holder_of_this_machine_is_not_waited_for(store: Store) -> None:
     code = (
-        "import os, sys; from ixt_data.critique_runs.leases import Leases; from ixt_data.store.store import Store\n"
+        "import os, sys; from ixt_data.critique_runs.leases import Leases\n"
+        "from ixt_data.store import Store\n"
         "Leases(Store.open(sys.argv[1]).storage, 'c-0').take('u').__enter__()\n"
         "print('taken', flush=True); sys.stdin.read()"
     )
@@ -203,7 +204,7 @@ print("asked", len(critic.asked), flush=True)
 
 
 def worker(store: Store, pause: float) -> "subprocess.Popen[str]":
-    paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    paths = [str(Path(__file__).parents[1] / "support"), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     command = [sys.executable, "-c", WORKER, store.root, str(pause)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)

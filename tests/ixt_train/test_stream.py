@@ -230,7 +230,7 @@ def test_two_nodes_of_two_ranks_draw_the_global_batches_of_one_process(store, pl
         port = free.getsockname()[1]
     launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=2",
               "--master-addr=127.0.0.1", f"--master-port={port}"]  # fmt: skip
-    script = str(Path(__file__).with_name("one_rank.py"))
+    script = str(Path(__file__).parents[1] / "support/one_rank.py")
     nodes = [
         subprocess.Popen([*launch, f"--node-rank={n}", script, json.dumps(job)],
                          stderr=subprocess.PIPE, text=True)

@@ -4,7 +4,7 @@
 
 All train the same model from the same weights on the same batches, with the same optimizer and
 clipping, each in a process of its own, some steps of one and some of another in turn. Ours is
-`ixt_train.trainer.training.train` as it is, with its records of metrics and draws; once with tokens that
+`ixt_train.train` as it is, with its records of metrics and draws; once with tokens that
 `ixt tokenize` wrote ahead, and once from text.
 """
 

@@ -1,4 +1,7 @@
-"""Generates `schemas/*.json` from the models: `python tools/dev/generate_schemas.py`; a test compares."""
+"""Generate `schemas/*.json` from the models.
+
+Run `python tools/dev/generate_schemas.py`; a test compares the files.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path

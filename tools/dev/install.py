@@ -1,6 +1,7 @@
 """Install this project into the environment that runs this file: by uv, or by pip without it.
 
-Standard library only: it runs before anything is installed. `python tools/dev/install.py train,dev`.
+Standard library only: it runs before anything is installed.
+Run `python tools/dev/install.py train,dev`.
 """
 
 import os

@@ -16,7 +16,7 @@ import yaml
 from fake_vllm import Running
 from test_verbs import as_json, ixt
 
-FAKE = Path(__file__).resolve().parents[2] / "fakes/fake_vllm.py"
+FAKE = Path(__file__).resolve().parents[2] / "support/fake_vllm.py"
 RUBRICS = Path(__file__).resolve().parents[3] / "schemas/rubrics"
 
 

@@ -23,7 +23,7 @@ from ixt_data.ingestion import ingest
 from ixt_data.maintenance.verification import verify
 from ixt_data.store.store import Store
 
-FAKE = Path(__file__).resolve().parents[2] / "fakes/fake_vllm.py"
+FAKE = Path(__file__).resolve().parents[2] / "support/fake_vllm.py"
 N, SECONDS = 160, 60
 WAYS = ("no_answer", "misrouted", "truncated", "runaway", "invalid", "overload", "error", "refused")
 WORDS = ("[[refused]]", "[[too_long]]", "[[once_cut]]", "[[once_invalid]]")

@@ -1,7 +1,7 @@
 """Two critics side by side: how far they agree, and the documents that part them most.
 
-Definitions as in `ixt_data.analysis.calibration`; here over scores rounded to a hundredth, which one grouping
-of the snapshot gives.
+Definitions as in `ixt_data.analysis`; here over scores rounded to a hundredth, as one grouping of
+the snapshot returns them.
 """
 
 from collections import Counter
