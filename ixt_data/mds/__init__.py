@@ -1,6 +1,6 @@
 """The MDS shard format: encodings, a writer, a reader.
 
-May import: the root modules. Only `mds.encodings` imports `streaming`.
+May import: the root modules. Imports no `streaming`: tests compare with it.
 """
 
 import lazy_loader

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+EXTRAS = "train,s3,serve,curate,eval,wandb,mlflow,dev"
 # uv does not read pip's configuration; these are the settings that decide where packages come from.
 UV_NAMES = {
     "index-url": "UV_DEFAULT_INDEX",
@@ -48,7 +49,7 @@ def uv_environment(settings: dict[str, str]) -> dict[str, str]:
     return environment
 
 
-def install(extras: str) -> None:
+def install_project(extras: str) -> None:
     """Install `-e .[extras]` within constraints.txt.
 
     Raises:
@@ -65,4 +66,6 @@ def install(extras: str) -> None:
 
 
 if __name__ == "__main__":
-    install(sys.argv[1] if len(sys.argv) > 1 else "train,s3,serve,curate,eval,wandb,mlflow,dev")
+    install_project(
+        sys.argv[1] if len(sys.argv) > 1 else "train,s3,serve,curate,eval,wandb,mlflow,dev"
+    )

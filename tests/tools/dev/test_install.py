@@ -52,6 +52,6 @@ def test_pip_goes_on_where_uv_fails(monkeypatch: pytest.MonkeyPatch) -> None:
         return SimpleNamespace(returncode=int(failed), stdout="")
 
     monkeypatch.setattr(subprocess, "run", run)
-    install.install("dev")
+    install.install_project("dev")
     assert [command[2] for command in calls] == ["pip", "pip", "uv", "pip"]
     assert calls[-1][-2:] == ["-c", str(install.ROOT / "constraints.txt")]
