@@ -59,6 +59,10 @@ class FingerprintError(IxtError):
     """A resume was asked for with another snapshot, plan or tokenizer than the run began with."""
 
 
+class PluginError(IxtError):
+    """A plugin cannot be loaded, or two plugins use one name; see `ixt plugins`."""
+
+
 class MissingExtra(IxtError):
     """A package of an optional extra is not installed."""
 

@@ -1,8 +1,9 @@
-"""The app, its error handling, and where the verbs come from."""
+"""The app: its verbs, its options, and how an error becomes one line and an exit code."""
 
 import os
+import platform
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
 import typer
@@ -12,69 +13,132 @@ from ixt_data.cli import (
     history_verbs,
     maintenance_verbs,
     mix_verbs,
+    plugin_verbs,
     query_verb,
     select_verbs,
     store_verbs,
     transfer_verbs,
 )
-from ixt_data.errors import IxtError
+from ixt_data.cli.verbs import Group
+from ixt_data.errors import IxtError, PluginError
+from ixt_data.plugins import plugins
+
+OWN_VERBS = (
+    store_verbs,
+    transfer_verbs,
+    critique_verb,
+    query_verb,
+    select_verbs,
+    history_verbs,
+    mix_verbs,
+    maintenance_verbs,
+    plugin_verbs,
+)
+VERSIONS = {
+    "duckdb": "duckdb",
+    "streaming": "mosaicml-streaming",
+    "torch": "torch",
+    "composer": "mosaicml",
+}
+"""Libraries that `ixt --version` lists, each with its distribution."""
 
 
 def build() -> typer.Typer:
-    """The whole command line, with the verbs of the packages that are installed."""
+    """Return the command line, with the verbs of all plugins that load.
+
+    A plugin that does not load costs one line on stderr and no other verb.
+    """
     app = typer.Typer(
         name="ixt",
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=True,
         pretty_exceptions_enable=False,
-        help="Critiques beside documents: versioned, queryable, and streamed by score.",
+        help="Critiques with their documents: versioned, queried with SQL, streamed by score.",
+        epilog="Each verb has help with an example: ixt VERB --help. Docs: docs/index.md",
     )
 
     @app.callback()
     def root(
         debug: Annotated[bool, typer.Option("--debug", help="Show a traceback on errors.")] = False,
+        show_version: Annotated[
+            bool,
+            typer.Option(
+                "--version",
+                callback=_print_versions,
+                is_eager=True,
+                help="Print the versions of ixt, Python and the main libraries.",
+            ),
+        ] = False,
     ) -> None:
         if debug:
             os.environ["IXT_DEBUG"] = "1"
 
-    for verbs in (
-        store_verbs,
-        critique_verb,
-        transfer_verbs,
-        query_verb,
-        select_verbs,
-        history_verbs,
-        mix_verbs,
-        maintenance_verbs,
-    ):
+    for verbs in OWN_VERBS:
         verbs.register(app)
-    for entry in sorted(entry_points(group="ixt.verbs"), key=lambda entry: entry.name):
-        entry.load()(app)
+    for plugin in plugins("ixt.verbs").values():
+        try:
+            plugin.load()(app)
+        except Exception as error:
+            cause = str(error) if isinstance(error, PluginError) else repr(error)
+            print(f"warning: {cause}. Its verbs are missing; see: ixt plugins", file=sys.stderr)
+    _sort_by_group(app)
     return app
 
 
+def _sort_by_group(app: typer.Typer) -> None:
+    """Order verbs by group: help lists a group where its first verb is."""
+    order: list[object] = list(Group)
+
+    def rank(panel: object) -> int:
+        return order.index(panel) if panel in order else len(order)
+
+    app.registered_commands.sort(key=lambda command: rank(command.rich_help_panel))
+    app.registered_groups.sort(key=lambda group: rank(group.rich_help_panel))
+
+
+def _print_versions(wanted: bool) -> None:
+    if not wanted:
+        return
+    print(f"ixt {version('ixt')}")
+    print(f"python {platform.python_version()}")
+    for name, distribution in VERSIONS.items():
+        try:
+            print(f"{name} {version(distribution)}")
+        except PackageNotFoundError:
+            print(f"{name} is not installed")
+    raise typer.Exit
+
+
 def main() -> None:
-    """Runs the command line: exit code 0 done, 1 failed, 2 wrong usage."""
+    """Run the command line: exit code 0 done, 1 failed, 2 wrong usage."""
     try:
         build()()
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
-    except (IxtError, OSError) as error:
+    except Exception as error:
         if os.environ.get("IXT_DEBUG"):
             raise
         from rich.console import Console
 
         console = Console(stderr=True, soft_wrap=True)
-        console.print(f"[bold red]error:[/] {_escape(_told(error))}", highlight=False)
+        console.print(f"[bold red]error:[/] {_escape(error_line(error))}", highlight=False)
         sys.exit(1)
 
 
-def _told(error: Exception) -> str:
-    """What happened, in one line: a full disk, a missing right, or an error of our own."""
-    if not isinstance(error, OSError) or error.strerror is None:
+def error_line(error: Exception) -> str:
+    """Return one line: our own message, the system's with its file, or an unexpected error."""
+    if isinstance(error, IxtError):
         return str(error) or type(error).__name__
-    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, OSError):
+        if error.strerror is None:
+            return str(error) or type(error).__name__
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    text = " ".join(str(error).split())
+    return (
+        f"unexpected {type(error).__name__}: {text}. "
+        "This is a bug of ixt: run the command again as `ixt --debug ...` and report the traceback"
+    )
 
 
 def _escape(message: str) -> str:

@@ -1,4 +1,4 @@
-"""Completion at the prompt of `ixt query`: commands, views, their columns, and words of SQL."""
+"""Completion at the prompt of `ixt query`: commands, views, columns, SQL keywords, functions."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from ixt_data.store import Store
 
 COMMANDS = {
-    ".help": ("", "this"),
-    ".tables": ("", "the views, and the saved selections as views"),
-    ".schema": ("[VIEW]", "columns and their types"),
-    ".at": ("[VERSION|TAG]", "go to another snapshot, the newest by default"),
-    ".output": ("MODE [FILE]", "text, json, csv or parquet; each result to FILE anew"),
-    ".limit": ("N", "rows of a table to print; 0 prints all"),
-    ".param": ("[NAME=VALUE]", "a value for $NAME"),
+    ".help": ("", "list the commands"),
+    ".tables": ("", "list the views and the saved selections"),
+    ".schema": ("[VIEW]", "list columns and types"),
+    ".at": ("[VERSION|TAG]", "query another snapshot, by default the latest"),
+    ".output": ("MODE [FILE]", "format of the rows; each result replaces FILE"),
+    ".limit": ("N", "print at most N rows of a table; 0 prints all"),
+    ".param": ("[NAME=VALUE]", "set the value of $NAME; list the values"),
     ".read": ("FILE", "run the statements in a file"),
-    ".quit": ("", "leave"),
+    ".quit": ("", "exit"),
 }
 _WORD = re.compile(r"[\w.\"-]*\Z")
 _OPAQUE = re.compile(
@@ -31,17 +31,17 @@ _OPAQUE = re.compile(
 )
 
 
-def is_whole(text: str) -> bool:
-    """Whether a text ends with a `;` that is in no string, name or comment."""
+def is_complete(text: str) -> bool:
+    """Return whether a text ends with a `;` outside strings, names and comments."""
     plain = _OPAQUE.sub(" ", text)
     return plain.rstrip().endswith(";") and not re.search(r"['\"]|/\*|\$\$", plain)
 
 
 class Completions(Completer):
-    """What can stand where the cursor is."""
+    """Completions for the word at the cursor."""
 
     def __init__(self, catalog: "Callable[[], Catalog]", store: "Store") -> None:
-        """Completion for the snapshot that `catalog` gives at the time."""
+        """Create completions for the snapshot that `catalog` returns at the time."""
         self._catalog, self._store = catalog, store
         self._paths = PathCompleter(expanduser=True)
 
@@ -65,7 +65,7 @@ class Completions(Completer):
                 yield Completion(word, -len(typed))
 
     def _after(self, command: str) -> list[str]:
-        """The words that a command takes."""
+        """Return the arguments that a command accepts."""
         if command == ".schema":
             return list(self._catalog().columns)
         if command == ".at":
@@ -73,7 +73,7 @@ class Completions(Completer):
         return list(QueryOutput) if command == ".output" else []
 
     def _sql(self, text: str, typed: str) -> Iterator[str]:
-        """Names and words of SQL, those of the views that the text names first."""
+        """Yield names and SQL words, first those of the views that the text names."""
         columns = self._catalog().columns
         if "." in typed:
             prefix = typed.rpartition(".")[0]
@@ -91,7 +91,7 @@ class Completions(Completer):
 
     @cached_property
     def _words(self) -> list[str]:
-        """Key words and functions, as DuckDB has them."""
+        """Return the keywords and functions of DuckDB."""
         catalog = self._catalog()
         words = "SELECT upper(keyword_name) FROM duckdb_keywords() ORDER BY 1"
         functions = (
@@ -102,6 +102,6 @@ class Completions(Completer):
 
 
 def _aliases(text: str, views: Iterable[str]) -> dict[str, str]:
-    """Views by the short names that the text gives them."""
+    """Return the view of each alias in the text."""
     pattern = rf"\b({'|'.join(views)})\s+(?:AS\s+)?(\w+)"
     return {alias.lower(): view for view, alias in re.findall(pattern, text, re.IGNORECASE)}

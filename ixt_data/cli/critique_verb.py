@@ -6,113 +6,148 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ixt_data.cli.options import DEFAULT_STORE, OutputOption, StoreOption
+from ixt_data.cli.options import DEFAULT_STORE, OutputOption, StoreOption, key_values
+from ixt_data.cli.verbs import Group, add_verb
 from ixt_data.console import Output, OutputMode
 
 if TYPE_CHECKING:
     from ixt_data.critics import ChunkOptions, Critic
     from ixt_data.critique_runs import CritiqueReport, CritiqueRunSpec, StatusCallback, WorkerStatus
 
-JUDGE = "The vllm critic"
-PARTS = "Parts of documents"
+JUDGE = "Options of --critic vllm"
+PARTS = "Chunks and turns"
 CHUNK_CHARS = 8192
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the verb to the app."""
-    app.command()(critique)
+    """Add the verb to the app."""
+    add_verb(
+        app,
+        critique,
+        Group.CRITIQUE,
+        example="ixt critique --store S --corpus web --critic rules",
+        docs="critics.md",
+    )
 
 
 def critique(
     corpus: Annotated[str, typer.Option(help="Corpus to critique.")],
     critic: Annotated[
-        str, typer.Option(help="rules, arithmetic, import, vllm, or your own as module:Class.")
+        str,
+        typer.Option(help="rules, arithmetic, import, vllm, a plugin's critic, or module:Class."),
     ],
     store: StoreOption = DEFAULT_STORE,
     name: Annotated[
-        str | None, typer.Option(help="Name in queries and mixes ['rules' for rules, ...].")
+        str | None,
+        typer.Option(
+            show_default="the critic's own name", help="Name of the critic in queries and mixes."
+        ),
     ] = None,
     option: Annotated[
         list[str] | None,
-        typer.Option("--option", "-O", metavar="KEY=VALUE", help="Option of the critic."),
+        typer.Option(
+            "--option", "-O", metavar="KEY=VALUE", help="Option of the critic; may be repeated."
+        ),
     ] = None,
     retry_failed: Annotated[
-        bool, typer.Option(help="Ask again about those documents that have no good critique.")
+        bool, typer.Option(help="Critique documents again whose critique failed.")
     ] = False,
     workers: Annotated[
-        int, typer.Option(min=1, help="Processes that share the work, or actors with --ray.")
+        int, typer.Option(min=1, help="Number of worker processes; with --ray, of actors.")
     ] = 1,
     ray: Annotated[
         str | None,
-        typer.Option(
-            metavar="ADDRESS", help="Place the workers on a Ray cluster; local starts one."
-        ),
+        typer.Option(metavar="ADDRESS", help="Run the workers on a Ray cluster; local starts one."),
     ] = None,
     metrics_port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="Serve Prometheus metrics; 0 takes a free port."),
+        typer.Option(min=0, max=65535, help="Port for Prometheus metrics; 0 selects a free port."),
     ] = None,
-    metrics_host: Annotated[str, typer.Option(help="Address to serve them at.")] = "127.0.0.1",
+    metrics_host: Annotated[
+        str, typer.Option(help="Address for Prometheus metrics.")
+    ] = "127.0.0.1",
     per_chunk: Annotated[
         bool,
-        typer.Option("--per-chunk", help="Judge each chunk of a document.", rich_help_panel=PARTS),
+        typer.Option(
+            "--per-chunk", help="Critique each chunk of a document.", rich_help_panel=PARTS
+        ),
     ] = False,
     chunk_chars: Annotated[
         int | None,
-        typer.Option(help="Characters of a chunk; 8192 by default.", rich_help_panel=PARTS),
+        typer.Option(
+            show_default=str(CHUNK_CHARS), help="Characters per chunk.", rich_help_panel=PARTS
+        ),
     ] = None,
     chunk_tokens: Annotated[
         int | None,
-        typer.Option(help="Or tokens of the judge, on average.", rich_help_panel=PARTS),
+        typer.Option(
+            help="Or mean tokens per chunk, by the judge's tokenizer.", rich_help_panel=PARTS
+        ),
     ] = None,
     turns: Annotated[
         Literal["each", "conversation"] | None,
         typer.Option(
-            help="Judge each turn of the assistant, or conversations whole, as rubric sft does.",
+            help="Critique each turn of the assistant, or complete conversations (rubric sft).",
             rich_help_panel=PARTS,
         ),
     ] = None,
     endpoint: Annotated[
         list[str] | None,
-        typer.Option(help="OpenAI-compatible server up to /v1; repeat.", rich_help_panel=JUDGE),
+        typer.Option(
+            help="OpenAI-compatible server, up to /v1; may be repeated.", rich_help_panel=JUDGE
+        ),
     ] = None,
     serve: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="Start `vllm serve` of a model.", rich_help_panel=JUDGE),
+        typer.Option(
+            metavar="MODEL", help="Start `vllm serve` with this model.", rich_help_panel=JUDGE
+        ),
     ] = None,
     vllm_bin: Annotated[
-        str, typer.Option(help="The vllm program for --serve.", rich_help_panel=JUDGE)
+        str, typer.Option(help="The vllm executable for --serve.", rich_help_panel=JUDGE)
     ] = "vllm",
     vllm_arg: Annotated[
         list[str] | None,
-        typer.Option(help="A flag for --serve, as --vllm-arg=--flag.", rich_help_panel=JUDGE),
+        typer.Option(help="Flag for --serve, as --vllm-arg=--flag.", rich_help_panel=JUDGE),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="Its name at the server [the only one].", rich_help_panel=JUDGE),
+        typer.Option(
+            show_default="the server's only model",
+            help="Name of the model at the server.",
+            rich_help_panel=JUDGE,
+        ),
     ] = None,
     rubric: Annotated[
         str,
-        typer.Option(help="code, math, sft, web, or a YAML file.", rich_help_panel=JUDGE),
+        typer.Option(help="Rubric: code, math, sft, web, or a YAML file.", rich_help_panel=JUDGE),
     ] = "web",
     thinking_budget: Annotated[
         int | None,
-        typer.Option(help="Tokens of thinking at most; 0: none.", rich_help_panel=JUDGE),
+        typer.Option(
+            show_default="no limit",
+            help="Maximum thinking tokens; 0 turns thinking off.",
+            rich_help_panel=JUDGE,
+        ),
     ] = None,
     max_tokens: Annotated[
-        int, typer.Option(help="Tokens of thinking and answer.", rich_help_panel=JUDGE)
+        int, typer.Option(help="Maximum tokens of thinking and response.", rich_help_panel=JUDGE)
     ] = 4096,
-    temperature: Annotated[float, typer.Option(help="Of sampling.", rich_help_panel=JUDGE)] = 0.6,
-    samples: Annotated[int, typer.Option(help="Answers a document.", rich_help_panel=JUDGE)] = 1,
+    temperature: Annotated[
+        float, typer.Option(help="Sampling temperature.", rich_help_panel=JUDGE)
+    ] = 0.6,
+    samples: Annotated[
+        int, typer.Option(help="Responses per document.", rich_help_panel=JUDGE)
+    ] = 1,
     expected: Annotated[
         bool,
-        typer.Option(help="Ask for the expected score by one more token.", rich_help_panel=JUDGE),
+        typer.Option(help="Request the expected score with one more token.", rich_help_panel=JUDGE),
     ] = True,
     concurrency: Annotated[
-        int, typer.Option(help="Requests under way at a server, at most.", rich_help_panel=JUDGE)
+        int, typer.Option(help="Maximum concurrent requests per server.", rich_help_panel=JUDGE)
     ] = 256,
     timeout: Annotated[
-        float, typer.Option(help="Seconds for one answer.", rich_help_panel=JUDGE)
+        float, typer.Option(help="Seconds until a request times out.", rich_help_panel=JUDGE)
     ] = 600,
     max_failed: Annotated[
         float,
@@ -120,23 +155,25 @@ def critique(
     ] = 0.5,
     estimate: Annotated[
         bool,
-        typer.Option(help="Only say what it would cost, by a sample.", rich_help_panel=JUDGE),
+        typer.Option(
+            help="Estimate the cost from a sample; critique nothing.", rich_help_panel=JUDGE
+        ),
     ] = False,
     gpus: Annotated[
-        int, typer.Option(help="GPUs in all, for --estimate.", rich_help_panel=JUDGE)
+        int, typer.Option(help="Number of GPUs, for --estimate.", rich_help_panel=JUDGE)
     ] = 1,
     output: OutputOption = OutputMode.text,
 ) -> None:
-    """Critique every document of a corpus that this critic has not critiqued.
+    """Critique every document of a corpus that this critic has not critiqued yet.
 
-    The key for servers that want one is read from IXT_API_KEY.
+    The API key of a server is read from the environment variable IXT_API_KEY.
     """
     from ixt_data.critique_runs import CritiqueRunSpec
     from ixt_data.store import Store
 
     out = Output(output)
     opened = Store.open(store)
-    options: dict[str, Any] = dict(_options(option or []))
+    options: dict[str, Any] = dict(key_values(option))
     server = None
     if critic == "vllm":
         if not endpoint and not serve:
@@ -158,8 +195,8 @@ def critique(
             "expected": expected,
         }
     elif endpoint or serve or estimate:
-        given = "--endpoint" if endpoint else "--serve" if serve else "--estimate"
-        raise typer.BadParameter(f"is for --critic vllm, not {critic}", param_hint=given)
+        flag = "--endpoint" if endpoint else "--serve" if serve else "--estimate"
+        raise typer.BadParameter(f"is for --critic vllm, not {critic}", param_hint=flag)
     if turns is None and not per_chunk and critic == "vllm" and rubric == "sft":
         turns = "conversation"
     parts = _parts(per_chunk, chunk_chars, chunk_tokens, turns)
@@ -173,12 +210,12 @@ def critique(
 def _parts(
     per_chunk: bool, chars: int | None, tokens: int | None, turns: str | None
 ) -> "ChunkOptions | None":
-    """How documents are divided, None if they are not."""
+    """Return how documents are divided, None if they are not."""
     from ixt_data.critics import ChunkOptions
 
     sized = chars is not None or tokens is not None
     if sized and not per_chunk:
-        raise typer.BadParameter("is for --per-chunk", param_hint="--chunk-chars/-tokens")
+        raise typer.BadParameter("requires --per-chunk", param_hint="--chunk-chars/-tokens")
     if chars is not None and tokens is not None:
         raise typer.BadParameter("give one of them", param_hint="--chunk-chars/-tokens")
     if per_chunk and turns is not None:
@@ -198,7 +235,7 @@ def _judge(
     timeout: float,
     max_failed: float,
 ) -> dict[str, Any]:
-    """Options of the vllm critic beside its sampling."""
+    """Return the options of the vllm critic without its sampling."""
     from ixt_data.critics import Timeouts, load_rubric
 
     return {
@@ -223,26 +260,27 @@ def _run(
     from ixt_data.critique_runs import PendingWork, ending_in_order, succeeded
 
     if job.serve is not None and workers > 1 and ray is None:
-        what = "--serve is for one worker a machine: start `vllm serve` and give --endpoint"
+        what = "--serve allows one worker per machine: start `vllm serve` and give --endpoint"
         raise typer.BadParameter(what, param_hint="--workers")
     judge, known = critic_class(job.critic), store.snapshot().corpora.get(job.corpus)
     documents = known.documents if known else None
     with (
         out.progress("critiquing", documents, "documents") as bar,
-        _scraped(out, job, documents or 0, *metrics) as note,
+        _serve_metrics(out, job, documents or 0, *metrics) as note,
         ending_in_order(),
     ):
-        begun: list[PendingWork] = []
+        pending: list[PendingWork] = []
 
-        def tell(told: "WorkerStatus") -> None:
-            note(told)
-            if told.todo is not None and not begun:
-                begun.append(told.todo)
-                if told.todo.before is not None:
-                    out.note(f"note: {told.todo}")
-            bar.update(told.documents, _note(told), told.todo.documents if told.todo else None)
+        def show(status: "WorkerStatus") -> None:
+            note(status)
+            if status.todo is not None and not pending:
+                pending.append(status.todo)
+                if status.todo.before is not None:
+                    out.note(f"note: {status.todo}")
+            total = status.todo.documents if status.todo else None
+            bar.update(status.documents, _note(status), total)
 
-        report = _placed(job, workers, ray, tell)
+        report = _run_workers(job, workers, ray, show)
     ok = succeeded(report)
     out.result(
         {
@@ -251,7 +289,7 @@ def _run(
             "documents": report.documents,
             "ok": ok,
             "failed": report.documents - ok,
-            "statuses": {**_classes(judge), **report.statuses},
+            "statuses": {**_all_statuses(judge), **report.statuses},
             "reused": report.reused,
             **report.spent,
             "units": report.units,
@@ -260,16 +298,16 @@ def _run(
         }
     )
     if report.documents > ok and not job.retry_failed and getattr(judge, "journaled", False):
-        out.note("to ask again about those that failed: the same command with --retry-failed")
+        out.note("to critique the failed documents again, repeat the command with --retry-failed")
 
 
 @contextmanager
-def _scraped(
+def _serve_metrics(
     out: Output, job: "CritiqueRunSpec", documents: int, host: str, port: int | None
 ) -> "Iterator[StatusCallback]":
-    """Serves the run's figures to Prometheus, if a port is given; gives who takes them."""
+    """Serve the run's metrics to Prometheus if a port is given; yield their receiver."""
     if port is None:
-        yield lambda told: None
+        yield lambda status: None
         return
     from ixt_data.critique_runs import WorkerMetrics, serving
 
@@ -279,28 +317,28 @@ def _scraped(
         yield metrics.tell
 
 
-def _placed(
-    job: "CritiqueRunSpec", workers: int, ray: str | None, tell: "StatusCallback"
+def _run_workers(
+    job: "CritiqueRunSpec", workers: int, ray: str | None, report: "StatusCallback"
 ) -> "CritiqueReport":
-    """The critique run where it was asked for: in this process, in several, or on Ray."""
+    """Run the critic in this process, in several, or on Ray."""
     from ixt_data.critique_runs import on_this_machine, work
 
     if ray is not None:
         from ixt_data.critique_runs import on_ray
 
-        return on_ray(job, ray, workers, tell)
-    return work(job, tell) if workers == 1 else on_this_machine(job, workers, tell)
+        return on_ray(job, ray, workers, report)
+    return work(job, report) if workers == 1 else on_this_machine(job, workers, report)
 
 
-def _classes(critic: type["Critic"]) -> dict[str, int]:
-    """All statuses that a critic may give, at 0."""
+def _all_statuses(critic: type["Critic"]) -> dict[str, int]:
+    """Return all statuses that a critic may produce, each with count 0."""
     return dict.fromkeys(getattr(critic, "statuses", ()), 0)
 
 
-def _note(told: "WorkerStatus") -> str:
-    total = told.statuses.total()
-    shares = ", ".join(f"{status} {n / total:.0%}" for status, n in told.statuses.most_common(3))
-    tokens = told.spent["tokens_in"] + told.spent["tokens_out"]
+def _note(status: "WorkerStatus") -> str:
+    total = status.statuses.total()
+    shares = ", ".join(f"{name} {n / total:.0%}" for name, n in status.statuses.most_common(3))
+    tokens = status.spent["tokens_in"] + status.spent["tokens_out"]
     return f"{shares}; {tokens:,} tokens" if tokens else shares
 
 
@@ -309,12 +347,5 @@ def _estimate(out: Output, store: Any, job: "CritiqueRunSpec", gpus: int) -> Non
 
     judge: Any = job.load()
     with closed(judge), out.progress("sampling", None, "documents") as bar:
-        found = estimate(store, job.corpus, judge, gpus, lambda done: bar.update(done))
-    out.result(found)
-
-
-def _options(pairs: list[str]) -> dict[str, str]:
-    for pair in pairs:
-        if "=" not in pair:
-            raise typer.BadParameter(f"{pair!r} is not KEY=VALUE", param_hint="--option")
-    return dict(pair.split("=", 1) for pair in pairs)
+        costs = estimate(store, job.corpus, judge, gpus, lambda done: bar.update(done))
+    out.result(costs)

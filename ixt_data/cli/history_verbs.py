@@ -6,34 +6,43 @@ from typing import Annotated, Any
 import typer
 
 from ixt_data.cli.options import DEFAULT_STORE, AtOption, OutputOption, StoreOption
+from ixt_data.cli.verbs import Group, add_verb
 from ixt_data.console import Output, OutputMode, table
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the verbs to the app."""
-    app.command(name="log")(show_log)
-    app.command()(tag)
-    app.command()(diff)
+    """Add the verbs to the app."""
+    add_verb(app, show_log, Group.ASK, name="log", example="ixt log --store S", docs="operators.md")
+    add_verb(app, tag, Group.MAINTAIN, example="ixt tag --store S web-v1", docs="operators.md")
+    add_verb(app, diff, Group.ASK, example="ixt diff --store S web-v1", docs="curators.md")
 
 
 def tag(
-    name: Annotated[str | None, typer.Argument(help="Name to give; none lists the tags.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Name of the tag; without it, the tags are listed.")
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     at: AtOption = None,
     delete: Annotated[
-        bool, typer.Option("--delete", help="Remove the tag; garbage collection may then let go.")
+        bool,
+        typer.Option("--delete", help="Remove the tag; `ixt gc` may then expire its snapshot."),
     ] = False,
     output: OutputOption = OutputMode.text,
 ) -> None:
-    """Name a snapshot and keep it, list the tags, or remove one."""
+    """Tag a snapshot so that it does not expire, list the tags, or remove one."""
     from ixt_data.store import Store
 
     out, opened = Output(output), Store.open(store)
     if delete:
         if name is None or at is not None:
-            raise typer.BadParameter("takes the name of a tag, and no --at", param_hint="--delete")
+            raise typer.BadParameter(
+                "requires the name of a tag, without --at", param_hint="--delete"
+            )
         version = opened.untag(name)
-        out.result({"tag": name, "snapshot": version, "deleted": True}, f"{name} is no tag now")
+        out.result(
+            {"tag": name, "snapshot": version, "deleted": True},
+            f"removed the tag {name}; it was at snapshot {version}",
+        )
         return
     if name is None:
         out.result({"tags": opened.tags()}, table(["tag", "version"], opened.tags().items()))
@@ -45,10 +54,10 @@ def tag(
 def show_log(
     store: StoreOption = DEFAULT_STORE,
     at: AtOption = None,
-    limit: Annotated[int, typer.Option(min=0, help="The newest this many; 0 shows all.")] = 20,
+    limit: Annotated[int, typer.Option(min=0, help="Commits to show; 0 shows all.")] = 20,
     output: OutputOption = OutputMode.text,
 ) -> None:
-    """Show what each commit did, newest first."""
+    """List commits and what each changed, latest first."""
     from ixt_data.store import Store
 
     out, opened = Output(output), Store.open(store)
@@ -68,24 +77,36 @@ def show_log(
             }
         )
     rows = [
-        (c["version"], c["created"][:19], c["op"], c["rows"], c["shards"], _told(c["summary"]))
+        (
+            c["version"],
+            c["created"][:19],
+            c["op"],
+            c["rows"],
+            c["shards"],
+            _summary_text(c["summary"]),
+        )
         for c in commits
     ]
     header = ["version", "created (UTC)", "op", "rows", "shards", "summary"]
     out.result({"snapshot": head, "commits": commits}, table(header, rows))
 
 
-def _told(summary: Mapping[str, Any]) -> str:
-    """A commit's figures in a few words; `--output json` has all of them."""
+def _summary_text(summary: Mapping[str, Any]) -> str:
+    """Return a commit's counts in short; `--output json` has all of them."""
     plain = (str, int, float)
     shown = {k: v for k, v in summary.items() if isinstance(v, plain) and v not in ("", 0)}
     return ", ".join(f"{k} {v}" for k, v in shown.items() if k not in ("run", "started"))
 
 
 def diff(
-    before: Annotated[str, typer.Argument(metavar="VERSION|TAG", help="The earlier snapshot.")],
+    before: Annotated[
+        str, typer.Argument(metavar="VERSION|TAG", help="The snapshot to compare from.")
+    ],
     after: Annotated[
-        str | None, typer.Argument(metavar="VERSION|TAG", help="The later one [the newest].")
+        str | None,
+        typer.Argument(
+            metavar="VERSION|TAG", show_default="latest", help="The snapshot to compare to."
+        ),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
     output: OutputOption = OutputMode.text,

@@ -6,14 +6,16 @@ from typing import Annotated
 import typer
 
 from ixt_data.cli.options import DEFAULT_STORE, OutputOption, StoreOption
+from ixt_data.cli.verbs import Group, add_verb
 from ixt_data.console import Output, OutputMode, table
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the verbs to the app."""
-    app.command()(verify)
-    app.command()(compact)
-    app.command()(gc)
+    """Add the verbs to the app."""
+    page = "operators.md"
+    add_verb(app, verify, Group.MAINTAIN, example="ixt verify --store S --repair", docs=page)
+    add_verb(app, compact, Group.MAINTAIN, example="ixt compact --store S", docs=page)
+    add_verb(app, gc, Group.MAINTAIN, example="ixt gc --store S --dry-run", docs=page)
 
 
 def verify(
@@ -23,17 +25,21 @@ def verify(
         typer.Option(
             "--at",
             metavar="VERSION|TAG",
-            help="Only what this snapshot holds; by default what any does that is kept.",
+            show_default="all retained snapshots",
+            help="Check the files of this snapshot only.",
         ),
     ] = None,
-    fast: Annotated[bool, typer.Option(help="Check sizes only, read nothing.")] = False,
+    fast: Annotated[bool, typer.Option(help="Check sizes only; read no contents.")] = False,
     repair: Annotated[
-        bool, typer.Option(help="Rebuild indexes and checkpoints, queue lost critiques again.")
+        bool, typer.Option(help="Rebuild indexes and checkpoints; queue lost critiques again.")
     ] = False,
     output: OutputOption = OutputMode.text,
 ) -> None:
-    """Check every file against the log; exit 1 if something is wrong and was not mended."""
-    from ixt_data.maintenance import repair as mend
+    """Check every file against the log.
+
+    Exit code 1 if a problem remains.
+    """
+    from ixt_data.maintenance import repair as repair_store
     from ixt_data.maintenance import verify as run
     from ixt_data.store import Store
 
@@ -43,26 +49,28 @@ def verify(
             opened, at=at, fast=fast, progress=lambda done, total: bar.update(done, total=total)
         )
     if repair:
-        report = mend(opened, report)
+        report = repair_store(opened, report)
     summary = f"{report.files:,} files, {report.bytes:,} bytes: "
-    summary += f"{len(report.problems)} problems" if report.problems else "all as the log says"
+    summary += f"{len(report.problems)} problems" if report.problems else "all match the log"
     out.result(report.to_json(), summary)
     if output is OutputMode.text and report.problems:
         rows = [(p.path, p.what, p.documents, p.remedy) for p in report.problems]
         out.console.print(table(["path", "problem", "documents", "remedy"], rows))
     if report.orphans:
-        out.note(f"{len(report.orphans):,} files that no version holds; `ixt gc` removes them")
+        out.note(f"{len(report.orphans):,} files that no version references; `ixt gc` removes them")
     if len(report.repaired) < len(report.problems):
         raise typer.Exit(1)
 
 
 def compact(
     store: StoreOption = DEFAULT_STORE,
-    min_files: Annotated[int, typer.Option(help="Lanes with fewer small files are left.")] = 8,
-    full: Annotated[bool, typer.Option(help="Merge large bases again too.")] = False,
+    min_files: Annotated[
+        int, typer.Option(help="Merge partitions with at least this many small files.")
+    ] = 8,
+    full: Annotated[bool, typer.Option(help="Merge large base files again, too.")] = False,
     output: OutputOption = OutputMode.text,
 ) -> None:
-    """Merge small files of rows into one a lane, sorted by document."""
+    """Merge small Parquet files into one file per partition, sorted by document."""
     from dataclasses import asdict
 
     from ixt_data.maintenance import compact as run
@@ -72,7 +80,9 @@ def compact(
     merges = run(opened, min_files=min_files, everything=full)
     rows = [(m.table, m.lane, m.files, m.rows, m.snapshot) for m in merges]
     text = (
-        table(["table", "lane", "files", "rows", "snapshot"], rows) if merges else "nothing to do"
+        table(["table", "lane", "files", "rows", "snapshot"], rows)
+        if merges
+        else "no partition has enough small files to merge"
     )
     record = {"merges": [asdict(m) for m in merges], "snapshot": opened.snapshot().version}
     out.result(record, text)
@@ -80,18 +90,25 @@ def compact(
 
 def gc(
     store: StoreOption = DEFAULT_STORE,
-    keep_versions: Annotated[int, typer.Option(help="Keep the newest this many.")] = 100,
-    keep_days: Annotated[float, typer.Option(help="Keep versions younger than this.")] = 7,
+    keep_versions: Annotated[int, typer.Option(help="Latest versions to retain.")] = 100,
+    keep_days: Annotated[
+        float, typer.Option(help="Retain versions newer than this many days.")
+    ] = 7,
     grace_hours: Annotated[
-        float, typer.Option(help="A writer silent for longer counts as dead.")
+        float, typer.Option(help="Hours without a sign after which a writer counts as crashed.")
     ] = 24,
     journal_days: Annotated[
-        float, typer.Option(help="Keep a critic's unpublished answers for so long.")
+        float, typer.Option(help="Days to retain unpublished responses of a critic.")
     ] = 30,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would go.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be deleted; delete nothing.")
+    ] = False,
     output: OutputOption = OutputMode.text,
 ) -> None:
-    """Let old versions go and delete what no kept version, tag or running job holds."""
+    """Expire old versions and delete files that nothing references.
+
+    Retained versions, tags and running jobs keep their files.
+    """
     from ixt_data.maintenance import collect
     from ixt_data.store import Store
 

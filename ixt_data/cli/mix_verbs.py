@@ -7,17 +7,21 @@ import typer
 import yaml
 
 from ixt_data.cli.options import DEFAULT_STORE, AtOption, OutputOption, StoreOption
+from ixt_data.cli.verbs import Group, add_verb, add_verbs
 from ixt_data.console import Output, OutputMode
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the verbs to the app."""
-    mix = typer.Typer(
-        no_args_is_help=True, help="Make a mix, and plan what a training job would draw."
+    """Add the verbs to the app."""
+    mix = add_verbs(app, "mix", Group.MIX, "Write a mix, and plan what a training job draws.")
+    add_verb(mix, plan, None, example="ixt mix plan mix.yaml --samples 10000", docs="trainers.md")
+    add_verb(
+        mix,
+        preset,
+        None,
+        example="ixt mix preset spans --store S --critic rules --visits 10000 > mix.yaml",
+        docs="trainers.md",
     )
-    mix.command()(plan)
-    mix.command()(preset)
-    app.add_typer(mix, name="mix")
 
 
 def plan(
@@ -26,14 +30,18 @@ def plan(
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Keys of the mix to change.")
     ] = None,
     store: Annotated[
-        Path | None, typer.Option(envvar="IXT_STORE", help="Root of the store [the mix's].")
+        Path | None,
+        typer.Option(
+            envvar="IXT_STORE", show_default="the store in the mix", help="Root of the store."
+        ),
     ] = None,
     samples: Annotated[
-        int | None, typer.Option(help="Samples that the train run draws [each document once].")
+        int | None,
+        typer.Option(show_default="each document once", help="Samples that the train run draws."),
     ] = None,
     output: OutputOption = OutputMode.text,
 ) -> None:
-    """Print what a mix draws: documents, tokens and epochs per selection, and its digest."""
+    """Print what a mix draws: documents, tokens and epochs per selection, and a digest."""
     from ixt_data.mix import load_mix, plan_mix, render_plan
     from ixt_data.store import Store
 
@@ -46,19 +54,19 @@ def preset(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="spans, spans-natural or spans-good-first.")
     ],
-    critic: Annotated[str, typer.Option(help="Whose spans, by name or id.")],
+    critic: Annotated[str, typer.Option(help="Critic whose spans to use, by name or id.")],
     visits: Annotated[
         int,
-        typer.Option(min=1, help="Documents that the run draws: steps x global_batch_size."),
+        typer.Option(min=1, help="Documents that the run draws: steps times global_batch_size."),
     ],
     good: Annotated[
-        str, typer.Option(metavar="SQL", help="Which documents have no defect.")
+        str, typer.Option(metavar="SQL", help="Predicate of documents without a defect.")
     ] = "score >= 1",
     sign: Annotated[
         str | None,
         typer.Option(
             metavar="TOKEN",
-            help="What a tag takes the place of, and after which a verdict counts, such as '='.",
+            help="Token that a tag replaces and a verdict follows, such as '='.",
         ),
     ] = None,
     corpus: Annotated[
@@ -69,14 +77,14 @@ def preset(
     store: StoreOption = DEFAULT_STORE,
     output: OutputOption = OutputMode.text,
 ) -> None:
-    """Print a mix that was measured (docs/results.md), as YAML: span critiques with a schedule."""
+    """Print a measured mix as YAML: span critiques with a schedule (docs/results.md)."""
     from ixt_data.errors import MixError
     from ixt_data.mix import PRESETS, Recipe, span_mix
     from ixt_data.store import Store
 
     opened = Store.open(store)
     if name not in PRESETS:
-        raise MixError(f"preset: there is no {name!r}; valid are {', '.join(PRESETS)}")
+        raise MixError(f"preset {name!r} does not exist; valid are {', '.join(PRESETS)}")
     recipe = Recipe(
         store=str(store),
         critic=critic,
@@ -87,10 +95,10 @@ def preset(
         corpus=tuple(corpus) if corpus else None,
         seed=seed,
     )
-    made = span_mix(opened, recipe, PRESETS[name])
-    record = made.model_dump(mode="json", exclude_defaults=True)
+    mix = span_mix(opened, recipe, PRESETS[name])
+    record = mix.model_dump(mode="json", exclude_defaults=True)
     if output is OutputMode.json:
         Output(output).result(record)
     else:
-        # Not through the console, which would fold long lines.
+        # The console would fold long lines.
         typer.echo(yaml.safe_dump(record, sort_keys=False, width=100), nl=False)

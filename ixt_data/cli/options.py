@@ -19,13 +19,22 @@ StoreOption = Annotated[
 
 
 OutputOption = Annotated[
-    OutputMode, typer.Option("--output", "-o", help="Text for people, or one JSON object.")
+    OutputMode, typer.Option("--output", "-o", help="Text for a reader, or one JSON object.")
 ]
 
 
 AtOption = Annotated[
-    str | None, typer.Option("--at", metavar="VERSION|TAG", help="Snapshot; the newest by default.")
+    str | None,
+    typer.Option("--at", metavar="VERSION|TAG", show_default="latest", help="Snapshot to read."),
 ]
 
 
 DEFAULT_STORE = "./ixt"
+
+
+def key_values(pairs: list[str] | None) -> dict[str, str]:
+    """Return the keys and values of `--option KEY=VALUE`, given any number of times."""
+    for pair in pairs or ():
+        if "=" not in pair:
+            raise typer.BadParameter(f"{pair!r} is not KEY=VALUE", param_hint="--option")
+    return dict(pair.split("=", 1) for pair in pairs or ())

@@ -1,4 +1,4 @@
-"""The prompt of `ixt query`: statements over several lines until `;`, and commands with a dot."""
+"""The prompt of `ixt query`: statements that end with `;`, and commands that start with a dot."""
 
 import os
 import shlex
@@ -14,8 +14,8 @@ from prompt_toolkit.history import FileHistory
 from prompt_toolkit.output import ColorDepth
 from rich.console import Console
 
-from ixt_data.cli.completion import COMMANDS, Completions, is_whole
-from ixt_data.cli.run_query import ask
+from ixt_data.cli.completion import COMMANDS, Completions, is_complete
+from ixt_data.cli.run_query import run_cancellable
 from ixt_data.console import printable, rows_table
 from ixt_data.errors import IxtError, QueryError
 from ixt_data.sql import QueryOutput, read_table, write_rows
@@ -23,20 +23,20 @@ from ixt_data.sql import QueryOutput, read_table, write_rows
 if TYPE_CHECKING:
     from ixt_data.store import Store
 
-_ABOUT = {
+_ROW_OF = {
     "documents": "a document of a corpus",
     "critiques": "the latest critique of a document by a critic",
     "critiques_all": "every critique",
     "shards": "a shard of a family",
     "snapshots": "a commit",
-    "critics": "a critic that has written here",
+    "critics": "a critic with critiques in the store",
     "critique_runs": "a critique run",
     "selections": "a saved selection",
 }
 
 
 class Prompt:
-    """Asks for statements and runs them, until it is left; an error ends a statement only."""
+    """A prompt that reads statements and runs them; an error ends one statement only."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Prompt:
         assert self._commands.keys() == COMMANDS.keys() - {".quit"}
 
     def run(self) -> None:
-        """Until `.quit` or the end of the input."""
+        """Read and run until `.quit` or the end of the input."""
         completions = Completions(lambda: self._catalog, self._store)
         session: PromptSession[str] = PromptSession(
             history=FileHistory(str(_history())),
@@ -76,7 +76,7 @@ class Prompt:
             color_depth=ColorDepth.from_env(),
         )
         version = self._catalog.snapshot.version
-        self._say(f"snapshot {version} of {self._store.root}. End a statement with ; - .help")
+        self._note(f"snapshot {version} of {self._store.root}. End a statement with ; - .help")
         try:
             while True:
                 try:
@@ -87,12 +87,12 @@ class Prompt:
                     return
                 if text.rstrip("; ") in (".quit", ".exit"):
                     return
-                self.answer(text)
+                self.execute(text)
         finally:
             self._catalog.close()
 
-    def answer(self, text: str) -> None:
-        """Runs a command, or the statements of a text; an error is told."""
+    def execute(self, text: str) -> None:
+        """Run a command or the statements of a text; print an error."""
         try:
             if text.startswith("."):
                 self._command(text.rstrip(";"))
@@ -100,7 +100,7 @@ class Prompt:
                 self._run(text)
         except (IxtError, OSError) as error:
             self._log.print("[bold red]error:[/] ", end="")
-            self._say(str(error))
+            self._note(str(error))
 
     def _command(self, text: str) -> None:
         try:
@@ -116,15 +116,15 @@ class Prompt:
             if missing := names - self._parameters.keys():
                 raise QueryError(f"${min(missing)} has no value; give one: .param NAME=VALUE")
             used = {name: self._parameters[name] for name in names}
-            began = time.monotonic()
-            if self._output is QueryOutput.text and self._to is None:
+            started = time.monotonic()
+            if self._output.is_text and self._to is None:
                 self._print(sql, used)
             else:
                 self._write(sql, used)
-            self._say(f"{time.monotonic() - began:.2f} s")
+            self._note(f"{time.monotonic() - started:.2f} s")
 
     def _print(self, sql: str, parameters: dict[str, Any]) -> None:
-        names, rows, more = ask(
+        names, rows, more = run_cancellable(
             self._catalog,
             lambda: read_table(self._catalog, sql, parameters, self._limit),
             self._log,
@@ -133,99 +133,101 @@ class Prompt:
         if len(rows) + 2 < self._out.height or not self._out.is_terminal:
             self._out.print(table, markup=False)
         else:
-            # Ends by itself where the whole fits, and keeps long lines apart.
+            # Exits at once if everything fits, and does not wrap long lines.
             os.environ.setdefault("LESS", "-FRSX")
             with self._out.pager():
                 self._out.print(table, markup=False)
         if more:
-            self._say(f"first {self._limit} rows; .limit 0 prints all")
+            self._note(f"first {self._limit} rows; .limit 0 prints all")
 
     def _write(self, sql: str, parameters: dict[str, Any]) -> None:
         if self._output is QueryOutput.parquet and self._to is None:
-            raise QueryError("Parquet goes to a file: .output parquet FILE")
+            raise QueryError("Parquet requires a file: .output parquet FILE")
         shown = None if self._to is None else self._log
         to, output = self._to, self._output
-        ask(
+        run_cancellable(
             self._catalog,
             lambda: write_rows(self._catalog, sql, parameters, output, to),
             shown,
         )
         if to is not None:
-            self._say(f"written to {to}")
+            self._note(f"written to {to}")
 
     def _help(self, rest: list[str]) -> None:
         for name, (arguments, what) in COMMANDS.items():
-            self._say(f"{name + ' ' + arguments:28}{what}")
-        self._say("Tab completes; Ctrl-C cancels a query or drops what is typed; Ctrl-D leaves")
+            self._note(f"{name + ' ' + arguments:28}{what}")
+        self._note("Tab completes; Ctrl-C cancels a query or clears the input; Ctrl-D exits")
 
     def _tables(self, rest: list[str]) -> None:
         for view, columns in self._catalog.columns.items():
-            self._say(f"{view:28}{len(columns)} columns; one row is {_ABOUT[view]}")
+            self._note(f"{view:28}{len(columns)} columns; one row is {_ROW_OF[view]}")
         for saved in self._catalog.snapshot.selections.values():
-            self._say(f"{'selected.' + quoted(saved.name):28}documents where {saved.where}")
+            self._note(f"{'selected.' + quoted(saved.name):28}documents where {saved.where}")
 
     def _schema(self, rest: list[str]) -> None:
         known = self._catalog.columns
         if unknown := [view for view in rest if view not in known]:
             raise QueryError(f"no view {unknown[0]!r}; views: {', '.join(known)}")
         for view in rest or known:
-            self._say(f"{view}:")
+            self._note(f"{view}:")
             for name, kind in known[view].items():
-                self._say(f"  {name:26}{kind}")
+                self._note(f"  {name:26}{kind}")
 
     def _at(self, rest: list[str]) -> None:
         fresh = self._store.catalog(rest[0] if rest else None, self._before)
         self._catalog.close()
         self._catalog = fresh
-        self._say(f"snapshot {fresh.snapshot.version}")
+        self._note(f"snapshot {fresh.snapshot.version}")
 
     def _set_output(self, rest: list[str]) -> None:
         if not 1 <= len(rest) <= 2 or rest[0] not in list(QueryOutput):
-            raise QueryError(f".output: one of {', '.join(QueryOutput)}, and perhaps a file")
+            raise QueryError(
+                f".output requires one of {', '.join(QueryOutput)}, and optionally a file"
+            )
         self._output = QueryOutput(rest[0])
         self._to = Path(rest[1]) if rest[1:] else None
 
     def _set_limit(self, rest: list[str]) -> None:
         if len(rest) != 1 or not rest[0].isdigit():
-            raise QueryError(f".limit: a number of rows, 0 for all; it is {self._limit}")
+            raise QueryError(f".limit requires a number of rows, 0 for all; it is {self._limit}")
         self._limit = int(rest[0])
 
     def _param(self, rest: list[str]) -> None:
-        from ixt_data.cli.query_input import parameter
+        from ixt_data.cli.query_input import parse_parameter
 
         for pair in rest:
             try:
-                name, value = parameter(pair)
+                name, value = parse_parameter(pair)
             except Exception as error:
                 raise QueryError(str(error)) from None
             self._parameters[name] = value
         for name, value in self._parameters.items():
-            self._say(f"${name} = {value!r}")
+            self._note(f"${name} = {value!r}")
 
     def _read(self, rest: list[str]) -> None:
         from ixt_data.cli.query_input import read_sql
 
         if len(rest) != 1:
-            raise QueryError(".read: the name of one file")
+            raise QueryError(".read requires the name of one file")
         self._run(read_sql(Path(rest[0]).expanduser()))
 
-    def _say(self, text: str) -> None:
+    def _note(self, text: str) -> None:
         self._log.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def _is_finished(document: Document) -> bool:
-    """Whether Enter runs what is typed; in the middle of it Enter begins a line."""
+    """Return whether Enter runs the input; otherwise Enter starts a new line."""
     text = document.text.strip()
-    return not text or text.startswith(".") or is_whole(text)
+    return not text or text.startswith(".") or is_complete(text)
 
 
 def quoted(name: str) -> str:
-    """A name as SQL needs it."""
+    """Return a name as SQL requires it."""
     return name if name.isidentifier() else f'"{name}"'
 
 
 def _history() -> Path:
-    """Where what was typed is kept, for the user alone."""
+    """Return the file of the input history, readable by the user only."""
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     path = Path(state) / "ixt" / "query_history"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,8 +10,8 @@ from ixt_data.errors import QueryError
 LIMIT = 100
 
 
-def parameter(pair: str) -> tuple[str, Any]:
-    """Name and value of `NAME=VALUE`: a number, `true`, `null`, a list, `"text"`, else text."""
+def parse_parameter(pair: str) -> tuple[str, Any]:
+    """Return name and value of `NAME=VALUE`; the value is JSON if it parses, else text."""
     import orjson
 
     name, equals, text = pair.partition("=")
@@ -24,10 +24,10 @@ def parameter(pair: str) -> tuple[str, Any]:
 
 
 def read_sql(file: Path) -> str:
-    """The SQL in a file.
+    """Read the SQL in a file.
 
     Raises:
-        QueryError: it cannot be read.
+        QueryError: the file cannot be read.
     """
     try:
         return file.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The verb query: SQL over the views of a snapshot, once or at a prompt."""
+"""The verb `query`: SQL over the views of a snapshot, once or at a prompt."""
 
 import sys
 from collections.abc import Mapping
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ixt_data.cli.options import DEFAULT_STORE, AtOption, StoreOption
-from ixt_data.cli.query_input import LIMIT, parameter, read_sql
+from ixt_data.cli.query_input import LIMIT, parse_parameter, read_sql
+from ixt_data.cli.verbs import Group, add_verb
 from ixt_data.errors import QueryError
 from ixt_data.sql import QueryOutput
 
@@ -17,59 +18,70 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the verb to the app."""
-    app.command()(query)
+    """Add the verb to the app."""
+    add_verb(
+        app,
+        query,
+        Group.ASK,
+        example='ixt query --store S "SELECT source, count(*) FROM documents GROUP BY 1"',
+        docs="querying.md",
+    )
 
 
 def query(
     sql: Annotated[
         str | None,
-        typer.Argument(help="One reading statement; - reads stdin; none opens a prompt."),
+        typer.Argument(show_default="a prompt opens", help="One read-only query; - reads stdin."),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
     at: AtOption = None,
     before: Annotated[
         str | None,
         typer.Option(
-            metavar="VERSION|TAG", help="Show this snapshot too, as before.documents, .critiques."
+            metavar="VERSION|TAG", help="Second snapshot, as before.documents, before.critiques."
         ),
     ] = None,
     file: Annotated[
-        Path | None, typer.Option("--file", "-f", metavar="FILE.sql", help="Run this file's SQL.")
+        Path | None,
+        typer.Option("--file", "-f", metavar="FILE.sql", help="Run the SQL in this file."),
     ] = None,
     param: Annotated[
         list[str] | None,
         typer.Option(
-            "--param", "-p", metavar="NAME=VALUE", help="Value of $NAME: JSON if it is, else text."
+            "--param", "-p", metavar="NAME=VALUE", help="Value of $NAME, as JSON or else as text."
         ),
     ] = None,
     output: Annotated[
-        QueryOutput, typer.Option("--output", "-o", help="A table, JSON, CSV or Parquet.")
+        QueryOutput, typer.Option("--output", "-o", help="Format of the rows; table is text.")
     ] = QueryOutput.text,
-    to: Annotated[
-        Path | None, typer.Option(help="File to write instead of stdout; Parquet needs it.")
-    ] = None,
-    limit: Annotated[int, typer.Option(help="Rows of a table to print; 0 prints all.")] = LIMIT,
+    to: Annotated[Path | None, typer.Option(show_default="stdout", help="File to write.")] = None,
+    limit: Annotated[
+        int, typer.Option(help="Rows of a text table to print; 0 prints all.")
+    ] = LIMIT,
 ) -> None:
-    """Ask the views documents, critiques, shards, snapshots, critics, selections and others.
+    """Query the views documents, critiques, shards, snapshots, critics, selections and others.
 
-    Without SQL on a terminal a prompt opens: .help tells what it knows.
+    Without SQL on a terminal a prompt opens; `.help` lists its commands.
     """
     from ixt_data.store import Store
 
     if sql is not None and file is not None:
-        raise typer.BadParameter("give SQL or a file of it", param_hint="--file")
-    parameters = dict(map(parameter, param or []))
+        raise typer.BadParameter("give either SQL or a file of SQL", param_hint="--file")
+    parameters = dict(map(parse_parameter, param or []))
     opened = Store.open(store)
     if sql is None and file is None and sys.stdin.isatty() and sys.stdout.isatty():
         if to is not None or output is QueryOutput.parquet:
-            raise typer.BadParameter("is for a statement; at the prompt: .output", param_hint="SQL")
+            raise typer.BadParameter(
+                "needs a query here; at the prompt use .output", param_hint="SQL"
+            )
         from ixt_data.cli.prompt import Prompt
 
         Prompt(opened, at, before, parameters, output, limit).run()
         return
     if output is QueryOutput.parquet and to is None and sys.stdout.isatty():
-        raise typer.BadParameter("Parquet goes to a file or a pipe", param_hint="--to")
+        raise typer.BadParameter(
+            "Parquet needs a file or a pipe, not a terminal", param_hint="--to"
+        )
     catalog = opened.catalog(at, before)
     try:
         _run(catalog, _text(sql, file), parameters, output, to, limit)
@@ -91,16 +103,16 @@ def _run(
     to: Path | None,
     limit: int,
 ) -> None:
-    """Every statement of a text, of which there is one unless tables are printed."""
+    """Run the statements of a text: one, or any number if tables are printed."""
     statements = catalog.statements(text)
-    if len(statements) != 1 and (output is not QueryOutput.text or to is not None):
-        what = f"to a file and as {output.value} goes one statement"
-        raise QueryError(f"{what}; this has {len(statements)}")
+    if len(statements) != 1 and (not output.is_text or to is not None):
+        what = f"a file or --output {output.value} requires one statement"
+        raise QueryError(f"{what}; this text has {len(statements)}")
     if len(statements) < 2:
-        # As it is, so that errors speak of what was typed.
+        # Unchanged: an error then quotes what the user entered.
         statements = [(text, set(parameters))]
     elif unused := parameters.keys() - set().union(*(names for _, names in statements)):
-        raise QueryError(f"${min(unused)} is in no statement")
+        raise QueryError(f"--param {min(unused)}: no statement uses ${min(unused)}")
     for sql, names in statements:
         used = {name: value for name, value in parameters.items() if name in names}
         print_rows(catalog, sql, used, output, to, limit)
@@ -114,20 +126,22 @@ def print_rows(
     to: Path | None,
     limit: int,
 ) -> None:
-    """One statement's rows, with progress while they are awaited; Ctrl-C cancels it."""
+    """Print the rows of one statement, with progress meanwhile; Ctrl-C cancels it."""
     from rich.console import Console
 
-    from ixt_data.cli.run_query import ask
+    from ixt_data.cli.run_query import run_cancellable
     from ixt_data.console import rows_table
     from ixt_data.sql import read_table, write_rows
 
     log = Console(stderr=True)
-    if output is QueryOutput.text and to is None:
-        names, rows, more = ask(catalog, lambda: read_table(catalog, sql, parameters, limit), log)
+    if output.is_text and to is None:
+        names, rows, more = run_cancellable(
+            catalog, lambda: read_table(catalog, sql, parameters, limit), log
+        )
         Console().print(rows_table(names, rows), markup=False)
         if more:
             log.print(f"first {limit} rows; --limit 0 prints all", highlight=False)
         return
-    # Rows that come on a terminal are their own progress.
+    # Rows on a terminal are progress enough.
     shown = None if to is None and sys.stdout.isatty() else log
-    ask(catalog, lambda: write_rows(catalog, sql, parameters, output, to), shown)
+    run_cancellable(catalog, lambda: write_rows(catalog, sql, parameters, output, to), shown)

@@ -1,4 +1,4 @@
-"""A query that runs: its progress on stderr, and Ctrl-C, which stops the query and nothing else."""
+"""Queries that show progress on stderr and that Ctrl-C cancels."""
 
 import threading
 import time
@@ -13,25 +13,25 @@ if TYPE_CHECKING:
     from ixt_data.sql import Catalog
 
 T = TypeVar("T")
-PATIENCE = 0.7
+SILENT_SECONDS = 0.7
 """Seconds before progress is shown."""
-TICK = 0.1
+TICK_SECONDS = 0.1
 
 
-def ask(catalog: "Catalog", work: Callable[[], T], log: "Console | None") -> T:
-    """What `work` returns, which runs queries of one catalog and is run in a thread.
+def run_cancellable(catalog: "Catalog", work: Callable[[], T], log: "Console | None") -> T:
+    """Run `work`, which queries one catalog, in a thread; return its result.
 
-    DuckDB tells its progress, and hears an interrupt at once, only while another thread waits for
-    it: in one thread Ctrl-C waited for a cross join of 1e10 rows to its end (121 s, measured).
+    DuckDB reports progress and reacts to an interrupt only while another thread waits for it. In
+    one thread, Ctrl-C waited until a cross join of 1e10 rows was done (121 s, measured).
 
     Args:
-        catalog: whose queries.
-        work: what to do.
-        log: where to show progress; None shows none.
+        catalog: the catalog that `work` queries.
+        work: the work.
+        log: the console for progress; None shows no progress.
 
     Raises:
         Cancelled: Ctrl-C was pressed.
-        KeyboardInterrupt: it was pressed again before the query had stopped.
+        KeyboardInterrupt: Ctrl-C was pressed again before the query stopped.
     """
     done: Future[T] = Future()
 
@@ -41,32 +41,32 @@ def ask(catalog: "Catalog", work: Callable[[], T], log: "Console | None") -> T:
         except BaseException as error:
             done.set_exception(error)
 
-    # A daemon, so that one that does not stop keeps nobody from leaving.
+    # A daemon: a query that does not stop does not keep the process alive.
     threading.Thread(target=run, name="ixt-query", daemon=True).start()
     try:
         return _wait(catalog, done, log)
     except KeyboardInterrupt:
         while not done.done():
-            # Again and again: one that comes between two statements of `work` is forgotten.
+            # Repeated: DuckDB forgets an interrupt between two statements of `work`.
             catalog.interrupt()
-            time.sleep(TICK)
+            time.sleep(TICK_SECONDS)
         return done.result()
 
 
 def _wait(catalog: "Catalog", done: "Future[T]", log: "Console | None") -> T:
     with ExitStack() as stack:
         bar = None
-        began = time.monotonic()
+        started = time.monotonic()
         while True:
             try:
-                return done.result(TICK)
+                return done.result(TICK_SECONDS)
             except TimeoutError:
                 if done.done():
                     raise
-            if log is None or time.monotonic() - began < PATIENCE:
+            if log is None or time.monotonic() - started < SILENT_SECONDS:
                 continue
             if bar is None:
-                from ixt_data.console import shown
+                from ixt_data.console import progress_bar
 
-                bar = stack.enter_context(shown(log, "asking", 100, "%"))
+                bar = stack.enter_context(progress_bar(log, "querying", 100, "%"))
             bar.update(max(0.0, catalog.progress()))

@@ -6,21 +6,26 @@ from typing import Annotated, Any
 import typer
 
 from ixt_data.cli.options import DEFAULT_STORE, AtOption, OutputOption, StoreOption
+from ixt_data.cli.verbs import Group, add_verb, add_verbs
 from ixt_data.console import Output, OutputMode, table
 
-NameArgument = Annotated[str, typer.Argument(help="Of the selection.")]
+NameArgument = Annotated[str, typer.Argument(help="Name of the selection.")]
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the verbs to the app."""
-    select = typer.Typer(
-        no_args_is_help=True, help="Keep predicates under a name, for queries and mixes."
+    """Add the verbs to the app."""
+    page = "querying.md"
+    select = add_verbs(app, "select", Group.ASK, "Save predicates by name, for queries and mixes.")
+    add_verb(
+        select,
+        save,
+        None,
+        example='ixt select save --store S good "score >= 0.8" --critic rules',
+        docs=page,
     )
-    select.command()(save)
-    select.command(name="list")(show_all)
-    select.command()(show)
-    select.command()(drop)
-    app.add_typer(select, name="select")
+    add_verb(select, show_all, None, name="list", example="ixt select list --store S", docs=page)
+    add_verb(select, show, None, example="ixt select show --store S good", docs=page)
+    add_verb(select, drop, None, example="ixt select drop --store S good", docs=page)
 
 
 def save(
@@ -29,21 +34,27 @@ def save(
     store: StoreOption = DEFAULT_STORE,
     critic: Annotated[
         str | None,
-        typer.Option(help="Whose critiques it sees [the only critic's, if it needs any]."),
+        typer.Option(
+            show_default="the only critic, if one is needed",
+            help="Critic whose critiques the predicate reads.",
+        ),
     ] = None,
-    note: Annotated[str, typer.Option(help="Why it is so.")] = "",
+    note: Annotated[str, typer.Option(help="Reason, kept with the selection.")] = "",
     output: OutputOption = OutputMode.text,
 ) -> None:
-    """Save a predicate, new or in place of the one with this name; it is tried out first."""
+    """Save a predicate under a name, or replace the one of that name.
+
+    The predicate is validated against the store first.
+    """
     from ixt_data.store import Store, save_selection
 
     saved = save_selection(Store.open(store), name, where, critic=critic, note=note)
     by = f" with critiques by {saved.critic}" if saved.critic else ""
-    text = f"{name} finds {saved.documents:,} documents{by}; snapshot {saved.version} has it"
+    text = f"{name} matches {saved.documents:,} documents{by}; saved in snapshot {saved.version}"
     out = Output(output)
     out.result(asdict(saved), text)
     if not saved.documents:
-        out.note(f"no document satisfies {where!r} yet")
+        out.note(f"no document matches {where!r} yet")
 
 
 def show_all(
@@ -53,11 +64,13 @@ def show_all(
     from ixt_data.store import Store
 
     snapshot = Store.open(store).snapshot(at)
-    found = list(snapshot.selections.values())
-    rows = [(s.name, s.where, s.critic or "", s.documents, s.version, s.note) for s in found]
+    saved = list(snapshot.selections.values())
+    rows = [(s.name, s.where, s.critic or "", s.documents, s.version, s.note) for s in saved]
     text = table(["name", "predicate", "critic", "documents", "version", "note"], rows)
-    record = {"snapshot": snapshot.version, "selections": list(map(asdict, found))}
-    Output(output).result(record, text if found else "none; save one: ixt select save NAME SQL")
+    record = {"snapshot": snapshot.version, "selections": list(map(asdict, saved))}
+    Output(output).result(
+        record, text if saved else "no selection is saved; save one: ixt select save NAME SQL"
+    )
 
 
 def show(
@@ -65,11 +78,11 @@ def show(
     store: StoreOption = DEFAULT_STORE,
     at: AtOption = None,
     history: Annotated[
-        bool, typer.Option("--history", help="Show each commit that saved or dropped it.")
+        bool, typer.Option("--history", help="List each commit that saved or dropped it.")
     ] = False,
     output: OutputOption = OutputMode.text,
 ) -> None:
-    """Show a saved selection, and how many documents it finds in this snapshot."""
+    """Show a saved selection and the number of documents that it matches."""
     from ixt_data.store import Store, selections
 
     out, opened = Output(output), Store.open(store)
@@ -95,10 +108,10 @@ def show(
 def drop(
     name: NameArgument, store: StoreOption = DEFAULT_STORE, output: OutputOption = OutputMode.text
 ) -> None:
-    """Drop a saved selection; earlier snapshots keep it."""
+    """Drop a saved selection; previous snapshots keep it."""
     from ixt_data.store import Store, drop_selection
 
     version = drop_selection(Store.open(store), name)
     Output(output).result(
-        {"dropped": name, "snapshot": version}, f"{name} is gone from snapshot {version} on"
+        {"dropped": name, "snapshot": version}, f"dropped {name} in snapshot {version}"
     )

@@ -6,21 +6,29 @@ from typing import Annotated, Literal
 import typer
 
 from ixt_data.cli.options import DEFAULT_STORE, OutputOption, StoreOption
+from ixt_data.cli.verbs import Group, add_verb
 from ixt_data.console import Output, OutputMode
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the verbs to the app."""
-    app.command()(init)
-    app.command()(ingest)
+    """Add the verbs to the app."""
+    add_verb(app, init, Group.DATA, example="ixt init --store S", docs="start.md")
+    add_verb(
+        app,
+        ingest,
+        Group.DATA,
+        example="ixt ingest --store S --corpus web a.jsonl.zst b.parquet src/",
+        docs="start.md",
+    )
 
 
 def init(store: StoreOption = DEFAULT_STORE, output: OutputOption = OutputMode.text) -> None:
-    """Make an empty store."""
+    """Create an empty store."""
     from ixt_data.store import Store
 
-    made = Store.init(store)
-    Output(output).result({"store": made.root, "snapshot": 0}, f"made an empty store: {made.root}")
+    created = Store.init(store)
+    record = {"store": created.root, "snapshot": 0}
+    Output(output).result(record, f"created an empty store: {created.root}")
 
 
 def ingest(
@@ -28,23 +36,32 @@ def ingest(
         list[Path],
         typer.Argument(help="JSONL (.gz, .zst), Parquet, text files, folders of text or code."),
     ],
-    corpus: Annotated[str, typer.Option(help="Corpus that the documents go to.")],
+    corpus: Annotated[str, typer.Option(help="Corpus to add the documents to; created if new.")],
     store: StoreOption = DEFAULT_STORE,
     text_field: Annotated[
-        str, typer.Option(help="Field of the text; without it, messages is read as a conversation.")
+        str, typer.Option(help="Field with the text; a record without it may have messages.")
     ] = "text",
     id_field: Annotated[
-        str | None, typer.Option(help="Field that holds your own id ['id' if there is one].")
+        str | None, typer.Option(show_default="id, if present", help="Field with your own id.")
     ] = None,
     stage: Annotated[
         Literal["pretrain", "midtrain", "sft"] | None,
-        typer.Option(help="Stage of training; by default sft for conversations, else pretrain."),
+        typer.Option(
+            show_default="sft for conversations, else pretrain", help="Stage of training."
+        ),
     ] = None,
-    shard_mb: Annotated[float, typer.Option(help="Size of a text shard, uncompressed.")] = 64,
-    strict: Annotated[bool, typer.Option(help="Exit 1 if any record was rejected.")] = False,
+    shard_mb: Annotated[
+        float, typer.Option(help="Uncompressed size of a text shard, in MiB.")
+    ] = 64,
+    strict: Annotated[
+        bool, typer.Option(help="Exit with code 1 if a record was rejected.")
+    ] = False,
     output: OutputOption = OutputMode.text,
 ) -> None:
-    """Add documents to a corpus, each text once; what cannot be read goes to a quarantine file."""
+    """Add documents to a corpus. Each text is stored once.
+
+    A record that is not a document goes to a quarantine file with file, line and reason.
+    """
     from dataclasses import asdict
 
     from ixt_data.ingestion import ingest as run

@@ -3,6 +3,6 @@ from .output import OutputMode as OutputMode
 from .output import fields as fields
 from .output import printable as printable
 from .output import table as table
-from .progress_bar import ProgressBar as ProgressBar
-from .progress_bar import shown as shown
+from .progress import ProgressBar as ProgressBar
+from .progress import progress_bar as progress_bar
 from .tables import rows_table as rows_table

@@ -1,4 +1,4 @@
-"""What every verb prints: results on stdout, as text or as one JSON object; the rest on stderr."""
+"""Output of every verb: results on stdout as text or one JSON object, all else on stderr."""
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,23 +13,23 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
 
-    from ixt_data.console.progress_bar import ProgressBar
+    from ixt_data.console.progress import ProgressBar
 
 
 class OutputMode(StrEnum):
-    """How results are printed."""
+    """Formats of results."""
 
     text = "text"
     json = "json"
 
 
 class Output:
-    """Prints results in the mode that the user asked for."""
+    """Prints results in the requested mode."""
 
     def __init__(self, mode: OutputMode) -> None:
         self.mode = mode
 
-    # Rich takes a tenth of a second to import, and JSON needs none of it.
+    # Importing rich takes 0.1 s, and JSON does not need it.
 
     @cached_property
     def console(self) -> "Console":
@@ -46,7 +46,7 @@ class Output:
         return Console(stderr=True)
 
     def result(self, record: Mapping[str, Any], text: "RenderableType | None" = None) -> None:
-        """The verb's result: `record` as one JSON object, or `text` (its fields, by default)."""
+        """Print a result: `record` as one JSON object, or `text` (default: its fields)."""
         if self.mode is OutputMode.json:
             write_json(dict(record))
         elif text is not None:
@@ -55,20 +55,20 @@ class Output:
             self.console.print(fields(record))
 
     def note(self, message: str) -> None:
-        """A remark for people, on stderr."""
+        """Print a remark on stderr."""
         self.log.print(message, highlight=False)
 
     @contextmanager
     def progress(self, title: str, total: float | None, unit: str) -> "Iterator[ProgressBar]":
-        """A bar on stderr with rate and remaining time; `unit` "B" shows bytes."""
-        from ixt_data.console.progress_bar import shown
+        """Show a progress bar on stderr, with rate and remaining time; `unit` "B" means bytes."""
+        from ixt_data.console.progress import progress_bar
 
-        with shown(self.log, title, total, unit) as bar:
+        with progress_bar(self.log, title, total, unit) as bar:
             yield bar
 
 
 def write_json(value: Any) -> None:
-    """One line of JSON on stdout; what JSON has no type for is written as text."""
+    """Print one line of JSON on stdout; a value without a JSON type becomes text."""
     sys.stdout.flush()
     sys.stdout.buffer.write(orjson.dumps(value, default=str, option=orjson.OPT_SERIALIZE_NUMPY))
     sys.stdout.buffer.write(b"\n")
@@ -76,30 +76,52 @@ def write_json(value: Any) -> None:
 
 
 def printable(text: str) -> str:
-    """The text without what would steer a terminal: control characters are written out."""
+    """Return the text with control characters escaped, so that it cannot control a terminal."""
     return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
 
 
 def fields(record: Mapping[str, Any]) -> "Table":
-    """A record as two columns."""
+    """Return a record as a table of two columns, for a reader."""
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in record.items():
-        shown = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else value
-        table.add_row(name, str(shown))
+        if value is not None:
+            table.add_row(name.replace("_", " "), Text(printable(plain(value))))
     return table
 
 
+def plain(value: Any) -> str:
+    """Return a value as a reader expects it: no `None`, no Python brackets or quotes."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {plain(item)}" for key, item in value.items()) or "-"
+    if isinstance(value, Sequence | set | frozenset) and not isinstance(value, str | bytes):
+        return ", ".join(map(plain, value)) or "-"
+    return str(value)
+
+
 def table(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> "Table":
-    """Rows under a header; numbers are rounded for reading."""
+    """Return rows under a header; numbers are rounded."""
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(*header, box=None, pad_edge=False)
+    shown = Table(*header, box=None, pad_edge=False)
     for row in rows:
-        cells = (f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row)
-        made.add_row(*(Text(printable(cell)) for cell in cells))
-    return made
+        shown.add_row(*(Text(printable(_cell(cell))) for cell in row))
+    return shown
+
+
+def _cell(value: Any) -> str:
+    """Return a cell's text; integers stay without separators, so that they can be copied."""
+    return str(value) if isinstance(value, int) else plain(value)

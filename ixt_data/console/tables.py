@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def rows_table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> "Table":
-    """Rows for people; numbers stand to the right and are rounded."""
+    """Return rows as a table; numbers are aligned right and rounded."""
     from rich.table import Table
     from rich.text import Text
 

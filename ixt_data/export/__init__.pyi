@@ -1,5 +1,9 @@
 from .delta import DeltaReport as DeltaReport
 from .delta import export_delta as export_delta
+from .exporters import Exporter as Exporter
+from .exporters import ExportProgress as ExportProgress
+from .exporters import ExportRequest as ExportRequest
+from .exporters import NoOptions as NoOptions
 from .matched_documents import Selected as Selected
 from .mds import export_mds as export_mds
 from .rows import ExportReport as ExportReport

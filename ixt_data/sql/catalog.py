@@ -311,6 +311,13 @@ def _connect() -> duckdb.DuckDBPyConnection:
     return connection
 
 
+def writer_connection() -> duckdb.DuckDBPyConnection:
+    """Return a DuckDB that may write files; it sees no snapshot, only what is registered."""
+    connection = _connect()
+    connection.execute("SET TimeZone = 'UTC'")
+    return connection
+
+
 def _views(state: Snapshot, files: dict[str, str]) -> dict[str, str]:
     """The queries of the views over files of rows."""
     rows = list(state.rows.values())

@@ -1,33 +1,55 @@
-"""Rows of a query as a table, JSON, CSV or Parquet."""
+"""Rows of a query as text, JSON, CSV, Markdown or Parquet, by DuckDB's own COPY where it can."""
 
-import contextlib
 import itertools
+import os
+import shutil
 import sys
+import threading
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from ixt_data.console import rows_table
-from ixt_data.errors import QueryError
+from ixt_data.console import printable, rows_table
+from ixt_data.storage import atomic_write
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from ixt_data.sql.catalog import Catalog, Parameters, Row
 
 
 class QueryOutput(StrEnum):
-    """How rows are printed."""
+    """Formats of query results; `table` is another name of `text`."""
 
     text = "text"
     json = "json"
+    table = "table"
+    jsonl = "jsonl"
     csv = "csv"
+    tsv = "tsv"
+    markdown = "markdown"
     parquet = "parquet"
+
+    @property
+    def is_text(self) -> bool:
+        """Return whether rows are laid out for a reader, not for a program."""
+        return self in (QueryOutput.text, QueryOutput.table)
+
+
+_COPY_OPTIONS = {
+    QueryOutput.json: "FORMAT json, ARRAY true",
+    QueryOutput.jsonl: "FORMAT json",
+    QueryOutput.csv: "FORMAT csv, HEADER true",
+    QueryOutput.tsv: r"FORMAT csv, HEADER true, DELIMITER '\t'",
+    QueryOutput.parquet: "FORMAT parquet, COMPRESSION zstd",
+}
 
 
 def read_table(
     catalog: "Catalog", sql: str, parameters: "Parameters", limit: int
 ) -> tuple[list[str], list["Row"], bool]:
-    """Names of the columns, the first `limit` rows (0: all), and whether there are more."""
+    """Return column names, the first `limit` rows (0: all), and whether more rows follow."""
     names, rows = catalog.rows(sql, parameters)
     shown = list(itertools.islice(rows, limit or None))
     return names, shown, bool(limit) and next(rows, None) is not None
@@ -40,21 +62,146 @@ def write_rows(
     output: QueryOutput,
     to: Path | None,
 ) -> None:
-    """Writes all rows to a file or stdout as they come."""
-    with contextlib.ExitStack() as stack:
-        file = stack.enter_context(to.open("wb")) if to is not None else sys.stdout.buffer
-        if output is QueryOutput.parquet:
-            _write_parquet(catalog, sql, parameters, file)
-        elif output is QueryOutput.csv:
-            _write_csv(*catalog.rows(sql, parameters), file)
-        elif output is QueryOutput.json:
-            _write_json(*catalog.rows(sql, parameters), file)
-        else:
-            _write_text(catalog, sql, parameters, file)
-        file.flush()
+    """Write all rows of a query to a file, or to stdout as they arrive.
+
+    A file appears under its name when it is complete. JSON has null for a number that is not
+    finite, and text for what JSON has no type for.
+
+    Raises:
+        QueryError: DuckDB refuses the query.
+        OSError: the file cannot be written.
+    """
+    if to is None:
+        _write_to_stream(catalog, sql, parameters, output, sys.stdout.buffer)
+    elif to.exists() and not to.is_file():
+        with to.open("wb") as device:
+            _write_to_stream(catalog, sql, parameters, output, device)
+    else:
+        atomic_write(
+            to, lambda path: _write_file(catalog, sql, parameters, output, path), durable=False
+        )
 
 
-def _write_text(catalog: "Catalog", sql: str, parameters: "Parameters", file: Any) -> None:
+def _write_file(
+    catalog: "Catalog", sql: str, parameters: "Parameters", output: QueryOutput, path: Path
+) -> None:
+    if output in _COPY_OPTIONS:
+        _copy(catalog, sql, parameters, output, str(path))
+    else:
+        with path.open("wb") as file:
+            _write_to_stream(catalog, sql, parameters, output, file)
+
+
+def _write_to_stream(
+    catalog: "Catalog", sql: str, parameters: "Parameters", output: QueryOutput, file: IO[bytes]
+) -> None:
+    if output.is_text:
+        _write_text(catalog, sql, parameters, file)
+    elif output is QueryOutput.markdown:
+        _write_markdown(*catalog.rows(sql, parameters), file)
+    else:
+        _copy_through_pipe(catalog, sql, parameters, output, file)
+    file.flush()
+
+
+def _copy_through_pipe(
+    catalog: "Catalog", sql: str, parameters: "Parameters", output: QueryOutput, file: IO[bytes]
+) -> None:
+    """Copy into a pipe that this thread empties, so rows reach the reader while others follow."""
+    reading, writing = os.pipe()
+    errors: list[BaseException] = []
+
+    def copy() -> None:
+        try:
+            _copy(catalog, sql, parameters, output, f"/dev/fd/{writing}")
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            os.close(writing)
+
+    thread = threading.Thread(target=copy, name="ixt-copy", daemon=True)
+    thread.start()
+    with os.fdopen(reading, "rb") as pipe:
+        shutil.copyfileobj(pipe, file)
+    thread.join()
+    if errors:
+        raise errors[0]
+
+
+def _copy(
+    catalog: "Catalog", sql: str, parameters: "Parameters", output: QueryOutput, path: str
+) -> None:
+    """Run DuckDB's COPY over the rows; the sandboxed catalog itself may write no file."""
+    from ixt_data.sql.catalog import writer_connection
+    from ixt_data.sql.joins import literal
+    from ixt_data.sql.views import quoted
+
+    errors: list[BaseException] = []
+    reader = _reader(catalog, sql, parameters, errors)
+    with writer_connection() as connection:
+        connection.register("result", reader)
+        columns = "*"
+        if output in (QueryOutput.json, QueryOutput.jsonl):
+            described = connection.table("result")
+            pairs = zip(described.columns, described.types, strict=True)
+            columns = ", ".join(
+                f"{_finite(quoted(name), kind)} AS {quoted(name)}" for name, kind in pairs
+            )
+        options = _COPY_OPTIONS[output]
+        try:
+            connection.execute(
+                f"COPY (SELECT {columns} FROM result) TO {literal(path)} ({options})"
+            )
+        except Exception:
+            if errors:
+                raise errors[0] from None
+            raise
+
+
+def _reader(
+    catalog: "Catalog", sql: str, parameters: "Parameters", errors: list[BaseException]
+) -> "pa.RecordBatchReader":
+    """Return the rows as an Arrow stream; an error of the query is kept in `errors` too."""
+    import pyarrow as pa
+
+    batches = catalog.batches(sql, parameters)
+    first = next(batches, None)
+    if first is None:
+        # Without rows no batch states the columns.
+        return catalog.arrow(sql, parameters).to_reader()
+
+    def watched() -> Iterator["pa.RecordBatch"]:
+        try:
+            yield from batches
+        except BaseException as error:
+            errors.append(error)
+            raise
+
+    return pa.RecordBatchReader.from_batches(first.schema, itertools.chain([first], watched()))
+
+
+def _finite(value: str, kind: Any, depth: int = 0) -> str:
+    """Return SQL for a value with NULL for each number in it that JSON cannot express."""
+    if kind.id in ("double", "float"):
+        return f"CASE WHEN isfinite({value}) THEN {value} END"
+    if kind.id in ("list", "array"):
+        item = f"x{depth}"
+        inner = _finite(item, dict(kind.children)["child"], depth + 1)
+        return value if inner == item else f"list_transform({value}, lambda {item}: {inner})"
+    if kind.id == "struct":
+        from ixt_data.sql.views import quoted
+
+        fields = {
+            name: _finite(f"{value}.{quoted(name)}", inner, depth) for name, inner in kind.children
+        }
+        if all(sql == f"{value}.{quoted(name)}" for name, sql in fields.items()):
+            return value
+        packed = ", ".join(f"{quoted(name)} := {sql}" for name, sql in fields.items())
+        return f"CASE WHEN {value} IS NOT NULL THEN struct_pack({packed}) END"
+    return value
+
+
+def _write_text(catalog: "Catalog", sql: str, parameters: "Parameters", file: IO[bytes]) -> None:
     from rich.console import Console
 
     names, rows, _ = read_table(catalog, sql, parameters, 0)
@@ -65,57 +212,17 @@ def _write_text(catalog: "Catalog", sql: str, parameters: "Parameters", file: An
     file.write("".join(f"{line}\n" for line in lines).encode())
 
 
-def _write_parquet(catalog: "Catalog", sql: str, parameters: "Parameters", file: IO[bytes]) -> None:
-    import pyarrow.parquet as pq
+def _write_markdown(names: list[str], rows: Iterator["Row"], file: IO[bytes]) -> None:
+    """Write a table of GitHub's Markdown; a line break in a cell becomes `<br>`."""
 
-    with contextlib.ExitStack() as stack:
-        writer = None
-        for batch in catalog.batches(sql, parameters):
-            if writer is None:
-                made = pq.ParquetWriter(file, batch.schema, compression="zstd")
-                writer = stack.enter_context(made)
-            writer.write_batch(batch)
-    if writer is None:
-        # No rows, and so no batch that would tell the columns.
-        pq.write_table(catalog.arrow(sql, parameters), file, compression="zstd")
+    def line(cells: Iterator[str]) -> bytes:
+        return f"| {' | '.join(cells)} |\n".encode()
 
+    def cell(value: Any) -> str:
+        text = "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+        text = printable(text).replace("\\", "\\\\").replace("|", "\\|")
+        return text.replace("\r\n", "\n").replace("\n", "<br>")
 
-def _write_json(names: list[str], rows: Iterator["Row"], file: Any) -> None:
-    import orjson
-
-    names, separator = _distinct(names), b"["
+    file.write(line(map(cell, names)) + line("---" for _ in names))
     for row in rows:
-        record = dict(zip(names, row, strict=True))
-        file.write(separator + orjson.dumps(record, default=_plain, option=orjson.OPT_NON_STR_KEYS))
-        separator = b",\n"
-    file.write(b"]\n" if separator != b"[" else b"[]\n")
-
-
-def _write_csv(names: list[str], rows: Iterator["Row"], file: Any) -> None:
-    import csv
-    import io
-
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
-    writer = csv.writer(text)
-    writer.writerow(names)
-    writer.writerows(rows)
-    text.detach()
-
-
-def _distinct(names: list[str]) -> list[str]:
-    """The names with `_1`, `_2` where one comes again: an object would keep the last one alone."""
-    made: dict[str, None] = {}
-    for name in names:
-        free = (f"{name}_{n}" if n else name for n in itertools.count())
-        made[next(one for one in free if one not in made)] = None
-    return list(made)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.hex()
-    if hasattr(value, "as_integer_ratio"):
-        return float(value)
-    if value is None:
-        raise QueryError("a value has no JSON form")
-    return str(value)
+        file.write(line(map(cell, row)))

@@ -1,4 +1,4 @@
-"""The verbs for a trained model: they measure it, ask it and export it."""
+"""The verbs for a trained model: eval, generate, export-model."""
 
 import sys
 from dataclasses import replace
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ixt_data.cli import OutputOption
+from ixt_data.cli import Group, OutputOption, add_verb
 from ixt_data.console import Output, OutputMode
 from ixt_data.errors import ConfigError
 from ixt_train.cli.options import MaybeStoreOption, quiet_libraries
@@ -24,10 +24,24 @@ CheckpointArgument = Annotated[
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the verbs to the app."""
-    app.command("eval")(evaluate)
-    app.command()(generate)
-    app.command("export-model")(export_model)
+    """Add the verbs to the app."""
+    page = "evaluation.md"
+    add_verb(app, evaluate, Group.TRAIN, name="eval", example="ixt eval runs/first", docs=page)
+    add_verb(
+        app,
+        generate,
+        Group.TRAIN,
+        example='ixt generate runs/first --feedback best --prompt "17 + 5 ="',
+        docs=page,
+    )
+    add_verb(
+        app,
+        export_model,
+        Group.TRAIN,
+        name="export-model",
+        example="ixt export-model runs/first model/",
+        docs=page,
+    )
 
 
 def evaluate(
@@ -35,63 +49,74 @@ def evaluate(
     store: MaybeStoreOption = None,
     config: Annotated[
         Path | None,
-        typer.Option("--config", help="A train config whose eval part counts [the run's own]."),
+        typer.Option(
+            "--config", show_default="the run's own", help="Train config with the eval section."
+        ),
     ] = None,
     samples: Annotated[
         int | None,
-        typer.Option("--samples", min=0, help="Held-out documents per score bucket [config]."),
+        typer.Option(
+            "--samples",
+            min=0,
+            show_default="as in the config",
+            help="Held-out documents per score bucket.",
+        ),
     ] = None,
     task: Annotated[
         list[str] | None,
         typer.Option(
             "--task",
             metavar="NAME|FILE",
-            help="Ask a task by exact match instead: arithmetic, or a JSONL of prompt and answer "
-            "or of segments.",
+            help="Task to solve by exact match: arithmetic, or a JSONL of prompts and answers or "
+            "of segments.",
         ),
     ] = None,
     lm_eval: Annotated[
         list[str] | None,
-        typer.Option(
-            "--lm-eval", metavar="TASK", help="Ask a task of lm-evaluation-harness instead."
-        ),
+        typer.Option("--lm-eval", metavar="TASK", help="Task of lm-evaluation-harness to run."),
     ] = None,
     lm_eval_path: Annotated[
         Path | None,
-        typer.Option("--lm-eval-path", metavar="DIR", help="Where task files of your own are."),
+        typer.Option("--lm-eval-path", metavar="DIR", help="Folder with your own task files."),
     ] = None,
     fewshot: Annotated[
         int | None,
-        typer.Option("--fewshot", min=0, help="--lm-eval: solved examples before each question."),
+        typer.Option("--fewshot", min=0, help="Solved examples per question (--lm-eval)."),
     ] = None,
     feedback: Annotated[
         list[str] | None,
         typer.Option(
-            "--feedback", help="Of tasks: best, worst, none, or any text; each in turn [best]."
+            "--feedback",
+            show_default="best",
+            help="Feedback for tasks: best, worst, none, or a text; may be repeated.",
         ),
     ] = None,
     guidance: Annotated[
         list[float] | None,
         typer.Option(
-            "--guidance", min=0, help="Of tasks: gamma from none to the feedback; each in turn [1]."
+            "--guidance",
+            min=0,
+            show_default="1.0",
+            help="Gamma of classifier-free guidance for tasks; may be repeated.",
         ),
     ] = None,
     chat: Annotated[
         bool | None,
         typer.Option(
             "--chat/--no-chat",
-            help="--lm-eval: ask as the user of a conversation [where it was trained on some].",
+            show_default="as in training",
+            help="Prompt as the user of a conversation (--lm-eval).",
         ),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="Of tasks: only the first questions.")
+        int | None, typer.Option("--limit", min=1, help="Number of questions per task.")
     ] = None,
     batch_size: Annotated[
-        int, typer.Option("--batch-size", min=1, help="--lm-eval: questions side by side.")
+        int, typer.Option("--batch-size", min=1, help="Questions per batch (--lm-eval).")
     ] = 16,
     output: OutputOption = OutputMode.text,
 ) -> None:
-    """Measure loss by score bucket and feedback, what feedback changes in it, and tasks."""
+    """Measure loss by score bucket and feedback, the effect of feedback, and tasks."""
     if not task and not lm_eval and (feedback or guidance or limit):
         raise typer.BadParameter("--feedback, --guidance and --limit are for --task and --lm-eval")
     quiet_libraries()
@@ -101,40 +126,40 @@ def evaluate(
 
         figures = evaluate(trained, store, config, samples)
     else:
-        said = [(f, g) for f in feedback or ["best"] for g in guidance or [1.0]]
+        conditions = [(f, g) for f in feedback or ["best"] for g in guidance or [1.0]]
         figures = {"step": trained.step}
         if task:
-            figures["tasks"] = _ask_tasks(trained, task, said, limit)
+            figures["tasks"] = _solve_tasks(trained, task, conditions, limit)
         if lm_eval:
-            figures["lm_eval"] = _ask_harness(
-                trained, said, lm_eval, lm_eval_path, fewshot, limit, chat, batch_size
+            figures["lm_eval"] = _run_harness(
+                trained, conditions, lm_eval, lm_eval_path, fewshot, limit, chat, batch_size
             )
     from ixt_train.evaluation import figures_text
 
     Output(output).result(figures, figures_text(figures))
 
 
-def _ask_tasks(
-    trained: "LoadedModel", tasks: list[str], said: list[tuple[str, float]], limit: int | None
+def _solve_tasks(
+    trained: "LoadedModel", tasks: list[str], conditions: list[tuple[str, float]], limit: int | None
 ) -> list[dict[str, Any]]:
     from ixt_train.config import BUILT_IN_TASKS, TaskConfig
     from ixt_train.evaluation import solve_tasks
 
     def config(task: str, feedback: str, gamma: float) -> TaskConfig:
-        named: dict[str, Any] = {"feedback": feedback, "guidance": gamma, "limit": limit}
+        settings: dict[str, Any] = {"feedback": feedback, "guidance": gamma, "limit": limit}
         if task in BUILT_IN_TASKS:
-            return TaskConfig(name=task, **named)
+            return TaskConfig(name=task, **settings)
         if not Path(task).is_file():
             known = ", ".join(BUILT_IN_TASKS)
             raise ConfigError(f"--task {task}: neither a file nor a built-in task ({known})")
-        return TaskConfig(name=Path(task).stem, path=task, **named)
+        return TaskConfig(name=Path(task).stem, path=task, **settings)
 
-    return solve_tasks(trained, (config(task, f, g) for task in tasks for f, g in said))
+    return solve_tasks(trained, (config(task, f, g) for task in tasks for f, g in conditions))
 
 
-def _ask_harness(
+def _run_harness(
     trained: "LoadedModel",
-    said: list[tuple[str, float]],
+    conditions: list[tuple[str, float]],
     tasks: list[str],
     folder: Path | None,
     fewshot: int | None,
@@ -145,10 +170,10 @@ def _ask_harness(
     from ixt_train.evaluation import ConditionedLM, run_tasks
 
     rows = []
-    for feedback, gamma in said:
+    for feedback, gamma in conditions:
         model = ConditionedLM(trained, feedback, guidance=gamma, batch_size=batch_size)
-        told = {"feedback": feedback, "guidance": gamma}
-        rows += [told | row for row in run_tasks(model, tasks, folder, limit, fewshot, chat)]
+        condition = {"feedback": feedback, "guidance": gamma}
+        rows += [condition | row for row in run_tasks(model, tasks, folder, limit, fewshot, chat)]
     return rows
 
 
@@ -156,55 +181,66 @@ def generate(
     checkpoint: CheckpointArgument,
     prompt: Annotated[
         list[str] | None,
-        typer.Option("--prompt", help="A begun document or what a user says; may be repeated."),
+        typer.Option("--prompt", help="Start of a document, or a user's message; may be repeated."),
     ] = None,
     prompts: Annotated[
         str | None,
         typer.Option(
             "--prompts",
             metavar="FILE",
-            help="A JSONL of prompts or messages, with feedback of their own if need be; -: stdin.",
+            help="JSONL of prompts or messages, optionally with their own feedback; - reads stdin.",
         ),
     ] = None,
     feedback: Annotated[
-        str, typer.Option("--feedback", help="best, worst, none, or any text.")
+        str,
+        typer.Option("--feedback", help="Feedback to condition on: best, worst, none, or a text."),
     ] = "best",
     score: Annotated[
         float | None,
-        typer.Option("--score", min=0, max=1, help="Score that goes with a text, 0 to 1 [best]."),
+        typer.Option(
+            "--score",
+            min=0,
+            max=1,
+            show_default="the best score",
+            help="Score of a feedback text, 0 to 1.",
+        ),
     ] = None,
     guidance: Annotated[
         float,
         typer.Option(
-            "--guidance", min=0, help="Gamma of classifier-free guidance; above 1 exaggerates."
+            "--guidance",
+            min=0,
+            help="Gamma of classifier-free guidance; above 1 amplifies the feedback.",
         ),
     ] = 1.0,
     against: Annotated[
-        str, typer.Option("--against", help="Feedback that guidance leads away from.")
+        str, typer.Option("--against", help="Feedback that guidance steers away from.")
     ] = "none",
     max_new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", min=1, help="Tokens to write at most.")
+        int, typer.Option("--max-new-tokens", min=1, help="Maximum tokens to generate.")
     ] = 64,
-    samples: Annotated[
-        int, typer.Option("--samples", min=1, help="How often to continue each prompt.")
-    ] = 1,
-    temperature: Annotated[float, typer.Option("--temperature", min=0, help="0: greedy.")] = 0.0,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Completions per prompt.")] = 1,
+    temperature: Annotated[
+        float, typer.Option("--temperature", min=0, help="Sampling temperature; 0 is greedy.")
+    ] = 0.0,
     top_p: Annotated[
-        float, typer.Option("--top-p", help="Sample from this share of the probability.")
+        float,
+        typer.Option("--top-p", help="Sample from the tokens with this share of the probability."),
     ] = 1.0,
     top_k: Annotated[
-        int, typer.Option("--top-k", min=0, help="Sample from so many tokens; 0: from all.")
+        int,
+        typer.Option("--top-k", min=0, help="Sample from this many tokens; 0 samples from all."),
     ] = 0,
     stop: Annotated[
-        list[str] | None, typer.Option("--stop", help="End before this text; may be repeated.")
+        list[str] | None, typer.Option("--stop", help="Stop before this text; may be repeated.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of sampling.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of sampling.")] = 0,
     batch_size: Annotated[
-        int, typer.Option("--batch-size", min=1, help="Continuations side by side.")
+        int, typer.Option("--batch-size", min=1, help="Completions per batch.")
     ] = 32,
     output: OutputOption = OutputMode.text,
 ) -> None:
-    """Let a model go on writing, told what feedback to live up to."""
+    """Generate continuations conditioned on feedback."""
     quiet_libraries()
     from ixt_train.inference import GenerationRequest, TokenSampling, generate_texts, read_requests
 
@@ -223,8 +259,8 @@ def generate(
     requests = [replace(default, prompt=text) for text in prompt or ()]
     if prompts is not None:
         requests += read_requests(_lines(prompts), prompts, default)
-    written = generate_texts(_load(checkpoint), requests or [default], how)
-    records = [generation.record() for generation in written]
+    generations = generate_texts(_load(checkpoint), requests or [default], how)
+    records = [generation.record() for generation in generations]
     if len(records) == 1:
         Output(output).result(records[0])
     else:
@@ -243,10 +279,10 @@ def _lines(source: str) -> list[str]:
 
 def export_model(
     checkpoint: CheckpointArgument,
-    folder: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")],
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to create.")],
     output: OutputOption = OutputMode.text,
 ) -> None:
-    """Write a folder that transformers and vLLM load."""
+    """Export a model as a folder that transformers and vLLM load."""
     quiet_libraries()
     from ixt_train.inference import export_model
 

@@ -1,4 +1,4 @@
-"""What the verbs of the trainer share."""
+"""Options and settings that the verbs of the trainer share."""
 
 import os
 from typing import Annotated
@@ -8,13 +8,17 @@ import typer
 MaybeStoreOption = Annotated[
     str | None,
     typer.Option(
-        "--store", envvar="IXT_STORE", metavar="ROOT", help="Root of the store [the mix's]."
+        "--store",
+        envvar="IXT_STORE",
+        metavar="ROOT",
+        show_default="the store in the mix",
+        help="Root of the store.",
     ),
 ]
 
 
 def quiet_libraries() -> None:
-    """Before they are imported: no advice and no bars of theirs among our own."""
+    """Turn off the advice and progress bars of libraries; call it before they are imported."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -1,4 +1,4 @@
-"""`ixt scaling`: run arms, or read what was run, and say what each needs against the others."""
+"""The verb `scaling`: run arms or read their curves, and compare the compute that they need."""
 
 import os
 from collections.abc import Sequence
@@ -27,28 +27,33 @@ def scaling(
     paths: PathsArgument,
     metric: Annotated[
         str | None,
-        typer.Option(help="What to compare at, as in tasks.sums or loss.asked.all [first task]."),
+        typer.Option(
+            show_default="the first task", help="Metric, such as tasks.sums or loss.asked.all."
+        ),
     ] = None,
     target: Annotated[
-        list[float] | None, typer.Option(help="Of the metric; may be repeated [.3 .5 .9].")
+        list[float] | None,
+        typer.Option(show_default=".3 .5 .9", help="Target value of the metric; may be repeated."),
     ] = None,
     against: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="ARM", help="Baseline, or the better of 'plain|filter' [plain, filters]."
+            metavar="ARM",
+            show_default="plain and filter arms",
+            help="Baseline arm; 'plain|filter' is the better of two.",
         ),
     ] = None,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Write a page with plots, too.")
     ] = None,
     save: Annotated[
-        Path | None, typer.Option(metavar="FILE.jsonl", help="Keep the curves in a file, too.")
+        Path | None, typer.Option(metavar="FILE.jsonl", help="Write the curves to a file, too.")
     ] = None,
     output: OutputOption = OutputMode.text,
 ) -> None:
-    """Report the compute that arms need to be equally good: multipliers in steps, tokens, FLOPs.
+    """Compare the compute that arms need to reach a target: steps, tokens, FLOPs.
 
-    Tokens of the feedback count, padding does not; annotation is counted apart.
+    Feedback tokens count, padding does not. Annotation is counted separately.
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from ixt_train.scaling import describe, record, render, write_curves

@@ -1,44 +1,48 @@
-"""The verbs of the trainer: they train and replay. Heavy imports wait inside."""
+"""The verbs of the trainer: train, tokenize, replay. Heavy imports are inside."""
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ixt_data.cli import DEFAULT_STORE, OutputOption, StoreOption, transfer_verbs
+from ixt_data.cli import DEFAULT_STORE, Group, OutputOption, StoreOption, add_verb
 from ixt_data.console import Output, OutputMode
 from ixt_train.cli import model_verbs
 from ixt_train.cli.options import MaybeStoreOption, quiet_libraries
 from ixt_train.cli.scaling_verb import scaling
 
 if TYPE_CHECKING:
-    from ixt_data.mix import Mix
-    from ixt_train.stream import MaterializeReport
+    pass
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the verbs to the app."""
-    app.command()(train)
+    """Add the verbs to the app."""
+    page = "training.md"
+    add_verb(app, train, Group.TRAIN, example="ixt train run.yaml duration=500ba", docs=page)
     model_verbs.register(app)
-    app.command()(tokenize)
-    app.command()(replay)
-    app.command()(scaling)
-    transfer_verbs.bakers[:] = [bake_mix]
+    add_verb(
+        app, tokenize, Group.TRAIN, example="ixt tokenize --store S --tokenizer DIR", docs=page
+    )
+    add_verb(app, replay, Group.TRAIN, example="ixt replay --run runs/first --batch 12", docs=page)
+    add_verb(
+        app, scaling, Group.TRAIN, example="ixt scaling runs/ --html page.html", docs="scaling.md"
+    )
 
 
 def train(
     config: Annotated[Path, typer.Argument(metavar="RUN.YAML", help="The train config.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Keys of the config to change.")
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="Keys of the config to override."),
     ] = None,
     store: MaybeStoreOption = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Drop the train run that the run folder holds.")
+        bool, typer.Option("--overwrite", help="Delete the train run in the run folder first.")
     ] = False,
     output: OutputOption = OutputMode.text,
 ) -> None:
-    """Train a model on a mix, or go on where an interrupted train run stopped."""
+    """Train a model on a mix, or resume an interrupted run."""
     from ixt_train.config import load_train_config
 
     settings = load_train_config(config, overrides or [])
@@ -58,22 +62,28 @@ def tokenize(
         Path, typer.Option("--tokenizer", metavar="DIR", help="A folder with a fast tokenizer.")
     ],
     corpus: Annotated[
-        list[str] | None, typer.Option("--corpus", help="Whose documents [all].")
+        list[str] | None,
+        typer.Option("--corpus", show_default="all", help="Corpus to tokenize; may be repeated."),
     ] = None,
     critic: Annotated[
-        list[str] | None, typer.Option("--critic", help="Whose critiques [all].")
+        list[str] | None,
+        typer.Option(
+            "--critic",
+            show_default="all",
+            help="Critic whose critiques to tokenize; may be repeated.",
+        ),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
     output: OutputOption = OutputMode.text,
 ) -> None:
-    """Tokenize documents and critiques ahead of training, for this tokenizer."""
+    """Tokenize documents and critiques before training, for one tokenizer."""
     quiet_libraries()
     from ixt_data.store import Store
     from ixt_train.conditioning import SPECIAL_TOKENS, load_tokenizer
     from ixt_train.stream import tokenize
 
     out = Output(output)
-    with out.progress("Tokenizing", total=None, unit="shards") as bar:
+    with out.progress("tokenizing", total=None, unit="shards") as bar:
         report = tokenize(
             Store.open(store),
             load_tokenizer(tokenizer, SPECIAL_TOKENS),
@@ -87,15 +97,15 @@ def tokenize(
 def replay(
     run: Annotated[Path, typer.Option("--run", metavar="DIR", help="The folder of a train run.")],
     batch: Annotated[
-        int | None, typer.Option("--batch", min=1, help="Show what this step drew.")
+        int | None, typer.Option("--batch", min=1, help="Step whose documents to list.")
     ] = None,
     doc: Annotated[
-        str | None, typer.Option("--doc", metavar="ID", help="Name the steps that drew a document.")
+        str | None, typer.Option("--doc", metavar="ID", help="Document whose steps to list.")
     ] = None,
     store: MaybeStoreOption = None,
     output: OutputOption = OutputMode.text,
 ) -> None:
-    """Show what a past train run read: a batch of it, or where a document came."""
+    """List the documents of a batch of a past train run, or the steps that drew a document."""
     if (batch is None) == (doc is None):
         raise typer.BadParameter("give either --batch or --doc")
     quiet_libraries()
@@ -107,16 +117,3 @@ def replay(
         out.result(replay.batch(batch))
     elif doc is not None:
         out.result(replay.document(doc))
-
-
-def bake_mix(
-    mix: "Mix", tokenizer: Path, folder: str, max_length: int, **options: Any
-) -> "MaterializeReport":
-    """What `ixt export --baked` calls: `materialize_mix` from the mix's own store."""
-    quiet_libraries()
-    from ixt_data.store import Store
-    from ixt_train.conditioning import SPECIAL_TOKENS, load_tokenizer
-    from ixt_train.stream import materialize_mix
-
-    loaded = load_tokenizer(tokenizer, SPECIAL_TOKENS)
-    return materialize_mix(Store.open(mix.store), mix, loaded, folder, max_length, **options)

@@ -1,43 +1,43 @@
-"""The verbs of the inspector: inspect and serve. Heavy imports wait inside."""
+"""The verbs of the inspector: inspect, serve. Heavy imports are inside."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ixt_data.cli import DEFAULT_STORE, AtOption, OutputOption, StoreOption
+from ixt_data.cli import DEFAULT_STORE, AtOption, Group, OutputOption, StoreOption, add_verb
 from ixt_data.console import Output, OutputMode
 from ixt_data.errors import MissingExtra
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the verbs to the app."""
-    app.command()(inspect)
-    app.command()(serve)
+    """Add the verbs to the app."""
+    add_verb(app, inspect, Group.ASK, example="ixt inspect S --sample 3", docs="inspecting.md")
+    add_verb(app, serve, Group.ASK, example="ixt serve --store S", docs="inspector.md")
 
 
 def inspect(
     target: Annotated[
         str,
         typer.Argument(
-            help="Store, MDS folder or shard (also on S3), or a doc_id or source_id of the store."
+            help="Store, MDS folder or shard (also on S3), or a doc_id or source_id in the store."
         ),
     ],
     store: StoreOption = DEFAULT_STORE,
     at: AtOption = None,
     sample: Annotated[
-        int, typer.Option(min=0, help="Random samples to show beside the first one.")
+        int, typer.Option(min=0, help="Random samples to show, after the first one.")
     ] = 0,
-    seed: Annotated[int, typer.Option(help="Of the random samples.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random samples.")] = 0,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read everything, and compare sizes and hashes.")
+        bool, typer.Option("--verify", help="Read all files; compare sizes and hashes.")
     ] = False,
-    full: Annotated[bool, typer.Option("--full", help="Show whole texts.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Show complete texts.")] = False,
     output: OutputOption = OutputMode.text,
 ) -> None:
-    """Show what a store, a folder of shards, a shard or a document is made of.
+    """Show the parts of a store, a folder of shards, a shard or a document.
 
-    Exit code 1 if something is wrong with it. Nothing that a shard holds is ever run.
+    Exit code 1 if a problem is found. Code in a shard is never executed.
     """
     from ixt_inspector.terminal import InspectOptions, look, problems_of, rendered
 
@@ -51,30 +51,32 @@ def inspect(
 def serve(
     store: StoreOption = DEFAULT_STORE,
     host: Annotated[
-        str, typer.Option(help="Address to bind; another one than of the loopback needs a token.")
+        str, typer.Option(help="Address to bind; an address other than loopback requires --token.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8765,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port; 0 selects a free port.")
+    ] = 8765,
     token: Annotated[
         str | None,
         typer.Option(
             envvar="IXT_SERVE_TOKEN",
             show_envvar=True,
-            help="Secret that must be shown once, as ?token=... in the address.",
+            help="Secret that a browser sends once, as ?token=... in the address.",
         ),
     ] = None,
     host_name: Annotated[
         list[str] | None,
-        typer.Option(help="Another name that the server is asked by; may be repeated."),
+        typer.Option(help="Additional host name of the server; may be repeated."),
     ] = None,
     mixes: Annotated[
-        Path | None, typer.Option(help="Folder of mixes (YAML) to show and to try out.")
+        Path | None, typer.Option(help="Folder of mixes (YAML) to show and to plan.")
     ] = None,
     runs: Annotated[Path | None, typer.Option(help="Folder of train runs to show.")] = None,
     sql_seconds: Annotated[
-        int, typer.Option(min=1, max=600, help="Most seconds of a statement that is typed.")
+        int, typer.Option(min=1, max=600, help="Time limit of a user's query, in seconds.")
     ] = 20,
     sql_memory: Annotated[
-        int, typer.Option(min=256, help="Most memory of such a statement, in MB.")
+        int, typer.Option(min=256, help="Memory limit of a user's query, in MB.")
     ] = 2048,
     output: OutputOption = OutputMode.text,
 ) -> None:
@@ -84,14 +86,14 @@ def serve(
 
     for name, folder in (("--mixes", mixes), ("--runs", runs)):
         if folder is not None and not folder.is_dir():
-            raise typer.BadParameter(f"{folder} is no folder", param_hint=name)
+            raise typer.BadParameter(f"{folder} is not a folder", param_hint=name)
     out = Output(output)
 
     def ready(address: str) -> None:
         if output is OutputMode.json:
             out.result({"url": address})
         else:
-            out.note(f"the store is at {address} - end with Ctrl-C")
+            out.note(f"serving the store at {address} (Ctrl-C stops)")
 
     bounds = QueryLimits(seconds=sql_seconds, memory=sql_memory << 20)
     settings = Settings(store, mixes, runs, bounds)

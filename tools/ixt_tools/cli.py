@@ -1,4 +1,4 @@
-"""The verbs of this package, from demo to doctor. Heavy imports wait inside."""
+"""The verbs demo, calibrate, report and doctor. Heavy imports are inside."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ixt_data.cli import DEFAULT_STORE, AtOption, OutputOption, StoreOption
+from ixt_data.cli import DEFAULT_STORE, AtOption, Group, OutputOption, StoreOption, add_verb
 from ixt_data.console import Output, OutputMode, table
 from ixt_data.errors import MissingExtra
 from ixt_tools.curate import curate_verbs as curate
@@ -17,23 +17,33 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the verbs to the app."""
-    app.command()(demo)
-    app.command()(calibrate)
-    app.command()(report)
-    app.command()(doctor)
+    """Add the verbs to the app."""
+    add_verb(app, demo, Group.DATA, example="ixt demo --quick", docs="start.md")
+    add_verb(
+        app,
+        calibrate,
+        Group.CRITIQUE,
+        example="ixt calibrate --store S --plots page.html",
+        docs="critics.md",
+    )
+    add_verb(app, report, Group.ASK, example="ixt report --store S", docs="curators.md")
+    add_verb(app, doctor, Group.MAINTAIN, example="ixt doctor --store S", docs="doctor.md")
     curate.register(app)
 
 
 def demo(
-    folder: Annotated[Path, typer.Option(help="Where everything goes; made anew.")] = Path("demo"),
-    seed: Annotated[int, typer.Option(min=0, help="Of the corpus, the mixes, the models.")] = 0,
+    folder: Annotated[
+        Path, typer.Option(help="Folder for all files; replaced if a demo wrote it.")
+    ] = Path("demo"),
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the corpus, the mixes and the models.")
+    ] = 0,
     quick: Annotated[
-        bool, typer.Option("--quick", help="A few steps only: is everything connected?")
+        bool, typer.Option("--quick", help="Train a few steps only, as a test of the installation.")
     ] = False,
     output: OutputOption = OutputMode.text,
 ) -> None:
-    """Play the whole way of the data on this machine, in minutes, and write report.html."""
+    """Run the end-to-end pipeline on this machine, in minutes, and write report.html."""
     MissingExtra.require("train", "composer", "altair", "vl_convert")
     from ixt_tools.demo import run_demo
 
@@ -44,27 +54,29 @@ def demo(
 def calibrate(
     critic: Annotated[
         list[str] | None,
-        typer.Option(help="Name or id of a critic; repeat to compare. All by default."),
+        typer.Option(show_default="all", help="Critic to compare, by name or id; may be repeated."),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
     corpus: Annotated[
-        list[str] | None, typer.Option(help="Only documents of this corpus; may be repeated.")
+        list[str] | None,
+        typer.Option(show_default="all corpora", help="Corpus to read; may be repeated."),
     ] = None,
     at: AtOption = None,
     scale: Annotated[
-        int, typer.Option(min=1, max=100, help="Kappa rounds scores to 0 .. SCALE.")
+        int, typer.Option(min=1, max=100, help="Kappa rounds scores to 0..SCALE.")
     ] = 5,
     canaries: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE.jsonl",
-            help="Documents that must not move: text or doc_id, and score (lowest, highest).",
+            help="Canary documents: text or doc_id, and the range of the score.",
         ),
     ] = None,
     write_quantiles: Annotated[
         str | None,
         typer.Option(
-            metavar="COLUMN", help="Add quantiles within the source to the critic's critiques."
+            metavar="COLUMN",
+            help="Write quantiles within each source as a column of the critiques.",
         ),
     ] = None,
     plots: Annotated[
@@ -72,9 +84,9 @@ def calibrate(
     ] = None,
     output: OutputOption = OutputMode.text,
 ) -> None:
-    """Compare critics, or the thinking samples of one: agreement, length, coverage, canaries.
+    """Compare critics, or thinking samples of one: agreement, length, coverage, canaries.
 
-    Exit code 1 if a canary moved or has no score.
+    Exit code 1 if a canary is out of range or has no score.
     """
     from ixt_data.analysis import calibration, look, read_canaries
     from ixt_data.analysis import write_quantiles as write
@@ -84,7 +96,7 @@ def calibrate(
         MissingExtra.require("train", "altair", "vl_convert")
     if write_quantiles is not None and (len(critic or []) != 1 or at is not None):
         raise typer.BadParameter(
-            "takes one --critic, and no --at: it goes on from the newest snapshot",
+            "requires one --critic and no --at: it writes to the latest snapshot",
             param_hint="--write-quantiles",
         )
     known = read_canaries(canaries) if canaries is not None else []
@@ -103,7 +115,7 @@ def calibrate(
         record["quantiles"] = asdict(write(opened, (critic or [])[0], write_quantiles))
     _print_calibration(out, record, found, seen)
     if record.get("moved"):
-        out.note(f"not where they should be: {', '.join(record['moved'])}")
+        out.note(f"canaries out of range: {', '.join(record['moved'])}")
         raise typer.Exit(1)
 
 
@@ -129,25 +141,31 @@ def _print_calibration(
 def report(
     to: Annotated[
         Path,
-        typer.Option("--to", metavar="FILE.html", help="The page; as JSON beside it."),
+        typer.Option(
+            "--to", metavar="FILE.html", help="Page to write, with a JSON file of the same name."
+        ),
     ] = Path("report.html"),
     corpus: Annotated[
-        list[str] | None, typer.Option(help="Only this corpus; may be repeated.")
+        list[str] | None,
+        typer.Option(show_default="all corpora", help="Corpus to report; may be repeated."),
     ] = None,
     critic: Annotated[
-        list[str] | None, typer.Option(help="Only this critic, by name; may be repeated.")
+        list[str] | None,
+        typer.Option(show_default="all critics", help="Critic to report; may be repeated."),
     ] = None,
     mix: Annotated[
         list[Path] | None,
-        typer.Option(metavar="MIX.YAML", help="Plan this mix on the page, too; may be repeated."),
+        typer.Option(metavar="MIX.YAML", help="Mix to plan on the page; may be repeated."),
     ] = None,
     samples: Annotated[
         int | None,
-        typer.Option(min=1, help="Samples that each plan draws [each document once]."),
+        typer.Option(
+            min=1, show_default="each document once", help="Samples that each plan draws."
+        ),
     ] = None,
     run: Annotated[
         list[Path] | None,
-        typer.Option(metavar="DIR", help="Show this train run's curves; may be repeated."),
+        typer.Option(metavar="DIR", help="Train run whose curves to show; may be repeated."),
     ] = None,
     plots: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write each chart as a PNG file, too.")
@@ -179,18 +197,18 @@ def doctor(
     store: StoreOption = DEFAULT_STORE,
     endpoint: Annotated[
         list[str] | None,
-        typer.Option(metavar="URL", help="A judge's server up to /v1; may be repeated."),
+        typer.Option(metavar="URL", help="Server of a judge, up to /v1; may be repeated."),
     ] = None,
     output: OutputOption = OutputMode.text,
 ) -> None:
-    """Check this machine, the packages, the store and judges, and say how to mend each fault.
+    """Check this machine, the packages, a store and judges, and print a fix for each fault.
 
-    Exit code 1 if something is broken; warnings do not count.
+    Exit code 1 if a check fails; a warning does not.
     """
     from ixt_tools.doctor import check_endpoint, check_machine, check_packages, check_store
 
     checks = [*check_packages(), *check_machine()]
-    # Without a word about a store, a machine may well have none.
+    # A machine without a store is fine unless the user names one.
     if store != DEFAULT_STORE or Path(store).exists():
         checks += check_store(store)
     for url in endpoint or ():
@@ -198,6 +216,6 @@ def doctor(
     broken = [check.name for check in checks if check.state == "broken"]
     rows = [(check.state, check.name, check.what, check.remedy) for check in checks]
     record = {"ok": not broken, "broken": broken, "checks": [asdict(check) for check in checks]}
-    Output(output).result(record, table(["state", "what", "found", "to mend it"], rows))
+    Output(output).result(record, table(["state", "what", "result", "fix"], rows))
     if broken:
         raise typer.Exit(1)

@@ -52,7 +52,7 @@ class QueryLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class QueryResult:
+class QueryRows:
     """The rows that a statement gave, and whether there were more."""
 
     columns: list[str]
@@ -124,7 +124,7 @@ class Workers:
         self._all: set[_Process] = set()
         self._lock = threading.Lock()
 
-    def run(self, statement: Statement, wait: float = 0.0) -> QueryResult:
+    def run(self, statement: Statement, wait: float = 0.0) -> QueryRows:
         """The statement's answer.
 
         Args:
@@ -145,7 +145,7 @@ class Workers:
         finally:
             self._slots.release()
 
-    def _run(self, statement: Statement) -> QueryResult:
+    def _run(self, statement: Statement) -> QueryRows:
         process, seconds = self._take(), min(statement.seconds or 1 << 30, self.bounds.seconds)
         timer = threading.Timer(seconds, statement.stop, [f"stopped after {seconds} s"])
         try:
@@ -161,7 +161,7 @@ class Workers:
             raise QueryStopped(statement.stopped or why)
         if "error" in record:
             raise QueryError(record["error"])
-        return QueryResult(**record)
+        return QueryRows(**record)
 
     def _take(self) -> "_Process":
         with self._lock:
@@ -271,7 +271,7 @@ class PendingQuery:
 
     statement: Statement
     began: float = field(default_factory=time.monotonic)
-    answer: QueryResult | None = None
+    answer: QueryRows | None = None
     error: QueryError | None = None
     done: threading.Event = field(default_factory=threading.Event)
 

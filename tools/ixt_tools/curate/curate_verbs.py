@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ixt_data.cli import DEFAULT_STORE, AtOption, OutputOption, StoreOption
+from ixt_data.cli import DEFAULT_STORE, AtOption, Group, OutputOption, StoreOption, add_verb
 from ixt_data.console import Output, OutputMode, table
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class ClusterChoice(StrEnum):
-    """Which document of a cluster is kept."""
+    """The document that represents a cluster."""
 
     longest = "longest"
     best = "best"
@@ -22,7 +22,7 @@ class ClusterChoice(StrEnum):
 
 
 class Grouping(StrEnum):
-    """What makes a group of critiques."""
+    """The property by which critiques are grouped."""
 
     flags = "flags"
     tags = "tags"
@@ -30,38 +30,54 @@ class Grouping(StrEnum):
 
 
 CorpusOption = Annotated[
-    list[str] | None, typer.Option(help="Only documents of this corpus; may be repeated.")
+    list[str] | None,
+    typer.Option(show_default="all corpora", help="Corpus to read; may be repeated."),
 ]
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the verbs to the app."""
-    app.command()(dedupe)
-    app.command()(complaints)
+    """Add the verbs to the app."""
+    page = "curating.md"
+    add_verb(
+        app, dedupe, Group.DATA, example="ixt dedupe --store S --corpus web --dry-run", docs=page
+    )
+    add_verb(
+        app,
+        complaints,
+        Group.CRITIQUE,
+        example="ixt complaints --store S --below 0.5",
+        docs=page,
+    )
 
 
 def dedupe(
     store: StoreOption = DEFAULT_STORE,
     corpus: CorpusOption = None,
     threshold: Annotated[
-        float, typer.Option(help="Least overlap of the runs of 5 words of two documents.")
+        float,
+        typer.Option(help="Minimum Jaccard similarity of the 5-word shingles of two documents."),
     ] = 0.8,
     column: Annotated[
-        str, typer.Option(help="Column to write, and COLUMN_keep beside it.")
+        str, typer.Option(help="Column for the cluster; COLUMN_keep marks its representative.")
     ] = "near_dup",
     keep: Annotated[
-        ClusterChoice, typer.Option(help="Which document of a cluster is kept.")
+        ClusterChoice, typer.Option(help="Document that represents a cluster.")
     ] = ClusterChoice.longest,
     critic: Annotated[
-        str | None, typer.Option(help="Whose scores, for --keep best [the only critic's].")
+        str | None,
+        typer.Option(
+            show_default="the only critic", help="Critic whose scores --keep best compares."
+        ),
     ] = None,
     permutations: Annotated[
-        int, typer.Option(min=16, max=1024, help="Numbers of a signature.")
+        int, typer.Option(min=16, max=1024, help="Hashes per MinHash signature.")
     ] = 128,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell, write nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Report clusters; write nothing.")
+    ] = False,
     output: OutputOption = OutputMode.text,
 ) -> None:
-    """Find near-duplicates, and write their clusters as columns of documents."""
+    """Find near-duplicates by MinHash, and write their clusters as columns of documents."""
     from ixt_data.store import Store
     from ixt_tools.curate.near_duplicates import dedupe as run
 
@@ -80,26 +96,35 @@ def dedupe(
         )
     out.result(asdict(report))
     if report.columns:
-        out.note(f"to leave the others out of a selection: where {report.columns[1]}")
+        out.note(f"to select representatives only: where {report.columns[1]}")
 
 
 def complaints(
-    source: Annotated[str | None, typer.Option(help="Only documents of this source.")] = None,
-    critic: Annotated[str | None, typer.Option(help="Whose critiques [the only critic's].")] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(show_default="all sources", help="Source of the documents to read."),
+    ] = None,
+    critic: Annotated[
+        str | None,
+        typer.Option(show_default="the only critic", help="Critic whose critiques to read."),
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     corpus: CorpusOption = None,
     at: AtOption = None,
-    below: Annotated[float | None, typer.Option(help="Only documents with a lower score.")] = None,
-    by: Annotated[
-        Grouping | None, typer.Option(help="[flags and tags, and words if there are neither]")
+    below: Annotated[
+        float | None, typer.Option(help="Read only documents with a lower score.")
     ] = None,
-    groups: Annotated[int, typer.Option(min=1, help="Groups to make of words.")] = 8,
+    by: Annotated[
+        Grouping | None,
+        typer.Option(show_default="flags and tags, else words", help="Property by which to group."),
+    ] = None,
+    groups: Annotated[int, typer.Option(min=1, help="Number of groups by words.")] = 8,
     sample: Annotated[
-        int, typer.Option(min=2, help="Critiques to group by words, at most.")
+        int, typer.Option(min=2, help="Maximum critiques to group by words.")
     ] = 20_000,
     output: OutputOption = OutputMode.text,
 ) -> None:
-    """Tell what is wrong with a source: critiques grouped by what they complain of."""
+    """Group critiques by what they complain about: flags, tags or words."""
     from ixt_data.store import Store
     from ixt_tools.curate.complaint_terms import complaints as run
 

@@ -21,12 +21,12 @@ from rich.progress import (
 )
 from rich.text import Text
 
-EVERY = 60.0
+LINE_SECONDS = 60.0
 """Seconds between two lines in a log."""
 
 
 class _Rate(ProgressColumn):
-    """Units a second."""
+    """A column with units per second."""
 
     def render(self, task: Task) -> Text:
         unit = task.fields["unit"]
@@ -37,14 +37,14 @@ class _Rate(ProgressColumn):
 
 
 class ProgressBar(Protocol):
-    """What shows how far something is."""
+    """A display of progress."""
 
     def update(self, completed: float, note: str = "", total: float | None = None) -> None:
-        """Sets how much is done, a short note shown beside it, and the total once it is known."""
+        """Set what is done, a short note, and the total once it is known."""
 
 
 class _RunningBar(ProgressBar):
-    """One running progress bar."""
+    """A progress bar on a terminal."""
 
     def __init__(self, progress: Progress, task: Any) -> None:
         self._progress, self._task = progress, task
@@ -54,36 +54,45 @@ class _RunningBar(ProgressBar):
 
 
 class _Lines(ProgressBar):
-    """A line now and then: work that is over at once says nothing."""
+    """Progress as a line per minute in a log; short work prints nothing."""
 
     def __init__(self, console: Console, title: str, total: float | None, unit: str) -> None:
         self._console, self._title, self._total = console, title, total
         self._scale = 1e6 if unit == "B" else 1.0
         self._unit = "MB" if unit == "B" else unit
-        self._done, self._said = 0.0, time.monotonic()
+        self._done, self._printed_at = 0.0, time.monotonic()
 
     def update(self, completed: float, note: str = "", total: float | None = None) -> None:
         self._total = total or self._total
-        seconds = (now := time.monotonic()) - self._said
-        if seconds < EVERY:
+        seconds = (now := time.monotonic()) - self._printed_at
+        if seconds < LINE_SECONDS:
             return
         rate = (completed - self._done) / seconds
-        whole = f" of {self._number(self._total)}" if self._total else ""
-        parts = [f"{self._title}: {self._number(completed)}{whole} {self._unit}"]
+        of_total = f" of {self._number(self._total)}" if self._total else ""
+        parts = [f"{self._title}: {self._number(completed)}{of_total} {self._unit}"]
         parts.append(f"{rate / self._scale:,.1f} {self._unit}/s")
         if self._total and rate > 0:
             parts.append(f"{timedelta(seconds=round((self._total - completed) / rate))} left")
         line = ", ".join(parts) + (f"; {note}" if note else "")
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
-        self._said, self._done = now, completed
+        self._printed_at, self._done = now, completed
 
     def _number(self, value: float) -> str:
         return f"{value / self._scale:,.0f}"
 
 
 @contextmanager
-def shown(console: Console, title: str, total: float | None, unit: str) -> Iterator[ProgressBar]:
-    """A bar while the block runs, or lines where nobody looks; `unit` "B" is bytes, "%" shares."""
+def progress_bar(
+    console: Console, title: str, total: float | None, unit: str
+) -> Iterator[ProgressBar]:
+    """Show progress while the block runs: a bar on a terminal, otherwise lines.
+
+    Args:
+        console: where to show it.
+        title: what is done, such as "ingesting".
+        total: the amount in all; None if it is unknown.
+        unit: what is counted; "B" means bytes, "%" a percentage.
+    """
     amounts: dict[str, tuple[ProgressColumn, ...]] = {
         "B": (DownloadColumn(), _Rate()),
         "%": (TaskProgressColumn(),),

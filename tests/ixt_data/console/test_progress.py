@@ -1,24 +1,24 @@
-"""What a log says of work that goes on for weeks; a terminal shows a bar instead."""
+"""Lines in a log about long work; a terminal shows a bar instead."""
 
 import io
 
 import pytest
 from rich.console import Console
 
-from ixt_data.console import progress_bar
+from ixt_data.console import progress
 
 
 def lines(unit: str, *steps: tuple[float, str, float | None]) -> list[str]:
     log = io.StringIO()
-    with progress_bar.shown(Console(file=log, width=40), "critiquing", None, unit) as bar:
+    with progress.progress_bar(Console(file=log, width=40), "critiquing", None, unit) as bar:
         for completed, note, total in steps:
             bar.update(completed, note, total)
     return log.getvalue().splitlines()
 
 
-def test_a_log_gets_lines_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_gets_a_line_per_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([0.0, 10.0, 70.0, 80.0, 130.0])
-    monkeypatch.setattr(progress_bar.time, "monotonic", lambda: next(times))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(times))
     steps = [(100, "", 2000.0), (700, "ok 98%", None), (800, "", None), (1000, "ok 99%", None)]
     assert lines("documents", *steps) == [
         "critiquing: 700 of 2,000 documents, 10.0 documents/s, 0:02:10 left; ok 98%",
@@ -28,9 +28,9 @@ def test_a_log_gets_lines_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_bytes_are_shown_as_megabytes(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([0.0, 100.0])
-    monkeypatch.setattr(progress_bar.time, "monotonic", lambda: next(times))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(times))
     assert lines("B", (5e8, "", None)) == ["critiquing: 500 MB, 5.0 MB/s"]
 
 
-def test_work_that_is_over_at_once_says_nothing() -> None:
+def test_short_work_prints_nothing() -> None:
     assert lines("documents", (1, "", None), (2, "", 2)) == []

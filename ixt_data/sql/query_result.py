@@ -1,0 +1,114 @@
+"""The result of a query, with DuckDB's own names for ways to read it."""
+
+import html
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from ixt_data.console import rows_table
+from ixt_data.errors import MissingExtra
+
+if TYPE_CHECKING:
+    import polars
+    import pyarrow as pa
+
+MAX_HTML_ROWS = 20
+MAX_SHOWN_ROWS = 100
+
+
+class QueryResult:
+    """Rows of one query, in memory as an Arrow table.
+
+    `len()` counts the rows; iteration yields each row as a tuple of Python values.
+
+    Attributes:
+        columns: names of the columns.
+    """
+
+    def __init__(self, table: "pa.Table") -> None:
+        self._table = table
+        self.columns: list[str] = list(table.column_names)
+
+    def arrow(self) -> "pa.Table":
+        """Return the rows as a `pyarrow.Table`."""
+        return self._table
+
+    def df(self) -> Any:
+        """Return the rows as a `pandas.DataFrame`.
+
+        Raises:
+            MissingExtra: pandas is not installed.
+        """
+        MissingExtra.require("notebook", "pandas")
+        return self._table.to_pandas()
+
+    def pl(self) -> "polars.DataFrame":
+        """Return the rows as a polars data frame.
+
+        Raises:
+            MissingExtra: polars is not installed.
+        """
+        MissingExtra.require("notebook", "polars")
+        import polars
+
+        frame = polars.from_arrow(self._table)
+        assert isinstance(frame, polars.DataFrame)
+        return frame
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """Return all rows as tuples of Python values."""
+        return list(self)
+
+    def fetchone(self) -> tuple[Any, ...] | None:
+        """Return the first row, or None if there are no rows."""
+        return next(iter(self), None)
+
+    def show(self, max_rows: int = MAX_SHOWN_ROWS) -> None:
+        """Print the first rows as a table on stdout."""
+        from rich.console import Console
+
+        Console().print(rows_table(self.columns, list(self._rows(max_rows))), markup=False)
+        if len(self) > max_rows:
+            print(f"first {max_rows:,} of {len(self):,} rows")
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return self._rows(len(self))
+
+    def _rows(self, count: int) -> Iterator[tuple[Any, ...]]:
+        """Yield the first rows; integers that Arrow holds as decimals become `int` again."""
+        columns = [
+            [_python(value) for value in column.to_pylist()]
+            for column in self._table.slice(0, count).columns
+        ]
+        return iter(list(zip(*columns, strict=True)))
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{field.name} {field.type}" for field in self._table.schema)
+        return f"QueryResult({len(self):,} rows: {fields})"
+
+    def _repr_html_(self) -> str:
+        """Return the first rows as an HTML table, for notebooks."""
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in self.columns)
+        body = "".join(
+            f"<tr>{''.join(f'<td>{html.escape(_cell(value))}</td>' for value in row)}</tr>"
+            for row in self._rows(MAX_HTML_ROWS)
+        )
+        shown = min(len(self), MAX_HTML_ROWS)
+        note = f"<p>{shown:,} of {len(self):,} rows</p>"
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{note}"
+
+
+def _python(value: Any) -> Any:
+    if isinstance(value, Decimal) and value == value.to_integral_value():
+        exponent = value.as_tuple().exponent
+        return int(value) if exponent == 0 else value
+    return value
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "NULL"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
