@@ -1,72 +1,90 @@
-# make demo | test | test-browser | test-vllm | check | chaos | chaos-s3: each makes or reuses .venv and installs what it needs.
+# Each target makes or reuses .venv and installs what it needs. `make help` lists the targets.
 PYTHON ?= python3
 EXTRAS ?= train,s3,serve,curate,eval,wandb,mlflow,dev
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# A vLLM for the CPU with a small judge; another one that is there already: make test-vllm JUDGE=...
+# A vLLM for the CPU with a small judge. To use another environment: make test-vllm JUDGE=...
 JUDGE := .venv-vllm
-
-.PHONY: demo proof proof-spans proof-text test test-browser test-vllm check chaos chaos-s3 format docs schemas site install clean
 SECONDS ?= 60
+BASE ?= HEAD
 
-install: $(STAMP)
+.PHONY: help demo proof proof-spans proof-text test coverage test-browser test-vllm check same-losses
+.PHONY: chaos chaos-s3 format docs schemas site release install clean
+
+help: ## list the targets
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## ?(.*)/\1\t\2/' | \
+	awk -F '\t' '{printf "%-14s %s\n", $$1, $$2}'
+
+install: $(STAMP) ## create .venv with the tested versions
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python tools/dev/install.py $(EXTRAS)
 	touch $@
 
-demo: $(STAMP)
+demo: $(STAMP) ## run the end-to-end pipeline; then open demo/report.html
 	$(BIN)/ixt demo
 
-# What is finished in ixt-proof/ is not repeated; with PROOF=--quick a few steps of each arm.
-proof: $(STAMP)
+# Finished runs in ixt-proof/ are not repeated. PROOF=--quick trains a few steps per arm.
+proof: $(STAMP) ## measure the claim on the arithmetic corpus
 	$(BIN)/python tools/experiments proof $(PROOF)
 
-proof-spans: $(STAMP)
+proof-spans: $(STAMP) ## measure span critiques
 	$(BIN)/python tools/experiments spans $(PROOF)
 
-proof-text: $(STAMP)
+proof-text: $(STAMP) ## measure on real text
 	$(BIN)/python tools/experiments text $(PROOF)
 
-test: $(STAMP)
-	$(BIN)/python -m pytest
+test: $(STAMP) ## run the tests
+	$(BIN)/python -m pytest $(PYTEST)
 
-test-vllm: $(STAMP) $(JUDGE)/.installed
+coverage: $(STAMP) ## run the fast tests and show coverage; fails below the floor in pyproject.toml
+	$(BIN)/python -m pytest -m "not slow and not e2e and not vllm and not browser" --cov \
+	--cov-report=term:skip-covered $(PYTEST)
+
+test-vllm: $(STAMP) $(JUDGE)/.installed ## run the tests with a real vLLM on the CPU
 	IXT_VLLM_HOME=$(abspath $(JUDGE)) $(BIN)/python -m pytest -m vllm
 
 $(JUDGE)/.installed: tests/real_vllm/setup.sh tests/real_vllm/tiny_judge.py
 	PYTHON=$(PYTHON) tests/real_vllm/setup.sh $(JUDGE)
 	touch $@
 
-test-browser: $(STAMP)
+test-browser: $(STAMP) ## run the tests of the inspector in a real Chromium
 	IXT_CHROMIUM="$$($(BIN)/python tests/support/chromium.py)" && export IXT_CHROMIUM && \
 	$(BIN)/python -m pytest -m browser tests/browser
 
-check: $(STAMP)
+check: $(STAMP) ## ruff, mypy, layers, words
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python tools/dev/layers.py
+	$(BIN)/python tools/dev/words.py
 
-format: $(STAMP)
+same-losses: $(STAMP) ## compare a fixed seed's losses with those of BASE, digit by digit
+	$(BIN)/python tools/dev/same_losses.py --base $(BASE)
+
+format: $(STAMP) ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs schemas: $(STAMP)
+docs schemas: $(STAMP) ## regenerate schemas/ and the references in docs/
 	$(BIN)/python tools/dev/generate_schemas.py
 	$(BIN)/python tools/dev/cli_reference.py
 	$(BIN)/python tools/dev/config_reference.py
 
-site: $(STAMP)
+site: $(STAMP) ## build docs/ as a site in site/
 	$(BIN)/mkdocs build --strict --quiet
 
-chaos: $(STAMP)
+chaos: $(STAMP) ## kill writers, compactor and collector of a local store for SECONDS
 	$(BIN)/python tests/chaos/night.py --seconds $(SECONDS)
 
 chaos-s3: SECONDS = 20
-chaos-s3: $(STAMP)
+chaos-s3: $(STAMP) ## the same on a real S3 server
 	$(BIN)/python tests/chaos/night.py --s3 --seconds $(SECONDS)
 
-clean:
+release: $(STAMP) ## VERSION=x.y.z: set version and changelog, tag, build and check the packages
+	$(BIN)/python tools/dev/release.py $(VERSION)
+
+clean: ## delete everything that make creates
 	rm -rf $(VENV) $(JUDGE) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

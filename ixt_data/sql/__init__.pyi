@@ -9,6 +9,7 @@ from .joins import critiques_by as critiques_by
 from .joins import joined as joined
 from .joins import literal as literal
 from .joins import selected_rows as selected_rows
+from .query_result import QueryResult as QueryResult
 from .result_writers import QueryOutput as QueryOutput
 from .result_writers import read_table as read_table
 from .result_writers import write_rows as write_rows

@@ -13,7 +13,7 @@ import pytest
 from small_stores import Length, add_documents
 from terminal import Terminal
 
-from ixt_data.cli.completion import is_whole
+from ixt_data.cli.completion import is_complete
 from ixt_data.critique_runs.annotation import annotate
 from ixt_data.errors import QueryError
 from ixt_data.store.selections import save_selection
@@ -132,7 +132,7 @@ def test_ctrl_c_cancels_a_query_at_once(root: str) -> None:
 def test_what_is_whole() -> None:
     whole = ["SELECT 1;", "SELECT ';' ; ", "SELECT 1; -- that's all\n", 'SELECT "a;b";']
     parts = ["SELECT 1", "SELECT ';", "SELECT 1 -- ;", "SELECT 1 /* ;", 'SELECT "a;', "SELECT $$;"]
-    assert [is_whole(text) for text in whole + parts] == [True] * 4 + [False] * 6
+    assert [is_complete(text) for text in whole + parts] == [True] * 4 + [False] * 6
 
 
 @pytest.fixture
