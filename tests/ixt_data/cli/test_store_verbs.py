@@ -2,26 +2,10 @@
 
 import gzip
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-
-def ixt(*arguments: object, folder: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ixt_data", *map(str, arguments)]
-    environment = {**os.environ, "IXT_STORE": str(folder / "S")}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
-
-
-def as_json(*arguments: object, folder: Path, code: int = 0) -> dict:
-    done = ixt(*arguments, "--output", "json", folder=folder, code=code)
-    assert done.stdout.count("\n") == 1
-    return json.loads(done.stdout)
+from command_line import as_json, ixt
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +22,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_way_of_the_data(folder: Path) -> None:
+def test_verbs_run_end_to_end(folder: Path) -> None:
     report = as_json("ingest", "--corpus", "web", "a.jsonl", folder=folder)
     rejected = [
         json.loads(line)
@@ -67,7 +51,7 @@ def test_the_way_of_the_data(folder: Path) -> None:
     assert as_json("gc", "--dry-run", folder=folder)["files"] == 0
 
 
-def test_queries_in_every_form(folder: Path, tmp_path: Path) -> None:
+def test_query_writes_csv_parquet_and_text(folder: Path, tmp_path: Path) -> None:
     sql = "SELECT doc_id, lang, n_chars FROM documents ORDER BY n_chars, doc_id LIMIT 3"
     header, *lines = ixt("query", sql, "-o", "csv", folder=folder).stdout.splitlines()
     assert (header, len(lines)) == ("doc_id,lang,n_chars", 3)
@@ -98,7 +82,7 @@ def test_queries_in_every_form(folder: Path, tmp_path: Path) -> None:
         (("frobnicate",), 2, "frobnicate"),
     ],
 )
-def test_errors_are_one_line_that_says_what_to_do(
+def test_error_is_one_line_with_the_next_command(
     folder: Path, arguments: tuple[str, ...], code: int, said: str
 ) -> None:
     done = ixt(*arguments, folder=folder, code=code)
@@ -107,7 +91,7 @@ def test_errors_are_one_line_that_says_what_to_do(
     assert done.stdout == ""
 
 
-def test_strict_ingest_fails_but_keeps_what_is_good(folder: Path, tmp_path: Path) -> None:
+def test_strict_ingest_exits_1_and_keeps_good_records(folder: Path, tmp_path: Path) -> None:
     with gzip.open(tmp_path / "b.jsonl.gz", "wt") as file:
         file.write('{"text": "good and new"}\nbad\n')
     done = ixt(
@@ -118,7 +102,7 @@ def test_strict_ingest_fails_but_keeps_what_is_good(folder: Path, tmp_path: Path
     assert rows == [{"source": "b.jsonl.gz"}]
 
 
-def test_selections_are_saved_listed_shown_and_dropped(folder: Path, tmp_path: Path) -> None:
+def test_select_saves_lists_shows_and_drops(folder: Path, tmp_path: Path) -> None:
     saved = as_json("select", "save", "long", "n_chars > 100", "--note", "why", folder=folder)
     assert saved["documents"] > 0
     assert saved["critic"] is None

@@ -10,15 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from command_line import ixt
 from fake_vllm import Running
 from prometheus_client.parser import text_string_to_metric_families
-from test_verbs import ixt
 
 Scraped = dict[tuple[str, str], float]
 SLOW = """
 import time
 from pathlib import Path
-from ixt_data.critics.registry import EmbeddedCritic
+from ixt_data.critics import EmbeddedCritic
 from ixt_data.records import Critique
 
 class Slow(EmbeddedCritic):
@@ -82,7 +82,7 @@ def scrape_until(url: str, name: str, label: str, least: float) -> Scraped:
 PAGES = tuple(f"page {i}" for i in range(20))
 
 
-def test_a_judges_run_is_seen_while_it_goes_on(tmp_path: Path) -> None:
+def test_metrics_of_a_judge_are_served_during_the_run(tmp_path: Path) -> None:
     corpus(tmp_path, "[[stall]] page", "[[once_invalid]] page", *PAGES)
     with Running({"seats": 3}) as fake:
         judge = ("--critic", "vllm", "--endpoint", fake.url, "--model", "judge", "--no-expected")
@@ -107,7 +107,7 @@ def test_a_judges_run_is_seen_while_it_goes_on(tmp_path: Path) -> None:
     assert buckets[-1] == found["ixt_answer_seconds_count", fake.url] == 22
 
 
-def test_an_embedded_critics_run_is_seen_too(tmp_path: Path) -> None:
+def test_metrics_of_an_embedded_critic_are_served(tmp_path: Path) -> None:
     corpus(tmp_path, *PAGES)
     (tmp_path / "mine.py").write_text(SLOW)
     with running(tmp_path, "--critic", "mine:Slow") as (process, url):
@@ -122,7 +122,7 @@ def test_an_embedded_critics_run_is_seen_too(tmp_path: Path) -> None:
     assert "mine:Slow" in labels.split(",")
 
 
-def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+def test_port_in_use_is_named(tmp_path: Path) -> None:
     corpus(tmp_path, "page")
     with Running() as fake:
         base = ("critique", "--corpus", "web", "--critic", "rules")

@@ -21,7 +21,7 @@ def ixt(*words: str) -> Any:
     return orjson.loads(done.stdout)
 
 
-def test_the_log_at_a_tag(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_at_a_tag(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     for i in range(3):
         add_documents(store, [f"{i}"])
     store.tag("two", at=2)
@@ -32,7 +32,7 @@ def test_the_log_at_a_tag(store: Store, monkeypatch: pytest.MonkeyPatch) -> None
     assert done.stdout.splitlines()[1].split()[-2:] == ["documents", "1"]
 
 
-def test_a_tag_that_is_removed(store: Store) -> None:
+def test_tag_is_removed(store: Store) -> None:
     add_documents(store, ["a"])
     ixt("tag", "one", "--store", store.root)
     assert ixt("tag", "one", "--delete", "--store", store.root)["deleted"]
@@ -44,7 +44,7 @@ def test_a_tag_that_is_removed(store: Store) -> None:
     )
 
 
-def test_what_the_place_refuses_is_one_line(store: Store, tmp_path: Path) -> None:
+def test_storage_error_is_one_line(store: Store, tmp_path: Path) -> None:
     add_documents(store, ["a"])
     (Path(store.root) / "_pins").write_text("in the way")
     command = [sys.executable, "-m", "ixt_data", "tag", "one", "--store", store.root]

@@ -40,7 +40,7 @@ def query(root: str, *arguments: object, code: int = 0, stdin: str | None = None
     return done.stdout if code == 0 else " ".join(done.stderr.split())
 
 
-def test_a_file_with_parameters(root: str, tmp_path: Path) -> None:
+def test_file_with_parameters(root: str, tmp_path: Path) -> None:
     file = tmp_path / "q.sql"
     file.write_text(
         "-- By language\nSELECT lang, count(*) AS n FROM documents\n"
@@ -61,19 +61,20 @@ def test_a_file_with_parameters(root: str, tmp_path: Path) -> None:
     assert row["a_1"] == "12 o'clock"
 
 
-def test_several_statements_of_a_file_are_several_tables(root: str, tmp_path: Path) -> None:
+def test_statements_of_a_file_print_one_table_each(root: str, tmp_path: Path) -> None:
     both = "SELECT 41 AS one; SELECT $x AS two;"
     shown = query(root, "-", "-p", "x=42", stdin=both)
     assert shown.split() == ["one", "41", "two", "42"]
     assert query(root, stdin="SELECT 7 AS x").split() == ["x", "7"]
     said = query(root, "-", "-p", "x=42", "-o", "json", stdin=both, code=1)
-    assert "as json goes one statement; this has 2" in said
+    assert "--output json requires one statement; this text has 2" in said
 
 
-def test_an_empty_result_has_its_columns(root: str, tmp_path: Path) -> None:
+def test_empty_result_has_columns(root: str, tmp_path: Path) -> None:
     nothing = "SELECT lang, n_chars FROM documents WHERE false"
     assert query(root, nothing, "-o", "csv") == "lang,n_chars\n"
-    assert query(root, nothing, "-o", "json") == "[]\n"
+    assert json.loads(query(root, nothing, "-o", "json")) == []
+    assert query(root, nothing, "-o", "jsonl") == ""
     query(root, nothing, "-o", "parquet", "--to", tmp_path / "x.parquet")
     assert pq.read_table(tmp_path / "x.parquet").column_names == ["lang", "n_chars"]
 
@@ -91,7 +92,7 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("sql", ERRORS)
-def test_an_error_is_one_line_with_the_nearest_name(root: str, sql: str) -> None:
+def test_error_names_the_nearest_column(root: str, sql: str) -> None:
     with pytest.raises(QueryError) as caught:
         Store.open(root).catalog().run(sql, {})
     said = str(caught.value)
@@ -104,21 +105,21 @@ def test_an_error_is_one_line_with_the_nearest_name(root: str, sql: str) -> None
     [
         (("SELECT 1", "-p", "x"), 2, "'x' is not NAME=VALUE"),
         (("SELECT 1", "-p", "x=1"), 1, "$x is not in the statement; parameters: none"),
-        (("SELECT 1; SELECT 2", "-p", "x=1"), 1, "$x is in no statement"),
+        (("SELECT 1; SELECT 2", "-p", "x=1"), 1, "no statement uses $x"),
         (("-f", "absent.sql"), 1, "absent.sql: cannot be read"),
-        (("SELECT 1", "-f", "absent.sql"), 2, "give SQL or a file of it"),
+        (("SELECT 1", "-f", "absent.sql"), 2, "give either SQL or a file of SQL"),
         (("SELECT scor FROM critiques",), 1, 'Did you mean "score"'),
     ],
 )
-def test_wrong_usage_is_told(root: str, arguments: tuple, code: int, said: str) -> None:
+def test_wrong_usage_states_the_reason(root: str, arguments: tuple, code: int, said: str) -> None:
     assert said in query(root, *arguments, code=code).replace("│ ", "").replace(" │", "")
 
 
-def test_control_characters_do_not_reach_the_terminal(root: str) -> None:
+def test_control_characters_are_escaped(root: str) -> None:
     assert query(root, "SELECT chr(27) || '[2J' AS x").split() == ["x", r"\x1b[2J"]
 
 
-def test_ctrl_c_cancels_a_query_at_once(root: str) -> None:
+def test_ctrl_c_cancels_a_query(root: str) -> None:
     command = [sys.executable, "-m", "ixt_data", "query", "--store", root, HEAVY]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     time.sleep(4)
@@ -129,7 +130,7 @@ def test_ctrl_c_cancels_a_query_at_once(root: str) -> None:
     assert time.monotonic() - began < 10
 
 
-def test_what_is_whole() -> None:
+def test_statement_is_complete_after_a_semicolon() -> None:
     whole = ["SELECT 1;", "SELECT ';' ; ", "SELECT 1; -- that's all\n", 'SELECT "a;b";']
     parts = ["SELECT 1", "SELECT ';", "SELECT 1 -- ;", "SELECT 1 /* ;", 'SELECT "a;', "SELECT $$;"]
     assert [is_complete(text) for text in whole + parts] == [True] * 4 + [False] * 6
@@ -146,17 +147,17 @@ def prompt(root: str, tmp_path: Path):
 
 
 def enter(prompt: Terminal, keys: str, shown: str, then: str = "ixt 5>") -> None:
-    """Types a line and waits for what it shows, and for the next prompt after that."""
+    """Enter a line; wait for its output and for the next prompt."""
     prompt.type(keys + "\r")
     prompt.wait_for(shown)
     prompt.wait_for(then)
 
 
-def test_the_prompt(prompt: Terminal, tmp_path: Path) -> None:
+def test_prompt_runs_statements_and_commands(prompt: Terminal, tmp_path: Path) -> None:
     prompt.type("SELECT max(n_chars) + 12 AS longest,\r")
     prompt.wait_for("...>")
     enter(prompt, "';' AS semicolon FROM documents;", "42")
-    # An error is told and ends nothing.
+    # An error is printed and the prompt stays.
     enter(prompt, "SELECT scor FROM critiques;", 'Did you mean "score"')
     enter(prompt, ".tables", "selected.good")
     enter(prompt, ".schema critics", "critic_id")
@@ -183,7 +184,7 @@ def test_the_prompt(prompt: Terminal, tmp_path: Path) -> None:
     assert "+SELECT max(n_chars) + 12 AS longest,\n+';' AS semicolon FROM documents;" in history
 
 
-def test_the_prompt_completes_names(prompt: Terminal) -> None:
+def test_prompt_completes_names(prompt: Terminal) -> None:
     prompt.type("SELECT coalesce(n_thi\t")
     prompt.wait_for("nking_tokens")
     prompt.type(", 42) AS x FROM critiques c WHERE c.entr\t")
@@ -196,15 +197,15 @@ def test_the_prompt_completes_names(prompt: Terminal) -> None:
     enter(prompt, "", "predicate")
 
 
-def test_the_prompt_pages_long_results_and_limits_them(prompt: Terminal) -> None:
+def test_prompt_limits_long_results(prompt: Terminal) -> None:
     prompt.type(".limit 25\r")
     enter(prompt, "SELECT n_chars AS n FROM documents ORDER BY 1;", "first 25 rows; .limit 0")
 
 
-def test_ctrl_c_at_the_prompt_cancels_the_query_only(prompt: Terminal) -> None:
+def test_ctrl_c_at_the_prompt_cancels_only_the_query(prompt: Terminal) -> None:
     prompt.type("SELECT half typ\x03")
     prompt.type(f"{HEAVY};\r")
-    prompt.wait_for("asking")
+    prompt.wait_for("querying")
     prompt.type("\x03")
     prompt.wait_for("the query was cancelled", 20)
     prompt.wait_for("ixt 5>")

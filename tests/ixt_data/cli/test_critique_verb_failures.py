@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_workers import holders
+from critique_processes import holders
 
 from ixt_data.ingestion import ingest
 from ixt_data.maintenance.verification import verify
@@ -106,7 +106,7 @@ def exact(store: Store) -> dict[str, int]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
-def test_every_document_has_one_row_in_the_morning(tmp_path: Path, seed: int) -> None:
+def test_each_document_has_one_row_after_failures(tmp_path: Path, seed: int) -> None:
     dice = random.Random(seed)
     texts = [f"{WORDS[i // 3]} page {i}" for i in range(3 * len(WORDS))]
     texts += ["[[stall]] page", *(f"page {i}" for i in range(len(texts) + 1, N))]

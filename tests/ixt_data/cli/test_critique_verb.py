@@ -1,10 +1,8 @@
 """`ixt critique --critic vllm` as a user runs it: one process, a real server, and kill -9."""
 
 import json
-import os
 import random
 import signal
-import subprocess
 import sys
 import time
 import urllib.request
@@ -13,8 +11,9 @@ from typing import Any
 
 import pytest
 import yaml
+from command_line import as_json, ixt
+from critique_processes import alive, command, start
 from fake_vllm import Running
-from test_verbs import as_json, ixt
 
 FAKE = Path(__file__).resolve().parents[2] / "support/fake_vllm.py"
 RUBRICS = Path(__file__).resolve().parents[3] / "schemas/rubrics"
@@ -27,17 +26,12 @@ def corpus(folder: Path, texts: list[str], shard_mb: float = 64) -> None:
     ixt("ingest", "--corpus", "web", "--shard-mb", shard_mb, "a.jsonl", folder=folder)
 
 
-def command(fake: Running, *more: object) -> tuple[object, ...]:
-    base = ("critique", "--corpus", "web", "--critic", "vllm", "--endpoint", fake.url)
-    return (*base, "--model", "judge", *more)
-
-
 def rows(folder: Path, sql: str) -> list[dict[str, Any]]:
     done = ixt("query", sql, "--output", "json", folder=folder)
     return json.loads(done.stdout)
 
 
-def test_the_way_of_a_critique(tmp_path: Path) -> None:
+def test_critique_journals_and_commits_each_unit(tmp_path: Path) -> None:
     texts = [f"page {i}" for i in range(50)]
     texts += ["[[no_answer]] page", "[[invalid]] page", "[[once_refused]] page", "[[truncated]] p"]
     corpus(tmp_path, texts)
@@ -65,7 +59,7 @@ def test_the_way_of_a_critique(tmp_path: Path) -> None:
         assert fake.fake.requests["chat"] == asked + 1 + 9
 
 
-def test_what_makes_it_ask_again(tmp_path: Path) -> None:
+def test_critique_reuses_responses_unless_the_critic_changes(tmp_path: Path) -> None:
     corpus(tmp_path, [f"page {i}" for i in range(20)])
     with Running() as one, Running() as two:
         quick = ("--no-expected",)
@@ -86,7 +80,7 @@ def test_what_makes_it_ask_again(tmp_path: Path) -> None:
         assert "note:" not in ixt(*asking, folder=tmp_path).stderr
 
 
-def test_an_estimate_stores_nothing(tmp_path: Path) -> None:
+def test_estimate_stores_nothing(tmp_path: Path) -> None:
     corpus(tmp_path, [f"page {i}" for i in range(200)])
     with Running() as fake:
         found = as_json(*command(fake, "--estimate", "--gpus", 4), folder=tmp_path)
@@ -109,17 +103,8 @@ def test_wrong_usage(tmp_path: Path) -> None:
     assert "valid are code, math, sft, web" in done.stderr
 
 
-def start(
-    folder: Path, *arguments: object, stdout: int = subprocess.DEVNULL
-) -> subprocess.Popen[bytes]:
-    code = [sys.executable, "-m", "ixt_data", *map(str, arguments), "--output", "json"]
-    environment = {**os.environ, "IXT_STORE": str(folder / "S")}
-    with (folder / "errors").open("ab") as errors:
-        return subprocess.Popen(code, cwd=folder, env=environment, stdout=stdout, stderr=errors)
-
-
 @pytest.mark.slow
-def test_kill_9_five_times_loses_only_what_is_under_way(tmp_path: Path) -> None:
+def test_killed_worker_loses_only_requests_in_flight(tmp_path: Path) -> None:
     concurrency, n = 16, 2000
     corpus(tmp_path, [f"page {i}" for i in range(n)], shard_mb=0.02)
     dice = random.Random(5)
@@ -172,13 +157,6 @@ def started(record: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in record.read_text().splitlines()]
 
 
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 def gone(record: Path, seconds: float = 20.0) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -189,7 +167,7 @@ def gone(record: Path, seconds: float = 20.0) -> bool:
 
 
 @pytest.mark.slow
-def test_a_server_of_our_own_is_restarted_and_leaves_no_orphan(
+def test_supervised_server_is_restarted_and_leaves_no_orphan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     corpus(tmp_path, [*(f"page {i}" for i in range(150)), "[[exit]] page"])
@@ -213,9 +191,7 @@ def test_a_server_of_our_own_is_restarted_and_leaves_no_orphan(
 
 
 @pytest.mark.slow
-def test_kill_9_of_the_worker_ends_its_server(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_killed_worker_ends_its_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus(tmp_path, ["[[stall]] page"])
     record = tmp_path / "record"
     monkeypatch.setenv("FAKE_RECORD", str(record))
@@ -241,7 +217,7 @@ def test_kill_9_of_the_worker_ends_its_server(
     assert gone(record)
 
 
-def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
+def test_server_that_cannot_start_states_the_reason(tmp_path: Path) -> None:
     corpus(tmp_path, ["a"])
     program = tmp_path / "vllm"
     program.write_text("#!/bin/sh\necho CUDA out of memory >&2\nexit 3\n")

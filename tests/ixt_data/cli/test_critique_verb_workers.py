@@ -12,11 +12,10 @@ from typing import Any
 
 import pytest
 import yaml
+from command_line import as_json, ixt
+from critique_processes import alive, command, holders, lease_files, start
 from fake_vllm import Running
-from test_critique import alive, command, start
-from test_verbs import as_json, ixt
 
-from ixt_data.critique_runs.leases import is_running
 from ixt_data.ingestion import ingest
 from ixt_data.maintenance.verification import verify
 from ixt_data.store.store import Store
@@ -30,24 +29,6 @@ def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     while not (found := condition()):
         assert time.monotonic() < end
         time.sleep(0.005)
-    return found
-
-
-def lease_files(folder: Path) -> list[Path]:
-    walked = os.walk(folder / "S/_leases")
-    return [Path(at, name) for at, _, names in walked for name in names if name[0] != "."]
-
-
-def holders(folder: Path) -> list[int]:
-    """The processes that are at a unit, and alive."""
-    found = []
-    for path in lease_files(folder):
-        try:
-            record = json.loads(path.read_text())
-        except FileNotFoundError:
-            continue
-        if is_running(record["pid"], record["started"]):
-            found.append(record["pid"])
     return found
 
 
@@ -77,7 +58,7 @@ def exact(folder: Path, n: int = N) -> Store:
 
 
 @pytest.mark.slow
-def test_a_killed_one_of_several_processes_is_started_again(tmp_path: Path) -> None:
+def test_killed_process_is_restarted(tmp_path: Path) -> None:
     pages(tmp_path)
     with Running({"delay": 0.03}) as fake:
         parent = start(tmp_path, *asking(fake, "--workers", 2), stdout=subprocess.PIPE)
@@ -97,7 +78,7 @@ def test_a_killed_one_of_several_processes_is_started_again(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_what_one_worker_cannot_do_stops_all(tmp_path: Path) -> None:
+def test_error_of_one_worker_stops_all(tmp_path: Path) -> None:
     pages(tmp_path, 20, 4)
     with Running({"models": ["tiny", "large"]}) as fake:
         done = ixt(*asking(fake, "--workers", 2), folder=tmp_path, code=1)
@@ -112,7 +93,7 @@ def test_what_one_worker_cannot_do_stops_all(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_workers_end_with_the_one_that_started_them(tmp_path: Path) -> None:
+def test_workers_end_with_their_parent(tmp_path: Path) -> None:
     pages(tmp_path)
     with Running({"delay": 0.1}) as fake:
         parent = start(tmp_path, *asking(fake, "--workers", 2))
@@ -126,7 +107,7 @@ def test_workers_end_with_the_one_that_started_them(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_worker_that_is_asked_to_stop_gives_its_unit_back(tmp_path: Path, number: int) -> None:
+def test_worker_that_gets_a_signal_releases_its_unit(tmp_path: Path, number: int) -> None:
     pages(tmp_path, 60, 1)
     with Running({"delay": 0.1}) as fake:
         worker = start(tmp_path, *asking(fake))
@@ -141,7 +122,7 @@ def test_a_worker_that_is_asked_to_stop_gives_its_unit_back(tmp_path: Path, numb
 
 
 @pytest.mark.slow
-def test_a_unit_of_a_dead_machine_is_taken_over_when_its_lease_expires(
+def test_unit_of_a_lost_machine_is_acquired_when_its_lease_expires(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IXT_LEASE_SECONDS", "4")
@@ -164,7 +145,7 @@ def test_a_unit_of_a_dead_machine_is_taken_over_when_its_lease_expires(
 
 
 @pytest.mark.slow
-def test_a_frozen_worker_that_wakes_up_publishes_nothing_twice(
+def test_suspended_worker_that_resumes_publishes_nothing_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IXT_LEASE_SECONDS", "2")
@@ -185,7 +166,7 @@ def test_a_frozen_worker_that_wakes_up_publishes_nothing_twice(
 
 
 @pytest.mark.slow
-def test_actors_on_ray_are_started_again(tmp_path: Path) -> None:
+def test_ray_actors_are_restarted(tmp_path: Path) -> None:
     pages(tmp_path)
     with Running({"delay": 5}) as fake:
         # Ray gives a node 30 seconds to start, which a busy machine may not have.
@@ -210,7 +191,7 @@ def test_actors_on_ray_are_started_again(tmp_path: Path) -> None:
     exact(tmp_path)
 
 
-def test_no_cluster_at_an_address_is_said_at_once(tmp_path: Path) -> None:
+def test_ray_address_without_cluster_fails_fast(tmp_path: Path) -> None:
     pages(tmp_path, 2, 1)
     with Running() as fake:
         asked = asking(fake, "--ray", "127.0.0.1:9", "--workers", 2)
@@ -235,7 +216,7 @@ def array_task(folder: Path, **environment: object) -> "subprocess.Popen[str]":
 
 @pytest.mark.slow
 @pytest.mark.parametrize("index", ["SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX"])
-def test_the_script_for_clusters_shares_the_units(tmp_path: Path, index: str) -> None:
+def test_cluster_script_shares_the_units(tmp_path: Path, index: str) -> None:
     pages(tmp_path)
     flags = f"--no-expected --concurrency {CONCURRENCY}"
     settings: dict[str, object] = {"STORE": tmp_path / "S", "CORPUS": "web", "FLAGS": flags}
@@ -252,14 +233,14 @@ def test_the_script_for_clusters_shares_the_units(tmp_path: Path, index: str) ->
     exact(tmp_path)
 
 
-def test_the_script_for_clusters_says_what_it_lacks(tmp_path: Path) -> None:
+def test_cluster_script_names_missing_settings(tmp_path: Path) -> None:
     _, said = array_task(tmp_path, STORE="S", CORPUS="web").communicate(timeout=30)
     assert "Slurm array" in said
     _, said = array_task(tmp_path, STORE="S", CORPUS="web", JOB_COMPLETION_INDEX=3).communicate()
     assert "MODEL" in said
 
 
-def test_the_kubernetes_job_gives_what_the_script_reads() -> None:
+def test_kubernetes_job_sets_what_the_script_reads() -> None:
     job = yaml.safe_load((CLUSTER / "kubernetes.yaml").read_text())["spec"]
     (container,) = job["template"]["spec"]["containers"]
     script = (CLUSTER / "worker.sh").read_text()

@@ -86,7 +86,7 @@ def test_wrong_usage(store: Store) -> None:
     add_documents(store, ["a"])
     base = ("critique", "--store", store.root, "--corpus", "web", "--critic", "rules")
     for wrong, said in (
-        (("--chunk-chars", "9"), "is for --per-chunk"),
+        (("--chunk-chars", "9"), "requires --per-chunk"),
         (("--per-chunk", "--turns", "each"), "one of --per-chunk and --turns"),
         (("--per-chunk", "--chunk-chars", "9", "--chunk-tokens", "9"), "give one of them"),
     ):

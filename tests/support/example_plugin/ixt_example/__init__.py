@@ -1,0 +1,1 @@
+"""An example of every extension point of ixt."""
