@@ -82,7 +82,7 @@ def write_quantiles(store: Store, critic: str, column: str) -> QuantileReport:
 def _files(store: Store, snapshot: Snapshot, critic: str) -> list[RowsFile]:
     ids = {critic} if critic in snapshot.critics else set(snapshot.critic_ids(critic))
     rows = snapshot.rows.values()
-    files = [file for file in rows if file.table == "critiques" and file.lane in ids]
+    files = [file for file in rows if file.table == "critiques" and file.partition in ids]
     if not files:
         known = ", ".join(sorted({info.name for info in snapshot.critics.values()})) or "none"
         raise StoreError(f"no critiques by {critic!r} in {store.root}; critics: {known}")

@@ -239,7 +239,7 @@ class _Worker:
             "corpus": shard.corpus,
             "started": started.isoformat(timespec="milliseconds"),
             "reused": reused,
-            "spent": dict(costs),
+            "usage": dict(costs),
         }
 
     def _answers(self, documents: list[Document]) -> Generator[Critique]:

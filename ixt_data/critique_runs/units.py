@@ -111,8 +111,8 @@ def _write_shards(
         thinking = txn.family(f"thinking/{critic.id}", shard.corpus, THINKING_COLUMNS, first=number)
         for critique in critiques:
             thinking.write({"doc_id": critique.doc_id, "thinking": critique.thinking or ""})
-        thinking.cut(of=shard.path)
-    return family.cut(of=shard.path)
+        thinking.cut(aligned_with=shard.path)
+    return family.cut(aligned_with=shard.path)
 
 
 def critique_sample(critique: Critique) -> dict[str, object]:

@@ -130,7 +130,7 @@ def _orphan(txn: Transaction, lost: Counter[str]) -> None:
 
 def documents_of(corpus: str, files: Iterable[RowsFile]) -> list[RowsFile]:
     """The files of rows of a corpus' documents."""
-    return [file for file in files if file.table == "documents" and file.lane == corpus]
+    return [file for file in files if file.table == "documents" and file.partition == corpus]
 
 
 def metadata_names(snapshot: Snapshot) -> set[str]:

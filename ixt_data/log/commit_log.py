@@ -280,7 +280,7 @@ def _wait(refused: int, entry: Entry) -> None:
 
 
 def _check(entry: Entry, newer: Entry) -> None:
-    if entry.txn in newer.abort:
+    if entry.txn in newer.aborted_transactions:
         raise Aborted(f"transaction {entry.txn} was given up as stale by {key(newer.version)}")
     if entry.unit is not None and entry.unit == newer.unit:
         raise AlreadyDone(f"{entry.unit} was published by {key(newer.version)}")

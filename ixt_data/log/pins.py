@@ -68,7 +68,7 @@ class Pin:
         expires = self.expires and self.expires.isoformat(timespec="seconds")
         record: dict[str, object] = {"version": self.version, "expires": expires}
         if self.lifetime is not None:
-            record["seconds"] = self.lifetime.total_seconds()
+            record["lifetime_seconds"] = self.lifetime.total_seconds()
         return orjson.dumps(record)
 
 
@@ -193,7 +193,7 @@ def _parse(file: StoredFile, data: bytes) -> Pin:
     try:
         record = orjson.loads(data)
         expires = record["expires"] and datetime.fromisoformat(record["expires"])
-        seconds = record.get("seconds")
+        seconds = record.get("lifetime_seconds")
         lifetime = None if seconds is None else timedelta(seconds=seconds)
         version = operator.index(record["version"])
     except (ValueError, KeyError, TypeError):

@@ -38,7 +38,7 @@ class RowsFile:
 
     path: str
     table: str
-    lane: str
+    partition: str
     rows: int
     bytes: int
     sha256: str
@@ -329,7 +329,7 @@ class Snapshot:
         documents: dict[str, int] = {}
         for rows in self.rows.values():
             if rows.table == "documents":
-                documents[rows.lane] = documents.get(rows.lane, 0) + rows.rows
+                documents[rows.partition] = documents.get(rows.partition, 0) + rows.rows
         shards = [shard.corpus for shard in self.shards if shard.family == TEXT]
         return {name: CorpusInfo(name, n, shards.count(name)) for name, n in documents.items()}
 
@@ -348,7 +348,7 @@ class Snapshot:
 
     @cached_property
     def _aligned(self) -> dict[tuple[str, str], ShardInfo]:
-        return {(shard.of, shard.family): shard for shard in self.shards if shard.of is not None}
+        return {(shard.aligned_with, shard.family): shard for shard in self.shards if shard.aligned_with is not None}
 
     def critic_ids(self, name: str) -> list[str]:
         """The ids under which the critic `name` has written, oldest first."""

@@ -184,11 +184,11 @@ def _stale(files: Iterable[StoredFile], head: Snapshot, old: float) -> set[str]:
 
 def _fence(store: Store, report: GcReport) -> int:
     entry = Entry(0, uuid.uuid4().hex, "gc", min_version=report.min_version)
-    entry.abort = report.aborted
+    entry.aborted_transactions = report.aborted
 
     def spare(newer: Entry) -> None:
-        if newer.txn in entry.abort:
-            entry.abort.remove(newer.txn)
+        if newer.txn in entry.aborted_transactions:
+            entry.aborted_transactions.remove(newer.txn)
 
     return store.log.commit(entry, store.snapshot().version, spare)
 

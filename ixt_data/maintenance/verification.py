@@ -276,12 +276,12 @@ def _read(
     # Text shards come first in every state, so an aligned shard finds the ids of its own.
     identity = hashlib.sha256(b"".join(shard.column("doc_id"))).hexdigest()
     identities[file.path] = identity
-    if file.of is None or file.of not in identities or identities[file.of] == identity:
+    if file.aligned_with is None or file.aligned_with not in identities or identities[file.aligned_with] == identity:
         return ""
-    samples = state.shards_by_path[file.of].samples
+    samples = state.shards_by_path[file.aligned_with].samples
     if shard.samples != samples:
-        return f"{shard.samples} samples; {file.of}, which it is aligned with, has {samples}"
-    return f"its documents are not those of {file.of} in the same order"
+        return f"{shard.samples} samples; {file.aligned_with}, which it is aligned with, has {samples}"
+    return f"its documents are not those of {file.aligned_with} in the same order"
 
 
 def _documents(file: RowsFile | ShardInfo) -> int:
@@ -289,7 +289,7 @@ def _documents(file: RowsFile | ShardInfo) -> int:
 
 
 def _remedy(file: RowsFile | ShardInfo) -> str:
-    if isinstance(file, ShardInfo) and file.of is not None:
+    if isinstance(file, ShardInfo) and file.aligned_with is not None:
         verb = "tokenize" if file.family.startswith(f"{TOKENS}/") else "critique"
         return f"ixt verify --repair, then `ixt {verb}` does this unit again"
     if isinstance(file, ShardInfo) and file.outside:
@@ -322,7 +322,7 @@ def check_indexes(store: Store, state: Snapshot) -> Iterator[VerifyProblem]:
 def check_rows(state: Snapshot) -> Iterator[VerifyProblem]:
     """Critique shards of another length than their text shard, by the log alone."""
     for shard in state.shards:
-        text = state.shards_by_path.get(shard.of or "")
+        text = state.shards_by_path.get(shard.aligned_with or "")
         if text is not None and text.samples != shard.samples:
             what = f"{shard.samples} samples; its text shard {text.path} has {text.samples}"
             yield VerifyProblem(shard.path, what, text.samples, _remedy(shard))
@@ -387,13 +387,13 @@ def _rewrite_checkpoints(store: Store, paths: Iterable[str]) -> list[str]:
 def _requeue(store: Store, state: Snapshot, shard: ShardInfo) -> None:
     kind, _, critic = shard.family.partition("/")
     if kind == TOKENS:
-        lost, unit = [shard.path], tokens_unit(shard.family, shard.of or "")
+        lost, unit = [shard.path], tokens_unit(shard.family, shard.aligned_with or "")
     else:
         families = (f"critique/{critic}", f"thinking/{critic}")
-        lost = [s.path for s in state.shards if s.of == shard.of and s.family in families]
-        unit = unit_name(critic, state.shards_by_path[shard.of or ""])
+        lost = [s.path for s in state.shards if s.aligned_with == shard.aligned_with and s.family in families]
+        unit = unit_name(critic, state.shards_by_path[shard.aligned_with or ""])
     # The tokens of what is lost are of no use to what comes in its place.
-    lost += [s.path for s in state.shards if s.of in lost]
+    lost += [s.path for s in state.shards if s.aligned_with in lost]
     head = store.snapshot()
     if not all(path in head.shards_by_path for path in lost):
         return

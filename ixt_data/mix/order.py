@@ -155,7 +155,7 @@ class PhaseOrder:
         per_pass = self.samples / len(self._size)
         return min(self._shards, ceil(block / per_pass) + 1)
 
-    def draws(self, start: int, stop: int, lanes: int = 1) -> Ints:
+    def draws(self, start: int, stop: int, nodes: int = 1) -> Ints:
         """The draws `start` to `stop` of this phase, in order.
 
         Args:
@@ -179,7 +179,7 @@ class PhaseOrder:
         found = found[_ascending(times[found] - early)[start - before : stop - before]]
         of, place = self._pass[pieces][piece[found]], place[found]
         numbers = self._numbers(self._shard[of], self._first[of] + place * self._stride[of])
-        return numbers.reshape(lanes, -1).T.reshape(-1)
+        return numbers.reshape(nodes, -1).T.reshape(-1)
 
     def _numbers(self, shard: Ints, row: Ints) -> Ints:
         """The numbers of some draws, by shard and place in the shard's row."""

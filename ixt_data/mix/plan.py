@@ -74,7 +74,7 @@ class MixPlan:
     warnings: tuple[str, ...]
     digest: str
     block: int
-    lanes: int
+    nodes: int
     characters_per_token: float
     orders: tuple[PhaseOrder, ...] = field(repr=False)
     token_shards: Mapping[tuple[str, str], ShardInfo] = field(default_factory=dict, repr=False)
@@ -103,7 +103,7 @@ class MixPlan:
             first = self.phases[phase]
             start, stop = max(begin, first), min(end, self.phases[phase + 1])
             if start < stop:
-                draws = order.draws(start - first, stop - first, self.lanes)
+                draws = order.draws(start - first, stop - first, self.nodes)
                 pieces.append(draws | regime_bits(phase, cooled=False))
         draws = np.concatenate(pieces)
         cool = self.samples - round(self.samples * self.mix.condition.cooldown)

@@ -69,7 +69,7 @@ def plan_mix(
     holdout: float = 0.0,
     epoch_samples: int = EPOCH_SAMPLES,
     block: int = BLOCK,
-    lanes: int = 1,
+    nodes: int = 1,
     characters_per_token: float = CHARACTERS_PER_TOKEN,
     scope_of: Callable[[Store, Mix, float], Scope] = Scope,
 ) -> MixPlan:
@@ -90,7 +90,7 @@ def plan_mix(
     Raises:
         MixError: the mix cannot be drawn from this snapshot; the message has the figures.
     """
-    if batch % lanes:
+    if batch % nodes:
         raise MixError(f"lanes: {lanes} does not divide the batch of {batch} samples")
     with scope_of(store or Store.open(mix.store), mix, holdout) as scope:
         mix = scope.mix
@@ -114,7 +114,7 @@ def plan_mix(
     decides = {
         "order": ORDER_VERSION, "snapshot": version, "shards": paths, "mix": mix.content(),
         "samples": samples, "epoch": size, "phases": bounds, "holdout": holdout, "block": block,
-        "lanes": lanes,
+        "lanes": nodes,
     }  # fmt: skip
     return MixPlan(
         version=version,
@@ -128,7 +128,7 @@ def plan_mix(
         warnings=tuple(warnings),
         digest=content_id(decides),
         block=block,
-        lanes=lanes,
+        nodes=nodes,
         characters_per_token=characters_per_token,
         orders=tuple(orders),
         token_shards=token_shards,
@@ -141,9 +141,9 @@ def _token_shards(
     """The shards of tokens of what is drawn, by any tokenizer."""
     used = {shard.path for pair in shards for shard in pair if shard is not None}
     return {
-        (shard.of, shard.family): shard
+        (shard.aligned_with, shard.family): shard
         for shard in scope.snapshot.shards
-        if shard.of in used and shard.family.startswith(f"{TOKENS}/")
+        if shard.aligned_with in used and shard.family.startswith(f"{TOKENS}/")
     }
 
 

@@ -22,7 +22,7 @@ COLUMNS = {
         "samples": "BIGINT",
         "raw_bytes": "BIGINT",
         "bytes": "BIGINT",
-        "of": "VARCHAR",
+        "aligned_with": "VARCHAR",
     },
     "snapshots": {
         "version": "BIGINT",
@@ -71,7 +71,7 @@ def _shards(snapshot: Snapshot) -> Iterator[Sequence[Any]]:
     for shard in snapshot.shards:
         key = (shard.family, shard.corpus)
         own = numbers[key] = numbers.get(key, -1) + 1
-        k = position[shard.path] = position.get(shard.of or "", own)
+        k = position[shard.path] = position.get(shard.aligned_with or "", own)
         yield (
             shard.path,
             shard.family,
@@ -80,7 +80,7 @@ def _shards(snapshot: Snapshot) -> Iterator[Sequence[Any]]:
             shard.samples,
             shard.raw.bytes,
             shard.stored.bytes,
-            shard.of,
+            shard.aligned_with,
         )
 
 

@@ -285,7 +285,7 @@ class Transaction:
             Aborted: it gave this transaction up.
         """
         for entry in self.store.log.entries(self.begun_at + 1, self.store.log.newest()):
-            if self.id in entry.abort:
+            if self.id in entry.aborted_transactions:
                 raise Aborted(
                     f"transaction {self.id} was given up as stale by version {entry.version}"
                 ) from error
@@ -298,7 +298,7 @@ class Transaction:
         self._families.append(writer)
         return writer
 
-    def add_rows(self, table: str, lane: str, rows: "pa.Table", generation: int = 0) -> RowsFile:
+    def add_rows(self, table: str, partition: str, rows: "pa.Table", generation: int = 0) -> RowsFile:
         """Writes one Parquet file of rows, which the commit publishes.
 
         Args:
@@ -309,12 +309,12 @@ class Transaction:
         """
         import pyarrow.parquet as pq
 
-        key, path = self.rows_path(table, lane)
+        key, path = self.rows_path(table, partition)
         pq.write_table(rows, path, compression="zstd")
         schema = {field.name: duckdb_type(field.type) for field in rows.schema}
-        return self.record_rows(key, table, lane, rows.num_rows, schema, generation)
+        return self.record_rows(key, table, partition, rows.num_rows, schema, generation)
 
-    def rows_path(self, table: str, lane: str) -> tuple[str, Path]:
+    def rows_path(self, table: str, partition: str) -> tuple[str, Path]:
         """Key and local place of the next file of rows, for `record_rows`."""
         key = f"meta/{table}/{lane}/{self.id}-{next(self._numbers)}.parquet"
         path = self.scratch / key
@@ -322,21 +322,21 @@ class Transaction:
         return key, path
 
     def record_rows(
-        self, key: str, table: str, lane: str, rows: int, schema: dict[str, str], generation: int
+        self, key: str, table: str, partition: str, rows: int, schema: dict[str, str], generation: int
     ) -> RowsFile:
         """Adds a file of rows that stands at its `rows_path`."""
         path = self.scratch / key
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         size = path.stat().st_size
-        recorded = RowsFile(key, table, lane, rows, size, digest, schema, generation)
+        recorded = RowsFile(key, table, partition, rows, size, digest, schema, generation)
         self.entry.rows_add.append(recorded)
         return recorded
 
     def replace_rows(self, old: RowsFile, rows: "pa.Table") -> None:
         """Writes a file of this transaction anew, for what has landed meanwhile."""
         self.entry.rows_add.remove(old)
-        new = self.add_rows(old.table, old.lane, rows, old.generation)
+        new = self.add_rows(old.table, old.partition, rows, old.generation)
         self._publish_rows([new])
         self.store.storage.delete(old.path)
 

@@ -132,7 +132,7 @@ def _publish(store: Store, shard: ShardInfo, encoder: Encoder) -> int:
         for sample in (_documents if is_text else _critiques)(store, shard, encoder):
             tokens += len(sample["tokens"]) // np.dtype(encoder.dtype).itemsize
             family.write(sample)
-        family.cut(of=shard.path)
+        family.cut(aligned_with=shard.path)
         txn.commit(samples=shard.samples, tokens=tokens)
     return tokens
 

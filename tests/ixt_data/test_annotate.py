@@ -25,7 +25,7 @@ def test_families_are_aligned_and_rows_complete(store: Store) -> None:
         assert critique.path.rsplit("/")[-1] == text.path.rsplit("/")[-1]
         assert snapshot.newest_critique(text.path, "length") == critique
     # Only the shard with a document that was thought about has a thinking shard.
-    assert [shard.of for shard in snapshot.family(f"thinking/{report.critic}")] == [
+    assert [shard.aligned_with for shard in snapshot.family(f"thinking/{report.critic}")] == [
         snapshot.text_shards()[1].path
     ]
     rows = store.sql(

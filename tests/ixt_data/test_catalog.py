@@ -153,8 +153,8 @@ def test_describe_and_explain_are_reading(store: Store) -> None:
 
 def test_shards_tell_their_place(store: Store) -> None:
     add_documents(store, [str(i) for i in range(25)])
-    table = store.sql("SELECT k, samples, of FROM shards ORDER BY k")
-    assert table.to_pydict() == {"k": [0, 1, 2], "samples": [10, 10, 5], "of": [None] * 3}
+    table = store.sql("SELECT k, samples, aligned_with FROM shards ORDER BY k")
+    assert table.to_pydict() == {"k": [0, 1, 2], "samples": [10, 10, 5], "aligned_with": [None] * 3}
     assert store.sql("SELECT version, op, rows_added FROM snapshots").to_pylist() == [
         {"version": 1, "op": "ingest", "rows_added": 25}
     ]

@@ -81,8 +81,8 @@ def test_of_two_compactions_one_counts(store: Store, monkeypatch: pytest.MonkeyP
 
 def test_a_large_base_is_left_alone() -> None:
     sizes = [100_000, 10, 12, 9]
-    lane = [RowsFile(f"{size}", "documents", "web", 1, size, "", {}) for size in sizes]
-    assert [file.bytes for file in choose(lane)] == [9, 10, 12]
+    partition = [RowsFile(f"{size}", "documents", "web", 1, size, "", {}) for size in sizes]
+    assert [file.bytes for file in choose(partition)] == [9, 10, 12]
 
 
 def test_what_only_old_versions_hold_goes(store: Store) -> None:

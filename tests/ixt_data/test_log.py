@@ -66,7 +66,7 @@ def test_conflicts_are_decided_by_what_landed(tmp_path: Path) -> None:
     assert ours.commit(Entry(0, "x", "critique", unit="u"), base) == 1  # our own, it had landed
     with pytest.raises(AlreadyDone):
         ours.commit(Entry(0, "y", "critique", unit="u"), base)
-    theirs.commit(Entry(0, "g", "gc", abort=["z"]), theirs.newest())
+    theirs.commit(Entry(0, "g", "gc", aborted_transactions=["z"]), theirs.newest())
     with pytest.raises(Aborted):
         ours.commit(Entry(0, "z", "critique", unit="v"), base)
     assert ours.newest() == 2

@@ -209,7 +209,7 @@ def _write_columns(
             writer.write_table(pa.table(columns, schema=schema))
     derived = DerivedColumns(dict(zip(names, _TYPES, strict=True)), target, ("doc_id",))
     files = [file for file in txn.base.rows.values() if file.table == "documents"]
-    for group in by_lane(file for file in files if not corpora or file.lane in corpora):
+    for group in by_lane(file for file in files if not corpora or file.partition in corpora):
         rewrite(txn, group, derived)
 
 
