@@ -48,7 +48,9 @@ def test_a_reader_of_the_specification_finds_every_document_and_critique(store: 
             continue
         judged = samples(Path(store.root), shard)
         assert [j["doc_id"] for j in judged] == [t["doc_id"] for t in texts[shard["aligned_with"]]]
-        joined |= {j["doc_id"]: (t, j) for t, j in zip(texts[shard["aligned_with"]], judged, strict=True)}
+        joined |= {
+            j["doc_id"]: (t, j) for t, j in zip(texts[shard["aligned_with"]], judged, strict=True)
+        }
     ours = store.sql("SELECT * FROM documents JOIN critiques USING (doc_id)").to_pylist()
     assert len(ours) == len(joined) == 60
     for row in ours:

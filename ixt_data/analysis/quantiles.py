@@ -13,7 +13,7 @@ from ixt_data.errors import CommitError, StoreError
 from ixt_data.log import RowsFile, Snapshot
 from ixt_data.maintenance import by_lane, rewrite
 from ixt_data.records import OK
-from ixt_data.sql import CRITIQUES, DOCUMENTS, DerivedColumns, quoted
+from ixt_data.sql import CRITIQUES, DOCUMENTS, DerivedColumns, quote_name
 from ixt_data.store import Store
 
 ATTEMPTS = 5
@@ -111,7 +111,7 @@ def _write_values(store: Store, snapshot: Snapshot, critic: str, column: str, ta
     catalog = store.catalog(snapshot.version)
     rows, writer = 0, None
     try:
-        for batch in catalog.batches(_VALUES.format(whose=whose, ok=OK, column=quoted(column))):
+        for batch in catalog.batches(_VALUES.format(whose=whose, ok=OK, column=quote_name(column))):
             writer = writer or pq.ParquetWriter(target, batch.schema)
             writer.write_batch(batch)
             rows += batch.num_rows

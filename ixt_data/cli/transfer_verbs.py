@@ -151,7 +151,9 @@ def export(
         drawn = _mix_of(store, mix, where, corpus, critic, at)
         _bake(drawn, to, tokenizer, max_length, samples, holdout, overwrite, Output(output))
         return
-    selected = exports.Selected(opened, where=where, corpora=corpus or (), critic=critic, at=at)
+    selected = exports.MatchedDocuments(
+        opened, where=where, corpora=corpus or (), critic=critic, at=at
+    )
     write = {
         ExportFormat.parquet: exports.export_parquet,
         ExportFormat.jsonl: exports.export_jsonl,

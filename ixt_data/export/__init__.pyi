@@ -1,6 +1,6 @@
 from .delta import DeltaReport as DeltaReport
 from .delta import export_delta as export_delta
-from .matched_documents import Selected as Selected
+from .matched_documents import MatchedDocuments as MatchedDocuments
 from .mds import export_mds as export_mds
 from .rows import ExportReport as ExportReport
 from .rows import export_jsonl as export_jsonl

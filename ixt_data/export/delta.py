@@ -94,7 +94,7 @@ def export_delta(
     report = DeltaReport(str(out), snapshot=snapshot.version)
     about = {"format": "delta", "snapshot": snapshot.version}
     with (
-        store.pins.held(snapshot.version, "export"),
+        store.pins.hold(snapshot.version, "export"),
         new_folder(out, overwrite, about) as folder,
     ):
         for table, (kind, base) in TABLES.items():

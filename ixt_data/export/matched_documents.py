@@ -10,7 +10,7 @@ import pyarrow as pa
 from ixt_data.errors import QueryError, StoreError
 from ixt_data.log import ShardInfo
 from ixt_data.records import ProgressCallback
-from ixt_data.sql import CRITIQUES, Catalog, choose_critic, joined, literal
+from ixt_data.sql import CRITIQUES, Catalog, choose_critic, join_clause, sql_literal
 from ixt_data.store import Store
 
 GROUP = 1 << 16
@@ -31,7 +31,7 @@ SPANS = pa.list_(pa.struct(_SPAN))
 _OF_CRITIC = [name for name in CRITIQUES if name not in ("doc_id", "shard", "row")]
 
 
-class Selected:
+class MatchedDocuments:
     """The documents of one snapshot for which a predicate is true.
 
     Attributes:
@@ -91,7 +91,7 @@ class Selected:
             QueryError: the predicate is refused.
             CorruptError: a shard is not what was written.
         """
-        with self.store.pins.held(self.snapshot.version, "export"):
+        with self.store.pins.hold(self.snapshot.version, "export"):
             catalog = self.store.catalog(self.snapshot.version)
             try:
                 yield from self._tables(catalog, columns, progress)
@@ -117,13 +117,13 @@ class Selected:
 
     def _ask(self, catalog: Catalog, group: Sequence[ShardInfo]) -> pa.Table:
         """Rows of some shards without their texts, in the order of shards and rows."""
-        paths = ", ".join(literal(shard.path) for shard in group)
+        paths = ", ".join(sql_literal(shard.path) for shard in group)
         wanted = ["documents.* REPLACE (documents.doc_id::VARCHAR AS doc_id)"]
         wanted += [f"critiques.{name}" for name in _OF_CRITIC if self.critic is not None]
         wanted += [f"list_position([{paths}], documents.shard) AS k" if group else "0 AS k"]
         inside = f"documents.shard IN ({paths})" if group else "false"
         sql = (
-            f"SELECT {', '.join(wanted)} {joined(self.snapshot, self.critic)} "
+            f"SELECT {', '.join(wanted)} {join_clause(self.snapshot, self.critic)} "
             f"WHERE {inside} AND (\n{self.where}\n) ORDER BY k, documents.row"
         )
         try:

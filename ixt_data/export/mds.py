@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-from ixt_data.export.matched_documents import Selected
+from ixt_data.export.matched_documents import MatchedDocuments
 from ixt_data.export.rows import ExportReport
 from ixt_data.export.target import new_folder
 from ixt_data.mds import SHARD_BYTES, ShardWriter
@@ -21,7 +21,7 @@ there is none."""
 
 
 def export_mds(
-    selected: Selected,
+    selected: MatchedDocuments,
     out: str | Path,
     *,
     overwrite: bool = False,

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
-from ixt_data.export.matched_documents import Selected
+from ixt_data.export.matched_documents import MatchedDocuments
 from ixt_data.export.target import new_file
 from ixt_data.records import ProgressCallback
 
@@ -35,7 +35,7 @@ class ExportReport:
 
 
 def export_parquet(
-    selected: Selected,
+    selected: MatchedDocuments,
     out: str | Path,
     *,
     overwrite: bool = False,
@@ -58,7 +58,7 @@ def export_parquet(
 
 
 def export_jsonl(
-    selected: Selected,
+    selected: MatchedDocuments,
     out: str | Path,
     *,
     overwrite: bool = False,

@@ -13,7 +13,7 @@ from ixt_data.errors import StoreError
 from ixt_data.storage import fsync
 from ixt_data.store import part_of_store
 
-EXPORTED = "ixt-export.json"
+EXPORT_MARKER = "ixt-export.json"
 """In every folder that an export has made: what it holds, and the sign that it may be replaced."""
 
 
@@ -56,7 +56,7 @@ def new_folder(target: str | Path, overwrite: bool, about: Mapping[str, Any]) ->
     temporary.mkdir()
     try:
         yield temporary
-        (temporary / EXPORTED).write_bytes(orjson.dumps(dict(about)) + b"\n")
+        (temporary / EXPORT_MARKER).write_bytes(orjson.dumps(dict(about)) + b"\n")
         for file in temporary.rglob("*"):
             if not file.is_symlink():
                 fsync(file)
@@ -84,7 +84,7 @@ def check(target: str | Path, overwrite: bool) -> Path:
     present = path.is_file() or (path.is_dir() and any(path.iterdir()))
     if present and not overwrite:
         raise StoreError(f"{target}: is there already; name another place, or say --overwrite")
-    if present and path.is_dir() and not (path / EXPORTED).exists():
+    if present and path.is_dir() and not (path / EXPORT_MARKER).exists():
         raise StoreError(f"{target}: was not made by `ixt export`, so it is not overwritten")
     path.parent.mkdir(parents=True, exist_ok=True)
     return path

@@ -18,10 +18,10 @@ from ixt_data.ingestion.columns import ColumnNames
 from ixt_data.ingestion.document_rows import (
     DocumentRows,
     documents_of,
-    drop_landed,
+    drop_committed_rows,
     id_array,
     metadata_names,
-    stored_ids,
+    read_stored_ids,
 )
 from ixt_data.ingestion.seen_ids import SeenIds
 from ixt_data.log import TEXT, Entry, FileInfo, ShardInfo
@@ -34,7 +34,7 @@ from ixt_data.store import (
     Transaction,
     check_name,
     is_safe_name,
-    original,
+    original_copy,
     part_of_store,
     part_of_store_at,
     read_adopted,
@@ -109,7 +109,7 @@ def adopt(
     }
     report = AdoptReport(place.root)
     with store.begin("adopt") as txn, SeenIds(txn.scratch) as seen:
-        for ids in stored_ids(store, documents_of(corpus, txn.base.rows.values())):
+        for ids in read_stored_ids(store, documents_of(corpus, txn.base.rows.values())):
             seen.add_batch(ids)
         recorder = _Recorder(txn, corpus, stage, seen, report)
         read = 0
@@ -257,7 +257,7 @@ _CHANGED = "Adopt a copy of the folder, under another path, as another corpus"
 def _read_now(info: ShardInfo, *, is_new: bool = False) -> AdoptedShard:
     """The shard as the folder has it now; of a new one the index's own hashes are checked too."""
     try:
-        with original(info) as path:
+        with original_copy(info) as path:
             return read_adopted(_hashed(info, path) if is_new else info, path)
     except OSError as error:
         raise CorruptError(f"{info.path}: named by {INDEX}; {error.strerror}") from None
@@ -349,7 +349,7 @@ class _Recorder:
         ours = {shard.path for shard in self._txn.entry.shards_add}
         if twice := ours & {shard.path for shard in newer.shards_add}:
             raise CommitError(f"{min(twice)} was adopted meanwhile by version {newer.version}")
-        dropped = drop_landed(self._txn, self._corpus, newer)
+        dropped = drop_committed_rows(self._txn, self._corpus, newer)
         self._report.documents -= dropped.documents
         self._report.duplicates += dropped.documents
         self._report.bytes -= dropped.bytes

@@ -13,12 +13,12 @@ from ixt_data.ingestion.columns import ColumnNames
 from ixt_data.ingestion.document_rows import (
     DocumentRows,
     documents_of,
-    drop_landed,
+    drop_committed_rows,
     id_array,
     metadata_names,
-    stored_ids,
+    read_stored_ids,
 )
-from ixt_data.ingestion.fields import Rejected
+from ixt_data.ingestion.fields import RejectedRecord
 from ixt_data.ingestion.inputs import Input, open_inputs
 from ixt_data.ingestion.seen_ids import SeenIds
 from ixt_data.log import TEXT, Entry
@@ -93,7 +93,7 @@ def ingest(
         Quarantine(txn) as quarantine,
         SeenIds(txn.scratch) as seen,
     ):
-        for ids in stored_ids(store, documents_of(corpus, txn.base.rows.values())):
+        for ids in read_stored_ids(store, documents_of(corpus, txn.base.rows.values())):
             seen.add_batch(ids)
         writer = _CorpusWriter(txn, corpus, stage, shard_bytes, seen)
         for batch, consumed in _batches(opened, quarantine):
@@ -124,7 +124,7 @@ def _batches(
         records = chars = start = 0
         for found in source:
             records += 1
-            if isinstance(found, Rejected):
+            if isinstance(found, RejectedRecord):
                 quarantine.add(found)
             else:
                 batch.append(found)
@@ -157,7 +157,7 @@ class Quarantine:
     ) -> None:
         self._file.close()
 
-    def add(self, rejected: Rejected) -> None:
+    def add(self, rejected: RejectedRecord) -> None:
         """Writes one record."""
         self.records += 1
         self._file.write(orjson.dumps(rejected._asdict()) + b"\n")
@@ -235,7 +235,7 @@ class _CorpusWriter:
         )
 
     def _drop_landed(self, newer: Entry) -> None:
-        dropped = drop_landed(self._txn, self._corpus, newer)
+        dropped = drop_committed_rows(self._txn, self._corpus, newer)
         self.documents -= dropped.documents
         self.duplicates += dropped.documents
         self.bytes -= dropped.bytes

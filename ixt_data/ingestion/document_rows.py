@@ -96,7 +96,7 @@ class OmittedRows:
     bytes: int = 0
 
 
-def drop_landed(txn: Transaction, corpus: str, newer: Entry) -> OmittedRows:
+def drop_committed_rows(txn: Transaction, corpus: str, newer: Entry) -> OmittedRows:
     """Drops the rows of documents that another transaction has committed meanwhile.
 
     Their samples stay in our shards without a row, as orphans.
@@ -106,7 +106,7 @@ def drop_landed(txn: Transaction, corpus: str, newer: Entry) -> OmittedRows:
         return OmittedRows()
     documents = size = 0
     with SeenIds() as landed:
-        for ids in stored_ids(txn.store, theirs):
+        for ids in read_stored_ids(txn.store, theirs):
             landed.add_batch(ids)
         for file in documents_of(corpus, txn.entry.rows_add):
             with pq.ParquetFile(txn.store.storage.local(file.path)) as parquet:
@@ -139,7 +139,7 @@ def metadata_names(snapshot: Snapshot) -> set[str]:
     return {name for file in files for name in file.schema if name not in RESERVED}
 
 
-def stored_ids(store: Store, files: Iterable[RowsFile]) -> Iterator[npt.NDArray[np.uint8]]:
+def read_stored_ids(store: Store, files: Iterable[RowsFile]) -> Iterator[npt.NDArray[np.uint8]]:
     """The doc_ids in files of rows, uint8[n, 16] at a time."""
     for file in files:
         with pq.ParquetFile(store.storage.local(file.path)) as parquet:

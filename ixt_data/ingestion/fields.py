@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ixt_data.conversation import InvalidConversation, canonical
+from ixt_data.conversation import InvalidConversation, canonical_text
 from ixt_data.errors import ConfigError
 from ixt_data.records import Document, as_text, document_id
 from ixt_data.storage import MAX_TEXT
@@ -24,7 +24,7 @@ _JSON_KINDS = {
 }
 
 
-class Rejected(NamedTuple):
+class RejectedRecord(NamedTuple):
     """A record that is no document.
 
     Attributes:
@@ -82,7 +82,7 @@ class Fields:
             if messages is None:
                 return self._why_not(text, record)
             try:
-                text = canonical(messages)
+                text = canonical_text(messages)
             except InvalidConversation as bad:
                 return str(bad)
         if not text or text.isspace():

@@ -8,7 +8,7 @@ from typing import Protocol
 import orjson
 
 from ixt_data.errors import ConfigError, IxtError
-from ixt_data.ingestion.fields import TOO_LONG, Fields, Rejected, excerpt, kind_of
+from ixt_data.ingestion.fields import TOO_LONG, Fields, RejectedRecord, excerpt, kind_of
 from ixt_data.ingestion.parquet_files import ParquetInput
 from ixt_data.ingestion.text_files import FolderInput, TextFileInput, printable
 from ixt_data.records import Document
@@ -31,7 +31,7 @@ class Input(Protocol):
     def consumed(self) -> int:
         """How many of them were read."""
 
-    def __iter__(self) -> Iterator[Document | Rejected]:
+    def __iter__(self) -> Iterator[Document | RejectedRecord]:
         """The records in their order."""
 
 
@@ -92,10 +92,10 @@ class JsonLinesInput:
         """Bytes read so far, of those stored."""
         return self._stream.consumed
 
-    def __iter__(self) -> Iterator[Document | Rejected]:
+    def __iter__(self) -> Iterator[Document | RejectedRecord]:
         """A document or a rejection for each line; one rejection ends a file that is corrupt."""
         number = 0
-        empty: Rejected | None = None
+        empty: RejectedRecord | None = None
         try:
             for number, line in enumerate(_without_bom(split_lines(self._stream)), 1):
                 # An empty line is an error only where another one follows.
@@ -103,7 +103,7 @@ class JsonLinesInput:
                     yield empty
                     empty = None
                 if line in (b"", b"\r"):
-                    empty = Rejected(self.file, number, "empty line")
+                    empty = RejectedRecord(self.file, number, "empty line")
                 else:
                     yield self._document(line, number)
         except TruncatedStream as broken:
@@ -113,19 +113,19 @@ class JsonLinesInput:
             last = self._document(broken.rest, number + 1)
             if isinstance(last, Document):
                 yield last
-            yield Rejected(self.file, number + 1, str(broken), excerpt(broken.rest))
+            yield RejectedRecord(self.file, number + 1, str(broken), excerpt(broken.rest))
 
-    def _document(self, line: bytes, number: int) -> Document | Rejected:
+    def _document(self, line: bytes, number: int) -> Document | RejectedRecord:
         try:
             record = orjson.loads(line)
         except orjson.JSONDecodeError as error:
-            return Rejected(self.file, number, _why_not_json(line, error), excerpt(line))
+            return RejectedRecord(self.file, number, _why_not_json(line, error), excerpt(line))
         if type(record) is not dict:
             reason = f"not a JSON object but {kind_of(record)}"
-            return Rejected(self.file, number, reason, excerpt(line))
+            return RejectedRecord(self.file, number, reason, excerpt(line))
         found = self._fields.document(record, self.name, number)
         if isinstance(found, str):
-            return Rejected(self.file, number, found, excerpt(line))
+            return RejectedRecord(self.file, number, found, excerpt(line))
         return found
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ixt_data.errors import ConfigError, IxtError
-from ixt_data.ingestion.fields import MESSAGES, TEXT, Fields, Rejected, excerpt
+from ixt_data.ingestion.fields import MESSAGES, TEXT, Fields, RejectedRecord, excerpt
 from ixt_data.ingestion.text_files import printable
 from ixt_data.records import Document
 
@@ -58,7 +58,7 @@ class ParquetInput:
                 known = ", ".join(columns)
                 raise ConfigError(f"{self.file} has no column {name!r}; {option} can be: {known}")
 
-    def __iter__(self) -> Iterator[Document | Rejected]:
+    def __iter__(self) -> Iterator[Document | RejectedRecord]:
         """A document or a rejection for each row; one rejection ends a file that is corrupt."""
         self.consumed = 0
         row = 0
@@ -66,7 +66,7 @@ class ParquetInput:
             total = parquet.metadata.num_rows
             batches = parquet.iter_batches(batch_size=_batch_rows(parquet.metadata))
             while (batch := self._next(batches, row)) is not None:
-                if isinstance(batch, Rejected):
+                if isinstance(batch, RejectedRecord):
                     yield batch
                     break
                 for record in _rows(batch):
@@ -80,19 +80,19 @@ class ParquetInput:
             return next(batches, None)
         except (pa.ArrowException, OSError) as error:
             message = str(error).splitlines()[0]
-            return Rejected(self.file, row + 1, f"corrupt Parquet data: {message}")
+            return RejectedRecord(self.file, row + 1, f"corrupt Parquet data: {message}")
 
-    def _document(self, record: dict[str, Any], row: int) -> Document | Rejected:
+    def _document(self, record: dict[str, Any], row: int) -> Document | RejectedRecord:
         text = record.get(self._fields.text)
         if isinstance(text, bytes):
             try:
                 record[self._fields.text] = text.decode()
             except UnicodeDecodeError:
-                return Rejected(self.file, row, "not UTF-8", excerpt(text))
+                return RejectedRecord(self.file, row, "not UTF-8", excerpt(text))
         found = self._fields.document(record, self.name, row)
         if isinstance(found, Document):
             return found
-        return Rejected(self.file, row, found, excerpt(text if isinstance(text, str) else ""))
+        return RejectedRecord(self.file, row, found, excerpt(text if isinstance(text, str) else ""))
 
 
 def _batch_rows(metadata: Any) -> int:

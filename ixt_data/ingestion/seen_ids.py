@@ -17,7 +17,7 @@ MERGE_IDS = 1 << 20
 U64 = npt.NDArray[np.uint64]
 
 
-class Run(NamedTuple):
+class SortedRun(NamedTuple):
     """Ids as two halves, in the order of the first."""
 
     hi: U64
@@ -39,8 +39,8 @@ class SeenIds:
         """  # noqa: D205
         self._folder = tempfile.TemporaryDirectory(prefix="ixt-ids-", dir=folder)
         self._memory_ids = memory_ids
-        self._in_memory: list[Run] = []
-        self._on_disk: list[Run] = []
+        self._in_memory: list[SortedRun] = []
+        self._on_disk: list[SortedRun] = []
         self._files = 0
 
     def __enter__(self) -> "SeenIds":
@@ -75,12 +75,12 @@ class SeenIds:
         for run in (*self._on_disk, *self._in_memory):
             new &= ~_contains(run, hi, lo)
         if new.any():
-            self._add(Run(hi[new], lo[new]))
+            self._add(SortedRun(hi[new], lo[new]))
         mask = np.empty(len(new), np.bool_)
         mask[order] = new
         return mask
 
-    def _add(self, run: Run) -> None:
+    def _add(self, run: SortedRun) -> None:
         runs = self._in_memory
         runs.append(run)
         while len(runs) > 1 and len(runs[-2].hi) < 2 * len(runs[-1].hi):
@@ -103,7 +103,7 @@ class SeenIds:
             _remove(first)
             _remove(second)
 
-    def _written(self, length: int, pieces: Iterator[Run]) -> Run:
+    def _written(self, length: int, pieces: Iterator[SortedRun]) -> SortedRun:
         path = Path(self._folder.name, f"{self._files}.ids")
         self._files += 1
         both = np.memmap(path, np.uint64, "w+", shape=(2, length))
@@ -112,7 +112,7 @@ class SeenIds:
             end = at + len(piece.hi)
             both[0, at:end], both[1, at:end] = piece.hi, piece.lo
             at = end
-        return Run(both[0], both[1])
+        return SortedRun(both[0], both[1])
 
 
 def _halves(ids: npt.NDArray[np.uint8]) -> tuple[U64, U64]:
@@ -122,7 +122,7 @@ def _halves(ids: npt.NDArray[np.uint8]) -> tuple[U64, U64]:
     return halves[:, 0], halves[:, 1]
 
 
-def _contains(run: Run, hi: U64, lo: U64) -> npt.NDArray[np.bool_]:
+def _contains(run: SortedRun, hi: U64, lo: U64) -> npt.NDArray[np.bool_]:
     """bool[n]: which of the ids, sorted, are in the run."""
     found = np.zeros(len(hi), np.bool_)
     at = np.searchsorted(run.hi, hi)
@@ -139,14 +139,14 @@ def _contains(run: Run, hi: U64, lo: U64) -> npt.NDArray[np.bool_]:
     return found
 
 
-def _joined(first: Run, second: Run) -> Run:
+def _joined(first: SortedRun, second: SortedRun) -> SortedRun:
     hi = np.concatenate((first.hi, second.hi))
     # Two sorted stretches: the stable sort merges them in linear time.
     order = np.argsort(hi, kind="stable")
-    return Run(hi[order], np.concatenate((first.lo, second.lo))[order])
+    return SortedRun(hi[order], np.concatenate((first.lo, second.lo))[order])
 
 
-def _merged(first: Run, second: Run) -> Iterator[Run]:
+def _merged(first: SortedRun, second: SortedRun) -> Iterator[SortedRun]:
     """Both runs as one, in pieces of about `MERGE_IDS` ids of the first."""
     a = b = 0
     while a < len(first.hi):
@@ -155,12 +155,13 @@ def _merged(first: Run, second: Run) -> Iterator[Run]:
         if a_end < len(first.hi):
             b_end = int(np.searchsorted(second.hi, first.hi[a_end - 1], side="right"))
         yield _joined(
-            Run(first.hi[a:a_end], first.lo[a:a_end]), Run(second.hi[b:b_end], second.lo[b:b_end])
+            SortedRun(first.hi[a:a_end], first.lo[a:a_end]),
+            SortedRun(second.hi[b:b_end], second.lo[b:b_end]),
         )
         a, b = a_end, b_end
 
 
-def _remove(run: Run) -> None:
+def _remove(run: SortedRun) -> None:
     base = run.hi.base
     if isinstance(base, np.memmap) and base.filename is not None:
         Path(base.filename).unlink()

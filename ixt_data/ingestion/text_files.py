@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ixt_data.ingestion.fields import TOO_LONG, Rejected, excerpt
+from ixt_data.ingestion.fields import TOO_LONG, RejectedRecord, excerpt
 from ixt_data.records import Document, document_id
 from ixt_data.storage import HEAD, MAX_TEXT
 
@@ -34,7 +34,7 @@ class TextFileInput:
         self.size = path.stat().st_size
         self.consumed = 0
 
-    def __iter__(self) -> Iterator[Document | Rejected]:
+    def __iter__(self) -> Iterator[Document | RejectedRecord]:
         """The document, or why it is none."""
         name = printable(self.path.name)
         yield read_text_file(self.path, self.size, source=name, source_id=name)
@@ -55,14 +55,14 @@ class FolderInput:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.source = printable(path.resolve().name or str(path))
-        self.size = sum(found[1] for found in self._walk() if not isinstance(found, Rejected))
+        self.size = sum(found[1] for found in self._walk() if not isinstance(found, RejectedRecord))
         self.consumed = 0
 
-    def __iter__(self) -> Iterator[Document | Rejected]:
+    def __iter__(self) -> Iterator[Document | RejectedRecord]:
         """A document or a rejection for each file."""
         self.consumed = 0
         for found in self._walk():
-            if isinstance(found, Rejected):
+            if isinstance(found, RejectedRecord):
                 yield found
                 continue
             path, size = found
@@ -70,13 +70,13 @@ class FolderInput:
             yield read_text_file(path, size, source=self.source, source_id=relative)
             self.consumed += size
 
-    def _walk(self) -> Iterator[tuple[Path, int] | Rejected]:
+    def _walk(self) -> Iterator[tuple[Path, int] | RejectedRecord]:
         """Path and bytes of each file, in order."""
         root = self.path.resolve()
         stack = _entries(self.path)
         while stack:
             entry = stack.pop()
-            if isinstance(entry, Rejected):
+            if isinstance(entry, RejectedRecord):
                 yield entry
             elif entry.name.startswith("."):
                 continue
@@ -89,52 +89,56 @@ class FolderInput:
                 yield _file(entry)
 
 
-def _entries(folder: Path) -> list["os.DirEntry[str] | Rejected"]:
+def _entries(folder: Path) -> list["os.DirEntry[str] | RejectedRecord"]:
     """What the folder holds, last name first."""
     try:
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: entry.name, reverse=True)
     except OSError as error:
-        return [Rejected(printable(folder), 0, f"cannot be read: {error.strerror}")]
+        return [RejectedRecord(printable(folder), 0, f"cannot be read: {error.strerror}")]
     return list(entries)
 
 
-def _file(entry: "os.DirEntry[str]") -> tuple[Path, int] | Rejected:
+def _file(entry: "os.DirEntry[str]") -> tuple[Path, int] | RejectedRecord:
     shown = printable(entry.path)
     if not entry.is_file():
-        return Rejected(shown, 0, "not a regular file")
+        return RejectedRecord(shown, 0, "not a regular file")
     if entry.name.lower().endswith(RECORD_FILES):
-        return Rejected(shown, 0, "a file of records inside a folder: name it as an input itself")
+        return RejectedRecord(
+            shown, 0, "a file of records inside a folder: name it as an input itself"
+        )
     try:
         return Path(entry.path), entry.stat().st_size
     except OSError as error:
-        return Rejected(shown, 0, f"cannot be read: {error.strerror}")
+        return RejectedRecord(shown, 0, f"cannot be read: {error.strerror}")
 
 
-def _link(path: Path, root: Path) -> Iterator[Rejected]:
+def _link(path: Path, root: Path) -> Iterator[RejectedRecord]:
     target = Path(os.path.realpath(path))
     if not target.is_relative_to(root):
         reason = "symbolic link that leaves the folder"
-        yield Rejected(printable(path), 0, reason, excerpt(printable(target)))
+        yield RejectedRecord(printable(path), 0, reason, excerpt(printable(target)))
 
 
-def read_text_file(path: Path, size: int, *, source: str, source_id: str) -> Document | Rejected:
+def read_text_file(
+    path: Path, size: int, *, source: str, source_id: str
+) -> Document | RejectedRecord:
     """The file as a document, its relative path as metadata `path`; or why it is none."""
     file = printable(path)
     if size > MAX_TEXT:
-        return Rejected(file, 0, TOO_LONG)
+        return RejectedRecord(file, 0, TOO_LONG)
     try:
         raw = path.read_bytes()
     except OSError as error:
-        return Rejected(file, 0, f"cannot be read: {error.strerror}")
+        return RejectedRecord(file, 0, f"cannot be read: {error.strerror}")
     # Text in UTF-16, or an archive of texts, may be valid UTF-8; text has no zero bytes.
     if b"\0" in raw:
-        return Rejected(file, 0, "not text: holds zero bytes", excerpt(raw[:HEAD]))
+        return RejectedRecord(file, 0, "not text: holds zero bytes", excerpt(raw[:HEAD]))
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        return Rejected(file, line, "not UTF-8", excerpt(raw[:HEAD]))
+        return RejectedRecord(file, line, "not UTF-8", excerpt(raw[:HEAD]))
     if not text or text.isspace():
-        return Rejected(file, 0, "empty text")
+        return RejectedRecord(file, 0, "empty text")
     return Document(document_id(text), text, source, source_id, {"path": source_id})

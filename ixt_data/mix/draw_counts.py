@@ -53,25 +53,25 @@ def equal_weights(n: int) -> Floats:
     return np.broadcast_to(np.float64(1), n)
 
 
-def pieces(n: int) -> Iterator[slice]:
+def chunks(n: int) -> Iterator[slice]:
     """`n` documents a few million at a time, which bounds what is in memory for each."""
     return (slice(start, start + _CHUNK) for start in range(0, n, _CHUNK))
 
 
-def narrow(most: int) -> npt.DTypeLike:
+def smallest_dtype(most: int) -> npt.DTypeLike:
     """The smallest type for counts up to `most`."""
     return np.min_scalar_type(max(most, 0))
 
 
-def systematic(expected: Floats, total: int, rng: np.random.Generator) -> Counts:
+def systematic_counts(expected: Floats, total: int, rng: np.random.Generator) -> Counts:
     """Integer counts that sum to `total`, each less than 1 from its expectation.
 
     Systematic resampling (Kitagawa 1996) of the fractional parts; what is expected 0 times is
     never drawn, and a whole expectation is met exactly.
     """
-    counts = np.zeros(len(expected), narrow(int(expected.max(initial=0) + _SNAP) + 1))
+    counts = np.zeros(len(expected), smallest_dtype(int(expected.max(initial=0) + _SNAP) + 1))
     edge, given, last = 0.0, 0, -1
-    for part in pieces(len(expected)):
+    for part in chunks(len(expected)):
         floor, fractions, some = _parts(expected[part])
         counts[part] = floor
         given += int(floor.sum())
@@ -82,7 +82,7 @@ def systematic(expected: Floats, total: int, rng: np.random.Generator) -> Counts
     if not left or last < 0:
         return counts
     scale, start = left / edge, rng.random()
-    for part in pieces(len(expected)):
+    for part in chunks(len(expected)):
         _, fractions, some = _parts(expected[part])
         edges = np.cumsum(np.append(begin, fractions[some]))[1:]
         if not len(some):
@@ -104,7 +104,7 @@ def _parts(expected: Floats) -> tuple[Ints, Floats, Ints]:
     return floor, fractions, np.flatnonzero(fractions)
 
 
-def spread(demand: Floats, weights: Floats, capacity: Floats) -> Floats:
+def spread_draws(demand: Floats, weights: Floats, capacity: Floats) -> Floats:
     """Expected draws per group and phase where some groups cannot deliver their share.
 
     What a full group cannot deliver goes to the others of the phase, in proportion to their
@@ -132,7 +132,7 @@ def spread(demand: Floats, weights: Floats, capacity: Floats) -> Floats:
     return given
 
 
-def whole(given: Floats, demand: Ints, capacity: Floats) -> Ints:
+def round_draws(given: Floats, demand: Ints, capacity: Floats) -> Ints:
     """Integer draws per group and phase: each phase sums to its demand, no group over capacity.
 
     Largest remainders first. Where rounding alone leaves no room, a phase stays short.
@@ -163,7 +163,7 @@ def lattice(total: int) -> tuple[int, int]:
     return step % total, pow(step, -1, total)
 
 
-def split(counts: Counts, parts: Sequence[int], rng: np.random.Generator) -> list[Counts]:
+def split_counts(counts: Counts, parts: Sequence[int], rng: np.random.Generator) -> list[Counts]:
     """Counts per document for each part of the run, which sum to `counts`.
 
     Args:
@@ -178,7 +178,7 @@ def split(counts: Counts, parts: Sequence[int], rng: np.random.Generator) -> lis
     offset, done = int(rng.integers(total)), 0
     bounds = np.cumsum(parts)
     found = [np.zeros_like(counts) for _ in parts]
-    for piece in pieces(len(counts)):
+    for piece in chunks(len(counts)):
         own = counts[piece].astype(np.int64)
         n = int(own.sum())
         # The place in time of each draw; Python's integers do not overflow.

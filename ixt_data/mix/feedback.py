@@ -3,7 +3,7 @@
 from ixt_data.errors import MixError
 from ixt_data.mix.config import Mix
 from ixt_data.mix.predicates import CriticPredicate, Scope
-from ixt_data.mix.saved_selections import resolved
+from ixt_data.mix.saved_selections import resolve_selections
 from ixt_data.store import Store
 
 QUANTILES = tuple(k / 11 for k in range(1, 11))
@@ -64,7 +64,7 @@ def with_edges(store: Store, mix: Mix, holdout: float = 0.0) -> Mix:
     Raises:
         MixError: no drawn document has a score, or there is no such saved selection.
     """
-    mix = resolved(store, mix, store.snapshot(mix.snapshot))
+    mix = resolve_selections(store, mix, store.snapshot(mix.snapshot))
     conditions = [mix.condition, *mix.schedule_conditions()]
     if not any(c.bins == "quantile" and not c.edges for c in conditions):
         return mix

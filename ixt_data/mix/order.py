@@ -161,7 +161,7 @@ class PhaseOrder:
         Args:
             start: first draw, 0 to `samples`.
             stop: after the last.
-            lanes: parts in which draws stay near each other, dealt out in turn; divides the length.
+            nodes: nodes that read different shards; must divide `stop - start`.
         """
         if start == stop:
             return np.empty(0, np.int64)

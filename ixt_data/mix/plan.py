@@ -57,7 +57,7 @@ class MixPlan:
         documents: different documents among the draws.
         warnings: what the mix asked for and does not get.
         digest: 12 hex digits over everything that decides the order of the samples.
-        block, lanes: see `plan_mix`.
+        block, nodes: see `plan_mix`.
         characters_per_token: for the estimate of tokens.
         orders: the order of each phase.
         token_shards: shards of tokens by the shard they are aligned with, and family.

@@ -15,15 +15,15 @@ from ixt_data.mix.draw_counts import (
     Counts,
     Floats,
     Ints,
+    chunks,
     equal_weights,
     expectations,
-    narrow,
-    pieces,
+    round_draws,
+    smallest_dtype,
     softmax,
-    split,
-    spread,
-    systematic,
-    whole,
+    split_counts,
+    spread_draws,
+    systematic_counts,
 )
 from ixt_data.mix.order import PhaseOrder
 from ixt_data.mix.plan import COUNTS, PASSES, SPLIT, MixPlan, SelectionPlan
@@ -83,7 +83,7 @@ def plan_mix(
         holdout: share of documents, by doc_id, that is never drawn; see `scope.held_out`.
         epoch_samples: most draws whose order is laid out at a time.
         block: samples over which the shuffle spreads a shard.
-        lanes: nodes that should read different shards; divides `batch`.
+        nodes: nodes that read different shards; must divide `batch`.
         characters_per_token: for the estimate of tokens.
         scope_of: makes what the predicates see.
 
@@ -91,7 +91,7 @@ def plan_mix(
         MixError: the mix cannot be drawn from this snapshot; the message has the figures.
     """
     if batch % nodes:
-        raise MixError(f"lanes: {lanes} does not divide the batch of {batch} samples")
+        raise MixError(f"nodes: {nodes} does not divide the batch of {batch} samples")
     with scope_of(store or Store.open(mix.store), mix, holdout) as scope:
         mix = scope.mix
         groups, warnings = _groups(scope, mix)
@@ -231,7 +231,7 @@ def _draws(groups: Sequence[_Group], bounds: Sequence[int]) -> Ints:
     demand = np.diff(np.array(bounds, np.int64))
     shares = np.array([group.shares for group in groups])
     capacity = np.array([group.capacity for group in groups])
-    draws = whole(spread(demand.astype(float), shares, capacity), demand, capacity)
+    draws = round_draws(spread_draws(demand.astype(float), shares, capacity), demand, capacity)
     short = demand - draws.sum(axis=0)
     if short.any():
         phase = int(np.argmax(short))
@@ -258,9 +258,9 @@ def _count(
     for number, (group, parts) in enumerate(zip(groups, draws, strict=True)):
         n = int(parts.sum())
         rng = np.random.default_rng([COUNTS, number, mix.seed])
-        counts = systematic(expectations(group.weights, n, group.most), n, rng)
+        counts = systematic_counts(expectations(group.weights, n, group.most), n, rng)
         rng = np.random.default_rng([SPLIT, number, mix.seed])
-        for phase, part in enumerate(split(counts, parts.tolist(), rng)):
+        for phase, part in enumerate(split_counts(counts, parts.tolist(), rng)):
             per_phase[phase] = _added(per_phase[phase], part, group, documents, critics)
         most = int(counts.max(initial=0))
         figures.setdefault(group.name, []).append((group, _dot(counts, group.found.chars), most))
@@ -289,7 +289,7 @@ def _added(counts: Counts, part: Counts, group: _Group, documents: int, critics:
             return part
         counts = np.zeros(documents * critics, part.dtype)
     most = int(counts.max(initial=0)) + int(part.max(initial=0))
-    counts = counts.astype(np.promote_types(counts.dtype, narrow(most)))
+    counts = counts.astype(np.promote_types(counts.dtype, smallest_dtype(most)))
     own = counts[group.critic * documents :][:documents]
     own[slice(None) if places is None else places] += part.astype(counts.dtype, copy=False)
     return counts
@@ -299,7 +299,7 @@ def _dot(counts: Counts, chars: npt.NDArray[np.uint32]) -> int:
     """Characters of all draws."""
     return sum(
         int(counts[part].astype(np.int64) @ chars[part].astype(np.int64))
-        for part in pieces(len(counts))
+        for part in chunks(len(counts))
     )
 
 
@@ -328,7 +328,7 @@ def _documents(per_phase: Sequence[Counts], critics: int) -> int:
     parts = [part for counts in per_phase for part in np.split(counts, critics)]
     return sum(
         int(np.count_nonzero(np.logical_or.reduce([part[piece] for part in parts])))
-        for piece in pieces(len(parts[0]))
+        for piece in chunks(len(parts[0]))
     )
 
 

@@ -12,9 +12,9 @@ from ixt_data.errors import MixError, QueryError
 from ixt_data.log import ShardInfo
 from ixt_data.mix.config import Mix
 from ixt_data.mix.draw_counts import Floats
-from ixt_data.mix.saved_selections import resolved
+from ixt_data.mix.saved_selections import resolve_selections
 from ixt_data.records import OK
-from ixt_data.sql import joined, literal
+from ixt_data.sql import join_clause, sql_literal
 from ixt_data.store import Store
 
 
@@ -74,16 +74,16 @@ class Scope:
             MixError: there is no such corpus, critic or saved selection at this snapshot.
         """
         self.snapshot = store.snapshot(mix.snapshot)
-        mix = resolved(store, mix, self.snapshot)
+        mix = resolve_selections(store, mix, self.snapshot)
         self.mix, self.critics = mix, mix.critics
         self._check(store, mix)
         self.shards = self.snapshot.text_shards(mix.corpus)
         self.starts = np.cumsum([0] + [shard.samples for shard in self.shards])[:-1]
         self._only = "true"
         if mix.corpus is not None:
-            self._only = f"documents.corpus IN ({', '.join(map(literal, mix.corpus))})"
+            self._only = f"documents.corpus IN ({', '.join(map(sql_literal, mix.corpus))})"
         if holdout:
-            self._only += f" AND NOT {held_out(holdout)}"
+            self._only += f" AND NOT {held_out_predicate(holdout)}"
         self._catalog = store.catalog(self.snapshot.version)
 
     def __enter__(self) -> "Scope":
@@ -136,7 +136,7 @@ class Scope:
         wanted = "NULL" if value is None else f"(\n{value}\n)"
         inner = (
             f"SELECT documents.shard AS shard, documents.row AS place, documents.n_chars AS chars, "
-            f"({wanted})::DOUBLE AS value {joined(self.snapshot, critic)} "
+            f"({wanted})::DOUBLE AS value {join_clause(self.snapshot, critic)} "
             f"WHERE {self._only} AND (\n{where}\n)"
         )
         sql = (
@@ -192,7 +192,7 @@ class Scope:
         """SELECT: scores and critiques of some documents, once for each critic that they are of."""
         return " UNION ALL ".join(
             "SELECT critiques.score AS score, critiques.critique AS said "
-            f"{joined(self.snapshot, critic)} WHERE {self._only} "
+            f"{join_clause(self.snapshot, critic)} WHERE {self._only} "
             f"AND ({_any_of([pair for pair in drawn if pair[0] == critic])}) "
             f"AND critiques.status = '{OK}' AND critiques.score IS NOT NULL"
             for critic in dict.fromkeys(critic for critic, _ in drawn)
@@ -213,7 +213,7 @@ def _any_of(drawn: Sequence[CriticPredicate]) -> str:
     return " OR ".join(f"(\n{where}\n)" for _, where in drawn)
 
 
-def held_out(share: float) -> str:
+def held_out_predicate(share: float) -> str:
     """SQL predicate that is true for a share of documents, the same ones in every snapshot."""
     # doc_ids are hashes, and hexadecimal digits sort as text.
     bound = min(int(share * 2**32), 2**32 - 1)

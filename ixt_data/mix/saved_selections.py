@@ -6,7 +6,7 @@ from ixt_data.mix.config import Mix, Selection
 from ixt_data.store import Store, saved_selection
 
 
-def resolved(store: Store, mix: Mix, snapshot: Snapshot) -> Mix:
+def resolve_selections(store: Store, mix: Mix, snapshot: Snapshot) -> Mix:
     """The mix with the predicate, critic and version of each saved selection written out.
 
     What is written out already stays, so that a mix resolved once is the same later.

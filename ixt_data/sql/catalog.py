@@ -21,9 +21,9 @@ import duckdb
 import orjson
 
 from ixt_data.errors import (
-    Cancelled,
     ConfigError,
     CorruptError,
+    QueryCancelled,
     QueryError,
     SnapshotError,
     StoreError,
@@ -31,12 +31,12 @@ from ixt_data.errors import (
 from ixt_data.log import Log, RowsFile, SavedSelection, Snapshot
 from ixt_data.sql.derived_columns import DerivedColumns
 from ixt_data.sql.hugeint import as_decimals
-from ixt_data.sql.joins import literal, selected_rows
+from ixt_data.sql.joins import selection_query, sql_literal
 from ixt_data.sql.metadata_views import COLUMNS as SMALL
-from ixt_data.sql.metadata_views import RowIterable, rows_of
-from ixt_data.sql.query_errors import explained
-from ixt_data.sql.read_only import what_writes
-from ixt_data.sql.views import common_schema, latest, literals, quoted, union
+from ixt_data.sql.metadata_views import RowIterable, view_rows
+from ixt_data.sql.query_errors import explain_error
+from ixt_data.sql.read_only import find_write
+from ixt_data.sql.views import common_schema, latest_query, quote_name, sql_list, union_query
 from ixt_data.storage import Storage
 
 if TYPE_CHECKING:
@@ -118,21 +118,21 @@ class Catalog:
             self._views |= {(schema, name): query for name, query in _views(state, files).items()}
         self._connection.execute("CREATE SCHEMA selected")
         self._saved = {name.lower(): saved for name, saved in snapshot.selections.items()}
-        self._small = {view: partial(rows_of, view, log, snapshot) for view in SMALL}
-        self._connection.execute(f"SET allowed_paths = {literals(files.values())}")
+        self._small = {view: partial(view_rows, view, log, snapshot) for view in SMALL}
+        self._connection.execute(f"SET allowed_paths = {sql_list(files.values())}")
         self._connection.execute("SET enable_external_access = false")
         self._connection.execute("SET lock_configuration = true")
 
     def _bound_memory(self) -> None:
         limit = os.environ.get("IXT_QUERY_MEMORY") or "50%"
         try:
-            self._connection.execute(f"SET memory_limit = {literal(limit)}")
+            self._connection.execute(f"SET memory_limit = {sql_literal(limit)}")
         except duckdb.Error:
             what = f"IXT_QUERY_MEMORY is {limit!r}, not an amount such as 8GB or 25%"
             raise ConfigError(what) from None
         spill = tempfile.mkdtemp(prefix="ixt-query-")
         self._forget = weakref.finalize(self, shutil.rmtree, spill, ignore_errors=True)
-        self._connection.execute(f"SET temp_directory = {literal(spill)}")
+        self._connection.execute(f"SET temp_directory = {sql_literal(spill)}")
 
     def run(self, sql: str, parameters: Parameters = None) -> duckdb.DuckDBPyConnection:
         """Runs one reading statement; the connection then holds its result.
@@ -203,10 +203,10 @@ class Catalog:
         try:
             yield
         except duckdb.InterruptException:
-            raise Cancelled("the query was cancelled") from None
+            raise QueryCancelled("the query was cancelled") from None
         except duckdb.Error as error:
             selected = {f"selected.{name}": () for name in self.snapshot.selections}
-            raise explained(str(error), {**self.columns, **selected}) from None
+            raise explain_error(str(error), {**self.columns, **selected}) from None
 
     def statements(self, text: str) -> list[tuple[str, set[str]]]:
         """The statements in a text, each with the names of its parameters; nothing is run.
@@ -245,7 +245,7 @@ class Catalog:
         if kind == duckdb.StatementType.SELECT:
             with self._connection.cursor() as cursor:
                 tree = cursor.execute("SELECT json_serialize_sql(?)", [statement]).fetchall()[0][0]
-            what = what_writes(orjson.loads(tree))
+            what = find_write(orjson.loads(tree))
         else:
             what = "PIVOT without IN (...)" if kind.name == "MULTI" else kind.name
         if what:
@@ -268,11 +268,11 @@ class Catalog:
         Raises:
             QueryError: its predicate fits this snapshot no more.
         """
-        select = selected_rows(self.snapshot, saved)
+        select = selection_query(self.snapshot, saved)
         try:
             self._prepare(select)
             with self._explaining():
-                name = f"selected.{quoted(saved.name)}"
+                name = f"selected.{quote_name(saved.name)}"
                 self._connection.execute(f"CREATE VIEW {name} AS {select}")
         except QueryError as error:
             raise QueryError(f"selection {saved.name!r}: {saved.where!r}: {error.reason}") from None
@@ -317,9 +317,9 @@ def _views(state: Snapshot, files: dict[str, str]) -> dict[str, str]:
     critiques = [file for file in rows if file.table == "critiques"]
     documents = [file for file in rows if file.table == "documents"]
     return {
-        "documents": union(documents, files, DOCUMENTS),
-        "critiques_all": union(critiques, files, CRITIQUES, generation=True),
-        "critiques": latest(critiques, files, CRITIQUES),
+        "documents": union_query(documents, files, DOCUMENTS),
+        "critiques_all": union_query(critiques, files, CRITIQUES, generation=True),
+        "critiques": latest_query(critiques, files, CRITIQUES),
     }
 
 
@@ -381,14 +381,14 @@ def merge_rows(
     connection = _connect()
     try:
         connection.execute("SET memory_limit = '25%'")
-        connection.execute(f"SET temp_directory = {literal(str(target.parent))}")
-        merged = f"SELECT * FROM ({union(rows, files, base)})"
+        connection.execute(f"SET temp_directory = {sql_literal(str(target.parent))}")
+        merged = f"SELECT * FROM ({union_query(rows, files, base)})"
         if derived is not None:
             merged = derived.onto(merged, schema)
         merged += " ORDER BY doc_id"
         # The paths are ours, not a user's: this connection runs nothing else.
         connection.execute(
-            f"COPY ({merged}) TO {literal(str(target))} "
+            f"COPY ({merged}) TO {sql_literal(str(target))} "
             f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})"
         )
     except duckdb.IOException as error:

@@ -9,7 +9,7 @@ import orjson
 from ixt_data.log import Entry, Log, Snapshot
 from ixt_data.records import OK
 
-RUNS = {
+RUN_COLUMNS = {
     "run": "VARCHAR",
     "critic_id": "VARCHAR",
     "critic": "VARCHAR",
@@ -27,10 +27,10 @@ RUNS = {
     "thinking_tokens": "BIGINT",
     "version": "BIGINT",
 }
-"""Columns of the view `critique_runs`, with their types."""
+"""Columns of the view `critique_run_rows`, with their types."""
 
 
-def critique_runs(log: Log, snapshot: Snapshot) -> Iterator[Sequence[Any]]:
+def critique_run_rows(log: Log, snapshot: Snapshot) -> Iterator[Sequence[Any]]:
     """Yield one row per critique run, in the order of their first commits."""
     runs: dict[str, list[Entry]] = {}
     for entry in log.entries(1, snapshot.version):

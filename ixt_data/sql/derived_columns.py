@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ixt_data.sql.joins import literal
-from ixt_data.sql.views import quoted
+from ixt_data.sql.joins import sql_literal
+from ixt_data.sql.views import quote_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +26,10 @@ class DerivedColumns:
 
     def onto(self, rows: str, schema: Mapping[str, str]) -> str:
         """SELECT: the rows with the columns, NULL where there is no value."""
-        kept = [f"r.{quoted(name)}" for name in schema if name not in self.columns]
-        added = [f"v.{quoted(name)}" for name in self.columns]
-        on = " AND ".join(f"r.{quoted(key)} = v.{quoted(key)}" for key in self.keys)
-        values = f"SELECT * FROM read_parquet({literal(str(self.values))}) WHERE {self.only}"
+        kept = [f"r.{quote_name(name)}" for name in schema if name not in self.columns]
+        added = [f"v.{quote_name(name)}" for name in self.columns]
+        on = " AND ".join(f"r.{quote_name(key)} = v.{quote_name(key)}" for key in self.keys)
+        values = f"SELECT * FROM read_parquet({sql_literal(str(self.values))}) WHERE {self.only}"
         return (
             f"SELECT {', '.join(kept + added)} FROM ({rows}) AS r LEFT JOIN ({values}) AS v ON {on}"
         )

@@ -4,28 +4,28 @@ from ixt_data.errors import StoreError
 from ixt_data.log import SelectionInfo, Snapshot
 
 
-def joined(snapshot: Snapshot, critic: str | None) -> str:
+def join_clause(snapshot: Snapshot, critic: str | None) -> str:
     """FROM clause: documents, each with its latest critique by one critic, by name or id."""
     if critic is None:
         return "FROM documents"
-    critiques = critiques_by(snapshot, critic)
+    critiques = critiques_query(snapshot, critic)
     return f"FROM documents LEFT JOIN ({critiques}) AS critiques USING (doc_id)"
 
 
-def critiques_by(snapshot: Snapshot, critic: str) -> str:
+def critiques_query(snapshot: Snapshot, critic: str) -> str:
     """SELECT: the latest critiques by one critic, by name or id, without their places."""
     if critic in snapshot.critics:
         return (
             "SELECT * EXCLUDE (shard, row, generation) FROM critiques_all "
-            f"WHERE critic_id = {literal(critic)} QUALIFY row_number() OVER "
+            f"WHERE critic_id = {sql_literal(critic)} QUALIFY row_number() OVER "
             "(PARTITION BY doc_id ORDER BY generation DESC) = 1"
         )
-    return f"SELECT * EXCLUDE (shard, row) FROM critiques WHERE critic = {literal(critic)}"
+    return f"SELECT * EXCLUDE (shard, row) FROM critiques WHERE critic = {sql_literal(critic)}"
 
 
-def selected_rows(snapshot: Snapshot, selection: SelectionInfo) -> str:
+def selection_query(snapshot: Snapshot, selection: SelectionInfo) -> str:
     """SELECT: the documents of a selection, each with its latest critique by the critic."""
-    return f"SELECT * {joined(snapshot, selection.critic)} WHERE (\n{selection.where}\n)"
+    return f"SELECT * {join_clause(snapshot, selection.critic)} WHERE (\n{selection.where}\n)"
 
 
 def choose_critic(snapshot: Snapshot, critic: str | None, root: str) -> str | None:
@@ -45,6 +45,6 @@ def choose_critic(snapshot: Snapshot, critic: str | None, root: str) -> str | No
     return critic
 
 
-def literal(value: str) -> str:
+def sql_literal(value: str) -> str:
     """A string as SQL writes it."""
     return "'" + value.replace("'", "''") + "'"

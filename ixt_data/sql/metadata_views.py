@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from ixt_data.log import Log, Snapshot
-from ixt_data.sql.critique_run_totals import RUNS, critique_runs
+from ixt_data.sql.critique_run_totals import RUN_COLUMNS, critique_run_rows
 
 RowIterable = Iterable[Sequence[Any]]
 
@@ -35,7 +35,7 @@ COLUMNS = {
         "txn": "VARCHAR",
     },
     "critics": {"critic_id": "VARCHAR", "critic": "VARCHAR", "config": "JSON"},
-    "critique_runs": RUNS,
+    "critique_runs": RUN_COLUMNS,
     "selections": {
         "name": "VARCHAR",
         "predicate": "VARCHAR",
@@ -49,7 +49,7 @@ COLUMNS = {
 """Columns of each such view, with their types."""
 
 
-def rows_of(view: str, log: Log, snapshot: Snapshot) -> RowIterable:
+def view_rows(view: str, log: Log, snapshot: Snapshot) -> RowIterable:
     """The rows of one view at a snapshot."""
     match view:
         case "shards":
@@ -59,7 +59,7 @@ def rows_of(view: str, log: Log, snapshot: Snapshot) -> RowIterable:
         case "critics":
             return _critics(snapshot)
         case "critique_runs":
-            return critique_runs(log, snapshot)
+            return critique_run_rows(log, snapshot)
         case "selections":
             return _selections(snapshot)
     raise ValueError(view)

@@ -17,7 +17,7 @@ _KINDS = re.compile(
 _LINE = 100
 
 
-def explained(message: str, columns: Mapping[str, Iterable[str]]) -> QueryError:
+def explain_error(message: str, columns: Mapping[str, Iterable[str]]) -> QueryError:
     """DuckDB's message in one line: what is wrong, which name comes nearest, and where it is.
 
     Args:

@@ -21,7 +21,7 @@ TABLE_FUNCTIONS = frozenset(
 """Those that a query may call; none of them reads a file or changes anything."""
 
 
-def what_writes(tree: Mapping[str, Any]) -> str:
+def find_write(tree: Mapping[str, Any]) -> str:
     """What in a statement is not known to read, empty if nothing is.
 
     Args:

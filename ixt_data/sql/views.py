@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Sequence
 
 from ixt_data.log import RowsFile
-from ixt_data.sql.joins import literal
+from ixt_data.sql.joins import sql_literal
 
 _NUMBERS = ("BIGINT", "DOUBLE")
 
 
-def union(
+def union_query(
     rows: Sequence[RowsFile],
     files: dict[str, str],
     base: dict[str, str],
@@ -32,9 +32,9 @@ def union(
     for (pairs, number), paths in groups.items():
         selected = [_column(name, kind, dict(pairs)) for name, kind in columns.items()]
         selected += [f"{number} AS generation"] if generation else []
-        selects.append(f"SELECT {', '.join(selected)} FROM read_parquet({literals(paths)})")
+        selects.append(f"SELECT {', '.join(selected)} FROM read_parquet({sql_list(paths)})")
     if not selects:
-        nothing = [f"NULL::{kind} AS {quoted(name)}" for name, kind in columns.items()]
+        nothing = [f"NULL::{kind} AS {quote_name(name)}" for name, kind in columns.items()]
         nothing += ["0 AS generation"] if generation else []
         return f"SELECT {', '.join(nothing)} WHERE false"
     return " UNION ALL ".join(selects)
@@ -57,15 +57,15 @@ def widen(one: str, other: str) -> str:
     return "DOUBLE" if one in _NUMBERS and other in _NUMBERS else "VARCHAR"
 
 
-def latest(critiques: Sequence[RowsFile], files: dict[str, str], base: dict[str, str]) -> str:
-    """Per document and critic the row of the highest generation; see `union`.
+def latest_query(critiques: Sequence[RowsFile], files: dict[str, str], base: dict[str, str]) -> str:
+    """Per document and critic the row of the highest generation; see `union_query`.
 
     Where nothing was critiqued twice this is a plain scan; else the tail replaces the base by an
     anti join (measured on 11M rows: 0.62 s, a window over everything 2.17 s).
     """
     if not any(file.generation for file in critiques):
-        return union(critiques, files, base)
-    rows = union(critiques, files, base, generation=True)
+        return union_query(critiques, files, base)
+    rows = union_query(critiques, files, base, generation=True)
     # Not materialized: a filter on the view is to reach the files.
     return (
         f"WITH critiques_all AS NOT MATERIALIZED ({rows}), tail AS ("
@@ -78,17 +78,17 @@ def latest(critiques: Sequence[RowsFile], files: dict[str, str], base: dict[str,
 
 def _column(name: str, kind: str, present: dict[str, str]) -> str:
     if name not in present:
-        return f"NULL::{kind} AS {quoted(name)}"
+        return f"NULL::{kind} AS {quote_name(name)}"
     if present[name] != kind:
-        return f"{quoted(name)}::{kind} AS {quoted(name)}"
-    return quoted(name)
+        return f"{quote_name(name)}::{kind} AS {quote_name(name)}"
+    return quote_name(name)
 
 
-def quoted(name: str) -> str:
+def quote_name(name: str) -> str:
     """A name in SQL."""
     return '"' + name.replace('"', '""') + '"'
 
 
-def literals(values: Iterable[str]) -> str:
+def sql_list(values: Iterable[str]) -> str:
     """A list of strings as SQL writes it."""
-    return f"[{', '.join(map(literal, values))}]"
+    return f"[{', '.join(map(sql_literal, values))}]"

@@ -1,4 +1,4 @@
-"""A store: open it, ask it, write to it in transactions."""
+"""A store: opening it, querying it, and writing to it in transactions."""
 
 import hashlib
 import itertools
@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from ixt_data.errors import Aborted, CommitError, CorruptError, SnapshotError, StoreError
+from ixt_data.errors import CommitError, CorruptError, SnapshotError, StoreError, TransactionAborted
 from ixt_data.log import (
     FORMAT,
     CriticInfo,
     Entry,
-    Hook,
+    EntryCallback,
     Log,
     Pin,
     Pins,
@@ -40,10 +40,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def check_name(name: str, what: str) -> str:
-    """`name` itself, if it can name a corpus, a critic or a tag.
+    """Check that `name` can name a corpus, a critic, a tag or a selection; return it.
 
     Raises:
-        StoreError: it cannot; the message says what can.
+        StoreError: the name is invalid; the message states the valid characters.
     """
     if not _NAME.fullmatch(name):
         raise StoreError(
@@ -54,9 +54,19 @@ def check_name(name: str, what: str) -> str:
 
 
 class Store:
-    """Documents, critiques and their versions under one root."""
+    """Documents, critiques and their versions under one root.
+
+    Open one with `ixt_data.open_store`.
+
+    Attributes:
+        root: the folder, or the address of the bucket and prefix.
+        storage: the storage below the root.
+        log: the commit log.
+        pins: the pins and tags.
+    """
 
     def __init__(self, storage: Storage) -> None:
+        """Bind a store to its storage, which must contain the marker ixt.json."""
         self.storage = storage
         self.root = storage.root
         self.log = Log(storage)
@@ -64,57 +74,61 @@ class Store:
 
     @classmethod
     def init(cls, root: str | Path) -> "Store":
-        """Makes an empty store.
+        """Create an empty store.
 
         Raises:
-            StoreError: there is one already, or the place cannot hold one (see `probe`).
+            StoreError: a store exists there, or the storage is not suitable (see `probe`).
         """
         storage = open_storage(root)
         if storage.exists(MARKER):
-            raise StoreError(f"{root} is a store already")
+            raise StoreError(f"{root} already is a store")
         probe(storage)
         marker = {"format": FORMAT, "created": datetime.now(UTC).isoformat(timespec="seconds")}
         if not storage.create(MARKER, orjson.dumps(marker) + b"\n"):
-            raise StoreError(f"{root} is a store already")
+            raise StoreError(f"{root} already is a store")
         return cls(storage)
 
     @classmethod
     def open(cls, root: str | Path) -> "Store":
-        """Opens a store.
+        """Open a store.
 
         Raises:
-            StoreError: there is none, or one that a newer version has made.
-            CorruptError: its ixt.json is not what was written.
+            StoreError: no store exists there, or it has another format.
+            CorruptError: its ixt.json differs from what was written.
         """
         storage = open_storage(root)
         try:
-            found = orjson.loads(storage.read(MARKER))["format"]
+            store_format = orjson.loads(storage.read(MARKER))["format"]
         except (FileNotFoundError, NotADirectoryError):
-            raise StoreError(f"{root} is no store. Make one: ixt init --store {root}") from None
+            raise StoreError(
+                f"{root} is not a store. Create one: ixt init --store {root}"
+            ) from None
         except (ValueError, KeyError, TypeError):
             raise CorruptError(
-                f"{storage.root}/{MARKER}: torn or changed. Restore it from a backup, or write "
-                f'{{"format":{FORMAT}}} into it if this version of ixt has made the store'
+                f"{storage.root}/{MARKER}: truncated or changed. Restore it from a backup, or write "
+                f'{{"format":{FORMAT}}} into it if this version of ixt created the store'
             ) from None
-        if found != FORMAT:
+        if store_format != FORMAT:
             raise StoreError(
-                f"{root} has format {found}, this version of ixt reads format {FORMAT}. Upgrade ixt"
+                f"{root} has store format {store_format}, this version of ixt reads format "
+                f"{FORMAT}. Ingest its data again with this version, or install the ixt version "
+                "that created it"
             )
         return cls(storage)
 
     def snapshot(self, at: int | str | None = None) -> Snapshot:
-        """The state at a version or tag, the newest by default.
+        """Return the state at a version or tag, the newest by default.
 
         Raises:
-            SnapshotError: there is no such version or tag.
+            SnapshotError: the version or tag does not exist.
         """
         return self.log.snapshot(None if at is None else self.version_of(at))
 
     def version_of(self, at: int | str) -> int:
-        """The version that a number or a tag means.
+        """Resolve a version number or tag to a version number.
 
         Raises:
-            SnapshotError: there is no such tag.
+            SnapshotError: the tag does not exist.
         """
         return int(at) if isinstance(at, int) or at.isdecimal() else self._tagged(at)
 
@@ -126,37 +140,50 @@ class Store:
         return tags[name]
 
     def tag(self, name: str, at: int | str | None = None) -> int:
-        """Names a version and keeps it; returns the version.
+        """Tag a version, so that garbage collection retains it; return the version.
+
+        Args:
+            name: name of the tag: 1 to 64 letters, digits, `.`, `_` or `-`, and not a number.
+            at: version or tag to name, the newest version by default.
 
         Raises:
-            SnapshotError: the name is taken by another version.
+            StoreError: the name is invalid.
+            SnapshotError: the name is in use for another version, or `at` does not exist.
         """
         check_name(name, "tag")
         if name.isdigit():
-            raise StoreError(f"tag {name!r}: a number would be read as a version")
+            raise StoreError(f"tag {name!r}: a number means a version. Add a letter")
         version = self.snapshot(at).version
         if not self.pins.create(Pin(name, version)):
-            taken = self.pins.all()[name].version
-            if taken != version:
-                raise SnapshotError(f"tag {name!r} is at version {taken} and tags do not move")
+            tagged = self.pins.all()[name].version
+            if tagged != version:
+                raise SnapshotError(f"tag {name!r} is at version {tagged} and tags do not move")
         return version
 
     def untag(self, name: str) -> int:
-        """Removes a tag; returns the version that it kept.
+        """Remove a tag; return the version that it named.
 
         Raises:
-            SnapshotError: there is no such tag.
+            SnapshotError: the tag does not exist.
         """
         version = self._tagged(name)
         self.pins.release(name)
         return version
 
     def tags(self) -> dict[str, int]:
-        """The version of every tag."""
+        """Return the version of every tag, by name."""
         return {name: pin.version for name, pin in self.pins.all().items() if pin.is_tag}
 
     def catalog(self, at: int | str | None = None, before: int | str | None = None) -> "Catalog":
-        """The SQL views at a version or tag, the newest by default; see `Catalog` for `before`."""
+        """Open the SQL views of a snapshot; the caller closes them.
+
+        Args:
+            at: version or tag, the newest version by default.
+            before: another version or tag, visible in the schema `before`; see `Catalog`.
+
+        Raises:
+            SnapshotError: a version or tag does not exist.
+        """
         from ixt_data.sql import Catalog
 
         earlier = None if before is None else self.snapshot(before)
@@ -165,7 +192,24 @@ class Store:
     def sql(
         self, query: str, at: int | str | None = None, parameters: "Parameters" = None
     ) -> "pa.Table":
-        """The result of one reading statement over the views, as an Arrow table."""
+        """Run one read-only SQL statement over the views of a snapshot.
+
+        Args:
+            query: the statement, in DuckDB's SQL. See docs/querying.md for the views.
+            at: version or tag, the newest version by default.
+            parameters: values for `?` and `$1` as a sequence, or for `$name` as a mapping.
+
+        Raises:
+            QueryError: DuckDB refuses the statement, or it is not a single read-only one.
+            SnapshotError: the version or tag does not exist.
+
+        Examples:
+            >>> import tempfile, ixt_data
+            >>> store = ixt_data.open_store(tempfile.mkdtemp() + "/S", create=True)
+            >>> table = store.sql("SELECT count(*) FROM documents WHERE n_bytes > ?", None, [9])
+            >>> len(table)
+            1
+        """
         catalog = self.catalog(at)
         try:
             return catalog.arrow(query, parameters)
@@ -173,58 +217,71 @@ class Store:
             catalog.close()
 
     def shard(self, info: ShardInfo) -> "Shard":
-        """Reads one shard of a snapshot, checked; an adopted one reads like any text shard."""
+        """Read one shard of a snapshot and check its hash.
+
+        A shard of an adopted folder has the columns of a text shard.
+
+        Raises:
+            CorruptError: the shard is missing, or differs from what was written.
+        """
         from ixt_data.mds import read_shard
 
-        if info.outside:
+        if info.is_external:
             from ixt_data.store.external_shards import read_adopted
 
             return read_adopted(info)
         try:
             return read_shard(self.storage.local(info.path), info.index)
         except FileNotFoundError:
-            missing = f"{info.path}: missing. `ixt verify` tells what it held"
+            missing = f"{info.path}: missing. `ixt verify` names the documents that it contained"
             raise CorruptError(missing) from None
 
     def sample(self, info: ShardInfo, row: int) -> dict[str, Any]:
-        """One sample of a shard, of which no more is unpacked than that takes.
+        """Read one sample of a shard; decompress the shard only up to it.
+
+        Args:
+            info: the shard.
+            row: index of the sample, from 0.
+
+        Returns:
+            The values of the sample by column.
 
         Raises:
-            CorruptError: the shard is missing, or not what was written.
+            CorruptError: the shard is missing, differs from what was written, or has no such row.
         """
         from ixt_data.mds import read_sample
 
-        if info.outside:
+        if info.is_external:
             return next(itertools.islice(self.shard(info).rows(), row, None))
         try:
             return read_sample(self.storage.local(info.path), info.index, row)
         except FileNotFoundError:
-            missing = f"{info.path}: missing. `ixt verify` tells what it held"
+            missing = f"{info.path}: missing. `ixt verify` names the documents that it contained"
             raise CorruptError(missing) from None
 
     def local(self, file: RowsFile | ShardInfo) -> Path:
-        """A local file with the bytes of a file of rows or a shard."""
-        if isinstance(file, ShardInfo) and file.outside:
+        """Return a local file, perhaps a cached copy, with the bytes of a shard or file of rows."""
+        if isinstance(file, ShardInfo) and file.is_external:
             from ixt_data.store.external_shards import local_copy
 
             return local_copy(file)
         return self.storage.local(file.path)
 
     def original(self, file: RowsFile | ShardInfo) -> AbstractContextManager[Path]:
-        """A local file with what the place itself holds now, while the block runs."""
-        if isinstance(file, ShardInfo) and file.outside:
-            from ixt_data.store.external_shards import original
+        """Provide a local file with the storage's current bytes, without a cache, in a `with`."""
+        if isinstance(file, ShardInfo) and file.is_external:
+            from ixt_data.store.external_shards import original_copy
 
-            return original(file)
+            return original_copy(file)
         return self.storage.original(file.path)
 
     def begin(self, op: str, unit: str | None = None, *, base: int | None = None) -> "Transaction":
-        """Begins to write: nothing is visible before `commit`.
+        """Start a transaction: nothing is visible before its `commit`.
 
         Args:
             op: the verb, for the log.
-            unit: the unit of work that it publishes, if any.
-            base: the version from which it was decided what to write, the newest by default.
+            unit: the unit of work that the transaction publishes, if any.
+            base: the version that the changes depend on, the newest by default.
         """
         return Transaction(self, op, unit, self.log.newest() if base is None else base)
 
@@ -234,10 +291,18 @@ def open_store(root: str | Path, create: bool = False) -> Store:
 
     Args:
         root: a folder, or an address such as `s3://bucket/prefix`.
-        create: make a store where there is none.
+        create: create an empty store if none exists.
 
     Raises:
-        StoreError: no store exists there and `create` is false, or its format is not ours.
+        StoreError: no store exists there and `create` is false, or it has another format.
+        CorruptError: its ixt.json differs from what was written.
+        MissingExtra: the root is on S3, and boto3 is not installed.
+
+    Examples:
+        >>> import tempfile, ixt_data
+        >>> store = ixt_data.open_store(tempfile.mkdtemp() + "/S", create=True)
+        >>> store.snapshot().version
+        0
     """
     if create and not open_storage(root).exists(MARKER):
         return Store.init(root)
@@ -245,16 +310,24 @@ def open_store(root: str | Path, create: bool = False) -> Store:
 
 
 class Transaction:
-    """Shards and rows that become visible in one step, or not at all.
+    """Shards and rows that one commit publishes together.
 
-    Use it in a `with`: leaving it without a commit removes what it made. Where garbage collection
-    took its files before, since it was silent for too long, leaving it raises Aborted.
+    Use it in a `with`: without a commit, the end of the block removes its files. If garbage
+    collection has deleted the files of a stale transaction, the end of the block raises
+    TransactionAborted.
+
+    Attributes:
+        store: the store.
+        id: the transaction id, 32 hexadecimal digits.
+        base_version: the version that the transaction started from.
+        entry: the log entry that `commit` will write.
+        scratch: a local folder for the files to publish.
     """
 
     def __init__(self, store: Store, op: str, unit: str | None, base: int) -> None:
         self.store = store
         self.id = uuid.uuid4().hex
-        self.begun_at = base
+        self.base_version = base
         self.entry = Entry(0, self.id, op, unit=unit)
         self.scratch = store.storage.scratch(self.id)
         self._families: list[FamilyWriter] = []
@@ -262,8 +335,8 @@ class Transaction:
 
     @cached_property
     def base(self) -> Snapshot:
-        """The state that it began from; built only for those who ask."""
-        return self.store.log.snapshot(self.begun_at)
+        """The state that the transaction started from, built on first use."""
+        return self.store.log.snapshot(self.base_version)
 
     def __enter__(self) -> "Transaction":
         return self
@@ -276,35 +349,37 @@ class Transaction:
     ) -> None:
         remove_scratch(self.scratch)
         if isinstance(error, FileNotFoundError):
-            self._check_kept(error)
+            self._check_aborted(error)
 
-    def _check_kept(self, error: FileNotFoundError) -> None:
-        """Says why files are gone under a slow writer's hands, if garbage collection took them.
+    def _check_aborted(self, error: FileNotFoundError) -> None:
+        """Check whether missing files were deleted by garbage collection.
 
         Raises:
-            Aborted: it gave this transaction up.
+            TransactionAborted: garbage collection aborted this transaction.
         """
-        for entry in self.store.log.entries(self.begun_at + 1, self.store.log.newest()):
+        for entry in self.store.log.entries(self.base_version + 1, self.store.log.newest()):
             if self.id in entry.aborted_transactions:
-                raise Aborted(
-                    f"transaction {self.id} was given up as stale by version {entry.version}"
+                raise TransactionAborted(
+                    f"transaction {self.id} was aborted as stale by version {entry.version}"
                 ) from error
 
     def family(
         self, family: str, corpus: str, columns: Mapping[str, str], *, first: int = 0
     ) -> "FamilyWriter":
-        """A writer of shards of one family; `first` is the number of its first shard."""
+        """Create a writer of shards of one family; `first` is the number of its first shard."""
         writer = FamilyWriter(self, family, corpus, columns, first)
         self._families.append(writer)
         return writer
 
-    def add_rows(self, table: str, partition: str, rows: "pa.Table", generation: int = 0) -> RowsFile:
-        """Writes one Parquet file of rows, which the commit publishes.
+    def add_rows(
+        self, table: str, partition: str, rows: "pa.Table", generation: int = 0
+    ) -> RowsFile:
+        """Write one Parquet file of rows, which the commit publishes.
 
         Args:
             table: `documents` or `critiques`.
-            lane: the corpus, or the critic's id.
-            rows: with the columns of `catalog.DOCUMENTS` or `CRITIQUES`, and the user's own.
+            partition: the corpus, or the critic's id.
+            rows: table with the columns `sql.DOCUMENTS` or `sql.CRITIQUES`, and the user's own.
             generation: see `RowsFile`.
         """
         import pyarrow.parquet as pq
@@ -315,16 +390,22 @@ class Transaction:
         return self.record_rows(key, table, partition, rows.num_rows, schema, generation)
 
     def rows_path(self, table: str, partition: str) -> tuple[str, Path]:
-        """Key and local place of the next file of rows, for `record_rows`."""
-        key = f"meta/{table}/{lane}/{self.id}-{next(self._numbers)}.parquet"
+        """Return key and local path of the next file of rows, for `record_rows`."""
+        key = f"meta/{table}/{partition}/{self.id}-{next(self._numbers)}.parquet"
         path = self.scratch / key
         path.parent.mkdir(parents=True, exist_ok=True)
         return key, path
 
     def record_rows(
-        self, key: str, table: str, partition: str, rows: int, schema: dict[str, str], generation: int
+        self,
+        key: str,
+        table: str,
+        partition: str,
+        rows: int,
+        schema: dict[str, str],
+        generation: int,
     ) -> RowsFile:
-        """Adds a file of rows that stands at its `rows_path`."""
+        """Add the file of rows that the caller has written to its `rows_path`."""
         path = self.scratch / key
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -334,23 +415,26 @@ class Transaction:
         return recorded
 
     def replace_rows(self, old: RowsFile, rows: "pa.Table") -> None:
-        """Writes a file of this transaction anew, for what has landed meanwhile."""
+        """Replace a file of rows of this transaction after a newer commit of another writer."""
         self.entry.rows_add.remove(old)
         new = self.add_rows(old.table, old.partition, rows, old.generation)
         self._publish_rows([new])
         self.store.storage.delete(old.path)
 
     def add_critic(self, critic: CriticInfo) -> None:
-        """Records a critic with this commit."""
+        """Record a critic with this commit, unless the store knows it."""
         if critic.id not in self.base.critics:
             self.entry.critics.append(critic)
 
-    def commit(self, on_newer: Hook | None = None, **summary: Any) -> int:
-        """Uploads shards, then rows, then creates the log entry; returns the version.
+    def commit(self, on_newer: EntryCallback | None = None, **summary: Any) -> int:
+        """Upload shards, then rows, then create the log entry; return the version.
 
         Args:
-            on_newer: called with each entry that landed since `begin`; see `Log.commit`.
-            summary: figures for people, kept in the log entry.
+            on_newer: called with each entry committed since `begin`; see `Log.commit`.
+            summary: human-readable metrics for the log entry.
+
+        Raises:
+            CommitError: the commit failed; see `Log.commit`. Its files are deleted.
         """
         self.entry.summary = summary
         for family in self._families:
@@ -361,9 +445,9 @@ class Transaction:
         self.store.storage.publish(keys)
         self._publish_rows(self.entry.rows_add)
         try:
-            return self.store.log.commit(self.entry, self.begun_at, on_newer)
+            return self.store.log.commit(self.entry, self.base_version, on_newer)
         except CommitError:
-            # It can never land now, so nobody else has a use for its files.
+            # The transaction can never commit now, so its files are useless.
             self.store.storage.delete(*keys, *(file.path for file in self.entry.rows_add))
             raise
 
@@ -375,7 +459,7 @@ class Transaction:
 
 
 class FamilyWriter:
-    """Writes the shards of one family in a transaction; families are cut at the same samples."""
+    """Writer of the shards of one family in a transaction. The caller aligns the families."""
 
     def __init__(
         self, txn: Transaction, family: str, corpus: str, columns: Mapping[str, str], first: int
@@ -390,30 +474,38 @@ class FamilyWriter:
 
     @property
     def size(self) -> int:
-        """Uncompressed bytes in the shard that is open."""
+        """Uncompressed bytes in the open shard."""
         return self._writer.size
 
     @property
     def samples(self) -> int:
-        """Samples in the shard that is open."""
+        """Number of samples in the open shard."""
         return self._writer.samples
 
-    def cut(self, of: str | None = None) -> ShardInfo:
-        """Ends the open shard, aligned with the text shard `of`."""
+    def cut(self, aligned_with: str | None = None) -> ShardInfo:
+        """Finish the open shard; `aligned_with` is the path of the shard with the same samples."""
         index = self._writer.cut()
-        info = ShardInfo.from_index(self._folder, self.family, self.corpus, index, of)
+        info = ShardInfo.from_index(self._folder, self.family, self.corpus, index, aligned_with)
         self._txn.entry.shards_add.append(info)
         return info
 
     def close(self) -> None:
-        """Ends a shard with samples in it, and writes the folder's index.json."""
+        """Write the folder's index.json.
+
+        Raises:
+            ValueError: the open shard has samples; `cut` it first.
+        """
         if self._writer.samples:
             raise ValueError("cut the open shard before the commit")
         self._writer.close()
 
 
 def duckdb_type(kind: "pa.DataType") -> str:
-    """The DuckDB name of an Arrow type that a file of rows may have."""
+    """Return the DuckDB name of an Arrow type.
+
+    Raises:
+        TypeError: a file of rows cannot have a column of this type.
+    """
     import pyarrow as pa
 
     if isinstance(kind, pa.UuidType):
@@ -436,5 +528,5 @@ def duckdb_type(kind: "pa.DataType") -> str:
         pa.binary(): "BLOB",
     }
     if kind not in names:
-        raise TypeError(f"no rows column can be of the type {kind}")
+        raise TypeError(f"a column of rows cannot have the Arrow type {kind}")
     return names[kind]

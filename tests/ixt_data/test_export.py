@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from ixt_data.cli.app import build
 from ixt_data.critique_runs.annotation import annotate
 from ixt_data.errors import QueryError, StoreError
-from ixt_data.export import Selected, export_delta, export_jsonl, export_mds, export_parquet
+from ixt_data.export import MatchedDocuments, export_delta, export_jsonl, export_mds, export_parquet
 from ixt_data.export import delta as delta_module
 from ixt_data.export import matched_documents as selection_module
 from ixt_data.export.delta import delta_type
@@ -246,7 +246,7 @@ def test_parquet_has_text_and_critique_joined(
 ) -> None:
     monkeypatch.setattr(selection_module, "GROUP", group)
     monkeypatch.setattr(selection_module, "BATCH", 7)
-    report = export_parquet(Selected(full), tmp_path / "out/all.parquet")
+    report = export_parquet(MatchedDocuments(full), tmp_path / "out/all.parquet")
     table = pq.read_table(tmp_path / "out/all.parquet")
     expected = expected_rows(full)
     assert report.documents == table.num_rows == len(expected) == 48
@@ -279,7 +279,7 @@ OPENERS: dict[str, Callable[[Path], Any]] = {
 @pytest.mark.parametrize("name", OPENERS)
 def test_jsonl_selects(full: Store, tmp_path: Path, name: str) -> None:
     where = "score >= 0.8 AND status = 'ok' -- the best"
-    selected = Selected(full, where=where, corpora=["web"], critic="length")
+    selected = MatchedDocuments(full, where=where, corpora=["web"], critic="length")
     report = export_jsonl(selected, tmp_path / name)
     with OPENERS[name](tmp_path / name) as file:
         rows = [json.loads(line) for line in file.read().splitlines()]
@@ -293,13 +293,13 @@ def test_jsonl_selects(full: Store, tmp_path: Path, name: str) -> None:
 def test_only_shards_with_chosen_documents_are_read(full: Store, tmp_path: Path) -> None:
     for path in Path(full.root, "shards/text").rglob("*.zstd"):
         path.unlink()
-    report = export_jsonl(Selected(full, where="corpus = 'old'"), tmp_path / "out.jsonl")
+    report = export_jsonl(MatchedDocuments(full, where="corpus = 'old'"), tmp_path / "out.jsonl")
     assert report.documents == 20
 
 
 def test_an_earlier_critic_can_be_named_by_its_id(full: Store, tmp_path: Path) -> None:
     first = next(iter(full.snapshot().critics))
-    export_jsonl(Selected(full, critic=first, corpora=["web"]), tmp_path / "out.jsonl")
+    export_jsonl(MatchedDocuments(full, critic=first, corpora=["web"]), tmp_path / "out.jsonl")
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_bytes().splitlines()]
     assert {row["critic_id"] for row in rows} == {first}
     assert rows[0]["spans"][0]["verdict"] == "right"
@@ -307,14 +307,14 @@ def test_an_earlier_critic_can_be_named_by_its_id(full: Store, tmp_path: Path) -
 
 def test_without_critics_there_are_documents(store: Store, tmp_path: Path) -> None:
     add_documents(store, ["a", "b"])
-    assert export_mds(Selected(store), tmp_path / "mds").documents == 2
-    report = export_parquet(Selected(store, where="false"), tmp_path / "none.parquet")
+    assert export_mds(MatchedDocuments(store), tmp_path / "mds").documents == 2
+    report = export_parquet(MatchedDocuments(store, where="false"), tmp_path / "none.parquet")
     assert report.documents == 0
     assert "text" in pq.read_table(tmp_path / "none.parquet").column_names
 
 
 def test_mds_opens_in_a_stock_dataset(full: Store, tmp_path: Path) -> None:
-    selected = Selected(full, corpora=["web", "old"])
+    selected = MatchedDocuments(full, corpora=["web", "old"])
     report = export_mds(selected, tmp_path / "out", shard_bytes=500)
     dataset = StreamingDataset(local=str(tmp_path / "out"), shuffle=False, batch_size=1)
     samples = list(dataset)
@@ -338,15 +338,17 @@ def test_mds_opens_in_a_stock_dataset(full: Store, tmp_path: Path) -> None:
 
 def test_what_is_asked_wrong_is_said(full: Store, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no corpus 'nope'"):
-        Selected(full, corpora=["nope"])
+        MatchedDocuments(full, corpora=["nope"])
     with pytest.raises(StoreError, match="no critiques by 'nope'"):
-        Selected(full, critic="nope")
+        MatchedDocuments(full, critic="nope")
     annotate(full, "new", Length(name="other"))
     with pytest.raises(StoreError, match=r"length, other: name one of them \(--critic\)"):
-        Selected(full)
+        MatchedDocuments(full)
     for where in ("nope > 1", "true); DROP TABLE documents --", "(SELECT 1 FROM '/etc/passwd')"):
         with pytest.raises(QueryError, match="is refused"):
-            export_jsonl(Selected(full, where=where, critic="length"), tmp_path / "out.jsonl")
+            export_jsonl(
+                MatchedDocuments(full, where=where, critic="length"), tmp_path / "out.jsonl"
+            )
     assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == []
 
 
@@ -357,13 +359,13 @@ def test_exports_keep_out_of_the_store(full: Store, place: str) -> None:
     with pytest.raises(StoreError, match="is part of the store"):
         export_delta(full, target, overwrite=True)
     with pytest.raises(StoreError, match="is part of the store"):
-        export_mds(Selected(full), target, overwrite=True)
+        export_mds(MatchedDocuments(full), target, overwrite=True)
     assert sorted(Path(full.root).rglob("*")) == before
 
 
 def test_nothing_is_replaced_unasked(full: Store, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    export_mds(Selected(full), out)
+    export_mds(MatchedDocuments(full), out)
     with pytest.raises(StoreError, match="say --overwrite"):
         export_delta(full, out)
     assert (out / "index.json").exists()
@@ -377,19 +379,19 @@ def test_nothing_is_replaced_unasked(full: Store, tmp_path: Path) -> None:
         export_delta(full, tmp_path / "home", overwrite=True)
     (tmp_path / "rows.jsonl").write_text("mine")
     with pytest.raises(StoreError, match="say --overwrite"):
-        export_jsonl(Selected(full), tmp_path / "rows.jsonl")
-    export_jsonl(Selected(full), tmp_path / "rows.jsonl", overwrite=True)
+        export_jsonl(MatchedDocuments(full), tmp_path / "rows.jsonl")
+    export_jsonl(MatchedDocuments(full), tmp_path / "rows.jsonl", overwrite=True)
     assert len((tmp_path / "rows.jsonl").read_bytes().splitlines()) == 48
 
 
 def test_an_export_that_fails_leaves_the_old_one(full: Store, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    export_mds(Selected(full), out)
+    export_mds(MatchedDocuments(full), out)
     before = sorted((path, path.read_bytes()) for path in out.iterdir())
     for path in Path(full.root, "shards/text").rglob("*.zstd"):
         path.unlink()
     with pytest.raises(StoreError, match="missing"):
-        export_mds(Selected(full), out, overwrite=True)
+        export_mds(MatchedDocuments(full), out, overwrite=True)
     assert sorted((path, path.read_bytes()) for path in out.iterdir()) == before
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
     assert full.pins.all() == {}

@@ -6,7 +6,13 @@ from typing import Any
 import orjson
 import pytest
 
-from ixt_data.errors import Aborted, AlreadyDone, CorruptError, SnapshotError, StoreError
+from ixt_data.errors import (
+    CorruptError,
+    SnapshotError,
+    StoreError,
+    TransactionAborted,
+    UnitAlreadyPublished,
+)
 from ixt_data.log import commit_log
 from ixt_data.log.commit_log import Log
 from ixt_data.log.snapshot import Entry, RowsFile
@@ -64,10 +70,10 @@ def test_conflicts_are_decided_by_what_landed(tmp_path: Path) -> None:
     base = ours.newest()
     theirs.commit(Entry(0, "x", "critique", unit="u"), theirs.newest())
     assert ours.commit(Entry(0, "x", "critique", unit="u"), base) == 1  # our own, it had landed
-    with pytest.raises(AlreadyDone):
+    with pytest.raises(UnitAlreadyPublished):
         ours.commit(Entry(0, "y", "critique", unit="u"), base)
     theirs.commit(Entry(0, "g", "gc", aborted_transactions=["z"]), theirs.newest())
-    with pytest.raises(Aborted):
+    with pytest.raises(TransactionAborted):
         ours.commit(Entry(0, "z", "critique", unit="v"), base)
     assert ours.newest() == 2
 

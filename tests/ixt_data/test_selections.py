@@ -15,7 +15,7 @@ from ixt_data.log import checkpoint, commit_log
 from ixt_data.log.commit_log import Log
 from ixt_data.log.snapshot import Entry, Snapshot
 from ixt_data.mix import Mix, load_mix, plan_mix, render_plan
-from ixt_data.store.selections import drop_selection, history, save_selection
+from ixt_data.store.selections import drop_selection, save_selection, selection_history
 from ixt_data.store.store import Store
 
 TEXTS = ["a" * n for n in range(1, 11)]
@@ -47,7 +47,7 @@ def test_a_snapshot_has_each_as_it_was_saved_last(critiqued: Store) -> None:
     assert names(fresh, sql, second.version) == [5, 6, 7, 8, 9, 10]
     with pytest.raises(QueryError, match="good does not exist"):
         fresh.sql(sql)
-    kept = [c.selection and c.selection.documents for c in history(fresh, "good")]
+    kept = [c.selection and c.selection.documents for c in selection_history(fresh, "good")]
     assert kept == [3, 6, None]
     changes = diff(fresh, first.version, second.version)["selections"]
     assert [(c["name"], c["change"]) for c in changes] == [("good", "changed")]

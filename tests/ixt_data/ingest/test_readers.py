@@ -9,7 +9,7 @@ import pytest
 import zstandard
 
 from ixt_data.errors import ConfigError, IxtError
-from ixt_data.ingestion.fields import Rejected
+from ixt_data.ingestion.fields import RejectedRecord
 from ixt_data.ingestion.inputs import open_inputs
 from ixt_data.records import Document, document_id
 from ixt_data.storage.byte_streams import ByteStream, LongLine, split_lines
@@ -18,7 +18,7 @@ from ixt_data.storage.byte_streams import ByteStream, LongLine, split_lines
 def read(*paths, **options):
     records = [record for source in open_inputs(paths, **options) for record in source]
     documents = [record for record in records if isinstance(record, Document)]
-    rejected = [record for record in records if isinstance(record, Rejected)]
+    rejected = [record for record in records if isinstance(record, RejectedRecord)]
     return documents, rejected
 
 
@@ -199,7 +199,7 @@ def test_parquet(tmp_path):
     first, null, empty, last = source
     assert (first.text, first.source, first.source_id) == ("a", "a.parquet", "1")
     assert first.metadata == {"at": stamps[0], "n": 1}
-    assert null == Rejected(str(path), 2, "field 'text' is not a string but null")
+    assert null == RejectedRecord(str(path), 2, "field 'text' is not a string but null")
     assert (empty.line, empty.reason) == (3, "empty text")
     assert last.source_id == "a.parquet:4"
     assert source.consumed == source.size == path.stat().st_size
@@ -271,7 +271,7 @@ def test_folder(folder):
         ("code", "b.py", "print(1)\r\n"),
     ]
     assert documents[0].metadata == {"path": "a/z.md"}
-    rejected = {Path(r.file).name: r for r in records if isinstance(r, Rejected)}
+    rejected = {Path(r.file).name: r for r in records if isinstance(r, RejectedRecord)}
     assert {name: r.reason for name, r in rejected.items()} == {
         "empty.py": "empty text",
         "bin.so": "not UTF-8",

@@ -6,7 +6,15 @@ from ixt_data.critics.base import EmbeddedCritic
 from ixt_data.critique_runs.annotation import annotate
 from ixt_data.errors import MixError
 from ixt_data.mds.shards import TEXT_COLUMNS
-from ixt_data.mix import Mix, decode, held_out, observed_feedback, plan_mix, render_plan, samples_of
+from ixt_data.mix import (
+    Mix,
+    decode,
+    held_out_predicate,
+    observed_feedback,
+    plan_mix,
+    render_plan,
+    samples_of,
+)
 from ixt_data.records import Critique, document_id
 from ixt_data.store.store import Store
 
@@ -187,7 +195,7 @@ def test_cooldown_and_dropout_are_decided_by_draw(store):
 
 def test_held_out_documents_are_never_drawn(store):
     plan = plan_mix(mix({"name": "all"}), store=store, holdout=0.2)
-    out = store.sql(f"SELECT count(*) AS n FROM documents WHERE {held_out(0.2)}", at="v1")
+    out = store.sql(f"SELECT count(*) AS n FROM documents WHERE {held_out_predicate(0.2)}", at="v1")
     assert plan.documents == N - out["n"][0].as_py()
     assert 0.1 * N < out["n"][0].as_py() < 0.3 * N
 

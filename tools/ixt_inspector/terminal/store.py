@@ -100,7 +100,11 @@ def families(snapshot: Snapshot) -> list[FamilyView]:
 def _text_of(snapshot: Snapshot, path: str) -> str:
     """The text shard at the end of a chain: tokens are aligned with critiques, those with texts."""
     shard = snapshot.shards_by_path.get(path)
-    return path if shard is None or shard.aligned_with is None else _text_of(snapshot, shard.aligned_with)
+    return (
+        path
+        if shard is None or shard.aligned_with is None
+        else _text_of(snapshot, shard.aligned_with)
+    )
 
 
 def columns_of(shard: ShardInfo) -> dict[str, str]:
@@ -117,7 +121,9 @@ def misaligned(snapshot: Snapshot) -> list[str]:
             continue
         other = snapshot.shards_by_path.get(shard.aligned_with)
         if other is None:
-            problems.append(f"{shard.path}: aligned with {shard.aligned_with}, which is not in the snapshot")
+            problems.append(
+                f"{shard.path}: aligned with {shard.aligned_with}, which is not in the snapshot"
+            )
         elif other.samples != shard.samples:
             problems.append(
                 f"{shard.path}: {shard.samples:,} samples; {other.path}, which it is aligned with, "
