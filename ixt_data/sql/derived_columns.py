@@ -1,4 +1,4 @@
-"""Columns that are derived from what a store holds, and written into its rows."""
+"""Columns that are computed from a store's content and written into its rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from ixt_data.sql.views import quote_name
 
 @dataclass(frozen=True, slots=True)
 class DerivedColumns:
-    """Columns to add to rows, or to write anew.
+    """Columns to add to rows, or to replace.
 
     Attributes:
         columns: their DuckDB types by name.
-        values: a Parquet file with them and with the keys, at most one row for each key.
-        keys: columns that tell which row a value belongs to.
-        only: SQL predicate over the values' columns: which of them count.
+        values: a Parquet file with these columns and the keys, at most one row per key.
+        keys: columns that match a value with its row.
+        only: SQL predicate over the columns of `values`; other rows are ignored.
     """
 
     columns: Mapping[str, str]
@@ -24,12 +24,10 @@ class DerivedColumns:
     keys: tuple[str, ...]
     only: str = "true"
 
-    def onto(self, rows: str, schema: Mapping[str, str]) -> str:
-        """SELECT: the rows with the columns, NULL where there is no value."""
-        kept = [f"r.{quote_name(name)}" for name in schema if name not in self.columns]
+    def add_to(self, rows: str, schema: Mapping[str, str]) -> str:
+        """Return a SELECT of the rows with these columns, NULL without a value."""
+        unchanged = [f"r.{quote_name(name)}" for name in schema if name not in self.columns]
         added = [f"v.{quote_name(name)}" for name in self.columns]
         on = " AND ".join(f"r.{quote_name(key)} = v.{quote_name(key)}" for key in self.keys)
         values = f"SELECT * FROM read_parquet({sql_literal(str(self.values))}) WHERE {self.only}"
-        return (
-            f"SELECT {', '.join(kept + added)} FROM ({rows}) AS r LEFT JOIN ({values}) AS v ON {on}"
-        )
+        return f"SELECT {', '.join(unchanged + added)} FROM ({rows}) AS r LEFT JOIN ({values}) AS v ON {on}"

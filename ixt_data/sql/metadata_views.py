@@ -1,6 +1,6 @@
-"""The views that come from the log and the snapshot themselves: shards, snapshots, critics, ...
+"""Views over the log and the snapshot: shards, snapshots, critics, critique_runs, selections.
 
-They are filled when a query names them.
+The catalog fills such a view when a query names it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -46,11 +46,11 @@ COLUMNS = {
         "created": "TIMESTAMPTZ",
     },
 }
-"""Columns of each such view, with their types."""
+"""DuckDB type of each column, by view."""
 
 
 def view_rows(view: str, log: Log, snapshot: Snapshot) -> RowIterable:
-    """The rows of one view at a snapshot."""
+    """Return the rows of one view at a snapshot."""
     match view:
         case "shards":
             return _shards(snapshot)

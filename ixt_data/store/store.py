@@ -40,7 +40,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def check_name(name: str, what: str) -> str:
-    """Check that `name` can name a corpus, a critic, a tag or a selection; return it.
+    """Check that `name` is valid for a corpus, critic, tag or selection; return it.
 
     Raises:
         StoreError: the name is invalid; the message states the valid characters.
@@ -105,8 +105,8 @@ class Store:
             ) from None
         except (ValueError, KeyError, TypeError):
             raise CorruptError(
-                f"{storage.root}/{MARKER}: truncated or changed. Restore it from a backup, or write "
-                f'{{"format":{FORMAT}}} into it if this version of ixt created the store'
+                f"{storage.root}/{MARKER}: truncated or changed. Restore it from a backup, or "
+                f'write {{"format":{FORMAT}}} into it if this version of ixt created the store'
             ) from None
         if store_format != FORMAT:
             raise StoreError(
