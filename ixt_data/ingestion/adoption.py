@@ -109,7 +109,7 @@ def adopt(
     }
     report = AdoptReport(source.root)
     with store.begin("adopt") as txn, SeenIds(txn.scratch) as seen:
-        for ids in read_stored_ids(store, documents_of(corpus, txn.base.rows.values())):
+        for ids in read_stored_ids(store.storage, documents_of(corpus, txn.base.rows.values())):
             seen.add_batch(ids)
         recorder = _Recorder(txn, corpus, stage, seen, report)
         read = 0

@@ -114,7 +114,7 @@ def ingest(
         Quarantine(txn) as quarantine,
         SeenIds(txn.scratch) as seen,
     ):
-        for ids in read_stored_ids(store, documents_of(corpus, txn.base.rows.values())):
+        for ids in read_stored_ids(store.storage, documents_of(corpus, txn.base.rows.values())):
             seen.add_batch(ids)
         writer = _CorpusWriter(txn, corpus, stage, shard_bytes, seen)
         for batch, consumed in _batches(opened, quarantine):
@@ -200,7 +200,7 @@ class Quarantine:
         if not self.records:
             return None
         key = f"quarantine/{self._txn.id}.jsonl"
-        self._txn.store.storage.publish({key: self._path})
+        self._txn.storage.publish({key: self._path})
         return key
 
 

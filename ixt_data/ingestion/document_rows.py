@@ -15,7 +15,8 @@ from ixt_data.ingestion.columns import RESERVED, ColumnNames, metadata_columns
 from ixt_data.ingestion.seen_ids import SeenIds
 from ixt_data.log import Entry, RowsFile, Snapshot
 from ixt_data.records import ID_BYTES, Document, as_text
-from ixt_data.store import Store, Transaction
+from ixt_data.storage import Storage
+from ixt_data.store import Transaction
 
 
 @dataclass
@@ -106,10 +107,10 @@ def drop_committed_rows(txn: Transaction, corpus: str, newer: Entry) -> OmittedR
         return OmittedRows()
     documents = size = 0
     with SeenIds() as committed:
-        for ids in read_stored_ids(txn.store, theirs):
+        for ids in read_stored_ids(txn.storage, theirs):
             committed.add_batch(ids)
         for file in documents_of(corpus, txn.entry.rows_add):
-            with pq.ParquetFile(txn.store.storage.local(file.path)) as parquet:
+            with pq.ParquetFile(txn.storage.local(file.path)) as parquet:
                 rows = parquet.read()
             keep = committed.add_batch(ids_of(rows["doc_id"]))
             if keep.all():
@@ -139,10 +140,10 @@ def metadata_names(snapshot: Snapshot) -> set[str]:
     return {name for file in files for name in file.schema if name not in RESERVED}
 
 
-def read_stored_ids(store: Store, files: Iterable[RowsFile]) -> Iterator[npt.NDArray[np.uint8]]:
+def read_stored_ids(storage: Storage, files: Iterable[RowsFile]) -> Iterator[npt.NDArray[np.uint8]]:
     """Yield the doc_ids in files of rows, in batches of uint8[n, 16]."""
     for file in files:
-        with pq.ParquetFile(store.storage.local(file.path)) as parquet:
+        with pq.ParquetFile(storage.local(file.path)) as parquet:
             for batch in parquet.iter_batches(columns=["doc_id"]):
                 yield ids_of(batch.column(0))
 

@@ -80,7 +80,7 @@ def rewrite(
     first = files[0]
     key, path = txn.rows_path(first.table, first.partition)
     try:
-        found = txn.store.storage.local_files(file.path for file in files)
+        found = txn.storage.local_files(file.path for file in files)
         local = {name: str(file) for name, file in found.items()}
         schema = merge_rows(files, local, BASES[first.table], path, derived)
     except FileNotFoundError as error:

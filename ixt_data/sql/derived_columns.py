@@ -30,4 +30,7 @@ class DerivedColumns:
         added = [f"v.{quote_name(name)}" for name in self.columns]
         on = " AND ".join(f"r.{quote_name(key)} = v.{quote_name(key)}" for key in self.keys)
         values = f"SELECT * FROM read_parquet({sql_literal(str(self.values))}) WHERE {self.only}"
-        return f"SELECT {', '.join(unchanged + added)} FROM ({rows}) AS r LEFT JOIN ({values}) AS v ON {on}"
+        return (
+            f"SELECT {', '.join(unchanged + added)} FROM ({rows}) AS r "
+            f"LEFT JOIN ({values}) AS v ON {on}"
+        )

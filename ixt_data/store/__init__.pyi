@@ -13,6 +13,7 @@ from .selections import drop_selection as drop_selection
 from .selections import save_selection as save_selection
 from .selections import saved_selection as saved_selection
 from .store import Store as Store
-from .store import Transaction as Transaction
 from .store import check_name as check_name
 from .store import open_store as open_store
+from .transaction import FamilyWriter as FamilyWriter
+from .transaction import Transaction as Transaction

@@ -1,25 +1,17 @@
 """A store: opening it, querying it, and writing to it in transactions."""
 
-import hashlib
 import itertools
 import re
-import uuid
-from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from ixt_data.errors import CommitError, CorruptError, SnapshotError, StoreError, TransactionAborted
+from ixt_data.errors import CorruptError, SnapshotError, StoreError
 from ixt_data.log import (
     FORMAT,
-    CriticInfo,
-    Entry,
-    EntryCallback,
     Log,
     Pin,
     Pins,
@@ -27,8 +19,9 @@ from ixt_data.log import (
     ShardInfo,
     Snapshot,
 )
-from ixt_data.storage import Storage, open_storage, probe, remove_scratch
+from ixt_data.storage import Storage, open_storage, probe
 from ixt_data.store.layout import MARKER
+from ixt_data.store.transaction import Transaction
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -283,7 +276,8 @@ class Store:
             unit: the unit of work that the transaction publishes, if any.
             base: the version that the changes depend on, the newest by default.
         """
-        return Transaction(self, op, unit, self.log.newest() if base is None else base)
+        base_version = self.log.newest() if base is None else base
+        return Transaction(self.storage, self.log, op, unit, base_version)
 
 
 def open_store(root: str | Path, create: bool = False) -> Store:
@@ -307,226 +301,3 @@ def open_store(root: str | Path, create: bool = False) -> Store:
     if create and not open_storage(root).exists(MARKER):
         return Store.init(root)
     return Store.open(root)
-
-
-class Transaction:
-    """Shards and rows that one commit publishes together.
-
-    Use it in a `with`: without a commit, the end of the block removes its files. If garbage
-    collection has deleted the files of a stale transaction, the end of the block raises
-    TransactionAborted.
-
-    Attributes:
-        store: the store.
-        id: the transaction id, 32 hexadecimal digits.
-        base_version: the version that the transaction started from.
-        entry: the log entry that `commit` will write.
-        scratch: a local folder for the files to publish.
-    """
-
-    def __init__(self, store: Store, op: str, unit: str | None, base: int) -> None:
-        self.store = store
-        self.id = uuid.uuid4().hex
-        self.base_version = base
-        self.entry = Entry(0, self.id, op, unit=unit)
-        self.scratch = store.storage.scratch(self.id)
-        self._families: list[FamilyWriter] = []
-        self._numbers = itertools.count()
-
-    @cached_property
-    def base(self) -> Snapshot:
-        """The state that the transaction started from, built on first use."""
-        return self.store.log.snapshot(self.base_version)
-
-    def __enter__(self) -> "Transaction":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        remove_scratch(self.scratch)
-        if isinstance(error, FileNotFoundError):
-            self._check_aborted(error)
-
-    def _check_aborted(self, error: FileNotFoundError) -> None:
-        """Check whether missing files were deleted by garbage collection.
-
-        Raises:
-            TransactionAborted: garbage collection aborted this transaction.
-        """
-        for entry in self.store.log.entries(self.base_version + 1, self.store.log.newest()):
-            if self.id in entry.aborted_transactions:
-                raise TransactionAborted(
-                    f"transaction {self.id} was aborted as stale by version {entry.version}"
-                ) from error
-
-    def family(
-        self, family: str, corpus: str, columns: Mapping[str, str], *, first: int = 0
-    ) -> "FamilyWriter":
-        """Create a writer of shards of one family; `first` is the number of its first shard."""
-        writer = FamilyWriter(self, family, corpus, columns, first)
-        self._families.append(writer)
-        return writer
-
-    def add_rows(
-        self, table: str, partition: str, rows: "pa.Table", generation: int = 0
-    ) -> RowsFile:
-        """Write one Parquet file of rows, which the commit publishes.
-
-        Args:
-            table: `documents` or `critiques`.
-            partition: the corpus, or the critic's id.
-            rows: table with the columns `sql.DOCUMENTS` or `sql.CRITIQUES`, and the user's own.
-            generation: see `RowsFile`.
-        """
-        import pyarrow.parquet as pq
-
-        key, path = self.rows_path(table, partition)
-        pq.write_table(rows, path, compression="zstd")
-        schema = {field.name: duckdb_type(field.type) for field in rows.schema}
-        return self.record_rows(key, table, partition, rows.num_rows, schema, generation)
-
-    def rows_path(self, table: str, partition: str) -> tuple[str, Path]:
-        """Return key and local path of the next file of rows, for `record_rows`."""
-        key = f"meta/{table}/{partition}/{self.id}-{next(self._numbers)}.parquet"
-        path = self.scratch / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return key, path
-
-    def record_rows(
-        self,
-        key: str,
-        table: str,
-        partition: str,
-        rows: int,
-        schema: dict[str, str],
-        generation: int,
-    ) -> RowsFile:
-        """Add the file of rows that the caller has written to its `rows_path`."""
-        path = self.scratch / key
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        size = path.stat().st_size
-        recorded = RowsFile(key, table, partition, rows, size, digest, schema, generation)
-        self.entry.rows_add.append(recorded)
-        return recorded
-
-    def replace_rows(self, old: RowsFile, rows: "pa.Table") -> None:
-        """Replace a file of rows of this transaction after a newer commit of another writer."""
-        self.entry.rows_add.remove(old)
-        new = self.add_rows(old.table, old.partition, rows, old.generation)
-        self._publish_rows([new])
-        self.store.storage.delete(old.path)
-
-    def add_critic(self, critic: CriticInfo) -> None:
-        """Record a critic with this commit, unless the store knows it."""
-        if critic.id not in self.base.critics:
-            self.entry.critics.append(critic)
-
-    def commit(self, on_newer: EntryCallback | None = None, **summary: Any) -> int:
-        """Upload shards, then rows, then create the log entry; return the version.
-
-        Args:
-            on_newer: called with each entry committed since `begin`; see `Log.commit`.
-            summary: human-readable metrics for the log entry.
-
-        Raises:
-            CommitError: the commit failed; see `Log.commit`. Its files are deleted.
-        """
-        self.entry.summary = summary
-        for family in self._families:
-            family.close()
-        shards = self.scratch / "shards"
-        files = [path for path in sorted(shards.rglob("*")) if path.is_file()]
-        keys = {self._key(path): path for path in files}
-        self.store.storage.publish(keys)
-        self._publish_rows(self.entry.rows_add)
-        try:
-            return self.store.log.commit(self.entry, self.base_version, on_newer)
-        except CommitError:
-            # The transaction can never commit now, so its files are useless.
-            self.store.storage.delete(*keys, *(file.path for file in self.entry.rows_add))
-            raise
-
-    def _publish_rows(self, rows: Sequence[RowsFile]) -> None:
-        self.store.storage.publish({file.path: self.scratch / file.path for file in rows})
-
-    def _key(self, path: Path) -> str:
-        return path.relative_to(self.scratch).as_posix()
-
-
-class FamilyWriter:
-    """Writer of the shards of one family in a transaction. The caller aligns the families."""
-
-    def __init__(
-        self, txn: Transaction, family: str, corpus: str, columns: Mapping[str, str], first: int
-    ) -> None:
-        from ixt_data.mds import ShardWriter
-
-        self.family, self.corpus = family, corpus
-        self._txn = txn
-        self._folder = f"shards/{family}/{txn.id}"
-        self._writer = ShardWriter(txn.scratch / self._folder, columns, first)
-        self.write = self._writer.write
-
-    @property
-    def size(self) -> int:
-        """Uncompressed bytes in the open shard."""
-        return self._writer.size
-
-    @property
-    def samples(self) -> int:
-        """Number of samples in the open shard."""
-        return self._writer.samples
-
-    def cut(self, aligned_with: str | None = None) -> ShardInfo:
-        """Finish the open shard; `aligned_with` is the path of the shard with the same samples."""
-        index = self._writer.cut()
-        info = ShardInfo.from_index(self._folder, self.family, self.corpus, index, aligned_with)
-        self._txn.entry.shards_add.append(info)
-        return info
-
-    def close(self) -> None:
-        """Write the folder's index.json.
-
-        Raises:
-            ValueError: the open shard has samples; `cut` it first.
-        """
-        if self._writer.samples:
-            raise ValueError("cut the open shard before the commit")
-        self._writer.close()
-
-
-def duckdb_type(kind: "pa.DataType") -> str:
-    """Return the DuckDB name of an Arrow type.
-
-    Raises:
-        TypeError: a file of rows cannot have a column of this type.
-    """
-    import pyarrow as pa
-
-    if isinstance(kind, pa.UuidType):
-        return "UUID"
-    if pa.types.is_list(kind):
-        return f"{duckdb_type(kind.value_type)}[]"
-    if pa.types.is_map(kind):
-        return f"MAP({duckdb_type(kind.key_type)}, {duckdb_type(kind.item_type)})"
-    if pa.types.is_timestamp(kind):
-        return "TIMESTAMPTZ" if kind.tz else "TIMESTAMP"
-    names = {
-        pa.bool_(): "BOOLEAN",
-        pa.int32(): "INTEGER",
-        pa.int64(): "BIGINT",
-        pa.float32(): "FLOAT",
-        pa.float64(): "DOUBLE",
-        pa.string(): "VARCHAR",
-        pa.large_string(): "VARCHAR",
-        pa.date32(): "DATE",
-        pa.binary(): "BLOB",
-    }
-    if kind not in names:
-        raise TypeError(f"a column of rows cannot have the Arrow type {kind}")
-    return names[kind]

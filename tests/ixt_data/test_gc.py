@@ -19,7 +19,8 @@ from ixt_data.maintenance.garbage_collection import collect
 from ixt_data.mds.shards import TEXT_COLUMNS
 from ixt_data.records import Critique, Document
 from ixt_data.storage.local import LocalStorage
-from ixt_data.store.store import Store, Transaction
+from ixt_data.store.store import Store
+from ixt_data.store.transaction import Transaction
 
 NOW = timedelta(0)
 
