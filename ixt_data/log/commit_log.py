@@ -69,7 +69,9 @@ def decode(data: bytes, name: str) -> Entry:
         raise StoreError(f"{name}: has unknown content ({error}); {_NEWER}") from None
 
 
-_NEWER = f"this version of ixt reads format {FORMAT}. Install the ixt version that wrote it"
+_NEWER = (
+    f"this version of ixt reads format {FORMAT}. Upgrade ixt, or install the version that wrote it"
+)
 
 
 def parse(version: int, data: bytes) -> Entry:

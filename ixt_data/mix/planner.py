@@ -358,8 +358,9 @@ def _shortfalls(
         expected = float(group.shares @ demand)
         if got < expected - len(demand) and got >= group.capacity:
             warnings.append(
-                f"selection {group.name!r}: max_repeats {group.max_repeats} x {group.matches.documents:,} "
-                f"documents give {got:,} of {expected:,.0f} samples; the others draw the rest"
+                f"selection {group.name!r}: max_repeats {group.max_repeats} x "
+                f"{group.matches.documents:,} documents give {got:,} of {expected:,.0f} samples; "
+                "the others draw the rest"
             )
     return warnings
 

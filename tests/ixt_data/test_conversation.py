@@ -97,14 +97,20 @@ def test_parts_of_a_content_are_shown_as_text() -> None:
 @pytest.mark.parametrize(
     ("messages", "why"),
     [
-        ([], "not a list with messages"),
-        ("hi", "not a list with messages"),
+        ([], "not a list of messages"),
+        ("hi", "not a list of messages"),
         (["hi"], "messages[0]: not an object"),
-        ([{"role": "user", "content": "hi"}], "no turn of the assistant"),
-        ([{"role": "bot", "content": "hi"}], "messages[0]: role 'bot' is none of system, "),
+        ([{"role": "user", "content": "hi"}], "no message has the role assistant"),
+        ([{"role": "bot", "content": "hi"}], "messages[0]: role 'bot' is not one of system, "),
         ([{"content": "hi"}], "messages[0]: role None"),
-        ([{"role": "assistant", "content": "  "}], "messages[0]: the assistant says nothing"),
-        ([{"role": "assistant", "content": 3}], "messages[0]: the assistant says nothing"),
+        (
+            [{"role": "assistant", "content": "  "}],
+            "messages[0]: the content of the assistant is empty",
+        ),
+        (
+            [{"role": "assistant", "content": 3}],
+            "messages[0]: the content of the assistant is empty",
+        ),
     ],
 )
 def test_bad_conversations_are_quarantined_with_a_reason(

@@ -153,7 +153,7 @@ def test_a_stale_writer_is_fenced_and_stops(store: Store) -> None:
     report = collect(store)
     assert report.aborted == [txn.id]
     assert {key for key in report.deleted if txn.id in key} == {*report.deleted}
-    with pytest.raises(TransactionAborted, match="given up as stale"):
+    with pytest.raises(TransactionAborted, match="aborted as stale"):
         txn.commit()
     assert store.snapshot().corpora["web"].documents == 6
 
@@ -170,7 +170,7 @@ def commit_after_a_collection(store: Store) -> None:
 
 def test_a_writer_whose_files_were_taken_says_why(store: Store) -> None:
     many(store, 2)
-    with pytest.raises(TransactionAborted, match="given up as stale by version 3"):
+    with pytest.raises(TransactionAborted, match="aborted as stale by version 3"):
         commit_after_a_collection(store)
 
 
@@ -323,7 +323,7 @@ def test_who_slept_through_the_end_of_a_pin_is_told(store: Store) -> None:
         store.pins.release(pin.name)
         compact(store)
         collect(store, keep=NOW, keep_versions=1)
-        with pytest.raises(SnapshotError, match="version 9 was let go"):
+        with pytest.raises(SnapshotError, match="version 9 was expired"):
             store.pins.renew(pin)
         assert pin.name not in store.pins.all()
 
@@ -352,6 +352,6 @@ def test_a_pin_that_is_torn_stops_garbage_collection(store: Store) -> None:
     compact(store)
     Path(store.root, "_pins/one.json").write_text('{"version":')
     before = files(store)
-    with pytest.raises(CorruptError, match=r"_pins/one\.json: torn or changed"):
+    with pytest.raises(CorruptError, match=r"_pins/one\.json: truncated or changed"):
         collect(store, keep=NOW, keep_versions=1)
     assert files(store) == before

@@ -342,7 +342,7 @@ def test_what_is_asked_wrong_is_said(full: Store, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no critiques by 'nope'"):
         MatchedDocuments(full, critic="nope")
     annotate(full, "new", Length(name="other"))
-    with pytest.raises(StoreError, match=r"length, other: name one of them \(--critic\)"):
+    with pytest.raises(StoreError, match=r"length, other: choose one of them \(--critic\)"):
         MatchedDocuments(full)
     for where in ("nope > 1", "true); DROP TABLE documents --", "(SELECT 1 FROM '/etc/passwd')"):
         with pytest.raises(QueryError, match="is refused"):
@@ -366,7 +366,7 @@ def test_exports_keep_out_of_the_store(full: Store, place: str) -> None:
 def test_nothing_is_replaced_unasked(full: Store, tmp_path: Path) -> None:
     out = tmp_path / "out"
     export_mds(MatchedDocuments(full), out)
-    with pytest.raises(StoreError, match="say --overwrite"):
+    with pytest.raises(StoreError, match="add --overwrite"):
         export_delta(full, out)
     assert (out / "index.json").exists()
     export_delta(full, out, overwrite=True)
@@ -375,10 +375,10 @@ def test_nothing_is_replaced_unasked(full: Store, tmp_path: Path) -> None:
     # A folder of someone else is never replaced.
     (tmp_path / "home").mkdir()
     (tmp_path / "home/letter").write_text("dear")
-    with pytest.raises(StoreError, match="was not made by"):
+    with pytest.raises(StoreError, match="was not created by"):
         export_delta(full, tmp_path / "home", overwrite=True)
     (tmp_path / "rows.jsonl").write_text("mine")
-    with pytest.raises(StoreError, match="say --overwrite"):
+    with pytest.raises(StoreError, match="add --overwrite"):
         export_jsonl(MatchedDocuments(full), tmp_path / "rows.jsonl")
     export_jsonl(MatchedDocuments(full), tmp_path / "rows.jsonl", overwrite=True)
     assert len((tmp_path / "rows.jsonl").read_bytes().splitlines()) == 48

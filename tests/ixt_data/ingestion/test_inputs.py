@@ -275,9 +275,9 @@ def test_folder(folder):
     assert {name: r.reason for name, r in rejected.items()} == {
         "empty.py": "empty text",
         "bin.so": "not UTF-8",
-        "utf16.txt": "not text: holds zero bytes",
+        "utf16.txt": "not text: contains zero bytes",
         "latin.txt": "not UTF-8",
-        "data.jsonl": "a file of records inside a folder: name it as an input itself",
+        "data.jsonl": "a file of records inside a folder: pass it as a separate input",
     }
     assert rejected["latin.txt"].line == 2
     assert source.consumed == source.size
@@ -326,7 +326,7 @@ def test_inputs_that_cannot_be_read(tmp_path):
         open_inputs([tmp_path / "none.jsonl"])
     for name in ("a.jsonl.xz", "a.tar.gz", "a.txt.zst"):
         (tmp_path / name).write_bytes(b"x")
-        with pytest.raises(ConfigError, match="is not read here"):
+        with pytest.raises(ConfigError, match="is not supported"):
             open_inputs([tmp_path / name])
 
 

@@ -98,22 +98,22 @@ def test_a_lost_entry_stops_everything_and_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
-        ({"format": 2}, r"_log/0+2\.json: has format 2"),
-        ({"merkle_root": "x"}, "version 2 was committed by a newer ixt.* merkle_root"),
+        ({"format": 3}, r"_log/0+2\.json: has format 3"),
+        ({"merkle_root": "x"}, "version 2 was committed by another version of ixt.* merkle_root"),
         ({"rows_add": [{"path": "x", "codec": "y"}]}, r"_log/0+2\.json: .*codec"),
     ],
 )
 def test_an_entry_of_a_newer_version_is_refused(
-    tmp_path: Path, change: dict[str, Any], told: str
+    tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
     history = Log(LocalStorage(tmp_path))
     history.commit(Entry(0, "a", "ingest"), 0)
     line = orjson.dumps(Entry(2, "b", "ingest").to_json() | change)
     digest = hashlib.sha256(line).hexdigest().encode()
     (tmp_path / commit_log.key(2)).write_bytes(line + b"\n" + digest + b"\n")
-    with pytest.raises(StoreError, match=f"{told}.*Upgrade ixt"):
+    with pytest.raises(StoreError, match=f"{message}.*Upgrade ixt"):
         Log(LocalStorage(tmp_path)).snapshot()
 
 
@@ -160,5 +160,8 @@ def test_a_damaged_checkpoint_is_named_with_its_remedy(tmp_path: Path) -> None:
     files = next((tmp_path / "_checkpoint").rglob("files.parquet"))
     files.write_bytes(files.read_bytes()[:-1])
     history.commit(Entry(0, "51", "critique"), history.newest())
-    with pytest.raises(CorruptError, match=r"files\.parquet: torn or changed. The log holds"):
+    with pytest.raises(
+        CorruptError,
+        match=r"files\.parquet: truncated or changed. Rebuild the checkpoint from the log",
+    ):
         Log(LocalStorage(tmp_path)).snapshot()

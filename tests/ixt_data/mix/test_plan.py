@@ -138,7 +138,7 @@ def test_max_repeats_holds_over_the_run_and_the_others_draw_the_rest(store):
     high = np.arange(N) % 11 >= 8
     assert counts[high].max() == 2
     assert any("max_repeats 2 x 90" in warning for warning in plan.warnings)
-    with pytest.raises(MixError, match=r"wants 1,000 samples and gets 90.*90 documents x 1"):
+    with pytest.raises(MixError, match=r"needs 1,000 samples and gets 90.*90 documents x 1"):
         plan_mix(mix({**HIGH, "max_repeats": 1}), 1000, store=store)
 
 

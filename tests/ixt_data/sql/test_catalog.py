@@ -172,7 +172,7 @@ def test_queries_keep_to_their_memory(store: Store, monkeypatch: pytest.MonkeyPa
     environment = {
         **os.environ,
         "IXT_QUERY_MEMORY": "80MB",
-        "PYTHONPATH": str(Path(__file__).resolve().parents[2] / "tools/benchmarks"),
+        "PYTHONPATH": str(Path(__file__).resolve().parents[3] / "tools/benchmarks"),
     }
     command = [sys.executable, "-c", code, store.root]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)

@@ -63,7 +63,7 @@ class Refuses(LocalStorage):
 def test_a_place_that_fakes_put_if_absent_is_refused(
     tmp_path: Path, place: type[LocalStorage], why: str
 ) -> None:
-    with pytest.raises(StoreError, match=f"cannot hold a store: .*{why}"):
+    with pytest.raises(StoreError, match=f"cannot contain a store: .*{why}"):
         probe(place(tmp_path))
     assert [*tmp_path.iterdir()] == []
 

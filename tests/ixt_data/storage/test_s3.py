@@ -275,7 +275,7 @@ def test_a_place_that_fakes_put_if_absent_is_refused(root: str, proxy: Proxy) ->
     proxy.drop_conditions = False
     Store.init(root)
     assert keys(root) == {"ixt.json"}
-    with pytest.raises(StoreError, match="is a store already"):
+    with pytest.raises(StoreError, match="already is a store"):
         Store.init(root)
 
 
@@ -323,7 +323,7 @@ def test_credentials_are_in_no_message(
     fail(root)
     proxy.fault = lambda method, path: None
     fail("s3://no-such-bucket-here/x")
-    assert "Make the bucket first" in messages[-1]
+    assert "Create the bucket first" in messages[-1]
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{KEY}:secret@127.0.0.1:9")
     fail(root)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"not an address {SECRET}")
