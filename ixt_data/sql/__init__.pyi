@@ -1,5 +1,5 @@
-from .catalog import CRITIQUES as CRITIQUES
-from .catalog import DOCUMENTS as DOCUMENTS
+from .base_columns import CRITIQUES as CRITIQUES
+from .base_columns import DOCUMENTS as DOCUMENTS
 from .catalog import Catalog as Catalog
 from .catalog import Parameters as Parameters
 from .catalog import merge_rows as merge_rows

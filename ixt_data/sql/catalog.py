@@ -29,6 +29,7 @@ from ixt_data.errors import (
     StoreError,
 )
 from ixt_data.log import Log, RowsFile, SavedSelection, Snapshot
+from ixt_data.sql.base_columns import CRITIQUES, DOCUMENTS
 from ixt_data.sql.derived_columns import DerivedColumns
 from ixt_data.sql.hugeint import as_decimals
 from ixt_data.sql.joins import selection_query, sql_literal
@@ -43,35 +44,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-DOCUMENTS = {
-    "doc_id": "UUID",
-    "corpus": "VARCHAR",
-    "stage": "VARCHAR",
-    "source": "VARCHAR",
-    "source_id": "VARCHAR",
-    "n_bytes": "BIGINT",
-    "n_chars": "BIGINT",
-    "shard": "VARCHAR",
-    "row": "INTEGER",
-}
-CRITIQUES = {
-    "doc_id": "UUID",
-    "critic": "VARCHAR",
-    "critic_id": "VARCHAR",
-    "status": "VARCHAR",
-    "score": "DOUBLE",
-    "scores": "MAP(VARCHAR, DOUBLE)",
-    "expected": "DOUBLE",
-    "entropy": "DOUBLE",
-    "critique": "VARCHAR",
-    "n_thinking_tokens": "BIGINT",
-    "flags": "VARCHAR[]",
-    "n_spans": "INTEGER",
-    "error": "VARCHAR",
-    "attempts": "INTEGER",
-    "shard": "VARCHAR",
-    "row": "INTEGER",
-}
 ROW_GROUP = 61_440
 """Rows per Parquet row group in merged files, half of DuckDB's default: cheaper lookups."""
 

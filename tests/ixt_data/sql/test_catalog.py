@@ -7,7 +7,8 @@ import pytest
 from small_stores import add_documents
 
 from ixt_data.errors import ConfigError, CorruptError, QueryError
-from ixt_data.sql.catalog import CRITIQUES, DOCUMENTS, VIEWS
+from ixt_data.sql.base_columns import CRITIQUES, DOCUMENTS
+from ixt_data.sql.catalog import VIEWS
 from ixt_data.sql.views import widen
 from ixt_data.store.store import Store
 
