@@ -113,7 +113,7 @@ def test_parts_of_a_content_are_shown_as_text() -> None:
         ),
     ],
 )
-def test_bad_conversations_are_quarantined_with_a_reason(
+def test_canonical_text_refuses_invalid_conversation(
     messages: Any, why: str, store: Store, tmp_path: Path
 ) -> None:
     with pytest.raises(InvalidConversation) as caught:

@@ -94,7 +94,7 @@ def test_without_critics_there_are_documents(store: Store, tmp_path: Path) -> No
     assert "text" in pq.read_table(tmp_path / "none.parquet").column_names
 
 
-def test_what_is_asked_wrong_is_said(full: Store, tmp_path: Path) -> None:
+def test_export_invalid_arguments_are_named(full: Store, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no corpus 'nope'"):
         MatchedDocuments(full, corpora=["nope"])
     with pytest.raises(StoreError, match="no critiques by 'nope'"):
@@ -115,7 +115,7 @@ def run(store: Store, *words: str) -> Any:
     return CliRunner().invoke(build(), asked)
 
 
-def test_the_verb(full: Store, tmp_path: Path) -> None:
+def test_export_verb_writes_each_format(full: Store, tmp_path: Path) -> None:
     done = run(full, "--format", "delta")
     assert orjson.loads(done.stdout)["tables"]["documents"] == 48
     out = tmp_path / "best.jsonl.zst"

@@ -8,7 +8,7 @@ from ixt_data.store.store import Store
 
 
 @pytest.mark.parametrize("place", ["shards/x", "meta/documents", "_log", "_pins/a", ""])
-def test_exports_keep_out_of_the_store(full: Store, place: str) -> None:
+def test_export_into_store_folder_is_refused(full: Store, place: str) -> None:
     before = sorted(Path(full.root).rglob("*"))
     target = Path(full.root, place)
     with pytest.raises(StoreError, match="is part of the store"):
@@ -18,7 +18,7 @@ def test_exports_keep_out_of_the_store(full: Store, place: str) -> None:
     assert sorted(Path(full.root).rglob("*")) == before
 
 
-def test_nothing_is_replaced_unasked(full: Store, tmp_path: Path) -> None:
+def test_export_existing_target_is_refused_without_overwrite(full: Store, tmp_path: Path) -> None:
     out = tmp_path / "out"
     export_mds(MatchedDocuments(full), out)
     with pytest.raises(StoreError, match="add --overwrite"):
@@ -39,7 +39,7 @@ def test_nothing_is_replaced_unasked(full: Store, tmp_path: Path) -> None:
     assert len((tmp_path / "rows.jsonl").read_bytes().splitlines()) == 48
 
 
-def test_an_export_that_fails_leaves_the_old_one(full: Store, tmp_path: Path) -> None:
+def test_failed_export_leaves_the_old_one(full: Store, tmp_path: Path) -> None:
     out = tmp_path / "out"
     export_mds(MatchedDocuments(full), out)
     before = sorted((path, path.read_bytes()) for path in out.iterdir())

@@ -217,7 +217,7 @@ def test_parquet_strings_that_are_not_utf8(tmp_path):
 
 def test_parquet_with_another_text_column(tmp_path):
     path = parquet(tmp_path / "a.parquet", body=["a"], lang=["en"])
-    with pytest.raises(ConfigError, match=r"no column 'text'; --text-field can be: body, lang"):
+    with pytest.raises(ConfigError, match=r"no column 'text'; valid for --text-field: body, lang"):
         open_inputs([path])
     with pytest.raises(ConfigError, match=r"no column 'url'; --id-field can be"):
         open_inputs([path], text_field="body", id_field="url")

@@ -78,7 +78,7 @@ def test_conflicts_are_decided_by_what_landed(tmp_path: Path) -> None:
     assert ours.newest() == 2
 
 
-def test_a_lost_entry_stops_everything_and_is_named(tmp_path: Path) -> None:
+def test_log_missing_entry_is_named_and_stops_readers(tmp_path: Path) -> None:
     history = Log(LocalStorage(tmp_path))
     for i in range(5):
         history.commit(Entry(0, f"{i}", "ingest"), i)
@@ -105,7 +105,7 @@ def test_a_lost_entry_stops_everything_and_is_named(tmp_path: Path) -> None:
         ({"rows_add": [{"path": "x", "codec": "y"}]}, r"_log/0+2\.json: .*codec"),
     ],
 )
-def test_an_entry_of_a_newer_version_is_refused(
+def test_log_refuses_entries_of_a_newer_version(
     tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
     history = Log(LocalStorage(tmp_path))
@@ -153,7 +153,7 @@ def test_checkpoints_hold_the_same_state(tmp_path: Path) -> None:
     assert replayed.snapshot(99).units.keys() == {f"unit-{i}" for i in range(99)}
 
 
-def test_a_damaged_checkpoint_is_named_with_its_remedy(tmp_path: Path) -> None:
+def test_checkpoint_damage_is_named_with_remedy(tmp_path: Path) -> None:
     history = Log(LocalStorage(tmp_path))
     for i in range(50):
         history.commit(Entry(0, f"{i}", "critique"), history.newest())

@@ -267,7 +267,7 @@ def test_workers_on_one_corpus_publish_each_unit_once(root: str) -> None:
     assert collect(store, keep=timedelta(0), grace=timedelta(0)).deleted == {}
 
 
-def test_a_place_that_fakes_put_if_absent_is_refused(root: str, proxy: Proxy) -> None:
+def test_probe_refuses_storage_without_put_if_absent(root: str, proxy: Proxy) -> None:
     proxy.drop_conditions = True
     with pytest.raises(StoreError, match=r"created twice.*only if it is absent"):
         Store.init(root)

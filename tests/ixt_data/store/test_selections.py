@@ -71,7 +71,7 @@ def test_one_can_build_on_another(critiqued: Store) -> None:
     assert names(critiqued, "SELECT selected.x FROM (SELECT 1 AS x) AS selected") == [1]
 
 
-def test_what_is_saved_is_tried_out_first(critiqued: Store) -> None:
+def test_save_selection_validates_the_predicate(critiqued: Store) -> None:
     before = critiqued.log.newest()
     with pytest.raises(QueryError, match=r"'scor >= 1' is refused: .* Did you mean \"score\""):
         save_selection(critiqued, "bad", "scor >= 1")
@@ -154,7 +154,7 @@ def test_checkpoints_carry_them_and_older_ones_have_none(critiqued: Store) -> No
     assert checkpoint.read(critiqued.storage, 50).selections == {}
 
 
-def test_an_entry_of_a_newer_ixt_says_so(store: Store) -> None:
+def test_log_entry_with_unknown_fields_is_refused(store: Store) -> None:
     line = orjson.dumps({"version": 1, "txn": "t", "op": "x", "dreams": [1]})
     digest = hashlib.sha256(line).hexdigest().encode()
     store.storage.create(commit_log.key(1), line + b"\n" + digest + b"\n")

@@ -20,13 +20,13 @@ def test_shards_and_rows_appear_together(store: Store) -> None:
     assert store.shard(snapshot.text_shards()[1]).column("text")[0] == "text 10"
 
 
-def test_nothing_is_left_of_a_transaction_without_commit(store: Store) -> None:
+def test_transaction_without_commit_leaves_no_files(store: Store) -> None:
     def break_off() -> None:
         with store.begin("ingest") as txn:
             txn.family("text", "web", {"doc_id": "bytes"}).write({"doc_id": b"x"})
-            raise RuntimeError("bad night")
+            raise RuntimeError("failure")
 
-    with pytest.raises(RuntimeError, match="bad night"):
+    with pytest.raises(RuntimeError, match="failure"):
         break_off()
     assert [p for p in Path(store.root).rglob("*") if p.is_file()] == [Path(store.root, "ixt.json")]
 
@@ -47,7 +47,7 @@ def test_time_travel_and_tags(store: Store) -> None:
 
 
 @pytest.mark.parametrize("name", ["../x", "", "a/b", "-x", "7"])
-def test_names_that_are_refused(store: Store, name: str) -> None:
+def test_tag_refuses_invalid_names(store: Store, name: str) -> None:
     with pytest.raises(StoreError, match="tag"):
         store.tag(name)
 
