@@ -102,8 +102,8 @@ def plan_mix(
         >>> _ = ixt_data.ingest(store, "web", [folder / "a.txt"])
         >>> mix = ixt_data.Mix(store=store.root, condition={"kind": "none"})
         >>> plan = ixt_data.plan_mix(mix, samples=4)
-        >>> plan.documents, plan.samples, [draws.sample for draws in map(decode, plan.order(0))]
-        (1, 4, [0, 0, 0, 0])
+        >>> plan.documents, plan.samples, len(plan.order(0))
+        (1, 4, 4)
     """
     if batch % nodes:
         raise MixError(f"nodes: {nodes} does not divide the batch of {batch} samples")

@@ -85,7 +85,7 @@ def test_log_missing_entry_is_named_and_stops_readers(tmp_path: Path) -> None:
     entry = (tmp_path / commit_log.key(3)).read_bytes()
     (tmp_path / commit_log.key(3)).unlink()
     # Without a look beyond it 2 would be the newest, and 3 be written a second time.
-    with pytest.raises(CorruptError, match=r"0003\.json: missing, but _log/0+4\.json is there"):
+    with pytest.raises(CorruptError, match=r"0003\.json: missing, but _log/0+4\.json exists"):
         Log(LocalStorage(tmp_path)).newest()
     (tmp_path / commit_log.key(3)).write_bytes(entry)
     assert Log(LocalStorage(tmp_path)).newest() == 5

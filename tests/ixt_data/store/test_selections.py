@@ -82,7 +82,7 @@ def test_save_selection_validates_the_predicate(critiqued: Store) -> None:
     with pytest.raises(StoreError, match=r"no critiques by 'quality'.*critics: length"):
         save_selection(critiqued, "good", "score > 0", critic="quality")
     annotate(critiqued, "web", Length(name="other"))
-    with pytest.raises(StoreError, match="needs critiques; critiques by length, other: name one"):
+    with pytest.raises(StoreError, match="needs critiques; critiques by length, other: choose one"):
         save_selection(critiqued, "good", "score > 0")
     with pytest.raises(StoreError, match=r"no selection 'good'.*ixt select save good"):
         drop_selection(critiqued, "good")
@@ -128,7 +128,7 @@ def test_a_mix_says_what_does_not_fit(critiqued: Store, tmp_path: Path) -> None:
     changed = {"name": "x", "use": f"good@{saved.version}", "where": "score > 0"}
     with pytest.raises(MixError, match=r"was saved as 'score >= 0.8', and the mix has 'score > 0'"):
         plan_mix(mix(changed), store=critiqued)
-    with pytest.raises(MixError, match="saved for critiques by 'length', and the mix asks for 'o'"):
+    with pytest.raises(MixError, match="saved for critiques by 'length', and the mix specifies 'o'"):
         plan_mix(mix({"use": "good", "critic": "o"}), store=critiqued)
     with pytest.raises(MixError, match="critic: missing, but selection 'short' was saved without"):
         plan_mix(mix({"use": "short"}, critic=None), store=critiqued)
