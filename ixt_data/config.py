@@ -1,4 +1,4 @@
-"""Configuration files: YAML plus dotted overrides into frozen models; a typo names its key path."""
+"""Configuration files: YAML and dotted overrides, validated into frozen models."""
 
 import difflib
 import types
@@ -17,46 +17,51 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class ConfigModel(BaseModel):
-    """Base of every part of a configuration: frozen, and a key it does not know is an error."""
+    """Base class of configuration models: frozen; an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 def load_config(model: type[M], path: str | Path, overrides: Iterable[str] = ()) -> M:
-    """The configuration in a YAML file, with overrides `dotted.key=value` on top.
+    """Read a configuration from a YAML file, and apply overrides `dotted.key=value`.
 
     Raises:
-        ConfigError: the file cannot be read, or a key is wrong; all wrong keys are named.
+        ConfigError: the file cannot be read, or keys are invalid; the message names all of them.
     """
     try:
         tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: holds no mapping, but {type(tree).__name__}")
+        raise ConfigError(f"{path}: must contain a YAML mapping, got {type(tree).__name__}")
     for override in overrides:
         apply_override(tree, override)
     return validate(model, tree, str(path))
 
 
 def validate(model: type[M], tree: Any, name: str) -> M:
-    """The configuration that `tree` describes; `name` is what errors call it.
+    """Validate a tree of plain values as a configuration model.
+
+    Args:
+        model: the model class.
+        tree: mappings, lists and scalars, as YAML gives them.
+        name: name of the source in error messages.
 
     Raises:
-        ConfigError: wrong keys, each with its full path and the nearest valid one.
+        ConfigError: invalid keys, each with its full path and the nearest valid key.
     """
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        found = [_describe(model, item["loc"], item) for item in error.errors()]
-        raise ConfigError(f"{name}: {'; '.join(found)}") from None
+        problems = [_describe(model, item["loc"], item) for item in error.errors()]
+        raise ConfigError(f"{name}: {'; '.join(problems)}") from None
 
 
 def apply_override(tree: dict[str, Any], override: str) -> None:
-    """Sets one `dotted.key=value` in a tree; the value is read as YAML, list places as numbers.
+    """Set one `dotted.key=value` in a tree; the value is YAML, a list index is a number.
 
     Raises:
-        ConfigError: it is no `key=value`, or leads through something that has no keys.
+        ConfigError: the override is not `key=value`, or its path does not exist in the tree.
     """
     path, equals, text = override.partition("=")
     if not equals or not path:
@@ -82,11 +87,11 @@ def _child(branch: Any, key: str, override: str) -> Any:
             branch[key] = {}
         return branch[key]
     except (ValueError, IndexError, AttributeError):
-        raise ConfigError(f"override {override!r}: there is no {key!r} to set it in") from None
+        raise ConfigError(f"override {override!r}: key {key!r} does not exist") from None
 
 
 def key_path(location: Iterable[ConfigKey]) -> str:
-    """A place in a configuration, as in `selections.1.where`."""
+    """Format the path of a configuration key, for example `selections.1.where`."""
     return ".".join(map(str, location)) or "(top)"
 
 
@@ -98,7 +103,7 @@ def _describe(model: type[BaseModel], location: tuple[ConfigKey, ...], error: An
         message = "missing"
     elif not isinstance(error["input"], Mapping | list):
         message = f"{message} (got {error['input']!r})"
-    # A rule over several keys names their path itself.
+    # A check over several keys names their path in its own message.
     return message if not location else f"{key_path(location)}: {message}"
 
 
@@ -121,8 +126,8 @@ def _model_at(model: type[BaseModel], location: tuple[ConfigKey, ...]) -> type[B
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The model inside `tuple[Model, ...]`, `Model | None` and the like."""
+    """Return the model inside of `tuple[Model, ...]`, `Model | None` or a similar annotation."""
     if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
         return annotation if issubclass(annotation, BaseModel) else None
     inner = (_model_in(part) for part in typing.get_args(annotation))
-    return next((found for found in inner if found is not None), None)
+    return next((model for model in inner if model is not None), None)

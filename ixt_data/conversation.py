@@ -1,9 +1,9 @@
-"""Conversations: how they stand in a document's text, and what a judge is shown of them.
+"""Conversations: their canonical text in a document, and the excerpt that a judge reads.
 
 The text of such a document is the canonical JSON of its messages, `{"messages":[{"role":"user",
-"content":"..."},...]}`: role and content first, other keys sorted, nulls left out, no white space.
-So the structure is kept whole, equal conversations have one id, and an offset into the text says
-which message it is in.
+"content":"..."},...]}`: role and content first, other keys sorted, nulls omitted, no white space.
+The structure is lossless, equal conversations have one id, and an offset into the text identifies
+a message.
 """
 
 from bisect import bisect_right
@@ -20,12 +20,12 @@ _BEGIN, _END = '{"messages":[', "]}"
 
 
 class InvalidConversation(ValueError):
-    """What is wrong with some messages."""
+    """Messages that are not a conversation; the text states the reason."""
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """The messages of a document, and where each one's content stands in its text.
+    """The messages of a document, and the offset of each content in the document's text.
 
     Attributes:
         messages: in order, as canonical JSON has them.
@@ -37,38 +37,38 @@ class Conversation:
 
     @property
     def turns(self) -> list[int]:
-        """Numbers of the assistant's messages, from 0."""
+        """Return the indices of the assistant's messages, from 0."""
         return [i for i, one in enumerate(self.messages) if one["role"] == ASSISTANT]
 
     def span(self, number: int) -> tuple[int, int]:
-        """Offsets of a message's content in the document's text, without quotation marks."""
+        """Return the offsets of a message's content in the text, without quotation marks."""
         start = self.starts[number]
         return start, start + self.offset(number, None)
 
     def offset(self, number: int, chars: int | None) -> int:
-        """How far some first characters of a message's content reach in JSON; None for all."""
+        """Return the JSON length of the first `chars` characters of a content; None is all."""
         content = self.messages[number].get("content", "")
         if not isinstance(content, str):
             return len(_json(content))
         return len(_json(content[:chars])) - 2
 
     def chars(self, number: int, at: int) -> int:
-        """How many characters of a message's content stand before an offset in the text."""
+        """Count the characters of a message's content before an offset in the text."""
         written = _json(self.messages[number]["content"])[1:-1]
         return len(orjson.loads(f'"{written[: at - self.starts[number]]}"'))
 
 
-def canonical(messages: Any) -> str:
-    """The text of a document that holds some messages.
+def canonical_text(messages: Any) -> str:
+    """Return the canonical document text of some messages.
 
     Raises:
-        BadConversation: they are no conversation that an assistant could learn from.
+        InvalidConversation: the messages are not a conversation with an assistant's turn.
     """
     if not isinstance(messages, list) or not messages:
-        raise InvalidConversation("messages: not a list with messages in it")
+        raise InvalidConversation("messages: not a list of messages")
     clean = [_checked(i, message) for i, message in enumerate(messages)]
     if not any(message["role"] == ASSISTANT for message in clean):
-        raise InvalidConversation("messages: no turn of the assistant")
+        raise InvalidConversation("messages: no message has the role assistant")
     return f"{_BEGIN}{','.join(map(_json, clean))}{_END}"
 
 
@@ -76,36 +76,36 @@ def _checked(number: int, message: Any) -> dict[str, Any]:
     where = f"messages[{number}]"
     if not isinstance(message, dict):
         raise InvalidConversation(f"{where}: not an object")
-    kept = {key: value for key, value in message.items() if value is not None}
-    role, content = kept.pop("role", None), kept.pop("content", None)
+    present = {key: value for key, value in message.items() if value is not None}
+    role, content = present.pop("role", None), present.pop("content", None)
     if role not in ROLES:
-        raise InvalidConversation(f"{where}: role {role!r} is none of {', '.join(ROLES)}")
-    calls = kept.get("tool_calls") or kept.get("function_call")
-    if not _says(content) and not (role == ASSISTANT and calls):
-        raise InvalidConversation(f"{where}: the {role} says nothing")
+        raise InvalidConversation(f"{where}: role {role!r} is not one of {', '.join(ROLES)}")
+    calls = present.get("tool_calls") or present.get("function_call")
+    if not _has_content(content) and not (role == ASSISTANT and calls):
+        raise InvalidConversation(f"{where}: the content of the {role} is empty")
     own = {} if content is None else {"content": content}
-    return {"role": role, **own, **dict(sorted(kept.items()))}
+    return {"role": role, **own, **dict(sorted(present.items()))}
 
 
-def _says(content: Any) -> bool:
-    """Whether a message's content is text, or a list of parts, with something in it."""
+def _has_content(content: Any) -> bool:
+    """Return True if a message's content is non-empty text or a non-empty list of parts."""
     if isinstance(content, str):
         return bool(content.strip())
     return isinstance(content, list) and bool(content) and all(isinstance(p, dict) for p in content)
 
 
 def is_conversation(text: str) -> bool:
-    """Whether a document's text begins as the messages of a conversation do."""
+    """Return True if a document's text starts as the canonical text of a conversation."""
     return text.startswith(_BEGIN)
 
 
-def read(text: str) -> Conversation | None:
-    """The conversation that a document's text holds, None where it is another text."""
+def parse_conversation(text: str) -> Conversation | None:
+    """Parse the conversation in a document's text; return None for any other text."""
     if not is_conversation(text):
         return None
     try:
         messages = orjson.loads(text)["messages"]
-        if canonical(messages) != text:
+        if canonical_text(messages) != text:
             return None
     except (orjson.JSONDecodeError, InvalidConversation):
         return None
@@ -120,14 +120,15 @@ def read(text: str) -> Conversation | None:
 
 @dataclass(frozen=True)
 class ConversationExcerpt:
-    """Some first messages of a conversation as a judge reads them.
+    """The first messages of a conversation in the form that a judge reads.
 
-    Each begins with a line that holds a code that no message can hold: it is from the document's
-    own hash. So nobody's words can pass for another's.
+    Each message starts with a line that contains a marker. The marker comes from the document's
+    hash, so no message can contain it, and no message can imitate another role.
 
     Attributes:
-        text: what the judge reads.
-        places: of each message's content in it: start and end.
+        conversation: the complete conversation.
+        text: the text that the judge reads.
+        places: start and end of each message's content in `text`.
     """
 
     conversation: Conversation
@@ -139,7 +140,7 @@ class ConversationExcerpt:
         return [start for start, _ in self.places]
 
     def stored(self, start: int, end: int) -> tuple[int, int] | None:
-        """Where a passage stands in the document's text; None if it is not in what was said."""
+        """Return the offsets of a passage in the document's text; None outside of any content."""
         first, last = self._message(start), self._message(end - 1)
         if first is None or last is None or end <= start:
             return None
@@ -154,20 +155,22 @@ class ConversationExcerpt:
         if isinstance(self.conversation.messages[number].get("content"), str):
             chars: int | None = at - start
         else:
-            # Parts are shown as their text: only the whole has a place.
+            # The excerpt shows parts as their text, so only the complete content has offsets.
             chars = None if at == end else 0
         return self.conversation.starts[number] + (
             0 if chars == 0 else self.conversation.offset(number, chars)
         )
 
 
-def shown(conversation: Conversation, mark: str, turn: int | None = None) -> ConversationExcerpt:
-    """What a judge reads.
+def build_excerpt(
+    conversation: Conversation, mark: str, turn: int | None = None
+) -> ConversationExcerpt:
+    """Build the text that a judge reads.
 
     Args:
-        conversation: all of it is shown, or all up to `turn`.
-        mark: the code.
-        turn: number of the message to be judged, the last one shown; None: the assistant's turns.
+        conversation: the conversation, included completely or up to `turn`.
+        mark: the marker at the start of each message.
+        turn: index of the last message, the one to judge; None judges all assistant's turns.
     """
     messages = conversation.messages[: None if turn is None else turn + 1]
     what = "The assistant's turns are" if turn is None else "The last one, the assistant's, is"
@@ -175,7 +178,7 @@ def shown(conversation: Conversation, mark: str, turn: int | None = None) -> Con
     places = []
     for message in messages:
         text += f"\n{mark} {message['role']}:\n"
-        content = said(message)
+        content = content_text(message)
         places.append((len(text), len(text) + len(content)))
         text += f"{content}\n"
         if calls := message.get("tool_calls") or message.get("function_call"):
@@ -183,8 +186,8 @@ def shown(conversation: Conversation, mark: str, turn: int | None = None) -> Con
     return ConversationExcerpt(conversation, text, tuple(places))
 
 
-def said(message: Mapping[str, Any]) -> str:
-    """The content of a message as text; of parts that are no text, their kind in brackets."""
+def content_text(message: Mapping[str, Any]) -> str:
+    """Return a message's content as text; a part that is not text becomes its kind in brackets."""
     content = message.get("content", "")
     if isinstance(content, str):
         return content
@@ -196,5 +199,5 @@ def said(message: Mapping[str, Any]) -> str:
 
 
 def _json(value: Any) -> str:
-    # Tables have values, such as dates, that JSON has no type for.
+    # Parquet tables contain values, such as dates, that JSON has no type for.
     return orjson.dumps(value, default=str).decode()

@@ -1,62 +1,66 @@
-"""What can go wrong, one class per situation. The command line prints any of these in one line."""
+"""Exceptions, one class per situation. The command line prints each of them in one line."""
 
 import importlib.util
 
 
 class IxtError(Exception):
-    """Root of every error that a user can cause or mend."""
+    """Base class of every error that a user can cause or fix."""
 
 
 class ConfigError(IxtError):
-    """A configuration file or option is wrong; the message holds the full key path."""
+    """An invalid configuration file or option; the message contains the full key path."""
 
 
 class StoreError(IxtError):
-    """The store is missing, of another format, or not where it was said to be."""
+    """A store that is missing, has another format, or cannot be created at this root."""
 
 
 class CorruptError(StoreError):
-    """Bytes in the store are not what was written; the message names the path."""
+    """Bytes in the store that differ from what was written; the message names the path."""
 
 
 class SnapshotError(StoreError):
-    """A version or tag does not exist, or was let go by garbage collection."""
+    """A version or tag that does not exist, or that garbage collection has expired."""
 
 
 class CommitError(IxtError):
-    """A commit did not land. Nothing of it is visible."""
+    """A commit that failed. Readers see nothing of it."""
 
 
-class AlreadyDone(CommitError):
-    """Another worker published the same unit first; this work is dropped."""
+class UnitAlreadyPublished(CommitError):
+    """A unit that another worker published first. The writer drops its own work."""
 
 
-class Aborted(CommitError):
-    """Garbage collection fenced this transaction as stale; its files may be gone."""
+class TransactionAborted(CommitError):
+    """A transaction that garbage collection aborted as stale. Its files may be deleted."""
 
 
 class QueryError(IxtError):
-    """A SQL statement was refused or failed; `reason` leaves out where in the statement."""
+    """A SQL statement that was refused or failed.
+
+    Attributes:
+        reason: the message without the position in the statement.
+    """
 
     def __init__(self, reason: str, place: str = "") -> None:
         super().__init__(f"{reason} {place}".rstrip())
         self.reason = reason
 
 
-class Cancelled(QueryError):
-    """Someone interrupted the query."""
+class QueryCancelled(QueryError):
+    """A query that was interrupted."""
 
 
 class CriticError(IxtError):
-    """A critic cannot be loaded, or answered against its contract."""
+    """A critic that cannot be loaded, or whose output violates the critic protocol."""
 
 
 class MixError(IxtError):
-    """A mix cannot be planned from this snapshot."""
+    """A mix that cannot be planned from this snapshot."""
 
 
 class FingerprintError(IxtError):
-    """A resume was asked for with another snapshot, plan or tokenizer than the run began with."""
+    """A resume with another snapshot, plan or tokenizer than the run started with."""
 
 
 class PluginError(IxtError):
@@ -64,7 +68,7 @@ class PluginError(IxtError):
 
 
 class MissingExtra(IxtError):
-    """A package of an optional extra is not installed."""
+    """A package of an optional extra that is not installed."""
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"{package} is not installed. Run: pip install 'ixt[{extra}]'")
@@ -74,7 +78,7 @@ class MissingExtra(IxtError):
         """Check that the packages of an extra are installed, without importing them.
 
         Raises:
-            MissingExtra: one is not; the message has the command that installs it.
+            MissingExtra: a package is missing; the message contains the `pip install` command.
         """
         for package in packages:
             if importlib.util.find_spec(package) is None:

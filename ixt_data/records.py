@@ -1,4 +1,4 @@
-"""The records that travel between the parts: document, critique, span, and their ids."""
+"""Records that the packages exchange: document, critique, span, and their ids."""
 
 import hashlib
 import uuid
@@ -16,28 +16,28 @@ ID_BYTES = 16
 
 
 def document_id(text: str) -> bytes:
-    """The 16-byte id of a document: BLAKE2b of its UTF-8 text."""
+    """Return the 16-byte id of a document: BLAKE2b of its UTF-8 text."""
     return encoded_id(text.encode())
 
 
 def encoded_id(text: bytes) -> bytes:
-    """`document_id` of a text that is encoded already."""
+    """Return `document_id` of a text that is already encoded as UTF-8."""
     return hashlib.blake2b(text, digest_size=ID_BYTES).digest()
 
 
 def content_id(content: Any) -> str:
-    """12 hex digits of BLAKE2b over the canonical JSON of `content`: ids of critics and rubrics."""
+    """Return 12 hex digits of BLAKE2b over canonical JSON: the ids of critics and rubrics."""
     canonical = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
     return hashlib.blake2b(canonical, digest_size=6).hexdigest()
 
 
 def format_id(doc_id: bytes) -> str:
-    """A doc_id as SQL and the command line show it: the text form of a UUID."""
+    """Format a doc_id as SQL and the command line show it: the text form of a UUID."""
     return str(uuid.UUID(bytes=doc_id))
 
 
 def parse_id(text: str) -> bytes:
-    """The doc_id that `text` names, with or without dashes.
+    """Parse a doc_id from 32 hexadecimal digits, with or without dashes.
 
     Raises:
         ValueError: `text` is not 32 hexadecimal digits.
@@ -51,10 +51,16 @@ class Document:
 
     Attributes:
         doc_id: 16 bytes, see `document_id`.
-        text: the whole text.
-        source: where it is from: a field of the input, else the input file's name.
-        source_id: the user's own id, else a place inside the input.
+        text: the complete text.
+        source: origin of the document: a field of the input, else the name of the input file.
+        source_id: the user's own id, else a position in the input.
         metadata: the user's other fields, by column name.
+
+    Examples:
+        >>> from ixt_data.records import document_id
+        >>> document = Document(document_id("A fox."), "A fox.", source="web", source_id="a-1")
+        >>> len(document.doc_id), document.source_id
+        (16, 'a-1')
     """
 
     doc_id: bytes
@@ -69,13 +75,17 @@ class Span:
     """A stretch of the document that a critic judged.
 
     Attributes:
-        start: first character offset.
+        start: offset of the first character, in Unicode code points of the text.
         end: offset after the last character.
-        verdict: `right`, `wrong`, or another word of the rubric; `chunk`, `turn` or `failed` where
-            a part of the document was judged on its own.
-        tag: a short complaint from the rubric's list, empty where there is none.
-        comment: free text; the critique of a part.
-        score: of a part, 0 to 1; None for a mere passage.
+        verdict: `right`, `wrong`, or another verdict of the rubric; `chunk`, `turn` or `failed` if
+            the critic judged a part of the document separately.
+        tag: a short complaint from the rubric's list, or an empty string.
+        comment: free text; for a part of the document, its critique.
+        score: 0 to 1 for a part that was judged separately; None for a passage.
+
+    Examples:
+        >>> Span(0, 5, "wrong", tag="sum").to_json()
+        [0, 5, 'wrong', 'sum', '']
     """
 
     start: int
@@ -86,7 +96,7 @@ class Span:
     score: float | None = None
 
     def to_json(self) -> list[Any]:
-        """As shards hold it: `Span(*span)` reads it; the score only where there is one."""
+        """Return the list that shards store, which `Span(*span)` parses; omit a score of None."""
         fields = [self.start, self.end, self.verdict, self.tag, self.comment]
         return fields if self.score is None else [*fields, self.score]
 
@@ -96,19 +106,23 @@ class Critique:
     """One critic's output on one document.
 
     Attributes:
-        doc_id: the document, 16 bytes.
-        status: `ok`, or the failure class; everything below may be empty unless `ok`.
-        critique: the critique in words.
-        score: 0 to 1, higher is better; None where there is none.
+        doc_id: id of the document, 16 bytes.
+        status: `ok`, or the kind of failure; the fields below may be empty unless it is `ok`.
+        critique: the critique as text.
+        score: 0 to 1, higher is better; None if the critic gives no score.
         scores: raw sub-scores by dimension, on the critic's own scales.
         spans: judged stretches, in document order.
-        flags: short machine-readable marks.
-        thinking: the critic's reasoning, None where it does not think aloud.
+        flags: short machine-readable labels.
+        thinking: the critic's reasoning trace; None if it emits none.
         n_thinking_tokens: length of `thinking` in the judge's tokens.
         expected: expected score under the judge's own distribution, 0 to 1.
         entropy: entropy of that distribution, in nats.
-        error: what happened, for a failure.
-        attempts: how often it was tried.
+        error: message of a failure.
+        attempts: number of attempts.
+
+    Examples:
+        >>> Critique(b"0" * 16, critique="Clear.", score=0.9).status
+        'ok'
     """
 
     doc_id: bytes
@@ -130,7 +144,7 @@ _JSON_TYPES = (bool, list, tuple, dict)
 
 
 def as_text(value: Any) -> str:
-    """A metadata value as text: strings as they are, lists and objects as JSON."""
+    """Convert a metadata value to text: strings are unchanged, lists and objects become JSON."""
     if isinstance(value, str):
         return value
     if isinstance(value, bytes):
@@ -141,8 +155,8 @@ def as_text(value: Any) -> str:
 
 
 ProgressCallback = Callable[[int, int], None]
-"""Called as work proceeds with two counts: what is done, and a total or a second count.
+"""Function that is called with two counts while work proceeds.
 
-Bytes and documents for `ingest` and `adopt`; bytes checked and bytes in all for `verify`; samples
-scanned and documents matched for exports; items done and items in all elsewhere.
+`ingest` and `adopt`: bytes read, and new documents. `verify`: bytes checked, and all bytes.
+Exports: samples scanned, and documents matched. Elsewhere: items completed, and all items.
 """

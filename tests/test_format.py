@@ -47,8 +47,10 @@ def test_a_reader_of_the_specification_finds_every_document_and_critique(store: 
         if not shard["family"].startswith("critique/"):
             continue
         judged = samples(Path(store.root), shard)
-        assert [j["doc_id"] for j in judged] == [t["doc_id"] for t in texts[shard["of"]]]
-        joined |= {j["doc_id"]: (t, j) for t, j in zip(texts[shard["of"]], judged, strict=True)}
+        assert [j["doc_id"] for j in judged] == [t["doc_id"] for t in texts[shard["aligned_with"]]]
+        joined |= {
+            j["doc_id"]: (t, j) for t, j in zip(texts[shard["aligned_with"]], judged, strict=True)
+        }
     ours = store.sql("SELECT * FROM documents JOIN critiques USING (doc_id)").to_pylist()
     assert len(ours) == len(joined) == 60
     for row in ours:

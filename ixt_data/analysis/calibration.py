@@ -19,7 +19,7 @@ from typing import Any
 from ixt_data.critics import TOP
 from ixt_data.errors import StoreError
 from ixt_data.records import OK
-from ixt_data.sql import Catalog, critiques_by
+from ixt_data.sql import Catalog, critiques_query
 from ixt_data.store import Store
 
 SOURCES = 20
@@ -194,7 +194,7 @@ class _CalibrationQueries:
     def _from(self, *critics: str) -> str:
         """Documents, each with its critique by every critic: c0, c1."""
         joins = (
-            f"LEFT JOIN ({critiques_by(self._catalog.snapshot, critic)}) AS c{i} USING (doc_id)"
+            f"LEFT JOIN ({critiques_query(self._catalog.snapshot, critic)}) AS c{i} USING (doc_id)"
             for i, critic in enumerate(critics)
         )
         return f"FROM documents {' '.join(joins)} WHERE {self._only}"

@@ -16,7 +16,7 @@ from pydantic import ValidationError, model_validator
 from ixt_data.config import ConfigModel
 from ixt_data.errors import ConfigError, StoreError
 from ixt_data.records import OK, document_id, format_id, parse_id
-from ixt_data.sql import critiques_by
+from ixt_data.sql import critiques_query
 from ixt_data.store import Store
 
 
@@ -131,7 +131,7 @@ def look(
                 raise StoreError(f"no critiques by {critic!r} in {store.root}; critics: {known}")
             rows = catalog.arrow(
                 "SELECT doc_id::VARCHAR AS doc_id, status, score FROM "
-                f"({critiques_by(snapshot, critic)}) WHERE list_contains($1::UUID[], doc_id)",
+                f"({critiques_query(snapshot, critic)}) WHERE list_contains($1::UUID[], doc_id)",
                 [[format_id(canary.id) for canary in canaries]],
             )
             found[critic] = {row["doc_id"]: row for row in rows.to_pylist()}

@@ -13,7 +13,7 @@ from ixt_data.errors import CommitError, StoreError
 from ixt_data.log import RowsFile, Snapshot
 from ixt_data.maintenance import by_lane, rewrite
 from ixt_data.records import OK
-from ixt_data.sql import CRITIQUES, DOCUMENTS, DerivedColumns, quoted
+from ixt_data.sql import CRITIQUES, DOCUMENTS, DerivedColumns, quote_name
 from ixt_data.store import Store
 
 ATTEMPTS = 5
@@ -82,7 +82,7 @@ def write_quantiles(store: Store, critic: str, column: str) -> QuantileReport:
 def _files(store: Store, snapshot: Snapshot, critic: str) -> list[RowsFile]:
     ids = {critic} if critic in snapshot.critics else set(snapshot.critic_ids(critic))
     rows = snapshot.rows.values()
-    files = [file for file in rows if file.table == "critiques" and file.lane in ids]
+    files = [file for file in rows if file.table == "critiques" and file.partition in ids]
     if not files:
         known = ", ".join(sorted({info.name for info in snapshot.critics.values()})) or "none"
         raise StoreError(f"no critiques by {critic!r} in {store.root}; critics: {known}")
@@ -111,7 +111,7 @@ def _write_values(store: Store, snapshot: Snapshot, critic: str, column: str, ta
     catalog = store.catalog(snapshot.version)
     rows, writer = 0, None
     try:
-        for batch in catalog.batches(_VALUES.format(whose=whose, ok=OK, column=quoted(column))):
+        for batch in catalog.batches(_VALUES.format(whose=whose, ok=OK, column=quote_name(column))):
             writer = writer or pq.ParquetWriter(target, batch.schema)
             writer.write_batch(batch)
             rows += batch.num_rows

@@ -78,7 +78,7 @@ def compact(
 
     out, opened = Output(output), Store.open(store)
     merges = run(opened, min_files=min_files, everything=full)
-    rows = [(m.table, m.lane, m.files, m.rows, m.snapshot) for m in merges]
+    rows = [(m.table, m.partition, m.files, m.rows, m.snapshot) for m in merges]
     text = (
         table(["table", "lane", "files", "rows", "snapshot"], rows)
         if merges

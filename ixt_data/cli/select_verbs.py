@@ -87,7 +87,7 @@ def show(
 
     out, opened = Output(output), Store.open(store)
     if history:
-        changes = list(selections.history(opened, name))
+        changes = list(selections.selection_history(opened, name))
         records = [asdict(change) for change in changes]
         rows = [
             (c.version, c.created, s.where if s else "dropped", s.documents if s else "")
@@ -101,7 +101,7 @@ def show(
     saved = selections.saved_selection(snapshot, name, opened.root)
     record: dict[str, Any] = asdict(saved)
     record["documents_when_saved"] = record.pop("documents")
-    record["documents_now"] = selections.matching(opened, snapshot, saved)
+    record["documents_now"] = selections.count_matches(opened, snapshot, saved)
     out.result({**record, "snapshot": snapshot.version})
 
 

@@ -20,7 +20,12 @@ from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean
 from typing import Any, Literal
 
-from ixt_data.conversation import Conversation, ConversationExcerpt, read, shown
+from ixt_data.conversation import (
+    Conversation,
+    ConversationExcerpt,
+    build_excerpt,
+    parse_conversation,
+)
 from ixt_data.critics.base import Critic
 from ixt_data.errors import CriticError
 from ixt_data.records import ID_BYTES, OK, Critique, Document, Span
@@ -142,15 +147,15 @@ class ChunkedCritic:
     def _divide(self, document: Document) -> list[Chunk]:
         if self.parts.by == "chunk":
             return self._chunks(document.text)
-        conversation = read(document.text)
+        conversation = parse_conversation(document.text)
         if conversation is None:
             return [Chunk(document.text, lambda start, end: (start, end))]
         mark = document.doc_id.hex()[-8:]
         if self.parts.by == "conversation":
-            whole = shown(conversation, mark)
+            whole = build_excerpt(conversation, mark)
             return [Chunk(whole.text, whole.stored)]
         return [
-            _turn(conversation, shown(conversation, mark, turn), turn)
+            _turn(conversation, build_excerpt(conversation, mark, turn), turn)
             for turn in conversation.turns
         ]
 
@@ -212,10 +217,10 @@ def _scores(good: _Judged, by: str, parts: int, share: float) -> dict[str, float
     names = dict.fromkeys(name for _, critique in good for name in critique.scores)
     scores = {name: _mean(good, named(name)) for name in names}
     # A part may have been read in excerpts.
-    read = share * (_mean(good, lambda critique: critique.scores.get("coverage", 1.0)) or 0.0)
+    coverage = share * (_mean(good, lambda critique: critique.scores.get("coverage", 1.0)) or 0.0)
     lowest = [critique.score for _, critique in good if critique.score is not None]
     scores |= {f"{by}s": float(parts), "lowest": min(lowest, default=None)}
-    scores["coverage"] = None if read == 1 else read
+    scores["coverage"] = None if coverage == 1 else coverage
     return {name: value for name, value in scores.items() if value is not None}
 
 

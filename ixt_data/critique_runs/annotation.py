@@ -21,7 +21,7 @@ from ixt_data.critique_runs.leases import Lease, LeaseConflict, LeaseHeld, Lease
 from ixt_data.critique_runs.pending_work import PendingWork, pending_work
 from ixt_data.critique_runs.reuse import good_critiques, units_with_failures
 from ixt_data.critique_runs.units import aligned, home_rows, publish, read_documents, unit_name
-from ixt_data.errors import AlreadyDone, CriticError, StoreError
+from ixt_data.errors import CriticError, StoreError, UnitAlreadyPublished
 from ixt_data.log import CriticInfo, ShardInfo, Snapshot
 from ixt_data.records import OK, Critique, Document
 from ixt_data.store import Store, check_name
@@ -218,7 +218,7 @@ class _Worker:
                 replaces,
                 **summary,
             )
-        except AlreadyDone:
+        except UnitAlreadyPublished:
             return False
         self.report.units += 1
         self.report.reused += reused
@@ -239,7 +239,7 @@ class _Worker:
             "corpus": shard.corpus,
             "started": started.isoformat(timespec="milliseconds"),
             "reused": reused,
-            "spent": dict(costs),
+            "usage": dict(costs),
         }
 
     def _answers(self, documents: list[Document]) -> Generator[Critique]:

@@ -36,7 +36,7 @@ def units_with_failures(
     """The text shards of a corpus of whose documents a critic failed on some."""
     found = store.sql(_FAILED, at=snapshot.version, parameters=[critic])["shard"].to_pylist()
     held = (snapshot.shards_by_path.get(path) for path in found)
-    texts = {shard.of for shard in held if shard is not None}
+    texts = {shard.aligned_with for shard in held if shard is not None}
     return [shard for shard in snapshot.text_shards({corpus}) if shard.path in texts]
 
 
@@ -46,7 +46,7 @@ def _whole(
     """Critiques from their rows, with spans and thinking from the shards."""
     spans = store.shard(shard).column("spans")
     family = shard.family.replace("critique/", "thinking/", 1)
-    aloud = snapshot.aligned(shard.of or "", family)
+    aloud = snapshot.aligned(shard.aligned_with or "", family)
     thinking = store.shard(aloud).column("thinking") if aloud is not None else None
     made = (_critique(row, spans, thinking) for row in rows)
     return {critique.doc_id: critique for critique in made}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-from ixt_data.errors import AlreadyDone, CommitError
+from ixt_data.errors import CommitError, UnitAlreadyPublished
 from ixt_data.log import CriticInfo, Entry, ShardInfo, Snapshot
 from ixt_data.mds import CRITIQUE_COLUMNS, THINKING_COLUMNS
 from ixt_data.records import Critique, Document
@@ -78,7 +78,7 @@ def publish(
     while True:
         with store.begin("critique", unit=unit_name(critic.id, shard)) as txn:
             if txn.base.units.get(txn.entry.unit or "") != replaces:
-                raise AlreadyDone(f"{txn.entry.unit} is published")
+                raise UnitAlreadyPublished(f"{txn.entry.unit} is published")
             if replaces is not None:
                 txn.entry.shards_remove = [old.path for old in published(txn.base, shard, critic)]
             txn.add_critic(critic)
@@ -111,8 +111,8 @@ def _write_shards(
         thinking = txn.family(f"thinking/{critic.id}", shard.corpus, THINKING_COLUMNS, first=number)
         for critique in critiques:
             thinking.write({"doc_id": critique.doc_id, "thinking": critique.thinking or ""})
-        thinking.cut(of=shard.path)
-    return family.cut(of=shard.path)
+        thinking.cut(aligned_with=shard.path)
+    return family.cut(aligned_with=shard.path)
 
 
 def critique_sample(critique: Critique) -> dict[str, object]:

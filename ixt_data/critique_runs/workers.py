@@ -180,7 +180,7 @@ def summed(store: Store, job: CritiqueRunSpec, reports: list[CritiqueReport]) ->
             total.documents += entry.summary["documents"]
             total.reused += entry.summary["reused"]
             total.statuses.update(entry.summary["statuses"])
-            costs.update(entry.summary["spent"])
+            costs.update(entry.summary["usage"])
     total.spent, total.snapshot = dict(costs), snapshot.version
     total.skipped = snapshot.corpora[job.corpus].shards - total.units
     return total

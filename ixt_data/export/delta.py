@@ -1,15 +1,14 @@
-"""The rows of a snapshot as Delta tables, without copying them: for Spark, Trino, Polars, Daft.
+"""The rows of a snapshot as Delta tables, without copies: for Spark, Trino, Polars, Daft.
 
-A table is a folder with a Delta log and one link per file of rows. Links, since the Delta protocol
-allows files elsewhere but delta-rs and Polars read only below the table's folder (tried with
-deltalake 1.6 and polars 2.1). Hard links keep what they name: garbage collection in the store takes
-nothing from an export. Where links cannot be hard (another file system) they are symbolic, and the
-export is good for as long as the snapshot is kept.
+A table is a folder with a Delta log and one link per file of rows. The Delta protocol allows
+external files, but delta-rs and Polars read only files below the table's folder (checked with
+deltalake 1.6 and polars 2.1). Hard links protect an export from garbage collection in the store.
+On another file system the links are symbolic, and the export is valid while the snapshot exists.
 
-Limits: UUIDs are `binary`, since Delta has no such type. A file whose column has another type than
-the snapshot's (integers before doubles) is written anew, converted. `critiques_all` has every
-critique with its `generation`, which is a partition: the latest is the highest per document and
-critic. Writing to the tables (OPTIMIZE, VACUUM) touches the links only, never the store.
+Limits: UUIDs are `binary`, because Delta has no UUID type. A file with another column type than the
+snapshot's (integers before doubles) is converted and copied. `critiques_all` contains every
+critique, partitioned by `generation`: the latest critique per document and critic has the highest
+one. Writes to the tables (OPTIMIZE, VACUUM) change only the links, never the store.
 """
 
 import os
@@ -30,7 +29,7 @@ from ixt_data.sql import CRITIQUES, DOCUMENTS, common_schema, merge_rows
 from ixt_data.store import Store
 
 TABLES = {"documents": ("documents", DOCUMENTS), "critiques_all": ("critiques", CRITIQUES)}
-"""Delta table: the table of the rows files, and its base columns. Named as the views they equal."""
+"""Table in the store, and its base columns, by Delta table. The names are those of the views."""
 
 _TYPES = {
     "BOOLEAN": "boolean",
@@ -49,15 +48,15 @@ _TYPES = {
 
 @dataclass
 class DeltaReport:
-    """What a Delta export made.
+    """The result of a Delta export.
 
     Attributes:
-        out: the folder that holds the tables.
-        tables: rows by table.
-        files: files of rows that are linked.
-        converted: files that were written anew, for a column of another type.
-        hard: whether all links are hard.
-        snapshot: the version that it shows.
+        out: the folder of the tables.
+        tables: number of rows by table.
+        files: number of linked files of rows.
+        converted: number of files that were copied to convert a column type.
+        hard: True if all links are hard.
+        snapshot: the exported version.
     """
 
     out: str
@@ -75,26 +74,26 @@ def export_delta(
     at: int | str | None = None,
     overwrite: bool = False,
 ) -> DeltaReport:
-    """Makes the Delta tables `documents` and `critiques_all` of a snapshot.
+    """Create the Delta tables `documents` and `critiques_all` of a snapshot.
 
     Args:
-        store: whose rows.
-        out: folder for the tables; `delta` in the store by default.
+        store: the store.
+        out: folder for the tables; by default `delta` in a local store.
         at: version or tag, the newest by default.
         overwrite: replace an earlier export.
 
     Raises:
-        StoreError: the place is taken, or part of a store that is not for exports.
+        StoreError: the path exists or belongs to a store, or a column type has no Delta type.
     """
     if out is None:
         if "://" in store.root:
-            raise StoreError(f"{store.root}: name a folder of this machine for the Delta tables")
+            raise StoreError(f"{store.root}: specify a local folder for the Delta tables")
         out = Path(store.root, "delta")
     snapshot = store.snapshot(at)
     report = DeltaReport(str(out), snapshot=snapshot.version)
     about = {"format": "delta", "snapshot": snapshot.version}
     with (
-        store.pins.held(snapshot.version, "export"),
+        store.pins.hold(snapshot.version, "export"),
         new_folder(out, overwrite, about) as folder,
     ):
         for table, (kind, base) in TABLES.items():
@@ -118,10 +117,10 @@ def _write_table(
     (folder / "_delta_log").mkdir(parents=True)
     actions = [_protocol(columns), _metadata(columns, partition)]
     for number, file in enumerate(rows):
-        # Polars takes the value of a partition from the path.
-        place = folder.joinpath(*(f"{name}={getattr(file, name)}" for name in partition))
-        place.mkdir(exist_ok=True)
-        path = place / f"{number:06d}-{Path(file.path).name}"
+        # Polars reads the value of a partition from the path.
+        parent = folder.joinpath(*(f"{name}={getattr(file, name)}" for name in partition))
+        parent.mkdir(exist_ok=True)
+        path = parent / f"{number:06d}-{Path(file.path).name}"
         if any(columns[name] != kind for name, kind in file.schema.items()):
             merge_rows([file], {file.path: str(local[file.path])}, columns, path)
             report.converted += 1
@@ -134,7 +133,7 @@ def _write_table(
 
 
 def _link(source: Path, path: Path) -> bool:
-    """Links a file; returns whether the link is hard."""
+    """Link a file; return True if the link is hard."""
     try:
         os.link(source, path)
     except OSError:
@@ -189,10 +188,10 @@ def _add(folder: Path, path: Path, file: RowsFile, partition: list[str]) -> dict
 
 
 def delta_type(kind: str) -> Any:
-    """The Delta type of a DuckDB type.
+    """Return the Delta type of a DuckDB type.
 
     Raises:
-        StoreError: there is none.
+        StoreError: Delta has no such type.
     """
     if kind.endswith("[]"):
         return {"type": "array", "elementType": delta_type(kind[:-2]), "containsNull": True}
@@ -200,5 +199,5 @@ def delta_type(kind: str) -> Any:
         key, value = map(delta_type, pair.groups())
         return {"type": "map", "keyType": key, "valueType": value, "valueContainsNull": True}
     if kind not in _TYPES:
-        raise StoreError(f"a column of the type {kind} has no form in Delta")
+        raise StoreError(f"Delta has no type for a column of the type {kind}")
     return _TYPES[kind]

@@ -7,7 +7,7 @@ from typing import Any
 from ixt_data.config import ConfigModel
 from ixt_data.errors import ConfigError
 from ixt_data.export.delta import export_delta
-from ixt_data.export.matched_documents import Selected
+from ixt_data.export.matched_documents import MatchedDocuments
 from ixt_data.export.mds import export_mds
 from ixt_data.export.rows import export_jsonl, export_parquet
 from ixt_data.store import Store
@@ -53,9 +53,9 @@ class ExportRequest:
             raise ConfigError("name the file or folder to write: ixt export OUT --format ...")
         return self.to
 
-    def selected(self) -> Selected:
+    def selected(self) -> MatchedDocuments:
         """Return the matching documents of the snapshot."""
-        return Selected(
+        return MatchedDocuments(
             self.store, where=self.where, corpora=self.corpora, critic=self.critic, at=self.at
         )
 

@@ -1,4 +1,4 @@
-"""What rows and MDS exports write: chosen documents with text and critique, shard by shard."""
+"""Documents that match a predicate, with text and critique, shard by shard: input of exports."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -10,11 +10,11 @@ import pyarrow as pa
 from ixt_data.errors import QueryError, StoreError
 from ixt_data.log import ShardInfo
 from ixt_data.records import ProgressCallback
-from ixt_data.sql import CRITIQUES, Catalog, choose_critic, joined, literal
+from ixt_data.sql import CRITIQUES, Catalog, choose_critic, join_clause, sql_literal
 from ixt_data.store import Store
 
 GROUP = 1 << 16
-"""Samples whose rows are asked for at a time: they are in memory, with the text of one shard."""
+"""Samples per query: their rows are in memory, together with the text of one shard."""
 
 BATCH = 4096
 
@@ -31,14 +31,14 @@ SPANS = pa.list_(pa.struct(_SPAN))
 _OF_CRITIC = [name for name in CRITIQUES if name not in ("doc_id", "shard", "row")]
 
 
-class Selected:
+class MatchedDocuments:
     """The documents of one snapshot for which a predicate is true.
 
     Attributes:
-        snapshot: which.
-        critic: name or id of the critic whose critiques are joined, None if nobody's are.
+        snapshot: the snapshot.
+        critic: name or id of the critic whose critiques are joined; None without critiques.
         where: the predicate, SQL.
-        total: samples that are passed by.
+        total: number of samples to scan.
     """
 
     def __init__(
@@ -50,17 +50,19 @@ class Selected:
         critic: str | None = None,
         at: int | str | None = None,
     ) -> None:
-        """Finds the shards to read; nothing is read yet.
+        """Find the shards to scan, without reading them.
 
         Args:
-            store: where the documents are.
+            store: the store.
             where: SQL over the columns of documents and of the critic's critiques.
-            corpora: only of these; all by default.
-            critic: name or id; by default the only one there is.
+            corpora: names of the corpora, all by default.
+            critic: name or id of the critic, by default the only one.
             at: version or tag, the newest by default.
 
         Raises:
-            StoreError: there is no such corpus or critic, or the critic must be named.
+            StoreError: a corpus or the critic does not exist, or several critics exist and none is
+                named.
+            SnapshotError: the version or tag does not exist.
         """
         self.store = store
         self.snapshot = store.snapshot(at)
@@ -76,22 +78,22 @@ class Selected:
     def tables(
         self,
         columns: Sequence[str] | None = None,
-        progress: ProgressCallback = lambda done, found: None,
+        progress: ProgressCallback = lambda scanned, matched: None,
     ) -> Iterator[pa.Table]:
-        """The documents in tables of at most `BATCH` rows, in the order of shards and rows.
+        """Yield the documents in tables of at most `BATCH` rows, in the order of shards and rows.
 
-        The first table is empty and has the columns. A shard is read once, and not at all if
-        nothing of it is chosen. The snapshot is pinned meanwhile.
+        The first table is empty and defines the columns. Each shard with matches is read once,
+        other shards are not read. The snapshot is pinned during the iteration.
 
         Args:
-            columns: of the result, all by default.
-            progress: called after each shard.
+            columns: columns of the tables, all by default.
+            progress: called after each shard with samples scanned and documents matched.
 
         Raises:
-            QueryError: the predicate is refused.
-            CorruptError: a shard is not what was written.
+            QueryError: DuckDB refuses the predicate.
+            CorruptError: a shard differs from what was written.
         """
-        with self.store.pins.held(self.snapshot.version, "export"):
+        with self.store.pins.hold(self.snapshot.version, "export"):
             catalog = self.store.catalog(self.snapshot.version)
             try:
                 yield from self._tables(catalog, columns, progress)
@@ -101,29 +103,29 @@ class Selected:
     def _tables(
         self, catalog: Catalog, columns: Sequence[str] | None, progress: ProgressCallback
     ) -> Iterator[pa.Table]:
-        nothing = self._completed(self._ask(catalog, []), [], {})
-        names = list(columns or nothing.column_names)
-        yield nothing.select(names)
-        done = found = 0
+        empty = self._add_texts(self._query(catalog, []), [], {})
+        names = list(columns or empty.column_names)
+        yield empty.select(names)
+        scanned = matched = 0
         for group in _groups(self._shards):
-            rows = self._ask(catalog, group)
-            # Rows come in the order of the shards, which count from 1.
+            rows = self._query(catalog, group)
+            # Rows are in the order of the shards, numbered from 1.
             ends = np.searchsorted(rows["k"].to_numpy(), np.arange(1, len(group) + 2))
             for shard, (start, end) in zip(group, pairwise(ends.tolist()), strict=True):
                 for table in self._read(shard, rows.slice(start, end - start), "spans" in names):
                     yield table.select(names)
-                done, found = done + shard.samples, found + end - start
-                progress(done, found)
+                scanned, matched = scanned + shard.samples, matched + end - start
+                progress(scanned, matched)
 
-    def _ask(self, catalog: Catalog, group: Sequence[ShardInfo]) -> pa.Table:
-        """Rows of some shards without their texts, in the order of shards and rows."""
-        paths = ", ".join(literal(shard.path) for shard in group)
-        wanted = ["documents.* REPLACE (documents.doc_id::VARCHAR AS doc_id)"]
-        wanted += [f"critiques.{name}" for name in _OF_CRITIC if self.critic is not None]
-        wanted += [f"list_position([{paths}], documents.shard) AS k" if group else "0 AS k"]
+    def _query(self, catalog: Catalog, group: Sequence[ShardInfo]) -> pa.Table:
+        """Return the matching rows of some shards without texts, in the order of shards."""
+        paths = ", ".join(sql_literal(shard.path) for shard in group)
+        selected = ["documents.* REPLACE (documents.doc_id::VARCHAR AS doc_id)"]
+        selected += [f"critiques.{name}" for name in _OF_CRITIC if self.critic is not None]
+        selected += [f"list_position([{paths}], documents.shard) AS k" if group else "0 AS k"]
         inside = f"documents.shard IN ({paths})" if group else "false"
         sql = (
-            f"SELECT {', '.join(wanted)} {joined(self.snapshot, self.critic)} "
+            f"SELECT {', '.join(selected)} {join_clause(self.snapshot, self.critic)} "
             f"WHERE {inside} AND (\n{self.where}\n) ORDER BY k, documents.row"
         )
         try:
@@ -138,33 +140,33 @@ class Selected:
         spans = self._spans(shard, rows) if with_spans and self.critic is not None else {}
         for start in range(0, rows.num_rows, BATCH):
             part = rows.slice(start, BATCH)
-            yield self._completed(part, texts, spans)
+            yield self._add_texts(part, texts, spans)
 
     def _spans(self, shard: ShardInfo, rows: pa.Table) -> dict[str, list[Any]]:
-        """Spans of all samples of a text shard, by the critics that the rows are from."""
-        found = {}
+        """Return the spans of all samples of a text shard, by critic id of the rows."""
+        spans = {}
         for critic in filter(None, rows["critic_id"].unique().to_pylist()):
             aligned = self.snapshot.aligned(shard.path, f"critique/{critic}")
             if aligned is not None:
-                found[critic] = self.store.shard(aligned).column("spans")
-        return found
+                spans[critic] = self.store.shard(aligned).column("spans")
+        return spans
 
-    def _completed(
+    def _add_texts(
         self, rows: pa.Table, texts: Sequence[str], spans: Mapping[str, list[Any]]
     ) -> pa.Table:
-        """The rows with their texts and spans."""
-        places = rows["row"].to_pylist()
+        """Add texts and spans to the rows."""
+        positions = rows["row"].to_pylist()
         rows = rows.drop_columns("k")
-        rows = rows.append_column("text", pa.array([texts[row] for row in places], pa.string()))
+        rows = rows.append_column("text", pa.array([texts[row] for row in positions], pa.string()))
         if self.critic is None:
             return rows
         critics = rows["critic_id"].to_pylist()
         values = [
-            # A span that is a mere passage has no score.
+            # A span without a score is shorter.
             [dict(zip(_SPAN, span, strict=False)) for span in spans[critic][row]]
             if critic in spans
             else None
-            for critic, row in zip(critics, places, strict=True)
+            for critic, row in zip(critics, positions, strict=True)
         ]
         return rows.append_column("spans", pa.array(values, SPANS))
 

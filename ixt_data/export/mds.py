@@ -1,9 +1,9 @@
-"""Chosen documents as an MDS folder of its own, for readers that know nothing of a store."""
+"""Export of matched documents as a separate MDS folder, for any MDS reader."""
 
 import math
 from pathlib import Path
 
-from ixt_data.export.matched_documents import Selected
+from ixt_data.export.matched_documents import MatchedDocuments
 from ixt_data.export.rows import ExportReport
 from ixt_data.export.target import new_folder
 from ixt_data.mds import SHARD_BYTES, ShardWriter
@@ -16,22 +16,30 @@ COLUMNS = {
     "source_id": "str",
     "text": "str",
 }
-"""MDS columns: the doc_id in 32 hexadecimal digits, the score NaN and the critique empty where
-there is none."""
+"""MDS encoding by column. doc_id has 32 hexadecimal digits. Without a critique the score is NaN and
+the critique empty."""
 
 
 def export_mds(
-    selected: Selected,
+    selected: MatchedDocuments,
     out: str | Path,
     *,
     overwrite: bool = False,
     shard_bytes: int = SHARD_BYTES,
-    progress: ProgressCallback = lambda done, found: None,
+    progress: ProgressCallback = lambda scanned, matched: None,
 ) -> ExportReport:
-    """Writes one MDS folder that a stock StreamingDataset opens.
+    """Write one MDS folder that a stock StreamingDataset opens.
+
+    Args:
+        selected: the documents.
+        out: the folder to create.
+        overwrite: replace an earlier export.
+        shard_bytes: maximum uncompressed bytes of a shard, exceeded by at most one document.
+        progress: called after each shard with samples scanned and documents matched.
 
     Raises:
-        StoreError: the place is taken, or part of a store.
+        StoreError: the path exists or belongs to a store.
+        QueryError: DuckDB refuses the predicate.
     """
     judged = ("critique", "score") if selected.critic is not None else ()
     columns = [*judged, "doc_id", "source_id", "text"]

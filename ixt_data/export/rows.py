@@ -1,4 +1,4 @@
-"""Chosen documents as Parquet or JSONL: one row each, with text and critique joined."""
+"""Export of matched documents as Parquet or JSONL: one row each, with text and critique."""
 
 import gzip
 from collections.abc import Iterator
@@ -12,20 +12,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
-from ixt_data.export.matched_documents import Selected
+from ixt_data.export.matched_documents import MatchedDocuments
 from ixt_data.export.target import new_file
 from ixt_data.records import ProgressCallback
 
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """What an export wrote.
+    """The result of an export.
 
     Attributes:
         out: the file or folder.
-        documents: how many are in it.
-        critic: whose critiques are joined, None if nobody's are.
-        snapshot: the version that it shows.
+        documents: number of documents in it.
+        critic: name or id of the critic whose critiques are joined; None without critiques.
+        snapshot: the exported version.
     """
 
     out: str
@@ -35,16 +35,23 @@ class ExportReport:
 
 
 def export_parquet(
-    selected: Selected,
+    selected: MatchedDocuments,
     out: str | Path,
     *,
     overwrite: bool = False,
-    progress: ProgressCallback = lambda done, found: None,
+    progress: ProgressCallback = lambda scanned, matched: None,
 ) -> ExportReport:
-    """Writes one Parquet file.
+    """Write one Parquet file.
+
+    Args:
+        selected: the documents.
+        out: the file to create.
+        overwrite: replace an existing file.
+        progress: called after each shard with samples scanned and documents matched.
 
     Raises:
-        StoreError: the place is taken, or part of a store.
+        StoreError: the path exists or belongs to a store.
+        QueryError: DuckDB refuses the predicate.
     """
     documents = 0
     tables = selected.tables(progress=progress)
@@ -58,19 +65,26 @@ def export_parquet(
 
 
 def export_jsonl(
-    selected: Selected,
+    selected: MatchedDocuments,
     out: str | Path,
     *,
     overwrite: bool = False,
-    progress: ProgressCallback = lambda done, found: None,
+    progress: ProgressCallback = lambda scanned, matched: None,
 ) -> ExportReport:
-    """Writes one JSONL file, packed if its name ends in `.zst` or `.gz`.
+    """Write one JSONL file, compressed if its name ends in `.zst` or `.gz`.
+
+    Args:
+        selected: the documents.
+        out: the file to create.
+        overwrite: replace an existing file.
+        progress: called after each shard with samples scanned and documents matched.
 
     Raises:
-        StoreError: the place is taken, or part of a store.
+        StoreError: the path exists or belongs to a store.
+        QueryError: DuckDB refuses the predicate.
     """
     documents = 0
-    with new_file(out, overwrite) as path, _opened(path, Path(out).suffix) as file:
+    with new_file(out, overwrite) as path, _open(path, Path(out).suffix) as file:
         for table in selected.tables(progress=progress):
             for record in _records(table):
                 file.write(orjson.dumps(record, default=str) + b"\n")
@@ -79,7 +93,7 @@ def export_jsonl(
 
 
 @contextmanager
-def _opened(path: Path, suffix: str) -> Iterator[IO[bytes] | gzip.GzipFile]:
+def _open(path: Path, suffix: str) -> Iterator[IO[bytes] | gzip.GzipFile]:
     with path.open("wb") as plain:
         if suffix == ".zst":
             with zstandard.ZstdCompressor(level=3).stream_writer(plain, closefd=False) as packed:
@@ -92,7 +106,7 @@ def _opened(path: Path, suffix: str) -> Iterator[IO[bytes] | gzip.GzipFile]:
 
 
 def _records(table: pa.Table) -> Iterator[dict[str, Any]]:
-    """The rows as JSON objects; maps, which Arrow gives as pairs, as objects too."""
+    """Yield the rows as JSON objects; convert Arrow's maps, which are pairs, to objects."""
     maps = [field.name for field in table.schema if pa.types.is_map(field.type)]
     for record in table.to_pylist():
         for name in maps:

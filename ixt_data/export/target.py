@@ -1,4 +1,4 @@
-"""Where an export goes: it appears whole or not at all, and replaces nothing unasked."""
+"""Targets of exports: they appear complete or not at all, and replace nothing implicitly."""
 
 import shutil
 import uuid
@@ -13,13 +13,13 @@ from ixt_data.errors import StoreError
 from ixt_data.storage import fsync
 from ixt_data.store import part_of_store
 
-EXPORTED = "ixt-export.json"
-"""In every folder that an export has made: what it holds, and the sign that it may be replaced."""
+EXPORT_MARKER = "ixt-export.json"
+"""File in every exported folder. It describes the export and permits to overwrite the folder."""
 
 
 @contextmanager
 def new_file(target: str | Path, overwrite: bool) -> Iterator[Path]:
-    """A path to write to, which becomes `target` when the block ends without an error.
+    """Provide a temporary path; rename it to `target` if the block ends without an error.
 
     Raises:
         StoreError: see `check`.
@@ -27,7 +27,7 @@ def new_file(target: str | Path, overwrite: bool) -> Iterator[Path]:
     path = check(target, overwrite)
     if path.is_dir():
         raise StoreError(f"{target}: is a folder; name a file")
-    temporary = _beside(path)
+    temporary = _temporary_path(path)
     try:
         yield temporary
         fsync(temporary)
@@ -39,12 +39,12 @@ def new_file(target: str | Path, overwrite: bool) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(target: str | Path, overwrite: bool, about: Mapping[str, Any]) -> Iterator[Path]:
-    """An empty folder, which becomes `target` when the block ends without an error.
+    """Provide an empty folder; rename it to `target` if the block ends without an error.
 
     Args:
-        target: a folder that is not there, is empty, or was made by an export.
-        overwrite: whether an earlier export may be replaced.
-        about: what the export holds, left in the folder.
+        target: a folder that does not exist, is empty, or comes from an earlier export.
+        overwrite: replace an earlier export.
+        about: description of the export, written into the folder.
 
     Raises:
         StoreError: see `check`.
@@ -52,11 +52,11 @@ def new_folder(target: str | Path, overwrite: bool, about: Mapping[str, Any]) ->
     path = check(target, overwrite)
     if path.is_file():
         raise StoreError(f"{target}: is a file; name a folder")
-    temporary, old = _beside(path), _beside(path)
+    temporary, old = _temporary_path(path), _temporary_path(path)
     temporary.mkdir()
     try:
         yield temporary
-        (temporary / EXPORTED).write_bytes(orjson.dumps(dict(about)) + b"\n")
+        (temporary / EXPORT_MARKER).write_bytes(orjson.dumps(dict(about)) + b"\n")
         for file in temporary.rglob("*"):
             if not file.is_symlink():
                 fsync(file)
@@ -70,25 +70,26 @@ def new_folder(target: str | Path, overwrite: bool, about: Mapping[str, Any]) ->
 
 
 def check(target: str | Path, overwrite: bool) -> Path:
-    """The place of an export, if one may be made there.
+    """Check that an export may write to `target`; return its path.
 
     Raises:
-        StoreError: it is part of a store, or there is something already that is not an earlier
-            export or that may not be overwritten.
+        StoreError: the path belongs to a store, exists without `overwrite`, or is not an export.
     """
     if "://" in str(target):
-        raise StoreError(f"{target}: exports go to this machine; copy them from there")
+        raise StoreError(
+            f"{target}: an export must be a local path; copy it to the address afterwards"
+        )
     path = Path(target).resolve()
     if (owner := part_of_store(path)) is not None:
-        raise StoreError(f"{target}: is part of the store {owner}; name a place outside of it")
-    present = path.is_file() or (path.is_dir() and any(path.iterdir()))
-    if present and not overwrite:
-        raise StoreError(f"{target}: is there already; name another place, or say --overwrite")
-    if present and path.is_dir() and not (path / EXPORTED).exists():
-        raise StoreError(f"{target}: was not made by `ixt export`, so it is not overwritten")
+        raise StoreError(f"{target}: is part of the store {owner}; choose a path outside of it")
+    exists = path.is_file() or (path.is_dir() and any(path.iterdir()))
+    if exists and not overwrite:
+        raise StoreError(f"{target}: already exists; choose another path, or add --overwrite")
+    if exists and path.is_dir() and not (path / EXPORT_MARKER).exists():
+        raise StoreError(f"{target}: was not created by `ixt export`, so it is not overwritten")
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
 
-def _beside(path: Path) -> Path:
+def _temporary_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")

@@ -4,7 +4,7 @@ from .columns import RESERVED as RESERVED
 from .corpus import IngestReport as IngestReport
 from .corpus import ingest as ingest
 from .document_rows import id_array as id_array
-from .fields import Rejected as Rejected
+from .fields import RejectedRecord as RejectedRecord
 from .inputs import Input as Input
 from .inputs import open_inputs as open_inputs
 from .seen_ids import SeenIds as SeenIds

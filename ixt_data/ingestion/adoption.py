@@ -1,8 +1,7 @@
-"""Adopt: an MDS folder that is there already becomes a corpus in place, and nothing is copied.
+"""Adoption of an existing MDS folder as a corpus, without copying it.
 
-Its shards are recorded with absolute paths, or addresses if the folder is on S3, and the hashes of
-their files; the store reads them and never writes there. One of them that is changed later is
-refused by its hash.
+The log records its shards by absolute path or S3 address, with the hashes of their files. The store
+reads the folder and never writes to it. A shard that changes later is refused by its hash.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,10 +17,10 @@ from ixt_data.ingestion.columns import ColumnNames
 from ixt_data.ingestion.document_rows import (
     DocumentRows,
     documents_of,
-    drop_landed,
+    drop_committed_rows,
     id_array,
     metadata_names,
-    stored_ids,
+    read_stored_ids,
 )
 from ixt_data.ingestion.seen_ids import SeenIds
 from ixt_data.log import TEXT, Entry, FileInfo, ShardInfo
@@ -34,7 +33,7 @@ from ixt_data.store import (
     Transaction,
     check_name,
     is_safe_name,
-    original,
+    original_copy,
     part_of_store,
     part_of_store_at,
     read_adopted,
@@ -45,18 +44,18 @@ INDEX = "index.json"
 
 @dataclass
 class AdoptReport:
-    """What adopting a folder did.
+    """The result of `adopt`.
 
     Attributes:
-        folder: where it is.
-        documents: how many are new in the corpus.
-        duplicates: samples whose text the corpus or the folder had already.
-        empty: samples without text.
-        shards: text shards recorded.
-        known: shards that were adopted before and are as they were.
+        folder: path or address of the folder.
+        documents: number of new documents in the corpus.
+        duplicates: number of samples whose text is already in the corpus or the folder.
+        empty: number of samples without text.
+        shards: number of recorded text shards.
+        known: number of shards that were adopted earlier and are unchanged.
         bytes: UTF-8 bytes of the new documents' texts.
-        left_out: columns that are neither text nor metadata, such as bytes and arrays.
-        snapshot: the version that has them; the newest one where nothing was new.
+        left_out: omitted columns that are neither text nor metadata, such as bytes and arrays.
+        snapshot: the version of the commit; the newest version if nothing was new.
     """
 
     folder: str
@@ -80,41 +79,42 @@ def adopt(
     stage: Stage = "pretrain",
     progress: ProgressCallback = lambda done, documents: None,
 ) -> AdoptReport:
-    """Makes an MDS folder a corpus, or part of one, in one commit.
+    """Adopt an MDS folder as a corpus, or as a part of one, in one commit.
 
-    Adopted again after shards were added to it, the folder gives the new ones.
+    A second call for the same folder adopts the shards that were added since.
 
     Args:
-        store: that is to know it.
-        corpus: its name; made if it is new.
-        folder: with an index.json of version 2; a path, or `s3://bucket/prefix`.
-        text_field: column of the text, of the encoding `str`.
-        id_field: column of the user's own id; None makes `folder:shard:row`.
-        stage: for which stage of training the documents are.
-        progress: called after each shard.
+        store: the store.
+        corpus: name of the corpus; a new name creates it.
+        folder: a folder with an index.json of version 2: a path, or `s3://bucket/prefix`.
+        text_field: column of the text, with the encoding `str`.
+        id_field: column of the user's own id; None: the id is `folder:shard:row`.
+        stage: the stage of training that the documents are for.
+        progress: called after each shard with bytes read and new documents.
 
     Raises:
-        StoreError: it is not such a folder, lacks a column, or has one that is refused.
-        CorruptError: a shard is not what the index says, or not what was adopted before.
+        StoreError: the folder is not an MDS folder, or a column is missing or refused.
+        CorruptError: a shard differs from the index, or from an earlier adoption.
+        ConfigError: the stage is unknown, or both fields have the same name.
     """
     check_name(corpus, "corpus")
     if stage not in STAGES:
         raise ConfigError(f"stage {stage!r}: use one of {', '.join(STAGES)}")
     if text_field == id_field:
         raise ConfigError(f"text field and id field are both {text_field!r}; name two fields")
-    place = open_folder(folder)
-    entries = read_index(place)
+    source = open_folder(folder)
+    entries = read_index(source)
     columns = {
-        name: _fields(place.root, entry, text_field, id_field) for name, entry in entries.items()
+        name: _fields(source.root, entry, text_field, id_field) for name, entry in entries.items()
     }
-    report = AdoptReport(place.root)
+    report = AdoptReport(source.root)
     with store.begin("adopt") as txn, SeenIds(txn.scratch) as seen:
-        for ids in stored_ids(store, documents_of(corpus, txn.base.rows.values())):
+        for ids in read_stored_ids(store.storage, documents_of(corpus, txn.base.rows.values())):
             seen.add_batch(ids)
         recorder = _Recorder(txn, corpus, stage, seen, report)
         read = 0
         for name, entry in entries.items():
-            info = _record(place, entry, corpus, columns[name])
+            info = _record(source, entry, corpus, columns[name])
             if _is_known(txn, info):
                 report.known += 1
             else:
@@ -126,46 +126,51 @@ def adopt(
 
 
 def folder_bytes(folder: str | Path) -> int:
-    """Bytes of the shards that the index of a folder names, as stored."""
+    """Return the stored bytes of the shards in a folder's index."""
     entries = read_index(open_folder(folder)).values()
     return sum((entry.get("zip_data") or entry["raw_data"])["bytes"] for entry in entries)
 
 
 def open_folder(folder: str | Path) -> Storage:
-    """The folder as a place for files, without symbolic links.
+    """Open the storage of a folder, with symbolic links resolved.
 
     Raises:
-        StoreError: it is not there, or a part of a store.
+        StoreError: the folder has no index.json, or belongs to a store.
     """
     remote = "://" in str(folder)
-    place = open_storage(folder if remote else Path(folder).resolve())
-    if not place.exists(INDEX):
-        raise StoreError(f"{folder}: no MDS folder: there is no {INDEX} in it{_below(place)}")
-    owner = part_of_store_at(place.root) if remote else part_of_store(Path(place.root))
+    storage = open_storage(folder if remote else Path(folder).resolve())
+    if not storage.exists(INDEX):
+        raise StoreError(
+            f"{folder}: not an MDS folder: it has no {INDEX}{_suggest_subfolders(storage)}"
+        )
+    owner = part_of_store_at(storage.root) if remote else part_of_store(Path(storage.root))
     if owner is not None:
-        raise StoreError(f"{folder}: belongs to the store {owner}, whose shards come and go")
-    return place
+        raise StoreError(
+            f"{folder}: belongs to the store {owner}, which may delete its shards. "
+            "Adopt a folder outside of a store"
+        )
+    return storage
 
 
-def _below(place: Storage) -> str:
-    """Which folders in it are MDS folders, as llm-foundry's splits are."""
-    files = islice(place.list(""), _LOOKED_AT)
-    found = sorted(file.key.removesuffix(f"/{INDEX}") for file in files if file.key.endswith(INDEX))
-    return f", but in {', '.join(found[:8])}: adopt these, one after the other" if found else ""
+def _suggest_subfolders(storage: Storage) -> str:
+    """Return a hint with the MDS folders below a folder, such as llm-foundry's splits."""
+    files = islice(storage.list(""), MAX_LISTED_FILES)
+    keys = sorted(file.key.removesuffix(f"/{INDEX}") for file in files if file.key.endswith(INDEX))
+    return f", but {', '.join(keys[:8])} have one: adopt these one by one" if keys else ""
 
 
-_LOOKED_AT = 10_000
+MAX_LISTED_FILES = 10_000
 
 
-def read_index(place: Storage) -> dict[str, dict[str, Any]]:
-    """The entries of the folder's index.json, by the name of the raw file.
+def read_index(storage: Storage) -> dict[str, dict[str, Any]]:
+    """Read the entries of a folder's index.json, by the name of the raw file.
 
     Raises:
-        StoreError: it is not an MDS index of version 2, or names files outside the folder.
+        StoreError: the file is not an MDS index of version 2, or names files outside the folder.
     """
-    path = f"{place.root}/{INDEX}"
+    path = f"{storage.root}/{INDEX}"
     try:
-        index = orjson.loads(place.read(INDEX))
+        index = orjson.loads(storage.read(INDEX))
         version, shards = index["version"], index["shards"]
         entries = {entry["raw_data"]["basename"]: entry for entry in shards}
         kinds = {entry["format"] for entry in shards}
@@ -174,79 +179,86 @@ def read_index(place: Storage) -> dict[str, dict[str, Any]]:
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path}: not an MDS index ({type(error).__name__}: {error})") from None
     if version != 2:
-        raise StoreError(f"{path}: version {version!r}; only version 2 is known")
+        raise StoreError(f"{path}: version {version!r}; only version 2 is supported")
     if kinds - {"mds"}:
-        raise StoreError(f"{path}: shards of the format {min(kinds - {'mds'})}; use MDS, or ingest")
+        raise StoreError(
+            f"{path}: shards of the format {min(kinds - {'mds'})}; use MDS, or `ixt ingest`"
+        )
     if len(entries) != len(shards):
         raise StoreError(f"{path}: names a shard twice")
     for entry in shards:
         for file in (entry["raw_data"], entry.get("zip_data")):
             if file is not None:
-                _check_name(place, file["basename"])
+                _check_name(storage, file["basename"])
     return entries
 
 
-def _check_name(place: Storage, name: object) -> None:
+def _check_name(storage: Storage, name: object) -> None:
     if not is_safe_name(name):
-        raise StoreError(f"{place.root}/{INDEX}: the file name {name!r} leads out of the folder")
-    if isinstance(place, LocalStorage):
-        path = place.path / str(name)
-        if not path.resolve().is_relative_to(place.path):
-            raise StoreError(f"{path}: a symbolic link that leads out of the folder")
+        raise StoreError(f"{storage.root}/{INDEX}: the file name {name!r} is outside of the folder")
+    if isinstance(storage, LocalStorage):
+        path = storage.path / str(name)
+        if not path.resolve().is_relative_to(storage.path):
+            raise StoreError(f"{path}: a symbolic link to a file outside of the folder")
 
 
 def _fields(
     root: str, entry: dict[str, Any], text_field: str, id_field: str | None
 ) -> dict[str, str]:
-    """The columns of a shard that are text, id and source."""
-    place = f"{root}/{entry['raw_data']['basename']}"
+    """Find the columns of a shard that are text, id and source."""
+    path = f"{root}/{entry['raw_data']['basename']}"
     encodings = dict(zip(entry["column_names"], entry["column_encodings"], strict=True))
     for name, encoding in encodings.items():
         if encoding in REFUSED:
-            raise StoreError(f"{place}: column {name!r} has the encoding {encoding!r}. {_PICKLED}")
+            raise StoreError(f"{path}: column {name!r} has the encoding {encoding!r}. {_PICKLED}")
     shown = ", ".join(f"{name} ({encoding})" for name, encoding in encodings.items())
     if encodings.get(text_field) != "str":
         raise StoreError(
-            f"{place}: no column {text_field!r} of text (str); it has {shown}. "
-            "Name the one that holds the text: --text-field"
+            f"{path}: no column {text_field!r} of text (str); it has {shown}. "
+            "Name the column of the text: --text-field"
         )
     fields = {"text": text_field}
     if id_field is not None:
         if encodings.get(id_field) not in SCALARS:
-            raise StoreError(f"{place}: no column {id_field!r} for the id; it has {shown}")
+            raise StoreError(f"{path}: no column {id_field!r} for the id; it has {shown}")
         fields["source_id"] = id_field
     if encodings.get("source") == "str" and "source" not in fields.values():
         fields["source"] = "source"
     return fields
 
 
-_PICKLED = "Decoding it would run whatever code it holds: write the folder again without it"
+_PICKLED = "Decoding it runs any code that it contains: write the folder again without it"
 
 
 def _record(
-    place: Storage, entry: dict[str, Any], corpus: str, fields: dict[str, str]
+    storage: Storage, entry: dict[str, Any], corpus: str, fields: dict[str, str]
 ) -> ShardInfo:
-    """A shard as it is to be recorded, without hashes of our own yet."""
+    """Build the record of a shard, still without the store's own hashes."""
     packed = entry.get("zip_data")
-    # The cache of a train run keeps the raw file, and drops the packed one that its index names.
-    if packed is not None and not place.exists(packed["basename"]):
-        raw_is_there = place.exists(entry["raw_data"]["basename"])
-        entry = {**entry, "zip_data": None} if raw_is_there else entry
-    info = ShardInfo.from_index(place.root, TEXT, corpus, {"zip_data": None, **entry})
+    # The cache of a train run contains the raw file, but its index names the compressed one too.
+    if packed is not None and not storage.exists(packed["basename"]):
+        has_raw = storage.exists(entry["raw_data"]["basename"])
+        entry = {**entry, "zip_data": None} if has_raw else entry
+    info = ShardInfo.from_index(storage.root, TEXT, corpus, {"zip_data": None, **entry})
     return replace(info, fields=fields)
 
 
 def _is_known(txn: Transaction, info: ShardInfo) -> bool:
-    """Whether the shard was adopted before; its file is read and compared then."""
+    """Return True if the shard was adopted earlier and is unchanged.
+
+    Raises:
+        StoreError: it was adopted for another corpus, or with other columns.
+        CorruptError: its file has changed.
+    """
     known = txn.base.shards_by_path.get(info.path)
     if known is None:
         return False
     if known.corpus != info.corpus:
-        raise StoreError(f"{info.path}: is part of the corpus {known.corpus!r} already")
+        raise StoreError(f"{info.path}: already belongs to the corpus {known.corpus!r}")
     if known.fields != info.fields:
         raise StoreError(f"{info.path}: was adopted with the columns {known.fields}")
     if (known.samples, known.stored.bytes) != (info.samples, info.stored.bytes):
-        raise CorruptError(f"{info.path}: not what was adopted before. {_CHANGED}")
+        raise CorruptError(f"{info.path}: changed since it was adopted. {_CHANGED}")
     _read_now(known)
     return True
 
@@ -255,19 +267,19 @@ _CHANGED = "Adopt a copy of the folder, under another path, as another corpus"
 
 
 def _read_now(info: ShardInfo, *, is_new: bool = False) -> AdoptedShard:
-    """The shard as the folder has it now; of a new one the index's own hashes are checked too."""
+    """Read the current shard in the folder; for a new one also check the index's hashes."""
     try:
-        with original(info) as path:
+        with original_copy(info) as path:
             return read_adopted(_hashed(info, path) if is_new else info, path)
     except OSError as error:
         raise CorruptError(f"{info.path}: named by {INDEX}; {error.strerror}") from None
 
 
 def _hashed(info: ShardInfo, path: Path) -> ShardInfo:
-    """The shard with a hash of its file, after the index's own hashes were checked."""
+    """Check the index's hashes of a file; return the record with the store's hash."""
     stored, data = info.stored, path.read_bytes()
     if len(data) != stored.bytes:
-        raise CorruptError(f"{info.path}: {len(data)} bytes, {INDEX} says {stored.bytes}")
+        raise CorruptError(f"{info.path}: {len(data)} bytes, {INDEX} has {stored.bytes}")
     for algorithm, expected in stored.hashes.items():
         if digest(algorithm, data) != expected:
             raise CorruptError(f"{info.path}: its {algorithm} is not {expected}")
@@ -277,7 +289,7 @@ def _hashed(info: ShardInfo, path: Path) -> ShardInfo:
 
 
 class _Recorder:
-    """Records shards and rows of an adopted folder in a transaction."""
+    """Recorder of the shards and rows of an adopted folder in a transaction."""
 
     def __init__(
         self, txn: Transaction, corpus: str, stage: str, seen: SeenIds, report: AdoptReport
@@ -287,16 +299,16 @@ class _Recorder:
         self._names = ColumnNames(metadata_names(txn.base))
 
     def add(self, info: ShardInfo, entry: dict[str, Any]) -> None:
-        """Records one shard, with a row for each text that is new."""
+        """Record one shard, with a row for each new text."""
         shard = _read_now(info, is_new=True)
         info = shard.info
         if list(shard.original.columns.items()) != _columns(entry):
-            raise CorruptError(f"{info.path}: its columns are not those that {INDEX} says")
-        places, documents = self._new(shard, info)
+            raise CorruptError(f"{info.path}: its columns differ from those in {INDEX}")
+        positions, documents = self._new(shard, info)
         if documents:
             rows = DocumentRows()
             rows.add(documents)
-            table = rows.table(self._corpus, self._stage, info.path, self._names, places)
+            table = rows.table(self._corpus, self._stage, info.path, self._names, positions)
             self._txn.add_rows("documents", self._corpus, table)
             self._report.bytes += sum(rows.n_bytes)
         self._txn.entry.shards_add.append(replace(info, orphans=shard.samples - len(documents)))
@@ -304,39 +316,39 @@ class _Recorder:
         self._report.shards += 1
 
     def _new(self, shard: AdoptedShard, info: ShardInfo) -> tuple[list[int], list[Document]]:
-        """The samples that become documents, and their rows in the shard."""
+        """Return the rows of the new documents in the shard, and the documents."""
         filled = [row for row, text in enumerate(shard.texts) if text and not text.isspace()]
         ids = shard.column("doc_id")
         mask = self._seen.add_batch(id_array(b"".join(ids[row] for row in filled)))
-        places = [row for row, new in zip(filled, mask.tolist(), strict=True) if new]
+        positions = [row for row, new in zip(filled, mask.tolist(), strict=True) if new]
         self._report.empty += shard.samples - len(filled)
-        self._report.duplicates += len(filled) - len(places)
+        self._report.duplicates += len(filled) - len(positions)
         sources, source_ids = shard.column("source"), shard.column("source_id")
-        metadata = self._metadata(shard, info, places)
-        return places, [
+        metadata = self._metadata(shard, info, positions)
+        return positions, [
             Document(ids[row], shard.texts[row], sources[row], source_ids[row], fields)
-            for row, fields in zip(places, metadata, strict=True)
+            for row, fields in zip(positions, metadata, strict=True)
         ]
 
     def _metadata(
-        self, shard: AdoptedShard, info: ShardInfo, places: Sequence[int]
+        self, shard: AdoptedShard, info: ShardInfo, positions: Sequence[int]
     ) -> Iterator[dict[str, Any]]:
-        """The other scalar columns of some samples."""
-        taken = set((info.fields or {}).values())
+        """Yield the other scalar columns of some samples, as metadata."""
+        mapped = set((info.fields or {}).values())
         columns = {}
         for name, encoding in shard.original.columns.items():
-            if name in taken:
+            if name in mapped:
                 continue
             if encoding in SCALARS:
                 values = shard.original.column(name)
-                columns[name] = [values[row] for row in places]
+                columns[name] = [values[row] for row in positions]
             elif name not in self._report.left_out:
                 self._report.left_out.append(name)
-        for i in range(len(places)):
+        for i in range(len(positions)):
             yield {name: values[i] for name, values in columns.items()}
 
     def commit(self) -> int:
-        """Publishes everything; returns the version."""
+        """Commit everything; return the version."""
         return self._txn.commit(
             self._on_newer,
             corpus=self._corpus,
@@ -348,8 +360,10 @@ class _Recorder:
     def _on_newer(self, newer: Entry) -> None:
         ours = {shard.path for shard in self._txn.entry.shards_add}
         if twice := ours & {shard.path for shard in newer.shards_add}:
-            raise CommitError(f"{min(twice)} was adopted meanwhile by version {newer.version}")
-        dropped = drop_landed(self._txn, self._corpus, newer)
+            raise CommitError(
+                f"{min(twice)} was adopted by another process in version {newer.version}"
+            )
+        dropped = drop_committed_rows(self._txn, self._corpus, newer)
         self._report.documents -= dropped.documents
         self._report.duplicates += dropped.documents
         self._report.bytes -= dropped.bytes

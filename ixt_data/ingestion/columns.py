@@ -1,4 +1,4 @@
-"""Metadata columns: the user's own fields, named and typed for SQL."""
+"""Metadata columns: names and SQL types for the user's own fields."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from ixt_data.records import as_text
 
-# Columns of the views `documents` and `critiques`: a join has them side by side.
+# Columns of the views `documents` and `critiques`; a join contains both.
 _DOCUMENTS = (
     *("doc_id", "corpus", "stage", "source", "source_id", "n_bytes", "n_chars"),
     *("shard", "row", "text"),
@@ -25,11 +25,11 @@ _INT64 = range(-(2**63), 2**63)
 
 
 class ColumnNames:
-    """The column of each field: one that collides gets the prefix `user_` or a suffix.
+    """A mapping from fields to columns; a name that collides gets the prefix `user_` or a suffix.
 
-    SQL does not see case: of fields that differ only in case, the first one seen keeps its name
-    and the next has `_2` added; a column that the store knows keeps its spelling. Fields beyond
-    the first `MAX_COLUMNS` share one column of JSON objects, `user_other_fields`.
+    SQL ignores case. Of fields that differ only in case, the first one keeps its name and the next
+    one gets the suffix `_2`. A column that the store knows keeps its spelling. Fields beyond the
+    first `MAX_COLUMNS` share one column of JSON objects, `user_other_fields`.
     """
 
     def __init__(self, known: Iterable[str] = ()) -> None:
@@ -38,7 +38,7 @@ class ColumnNames:
         self._taken = {*RESERVED, OTHER}
 
     def __getitem__(self, field: str) -> str:
-        """The column of a field, the same each time."""
+        """Return the column of a field, always the same."""
         name = self._names.get(field)
         if name is None:
             if len(self._names) >= MAX_COLUMNS:
@@ -58,15 +58,15 @@ class ColumnNames:
 
 
 def metadata_columns(records: Sequence[Mapping[str, Any]], names: ColumnNames) -> dict[str, Any]:
-    """Typed columns by name, one `pyarrow.Array` of `len(records)` values each.
+    """Return typed columns by name, one `pyarrow.Array` of `len(records)` values each.
 
-    Types are bool, int64, double, string, and the timestamps and dates that Parquet had. Lists
-    and objects are JSON; integers among doubles are doubles; other mixtures are strings. A field
-    that is null throughout has no column.
+    Types are bool, int64, double, string, and the timestamps and dates of Parquet inputs. Lists
+    and objects become JSON, integers among doubles become doubles, other mixtures strings. A field
+    that is always null has no column.
 
     Args:
-        records: metadata by field, one mapping a document.
-        names: kept from shard to shard, so that a field has one column.
+        records: metadata by field, one mapping per document.
+        names: the names of all shards of this ingest, so each field has one column.
     """
     columns, others = {}, set()
     for field in dict.fromkeys(chain.from_iterable(records)):
@@ -83,7 +83,7 @@ def metadata_columns(records: Sequence[Mapping[str, Any]], names: ColumnNames) -
 
 
 def _typed(values: list[Any]) -> Any:
-    """The values as an Arrow array, None if all are null."""
+    """Convert the values to an Arrow array; return None if all are null."""
     kinds = set(map(type, values)) - {type(None)}
     if not kinds:
         return None

@@ -1,24 +1,27 @@
-"""Ingest: read every record once, keep each text once, commit once."""
+"""Ingest: read each record once, store each text once, commit once."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
 from types import TracebackType
 
 import orjson
+from rich.console import Console
 
+from ixt_data.console import progress_bar
 from ixt_data.errors import ConfigError
 from ixt_data.ingestion.columns import ColumnNames
 from ixt_data.ingestion.document_rows import (
     DocumentRows,
     documents_of,
-    drop_landed,
+    drop_committed_rows,
     id_array,
     metadata_names,
-    stored_ids,
+    read_stored_ids,
 )
-from ixt_data.ingestion.fields import Rejected
+from ixt_data.ingestion.fields import RejectedRecord
 from ixt_data.ingestion.inputs import Input, open_inputs
 from ixt_data.ingestion.seen_ids import SeenIds
 from ixt_data.log import TEXT, Entry
@@ -26,25 +29,25 @@ from ixt_data.mds import SHARD_BYTES, TEXT_COLUMNS
 from ixt_data.records import STAGES, Document, ProgressCallback, Stage
 from ixt_data.store import Store, Transaction, check_name
 
-# A batch ends with whichever comes first: records, characters of text, bytes of the input.
+# A batch ends at the first limit: records, characters of text, or bytes of the input.
 BATCH_RECORDS = 2048
 BATCH_CHARS = BATCH_BYTES = 1 << 20
-# A shard is one unit of critique work, and its metadata is in memory until it is cut.
+# A shard is one unit of critique work; its metadata stays in memory until the shard is complete.
 SHARD_DOCUMENTS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
 class IngestReport:
-    """What an ingest did.
+    """The result of `ingest`.
 
     Attributes:
-        documents: how many are new in the corpus.
-        duplicates: records whose text the corpus or the input had already.
-        quarantined: records that are no documents.
-        shards: text shards written.
+        documents: number of new documents in the corpus.
+        duplicates: number of records whose text is already in the corpus or the input.
+        quarantined: number of rejected records.
+        shards: number of text shards written.
         bytes: UTF-8 bytes of the new documents' texts.
-        snapshot: the version that has them; the newest one where nothing was new.
-        quarantine_file: key in the store, None where nothing was quarantined.
+        snapshot: the version of the commit; the newest version if nothing was new.
+        quarantine_file: key of the rejected records in the store, None without any.
     """
 
     documents: int
@@ -65,41 +68,58 @@ def ingest(
     id_field: str | None = None,
     stage: Stage | None = None,
     shard_bytes: int = SHARD_BYTES,
-    progress: ProgressCallback | None = None,
+    progress: ProgressCallback | bool | None = None,
 ) -> IngestReport:
-    """Adds the documents of some files and folders to a corpus, in one commit.
+    """Add the documents of files and folders to a corpus, in one commit.
+
+    A text that the corpus already contains is skipped. A record that is not a document goes to
+    the quarantine file, with file, line and reason.
 
     Args:
-        store: where to.
-        corpus: its name; made if it is new.
-        inputs: files and folders, see `open_inputs`.
+        store: the store.
+        corpus: name of the corpus; a new name creates it.
+        inputs: files (`.jsonl`, `.parquet`, text; `.jsonl.gz` and `.jsonl.zst`) and folders.
         text_field: field of the text in a record.
-        id_field: field of the user's own id; None takes `id` where there is one.
-        stage: for which stage of training the documents are; by default sft for conversations and
-            pretrain for all else.
-        shard_bytes: a shard is cut when it has so many bytes, uncompressed.
-        progress: called now and then with the bytes of the inputs that were read, as stored, and
-            the number of new documents.
+        id_field: field of the user's own id; None: the field `id`, if a record has it.
+        stage: the stage of training that the documents are for; by default `sft` for
+            conversations and `pretrain` for other documents.
+        shard_bytes: maximum uncompressed bytes of a shard, exceeded by at most one document.
+        progress: True shows a progress bar on stderr. A function is called after each batch with
+            the input bytes read, as stored, and the number of new documents. False or None shows
+            nothing.
 
     Raises:
-        IxtError: an input is missing or cannot be read, a name is wrong, or the commit failed.
+        IxtError: an input is missing or cannot be read.
+        ConfigError: the stage, a field or the kind of an input is invalid.
+        StoreError: the name of the corpus is invalid.
+        CommitError: the commit failed.
+
+    Examples:
+        >>> import tempfile, ixt_data
+        >>> from pathlib import Path
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _ = (folder / "a.jsonl").write_text('{"id": "a-1", "text": "A quick brown fox."}')
+        >>> store = ixt_data.open_store(folder / "S", create=True)
+        >>> report = ixt_data.ingest(store, "web", [folder / "a.jsonl"])
+        >>> report.documents, report.snapshot
+        (1, 1)
     """
     check_name(corpus, "corpus")
     if stage is not None and stage not in STAGES:
         raise ConfigError(f"stage {stage!r}: use one of {', '.join(STAGES)}")
     opened = open_inputs(inputs, text_field=text_field, id_field=id_field)
     with (
+        _progress_callback(progress, corpus, sum(item.size for item in opened)) as on_batch,
         store.begin("ingest") as txn,
         Quarantine(txn) as quarantine,
         SeenIds(txn.scratch) as seen,
     ):
-        for ids in stored_ids(store, documents_of(corpus, txn.base.rows.values())):
+        for ids in read_stored_ids(store.storage, documents_of(corpus, txn.base.rows.values())):
             seen.add_batch(ids)
         writer = _CorpusWriter(txn, corpus, stage, shard_bytes, seen)
         for batch, consumed in _batches(opened, quarantine):
             writer.add(batch)
-            if progress is not None:
-                progress(consumed, writer.documents)
+            on_batch(consumed, writer.documents)
         writer.cut()
         key = quarantine.publish()
         version = writer.commit(quarantine.records) if writer.documents else txn.base.version
@@ -114,21 +134,33 @@ def ingest(
     )
 
 
+@contextmanager
+def _progress_callback(
+    progress: ProgressCallback | bool | None, corpus: str, total: int
+) -> Iterator[ProgressCallback]:
+    """Provide the function to call after each batch; `total` is the size of all inputs."""
+    if progress is not True:
+        yield progress or (lambda consumed, documents: None)
+        return
+    with progress_bar(Console(stderr=True), f"ingest {corpus}", total, "B") as bar:
+        yield lambda consumed, documents: bar.update(consumed, f"{documents:,} documents")
+
+
 def _batches(
     inputs: Sequence[Input], quarantine: "Quarantine"
 ) -> Iterator[tuple[list[Document], int]]:
-    """Documents in batches, each with the bytes of the inputs read so far."""
+    """Yield documents in batches, each with the bytes of the inputs read so far."""
     done = 0
     for source in inputs:
         batch: list[Document] = []
         records = chars = start = 0
-        for found in source:
+        for item in source:
             records += 1
-            if isinstance(found, Rejected):
-                quarantine.add(found)
+            if isinstance(item, RejectedRecord):
+                quarantine.add(item)
             else:
-                batch.append(found)
-                chars += len(found.text)
+                batch.append(item)
+                chars += len(item.text)
             read = source.consumed
             if records >= BATCH_RECORDS or chars >= BATCH_CHARS or read - start >= BATCH_BYTES:
                 yield batch, done + read
@@ -138,7 +170,7 @@ def _batches(
 
 
 class Quarantine:
-    """The rejected records of one transaction, written as they come."""
+    """The file of the rejected records of one transaction."""
 
     def __init__(self, txn: Transaction) -> None:
         self.records = 0
@@ -157,23 +189,23 @@ class Quarantine:
     ) -> None:
         self._file.close()
 
-    def add(self, rejected: Rejected) -> None:
-        """Writes one record."""
+    def add(self, rejected: RejectedRecord) -> None:
+        """Write one record."""
         self.records += 1
         self._file.write(orjson.dumps(rejected._asdict()) + b"\n")
 
     def publish(self) -> str | None:
-        """Makes the file durable in the store; returns its key, None if nothing is in it."""
+        """Publish the file to the store; return its key, None without records."""
         self._file.close()
         if not self.records:
             return None
         key = f"quarantine/{self._txn.id}.jsonl"
-        self._txn.store.storage.publish({key: self._path})
+        self._txn.storage.publish({key: self._path})
         return key
 
 
 class _CorpusWriter:
-    """Writes new documents: text shards, and a file of rows for each."""
+    """Writer of new documents: text shards, and one file of rows per shard."""
 
     def __init__(
         self, txn: Transaction, corpus: str, stage: str | None, shard_bytes: int, seen: SeenIds
@@ -187,7 +219,7 @@ class _CorpusWriter:
         self._rows = DocumentRows()
 
     def add(self, batch: Sequence[Document]) -> None:
-        """Writes those of the batch that are new."""
+        """Write the new documents of a batch."""
         if not batch:
             return
         mask = self._seen.add_batch(id_array(b"".join([document.doc_id for document in batch])))
@@ -214,7 +246,7 @@ class _CorpusWriter:
             self.cut()
 
     def cut(self) -> None:
-        """Ends the open shard, if there is something in it."""
+        """Finish the open shard, if it has samples."""
         if not self._text.samples:
             return
         shard = self._text.cut().path
@@ -225,17 +257,17 @@ class _CorpusWriter:
         self._rows = DocumentRows()
 
     def commit(self, quarantined: int) -> int:
-        """Publishes everything; returns the version."""
+        """Commit everything; return the version."""
         return self._txn.commit(
-            self._drop_landed,
+            self._drop_committed,
             corpus=self._corpus,
             documents=self.documents,
             duplicates=self.duplicates,
             quarantined=quarantined,
         )
 
-    def _drop_landed(self, newer: Entry) -> None:
-        dropped = drop_landed(self._txn, self._corpus, newer)
+    def _drop_committed(self, newer: Entry) -> None:
+        dropped = drop_committed_rows(self._txn, self._corpus, newer)
         self.documents -= dropped.documents
         self.duplicates += dropped.documents
         self.bytes -= dropped.bytes

@@ -1,4 +1,4 @@
-"""The rows of `documents` in a transaction: made, and compared with what the corpus has."""
+"""Rows of `documents`: building them, and comparing them with the rows of a corpus."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +15,8 @@ from ixt_data.ingestion.columns import RESERVED, ColumnNames, metadata_columns
 from ixt_data.ingestion.seen_ids import SeenIds
 from ixt_data.log import Entry, RowsFile, Snapshot
 from ixt_data.records import ID_BYTES, Document, as_text
-from ixt_data.store import Store, Transaction
+from ixt_data.storage import Storage
+from ixt_data.store import Transaction
 
 
 @dataclass
@@ -32,7 +33,7 @@ class DocumentRows:
     metadata_size: int = 0
 
     def add(self, documents: Sequence[Document]) -> None:
-        """Adds a row for each document."""
+        """Add a row for each document."""
         texts = [document.text for document in documents]
         self.ids += [document.doc_id for document in documents]
         self.sources += [document.source for document in documents]
@@ -45,7 +46,7 @@ class DocumentRows:
 
     def _add_metadata(self, metadata: dict[str, Any]) -> None:
         for name, value in metadata.items():
-            # Nested values become text at once: their size counts, and is less than the objects'.
+            # Nested values become text here: text uses less memory, and its size is known.
             if type(value) is list or type(value) is dict:
                 metadata[name] = value = as_text(value)
             if type(value) is str:
@@ -58,16 +59,16 @@ class DocumentRows:
         stage: str | None,
         shard: str,
         names: ColumnNames,
-        places: Sequence[int] | None = None,
+        positions: Sequence[int] | None = None,
     ) -> Any:
-        """The rows as an Arrow table.
+        """Return the rows as an Arrow table.
 
         Args:
-            corpus: whose documents they are.
-            stage: of training; None: sft for conversations, pretrain for all else.
+            corpus: corpus of the documents.
+            stage: stage of training; None: sft for conversations, pretrain for other documents.
             shard: path of the text shard.
             names: see `metadata_columns`.
-            places: row of each in the shard; all of its samples in order by default.
+            positions: row of each document in the shard; by default 0, 1, 2, ...
         """
         n = len(self.ids)
         ids = pa.ExtensionArray.from_storage(pa.uuid(), pa.array(self.ids, pa.binary(ID_BYTES)))
@@ -80,75 +81,75 @@ class DocumentRows:
             "n_bytes": pa.array(self.n_bytes, pa.int64()),
             "n_chars": pa.array(self.n_chars, pa.int64()),
             "shard": pa.repeat(shard, n),
-            "row": pa.array(range(n) if places is None else places, pa.int32()),
+            "row": pa.array(range(n) if positions is None else positions, pa.int32()),
         }
         return pa.table(columns | metadata_columns(self.metadata, names))
 
     def _stages(self) -> Any:
-        return pa.array(["sft" if found else "pretrain" for found in self.conversations])
+        return pa.array(["sft" if is_sft else "pretrain" for is_sft in self.conversations])
 
 
 @dataclass(frozen=True, slots=True)
 class OmittedRows:
-    """Rows that a transaction gave up: how many documents, UTF-8 bytes of their texts."""
+    """Rows removed from a transaction: number of documents, UTF-8 bytes of their texts."""
 
     documents: int = 0
     bytes: int = 0
 
 
-def drop_landed(txn: Transaction, corpus: str, newer: Entry) -> OmittedRows:
-    """Drops the rows of documents that another transaction has committed meanwhile.
+def drop_committed_rows(txn: Transaction, corpus: str, newer: Entry) -> OmittedRows:
+    """Drop the rows of documents that a newer commit contains already.
 
-    Their samples stay in our shards without a row, as orphans.
+    Their samples stay in the shards of the transaction without a row, as orphans.
     """
     theirs = documents_of(corpus, newer.rows_add)
     if not theirs:
         return OmittedRows()
     documents = size = 0
-    with SeenIds() as landed:
-        for ids in stored_ids(txn.store, theirs):
-            landed.add_batch(ids)
+    with SeenIds() as committed:
+        for ids in read_stored_ids(txn.storage, theirs):
+            committed.add_batch(ids)
         for file in documents_of(corpus, txn.entry.rows_add):
-            with pq.ParquetFile(txn.store.storage.local(file.path)) as parquet:
+            with pq.ParquetFile(txn.storage.local(file.path)) as parquet:
                 rows = parquet.read()
-            keep = landed.add_batch(ids_of(rows["doc_id"]))
+            keep = committed.add_batch(ids_of(rows["doc_id"]))
             if keep.all():
                 continue
             dropped = rows.filter(pa.array(~keep))
             txn.replace_rows(file, rows.filter(pa.array(keep)))
-            _orphan(txn, Counter(dropped["shard"].to_pylist()))
+            _count_orphans(txn, Counter(dropped["shard"].to_pylist()))
             documents += dropped.num_rows
             size += sum(dropped["n_bytes"].to_pylist())
     return OmittedRows(documents, size)
 
 
-def _orphan(txn: Transaction, lost: Counter[str]) -> None:
+def _count_orphans(txn: Transaction, lost: Counter[str]) -> None:
     txn.entry.shards_add = [
         replace(shard, orphans=shard.orphans + lost[shard.path]) for shard in txn.entry.shards_add
     ]
 
 
 def documents_of(corpus: str, files: Iterable[RowsFile]) -> list[RowsFile]:
-    """The files of rows of a corpus' documents."""
-    return [file for file in files if file.table == "documents" and file.lane == corpus]
+    """Return the files of rows of a corpus' documents."""
+    return [file for file in files if file.table == "documents" and file.partition == corpus]
 
 
 def metadata_names(snapshot: Snapshot) -> set[str]:
-    """The metadata columns that the store has."""
+    """Return the names of the metadata columns in a snapshot."""
     files = [file for file in snapshot.rows.values() if file.table == "documents"]
     return {name for file in files for name in file.schema if name not in RESERVED}
 
 
-def stored_ids(store: Store, files: Iterable[RowsFile]) -> Iterator[npt.NDArray[np.uint8]]:
-    """The doc_ids in files of rows, uint8[n, 16] at a time."""
+def read_stored_ids(storage: Storage, files: Iterable[RowsFile]) -> Iterator[npt.NDArray[np.uint8]]:
+    """Yield the doc_ids in files of rows, in batches of uint8[n, 16]."""
     for file in files:
-        with pq.ParquetFile(store.storage.local(file.path)) as parquet:
+        with pq.ParquetFile(storage.local(file.path)) as parquet:
             for batch in parquet.iter_batches(columns=["doc_id"]):
                 yield ids_of(batch.column(0))
 
 
 def ids_of(column: Any) -> npt.NDArray[np.uint8]:
-    """A column of doc_ids as uint8[n, 16]."""
+    """Convert a column of doc_ids to uint8[n, 16]."""
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     storage = column.storage if isinstance(column, pa.ExtensionArray) else column
@@ -156,5 +157,5 @@ def ids_of(column: Any) -> npt.NDArray[np.uint8]:
 
 
 def id_array(ids: bytes) -> npt.NDArray[np.uint8]:
-    """doc_ids one after the other as uint8[n, 16]."""
+    """Convert concatenated doc_ids to uint8[n, 16]."""
     return np.frombuffer(ids, np.uint8).reshape(-1, ID_BYTES)

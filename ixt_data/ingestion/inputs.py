@@ -1,4 +1,4 @@
-"""Documents out of every kind of input: which reader reads what, and JSON lines."""
+"""Readers by kind of input, and the reader of JSON lines."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,7 +8,7 @@ from typing import Protocol
 import orjson
 
 from ixt_data.errors import ConfigError, IxtError
-from ixt_data.ingestion.fields import TOO_LONG, Fields, Rejected, excerpt, kind_of
+from ixt_data.ingestion.fields import TOO_LONG, Fields, RejectedRecord, excerpt, kind_of
 from ixt_data.ingestion.parquet_files import ParquetInput
 from ixt_data.ingestion.text_files import FolderInput, TextFileInput, printable
 from ixt_data.records import Document
@@ -21,28 +21,34 @@ ARCHIVES = (*COMPRESSED, ".bz2", ".xz", ".lz4", ".zip", ".tar", ".tgz", ".7z")
 
 
 class Input(Protocol):
-    """One input: iterating yields each of its records once, as a document or as rejected."""
+    """One input. Iteration yields each record once, as a document or as rejected."""
 
     @property
     def size(self) -> int:
-        """Its bytes as stored, compressed where it is."""
+        """Bytes of the input as stored, perhaps compressed."""
 
     @property
     def consumed(self) -> int:
-        """How many of them were read."""
+        """Number of these bytes that were read."""
 
-    def __iter__(self) -> Iterator[Document | Rejected]:
-        """The records in their order."""
+    def __iter__(self) -> Iterator[Document | RejectedRecord]:
+        """Yield the records in their order."""
 
 
 def open_inputs(
     paths: Sequence[str | Path], *, text_field: str = "text", id_field: str | None = None
 ) -> list[Input]:
-    """The inputs, checked: everything that can be known before reading them is.
+    """Open inputs, and check everything that can be checked before reading them.
+
+    Args:
+        paths: files and folders. `.jsonl` (also `.gz`, `.zst`) and `.parquet` files contain
+            records; another file is one document; a folder contains one document per file.
+        text_field: field of the text in a record.
+        id_field: field of the user's own id; None: the field `id`, if a record has it.
 
     Raises:
         IxtError: a path does not exist or cannot be read.
-        ConfigError: a kind of file that is not read, or a Parquet file without a named column.
+        ConfigError: a kind of file is not supported, or a Parquet file lacks a named column.
     """
     fields = Fields(text_field, id_field)
     return [_open(Path(path), fields) for path in paths]
@@ -67,14 +73,14 @@ def _open(path: Path, fields: Fields) -> Input:
         return ParquetInput(path, fields)
     if last in ARCHIVES:
         raise ConfigError(
-            f"input {shown}: {last} is not read here; give .jsonl (also .gz or .zst), .parquet, "
+            f"input {shown}: {last} is not supported; use .jsonl (also .gz or .zst), .parquet, "
             "a text file, or a folder"
         )
     return TextFileInput(path)
 
 
 class JsonLinesInput:
-    """One file of JSON objects, one a line, plain or compressed.
+    """One file with one JSON object per line, plain or compressed.
 
     Attributes:
         size: bytes of the file as stored.
@@ -89,13 +95,13 @@ class JsonLinesInput:
 
     @property
     def consumed(self) -> int:
-        """Bytes read so far, of those stored."""
+        """Number of stored bytes that were read."""
         return self._stream.consumed
 
-    def __iter__(self) -> Iterator[Document | Rejected]:
-        """A document or a rejection for each line; one rejection ends a file that is corrupt."""
+    def __iter__(self) -> Iterator[Document | RejectedRecord]:
+        """Yield a document or a rejection per line; a corrupt file ends with one rejection."""
         number = 0
-        empty: Rejected | None = None
+        empty: RejectedRecord | None = None
         try:
             for number, line in enumerate(_without_bom(split_lines(self._stream)), 1):
                 # An empty line is an error only where another one follows.
@@ -103,30 +109,30 @@ class JsonLinesInput:
                     yield empty
                     empty = None
                 if line in (b"", b"\r"):
-                    empty = Rejected(self.file, number, "empty line")
+                    empty = RejectedRecord(self.file, number, "empty line")
                 else:
                     yield self._document(line, number)
         except TruncatedStream as broken:
             if empty is not None:
                 yield empty
-            # The last line may be whole although the file is not.
+            # The last line may be complete although the file is truncated.
             last = self._document(broken.rest, number + 1)
             if isinstance(last, Document):
                 yield last
-            yield Rejected(self.file, number + 1, str(broken), excerpt(broken.rest))
+            yield RejectedRecord(self.file, number + 1, str(broken), excerpt(broken.rest))
 
-    def _document(self, line: bytes, number: int) -> Document | Rejected:
+    def _document(self, line: bytes, number: int) -> Document | RejectedRecord:
         try:
             record = orjson.loads(line)
         except orjson.JSONDecodeError as error:
-            return Rejected(self.file, number, _why_not_json(line, error), excerpt(line))
+            return RejectedRecord(self.file, number, _json_error(line, error), excerpt(line))
         if type(record) is not dict:
             reason = f"not a JSON object but {kind_of(record)}"
-            return Rejected(self.file, number, reason, excerpt(line))
-        found = self._fields.document(record, self.name, number)
-        if isinstance(found, str):
-            return Rejected(self.file, number, found, excerpt(line))
-        return found
+            return RejectedRecord(self.file, number, reason, excerpt(line))
+        document = self._fields.document(record, self.name, number)
+        if isinstance(document, str):
+            return RejectedRecord(self.file, number, document, excerpt(line))
+        return document
 
 
 def _without_bom(lines: Iterable[bytes]) -> Iterator[bytes]:
@@ -137,7 +143,7 @@ def _without_bom(lines: Iterable[bytes]) -> Iterator[bytes]:
     yield from rest
 
 
-def _why_not_json(line: bytes, error: orjson.JSONDecodeError) -> str:
+def _json_error(line: bytes, error: orjson.JSONDecodeError) -> str:
     if isinstance(line, LongLine):
         return TOO_LONG
     if line.isspace():

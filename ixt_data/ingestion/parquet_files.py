@@ -1,4 +1,4 @@
-"""Documents out of Parquet files, by record batches."""
+"""Documents of Parquet files, read by record batches."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ixt_data.errors import ConfigError, IxtError
-from ixt_data.ingestion.fields import MESSAGES, TEXT, Fields, Rejected, excerpt
+from ixt_data.ingestion.fields import MESSAGES, TEXT, Fields, RejectedRecord, excerpt
 from ixt_data.ingestion.text_files import printable
 from ixt_data.records import Document
 
@@ -17,21 +17,21 @@ BATCH_ROWS = 1024
 
 
 class ParquetInput:
-    """One Parquet file: a document a row, in the order of the rows.
+    """One Parquet file: one document per row, in the order of the rows.
 
-    Timestamps and dates are `pyarrow.Scalar` in `metadata`, so that their type survives.
+    Timestamps and dates in `metadata` are `pyarrow.Scalar`, which preserves their type.
 
     Attributes:
         size: bytes of the file.
-        consumed: its share that was read, by rows.
+        consumed: estimated bytes read, in proportion to the rows.
     """
 
     def __init__(self, path: Path, fields: Fields) -> None:
-        """Reads the footer.
+        """Read the footer.
 
         Raises:
-            ConfigError: a column that `fields` names is not there.
-            IxtError: not a Parquet file.
+            ConfigError: the file lacks a column that `fields` names.
+            IxtError: the file is not a readable Parquet file.
         """
         self.path = path
         self.file = printable(path)
@@ -51,22 +51,24 @@ class ParquetInput:
 
     def _check(self, columns: list[str]) -> None:
         for option, name in (("--text-field", self._fields.text), ("--id-field", self._fields.id)):
-            # A table without texts may have conversations.
+            # A table without texts may contain conversations.
             if name == TEXT and MESSAGES in columns:
                 continue
             if name is not None and name not in columns:
                 known = ", ".join(columns)
-                raise ConfigError(f"{self.file} has no column {name!r}; {option} can be: {known}")
+                raise ConfigError(
+                    f"{self.file} has no column {name!r}; valid for {option}: {known}"
+                )
 
-    def __iter__(self) -> Iterator[Document | Rejected]:
-        """A document or a rejection for each row; one rejection ends a file that is corrupt."""
+    def __iter__(self) -> Iterator[Document | RejectedRecord]:
+        """Yield a document or a rejection per row; a corrupt file ends with one rejection."""
         self.consumed = 0
         row = 0
         with self._open() as parquet:
             total = parquet.metadata.num_rows
             batches = parquet.iter_batches(batch_size=_batch_rows(parquet.metadata))
             while (batch := self._next(batches, row)) is not None:
-                if isinstance(batch, Rejected):
+                if isinstance(batch, RejectedRecord):
                     yield batch
                     break
                 for record in _rows(batch):
@@ -80,23 +82,25 @@ class ParquetInput:
             return next(batches, None)
         except (pa.ArrowException, OSError) as error:
             message = str(error).splitlines()[0]
-            return Rejected(self.file, row + 1, f"corrupt Parquet data: {message}")
+            return RejectedRecord(self.file, row + 1, f"corrupt Parquet data: {message}")
 
-    def _document(self, record: dict[str, Any], row: int) -> Document | Rejected:
+    def _document(self, record: dict[str, Any], row: int) -> Document | RejectedRecord:
         text = record.get(self._fields.text)
         if isinstance(text, bytes):
             try:
                 record[self._fields.text] = text.decode()
             except UnicodeDecodeError:
-                return Rejected(self.file, row, "not UTF-8", excerpt(text))
-        found = self._fields.document(record, self.name, row)
-        if isinstance(found, Document):
-            return found
-        return Rejected(self.file, row, found, excerpt(text if isinstance(text, str) else ""))
+                return RejectedRecord(self.file, row, "not UTF-8", excerpt(text))
+        document = self._fields.document(record, self.name, row)
+        if isinstance(document, Document):
+            return document
+        return RejectedRecord(
+            self.file, row, document, excerpt(text if isinstance(text, str) else "")
+        )
 
 
 def _batch_rows(metadata: Any) -> int:
-    """Rows that are about `BATCH_BYTES` together, uncompressed."""
+    """Return the number of rows with about `BATCH_BYTES` uncompressed bytes."""
     groups = range(metadata.num_row_groups)
     size = sum(int(metadata.row_group(group).total_byte_size) for group in groups)
     rows = int(metadata.num_rows) * BATCH_BYTES // max(size, 1)
@@ -110,7 +114,7 @@ def _rows(batch: Any) -> Iterator[dict[str, Any]]:
 
 
 def _values(column: Any) -> list[Any]:
-    """Python values; scalars where Python has no equal type; bytes for strings not in UTF-8."""
+    """Return Python values: Arrow scalars for times and dates, bytes for invalid UTF-8."""
     kind = column.type
     if pa.types.is_timestamp(kind) or pa.types.is_date32(kind):
         return [scalar if scalar.is_valid else None for scalar in column]

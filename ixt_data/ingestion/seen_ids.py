@@ -1,4 +1,4 @@
-"""Which document ids were seen before: exact, in constant memory."""
+"""An exact set of document ids in constant memory."""
 
 import tempfile
 from collections.abc import Iterator
@@ -17,30 +17,32 @@ MERGE_IDS = 1 << 20
 U64 = npt.NDArray[np.uint64]
 
 
-class Run(NamedTuple):
-    """Ids as two halves, in the order of the first."""
+class SortedRun(NamedTuple):
+    """Sorted ids as two halves, uint64[n] each, in the order of `hi`."""
 
     hi: U64
     lo: U64
 
 
 class SeenIds:
-    """A set of doc_ids: sorted runs in memory up to a bound, larger ones in temporary files.
+    """A set of doc_ids: sorted runs, in memory up to a limit, then in temporary files.
 
-    Runs are merged so that each is at least twice as long as the next: an id is moved, and a
-    batch is looked up, a logarithmic number of times. Memory is some 64 bytes an id of
-    `memory_ids`, whatever the number of ids. A context manager: the files go when it ends.
+    Merges keep each run at least twice as long as the next. So the number of moves per id, and of
+    lookups per batch, is logarithmic. Memory is about 64 bytes times `memory_ids`. Use it in a
+    `with`, which deletes the temporary files at the end.
     """
 
     def __init__(self, folder: Path | None = None, memory_ids: int = MEMORY_IDS) -> None:
-        """Args:
-        folder: where temporary files may lie, the system's place by default.
-        memory_ids: how many ids stay in memory, 16 bytes each.
-        """  # noqa: D205
+        """Create an empty set.
+
+        Args:
+            folder: folder for temporary files, the system's by default.
+            memory_ids: number of ids in memory, 16 bytes each.
+        """
         self._folder = tempfile.TemporaryDirectory(prefix="ixt-ids-", dir=folder)
         self._memory_ids = memory_ids
-        self._in_memory: list[Run] = []
-        self._on_disk: list[Run] = []
+        self._in_memory: list[SortedRun] = []
+        self._on_disk: list[SortedRun] = []
         self._files = 0
 
     def __enter__(self) -> "SeenIds":
@@ -55,7 +57,7 @@ class SeenIds:
         self.close()
 
     def close(self) -> None:
-        """Forgets all ids and removes the temporary files."""
+        """Remove all ids and delete the temporary files."""
         self._in_memory, self._on_disk = [], []
         self._folder.cleanup()
 
@@ -63,9 +65,13 @@ class SeenIds:
         return sum(len(run.hi) for run in (*self._on_disk, *self._in_memory))
 
     def add_batch(self, ids: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-        """Adds ids, uint8[n, 16]; returns bool[n]: True where one was not seen before.
+        """Add ids; return which of them are new.
 
-        Of equal ids in one batch the first is the new one.
+        Args:
+            ids: uint8[n, 16].
+
+        Returns:
+            bool[n]: True for an id that was not in the set. Of equal ids the first is new.
         """
         hi, lo = _halves(ids)
         order = np.lexsort((lo, hi))
@@ -75,35 +81,35 @@ class SeenIds:
         for run in (*self._on_disk, *self._in_memory):
             new &= ~_contains(run, hi, lo)
         if new.any():
-            self._add(Run(hi[new], lo[new]))
+            self._add(SortedRun(hi[new], lo[new]))
         mask = np.empty(len(new), np.bool_)
         mask[order] = new
         return mask
 
-    def _add(self, run: Run) -> None:
+    def _add(self, run: SortedRun) -> None:
         runs = self._in_memory
         runs.append(run)
         while len(runs) > 1 and len(runs[-2].hi) < 2 * len(runs[-1].hi):
             second, first = runs.pop(), runs.pop()
-            runs.append(_joined(first, second))
+            runs.append(_merge(first, second))
         if sum(len(run.hi) for run in runs) >= self._memory_ids:
             self._spill()
 
     def _spill(self) -> None:
-        """Moves what is in memory to one file, and merges files."""
+        """Move the runs in memory to one file, and merge files."""
         run = self._in_memory[0]
         for other in self._in_memory[1:]:
-            run = _joined(run, other)
+            run = _merge(run, other)
         self._in_memory = []
         disk = self._on_disk
-        disk.append(self._written(len(run.hi), iter([run])))
+        disk.append(self._write(len(run.hi), iter([run])))
         while len(disk) > 1 and len(disk[-2].hi) < 2 * len(disk[-1].hi):
             second, first = disk.pop(), disk.pop()
-            disk.append(self._written(len(first.hi) + len(second.hi), _merged(first, second)))
+            disk.append(self._write(len(first.hi) + len(second.hi), _merge_chunks(first, second)))
             _remove(first)
             _remove(second)
 
-    def _written(self, length: int, pieces: Iterator[Run]) -> Run:
+    def _write(self, length: int, pieces: Iterator[SortedRun]) -> SortedRun:
         path = Path(self._folder.name, f"{self._files}.ids")
         self._files += 1
         both = np.memmap(path, np.uint64, "w+", shape=(2, length))
@@ -112,7 +118,7 @@ class SeenIds:
             end = at + len(piece.hi)
             both[0, at:end], both[1, at:end] = piece.hi, piece.lo
             at = end
-        return Run(both[0], both[1])
+        return SortedRun(both[0], both[1])
 
 
 def _halves(ids: npt.NDArray[np.uint8]) -> tuple[U64, U64]:
@@ -122,45 +128,46 @@ def _halves(ids: npt.NDArray[np.uint8]) -> tuple[U64, U64]:
     return halves[:, 0], halves[:, 1]
 
 
-def _contains(run: Run, hi: U64, lo: U64) -> npt.NDArray[np.bool_]:
-    """bool[n]: which of the ids, sorted, are in the run."""
-    found = np.zeros(len(hi), np.bool_)
+def _contains(run: SortedRun, hi: U64, lo: U64) -> npt.NDArray[np.bool_]:
+    """Return bool[n]: True for each of the sorted ids that is in the run."""
+    is_in_run = np.zeros(len(hi), np.bool_)
     at = np.searchsorted(run.hi, hi)
-    asked = np.arange(len(hi))
-    while len(asked):
-        # Several ids may share their first half: go on until the run has another one.
+    pending = np.arange(len(hi))
+    while len(pending):
+        # Several ids may share their first half: continue until the run has another one.
         inside = at < len(run.hi)
-        asked, at = asked[inside], at[inside]
-        same = run.hi[at] == hi[asked]
-        asked, at = asked[same], at[same]
-        equal = run.lo[at] == lo[asked]
-        found[asked[equal]] = True
-        asked, at = asked[~equal], at[~equal] + 1
-    return found
+        pending, at = pending[inside], at[inside]
+        same = run.hi[at] == hi[pending]
+        pending, at = pending[same], at[same]
+        equal = run.lo[at] == lo[pending]
+        is_in_run[pending[equal]] = True
+        pending, at = pending[~equal], at[~equal] + 1
+    return is_in_run
 
 
-def _joined(first: Run, second: Run) -> Run:
+def _merge(first: SortedRun, second: SortedRun) -> SortedRun:
     hi = np.concatenate((first.hi, second.hi))
-    # Two sorted stretches: the stable sort merges them in linear time.
+    # The stable sort merges two sorted sequences in linear time.
     order = np.argsort(hi, kind="stable")
-    return Run(hi[order], np.concatenate((first.lo, second.lo))[order])
+    return SortedRun(hi[order], np.concatenate((first.lo, second.lo))[order])
 
 
-def _merged(first: Run, second: Run) -> Iterator[Run]:
-    """Both runs as one, in pieces of about `MERGE_IDS` ids of the first."""
+def _merge_chunks(first: SortedRun, second: SortedRun) -> Iterator[SortedRun]:
+    """Yield both runs as one, in chunks of about `MERGE_IDS` ids of the first."""
     a = b = 0
     while a < len(first.hi):
         a_end = min(a + MERGE_IDS, len(first.hi))
         b_end = len(second.hi)
         if a_end < len(first.hi):
             b_end = int(np.searchsorted(second.hi, first.hi[a_end - 1], side="right"))
-        yield _joined(
-            Run(first.hi[a:a_end], first.lo[a:a_end]), Run(second.hi[b:b_end], second.lo[b:b_end])
+        yield _merge(
+            SortedRun(first.hi[a:a_end], first.lo[a:a_end]),
+            SortedRun(second.hi[b:b_end], second.lo[b:b_end]),
         )
         a, b = a_end, b_end
 
 
-def _remove(run: Run) -> None:
+def _remove(run: SortedRun) -> None:
     base = run.hi.base
     if isinstance(base, np.memmap) and base.filename is not None:
         Path(base.filename).unlink()

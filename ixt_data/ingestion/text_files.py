@@ -1,10 +1,10 @@
-"""Documents out of files that each are one text: single files, and folders of text or code."""
+"""Documents of files with one text each: single files, and folders of text or code."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ixt_data.ingestion.fields import TOO_LONG, Rejected, excerpt
+from ixt_data.ingestion.fields import TOO_LONG, RejectedRecord, excerpt
 from ixt_data.records import Document, document_id
 from ixt_data.storage import HEAD, MAX_TEXT
 
@@ -17,7 +17,7 @@ RECORD_FILES = tuple(
 
 
 def printable(path: str | Path) -> str:
-    """A path as valid Unicode; file names may hold any bytes."""
+    """Return a path as valid Unicode; file names may contain any bytes."""
     return os.fsencode(path).decode(errors="replace")
 
 
@@ -34,49 +34,49 @@ class TextFileInput:
         self.size = path.stat().st_size
         self.consumed = 0
 
-    def __iter__(self) -> Iterator[Document | Rejected]:
-        """The document, or why it is none."""
+    def __iter__(self) -> Iterator[Document | RejectedRecord]:
+        """Yield the document, or the rejected record."""
         name = printable(self.path.name)
         yield read_text_file(self.path, self.size, source=name, source_id=name)
         self.consumed = self.size
 
 
 class FolderInput:
-    """A folder: one document a file, in the order of the names, at every depth.
+    """A folder: one document per file, recursively, in the order of the names.
 
-    Hidden files and folders and `__pycache__` are skipped. Symbolic links are not followed: what
-    they lead to inside the folder is read at its own place, one that leads outside is rejected.
+    The reader skips hidden files and folders and `__pycache__`. It does not follow symbolic links:
+    it reads a target inside the folder at its own path, and rejects a link to the outside.
 
     Attributes:
         size: bytes of all files.
-        consumed: bytes of those read so far.
+        consumed: bytes of the files read so far.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.source = printable(path.resolve().name or str(path))
-        self.size = sum(found[1] for found in self._walk() if not isinstance(found, Rejected))
+        self.size = sum(file[1] for file in self._walk() if not isinstance(file, RejectedRecord))
         self.consumed = 0
 
-    def __iter__(self) -> Iterator[Document | Rejected]:
-        """A document or a rejection for each file."""
+    def __iter__(self) -> Iterator[Document | RejectedRecord]:
+        """Yield a document or a rejection per file."""
         self.consumed = 0
-        for found in self._walk():
-            if isinstance(found, Rejected):
-                yield found
+        for file in self._walk():
+            if isinstance(file, RejectedRecord):
+                yield file
                 continue
-            path, size = found
+            path, size = file
             relative = printable(path.relative_to(self.path).as_posix())
             yield read_text_file(path, size, source=self.source, source_id=relative)
             self.consumed += size
 
-    def _walk(self) -> Iterator[tuple[Path, int] | Rejected]:
-        """Path and bytes of each file, in order."""
+    def _walk(self) -> Iterator[tuple[Path, int] | RejectedRecord]:
+        """Yield path and bytes of each file, in order."""
         root = self.path.resolve()
         stack = _entries(self.path)
         while stack:
             entry = stack.pop()
-            if isinstance(entry, Rejected):
+            if isinstance(entry, RejectedRecord):
                 yield entry
             elif entry.name.startswith("."):
                 continue
@@ -89,52 +89,56 @@ class FolderInput:
                 yield _file(entry)
 
 
-def _entries(folder: Path) -> list["os.DirEntry[str] | Rejected"]:
-    """What the folder holds, last name first."""
+def _entries(folder: Path) -> list["os.DirEntry[str] | RejectedRecord"]:
+    """Return the content of a folder, last name first."""
     try:
-        with os.scandir(folder) as found:
-            entries = sorted(found, key=lambda entry: entry.name, reverse=True)
+        with os.scandir(folder) as content:
+            entries = sorted(content, key=lambda entry: entry.name, reverse=True)
     except OSError as error:
-        return [Rejected(printable(folder), 0, f"cannot be read: {error.strerror}")]
+        return [RejectedRecord(printable(folder), 0, f"cannot be read: {error.strerror}")]
     return list(entries)
 
 
-def _file(entry: "os.DirEntry[str]") -> tuple[Path, int] | Rejected:
+def _file(entry: "os.DirEntry[str]") -> tuple[Path, int] | RejectedRecord:
     shown = printable(entry.path)
     if not entry.is_file():
-        return Rejected(shown, 0, "not a regular file")
+        return RejectedRecord(shown, 0, "not a regular file")
     if entry.name.lower().endswith(RECORD_FILES):
-        return Rejected(shown, 0, "a file of records inside a folder: name it as an input itself")
+        return RejectedRecord(
+            shown, 0, "a file of records inside a folder: pass it as a separate input"
+        )
     try:
         return Path(entry.path), entry.stat().st_size
     except OSError as error:
-        return Rejected(shown, 0, f"cannot be read: {error.strerror}")
+        return RejectedRecord(shown, 0, f"cannot be read: {error.strerror}")
 
 
-def _link(path: Path, root: Path) -> Iterator[Rejected]:
+def _link(path: Path, root: Path) -> Iterator[RejectedRecord]:
     target = Path(os.path.realpath(path))
     if not target.is_relative_to(root):
         reason = "symbolic link that leaves the folder"
-        yield Rejected(printable(path), 0, reason, excerpt(printable(target)))
+        yield RejectedRecord(printable(path), 0, reason, excerpt(printable(target)))
 
 
-def read_text_file(path: Path, size: int, *, source: str, source_id: str) -> Document | Rejected:
-    """The file as a document, its relative path as metadata `path`; or why it is none."""
+def read_text_file(
+    path: Path, size: int, *, source: str, source_id: str
+) -> Document | RejectedRecord:
+    """Read a file as a document with its relative path as metadata `path`, or reject it."""
     file = printable(path)
     if size > MAX_TEXT:
-        return Rejected(file, 0, TOO_LONG)
+        return RejectedRecord(file, 0, TOO_LONG)
     try:
         raw = path.read_bytes()
     except OSError as error:
-        return Rejected(file, 0, f"cannot be read: {error.strerror}")
-    # Text in UTF-16, or an archive of texts, may be valid UTF-8; text has no zero bytes.
+        return RejectedRecord(file, 0, f"cannot be read: {error.strerror}")
+    # UTF-16 text, or an archive, may be valid UTF-8, but text has no zero bytes.
     if b"\0" in raw:
-        return Rejected(file, 0, "not text: holds zero bytes", excerpt(raw[:HEAD]))
+        return RejectedRecord(file, 0, "not text: contains zero bytes", excerpt(raw[:HEAD]))
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        return Rejected(file, line, "not UTF-8", excerpt(raw[:HEAD]))
+        return RejectedRecord(file, line, "not UTF-8", excerpt(raw[:HEAD]))
     if not text or text.isspace():
-        return Rejected(file, 0, "empty text")
+        return RejectedRecord(file, 0, "empty text")
     return Document(document_id(text), text, source, source_id, {"path": source_id})

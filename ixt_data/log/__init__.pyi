@@ -1,7 +1,7 @@
 from . import checkpoint as checkpoint
 from . import commit_log as commit_log
-from .commit_log import AT_ONCE as AT_ONCE
-from .commit_log import Hook as Hook
+from .commit_log import READ_BATCH as READ_BATCH
+from .commit_log import EntryCallback as EntryCallback
 from .commit_log import Log as Log
 from .pins import Pin as Pin
 from .pins import Pins as Pins

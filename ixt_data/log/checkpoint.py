@@ -1,7 +1,8 @@
-"""Checkpoints: the whole state of a version in Parquet, so that a long log is never replayed.
+"""Checkpoints: the complete state of a version in Parquet. Readers need not replay a long log.
 
-`_checkpoint/<version>/{files,shards,units}.parquet`, and `state.json`, which is created last and
-holds the rest and the SHA-256 of the three: a checkpoint without it does not exist.
+A checkpoint is `_checkpoint/<version>/{files,shards,commits,units}.parquet` and `state.json`. The
+writer creates `state.json` last. It contains the other fields and the SHA-256 of the Parquet
+files. A checkpoint without it does not exist.
 """
 
 import hashlib
@@ -30,17 +31,17 @@ EVERY = 50
 
 
 def key(version: int, name: str) -> str:
-    """Where a file of a checkpoint is."""
+    """Return the key of a file of a checkpoint."""
     return f"_checkpoint/{version:020d}/{name}"
 
 
 def is_state(path: str) -> bool:
-    """Whether a key is that of the file without which a checkpoint does not exist."""
+    """Return True if a key is the `state.json` of a checkpoint."""
     return path.startswith("_checkpoint/") and path.endswith("/state.json")
 
 
 def write(storage: Storage, state: Snapshot) -> None:
-    """Writes the checkpoint of a state; nothing happens if another process was first."""
+    """Write the checkpoint of a state, unless another process has written it already."""
     import pyarrow.parquet as pq
 
     scratch = storage.scratch(f"checkpoint-{state.version}")
@@ -68,7 +69,7 @@ def write(storage: Storage, state: Snapshot) -> None:
 
 
 def load(storage: Storage, version: int, above: int) -> Snapshot | None:
-    """The newest checkpoint at or below `version` and above `above`, None if there is none.
+    """Read the newest checkpoint at or below `version` and above `above`; None without one.
 
     Raises:
         CorruptError: see `read`.
@@ -83,11 +84,11 @@ def load(storage: Storage, version: int, above: int) -> Snapshot | None:
 
 
 def read(storage: Storage, version: int) -> Snapshot:
-    """The checkpoint of a version.
+    """Read the checkpoint of a version.
 
     Raises:
-        FileNotFoundError: there is none.
-        CorruptError: a file of it is not what was written; its path is in the message.
+        FileNotFoundError: the version has no checkpoint.
+        CorruptError: a file differs from what was written; the message names its path.
     """
     rest = orjson.loads(storage.read(key(version, "state.json")))
     tables = {name: _read(storage, version, name, rest) for name in rest["sha256"]}
@@ -102,15 +103,15 @@ def _read(storage: Storage, version: int, name: str, rest: dict[str, Any]) -> "p
         data = storage.read(path)
     except FileNotFoundError:
         if not storage.exists(key(version, "state.json")):
-            # Garbage collection took it meanwhile.
+            # Garbage collection deleted the checkpoint in the meantime.
             raise
         raise CorruptError(f"{path}: missing. {_REMEDY}") from None
     if hashlib.sha256(data).hexdigest() != rest["sha256"][name]:
-        raise CorruptError(f"{path}: torn or changed. {_REMEDY}")
+        raise CorruptError(f"{path}: truncated or changed. {_REMEDY}")
     return pq.read_table(io.BytesIO(data))
 
 
-_REMEDY = "The log holds all that it says: `ixt verify --repair` writes it anew"
+_REMEDY = "Rebuild the checkpoint from the log: ixt verify --repair"
 
 
 def _tables(state: Snapshot) -> "dict[str, pa.Table]":
@@ -123,7 +124,7 @@ def _tables(state: Snapshot) -> "dict[str, pa.Table]":
             "family": s.family,
             "corpus": s.corpus,
             "samples": s.samples,
-            "of": s.of,
+            "aligned_with": s.aligned_with,
             "config": s.config,
             "raw": _file(s.raw),
             "packed": _file(s.packed),
@@ -133,7 +134,7 @@ def _tables(state: Snapshot) -> "dict[str, pa.Table]":
         for s in state.shards
     ]
     units = [{"txn": t, "version": v, "unit": u} for t, (v, u) in state.commits.items()]
-    done = [{"unit": unit, "txn": txn} for unit, txn in state.units.items()]
+    published = [{"unit": unit, "txn": txn} for unit, txn in state.units.items()]
     text, number = pa.string(), pa.int64()
     file = pa.struct({"basename": text, "bytes": number, "hashes": text})
     return {
@@ -143,7 +144,7 @@ def _tables(state: Snapshot) -> "dict[str, pa.Table]":
                 {
                     "path": text,
                     "table": text,
-                    "lane": text,
+                    "partition": text,
                     "rows": number,
                     "bytes": number,
                     "sha256": text,
@@ -160,7 +161,7 @@ def _tables(state: Snapshot) -> "dict[str, pa.Table]":
                     "family": text,
                     "corpus": text,
                     "samples": number,
-                    "of": text,
+                    "aligned_with": text,
                     "config": text,
                     "raw": file,
                     "packed": file,
@@ -172,7 +173,7 @@ def _tables(state: Snapshot) -> "dict[str, pa.Table]":
         "commits.parquet": pa.Table.from_pylist(
             units, pa.schema({"txn": text, "version": number, "unit": text})
         ),
-        "units.parquet": pa.Table.from_pylist(done, pa.schema({"unit": text, "txn": text})),
+        "units.parquet": pa.Table.from_pylist(published, pa.schema({"unit": text, "txn": text})),
     }
 
 
@@ -199,7 +200,7 @@ def _state(rest: dict[str, Any], tables: "dict[str, pa.Table]") -> Snapshot:
     commits = tables["commits.parquet"].to_pydict()
     units = tables["units.parquet"].to_pydict()
     critics = [CriticInfo(**critic) for critic in rest["critics"]]
-    # Checkpoints from before there were any have none.
+    # Checkpoints written before selections existed have no such key.
     selections = [SavedSelection(**saved) for saved in rest.get("selections", [])]
     return Snapshot(
         rest["version"],

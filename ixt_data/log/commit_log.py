@@ -1,8 +1,8 @@
-"""The commit log: one entry per version, each created if absent, each with its own checksum.
+"""The commit log: one entry per version, created only if absent, with a checksum.
 
-`_log/<version, 20 digits>.json` holds two lines: the entry as JSON, and the SHA-256 of that line.
-Creating the entry is the one step that makes shards and rows visible, both at once. `_log/_last`
-is a hint where to begin to look; it may be old, and nothing depends on it.
+`_log/<version, 20 digits>.json` has two lines: the entry as JSON, and the SHA-256 of that line.
+Creating the entry publishes shards and rows in one step. `_log/_last` is a hint for the search for
+the newest version. It may be outdated; correctness does not depend on it.
 """
 
 import errno
@@ -17,79 +17,80 @@ from datetime import UTC, datetime
 import orjson
 
 from ixt_data.errors import (
-    Aborted,
-    AlreadyDone,
     CommitError,
     CorruptError,
     SnapshotError,
     StoreError,
+    TransactionAborted,
+    UnitAlreadyPublished,
 )
 from ixt_data.log import checkpoint
 from ixt_data.log.snapshot import FORMAT, Entry, Snapshot
 from ixt_data.storage import Storage
 
-Hook = Callable[[Entry], None]
+EntryCallback = Callable[[Entry], None]
 LAST = "_log/_last"
 _ENTRY = re.compile(r"_log/\d{20}\.json")
-REFUSALS = 12
-PATIENCE = 4
-"""Lost races for a version after which a writer looks how far behind it is."""
-AT_ONCE = 64
-"""Entries that are asked for at a time, at most."""
+MAX_REFUSALS = 12
+MAX_CONFLICTS = 4
+"""Conflicts after which a writer searches for the newest version instead of the next one."""
+READ_BATCH = 64
+"""Maximum number of entries in one batch of read requests."""
 
 
 def key(version: int) -> str:
-    """Where the entry of a version is."""
+    """Return the key of a version's entry."""
     return f"_log/{version:020d}.json"
 
 
 def encode(entry: Entry) -> bytes:
-    """The bytes of an entry's file."""
+    """Encode an entry as the bytes of its file."""
     line = orjson.dumps(entry.to_json(), option=orjson.OPT_SORT_KEYS)
     return line + b"\n" + hashlib.sha256(line).hexdigest().encode() + b"\n"
 
 
 def decode(data: bytes, name: str) -> Entry:
-    """The entry in an entry's file.
+    """Decode the bytes of an entry's file.
 
     Raises:
-        CorruptError: the checksum does not match; `name` is in the message.
-        StoreError: it is as it was written, by a newer version of ixt.
+        CorruptError: the checksum does not match; the message contains `name`.
+        StoreError: the entry is intact but has another format or unknown fields.
     """
     line, _, rest = data.partition(b"\n")
     if hashlib.sha256(line).hexdigest().encode() != rest.strip():
-        raise CorruptError(f"{name}: torn or changed: its checksum does not match")
+        raise CorruptError(f"{name}: truncated or changed: its checksum does not match")
     record = orjson.loads(line)
-    # Only entries of later formats say which one they have.
-    if (found := record.pop("format", FORMAT)) != FORMAT:
-        raise StoreError(f"{name}: has format {found}, {_NEWER}")
+    # An entry without the key has the format of its store.
+    if (entry_format := record.pop("format", FORMAT)) != FORMAT:
+        raise StoreError(f"{name}: has format {entry_format}, {_NEWER}")
     try:
         return Entry.from_json(record)
     except (TypeError, KeyError, ValueError) as error:
-        raise StoreError(f"{name}: says what is not known here ({error}); {_NEWER}") from None
+        raise StoreError(f"{name}: has unknown content ({error}); {_NEWER}") from None
 
 
-_NEWER = f"this version of ixt reads format {FORMAT}. Upgrade ixt"
+_NEWER = (
+    f"this version of ixt reads format {FORMAT}. Upgrade ixt, or install the version that wrote it"
+)
 
 
 def parse(version: int, data: bytes) -> Entry:
-    """The entry of a version, from the bytes of its file.
+    """Decode the entry of a version from the bytes of its file.
 
     Raises:
-        CorruptError: it is not what was written.
+        CorruptError: the bytes differ from what was written.
     """
     entry = decode(data, key(version))
     if entry.version != version:
-        raise CorruptError(f"{key(version)}: says that it is version {entry.version}")
+        raise CorruptError(f"{key(version)}: contains version {entry.version}")
     return entry
 
 
 class Log:
-    """The versions of one store, read and written.
+    """Reader and writer of the versions of one store.
 
-    Finding the newest version and committing read only entries that are newer than what is known,
-    and each of them once; the whole state is built when it is asked for, from the nearest
-    checkpoint.
+    The log caches the versions that it has read: `newest` and `commit` read each newer entry once.
+    `snapshot` builds the complete state on request, from the nearest checkpoint.
     """
 
     def __init__(self, storage: Storage) -> None:
@@ -100,76 +101,76 @@ class Log:
         self._recent: dict[int, Entry] = {}
 
     def read(self, version: int) -> Entry:
-        """One entry.
+        """Read one entry.
 
         Raises:
-            FileNotFoundError: there is no such version.
-            CorruptError: it is not what was written.
+            FileNotFoundError: the version does not exist.
+            CorruptError: the bytes differ from what was written.
         """
         return parse(version, self.storage.read(key(version)))
 
     def entries(self, first: int, last: int) -> Iterator[Entry]:
-        """The entries of some versions, both ends included.
+        """Yield the entries of a range of versions, both ends included.
 
         Raises:
-            FileNotFoundError: one is not there.
-            CorruptError: one is not what was written.
+            FileNotFoundError: an entry does not exist.
+            CorruptError: an entry differs from what was written.
         """
-        for start in range(first, last + 1, AT_ONCE):
-            versions = range(start, min(start + AT_ONCE, last + 1))
+        for start in range(first, last + 1, READ_BATCH):
+            versions = range(start, min(start + READ_BATCH, last + 1))
             known = {v: self._recent[v] for v in versions if v in self._recent}
-            asked = [v for v in versions if v not in known]
-            found = dict(zip(asked, self.storage.read_all(map(key, asked)), strict=True))
+            missing = [v for v in versions if v not in known]
+            contents = dict(zip(missing, self.storage.read_all(map(key, missing)), strict=True))
             for version in versions:
                 if version in known:
                     yield known[version]
-                elif (data := found[version]) is not None:
+                elif (data := contents[version]) is not None:
                     yield parse(version, data)
                 else:
                     raise FileNotFoundError(errno.ENOENT, "no such version", key(version))
 
     def newest(self) -> int:
-        """The newest version.
+        """Return the newest version.
 
         Raises:
-            CorruptError: an entry is not what was written, or is missing among others.
+            CorruptError: an entry differs from what was written, or is missing before later ones.
         """
-        opened = self._version is None
-        newest = self._look(sys.maxsize)
-        return self._checked(newest) if opened else newest
+        is_first_read = self._version is None
+        newest = self._find_newest(sys.maxsize)
+        return self._check_for_gap(newest) if is_first_read else newest
 
-    def _checked(self, newest: int) -> int:
-        """The newest version, after a look for entries beyond it: a lost one would hide them.
+    def _check_for_gap(self, newest: int) -> int:
+        """Check that no entry exists beyond a missing one; return the newest version.
 
-        To go on without them would let go of what was acknowledged, and give its files to garbage
-        collection. Asked once, when a log is opened.
+        A missing entry hides all later ones. Without this check the next commit would repeat their
+        versions, and garbage collection would delete their files. Runs once per opened log.
         """
-        after = [name for name in self.storage.after(key(newest)) if _ENTRY.fullmatch(name)]
-        # Meanwhile others may have committed.
-        if after and newest == (newest := self._look(sys.maxsize)):
-            raise CorruptError(f"{key(newest + 1)}: missing, but {after[0]} is there. {_LOST}")
+        after = [name for name in self.storage.keys_after(key(newest)) if _ENTRY.fullmatch(name)]
+        # Other writers may have committed in the meantime.
+        if after and newest == (newest := self._find_newest(sys.maxsize)):
+            raise CorruptError(f"{key(newest + 1)}: missing, but {after[0]} exists. {_LOST}")
         return newest
 
-    def _look(self, most: int) -> int:
-        """The newest version, or that after `most` newer entries; each is read and remembered."""
+    def _find_newest(self, limit: int) -> int:
+        """Read and cache up to `limit` newer entries; return the newest version among them."""
         if self._version is None:
             self._version = self._hint()
         first = self._version
-        while (found := self._version - first) < most:
-            # One request tells that an entry is there and what is in it. Where there are many
-            # they are asked for together, and no more in vain than a third of those found.
-            size = min(max(1, found // 3), AT_ONCE, most - found)
+        while (n_read := self._version - first) < limit:
+            # One request per entry checks that it exists and reads it. Batches grow with the number
+            # of entries read, so at most a quarter of all requests are for entries that are absent.
+            size = min(max(1, n_read // 3), READ_BATCH, limit - n_read)
             versions = range(self._version + 1, self._version + 1 + size)
             for version, data in zip(
                 versions, self.storage.read_all(map(key, versions)), strict=True
             ):
                 if data is None:
                     return self._version
-                self._remember(parse(version, data))
+                self._cache(parse(version, data))
                 self._version = version
         return self._version
 
-    def _remember(self, entry: Entry) -> None:
+    def _cache(self, entry: Entry) -> None:
         self._recent[entry.version] = entry
         if len(self._recent) > 2 * checkpoint.EVERY:
             del self._recent[next(iter(self._recent))]
@@ -177,21 +178,21 @@ class Log:
     def _hint(self) -> int:
         hint = self.hint()
         if hint and not self.storage.exists(key(hint)):
-            raise CorruptError(f"{key(hint)}: missing, but {LAST} says that it was there. {_LOST}")
+            raise CorruptError(f"{key(hint)}: missing, but {LAST} names it. {_LOST}")
         return hint
 
     def hint(self) -> int:
-        """The version that `_last` names, 0 if it names none."""
+        """Return the version that `_last` names, 0 without one."""
         try:
             return max(0, int(orjson.loads(self.storage.read(LAST))["version"]))
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return 0
 
     def snapshot(self, version: int | None = None) -> Snapshot:
-        """The state at a version, the newest by default.
+        """Build the state at a version, the newest by default.
 
         Raises:
-            SnapshotError: there is no such version.
+            SnapshotError: the version does not exist.
         """
         newest = self.newest()
         if version is None:
@@ -210,29 +211,29 @@ class Log:
             self._state = known
         return known
 
-    def commit(self, entry: Entry, base: int, on_newer: Hook | None = None) -> int:
-        """Makes `entry` the next version; returns the version at which it landed.
+    def commit(self, entry: Entry, base: int, on_newer: EntryCallback | None = None) -> int:
+        """Commit `entry` as the next version; return its version.
 
-        Newer entries decide a conflict: the own transaction there means that an earlier attempt
-        landed; the same unit means that another worker was first.
+        Newer entries decide a conflict. An entry with the writer's own transaction is an earlier
+        attempt that succeeded. An entry with the same unit comes from a faster worker.
 
         Args:
-            entry: its `version` and `created` are set here.
-            base: the version that the writer began from.
-            on_newer: called with each entry that landed since `base`; may change `entry` or raise.
+            entry: the entry; this method sets its `version` and `created`.
+            base: the version that the writer started from.
+            on_newer: called with each entry committed since `base`; may change `entry` or raise.
 
         Raises:
-            AlreadyDone: the unit is published.
-            Aborted: the transaction was fenced.
-            CommitError: a file that it replaces is gone.
+            UnitAlreadyPublished: a newer entry publishes the same unit.
+            TransactionAborted: a newer entry aborts the transaction.
+            CommitError: a newer entry removes a file that this one replaces.
         """
-        checked, conflicts, refused = base, 0, 0
+        checked, conflicts, refusals = base, 0, 0
         if self._version is None:
             self._version = base
-        began = max(base, self._version)
-        # As many as landed during our last transaction have likely landed again. If there are
-        # more, creating fails, which costs no more than to look whether there are.
-        newest = max(base, self._look(self._others))
+        start = max(base, self._version)
+        # Expect as many commits by others as during the last transaction. If there are more, the
+        # create request fails, which costs no more than a check for further entries.
+        newest = max(base, self._find_newest(self._others))
         while True:
             for newer in self.entries(checked + 1, newest):
                 if newer.txn == entry.txn:
@@ -245,18 +246,18 @@ class Log:
             entry.created = datetime.now(UTC).isoformat(timespec="milliseconds")
             data = encode(entry)
             if self.storage.create(key(entry.version), data):
-                self._others = newest - began
-                self._landed(entry.version, data)
+                self._others = newest - start
+                self._after_commit(entry.version, data)
                 return entry.version
             conflicts += 1
-            newest = self._look(1) if conflicts < PATIENCE else self.newest()
-            refused = refused + 1 if newest == checked else 0
-            _wait(refused, entry)
+            newest = self._find_newest(1) if conflicts < MAX_CONFLICTS else self.newest()
+            refusals = refusals + 1 if newest == checked else 0
+            _wait(refusals, entry)
 
-    def _landed(self, version: int, data: bytes) -> None:
+    def _after_commit(self, version: int, data: bytes) -> None:
         self._version = version
-        # As it is read: the caller may go on changing its own.
-        self._remember(decode(data, key(version)))
+        # Cache a decoded copy: the caller may change its own entry later.
+        self._cache(decode(data, key(version)))
         if version % checkpoint.EVERY == 0:
             self._write_checkpoint(version)
 
@@ -266,24 +267,26 @@ class Log:
 
 
 _LOST = (
-    "Restore it from a backup. Where there is none, remove what is newer, and _log/_last, to go on "
-    "from the version before"
+    "Restore it from a backup. Without a backup, delete all newer entries and _log/_last to "
+    "continue from the version before"
 )
 
 
-def _wait(refused: int, entry: Entry) -> None:
-    """Waits where a place says that a version is there, and then does not have it."""
-    if refused > REFUSALS:
+def _wait(refusals: int, entry: Entry) -> None:
+    """Pause when the storage refuses to create a version that it cannot return either."""
+    if refusals > MAX_REFUSALS:
         raise CommitError(f"{key(entry.version)} can be neither created nor read; try again later")
-    if refused:
-        time.sleep(random.uniform(0, min(2.0, 0.01 * 2**refused)))
+    if refusals:
+        time.sleep(random.uniform(0, min(2.0, 0.01 * 2**refusals)))
 
 
 def _check(entry: Entry, newer: Entry) -> None:
-    if entry.txn in newer.abort:
-        raise Aborted(f"transaction {entry.txn} was given up as stale by {key(newer.version)}")
+    if entry.txn in newer.aborted_transactions:
+        raise TransactionAborted(
+            f"transaction {entry.txn} was aborted as stale by {key(newer.version)}"
+        )
     if entry.unit is not None and entry.unit == newer.unit:
-        raise AlreadyDone(f"{entry.unit} was published by {key(newer.version)}")
-    gone = {*entry.rows_remove, *entry.shards_remove} & {*newer.rows_remove, *newer.shards_remove}
-    if gone:
-        raise CommitError(f"{min(gone)} was replaced by {key(newer.version)}; begin again")
+        raise UnitAlreadyPublished(f"{entry.unit} was published by {key(newer.version)}")
+    own_removals = {*entry.rows_remove, *entry.shards_remove}
+    if replaced := own_removals & {*newer.rows_remove, *newer.shards_remove}:
+        raise CommitError(f"{min(replaced)} was replaced by {key(newer.version)}; run again")

@@ -1,11 +1,11 @@
-"""Pins: names that keep a version from being let go. A tag is a pin that does not expire.
+"""Pins: names that protect a version from garbage collection. A tag is a pin that never expires.
 
-`_pins/<name>.json` holds the version and, for pins of running jobs, when it expires. A reader first
-writes its pin and then reads the log again: whatever order garbage collection runs in, either it
-sees the pin, or the reader sees that the version was let go.
+`_pins/<name>.json` contains the version and, for the pin of a running job, the time when it
+expires. A reader writes its pin first and then reads the log again. In any order of events, either
+garbage collection sees the pin, or the reader sees that the version has expired.
 
-Garbage collection judges the pins of jobs by the storage's own clock: by when a pin was last
-written there, and how long it then holds. Clocks of other machines may be wrong.
+Garbage collection compares the pins of jobs with the storage's own clock: a pin is valid for its
+lifetime after the storage's time of its last write. Clocks of other machines may be wrong.
 """
 
 import errno
@@ -27,7 +27,7 @@ from ixt_data.log.commit_log import Log
 from ixt_data.storage import Storage, StoredFile
 
 LIFETIME = timedelta(hours=1)
-"""How long the pin of a job outlives its last heartbeat."""
+"""Time between the last heartbeat of a job and the expiry of its pin."""
 
 CLOCK = "_pins/_clock"
 
@@ -37,11 +37,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """A version that is kept: until `expires` (UTC), or for good.
+    """A protected version, until `expires` or permanently.
 
     Attributes:
-        lifetime: how long it holds after it was written, None for one that says only when it ends.
-        written: when that was, by the storage's clock.
+        name: name of the tag, or of the job.
+        version: the protected version.
+        expires: time of expiry, UTC; None for a tag.
+        lifetime: validity after the last write; None if only `expires` is known.
+        written: time of the last write by the storage's clock, UTC.
     """
 
     name: str
@@ -52,11 +55,11 @@ class Pin:
 
     @property
     def is_tag(self) -> bool:
-        """Whether it does not expire."""
+        """True if the pin never expires."""
         return self.expires is None
 
-    def alive(self, now: datetime) -> bool:
-        """Whether it holds its version at a time, by the storage's clock."""
+    def is_valid(self, now: datetime) -> bool:
+        """Return True if the pin protects its version at `now` by the storage's clock."""
         if self.expires is None:
             return True
         if self.lifetime is None or self.written is None:
@@ -64,11 +67,11 @@ class Pin:
         return self.written + self.lifetime > now
 
     def encode(self) -> bytes:
-        """The bytes of its file."""
+        """Encode the pin as the bytes of its file."""
         expires = self.expires and self.expires.isoformat(timespec="seconds")
         record: dict[str, object] = {"version": self.version, "expires": expires}
         if self.lifetime is not None:
-            record["seconds"] = self.lifetime.total_seconds()
+            record["lifetime_seconds"] = self.lifetime.total_seconds()
         return orjson.dumps(record)
 
 
@@ -79,51 +82,51 @@ class Pins:
         self._storage, self._log = storage, log
 
     def all(self) -> dict[str, Pin]:
-        """Every pin by name, also those that have expired.
+        """Read every pin by name, including expired ones.
 
         Raises:
-            CorruptError: one is not what was written.
+            CorruptError: a pin differs from what was written.
         """
         files = [file for file in self._storage.list("_pins") if file.key.endswith(".json")]
-        found = zip(files, self._storage.read_all(file.key for file in files), strict=True)
-        pins = [_parse(file, data) for file, data in found if data is not None]
+        contents = zip(files, self._storage.read_all(file.key for file in files), strict=True)
+        pins = [_parse(file, data) for file, data in contents if data is not None]
         return {pin.name: pin for pin in sorted(pins, key=lambda pin: pin.name)}
 
     def now(self) -> datetime:
-        """The time by the storage's clock, which a file tells that is written for this."""
+        """Return the time of the storage's clock: write a file and read its time of change."""
         self._storage.replace(CLOCK, b"")
         written = (file.modified for file in self._storage.list("_pins") if file.key == CLOCK)
         return datetime.fromtimestamp(max(written, default=time.time()), UTC)
 
-    def alive(self) -> list[Pin]:
-        """The pins that hold their version now."""
+    def valid(self) -> list[Pin]:
+        """Return the pins that protect their version now."""
         now = self.now()
-        return [pin for pin in self.all().values() if pin.alive(now)]
+        return [pin for pin in self.all().values() if pin.is_valid(now)]
 
     def create(self, pin: Pin) -> bool:
-        """Writes a new pin; False if the name is taken.
+        """Write a new pin; return False if the name is in use.
 
         Raises:
-            SnapshotError: the version was let go; the pin is not kept then.
+            SnapshotError: the version has expired; the pin is removed again.
         """
         if not self._storage.create(_key(pin.name), pin.encode()):
             return False
-        if not self._kept(pin):
+        if not self._is_available(pin):
             self.release(pin.name)
-            raise SnapshotError(f"version {pin.version} was let go by garbage collection")
+            raise SnapshotError(f"version {pin.version} was expired by garbage collection")
         return True
 
-    def _kept(self, pin: Pin) -> bool:
+    def _is_available(self, pin: Pin) -> bool:
         if pin.version >= self._log.snapshot().min_version:
             return True
-        # Below it only what another pin held before this one is still there for certain.
-        return any(p.version == pin.version and p.name != pin.name for p in self.alive())
+        # Older versions are certain to exist only if another pin protected them before this one.
+        return any(p.version == pin.version and p.name != pin.name for p in self.valid())
 
     def renew(self, pin: Pin, lifetime: timedelta = LIFETIME) -> Pin:
-        """The heartbeat of a job: its pin expires later.
+        """Extend a pin: the heartbeat of a job.
 
         Raises:
-            SnapshotError: it had expired, and its version was let go.
+            SnapshotError: the pin had expired, and garbage collection expired its version.
         """
         renewed = _until(pin.name, pin.version, lifetime)
         if not self._storage.exists(_key(pin.name)) and self.create(renewed):
@@ -132,18 +135,18 @@ class Pins:
         return renewed
 
     def release(self, name: str) -> None:
-        """Removes a pin."""
+        """Remove a pin."""
         self._storage.delete(_key(name))
 
     @contextmanager
-    def held(self, version: int, job: str, lifetime: timedelta = LIFETIME) -> Iterator[Pin]:
-        """Keeps a version while the block runs, with a heartbeat from a thread.
+    def hold(self, version: int, job: str, lifetime: timedelta = LIFETIME) -> Iterator[Pin]:
+        """Pin a version while the block runs; a thread sends the heartbeats.
 
-        A process that dies leaves a pin that expires by itself. A store that cannot be written to
-        needs a tag on the version, which keeps it just as well.
+        The pin of a killed process expires by itself. A read-only store needs a tag on the version
+        instead of a pin.
 
         Raises:
-            SnapshotError: the version was let go, or cannot be kept.
+            SnapshotError: the version has expired, or the store is read-only and has no tag on it.
         """
         pin = _until(f"{job}-{uuid.uuid4().hex[:12]}", version, lifetime)
         try:
@@ -153,8 +156,8 @@ class Pins:
                 raise
             if not any(p.is_tag and p.version == version for p in self.all().values()):
                 raise SnapshotError(
-                    f"version {version} cannot be pinned: {error.strerror}. Name it where the "
-                    f"store can be written to: ixt tag NAME --at {version}"
+                    f"version {version} cannot be pinned: {error.strerror}. Tag it on a machine "
+                    f"that can write to the store: ixt tag NAME --at {version}"
                 ) from None
             yield pin
             return
@@ -167,12 +170,12 @@ class Pins:
                 try:
                     self.renew(pin, lifetime)
                 except SnapshotError as error:
-                    _log.error("pin %s expired unrenewed: %s; reading may fail", pin.name, error)
+                    _log.error("pin %s expired: %s; later reads may fail", pin.name, error)
                     return
                 except (IxtError, OSError) as error:
-                    # The next one may come through, well before it expires.
+                    # Retry early: several attempts fit into the lifetime.
                     pause /= 8
-                    _log.warning("pin %s is not renewed yet: %s", pin.name, error)
+                    _log.warning("pin %s was not renewed, retrying: %s", pin.name, error)
 
         thread = threading.Thread(target=beat, name=pin.name, daemon=True)
         thread.start()
@@ -193,13 +196,13 @@ def _parse(file: StoredFile, data: bytes) -> Pin:
     try:
         record = orjson.loads(data)
         expires = record["expires"] and datetime.fromisoformat(record["expires"])
-        seconds = record.get("seconds")
+        seconds = record.get("lifetime_seconds")
         lifetime = None if seconds is None else timedelta(seconds=seconds)
         version = operator.index(record["version"])
     except (ValueError, KeyError, TypeError):
         raise CorruptError(
-            f"{file.key}: torn or changed: not a pin. Restore it from a backup, or remove it if "
-            "nobody needs the version that it kept"
+            f"{file.key}: truncated or changed: not a pin. Restore it from a backup, or delete it "
+            "if no job needs the version that it protected"
         ) from None
     return Pin(name, version, expires, lifetime, datetime.fromtimestamp(file.modified, UTC))
 

@@ -1,4 +1,4 @@
-"""The state of a store at one version: what its log says is there."""
+"""The state of a store at one version, as its log entries define it."""
 
 import sys
 from collections.abc import Collection
@@ -10,14 +10,14 @@ import orjson
 
 from ixt_data.errors import StoreError
 
-FORMAT = 1
-"""Of stores and log entries that are written and read here."""
+FORMAT = 2
+"""Format of the stores and log entries that this version of ixt writes and reads."""
 
 TEXT, TOKENS = "text", "tokens"
 
 
 def tokens_unit(family: str, shard: str) -> str:
-    """The unit of work that writes the tokens of a text or critique shard."""
+    """Return the unit of work that writes the tokens of a text or critique shard."""
     return f"{family}:{shard}"
 
 
@@ -26,19 +26,19 @@ class RowsFile:
     """One Parquet file of rows.
 
     Attributes:
-        path: `meta/<table>/<lane>/<txn>-n.parquet`.
+        path: `meta/<table>/<partition>/<txn>-n.parquet`.
         table: `documents` or `critiques`.
-        lane: the corpus, or the critic's id.
-        rows: how many.
-        bytes: size of the file.
-        sha256: of the file, hexadecimal.
+        partition: the corpus, or the critic's id.
+        rows: number of rows.
+        bytes: size of the file in bytes.
+        sha256: hash of the file, hexadecimal.
         schema: DuckDB type by column.
-        generation: rows of a higher one replace those of a lower one with the same key.
+        generation: rows of a higher generation replace rows of a lower one with the same key.
     """
 
     path: str
     table: str
-    lane: str
+    partition: str
     rows: int
     bytes: int
     sha256: str
@@ -48,7 +48,7 @@ class RowsFile:
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
-    """A shard's file as index.json has it: name, size, hexadecimal hashes by algorithm."""
+    """A shard's file as in index.json: name, size in bytes, hexadecimal hashes by algorithm."""
 
     basename: str
     bytes: int
@@ -60,18 +60,18 @@ class ShardInfo:
     """One MDS shard.
 
     Attributes:
-        path: `shards/<family>/<txn>/shard.NNNNN.mds.zstd`; in an adopted folder absolute,
+        path: `shards/<family>/<txn>/shard.NNNNN.mds.zstd`; in an adopted folder an absolute path
             or an address.
         family: `text`, `critique/<critic id>`, `thinking/<critic id>`, `tokens/<tokenizer id>`.
-        corpus: whose documents it holds.
-        samples: how many.
-        raw, packed: size and hashes of the file, uncompressed and compressed (None: it is not).
-        config: what all shards of the family say of themselves, as canonical JSON.
-        of: path of the text shard it is aligned with, None for a text shard; tokens are aligned
-            with the text or critique shard whose tokens they are.
-        fields: columns of an adopted shard that are `text`, `source_id` and `source`, as far as it
-            has them; None for shards that the store itself has written.
-        orphans: samples of a text shard that are no document: duplicates, and empty texts.
+        corpus: corpus of the documents.
+        samples: number of samples.
+        raw, packed: the file before and after compression; `packed` is None without compression.
+        config: the fields of index.json that all shards of the family share, as canonical JSON.
+        aligned_with: path of the shard with the same samples in the same order; None for a text
+            shard. Tokens are aligned with the text or critique shard that they encode.
+        fields: the columns of an adopted shard for `text`, `source_id` and `source`; None for
+            shards that the store has written.
+        orphans: samples of a text shard that are not documents: duplicates, and empty texts.
     """
 
     path: str
@@ -81,15 +81,20 @@ class ShardInfo:
     raw: FileInfo
     packed: FileInfo | None
     config: str
-    of: str | None = None
+    aligned_with: str | None = None
     fields: dict[str, str] | None = None
     orphans: int = 0
 
     @classmethod
     def from_index(
-        cls, folder: str, family: str, corpus: str, index: dict[str, Any], of: str | None = None
+        cls,
+        folder: str,
+        family: str,
+        corpus: str,
+        index: dict[str, Any],
+        aligned_with: str | None = None,
     ) -> "ShardInfo":
-        """From an entry of the folder's index.json."""
+        """Build the record from a shard's entry of index.json."""
         raw, packed = index["raw_data"], index.get("zip_data")
         own = ("samples", "raw_data", "zip_data")
         config = orjson.dumps(
@@ -104,12 +109,12 @@ class ShardInfo:
             FileInfo(raw["basename"], raw["bytes"], raw["hashes"]),
             packed and FileInfo(packed["basename"], packed["bytes"], packed["hashes"]),
             sys.intern(config),
-            of,
+            aligned_with,
         )
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> "ShardInfo":
-        """From a log entry."""
+        """Build the record from a log entry."""
         packed = record.get("packed")
         return cls(
             **{
@@ -122,30 +127,30 @@ class ShardInfo:
 
     @property
     def index(self) -> dict[str, Any]:
-        """Its entry of index.json."""
+        """The shard's entry of index.json."""
         packed = asdict(self.packed) if self.packed else None
         sizes = {"samples": self.samples, "raw_data": asdict(self.raw), "zip_data": packed}
         return {**orjson.loads(self.config), **sizes}
 
     @property
     def stored(self) -> FileInfo:
-        """The file that is in the store."""
+        """The file that the store contains."""
         return self.packed or self.raw
 
     @property
-    def outside(self) -> bool:
-        """Whether it is in an adopted folder: read by the store, and never changed or deleted."""
+    def is_external(self) -> bool:
+        """True if the shard is in an adopted folder: the store never changes or deletes it."""
         return self.fields is not None
 
     @property
     def text_column(self) -> str:
-        """The column of a text shard that holds the texts."""
+        """The column of a text shard that contains the texts."""
         return (self.fields or {"text": "text"})["text"]
 
 
 @dataclass(frozen=True, slots=True)
 class CriticInfo:
-    """A critic that has written to the store: id, name, and the config that the id is a hash of."""
+    """A critic that has written to the store: id, name, and the config that the id hashes."""
 
     id: str
     name: str
@@ -154,14 +159,14 @@ class CriticInfo:
 
 @dataclass(frozen=True, slots=True)
 class SelectionInfo:
-    """A selection that is kept in the store, so that queries and mixes can use its name.
+    """A selection that the store contains under a name, for queries and mixes.
 
     Attributes:
-        name: what it is called.
-        where: the predicate, SQL over documents and the critic's critiques.
-        critic: whose critiques it sees, by name or id; None sees only documents.
-        note: why it is so, for people.
-        documents: how many it found in the snapshot that it was saved from.
+        name: name of the selection.
+        where: the predicate, SQL over the columns of documents and of the critic's critiques.
+        critic: name or id of the critic whose critiques are in scope; None: only documents.
+        note: a human-readable reason.
+        documents: number of matches in the snapshot that it was saved from.
     """
 
     name: str
@@ -173,7 +178,7 @@ class SelectionInfo:
 
 @dataclass(frozen=True, slots=True)
 class SavedSelection(SelectionInfo):
-    """A selection as a snapshot has it: with the version that saved it, and when that was."""
+    """A selection in a snapshot, with the version that saved it and the time of that commit."""
 
     version: int = 0
     created: str = ""
@@ -190,23 +195,23 @@ class CorpusInfo:
 
 @dataclass(slots=True)
 class Entry:
-    """One commit, as its log entry says it.
+    """One commit: the content of its log entry.
 
     Attributes:
-        version: its number, from 1.
-        txn: 32 hexadecimal digits, the writer's own.
+        version: number of the version, from 1.
+        txn: transaction id that the writer chose, 32 hexadecimal digits.
         op: the verb: `ingest`, `critique`, `select`.
-        created: UTC, ISO 8601.
-        unit: the unit of work that it publishes, if any.
-        rows_add, rows_remove: files of rows and paths of files of rows.
-        shards_add, shards_remove: shards and paths of shards.
-        critics: critics that are new with this commit.
-        units_remove: units that are to be done again.
-        abort: transactions that can no longer land.
-        min_version: versions below it are let go.
-        selections: selections that it saves, new or instead of those of the same names.
-        selections_remove: names of selections that it drops.
-        summary: figures for people.
+        created: time of the commit, UTC, ISO 8601.
+        unit: the unit of work that the commit publishes, if any.
+        rows_add, rows_remove: new files of rows, and paths of removed ones.
+        shards_add, shards_remove: new shards, and paths of removed ones.
+        critics: critics that first appear in this commit.
+        units_remove: units that workers must process again.
+        aborted_transactions: transactions that can no longer commit.
+        min_version: oldest retained version; older ones expire.
+        selections: saved selections; each replaces an earlier one of the same name.
+        selections_remove: names of dropped selections.
+        summary: human-readable metrics.
     """
 
     version: int
@@ -220,27 +225,27 @@ class Entry:
     shards_remove: list[str] = field(default_factory=list)
     critics: list[CriticInfo] = field(default_factory=list)
     units_remove: list[str] = field(default_factory=list)
-    abort: list[str] = field(default_factory=list)
+    aborted_transactions: list[str] = field(default_factory=list)
     min_version: int | None = None
     selections: list[SelectionInfo] = field(default_factory=list)
     selections_remove: list[str] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Everything that is not empty."""
+        """Return the fields that are not empty."""
         return {key: value for key, value in asdict(self).items() if value not in (None, [], {})}
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> "Entry":
-        """The entry that `to_json` wrote.
+        """Parse an entry that `to_json` wrote.
 
         Raises:
-            StoreError: a newer version of ixt wrote it, with fields that are not known here.
+            StoreError: the entry has unknown fields, for example from a newer version of ixt.
         """
         if unknown := record.keys() - _ENTRY_FIELDS:
             raise StoreError(
-                f"version {record.get('version')} was committed by a newer ixt: its log entry has "
-                f"{', '.join(sorted(unknown))}. Upgrade ixt"
+                f"version {record.get('version')} was committed by another version of ixt: its log "
+                f"entry has the unknown fields {', '.join(sorted(unknown))}. Upgrade ixt"
             )
         parsed = dict(record)
         parsed["rows_add"] = [RowsFile(**item) for item in record.get("rows_add", [])]
@@ -258,15 +263,15 @@ class Snapshot:
     """An immutable numbered state of the store.
 
     Attributes:
-        version: its number; 0 is an empty store.
+        version: number of the version; 0 is an empty store.
         rows: files of rows by path, in the order of their commits.
         shards_by_path: shards by path, in the order of their commits.
         commits: version and unit by transaction.
-        units: transaction that published each unit.
-        requeued: units that are to be done again, whose old rows still stand.
+        units: transaction that published a unit, by unit.
+        requeued: units that workers must process again; their old rows are still in the state.
         critics: by id, in the order of their first commit.
-        min_version: versions below it are let go, unless a pin holds them.
-        selections: saved selections by name, in the order in which they were first saved.
+        min_version: oldest retained version; older ones expire unless a pin protects them.
+        selections: saved selections by name, in the order of their first commits.
     """
 
     version: int = 0
@@ -280,7 +285,7 @@ class Snapshot:
     selections: dict[str, SavedSelection] = field(default_factory=dict)
 
     def copy(self) -> "Snapshot":
-        """One that can be moved on by itself."""
+        """Return a copy that `apply` can change independently."""
         return Snapshot(
             self.version,
             dict(self.rows),
@@ -294,7 +299,7 @@ class Snapshot:
         )
 
     def apply(self, entry: Entry) -> None:
-        """Moves this state on by one entry, in place: only while a log is replayed."""
+        """Apply one entry to this state in place. Only the replay of a log calls this."""
         for path in entry.rows_remove:
             self.rows.pop(path, None)
         for path in entry.shards_remove:
@@ -329,33 +334,37 @@ class Snapshot:
         documents: dict[str, int] = {}
         for rows in self.rows.values():
             if rows.table == "documents":
-                documents[rows.lane] = documents.get(rows.lane, 0) + rows.rows
+                documents[rows.partition] = documents.get(rows.partition, 0) + rows.rows
         shards = [shard.corpus for shard in self.shards if shard.family == TEXT]
         return {name: CorpusInfo(name, n, shards.count(name)) for name, n in documents.items()}
 
     def family(self, family: str) -> list[ShardInfo]:
-        """The shards of one family, in the order of their commits."""
+        """Return the shards of one family, in the order of their commits."""
         return [shard for shard in self.shards if shard.family == family]
 
     def text_shards(self, corpora: Collection[str] | None = None) -> list[ShardInfo]:
-        """The text shards of some corpora, all by default."""
+        """Return the text shards of some corpora, all by default."""
         shards = self.family(TEXT)
         return [shard for shard in shards if corpora is None or shard.corpus in corpora]
 
     def aligned(self, text_shard: str, family: str) -> ShardInfo | None:
-        """The newest shard of `family` aligned with a text shard, None if there is none."""
+        """Return the newest shard of `family` aligned with a text shard, or None."""
         return self._aligned.get((text_shard, family))
 
     @cached_property
     def _aligned(self) -> dict[tuple[str, str], ShardInfo]:
-        return {(shard.of, shard.family): shard for shard in self.shards if shard.of is not None}
+        return {
+            (shard.aligned_with, shard.family): shard
+            for shard in self.shards
+            if shard.aligned_with is not None
+        }
 
     def critic_ids(self, name: str) -> list[str]:
-        """The ids under which the critic `name` has written, oldest first."""
+        """Return the ids of the critics with this name, oldest first."""
         return [critic.id for critic in self.critics.values() if critic.name == name]
 
     def newest_critique(self, text_shard: str, name: str) -> ShardInfo | None:
-        """The critique shard that holds the latest critiques by `name` of a text shard."""
+        """Return the shard with the latest critiques by `name` of a text shard, or None."""
         for critic in reversed(self.critic_ids(name)):
             if (shard := self.aligned(text_shard, f"critique/{critic}")) is not None:
                 return shard

@@ -21,7 +21,7 @@ class Merge:
     """What one compaction did to a lane: files merged, rows in them, version after it."""
 
     table: str
-    lane: str
+    partition: str
     files: int
     rows: int
     snapshot: int
@@ -57,11 +57,11 @@ def choose(files: Sequence[RowsFile]) -> list[RowsFile]:
 
 
 def _merge(store: Store, base: int, files: Sequence[RowsFile]) -> Merge:
-    table, lane = files[0].table, files[0].lane
+    table, partition = files[0].table, files[0].partition
     with store.begin("compact", base=base) as txn:
         merged = rewrite(txn, files)
-        version = txn.commit(table=table, lane=lane, files=len(files), rows=merged.rows)
-    return Merge(table, lane, len(files), merged.rows, version)
+        version = txn.commit(table=table, partition=partition, files=len(files), rows=merged.rows)
+    return Merge(table, partition, len(files), merged.rows, version)
 
 
 def rewrite(
@@ -78,21 +78,21 @@ def rewrite(
         CommitError: one of them was replaced meanwhile.
     """
     first = files[0]
-    key, path = txn.rows_path(first.table, first.lane)
+    key, path = txn.rows_path(first.table, first.partition)
     try:
-        found = txn.store.storage.local_files(file.path for file in files)
+        found = txn.storage.local_files(file.path for file in files)
         local = {name: str(file) for name, file in found.items()}
         schema = merge_rows(files, local, BASES[first.table], path, derived)
     except FileNotFoundError as error:
         raise CommitError(f"{error.filename} was replaced; begin again") from None
     txn.entry.rows_remove += [file.path for file in files]
     rows = sum(file.rows for file in files)
-    return txn.record_rows(key, first.table, first.lane, rows, schema, first.generation)
+    return txn.record_rows(key, first.table, first.partition, rows, schema, first.generation)
 
 
 def by_lane(files: Iterable[RowsFile]) -> list[list[RowsFile]]:
     """The files that can be merged with one another."""
     lanes: dict[tuple[str, str, int], list[RowsFile]] = {}
     for file in files:
-        lanes.setdefault((file.table, file.lane, file.generation), []).append(file)
+        lanes.setdefault((file.table, file.partition, file.generation), []).append(file)
     return list(lanes.values())

@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 
 from ixt_data.critique_runs import abandoned, journal_folder, left_over
-from ixt_data.log import AT_ONCE, Entry, Snapshot, checkpoint
+from ixt_data.log import READ_BATCH, Entry, Snapshot, checkpoint
 from ixt_data.storage import StoredFile
 from ixt_data.store import Store
 
@@ -89,8 +89,8 @@ def collect(
     # Known before what is held, so that a transaction that lands now is in neither.
     gone = {*store.snapshot().commits, *report.aborted}
     pins = store.pins.all().values()
-    report.expired = [pin.name for pin in pins if not pin.alive(now)]
-    report.pins = {pin.name: pin.version for pin in pins if pin.alive(now)}
+    report.expired = [pin.name for pin in pins if not pin.is_valid(now)]
+    report.pins = {pin.name: pin.version for pin in pins if pin.is_valid(now)}
     held = _held(store, report.min_version, report.pins.values())
     for file in files:
         if file.key not in held and _goes(file, gone, report.aborted, old):
@@ -166,7 +166,7 @@ def _oldest_kept(store: Store, head: Snapshot, versions: int, keep: timedelta) -
     young = datetime.now(UTC) - keep
     # The entries below were let go before: versions only grow older.
     while oldest > head.min_version:
-        first = max(head.min_version + 1, oldest - AT_ONCE + 1)
+        first = max(head.min_version + 1, oldest - READ_BATCH + 1)
         for entry in reversed([*store.log.entries(first, oldest)]):
             if datetime.fromisoformat(entry.created) < young:
                 return oldest
@@ -184,11 +184,11 @@ def _stale(files: Iterable[StoredFile], head: Snapshot, old: float) -> set[str]:
 
 def _fence(store: Store, report: GcReport) -> int:
     entry = Entry(0, uuid.uuid4().hex, "gc", min_version=report.min_version)
-    entry.abort = report.aborted
+    entry.aborted_transactions = report.aborted
 
     def spare(newer: Entry) -> None:
-        if newer.txn in entry.abort:
-            entry.abort.remove(newer.txn)
+        if newer.txn in entry.aborted_transactions:
+            entry.aborted_transactions.remove(newer.txn)
 
     return store.log.commit(entry, store.snapshot().version, spare)
 

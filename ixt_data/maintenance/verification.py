@@ -105,7 +105,7 @@ def verify(
     # While entries are lost, nobody can tell whose files these are.
     if whole and at is None:
         report.orphans = sorted(sizes.keys() - _known(state))
-    sizes |= sizes_of(shard for shard in state.shards if shard.outside)
+    sizes |= sizes_of(shard for shard in state.shards if shard.is_external)
     identities: dict[str, str] = {}
     for file in files:
         found = _check_file(store, state, file, sizes, fast, identities)
@@ -128,7 +128,7 @@ def check_pins(store: Store) -> tuple[list[int], list[VerifyProblem]]:
         what, _, remedy = what.partition(". ")
         return [], [VerifyProblem(path, what, 0, remedy)]
     newest, now = readable_state(store).version, datetime.now(UTC)
-    versions = {pin.version for pin in pins if pin.alive(now)}
+    versions = {pin.version for pin in pins if pin.is_valid(now)}
     remedy = "restore the log from a backup, or remove the pin"
     return sorted(v for v in versions if 0 < v <= newest), [
         VerifyProblem(
@@ -169,8 +169,8 @@ def check_log(store: Store) -> Iterator[VerifyProblem]:
     present = {file.key for file in store.storage.list("_log") if file.key.endswith(".json")}
     newest = max((int(PurePosixPath(key).stem) for key in present), default=0)
     remedy = "restore this file from a backup; every later version depends on it"
-    for start in range(1, newest + 1, commit_log.AT_ONCE):
-        versions = range(start, min(start + commit_log.AT_ONCE, newest + 1))
+    for start in range(1, newest + 1, commit_log.READ_BATCH):
+        versions = range(start, min(start + commit_log.READ_BATCH, newest + 1))
         for version, data in zip(
             versions, store.storage.read_all(map(commit_log.key, versions)), strict=True
         ):
@@ -268,7 +268,7 @@ def _read(
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
         return "" if digest == file.sha256 else f"its sha256 is not {file.sha256}"
     try:
-        shard = read_adopted(file, path) if file.outside else read_shard(path, file.index)
+        shard = read_adopted(file, path) if file.is_external else read_shard(path, file.index)
     except CorruptError as error:
         return _without(file.path, _without(str(path), str(error)))
     if "doc_id" not in shard.columns:
@@ -276,12 +276,18 @@ def _read(
     # Text shards come first in every state, so an aligned shard finds the ids of its own.
     identity = hashlib.sha256(b"".join(shard.column("doc_id"))).hexdigest()
     identities[file.path] = identity
-    if file.of is None or file.of not in identities or identities[file.of] == identity:
+    if (
+        file.aligned_with is None
+        or file.aligned_with not in identities
+        or identities[file.aligned_with] == identity
+    ):
         return ""
-    samples = state.shards_by_path[file.of].samples
+    samples = state.shards_by_path[file.aligned_with].samples
     if shard.samples != samples:
-        return f"{shard.samples} samples; {file.of}, which it is aligned with, has {samples}"
-    return f"its documents are not those of {file.of} in the same order"
+        return (
+            f"{shard.samples} samples; {file.aligned_with}, which it is aligned with, has {samples}"
+        )
+    return f"its documents are not those of {file.aligned_with} in the same order"
 
 
 def _documents(file: RowsFile | ShardInfo) -> int:
@@ -289,10 +295,10 @@ def _documents(file: RowsFile | ShardInfo) -> int:
 
 
 def _remedy(file: RowsFile | ShardInfo) -> str:
-    if isinstance(file, ShardInfo) and file.of is not None:
+    if isinstance(file, ShardInfo) and file.aligned_with is not None:
         verb = "tokenize" if file.family.startswith(f"{TOKENS}/") else "critique"
         return f"ixt verify --repair, then `ixt {verb}` does this unit again"
-    if isinstance(file, ShardInfo) and file.outside:
+    if isinstance(file, ShardInfo) and file.is_external:
         return f"{CHANGED}; nothing else holds these documents"
     what = "rows" if isinstance(file, RowsFile) else "documents"
     return f"restore this file from a backup: nothing else in the store holds these {what}"
@@ -322,7 +328,7 @@ def check_indexes(store: Store, state: Snapshot) -> Iterator[VerifyProblem]:
 def check_rows(state: Snapshot) -> Iterator[VerifyProblem]:
     """Critique shards of another length than their text shard, by the log alone."""
     for shard in state.shards:
-        text = state.shards_by_path.get(shard.of or "")
+        text = state.shards_by_path.get(shard.aligned_with or "")
         if text is not None and text.samples != shard.samples:
             what = f"{shard.samples} samples; its text shard {text.path} has {text.samples}"
             yield VerifyProblem(shard.path, what, text.samples, _remedy(shard))
@@ -331,7 +337,7 @@ def check_rows(state: Snapshot) -> Iterator[VerifyProblem]:
 def _folders(state: Snapshot) -> dict[str, list[ShardInfo]]:
     folders: dict[str, list[ShardInfo]] = {}
     for shard in state.shards:
-        if not shard.outside:
+        if not shard.is_external:
             folders.setdefault(str(PurePosixPath(shard.path).parent), []).append(shard)
     return folders
 
@@ -387,13 +393,17 @@ def _rewrite_checkpoints(store: Store, paths: Iterable[str]) -> list[str]:
 def _requeue(store: Store, state: Snapshot, shard: ShardInfo) -> None:
     kind, _, critic = shard.family.partition("/")
     if kind == TOKENS:
-        lost, unit = [shard.path], tokens_unit(shard.family, shard.of or "")
+        lost, unit = [shard.path], tokens_unit(shard.family, shard.aligned_with or "")
     else:
         families = (f"critique/{critic}", f"thinking/{critic}")
-        lost = [s.path for s in state.shards if s.of == shard.of and s.family in families]
-        unit = unit_name(critic, state.shards_by_path[shard.of or ""])
+        lost = [
+            s.path
+            for s in state.shards
+            if s.aligned_with == shard.aligned_with and s.family in families
+        ]
+        unit = unit_name(critic, state.shards_by_path[shard.aligned_with or ""])
     # The tokens of what is lost are of no use to what comes in its place.
-    lost += [s.path for s in state.shards if s.of in lost]
+    lost += [s.path for s in state.shards if s.aligned_with in lost]
     head = store.snapshot()
     if not all(path in head.shards_by_path for path in lost):
         return

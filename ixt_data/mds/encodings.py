@@ -1,4 +1,4 @@
-"""MDS column encodings, compressions and hashes, as mosaicml-streaming (0.13) names them."""
+"""MDS column encodings, compressions and hashes, under the names of mosaicml-streaming (0.13)."""
 
 import bz2
 import gzip
@@ -21,13 +21,13 @@ _NUMBERS = {
 }
 _TEXT = {"str": str, "str_int": int, "str_float": float, "str_decimal": str}
 SCALARS = frozenset({*_NUMBERS, *_TEXT, "json"})
-"""Encodings whose values are numbers, strings or JSON; all others decode to their bytes."""
+"""Encodings of numbers, strings and JSON; all others decode to their bytes."""
 
 REFUSED = frozenset({"pkl"})
-"""Encodings that run code when they are decoded."""
+"""Encodings that are refused, because decoding them runs code."""
 
 SIZES = {encoding: struct.calcsize(code) for encoding, code in _NUMBERS.items()}
-"""Bytes of a value, for encodings of fixed size that are written here."""
+"""Bytes per value, for the encodings of fixed size that the writer supports."""
 
 ENCODE: dict[str, Callable[[Any], bytes]] = {
     "bytes": bytes,
@@ -38,15 +38,15 @@ ENCODE: dict[str, Callable[[Any], bytes]] = {
 
 
 def decoder(encoding: str) -> Callable[[bytes], Any]:
-    """Bytes to value for one encoding.
+    """Return the function that decodes the bytes of one encoding.
 
     Raises:
         StoreError: the encoding is refused.
     """
     if encoding in REFUSED:
         raise StoreError(
-            f"columns of the encoding {encoding!r} are refused: decoding them runs whatever code "
-            "they hold. Write the folder again with the column as str or json"
+            f"columns of the encoding {encoding!r} are refused: decoding them runs any code that "
+            "they contain. Write the folder again with the column as str or json"
         )
     if encoding in _NUMBERS:
         unpack = struct.Struct(_NUMBERS[encoding]).unpack
@@ -58,30 +58,32 @@ def decoder(encoding: str) -> Callable[[bytes], Any]:
 
 
 def decompress(data: bytes, compression: str, size: int, name: str) -> bytes:
-    """The raw bytes of a packed shard.
+    """Decompress a shard.
 
     Args:
-        data: what its file holds.
+        data: the bytes of the compressed file.
         compression: `zstd`, `gz`, `bz2`, `br` or `snappy`, with or without `:level`.
-        size: of the raw bytes, as the index says.
-        name: of the file, for errors.
+        size: number of uncompressed bytes, from the index.
+        name: name of the file, for errors.
 
     Raises:
-        CorruptError: the bytes are not so packed, or of another size.
-        StoreError: the compression is not known here, or its package is not installed.
+        CorruptError: the bytes are not compressed like this, or have another size.
+        StoreError: the compression is unknown, or its package is not installed.
     """
     kind = compression.partition(":")[0]
     if kind not in _DECOMPRESS:
         known = ", ".join(_DECOMPRESS)
-        raise StoreError(f"{name}: packed with {compression!r}; known are {known}")
+        raise StoreError(f"{name}: unknown compression {compression!r}; valid: {known}")
     try:
         raw = _DECOMPRESS[kind](data, size)
     except ImportError as error:
-        raise StoreError(f"{name}: packed with {compression!r}; {error.name} is missing") from None
+        raise StoreError(
+            f"{name}: compressed with {compression!r}; the package {error.name} is not installed"
+        ) from None
     except Exception as error:
-        raise CorruptError(f"{name}: cannot be unpacked as {compression} ({error})") from None
+        raise CorruptError(f"{name}: cannot be decompressed as {compression} ({error})") from None
     if len(raw) != size:
-        raise CorruptError(f"{name}: {len(raw)} bytes unpacked instead of {size}")
+        raise CorruptError(f"{name}: {len(raw)} bytes after decompression instead of {size}")
     return raw
 
 
@@ -99,13 +101,15 @@ _DECOMPRESS: dict[str, Callable[[bytes, int], bytes]] = {
 
 
 def digest(algorithm: str, data: bytes) -> str:
-    """The hexadecimal hash of `data` by xxhash or hashlib.
+    """Compute the hexadecimal hash of `data` by xxhash or hashlib.
 
     Raises:
-        StoreError: there is no such algorithm.
+        StoreError: the algorithm is unknown.
     """
     if algorithm in xxhash.algorithms_available:
         return str(getattr(xxhash, algorithm)(data).hexdigest())
     if algorithm in hashlib.algorithms_available and not algorithm.startswith("shake_"):
         return hashlib.new(algorithm, data).hexdigest()
-    raise StoreError(f"no hash {algorithm!r}; use xxh64, or another of xxhash and hashlib")
+    raise StoreError(
+        f"unknown hash {algorithm!r}; use xxh64, or another algorithm of xxhash or hashlib"
+    )

@@ -1,9 +1,9 @@
-"""MDS shards: written aligned and durable, read in one NumPy pass.
+"""MDS shards: a writer whose caller sets the shard boundaries, and a reader in one NumPy pass.
 
 The format is mosaicml-streaming's (0.13): little-endian `u32 n`, `u32 offset[n + 1]`, the config
-as JSON, then the samples; a sample is one `u32` size per column of variable size, then the columns
-in alphabetical order. What is written here equals byte for byte what its MDSWriter writes, and
-nothing here imports it (it brings torch, and a critic's machine has another one).
+as JSON, then the samples. A sample is one `u32` size per column of variable size, then the columns
+in alphabetical order. The writer's bytes equal those of MDSWriter. This module does not import
+mosaicml-streaming: that package imports torch, and a critic's machine has another version of it.
 """
 
 import io
@@ -42,13 +42,13 @@ THINKING_COLUMNS = {"doc_id": "bytes", "thinking": "str"}
 
 
 class ShardWriter:
-    """Writes the shards of one family into one folder; the caller says where each one ends."""
+    """Writer of the shards of one family into one folder. The caller ends each shard with `cut`."""
 
     def __init__(self, folder: Path, columns: Mapping[str, str], first: int = 0) -> None:
-        """A writer into one folder.
+        """Create a writer into one folder.
 
         Args:
-            folder: made if need be; `close` leaves its index.json there.
+            folder: created if it does not exist; `close` writes its index.json.
             columns: MDS encoding by column.
             first: number of the first shard.
         """
@@ -73,7 +73,7 @@ class ShardWriter:
         self._head = struct.Struct(f"<{sum(self._variable)}I")
 
     def write(self, sample: Mapping[str, Any]) -> None:
-        """Adds one sample to the shard that is open."""
+        """Add one sample, by column, to the open shard."""
         data = [encode(sample[name]) for name, encode, _ in self._columns]
         sizes = [len(d) for d, variable in zip(data, self._variable, strict=True) if variable]
         encoded = b"".join((self._head.pack(*sizes), *data))
@@ -82,18 +82,22 @@ class ShardWriter:
 
     @property
     def samples(self) -> int:
-        """Samples in the shard that is open."""
+        """Number of samples in the open shard."""
         return len(self._samples)
 
     def cut(self) -> dict[str, Any]:
-        """Ends the open shard; returns its entry of index.json."""
+        """Write the open shard; return its entry of index.json.
+
+        Raises:
+            ValueError: the shard has more than 4 GiB.
+        """
         config = json.dumps(self._config, sort_keys=True).encode()
         n = len(self._samples)
         offsets = np.zeros(n + 1, np.int64)
         np.cumsum([len(sample) for sample in self._samples], out=offsets[1:])
         offsets += 4 + 4 * (n + 1) + len(config)
         if offsets[-1] > 0xFFFFFFFF:
-            raise ValueError(f"a shard holds at most 4 GiB; this one has {offsets[-1]} bytes")
+            raise ValueError(f"a shard has at most 4 GiB; this one has {offsets[-1]} bytes")
         head = struct.pack("<I", n) + offsets.astype("<u4").tobytes() + config
         raw = b"".join((head, *self._samples))
         packed = zstandard.ZstdCompressor(level=3).compress(raw)
@@ -112,7 +116,7 @@ class ShardWriter:
         return self.index[-1]
 
     def close(self) -> None:
-        """Writes index.json."""
+        """Write index.json."""
         index = {"version": 2, "shards": self.index}
         (self.folder / "index.json").write_text(json.dumps(index, sort_keys=True))
 
@@ -124,12 +128,13 @@ def _file_info(name: str, data: bytes) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Shard:
-    """One shard in memory: the columns' places found for all samples in one pass.
+    """One shard in memory, with the byte offsets of all columns.
 
     Attributes:
         data: the raw bytes, uncompressed.
         columns: MDS encoding by column.
         starts, ends: byte offsets of each column, int64[samples].
+        samples: number of samples.
     """
 
     data: bytes | mmap.mmap
@@ -139,23 +144,23 @@ class Shard:
     samples: int
 
     def column(self, name: str) -> list[Any]:
-        """All values of one column, decoded."""
+        """Decode all values of one column, in the order of the samples."""
         decode, data = decoder(self.columns[name]), self.data
         bounds = zip(self.starts[name].tolist(), self.ends[name].tolist(), strict=True)
         return [decode(data[a:b]) for a, b in bounds]
 
     def rows(self, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-        """The samples in order, as dicts of some columns (all by default)."""
+        """Yield the samples in order, as dicts of some columns (all by default)."""
         names = list(columns or self.columns)
         for values in zip(*map(self.column, names), strict=True):
             yield dict(zip(names, values, strict=True))
 
 
 def parse_shard(data: bytes | mmap.mmap, name: str) -> Shard:
-    """Finds the columns of all samples of an uncompressed shard.
+    """Parse an uncompressed shard: find the columns of all samples.
 
     Raises:
-        CorruptError: the bytes are not an MDS shard of encodings known here; `name` is named.
+        CorruptError: the bytes are not an MDS shard; the message contains `name`.
     """
     try:
         (n,) = struct.unpack_from("<I", data)
@@ -169,28 +174,28 @@ def parse_shard(data: bytes | mmap.mmap, name: str) -> Shard:
         raise CorruptError(f"{name}: {len(data)} bytes instead of {offsets[-1]}")
     variable = sum(size is None for size in sizes)
     buffer = np.frombuffer(data, np.uint8)
-    # The size words of all samples at once, sample by sample since they are not aligned.
+    # The size words of all samples in one gather: samples are not aligned.
     heads = offsets[:-1, None] + np.arange(4 * variable)
     lengths = np.ascontiguousarray(buffer[heads]).view("<u4").astype(np.int64)
-    cursor, seen = offsets[:-1] + 4 * variable, 0
+    cursor, n_variable = offsets[:-1] + 4 * variable, 0
     starts, ends = {}, {}
     for column, size in zip(names, sizes, strict=True):
         starts[column] = cursor
-        cursor = cursor + (lengths[:, seen] if size is None else size)
+        cursor = cursor + (lengths[:, n_variable] if size is None else size)
         ends[column] = cursor
-        seen += size is None
+        n_variable += size is None
     if not np.array_equal(cursor, offsets[1:]):
         raise CorruptError(f"{name}: the columns do not fill the samples")
     return Shard(data, dict(zip(names, encodings, strict=True)), starts, ends, n)
 
 
 def read_shard(path: Path, index: Mapping[str, Any]) -> Shard:
-    """Reads one shard and checks it against its entry of index.json.
+    """Read one shard and check it against its entry of index.json.
 
     Raises:
-        CorruptError: missing, of another size or hash, or not an MDS shard.
+        CorruptError: the file is missing, has another size or hash, or is not an MDS shard.
     """
-    data = _stored(path, index)
+    data = _read_checked(path, index)
     if index.get("zip_data"):
         data = decompress(data, index["compression"], index["raw_data"]["bytes"], str(path))
     shard = parse_shard(data, str(path))
@@ -200,12 +205,12 @@ def read_shard(path: Path, index: Mapping[str, Any]) -> Shard:
 
 
 def read_sample(path: Path, index: Mapping[str, Any], row: int) -> dict[str, Any]:
-    """One sample of a shard, checked as by `read_shard`; no more than up to its end is unpacked.
+    """Read one sample, checked as by `read_shard`; decompress the shard only up to its end.
 
     Raises:
-        CorruptError: missing, of another size or hash, or without such a row.
+        CorruptError: the file is missing, has another size or hash, or has no such row.
     """
-    data = _stored(path, index)
+    data = _read_checked(path, index)
     packed = index["compression"] if index.get("zip_data") else ""
     if packed and packed.partition(":")[0] != "zstd":
         data, packed = decompress(data, packed, index["raw_data"]["bytes"], str(path)), ""
@@ -215,27 +220,29 @@ def read_sample(path: Path, index: Mapping[str, Any], row: int) -> dict[str, Any
     try:
         (n,) = struct.unpack("<I", source.read(4))
         offsets = np.frombuffer(source.read(4 * (n + 1)), "<u4").astype(np.int64)
-        start, end = (int(place) - 4 - 4 * (n + 1) for place in offsets[row : row + 2])
+        start, end = (int(offset) - 4 - 4 * (n + 1) for offset in offsets[row : row + 2])
         body = source.read(end)
         config = body[: int(offsets[0]) - 4 - 4 * (n + 1)]
     except (struct.error, ValueError, IndexError, zstandard.ZstdError) as error:
         raise CorruptError(f"{path}: no sample {row} in it ({error})") from None
-    # A shard of its own, of one sample.
+    # Build a shard that contains only this sample.
     first = 12 + len(config)
     head = struct.pack("<III", 1, first, first + end - start)
-    alone = parse_shard(b"".join((head, config, body[start:])), str(path))
-    return next(alone.rows())
+    single = parse_shard(b"".join((head, config, body[start:])), str(path))
+    return next(single.rows())
 
 
-def _stored(path: Path, index: Mapping[str, Any]) -> bytes:
-    """The bytes of a shard's file, checked against its entry of index.json."""
+def _read_checked(path: Path, index: Mapping[str, Any]) -> bytes:
+    """Read the bytes of a shard's file and check them against its entry of index.json."""
     stored = index.get("zip_data") or index["raw_data"]
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise CorruptError(f"{path}: missing. `ixt verify` tells what it held") from None
+        raise CorruptError(
+            f"{path}: missing. `ixt verify` names the documents that it contained"
+        ) from None
     hashes = stored["hashes"]
-    # All are of the same bytes, and this one costs nothing.
+    # All hashes cover the same bytes, and xxh64 is the fastest.
     for algorithm in ("xxh64",) if "xxh64" in hashes else hashes:
         if digest(algorithm, data) != hashes[algorithm]:
             raise CorruptError(f"{path}: its {algorithm} is not {hashes[algorithm]}")

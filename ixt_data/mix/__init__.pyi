@@ -16,7 +16,7 @@ from .plan import SelectionPlan as SelectionPlan
 from .planner import plan_mix as plan_mix
 from .predicates import Matches as Matches
 from .predicates import Scope as Scope
-from .predicates import held_out as held_out
+from .predicates import held_out_predicate as held_out_predicate
 from .presets import GOOD_EPOCHS as GOOD_EPOCHS
 from .presets import PRESETS as PRESETS
 from .presets import Recipe as Recipe
@@ -24,4 +24,4 @@ from .presets import Schedule as Schedule
 from .presets import span_condition as span_condition
 from .presets import span_mix as span_mix
 from .render import render_plan as render_plan
-from .saved_selections import resolved as resolved
+from .saved_selections import resolve_selections as resolve_selections

@@ -1,4 +1,4 @@
-"""The mix: weighted selections, conditioning, schedule and seed, as a YAML file says them."""
+"""The configuration of a mix: weighted selections, conditioning, schedule and seed."""
 
 from collections.abc import Iterable
 from itertools import pairwise
@@ -21,44 +21,44 @@ def _as_tuple(value: Any) -> Any:
 
 
 class Condition(ConfigModel):
-    """How a document's critique becomes tokens beside it."""
+    """Conversion of a document's critique to tokens before, after or inside the document."""
 
     kind: Literal["none", "score", "critique", "both", "spans"] = "both"
-    """What the model sees: nothing, the score token, the words, both, or a tag at each defect."""
+    """Feedback in a sample: none, the score token, the critique text, both, or tags at defects."""
     position: Literal["prefix", "append"] = "prefix"
     """Feedback before the document or after it."""
     tag_replaces: Annotated[str, Field(min_length=1)] | None = None
-    """`spans`: the tag takes the place of the span's first token that reads like this, such as
-    `=`, and costs no token; null, or where a span has none, puts it before the span."""
+    """`spans`: the tag replaces the span's first token with this text, such as `=`, and adds no
+    token. With null, or in a span without such a token, the tag is before the span."""
     dropout: Share = 0.1
     """Share of samples without feedback."""
     loss_on_prefix: Weight = 0.0
-    """Loss weight of the feedback's tokens."""
+    """Loss weight of the feedback tokens."""
     loss_by_verdict: dict[str, Weight] = Field(default={"right": 1.0, "wrong": 1.0, "rest": 1.0})
-    """Loss weight of a document's tokens by the verdict of the span they are in; `rest` is for
-    tokens in no span and for verdicts not named."""
+    """Loss weight of a document's tokens by the verdict of their span; `rest` is for tokens outside
+    of spans and for other verdicts."""
     verdict_after: Annotated[str, Field(min_length=1)] | None = None
-    """`loss_by_verdict` counts in a span only after its first token that reads like this, such as
-    `=`: the part that the verdict is about. null, or where a span has none: in the whole span."""
+    """`loss_by_verdict` applies only after the span's first token with this text, such as `=`. With
+    null, or in a span without such a token, it applies to the complete span."""
     cooldown: Share = 0.1
     """Last share of the run without feedback."""
     noisy: Share = 0.0
-    """Share of samples with the feedback of another document of their shard: a control. 1 shuffles
-    all feedback."""
+    """Share of samples with the feedback of another document of their shard, as a control
+    experiment. 1 shuffles all feedback."""
     feedback: Annotated[str, Field(min_length=1)] = "given"
-    """Whose feedback the model is told. `given`: the document's own. `best`, `worst`: the one that
-    was observed in what is drawn. `shuffled`: that of another document, as `noisy: 1`. Anything
-    else is a text that all are told, with the best score."""
+    """The feedback of all samples. `given`: the document's own. `best`, `worst`: the best or worst
+    feedback in the drawn documents. `shuffled`: that of another document, like `noisy: 1`. Any
+    other value is a fixed text, with the best score."""
     bins: Literal["raw", "threshold", "quantile"] = "raw"
-    """How a score becomes one of eleven tokens. `raw`: in steps of 0.1. `threshold`: by how many
-    `edges` it reaches. `quantile`: the same, with the edges that part the scores that are drawn
-    into eleven equal shares."""
+    """Mapping of a score to one of eleven tokens. `raw`: steps of 0.1. `threshold`: the number of
+    `edges` that it reaches. `quantile`: the same, with edges that split the drawn scores into
+    eleven equal shares."""
     edges: tuple[Share, ...] = ()
-    """Ascending scores of `threshold`; those of `quantile` are found when a train run begins."""
+    """Ascending scores for `threshold`; a train run computes those for `quantile` at its start."""
     repeat_every: PositiveInt | None = None
-    """Tell the feedback again after every so many tokens of the document; null tells it once."""
+    """Number of document tokens after which the feedback repeats; null: no repetition."""
     template: Literal["special", "plain"] = "special"
-    """`special`: feedback between tokens of its own. `plain`: in words that any tokenizer has."""
+    """`special`: feedback between special tokens. `plain`: feedback as text for any tokenizer."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -69,19 +69,21 @@ class Condition(ConfigModel):
         if self.bins == "raw" and self.edges:
             raise ValueError("edges: given, but bins is raw; set bins to threshold")
         if self.repeat_every and self.position == "append":
-            raise ValueError("repeat_every: feedback that comes after the document comes once")
+            raise ValueError("repeat_every: must be null if position is append")
         if self.tag_replaces is not None and self.kind != "spans":
             raise ValueError(f"tag_replaces: kind {self.kind!r} has no tags; it is for spans")
         if self.kind in ("none", "spans"):
             for key, value in (("noisy", self.noisy), ("feedback", self.feedback != "given")):
                 if value:
                     raise ValueError(
-                        f"{key}: kind {self.kind!r} tells no feedback that could be another"
+                        f"{key}: kind {self.kind!r} has no feedback that could be replaced"
                     )
         if self.feedback == "none":
-            raise ValueError("feedback: to tell none, set kind to none")
+            raise ValueError("feedback: for samples without feedback, set kind to none")
         if self.noisy and self.feedback != "given":
-            raise ValueError(f"noisy: feedback is {self.feedback!r} for all; set one of them")
+            raise ValueError(
+                f"noisy: feedback is {self.feedback!r} for all samples; set only one of them"
+            )
         return self
 
     @property
@@ -90,18 +92,18 @@ class Condition(ConfigModel):
         return 1.0 if self.feedback == "shuffled" else self.noisy
 
     @property
-    def told(self) -> str | None:
-        """What all documents are told instead of feedback from critiques; None for that."""
+    def fixed_feedback(self) -> str | None:
+        """Feedback of all samples; None if each sample has the feedback of a critique."""
         return None if self.feedback in ("given", "shuffled") else self.feedback
 
     @property
     def weighs_spans(self) -> bool:
-        """Whether loss weights differ by verdict."""
+        """True if loss weights differ by verdict."""
         return any(weight != 1.0 for weight in self.loss_by_verdict.values())
 
     @property
     def reads_critiques(self) -> bool:
-        """Whether anything of a critique is needed."""
+        """True if samples depend on critiques."""
         return self.kind != "none" or self.weighs_spans
 
 
@@ -109,18 +111,18 @@ class Selection(ConfigModel):
     """A named SQL predicate over a snapshot, and its share of the draws."""
 
     name: Annotated[str, Field(min_length=1)]
-    """What schedules and summaries call it; the name of the saved selection by default."""
+    """Name in schedules and summaries; by default the name of the saved selection."""
     use: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(@\d+)?$")] | None = None
-    """A saved selection that gives predicate and critic: NAME as the snapshot has it, or
-    NAME@VERSION as that commit saved it."""
+    """A saved selection that defines predicate and critic: NAME in the snapshot, or NAME@VERSION
+    from that commit."""
     where: Annotated[str, Field(min_length=1)] = EVERYTHING
     """SQL over the columns of documents and of the critic's critiques."""
     critic: str | None = None
-    """Whose critiques, by name or id, instead of the mix's."""
+    """Name or id of the critic for this selection, instead of the mix's critic."""
     weight: Weight = 1.0
     """Share of the draws, relative to the other selections."""
     max_repeats: PositiveInt | None = None
-    """Most draws of one document over the run; null sets no limit."""
+    """Maximum draws of one document over the run; null sets no limit."""
 
     @model_validator(mode="before")
     @classmethod
@@ -131,55 +133,61 @@ class Selection(ConfigModel):
 
     @model_validator(mode="after")
     def _one_predicate(self) -> Self:
-        # With its version, `where` tells what it was found to be.
+        # In a resolved mix, `use` has a version and `where` contains the saved predicate.
         if self.use and "@" not in self.use and "where" in self.model_fields_set:
             raise ValueError(f"where: given, but `use: {self.use}` gives the predicate")
         return self
 
     @property
     def used(self) -> tuple[str, int | None]:
-        """Name and version of the saved selection; the version is None where the mix has none."""
+        """Name and version of the saved selection; the version is None if the mix has none."""
         name, _, version = (self.use or "").partition("@")
         return name, int(version) if version else None
 
 
 class Weighting(ConfigModel):
-    """How draws spread over the documents of one selection."""
+    """Distribution of the draws over the documents of one selection."""
 
     by: Annotated[str, Field(min_length=1)] = "score"
-    """SQL giving one number per document."""
+    """SQL expression with one number per document."""
     temperature: Annotated[float, Field(gt=0)] | None = None
-    """Softmax temperature; null draws uniformly."""
+    """Temperature of the softmax; null draws uniformly."""
 
 
 class Phase(ConfigModel):
-    """A share of the run with settings of its own."""
+    """A share of the run with separate settings."""
 
     share: Annotated[float, Field(gt=0, le=1)]
-    """How much of the run; what the phases leave is drawn by the mix's own settings."""
+    """Share of the run. The remainder after all phases uses the mix's own settings."""
     weights: dict[str, Weight] = Field(default={})
-    """Weights by selection, instead of their own."""
+    """Weights by selection, replacing the selections' own weights."""
     where: dict[str, str] = Field(default={})
-    """Predicates by selection, instead of their own."""
+    """Predicates by selection, replacing the selections' own predicates."""
     condition: Condition | None = None
-    """Keys of the condition to change; `cooldown` belongs to the run and cannot be among them."""
+    """Changed keys of the condition. `cooldown` belongs to the run and is not valid here."""
 
 
 class Mix(ConfigModel):
-    """Everything that a training job draws."""
+    """Everything that determines the draws of a training job.
+
+    Examples:
+        >>> mix = Mix(store="S", condition={"kind": "none"})
+        >>> [selection.name for selection in mix.selections]
+        ['all']
+    """
 
     store: str = "./ixt"
     """Root of the store, relative to the working folder."""
     snapshot: int | str | None = None
-    """Version or tag; null is the newest, pinned when the mix is planned."""
+    """Version or tag; null is the newest version at the time of the plan, which is pinned."""
     corpus: Annotated[tuple[str, ...], BeforeValidator(_as_tuple, str | list[str])] | None = None
-    """Corpus or corpora; null takes all."""
+    """Corpus or list of corpora; null is all."""
     critic: str | None = None
-    """Whose critiques, by name or id, where a selection names none of its own."""
+    """Name or id of the critic, for selections without a critic."""
     condition: Condition = Condition()
-    """How critiques become tokens."""
+    """Conversion of critiques to tokens."""
     selections: Annotated[tuple[Selection, ...], Field(min_length=1)] = (Selection(name="all"),)
-    """What is drawn; a document in two selections is drawn for both."""
+    """The selections to draw from. A document in two selections is drawn for both."""
     weighting: Weighting = Weighting()
     """Weights within a selection."""
     schedule: Annotated[tuple[Phase, ...], Field(max_length=MAX_PHASES)] = ()
@@ -218,70 +226,82 @@ class Mix(ConfigModel):
             raise ValueError(f"critic: missing, but {path}.condition needs critiques")
 
     def _lacks_critic(self) -> bool:
-        """Whether a selection has no critic; what a saved one has is not known yet."""
+        """Return True if a selection has no critic. A saved one is unknown before resolution."""
         return any(self.critic_of(own) is None and own.use is None for own in self.selections)
 
     @property
     def reads_critiques(self) -> bool:
-        """Whether the condition of any phase needs critiques."""
+        """True if the condition of any phase needs critiques."""
         return any(self.condition_in(phase).reads_critiques for phase in self.phases())
 
     def critic_of(self, selection: Selection) -> str | None:
-        """Whose critiques the documents of a selection come with."""
+        """Return the name or id of a selection's critic, or None."""
         return selection.critic or self.critic
 
     @property
     def critics(self) -> tuple[str | None, ...]:
-        """The different critics of the selections, in their order."""
+        """The distinct critics of the selections, in their order."""
         return tuple(dict.fromkeys(map(self.critic_of, self.selections)))
 
     def condition_in(self, phase: Phase) -> Condition:
-        """The condition of one phase: the mix's own with the phase's keys on top."""
+        """Return the condition of one phase: the mix's own, updated with the phase's keys."""
         if phase.condition is None:
             return self.condition
         changed = {key: getattr(phase.condition, key) for key in phase.condition.model_fields_set}
-        # Not a plain copy: keys of both together must fit.
+        # Validate again: the combination of both must be consistent.
         return Condition.model_validate(self.condition.model_dump() | changed)
 
     def schedule_conditions(self) -> list[Condition]:
-        """The conditions that phases of the schedule give."""
+        """Return the conditions in the phases of the schedule."""
         return [phase.condition for phase in self.schedule if phase.condition is not None]
 
     def with_edges(self, edges: tuple[float, ...]) -> Self:
-        """The same with edges wherever a condition has quantiles and none."""
+        """Return a copy with edges in every condition of `quantile` without edges."""
 
-        def filled(condition: Condition) -> Condition:
+        def fill(condition: Condition) -> Condition:
             if condition.bins != "quantile" or condition.edges:
                 return condition
             return condition.model_copy(update={"edges": edges})
 
         schedule = tuple(
-            phase.model_copy(update={"condition": filled(phase.condition)})
+            phase.model_copy(update={"condition": fill(phase.condition)})
             if phase.condition
             else phase
             for phase in self.schedule
         )
-        return self.model_copy(update={"condition": filled(self.condition), "schedule": schedule})
+        return self.model_copy(update={"condition": fill(self.condition), "schedule": schedule})
 
     def phases(self) -> tuple[Phase, ...]:
-        """The whole run as phases: the schedule, and what it leaves."""
+        """Return all phases of the run: the schedule, and the remainder."""
         left = 1 - sum(phase.share for phase in self.schedule)
         return self.schedule if left < 1e-9 else (*self.schedule, Phase(share=left))
 
     def content(self) -> dict[str, Any]:
-        """All that decides the draws, without the place of the store and the name of its pin."""
+        """Return everything that determines the draws, without the store's root and snapshot."""
         content = self.model_dump(mode="json", exclude={"store", "snapshot"})
         for selection in content["selections"]:
-            # So that the digests of mixes without saved selections stay as they were.
+            # Without this, the digests of mixes without saved selections would change.
             if selection["use"] is None:
                 del selection["use"]
         return content
 
 
 def load_mix(path: str | Path, overrides: Iterable[str] = ()) -> Mix:
-    """The mix in a YAML file, with overrides such as `condition.kind=none`.
+    r"""Read a mix from a YAML file, and apply overrides such as `condition.kind=none`.
+
+    Args:
+        path: the YAML file.
+        overrides: `dotted.key=value`; the value is YAML, a list index is a number.
 
     Raises:
-        ConfigError: the file cannot be read, or a key is wrong; the full key path is named.
+        ConfigError: the file cannot be read, or a key is invalid; the message has its full path.
+
+    Examples:
+        >>> import tempfile, ixt_data
+        >>> from pathlib import Path
+        >>> path = Path(tempfile.mkdtemp(), "mix.yaml")
+        >>> _ = path.write_text("store: S\ncondition: {kind: none}\n")
+        >>> ixt_data.load_mix(path, ["seed=3"]).seed
+        3
     """
     return load_config(Mix, path, overrides)

@@ -1,4 +1,4 @@
-"""How often each document is drawn: exact integer counts, and their split over phases."""
+"""Exact integer draw counts per document, and their split over phases."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -11,30 +11,30 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Counts = npt.NDArray[np.unsignedinteger[Any]]
-"""Draws per document: the smallest type that holds them, for there are many documents."""
+"""Draws per document, in the smallest integer type that fits, to save memory."""
 
-# Expectations this close to an integer are that integer: floating point must not add a draw.
+# An expectation this close to an integer counts as the integer: rounding must not add a draw.
 _SNAP = 1e-9
 _CHUNK = 1 << 22
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def softmax(scores: Floats, temperature: float) -> Floats:
-    """exp(score / temperature), scaled so that the largest is 1."""
+    """Return exp(score / temperature), scaled to a maximum of 1; float64[documents]."""
     weights: Floats = np.exp((scores - scores.max()) / temperature)
     return weights
 
 
 def expectations(weights: Floats, total: int, cap: int | None) -> Floats:
-    """Expected draws per document: in proportion to the weights, at most `cap` each.
+    """Return expected draws per document: proportional to the weights, at most `cap` each.
 
     Args:
         weights: >= 0, float64[documents].
-        total: draws; at most `cap` times the documents of weight > 0.
-        cap: most draws of one document.
+        total: number of draws; at most `cap` times the documents of weight > 0.
+        cap: maximum draws of one document; None sets no limit.
     """
     if not weights.strides[0]:
-        # All alike, and only one number in memory.
+        # Equal weights: a broadcast view, with one number in memory.
         return np.broadcast_to(np.float64(total / len(weights)), len(weights))
     expected: Floats = weights * (total / weights.sum())
     if cap is None or expected.max() <= cap:
@@ -49,29 +49,29 @@ def expectations(weights: Floats, total: int, cap: int | None) -> Floats:
 
 
 def equal_weights(n: int) -> Floats:
-    """`n` weights of 1 that take the memory of one."""
+    """Return `n` weights of 1 as a broadcast view of one number."""
     return np.broadcast_to(np.float64(1), n)
 
 
-def pieces(n: int) -> Iterator[slice]:
-    """`n` documents a few million at a time, which bounds what is in memory for each."""
+def chunks(n: int) -> Iterator[slice]:
+    """Yield slices of a few million of `n` documents, to bound temporary memory."""
     return (slice(start, start + _CHUNK) for start in range(0, n, _CHUNK))
 
 
-def narrow(most: int) -> npt.DTypeLike:
-    """The smallest type for counts up to `most`."""
-    return np.min_scalar_type(max(most, 0))
+def smallest_dtype(maximum: int) -> npt.DTypeLike:
+    """Return the smallest unsigned type for counts up to `maximum`."""
+    return np.min_scalar_type(max(maximum, 0))
 
 
-def systematic(expected: Floats, total: int, rng: np.random.Generator) -> Counts:
-    """Integer counts that sum to `total`, each less than 1 from its expectation.
+def systematic_counts(expected: Floats, total: int, rng: np.random.Generator) -> Counts:
+    """Return integer counts that sum to `total`, each less than 1 from its expectation.
 
-    Systematic resampling (Kitagawa 1996) of the fractional parts; what is expected 0 times is
-    never drawn, and a whole expectation is met exactly.
+    Systematic resampling (Kitagawa 1996) of the fractional parts. A document with expectation 0 is
+    never drawn, and an integer expectation is exact.
     """
-    counts = np.zeros(len(expected), narrow(int(expected.max(initial=0) + _SNAP) + 1))
+    counts = np.zeros(len(expected), smallest_dtype(int(expected.max(initial=0) + _SNAP) + 1))
     edge, given, last = 0.0, 0, -1
-    for part in pieces(len(expected)):
+    for part in chunks(len(expected)):
         floor, fractions, some = _parts(expected[part])
         counts[part] = floor
         given += int(floor.sum())
@@ -82,7 +82,7 @@ def systematic(expected: Floats, total: int, rng: np.random.Generator) -> Counts
     if not left or last < 0:
         return counts
     scale, start = left / edge, rng.random()
-    for part in pieces(len(expected)):
+    for part in chunks(len(expected)):
         _, fractions, some = _parts(expected[part])
         edges = np.cumsum(np.append(begin, fractions[some]))[1:]
         if not len(some):
@@ -97,31 +97,31 @@ def systematic(expected: Floats, total: int, rng: np.random.Generator) -> Counts
 
 
 def _parts(expected: Floats) -> tuple[Ints, Floats, Ints]:
-    """Whole and fractional parts, and which fractional parts are more than 0."""
+    """Return integer parts, fractional parts, and the indices of fractional parts above 0."""
     floor: Ints = np.floor(expected + _SNAP).astype(np.int64)
     fractions = np.maximum(expected - floor, 0.0)
     fractions[(floor > 0) & (fractions < _SNAP)] = 0.0
     return floor, fractions, np.flatnonzero(fractions)
 
 
-def spread(demand: Floats, weights: Floats, capacity: Floats) -> Floats:
-    """Expected draws per group and phase where some groups cannot deliver their share.
+def spread_draws(demand: Floats, weights: Floats, capacity: Floats) -> Floats:
+    """Return expected draws per group and phase, within the capacity of each group.
 
-    What a full group cannot deliver goes to the others of the phase, in proportion to their
-    weights. A phase whose draws then sum to less than its demand cannot be filled.
+    Draws beyond a group's capacity go to the other groups of the phase, in proportion to their
+    weights. A phase with a sum below its demand cannot be filled.
 
     Args:
         demand: draws per phase, float64[phases].
         weights: share of each group in each phase, float64[groups, phases]; columns sum to 1.
-        capacity: most draws of each group over the run, inf for no limit, float64[groups].
+        capacity: maximum draws of each group over the run, inf for no limit, float64[groups].
     """
     given: Floats = weights * demand
     full = capacity <= 0
     given[full] = 0
     for _ in range(len(capacity) + 1):
-        asked = given.sum(axis=1)
-        over = asked > capacity * (1 + 1e-12)
-        given[over] *= (capacity[over] / asked[over])[:, None]
+        per_group = given.sum(axis=1)
+        over = per_group > capacity * (1 + 1e-12)
+        given[over] *= (capacity[over] / per_group[over])[:, None]
         full |= over
         missing = demand - given.sum(axis=0)
         takers = np.where(full[:, None], 0.0, weights)
@@ -132,10 +132,10 @@ def spread(demand: Floats, weights: Floats, capacity: Floats) -> Floats:
     return given
 
 
-def whole(given: Floats, demand: Ints, capacity: Floats) -> Ints:
-    """Integer draws per group and phase: each phase sums to its demand, no group over capacity.
+def round_draws(given: Floats, demand: Ints, capacity: Floats) -> Ints:
+    """Round draws per group and phase: phases sum to their demand, groups stay within capacity.
 
-    Largest remainders first. Where rounding alone leaves no room, a phase stays short.
+    Largest remainders first. If rounding leaves no capacity, a phase stays below its demand.
     """
     counts: Ints = np.floor(given + _SNAP).astype(np.int64)
     for phase in range(given.shape[1]):
@@ -143,19 +143,19 @@ def whole(given: Floats, demand: Ints, capacity: Floats) -> Ints:
         takers = [int(g) for g in np.argsort(-remainders, kind="stable") if given[g, phase] > 0]
         left = int(demand[phase] - counts[:, phase].sum())
         while left > 0:
-            room = [g for g in takers if counts[g].sum() < capacity[g]][:left]
-            if not room:
+            open_groups = [g for g in takers if counts[g].sum() < capacity[g]][:left]
+            if not open_groups:
                 break
-            counts[room, phase] += 1
-            left -= len(room)
+            counts[open_groups, phase] += 1
+            left -= len(open_groups)
     return counts
 
 
 def lattice(total: int) -> tuple[int, int]:
-    """A step coprime to `total` near its golden section, and the step's inverse modulo `total`.
+    """Return a step coprime to `total` near its golden section, and its inverse modulo `total`.
 
-    Multiples of such a step visit every residue once, and any few consecutive ones lie far
-    apart (the three-distance theorem): neighbours in a row are spread evenly over the whole.
+    Multiples of the step visit every residue once, and consecutive ones are far apart (three-gap
+    theorem). So neighbours are spread evenly over the run.
     """
     step = max(1, round(total * _GOLDEN))
     while math.gcd(step, total) != 1:
@@ -163,13 +163,13 @@ def lattice(total: int) -> tuple[int, int]:
     return step % total, pow(step, -1, total)
 
 
-def split(counts: Counts, parts: Sequence[int], rng: np.random.Generator) -> list[Counts]:
-    """Counts per document for each part of the run, which sum to `counts`.
+def split_counts(counts: Counts, parts: Sequence[int], rng: np.random.Generator) -> list[Counts]:
+    """Split counts per document over the parts of the run; the parts sum to `counts`.
 
     Args:
         counts: draws per document over the run.
-        parts: draws of each part; they sum to the draws of the run.
-        rng: where the first part begins.
+        parts: number of draws of each part; they sum to the draws of the run.
+        rng: generator for the start of the first part.
     """
     if len([part for part in parts if part]) <= 1:
         return [counts if part else np.zeros_like(counts) for part in parts]
@@ -177,16 +177,16 @@ def split(counts: Counts, parts: Sequence[int], rng: np.random.Generator) -> lis
     step, _ = lattice(total)
     offset, done = int(rng.integers(total)), 0
     bounds = np.cumsum(parts)
-    found = [np.zeros_like(counts) for _ in parts]
-    for piece in pieces(len(counts)):
+    split = [np.zeros_like(counts) for _ in parts]
+    for piece in chunks(len(counts)):
         own = counts[piece].astype(np.int64)
         n = int(own.sum())
-        # The place in time of each draw; Python's integers do not overflow.
+        # The position in time of each draw. Python's integers do not overflow.
         first = (offset + done * step) % total
         times = (first + np.arange(n, dtype=np.int64) * step) % total
         document = np.repeat(np.arange(len(own)), own)
         for number, (begin, end) in enumerate(pairwise([0, *bounds.tolist()])):
             inside = document[(times >= begin) & (times < end)]
-            found[number][piece] = np.bincount(inside, minlength=len(own))
+            split[number][piece] = np.bincount(inside, minlength=len(own))
         done += n
-    return found
+    return split

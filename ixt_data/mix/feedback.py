@@ -1,23 +1,23 @@
-"""The feedback that a model has seen: what generation and evaluation condition on."""
+"""The feedback in the drawn documents, for conditioning in generation and evaluation."""
 
 from ixt_data.errors import MixError
 from ixt_data.mix.config import Mix
 from ixt_data.mix.predicates import CriticPredicate, Scope
-from ixt_data.mix.saved_selections import resolved
+from ixt_data.mix.saved_selections import resolve_selections
 from ixt_data.store import Store
 
 QUANTILES = tuple(k / 11 for k in range(1, 11))
 
 
 def observed_feedback(store: Store, mix: Mix, holdout: float = 0.0) -> dict[str, tuple[float, str]]:
-    """The best and the worst feedback among what the mix draws: `(score, critique)` each.
+    """Return the `best` and the `worst` feedback of the drawn documents: `(score, critique)`.
 
-    The highest (lowest) score bin that occurs, and the most frequent critique in it; ties go to
-    the first in alphabetical order.
+    The score is the highest (lowest) score bin, the critique the most frequent one in this bin; of
+    equally frequent ones the first in alphabetical order.
 
     Args:
-        store: where the mix draws from.
-        mix: its selections of weight > 0 in any phase count.
+        store: the store to draw from.
+        mix: the mix; its selections of weight > 0 in any phase count.
         holdout: share of documents that is never drawn, as for `plan_mix`.
 
     Raises:
@@ -39,7 +39,7 @@ def observed_feedback(store: Store, mix: Mix, holdout: float = 0.0) -> dict[str,
 
 
 def _drawn(mix: Mix) -> list[CriticPredicate]:
-    """The predicates that documents are drawn by in any phase, with the critics that see them."""
+    """Return the predicates of all phases with weight > 0, each with its critic."""
     return [
         (critic, phase.where.get(selection.name, selection.where))
         for phase in mix.phases()
@@ -54,17 +54,17 @@ def _names(mix: Mix) -> str:
 
 
 def with_edges(store: Store, mix: Mix, holdout: float = 0.0) -> Mix:
-    """The mix with its saved selections and the edges of its score quantiles written out.
+    """Return the mix with saved selections resolved and the edges of score quantiles filled in.
 
     Args:
-        store: where the mix draws from.
-        mix: edges that it has stay.
+        store: the store to draw from.
+        mix: the mix; edges that it contains do not change.
         holdout: share of documents that is never drawn, as for `plan_mix`.
 
     Raises:
-        MixError: no drawn document has a score, or there is no such saved selection.
+        MixError: no drawn document has a score, or a saved selection does not exist.
     """
-    mix = resolved(store, mix, store.snapshot(mix.snapshot))
+    mix = resolve_selections(store, mix, store.snapshot(mix.snapshot))
     conditions = [mix.condition, *mix.schedule_conditions()]
     if not any(c.bins == "quantile" and not c.edges for c in conditions):
         return mix

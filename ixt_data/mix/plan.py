@@ -1,4 +1,4 @@
-"""The plan of a train run: which documents it draws, how often, and in which order."""
+"""The plan of a train run: the drawn documents, their draw counts, and their order."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,16 +20,16 @@ COUNTS, SPLIT, PASSES, DROPOUT, NOISE, PARTNER = range(6)
 
 @dataclass(frozen=True)
 class SelectionPlan:
-    """What one selection gives to the run.
+    """The part of one selection in the run.
 
     Attributes:
-        name, where: as in the mix.
-        use: the saved selection and its version, NAME@VERSION, None for a predicate of the mix.
-        documents: that its predicate finds; over all phases where they differ.
-        samples: draws from it.
-        characters: in those draws.
-        weight: the share that the mix asks for.
-        most: draws of its most drawn document.
+        name, where: name and predicate in the mix.
+        use: the saved selection, NAME@VERSION; None for a predicate of the mix.
+        documents: number of documents that match its predicates in any phase.
+        samples: number of draws from it.
+        characters: number of characters in those draws.
+        weight: its share of the draws in the mix.
+        max_draws: largest number of draws of one document.
     """
 
     name: str
@@ -38,29 +38,29 @@ class SelectionPlan:
     samples: int
     characters: int
     weight: float
-    most: int
+    max_draws: int
     use: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class MixPlan:
-    """All draws of a train run, exact and in order; the order is laid out epoch by epoch.
+    """All draws of a train run, exact and in order. The order is computed epoch by epoch.
 
     Attributes:
         version: the pinned snapshot.
-        shards: text shards that are drawn from, each with its critique shard or None.
-        mix: what was planned.
-        samples: draws in all.
+        shards: the drawn text shards, each with its critique shard or None.
+        mix: the planned mix, with saved selections resolved.
+        samples: total number of draws.
         epoch_samples: draws per epoch; the last one may be shorter.
-        phases: first draw of each phase, and after the last one the end.
-        selections: figures for people.
-        documents: different documents among the draws.
-        warnings: what the mix asked for and does not get.
-        digest: 12 hex digits over everything that decides the order of the samples.
-        block, lanes: see `plan_mix`.
-        characters_per_token: for the estimate of tokens.
+        phases: index of the first draw of each phase, and the total.
+        selections: metrics of each selection.
+        documents: number of distinct documents among the draws.
+        warnings: human-readable deviations from the mix.
+        digest: 12 hex digits over everything that determines the order of the samples.
+        block, nodes: see `plan_mix`.
+        characters_per_token: ratio for the estimate of tokens.
         orders: the order of each phase.
-        token_shards: shards of tokens by the shard they are aligned with, and family.
+        token_shards: token shards, by path of the shard that they encode, and family.
     """
 
     version: int
@@ -74,14 +74,14 @@ class MixPlan:
     warnings: tuple[str, ...]
     digest: str
     block: int
-    lanes: int
+    nodes: int
     characters_per_token: float
     orders: tuple[PhaseOrder, ...] = field(repr=False)
     token_shards: Mapping[tuple[str, str], ShardInfo] = field(default_factory=dict, repr=False)
 
     @property
     def epochs(self) -> int:
-        """Pieces in which the order is laid out, to bound memory; not passes over the data."""
+        """Number of parts of the order, which bound memory; not passes over the data."""
         return -(-self.samples // self.epoch_samples)
 
     @cached_property
@@ -90,10 +90,10 @@ class MixPlan:
         return tuple(self.mix.condition_in(phase) for phase in self.mix.phases())
 
     def order(self, epoch: int) -> Ints:
-        """The draws of one epoch, in order; see `ixt_data.mix.order.decode`.
+        """Return the draws of one epoch, in order, int64[draws]; see `ixt_data.mix.decode`.
 
         Args:
-            epoch: from 0; after the last one the plan begins again.
+            epoch: index of the epoch, from 0; after the last one the plan repeats.
         """
         epoch %= self.epochs
         begin = epoch * self.epoch_samples
@@ -103,7 +103,7 @@ class MixPlan:
             first = self.phases[phase]
             start, stop = max(begin, first), min(end, self.phases[phase + 1])
             if start < stop:
-                draws = order.draws(start - first, stop - first, self.lanes)
+                draws = order.draws(start - first, stop - first, self.nodes)
                 pieces.append(draws | regime_bits(phase, cooled=False))
         draws = np.concatenate(pieces)
         cool = self.samples - round(self.samples * self.mix.condition.cooldown)
@@ -111,23 +111,23 @@ class MixPlan:
         return draws
 
     def gives_feedback(self, draw: int) -> bool:
-        """Whether a draw comes with its feedback: not in the cooldown, and not dropped out."""
+        """Return True if a draw has feedback: it is not in the cooldown, and not dropped out."""
         return bool(self.feedback_given(np.array([draw], np.int64))[0])
 
     def feedback_given(self, draws: Ints) -> npt.NDArray[np.bool_]:
-        """`gives_feedback` of some draws."""
+        """Return `gives_feedback` of some draws, bool[draws]."""
         phases, cooled = regimes_of(draws)
         dropout = np.array([condition.dropout for condition in self.conditions])
         given: npt.NDArray[np.bool_] = _uniform(draws, self.mix.seed, DROPOUT) >= dropout[phases]
         return given & ~cooled
 
     def feedback_rows(self, draws: Ints, rows: Ints, samples: Ints) -> Ints:
-        """The rows whose feedback some draws come with: their own, or another of their shard.
+        """Return the rows of the feedback of some draws: their own, or another of their shard.
 
         Args:
-            draws: numbers of the draws.
-            rows: their rows.
-            samples: samples in the shard of each.
+            draws: numbers of the draws, int64[draws].
+            rows: rows of the draws in their shards, int64[draws].
+            samples: number of samples in the shard of each draw, int64[draws].
         """
         noisy = np.array([condition.shuffled for condition in self.conditions])
         if not noisy.any():
@@ -141,11 +141,11 @@ class MixPlan:
 
     @property
     def shards_at_once(self) -> int:
-        """Shards between which the shuffle goes back and forth, at most."""
+        """Maximum number of shards that the shuffle reads at the same time."""
         return max(order.shards_at_once(self.block) for order in self.orders)
 
     def summary(self) -> dict[str, Any]:
-        """Figures for people and programs."""
+        """Return the metrics of the plan as JSON values."""
         return {
             "digest": self.digest,
             "snapshot": self.version,
@@ -155,7 +155,7 @@ class MixPlan:
             "tokens_estimated": True,
             "characters_per_token": self.characters_per_token,
             "shards": len(self.shards),
-            "selections": [self._figures(part) for part in self.selections],
+            "selections": [self._selection_metrics(part) for part in self.selections],
             "phases": [
                 {"samples": end - begin, "share": (end - begin) / self.samples}
                 for begin, end in pairwise(self.phases)
@@ -163,7 +163,7 @@ class MixPlan:
             "warnings": list(self.warnings),
         }
 
-    def _figures(self, part: SelectionPlan) -> dict[str, Any]:
+    def _selection_metrics(self, part: SelectionPlan) -> dict[str, Any]:
         return {
             "name": part.name,
             "where": part.where,
@@ -174,16 +174,16 @@ class MixPlan:
             "weight": part.weight,
             "share": part.samples / self.samples,
             "epochs": part.samples / part.documents if part.documents else 0.0,
-            "most_repeats": part.most,
+            "most_repeats": part.max_draws,
         }
 
     def tokens(self, characters: int) -> int:
-        """The tokens that so many characters are estimated to be."""
+        """Estimate the number of tokens of some characters."""
         return round(characters / self.characters_per_token)
 
 
 def _uniform(numbers: Ints, seed: int, stream: int) -> Floats:
-    """Numbers in [0, 1) that look random, from integers: SplitMix64 (Steele et al. 2014)."""
+    """Return pseudorandom numbers in [0, 1) from integers: SplitMix64 (Steele et al. 2014)."""
     start = (seed * 5 + stream + 1) * 0x9E3779B97F4A7C15 & (1 << 64) - 1
     x = numbers.astype(np.uint64) + np.uint64(start)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

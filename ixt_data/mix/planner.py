@@ -1,4 +1,4 @@
-"""Planning: from a mix and a snapshot to the exact draws of a train run."""
+"""Planning: the exact draws of a train run from a mix and a snapshot."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ from ixt_data.mix.draw_counts import (
     Counts,
     Floats,
     Ints,
+    chunks,
     equal_weights,
     expectations,
-    narrow,
-    pieces,
+    round_draws,
+    smallest_dtype,
     softmax,
-    split,
-    spread,
-    systematic,
-    whole,
+    split_counts,
+    spread_draws,
+    systematic_counts,
 )
 from ixt_data.mix.order import PhaseOrder
 from ixt_data.mix.plan import COUNTS, PASSES, SPLIT, MixPlan, SelectionPlan
@@ -31,7 +31,7 @@ from ixt_data.mix.predicates import Matches, Scope
 from ixt_data.records import content_id
 from ixt_data.store import Store
 
-# Raise it when the same mix would come in another order: old train runs then refuse to resume.
+# Raise this when the order of a mix changes. Old train runs then refuse to resume.
 ORDER_VERSION = 2
 EPOCH_SAMPLES = 1 << 22
 BLOCK = 1 << 18
@@ -40,24 +40,26 @@ CHARACTERS_PER_TOKEN = 4.0
 
 @dataclass
 class _Group:
-    """The documents of one selection under one predicate, and what each phase wants of them.
+    """The documents of one selection under one predicate, and its share of each phase.
 
-    `critic` is the place in the mix's critics. A document that is drawn with the critiques of two
-    critics has a place for each: those of the second critic come after all those of the first.
+    `critic` is the index in the mix's critics. A document that is drawn with the critiques of two
+    critics has a position for each: positions of the second critic follow those of the first.
     """
 
     name: str
     where: str
     critic: int
-    found: Matches
+    matches: Matches
     weights: Floats
-    most: int | None
+    max_repeats: int | None
     shares: Floats
 
     @property
     def capacity(self) -> float:
         drawable = int(np.count_nonzero(self.weights))
-        return drawable * (np.inf if self.most is None and drawable else self.most or 0)
+        return drawable * (
+            np.inf if self.max_repeats is None and drawable else self.max_repeats or 0
+        )
 
 
 def plan_mix(
@@ -69,29 +71,42 @@ def plan_mix(
     holdout: float = 0.0,
     epoch_samples: int = EPOCH_SAMPLES,
     block: int = BLOCK,
-    lanes: int = 1,
+    nodes: int = 1,
     characters_per_token: float = CHARACTERS_PER_TOKEN,
     scope_of: Callable[[Store, Mix, float], Scope] = Scope,
 ) -> MixPlan:
-    """Plans the draws of a train run, the same for the same snapshot, mix and sizes.
+    """Plan the draws of a train run. Equal snapshots, mixes and sizes give equal plans.
 
     Args:
-        mix: what to draw.
-        samples: draws in all; by default as many as there are documents to draw.
-        store: the store to draw from; by default the one that the mix names.
-        batch: samples of one step over all processes; epochs and phases end with a batch.
-        holdout: share of documents, by doc_id, that is never drawn; see `scope.held_out`.
-        epoch_samples: most draws whose order is laid out at a time.
-        block: samples over which the shuffle spreads a shard.
-        lanes: nodes that should read different shards; divides `batch`.
-        characters_per_token: for the estimate of tokens.
-        scope_of: makes what the predicates see.
+        mix: the mix.
+        samples: total number of draws; by default the number of available documents.
+        store: the store to draw from; by default the store that the mix names.
+        batch: samples per step over all processes; epochs and phases end with a batch.
+        holdout: share of documents, by doc_id, that is never drawn; see `held_out_predicate`.
+        epoch_samples: maximum number of draws per epoch; bounds the memory of the order.
+        block: number of samples over which the shuffle spreads a shard.
+        nodes: number of nodes that read different shards; must divide `batch`.
+        characters_per_token: ratio for the estimate of tokens.
+        scope_of: constructor of the scope of the predicates.
 
     Raises:
-        MixError: the mix cannot be drawn from this snapshot; the message has the figures.
+        MixError: the mix cannot be drawn from this snapshot; the message contains the numbers.
+        StoreError: the store of the mix does not exist.
+
+    Examples:
+        >>> import tempfile, ixt_data
+        >>> from pathlib import Path
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _ = (folder / "a.txt").write_text("A quick brown fox.")
+        >>> store = ixt_data.open_store(folder / "S", create=True)
+        >>> _ = ixt_data.ingest(store, "web", [folder / "a.txt"])
+        >>> mix = ixt_data.Mix(store=store.root, condition={"kind": "none"})
+        >>> plan = ixt_data.plan_mix(mix, samples=4)
+        >>> plan.documents, plan.samples, len(plan.order(0))
+        (1, 4, 4)
     """
-    if batch % lanes:
-        raise MixError(f"lanes: {lanes} does not divide the batch of {batch} samples")
+    if batch % nodes:
+        raise MixError(f"nodes: {nodes} does not divide the batch of {batch} samples")
     with scope_of(store or Store.open(mix.store), mix, holdout) as scope:
         mix = scope.mix
         groups, warnings = _groups(scope, mix)
@@ -114,7 +129,8 @@ def plan_mix(
     decides = {
         "order": ORDER_VERSION, "snapshot": version, "shards": paths, "mix": mix.content(),
         "samples": samples, "epoch": size, "phases": bounds, "holdout": holdout, "block": block,
-        "lanes": lanes,
+        # Still the key "lanes": another key would change all digests.
+        "lanes": nodes,
     }  # fmt: skip
     return MixPlan(
         version=version,
@@ -128,7 +144,7 @@ def plan_mix(
         warnings=tuple(warnings),
         digest=content_id(decides),
         block=block,
-        lanes=lanes,
+        nodes=nodes,
         characters_per_token=characters_per_token,
         orders=tuple(orders),
         token_shards=token_shards,
@@ -138,17 +154,17 @@ def plan_mix(
 def _token_shards(
     scope: Scope, shards: Sequence[tuple[ShardInfo, ShardInfo | None]]
 ) -> dict[tuple[str, str], ShardInfo]:
-    """The shards of tokens of what is drawn, by any tokenizer."""
+    """Return the token shards of the drawn shards, of any tokenizer."""
     used = {shard.path for pair in shards for shard in pair if shard is not None}
     return {
-        (shard.of, shard.family): shard
+        (shard.aligned_with, shard.family): shard
         for shard in scope.snapshot.shards
-        if shard.of in used and shard.family.startswith(f"{TOKENS}/")
+        if shard.aligned_with in used and shard.family.startswith(f"{TOKENS}/")
     }
 
 
 def _groups(scope: Scope, mix: Mix) -> tuple[list[_Group], list[str]]:
-    """One group per selection and predicate, with its share of each phase."""
+    """Return warnings, and one group per selection and predicate with its share of each phase."""
     phases = mix.phases()
     groups: dict[tuple[str, str], _Group] = {}
     warnings: list[str] = []
@@ -174,25 +190,25 @@ def _group(
 ) -> tuple[_Group, list[str]]:
     name, critic = selection.name, mix.critic_of(selection)
     by, temperature = mix.weighting.by, mix.weighting.temperature
-    found = scope.find(name, where, by if temperature else None, critic)
-    n = found.documents
+    matches = scope.find(name, where, by if temperature else None, critic)
+    n = matches.documents
     if not n:
         corpora = ", ".join(mix.corpus or scope.snapshot.corpora) or "no corpus"
         raise MixError(
             f"selection {name!r}: no document of {corpora} in snapshot {scope.snapshot.version} "
-            f'satisfies {where!r}. See what there is: ixt query "SUMMARIZE critiques"'
+            f'satisfies {where!r}. List the scores: ixt query "SUMMARIZE critiques"'
         )
     weights, warnings = equal_weights(n), []
-    if temperature and found.values is not None:
-        missing = np.isnan(found.values)
+    if temperature and matches.values is not None:
+        missing = np.isnan(matches.values)
         if missing.any():
             warnings.append(
                 f"selection {name!r}: {int(missing.sum()):,} of {n:,} documents have no {by}; they "
                 "are weighted as 0"
             )
-        weights = softmax(np.where(missing, 0.0, found.values), temperature)
-    number, most = scope.critics.index(critic), selection.max_repeats
-    return _Group(name, where, number, found, weights, most, np.zeros(phases)), warnings
+        weights = softmax(np.where(missing, 0.0, matches.values), temperature)
+    number, limit = scope.critics.index(critic), selection.max_repeats
+    return _Group(name, where, number, matches, weights, limit, np.zeros(phases)), warnings
 
 
 def _check_samples(samples: int | None, batch: int, groups: Sequence[_Group]) -> int:
@@ -203,10 +219,10 @@ def _check_samples(samples: int | None, batch: int, groups: Sequence[_Group]) ->
             raise MixError(f"{available:,} documents are fewer than one batch of {batch:,} samples")
     if samples < 1 or samples % batch:
         below, above = samples // batch * batch, -(-samples // batch) * batch
-        good = f"{below:,} or {above:,}" if below > 0 else f"{max(above, batch):,}"
+        valid = f"{below:,} or {above:,}" if below > 0 else f"{max(above, batch):,}"
         raise MixError(
-            f"samples: {samples:,} is no multiple of the batch of {batch:,}; some samples would be "
-            f"repeated to fill the last one. Nearest: {good}"
+            f"samples: {samples:,} is not a multiple of the batch of {batch:,}; some samples would "
+            f"be repeated to fill the last one. Nearest: {valid}"
         )
     return samples
 
@@ -223,25 +239,25 @@ def _phase_bounds(mix: Mix, samples: int, batch: int) -> tuple[list[int], list[s
 
 
 def _draws(groups: Sequence[_Group], bounds: Sequence[int]) -> Ints:
-    """Draws per group and phase.
+    """Compute draws per group and phase, int64[groups, phases].
 
     Raises:
-        MixError: the limits on repeats leave too few draws.
+        MixError: max_repeats allows too few draws.
     """
     demand = np.diff(np.array(bounds, np.int64))
     shares = np.array([group.shares for group in groups])
     capacity = np.array([group.capacity for group in groups])
-    draws = whole(spread(demand.astype(float), shares, capacity), demand, capacity)
+    draws = round_draws(spread_draws(demand.astype(float), shares, capacity), demand, capacity)
     short = demand - draws.sum(axis=0)
     if short.any():
         phase = int(np.argmax(short))
         limits = ", ".join(
-            f"{group.name} {int(c):,} ({group.found.documents:,} documents x {group.most})"
+            f"{group.name} {int(c):,} ({group.matches.documents:,} documents x {group.max_repeats})"
             for group, c in zip(groups, capacity, strict=True)
             if np.isfinite(c)
         )
         raise MixError(
-            f"phase {phase + 1} wants {demand[phase]:,} samples and gets "
+            f"phase {phase + 1} needs {demand[phase]:,} samples and gets "
             f"{draws[:, phase].sum():,}: max_repeats limits the run to {limits}. Draw fewer "
             "samples, raise max_repeats, or give weight to other selections"
         )
@@ -251,19 +267,21 @@ def _draws(groups: Sequence[_Group], bounds: Sequence[int]) -> Ints:
 def _count(
     scope: Scope, mix: Mix, groups: Sequence[_Group], draws: Ints
 ) -> tuple[list[Counts], list[SelectionPlan]]:
-    """Draws of every place in each phase, and the figures of each selection."""
+    """Return the draws of every position in each phase, and the metrics of each selection."""
     documents, critics = sum(shard.samples for shard in scope.shards), len(scope.critics)
     per_phase: list[Counts] = [np.zeros(0, np.uint8)] * draws.shape[1]
-    figures: dict[str, list[tuple[_Group, int, int]]] = {}
+    metrics: dict[str, list[tuple[_Group, int, int]]] = {}
     for number, (group, parts) in enumerate(zip(groups, draws, strict=True)):
         n = int(parts.sum())
         rng = np.random.default_rng([COUNTS, number, mix.seed])
-        counts = systematic(expectations(group.weights, n, group.most), n, rng)
+        counts = systematic_counts(expectations(group.weights, n, group.max_repeats), n, rng)
         rng = np.random.default_rng([SPLIT, number, mix.seed])
-        for phase, part in enumerate(split(counts, parts.tolist(), rng)):
+        for phase, part in enumerate(split_counts(counts, parts.tolist(), rng)):
             per_phase[phase] = _added(per_phase[phase], part, group, documents, critics)
-        most = int(counts.max(initial=0))
-        figures.setdefault(group.name, []).append((group, _dot(counts, group.found.chars), most))
+        largest = int(counts.max(initial=0))
+        metrics.setdefault(group.name, []).append(
+            (group, _dot(counts, group.matches.chars), largest)
+        )
     own = {selection.name: selection for selection in mix.selections}
     selections = [
         SelectionPlan(
@@ -273,62 +291,62 @@ def _count(
             samples=sum(int(drawn.sum()) for drawn in _of(draws, groups, name)),
             characters=sum(characters for _, characters, _ in parts),
             weight=_share(mix, name),
-            most=max(most for _, _, most in parts),
+            max_draws=max(largest for _, _, largest in parts),
             use=own[name].use,
         )
-        for name, parts in figures.items()
+        for name, parts in metrics.items()
     ]
     return per_phase, selections
 
 
 def _added(counts: Counts, part: Counts, group: _Group, documents: int, critics: int) -> Counts:
-    """Counts per place with those of one group on top."""
-    places = group.found.places
+    """Add the counts of one group to the counts per position."""
+    places = group.matches.places
     if not len(counts):
         if places is None and critics == 1:
             return part
         counts = np.zeros(documents * critics, part.dtype)
     most = int(counts.max(initial=0)) + int(part.max(initial=0))
-    counts = counts.astype(np.promote_types(counts.dtype, narrow(most)))
+    counts = counts.astype(np.promote_types(counts.dtype, smallest_dtype(most)))
     own = counts[group.critic * documents :][:documents]
     own[slice(None) if places is None else places] += part.astype(counts.dtype, copy=False)
     return counts
 
 
 def _dot(counts: Counts, chars: npt.NDArray[np.uint32]) -> int:
-    """Characters of all draws."""
+    """Return the characters of all draws."""
     return sum(
         int(counts[part].astype(np.int64) @ chars[part].astype(np.int64))
-        for part in pieces(len(counts))
+        for part in chunks(len(counts))
     )
 
 
 def _together(groups: Sequence[_Group]) -> int:
-    """How many documents some groups find, each counted once."""
-    masks = [group.found.places for group in groups]
+    """Count the distinct documents of some groups."""
+    masks = [group.matches.places for group in groups]
     if len(masks) == 1 or any(mask is None for mask in masks):
-        return max(group.found.documents for group in groups)
+        return max(group.matches.documents for group in groups)
     return int(np.count_nonzero(np.logical_or.reduce([m for m in masks if m is not None])))
 
 
 def _of(draws: Ints, groups: Sequence[_Group], name: str) -> list[Ints]:
-    """Draws per phase of the groups of one selection."""
+    """Return the draws per phase of the groups of one selection."""
     return [parts for group, parts in zip(groups, draws, strict=True) if group.name == name]
 
 
 def _share(mix: Mix, name: str) -> float:
-    """The share of the draws that the mix asks for one selection."""
+    """Return the share of one selection in the mix."""
     total = sum(selection.weight for selection in mix.selections)
     own = next(selection.weight for selection in mix.selections if selection.name == name)
     return own / total if total else 0.0
 
 
 def _documents(per_phase: Sequence[Counts], critics: int) -> int:
-    """How many documents are drawn at all, with the critiques of any critic."""
+    """Count the distinct drawn documents, over all critics."""
     parts = [part for counts in per_phase for part in np.split(counts, critics)]
     return sum(
         int(np.count_nonzero(np.logical_or.reduce([part[piece] for part in parts])))
-        for piece in pieces(len(parts[0]))
+        for piece in chunks(len(parts[0]))
     )
 
 
@@ -337,11 +355,12 @@ def _shortfalls(
 ) -> list[str]:
     demand, warnings = np.diff(bounds), []
     for group, got in zip(groups, draws.sum(axis=1), strict=True):
-        asked = float(group.shares @ demand)
-        if got < asked - len(demand) and got >= group.capacity:
+        expected = float(group.shares @ demand)
+        if got < expected - len(demand) and got >= group.capacity:
             warnings.append(
-                f"selection {group.name!r}: max_repeats {group.most} x {group.found.documents:,} "
-                f"documents give {got:,} of {asked:,.0f} samples; the others draw the rest"
+                f"selection {group.name!r}: max_repeats {group.max_repeats} x "
+                f"{group.matches.documents:,} documents give {got:,} of {expected:,.0f} samples; "
+                "the others draw the rest"
             )
     return warnings
 
@@ -349,21 +368,21 @@ def _shortfalls(
 def _used(
     scope: Scope, mix: Mix, per_phase: list[Counts]
 ) -> tuple[list[tuple[ShardInfo, ShardInfo | None]], Ints, list[Counts]]:
-    """The shards with draws, where each begins, and the draws without the other shards."""
+    """Return the shards with draws, the first position of each, and their draws."""
     conditions = [mix.condition_in(phase) for phase in mix.phases()]
     reads = any(condition.reads_critiques for condition in conditions)
-    every = list(product(scope.critics, scope.shards))
-    sizes = np.array([shard.samples for _, shard in every], np.int64)
+    pairs = list(product(scope.critics, scope.shards))
+    sizes = np.array([shard.samples for _, shard in pairs], np.int64)
     starts = np.cumsum(np.append(0, sizes))[:-1]
     drawn = [np.add.reduceat(counts, starts, dtype=np.int64) for counts in per_phase]
     used = np.sum(drawn, axis=0) > 0
     shards = [
         (shard, scope.critiques_of(shard, critic) if reads else None)
-        for (critic, shard), is_used in zip(every, used, strict=True)
+        for (critic, shard), is_used in zip(pairs, used, strict=True)
         if is_used
     ]
     starts = np.cumsum(np.concatenate([[0], sizes[used]]))[:-1]
     if used.all():
         return shards, starts, per_phase
-    kept = np.repeat(used, sizes)
-    return shards, starts, [counts[kept] for counts in per_phase]
+    mask = np.repeat(used, sizes)
+    return shards, starts, [counts[mask] for counts in per_phase]

@@ -1,4 +1,4 @@
-"""What a mix's predicates see: its corpora's documents, each with a critic's latest critique."""
+"""The scope of a mix's predicates: its documents, each with a critic's latest critique."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,22 +12,23 @@ from ixt_data.errors import MixError, QueryError
 from ixt_data.log import ShardInfo
 from ixt_data.mix.config import Mix
 from ixt_data.mix.draw_counts import Floats
-from ixt_data.mix.saved_selections import resolved
+from ixt_data.mix.saved_selections import resolve_selections
 from ixt_data.records import OK
-from ixt_data.sql import joined, literal
+from ixt_data.sql import join_clause, sql_literal
 from ixt_data.store import Store
 
 
 @dataclass(frozen=True)
 class Matches:
-    """The documents that a predicate finds.
+    """The documents that match a predicate.
 
-    A document's place is the offset of its text shard plus its row.
+    The position of a document is the offset of its text shard plus its row.
 
     Attributes:
-        places: whether each place is found, bool[places]; None where all are.
-        chars: characters of each document found, uint32[documents].
-        values: the weighting's value of each, NaN where NULL; None if not asked for.
+        places: True for each matching position, bool[positions]; None if all match.
+        chars: number of characters of each matching document, uint32[documents].
+        values: weighting value of each matching document, NaN for NULL, float64[documents]; None
+            without a weighting.
     """
 
     places: npt.NDArray[np.bool_] | None
@@ -36,19 +37,19 @@ class Matches:
 
     @property
     def documents(self) -> int:
-        """How many they are."""
+        """Number of matching documents."""
         return len(self.chars)
 
     def numbers(self) -> npt.NDArray[np.int64]:
-        """The places that are found, ascending."""
-        everywhere = np.arange(self.documents)
-        return everywhere if self.places is None else np.flatnonzero(self.places)
+        """Return the matching positions, ascending, int64[documents]."""
+        everything = np.arange(self.documents)
+        return everything if self.places is None else np.flatnonzero(self.places)
 
 
-_MOST_CHARS = 2**32 - 1
+_MAX_CHARS = 2**32 - 1
 
 CriticPredicate = tuple[str | None, str]
-"""A critic, and the predicate by which documents are drawn with its critiques."""
+"""A critic, and the predicate of the documents that are drawn with its critiques."""
 
 
 class Scope:
@@ -59,31 +60,31 @@ class Scope:
         mix: with its saved selections resolved.
         critics: the mix's critics.
         shards: text shards of the mix's corpora, in the order of their commits.
-        starts: place of each shard's first document.
+        starts: position of each shard's first document, int64[shards].
     """
 
     def __init__(self, store: Store, mix: Mix, holdout: float = 0.0) -> None:
-        """Pins the snapshot.
+        """Resolve the mix and open the views of its snapshot.
 
         Args:
-            store: where the mix draws from.
-            mix: its snapshot, corpora and critics.
-            holdout: share of documents, by doc_id, that no predicate finds.
+            store: the store to draw from.
+            mix: the mix, with its snapshot, corpora and critics.
+            holdout: share of documents, by doc_id, that is out of scope.
 
         Raises:
-            MixError: there is no such corpus, critic or saved selection at this snapshot.
+            MixError: a corpus, critic or saved selection does not exist in this snapshot.
         """
         self.snapshot = store.snapshot(mix.snapshot)
-        mix = resolved(store, mix, self.snapshot)
+        mix = resolve_selections(store, mix, self.snapshot)
         self.mix, self.critics = mix, mix.critics
         self._check(store, mix)
         self.shards = self.snapshot.text_shards(mix.corpus)
         self.starts = np.cumsum([0] + [shard.samples for shard in self.shards])[:-1]
         self._only = "true"
         if mix.corpus is not None:
-            self._only = f"documents.corpus IN ({', '.join(map(literal, mix.corpus))})"
+            self._only = f"documents.corpus IN ({', '.join(map(sql_literal, mix.corpus))})"
         if holdout:
-            self._only += f" AND NOT {held_out(holdout)}"
+            self._only += f" AND NOT {held_out_predicate(holdout)}"
         self._catalog = store.catalog(self.snapshot.version)
 
     def __enter__(self) -> "Scope":
@@ -110,11 +111,11 @@ class Scope:
                 known = ", ".join(sorted(names)) or "none"
                 raise MixError(
                     f"critic: no critiques by {critic!r} {at}. Critics: {known}. "
-                    f"Make them: ixt critique --corpus NAME --critic {critic}"
+                    f"Create them: ixt critique --corpus NAME --critic {critic}"
                 )
 
     def critiques_of(self, shard: ShardInfo, critic: str | None) -> ShardInfo | None:
-        """The critique shard aligned with a text shard, None if the critic has not read it."""
+        """Return the critique shard aligned with a text shard, None without critiques."""
         if critic is None:
             return None
         if critic in self.snapshot.critics:
@@ -122,21 +123,21 @@ class Scope:
         return self.snapshot.newest_critique(shard.path, critic)
 
     def find(self, name: str, where: str, value: str | None, critic: str | None) -> Matches:
-        """The documents for which `where` is true.
+        """Find the documents for which `where` is true.
 
         Args:
-            name: the selection, for errors.
+            name: name of the selection, for errors.
             where: SQL predicate.
-            value: SQL expression to give for each, or None.
-            critic: whose critiques they see.
+            value: SQL expression of the weighting, or None.
+            critic: name or id of the critic whose critiques are in scope, or None.
 
         Raises:
-            MixError: DuckDB refuses one of them.
+            MixError: DuckDB refuses the predicate or the expression.
         """
-        wanted = "NULL" if value is None else f"(\n{value}\n)"
+        expression = "NULL" if value is None else f"(\n{value}\n)"
         inner = (
             f"SELECT documents.shard AS shard, documents.row AS place, documents.n_chars AS chars, "
-            f"({wanted})::DOUBLE AS value {joined(self.snapshot, critic)} "
+            f"({expression})::DOUBLE AS value {join_clause(self.snapshot, critic)} "
             f"WHERE {self._only} AND (\n{where}\n)"
         )
         sql = (
@@ -155,67 +156,67 @@ class Scope:
             at = _column(batch, "place", np.int64)
             rows += len(at)
             places[at] = True
-            chars[at] = _column(batch, "chars", np.int64).clip(0, _MOST_CHARS)
+            chars[at] = _column(batch, "chars", np.int64).clip(0, _MAX_CHARS)
             if values is not None:
                 values[at] = _column(batch, "value", np.float64)
         if rows != np.count_nonzero(places):
-            raise MixError(f"selection {name!r}: {where!r} gives some documents twice")
+            raise MixError(f"selection {name!r}: {where!r} matches some documents twice")
         if rows == total:
             return Matches(None, chars, values)
         return Matches(places, chars[places], None if values is None else values[places])
 
     def feedback(self, drawn: Sequence[CriticPredicate], best: bool) -> tuple[float, str] | None:
-        """The most frequent critique in the highest (or lowest) score bin among some documents."""
+        """Return the highest (or lowest) score bin of some documents, and its modal critique."""
         direction = "DESC" if best else "ASC"
         sql = (
-            "SELECT round(round(score * 10, 4)) / 10 AS bin, said, count(*) AS n "
-            f"FROM ({self._scored(drawn)}) GROUP BY bin, said "
-            f"ORDER BY bin {direction}, n DESC, said LIMIT 1"
+            "SELECT round(round(score * 10, 4)) / 10 AS bin, critique, count(*) AS n "
+            f"FROM ({self._scored(drawn)}) GROUP BY bin, critique "
+            f"ORDER BY bin {direction}, n DESC, critique LIMIT 1"
         )
         for batch in self._run("feedback", _any_of(drawn), sql, []):
             for row in batch.to_pylist():
-                return float(row["bin"]), str(row["said"])
+                return float(row["bin"]), str(row["critique"])
         return None
 
     def score_quantiles(
         self, drawn: Sequence[CriticPredicate], shares: Sequence[float]
     ) -> tuple[float, ...]:
-        """Different scores below which such shares of some documents' scores lie, ascending."""
+        """Return the distinct quantiles of some documents' scores at `shares`, ascending."""
         sql = f"SELECT quantile_disc(score, {list(shares)}) AS edges FROM ({self._scored(drawn)})"
-        found: set[float] = set()
+        quantiles: set[float] = set()
         for batch in self._run("score quantiles", _any_of(drawn), sql, []):
             for row in batch.to_pylist():
-                found.update(row["edges"] or ())
-        return tuple(sorted(found))
+                quantiles.update(row["edges"] or ())
+        return tuple(sorted(quantiles))
 
     def _scored(self, drawn: Sequence[CriticPredicate]) -> str:
-        """SELECT: scores and critiques of some documents, once for each critic that they are of."""
+        """Return a SELECT of the scores and critiques of some documents, for all their critics."""
         return " UNION ALL ".join(
-            "SELECT critiques.score AS score, critiques.critique AS said "
-            f"{joined(self.snapshot, critic)} WHERE {self._only} "
+            "SELECT critiques.score AS score, critiques.critique AS critique "
+            f"{join_clause(self.snapshot, critic)} WHERE {self._only} "
             f"AND ({_any_of([pair for pair in drawn if pair[0] == critic])}) "
             f"AND critiques.status = '{OK}' AND critiques.score IS NOT NULL"
             for critic in dict.fromkeys(critic for critic, _ in drawn)
         )
 
     def _run(self, what: str, where: str, sql: str, parameters: list[Any]) -> Iterator[Any]:
-        """The result, an Arrow record batch after the other."""
+        """Yield the result in Arrow record batches."""
         try:
             yield from self._catalog.batches(sql, parameters)
         except QueryError as error:
-            said = " ".join(f"{what}: {where.strip()!r} is refused: {error.reason}".split())
+            message = " ".join(f"{what}: {where.strip()!r} is refused: {error.reason}".split())
             if None in self.critics and "critiques" not in where:
-                said += ". Without `critic:` only the columns of documents are in scope"
-            raise MixError(said) from None
+                message += ". Without `critic:` only the columns of documents are in scope"
+            raise MixError(message) from None
 
 
 def _any_of(drawn: Sequence[CriticPredicate]) -> str:
     return " OR ".join(f"(\n{where}\n)" for _, where in drawn)
 
 
-def held_out(share: float) -> str:
-    """SQL predicate that is true for a share of documents, the same ones in every snapshot."""
-    # doc_ids are hashes, and hexadecimal digits sort as text.
+def held_out_predicate(share: float) -> str:
+    """Return a SQL predicate for a share of documents, the same ones in every snapshot."""
+    # doc_ids are hashes, and their hexadecimal digits sort as text.
     bound = min(int(share * 2**32), 2**32 - 1)
     return f"(left(doc_id::VARCHAR, 8) < '{bound:08x}')"
 

@@ -1,4 +1,4 @@
-"""Mixes that ship with ixt: recipes with the conditions under which they were measured."""
+"""Preset mixes: recipes, with the conditions of their measurements."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,27 +11,27 @@ from ixt_data.store import Store
 
 Schedule = Literal["auto", "natural", "good-first"]
 GOOD_EPOCHS = 24
-"""How often good documents are drawn before others come; docs/results.md says how it was chosen."""
+"""Draws of each good document before other documents; docs/results.md has the measurements."""
 VERDICT_WEIGHT = 10.0
-"""Loss weight of what a span's verdict is about, right and wrong alike."""
+"""Loss weight of the tokens that a span's verdict refers to, both right and wrong."""
 FIRST_FROM = 0.5
-"""`auto` begins with the good documents where they last for this share of the run."""
+"""`auto` starts with the good documents if they last for this share of the run."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a preset is asked for.
+    """The parameters of a preset.
 
     Attributes:
-        store: root of the store, as the mix will name it.
-        critic: whose spans.
+        store: root of the store, as the mix will contain it.
+        critic: the critic of the spans.
         good: predicate of the good documents.
-        visits: documents that the train run draws in all: steps x global batch size.
-        sign: the token that a tag takes the place of, and after which a verdict counts; None for
-            spans without one.
+        visits: number of draws of the train run: steps x global batch size.
+        sign: the token that a tag replaces, and after which a verdict counts; None for spans
+            without such a token.
         snapshot: version or tag; None is the newest.
-        corpus: None takes all.
-        seed: of the mix.
+        corpus: names of the corpora; None is all.
+        seed: seed of the mix.
     """
 
     store: str
@@ -45,7 +45,7 @@ class Recipe:
 
 
 def span_condition(sign: str | None) -> Condition:
-    """A tag where the defect is, and ten times the loss on what the verdict is about."""
+    """Return a condition with a tag at each defect and ten times the loss on judged tokens."""
     weights = {"right": VERDICT_WEIGHT, "wrong": VERDICT_WEIGHT, "rest": 1.0}
     return Condition(
         kind="spans",
@@ -60,11 +60,17 @@ def span_condition(sign: str | None) -> Condition:
 def span_mix(
     store: Store, recipe: Recipe, schedule: Schedule = "auto", epochs: int = GOOD_EPOCHS
 ) -> Mix:
-    """Span critiques that are not behind a filter, whether good documents are few or plenty.
+    """Return a mix with span critiques that trains at least as well as a filtered corpus.
 
-    `natural` draws documents as they come; `good-first` draws good ones alone until each was
-    drawn `epochs` times, then as they come. `auto` is `good-first` where that is at least half of
+    `natural` draws all documents uniformly. `good-first` draws only good documents until each was
+    drawn `epochs` times, then all. `auto` is `good-first` if its first phase is at least half of
     the run, else `natural`.
+
+    Args:
+        store: the store, to count the good documents.
+        recipe: the parameters.
+        schedule: `auto`, `natural` or `good-first`.
+        epochs: draws of each good document in the first phase of `good-first`.
 
     Raises:
         MixError: no document is good, or `visits` is not positive.
@@ -79,23 +85,23 @@ def span_mix(
         condition=span_condition(recipe.sign),
         seed=recipe.seed,
     )
-    good, every = _count(store, base, recipe.good), _count(store, base, "true")
+    good, total = _count(store, base, recipe.good), _count(store, base, "true")
     if not good:
         raise MixError(
-            f"good: no document satisfies {recipe.good!r} by {recipe.critic!r}; see what there is: "
+            f"good: no document satisfies {recipe.good!r} by {recipe.critic!r}; list the scores: "
             'ixt query "SUMMARIZE critiques"'
         )
     share = min(1.0, epochs * good / recipe.visits)
     if schedule == "auto":
         schedule = "good-first" if share >= FIRST_FROM else "natural"
-    if schedule == "natural" or good == every:
+    if schedule == "natural" or good == total:
         return base
-    flawless = Selection(name="good", where=recipe.good, weight=good)
+    good_documents = Selection(name="good", where=recipe.good, weight=good)
     if share == 1.0:
-        return base.model_copy(update={"selections": (flawless,)})
-    rest = Selection(name="rest", where=f"({recipe.good}) IS NOT TRUE", weight=every - good)
+        return base.model_copy(update={"selections": (good_documents,)})
+    rest = Selection(name="rest", where=f"({recipe.good}) IS NOT TRUE", weight=total - good)
     first = Phase(share=share, weights={"rest": 0.0})
-    return base.model_copy(update={"selections": (flawless, rest), "schedule": (first,)})
+    return base.model_copy(update={"selections": (good_documents, rest), "schedule": (first,)})
 
 
 def _count(store: Store, mix: Mix, where: str) -> int:
@@ -108,4 +114,4 @@ PRESETS: Mapping[str, Schedule] = {
     "spans-natural": "natural",
     "spans-good-first": "good-first",
 }
-"""What `ixt mix preset NAME` can be asked for, with its schedule."""
+"""Schedule of each preset of `ixt mix preset NAME`."""

@@ -1,11 +1,11 @@
-"""A mix plan as a tree for people: what(fingerprint): amount [label]."""
+"""A mix plan as a human-readable tree: what(fingerprint): amount [label]."""
 
 from ixt_data.mix.plan import MixPlan, SelectionPlan
 from ixt_data.records import content_id
 
 
 def render_plan(plan: MixPlan) -> str:
-    """The plan as lines of text."""
+    """Render the plan as lines of text."""
     total = plan.tokens(sum(part.characters for part in plan.selections))
     lines = [
         f"mix({plan.digest}): {plan.samples:,} samples of {plan.documents:,} documents, "
@@ -45,7 +45,7 @@ def _phase(plan: MixPlan, number: int) -> str:
 
 
 def amount(n: float) -> str:
-    """1,234,567 as 1.2M."""
+    """Format a number with a unit letter, for example 1,234,567 as 1.2M."""
     for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if n >= size:
             return f"{n / size:.1f}{letter}"

@@ -1,4 +1,4 @@
-"""Critique runs, added up from the log entries of the units that they published."""
+"""Totals of critique runs, summed over the log entries of the units that they published."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ import orjson
 from ixt_data.log import Entry, Log, Snapshot
 from ixt_data.records import OK
 
-RUNS = {
+RUN_COLUMNS = {
     "run": "VARCHAR",
     "critic_id": "VARCHAR",
     "critic": "VARCHAR",
@@ -27,11 +27,11 @@ RUNS = {
     "thinking_tokens": "BIGINT",
     "version": "BIGINT",
 }
-"""Columns of the view `critique_runs`, with their types."""
+"""Columns of the view `critique_run_rows`, with their types."""
 
 
-def critique_runs(log: Log, snapshot: Snapshot) -> Iterator[Sequence[Any]]:
-    """One row a critique run, in the order of their first commits."""
+def critique_run_rows(log: Log, snapshot: Snapshot) -> Iterator[Sequence[Any]]:
+    """Yield one row per critique run, in the order of their first commits."""
     runs: dict[str, list[Entry]] = {}
     for entry in log.entries(1, snapshot.version):
         if entry.op == "critique" and "run" in entry.summary:
@@ -41,10 +41,10 @@ def critique_runs(log: Log, snapshot: Snapshot) -> Iterator[Sequence[Any]]:
 
 
 def _row(run: str, entries: Sequence[Entry], snapshot: Snapshot) -> Sequence[Any]:
-    statuses, spent = Counter[str](), Counter[str]()
+    statuses, usage = Counter[str](), Counter[str]()
     for entry in entries:
         statuses.update(entry.summary["statuses"])
-        spent.update(entry.summary["spent"])
+        usage.update(entry.summary["usage"])
     first = entries[0].summary
     critic = snapshot.critics[first["critic"]]
     return (
@@ -59,6 +59,6 @@ def _row(run: str, entries: Sequence[Entry], snapshot: Snapshot) -> Sequence[Any
         sum(entry.summary["reused"] for entry in entries),
         statuses[OK],
         orjson.dumps(dict(statuses)).decode(),
-        *(spent.get(key) for key in ("requests", "tokens_in", "tokens_out", "thinking_tokens")),
+        *(usage.get(key) for key in ("requests", "tokens_in", "tokens_out", "thinking_tokens")),
         entries[-1].version,
     )

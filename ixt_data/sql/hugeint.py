@@ -1,4 +1,4 @@
-"""Numbers of more than 64 bits in Arrow data from DuckDB."""
+"""Integers of more than 64 bits in Arrow data from DuckDB."""
 
 from typing import TYPE_CHECKING, TypeVar
 
@@ -9,7 +9,7 @@ ArrowData = TypeVar("ArrowData", "pa.Table", "pa.RecordBatch")
 
 
 def as_decimals(rows: "ArrowData") -> "ArrowData":
-    """Sums of integers as numbers: DuckDB hands them over as 16 bytes that nobody can add."""
+    """Convert hugeint columns, such as sums, from DuckDB's opaque 16 bytes to decimal128."""
     import pyarrow as pa
 
     wide = pa.decimal128(38, 0)
@@ -20,6 +20,6 @@ def as_decimals(rows: "ArrowData") -> "ArrowData":
             column = rows.column(i)
             chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
             views = [chunk.storage.view(wide) for chunk in chunks]
-            seen = pa.chunked_array(views, wide) if isinstance(rows, pa.Table) else views[0]
-            rows = rows.set_column(i, pa.field(field.name, wide), seen)
+            decimals = pa.chunked_array(views, wide) if isinstance(rows, pa.Table) else views[0]
+            rows = rows.set_column(i, pa.field(field.name, wide), decimals)
     return rows

@@ -1,6 +1,6 @@
-"""The views that come from the log and the snapshot themselves: shards, snapshots, critics, ...
+"""Views over the log and the snapshot: shards, snapshots, critics, critique_runs, selections.
 
-They are filled when a query names them.
+The catalog fills such a view when a query names it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from ixt_data.log import Log, Snapshot
-from ixt_data.sql.critique_run_totals import RUNS, critique_runs
+from ixt_data.sql.critique_run_totals import RUN_COLUMNS, critique_run_rows
 
 RowIterable = Iterable[Sequence[Any]]
 
@@ -22,7 +22,7 @@ COLUMNS = {
         "samples": "BIGINT",
         "raw_bytes": "BIGINT",
         "bytes": "BIGINT",
-        "of": "VARCHAR",
+        "aligned_with": "VARCHAR",
     },
     "snapshots": {
         "version": "BIGINT",
@@ -35,7 +35,7 @@ COLUMNS = {
         "txn": "VARCHAR",
     },
     "critics": {"critic_id": "VARCHAR", "critic": "VARCHAR", "config": "JSON"},
-    "critique_runs": RUNS,
+    "critique_runs": RUN_COLUMNS,
     "selections": {
         "name": "VARCHAR",
         "predicate": "VARCHAR",
@@ -46,11 +46,11 @@ COLUMNS = {
         "created": "TIMESTAMPTZ",
     },
 }
-"""Columns of each such view, with their types."""
+"""DuckDB type of each column, by view."""
 
 
-def rows_of(view: str, log: Log, snapshot: Snapshot) -> RowIterable:
-    """The rows of one view at a snapshot."""
+def view_rows(view: str, log: Log, snapshot: Snapshot) -> RowIterable:
+    """Return the rows of one view at a snapshot."""
     match view:
         case "shards":
             return _shards(snapshot)
@@ -59,7 +59,7 @@ def rows_of(view: str, log: Log, snapshot: Snapshot) -> RowIterable:
         case "critics":
             return _critics(snapshot)
         case "critique_runs":
-            return critique_runs(log, snapshot)
+            return critique_run_rows(log, snapshot)
         case "selections":
             return _selections(snapshot)
     raise ValueError(view)
@@ -71,7 +71,7 @@ def _shards(snapshot: Snapshot) -> Iterator[Sequence[Any]]:
     for shard in snapshot.shards:
         key = (shard.family, shard.corpus)
         own = numbers[key] = numbers.get(key, -1) + 1
-        k = position[shard.path] = position.get(shard.of or "", own)
+        k = position[shard.path] = position.get(shard.aligned_with or "", own)
         yield (
             shard.path,
             shard.family,
@@ -80,7 +80,7 @@ def _shards(snapshot: Snapshot) -> Iterator[Sequence[Any]]:
             shard.samples,
             shard.raw.bytes,
             shard.stored.bytes,
-            shard.of,
+            shard.aligned_with,
         )
 
 

@@ -1,4 +1,4 @@
-"""What DuckDB says of a statement that it refuses, in one line, with the nearest valid name."""
+"""DuckDB's error messages in one line, with the nearest valid name."""
 
 import difflib
 import re
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from ixt_data.errors import QueryError
 
-_PLACE = re.compile(r"\n+LINE (\d+): ?(.*)\n[ \t]*\^*[ \t]*\Z", re.DOTALL)
+_POSITION = re.compile(r"\n+LINE (\d+): ?(.*)\n[ \t]*\^*[ \t]*\Z", re.DOTALL)
 _CANDIDATES = re.compile(r"\n+Candidate bindings: (?:: )?(.*)")
 _NO_COLUMN = re.compile(r'Referenced column "(.+?)" not found|not have a column named "(.+?)"')
 _NO_TABLE = re.compile(r"Table with name (\S+) does not exist!")
@@ -17,46 +17,48 @@ _KINDS = re.compile(
 _LINE = 100
 
 
-def explained(message: str, columns: Mapping[str, Iterable[str]]) -> QueryError:
-    """DuckDB's message in one line: what is wrong, which name comes nearest, and where it is.
+def explain_error(message: str, columns: Mapping[str, Iterable[str]]) -> QueryError:
+    """Translate DuckDB's message to one line: the problem, the nearest name, the position.
 
     Args:
-        message: as DuckDB gives it.
-        columns: of each view, to find names that DuckDB does not offer.
+        message: DuckDB's message.
+        columns: columns by view, for names that DuckDB does not suggest.
     """
-    place = _PLACE.search(message)
-    said = message[: place.start()] if place else message
-    offered = _CANDIDATES.search(said)
-    said = _CANDIDATES.sub("", said)
-    said = _KINDS.sub("", said).strip()
-    if found := _NO_COLUMN.search(said):
-        name = found[1] or found[2]
-        said += _near_column(name, _NAME.findall(offered[1]) if offered else [], columns)
-    elif found := _NO_TABLE.search(said):
-        # DuckDB offers its own tables too, which are nothing to a curator.
-        near = _did_you_mean(_close(found[1], columns))
-        said = f"{found.group()} {near or 'Views: ' + ', '.join(columns)}"
-    where = f"[line {place[1]}: {_cut(place[2])}]" if place and place[2].strip() else ""
-    return QueryError(" ".join(said.split()), where)
+    position = _POSITION.search(message)
+    text = message[: position.start()] if position else message
+    offered = _CANDIDATES.search(text)
+    text = _CANDIDATES.sub("", text)
+    text = _KINDS.sub("", text).strip()
+    if match := _NO_COLUMN.search(text):
+        name = match[1] or match[2]
+        text += _suggest_column(name, _NAME.findall(offered[1]) if offered else [], columns)
+    elif match := _NO_TABLE.search(text):
+        # DuckDB suggests its internal tables too, which do not help a user.
+        near = _did_you_mean(_close_names(match[1], columns))
+        text = f"{match.group()} {near or 'Views: ' + ', '.join(columns)}"
+    where = ""
+    if position and position[2].strip():
+        where = f"[line {position[1]}: {_shorten(position[2])}]"
+    return QueryError(" ".join(text.split()), where)
 
 
-def _near_column(name: str, offered: list[str], columns: Mapping[str, Iterable[str]]) -> str:
-    """What to write instead: a candidate that looks alike, or where else there is such a column."""
+def _suggest_column(name: str, offered: list[str], columns: Mapping[str, Iterable[str]]) -> str:
+    """Return a hint: a similar column, or the other views that have a column of this name."""
     owners: dict[str, list[str]] = {}
     for view, known in columns.items():
         for column in known:
             owners.setdefault(column.lower(), []).append(view)
     if name.lower() in owners and name not in offered:
         views = " and ".join(owners[name.lower()])
-        return f" {name!r} is a column of {views}: join it, or give a critic"
-    if near := _close(name, offered):
+        return f" {name!r} is a column of {views}: join it, or name a critic"
+    if near := _close_names(name, offered):
         return f" {_did_you_mean(near)}".rstrip()
-    if near := _close(name, owners)[:1]:
+    if near := _close_names(name, owners)[:1]:
         return f' Did you mean "{near[0]}" of {" or ".join(owners[near[0].lower()])}?'
     return f" {_did_you_mean(offered[:3])}".rstrip()
 
 
-def _close(name: str, known: Iterable[str]) -> list[str]:
+def _close_names(name: str, known: Iterable[str]) -> list[str]:
     by_lower = {one.lower(): one for one in known}
     return [by_lower[one] for one in difflib.get_close_matches(name.lower(), by_lower, 2, 0.6)]
 
@@ -66,6 +68,6 @@ def _did_you_mean(names: Iterable[str]) -> str:
     return f"Did you mean {shown}? " if shown else ""
 
 
-def _cut(line: str) -> str:
+def _shorten(line: str) -> str:
     line = " ".join(line.split())
     return line if len(line) <= _LINE else f"{line[: _LINE - 1]}…"

@@ -1,8 +1,8 @@
-"""Whether a SQL statement only reads, by its tree: DuckDB calls some SELECT that also write.
+"""A check of a statement's parse tree: DuckDB classifies some statements that write as SELECT.
 
-Below WITH, DuckDB (2.0) takes INSERT, UPDATE, DELETE, TRUNCATE and COPY TO, and this writes to any
-file that the connection may read. Some table functions run text as SQL, log to files, or take
-addresses in memory. So what is not known to read is refused.
+Below WITH, DuckDB 2.0 accepts INSERT, UPDATE, DELETE, TRUNCATE and COPY TO, which write to any file
+that the connection may read. Some table functions run text as SQL, log to files, or accept memory
+addresses. The check refuses every node and function that is not known to be read-only.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,28 +18,28 @@ TABLE_FUNCTIONS = frozenset(
         *("icu_calendar_names", "pg_timezone_names"),
     }
 )
-"""Those that a query may call; none of them reads a file or changes anything."""
+"""Table functions that a query may call. None of them reads a file or changes anything."""
 
 
-def what_writes(tree: Mapping[str, Any]) -> str:
-    """What in a statement is not known to read, empty if nothing is.
+def find_write(tree: Mapping[str, Any]) -> str:
+    """Return the first part of a statement that is not known to be read-only, else "".
 
     Args:
-        tree: what `json_serialize_sql` makes of the statement.
+        tree: output of DuckDB's `json_serialize_sql` for the statement.
     """
     if tree.get("error"):
-        return f"what cannot be checked ({tree.get('error_message', 'no reason given')})"
+        return f"an uncheckable statement ({tree.get('error_message', 'no reason given')})"
     for item in _objects(tree):
         kind = item.get("type")
         if not isinstance(kind, str):
             continue
         if kind.endswith("_NODE") and kind not in _NODES:
-            # COPY_QUERY_NODE and its like.
+            # For example COPY_QUERY_NODE.
             return kind.removesuffix("_NODE").removesuffix("_QUERY") + " inside of a SELECT"
         if kind == "TABLE_FUNCTION":
             name = str(item["function"].get("function_name", ""))
             if name.lower() not in TABLE_FUNCTIONS:
-                return f"the table function {name} (range, unnest, json_each and their like are)"
+                return f"the table function {name} (valid: range, unnest, json_each and others)"
     return ""
 
 

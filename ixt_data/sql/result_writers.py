@@ -133,8 +133,8 @@ def _copy(
 ) -> None:
     """Run DuckDB's COPY over the rows; the sandboxed catalog itself may write no file."""
     from ixt_data.sql.catalog import writer_connection
-    from ixt_data.sql.joins import literal
-    from ixt_data.sql.views import quoted
+    from ixt_data.sql.joins import sql_literal
+    from ixt_data.sql.views import quote_name
 
     errors: list[BaseException] = []
     reader = _reader(catalog, sql, parameters, errors)
@@ -145,12 +145,12 @@ def _copy(
             described = connection.table("result")
             pairs = zip(described.columns, described.types, strict=True)
             columns = ", ".join(
-                f"{_finite(quoted(name), kind)} AS {quoted(name)}" for name, kind in pairs
+                f"{_finite(quote_name(name), kind)} AS {quote_name(name)}" for name, kind in pairs
             )
         options = _COPY_OPTIONS[output]
         try:
             connection.execute(
-                f"COPY (SELECT {columns} FROM result) TO {literal(path)} ({options})"
+                f"COPY (SELECT {columns} FROM result) TO {sql_literal(path)} ({options})"
             )
         except Exception:
             if errors:
@@ -189,14 +189,15 @@ def _finite(value: str, kind: Any, depth: int = 0) -> str:
         inner = _finite(item, dict(kind.children)["child"], depth + 1)
         return value if inner == item else f"list_transform({value}, lambda {item}: {inner})"
     if kind.id == "struct":
-        from ixt_data.sql.views import quoted
+        from ixt_data.sql.views import quote_name
 
         fields = {
-            name: _finite(f"{value}.{quoted(name)}", inner, depth) for name, inner in kind.children
+            name: _finite(f"{value}.{quote_name(name)}", inner, depth)
+            for name, inner in kind.children
         }
-        if all(sql == f"{value}.{quoted(name)}" for name, sql in fields.items()):
+        if all(sql == f"{value}.{quote_name(name)}" for name, sql in fields.items()):
             return value
-        packed = ", ".join(f"{quoted(name)} := {sql}" for name, sql in fields.items())
+        packed = ", ".join(f"{quote_name(name)} := {sql}" for name, sql in fields.items())
         return f"CASE WHEN {value} IS NOT NULL THEN struct_pack({packed}) END"
     return value
 

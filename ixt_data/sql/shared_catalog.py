@@ -1,4 +1,4 @@
-"""A catalog that several threads ask at once, as a server does, and that keeps what it found."""
+"""A catalog for concurrent queries of several threads, with materialized results."""
 
 import threading
 from typing import Any
@@ -9,37 +9,37 @@ from ixt_data.storage import Storage
 
 
 class SharedCatalog(Catalog):
-    """A catalog whose `records`, `keep` and `drop` may be called by any thread, at any time."""
+    """A catalog whose `records`, `keep` and `drop` are safe to call from any thread."""
 
     def __init__(self, storage: Storage, log: Log, snapshot: Snapshot) -> None:
         super().__init__(storage, log, snapshot)
         self._lock = threading.Lock()
 
     def records(self, sql: str, parameters: Parameters = None) -> list[dict[str, Any]]:
-        """The result of one reading statement, by column.
+        """Return the rows of one read-only statement as dicts by column.
 
         Raises:
             QueryError: see `run`.
         """
         with self._lock:
             self._prepare(sql, parameters)
-        with self._explaining(), self._connection.cursor() as cursor:
-            found = cursor.execute(sql, parameters)
-            names = [column[0] for column in found.description or []]
-            return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+        with self._translating_errors(), self._connection.cursor() as cursor:
+            result = cursor.execute(sql, parameters)
+            names = [column[0] for column in result.description or []]
+            return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 
     def keep(self, table: str, sql: str) -> None:
-        """Keeps the result of one reading statement as a table, until it is dropped.
+        """Materialize the result of one read-only statement as a table, until `drop`.
 
         Raises:
             QueryError: see `run`.
         """
         with self._lock:
             self._prepare(sql)
-        with self._explaining(), self._connection.cursor() as cursor:
+        with self._translating_errors(), self._connection.cursor() as cursor:
             cursor.execute(f"CREATE TABLE {table} AS {sql}")
 
     def drop(self, table: str) -> None:
-        """Drops a table that was kept."""
+        """Drop a table that `keep` created."""
         with self._connection.cursor() as cursor:
             cursor.execute(f"DROP TABLE {table}")

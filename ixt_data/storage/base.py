@@ -1,4 +1,4 @@
-"""What the log and the writers need of a place."""
+"""The protocol of a storage, which the log and the writers require."""
 
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,7 +10,7 @@ from typing import BinaryIO, Protocol
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """One file of the storage: its key, bytes, and time of change in Unix seconds."""
+    """One file of a storage: its key, size in bytes, and time of change in Unix seconds."""
 
     key: str
     size: int
@@ -18,53 +18,53 @@ class StoredFile:
 
 
 class Storage(Protocol):
-    """A place for keys. All calls but `local` and `local_files` ask the place itself."""
+    """Keys and their bytes. Only `local` and `local_files` may return cached copies."""
 
     root: str
 
     def create(self, key: str, data: bytes) -> bool:
-        """Durably creates `key` with all of `data`, or returns False if it is there already."""
+        """Create `key` durably with all of `data`; return False if the key exists."""
 
     def replace(self, key: str, data: bytes) -> None:
-        """Writes `key`, over an older one if need be: for hints and pins only."""
+        """Write `key`, replacing an older value. Only hints and pins use this."""
 
     def read(self, key: str) -> bytes:
-        """All bytes of `key`. Raises FileNotFoundError."""
+        """Read all bytes of `key`. Raises FileNotFoundError."""
 
     def stream(self, key: str) -> AbstractContextManager[BinaryIO]:
-        """The bytes of `key` as they are read, and no more of them. Raises FileNotFoundError."""
+        """Open `key` for reading; fetch only the bytes that are read. Raises FileNotFoundError."""
 
     def read_all(self, keys: Iterable[str]) -> list[bytes | None]:
-        """`read` of many keys at once, in their order; None for those that are not there."""
+        """Read many keys concurrently, in their order; None for keys that do not exist."""
 
     def exists(self, key: str) -> bool:
-        """Whether `key` is there."""
+        """Return True if `key` exists."""
 
     def list(self, prefix: str) -> Iterator[StoredFile]:
-        """All files whose key begins with the folder `prefix`, or all there are if it is empty."""
+        """List all files below the folder `prefix`; an empty prefix lists everything."""
 
-    def after(self, key: str) -> tuple[str, ...]:
-        """The first few keys of the folder of `key` that come after it, in order."""
+    def keys_after(self, key: str) -> tuple[str, ...]:
+        """Return the next few keys after `key` in its folder, in order."""
 
     def delete(self, *keys: str) -> None:
-        """Removes keys; those that are gone already do not matter."""
+        """Delete keys; ignore keys that do not exist."""
 
     def publish(self, files: Mapping[str, Path]) -> None:
-        """Durably brings finished local files to their keys."""
+        """Upload complete local files to their keys, durably."""
 
     def scratch(self, name: str) -> Path:
-        """A new empty local folder from which `publish` is cheap."""
+        """Create an empty local folder for files to `publish`."""
 
     def local(self, key: str) -> Path:
-        """A local file with the bytes of `key`, perhaps a copy that was made before."""
+        """Return a local file with the bytes of `key`, perhaps a cached copy."""
 
     def local_files(self, keys: Iterable[str]) -> dict[str, Path]:
-        """`local` of many keys at once, in their order."""
+        """Return `local` of many keys, in their order."""
 
     def original(self, key: str) -> AbstractContextManager[Path]:
-        """A local file with what the place itself holds now, while the block runs."""
+        """Provide a local file with the storage's current bytes, without a cache, in a `with`."""
 
 
 def remove_scratch(folder: Path) -> None:
-    """Removes a scratch folder and what is left in it."""
+    """Delete a scratch folder and its files."""
     shutil.rmtree(folder, ignore_errors=True)

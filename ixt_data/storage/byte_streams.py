@@ -1,4 +1,4 @@
-"""Bytes out of plain, gzip and zstd files, and lines out of bytes, in bounded memory."""
+"""Decoded bytes of plain, gzip and zstd files, and their lines, in bounded memory."""
 
 import zlib
 from collections.abc import Iterable, Iterator
@@ -17,10 +17,10 @@ ZSTD_WINDOW = 2**31
 
 
 class TruncatedStream(Exception):
-    """A file ends too early or cannot be decoded further.
+    """A file that ends too early or cannot be decoded further.
 
     Attributes:
-        rest: what was decoded of the line that was under way.
+        rest: the decoded part of the incomplete line.
     """
 
     rest: bytes = b""
@@ -31,11 +31,11 @@ class LongLine(bytes):
 
 
 class ByteStream:
-    """The decoded bytes of one file, in chunks; `.gz`, `.zst` and `.zstd` are decompressed.
+    """The decoded bytes of one file, in chunks. It decompresses `.gz`, `.zst` and `.zstd`.
 
     Attributes:
-        size: bytes of the file as stored.
-        consumed: how many of them were read.
+        size: bytes of the file as stored, compressed.
+        consumed: number of them that were read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,10 +44,11 @@ class ByteStream:
         self.consumed = 0
 
     def __iter__(self) -> Iterator[bytes]:
-        """Decoded chunks.
+        """Yield decoded chunks.
 
         Raises:
-            BrokenStream: the compressed data is corrupt or cut off; all before was yielded.
+            TruncatedStream: the compressed data is corrupt or truncated. All chunks before were
+                yielded.
             IxtError: the file cannot be read.
         """
         suffix = self.path.suffix.lower()
@@ -106,32 +107,32 @@ def _unzstd(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def split_lines(chunks: Iterable[bytes], limit: int = MAX_TEXT) -> Iterator[bytes]:
-    r"""The lines of a stream, without their `\n`; a line over `limit` bytes as a `LongLine`.
+    r"""Yield the lines of a stream without their `\n`; a line over `limit` bytes is a `LongLine`.
 
     Raises:
-        BrokenStream: as the chunks do, with `rest` set.
+        TruncatedStream: the chunks raised it; `rest` is set.
     """
     parts: list[bytes] = []
-    held = 0
+    n_bytes = 0
     try:
         for chunk in chunks:
             *lines, tail = chunk.split(b"\n")
             if lines:
-                yield _line(parts, lines[0], held, limit)
-                parts, held = [], 0
+                yield _line(parts, lines[0], n_bytes, limit)
+                parts, n_bytes = [], 0
                 for line in lines[1:]:
                     yield line if len(line) <= limit else LongLine(line[:HEAD])
             parts.append(tail)
-            held += len(tail)
-            if held > limit:
+            n_bytes += len(tail)
+            if n_bytes > limit:
                 parts = [b"".join(parts)[:HEAD]]
     except TruncatedStream as broken:
         broken.rest = b"".join(parts)
         raise
-    if held:
-        yield _line(parts, b"", held, limit)
+    if n_bytes:
+        yield _line(parts, b"", n_bytes, limit)
 
 
-def _line(parts: list[bytes], last: bytes, held: int, limit: int) -> bytes:
-    line = b"".join([*parts, last]) if held else last
-    return line if held + len(last) <= limit else LongLine(line[:HEAD])
+def _line(parts: list[bytes], last: bytes, n_bytes: int, limit: int) -> bytes:
+    line = b"".join([*parts, last]) if n_bytes else last
+    return line if n_bytes + len(last) <= limit else LongLine(line[:HEAD])

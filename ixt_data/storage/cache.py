@@ -1,7 +1,7 @@
-"""Copies on this machine of files that live elsewhere.
+"""Local copies of remote files.
 
-Files of a store never change, so a copy that stands under its name is trusted; copies get their
-name when they are whole. What was not asked for longest goes first when the cache is full.
+Files of a store never change, so the cache trusts every copy under its final name. A copy gets
+this name when it is complete. A full cache evicts the least recently used copies.
 """
 
 import hashlib
@@ -16,24 +16,24 @@ from pathlib import Path, PurePosixPath
 from ixt_data.errors import ConfigError, CorruptError
 from ixt_data.storage.local import fsync
 
-QUIET = 3600.0
-"""Seconds for which a copy stays after it was handed out, since another process may read it."""
+MIN_IDLE_SECONDS = 3600.0
+"""Seconds after its last use before a copy may be evicted: another process may still read it."""
 
 
 class FileCache:
     """The copies of one store's files, in a folder that all stores share.
 
-    The folder is `IXT_CACHE`, by default `ixt` in the user's cache folder; all that is in it is
-    bounded by `IXT_CACHE_GB`, 50 by default, more only where what is in use needs more.
+    The folder is `IXT_CACHE`, by default `ixt` in the user's cache folder. `IXT_CACHE_GB`, 50 by
+    default, limits its total size. Copies in use may exceed the limit.
     """
 
     def __init__(self, store: str, folder: Path | None = None, limit: int | None = None) -> None:
-        """The cache of one store.
+        """Open the cache of one store.
 
         Args:
-            store: what tells it from other stores.
-            folder: of all stores.
-            limit: bytes, of all stores together.
+            store: a string that identifies the store.
+            folder: the folder of all stores.
+            limit: bytes of the copies of all stores together.
 
         Raises:
             ConfigError: `IXT_CACHE_GB` is not a number.
@@ -46,18 +46,18 @@ class FileCache:
         self._lock = threading.Lock()
 
     def get(self, key: str, download: Callable[[Path], None]) -> Path:
-        """The copy of a key, made by `download` if there is none.
+        """Return the copy of a key; `download` creates a missing one.
 
         Raises:
-            CorruptError: the key leads out of the cache.
+            CorruptError: the key is a path outside of the cache.
         """
         parts = PurePosixPath(key).parts
         if key.startswith("/") or "\\" in key or ".." in parts:
-            raise CorruptError(f"{key}: not a path inside of a store")
+            raise CorruptError(f"{key}: not a relative path inside of a store")
         path = self._own / key
         self._handed_out.add(path)
         try:
-            # Times of access are often not kept, so the time of change stands in for them.
+            # Many file systems do not store access times, so the time of change replaces them.
             os.utime(path)
         except FileNotFoundError:
             self._fill(path, download)
@@ -79,10 +79,10 @@ class FileCache:
                 self._used = self._evict()
 
     def _evict(self) -> int:
-        """Deletes the oldest copies above the limit; returns the bytes that are left."""
+        """Delete the oldest copies above the limit; return the remaining bytes."""
         files = sorted(_files(self._all))
         used = sum(size for _, _, size in files)
-        old = time.time() - QUIET
+        old = time.time() - MIN_IDLE_SECONDS
         for used_at, path, size in files:
             if used <= self._limit or used_at > old:
                 break
@@ -93,29 +93,29 @@ class FileCache:
 
 
 def _files(folder: Path) -> list[tuple[float, Path, int]]:
-    found = []
+    files = []
     for path in folder.rglob("*"):
         try:
             stat = path.stat()
         except FileNotFoundError:
             continue
         if path.is_file():
-            found.append((stat.st_mtime, path, stat.st_size))
-    return found
+            files.append((stat.st_mtime, path, stat.st_size))
+    return files
 
 
 def cache_folder() -> Path:
-    """Where copies are kept: `IXT_CACHE`, or the folder that the platform has for this."""
-    if chosen := os.environ.get("IXT_CACHE"):
-        return Path(chosen).absolute()
+    """Return the folder of the copies: `IXT_CACHE`, or the platform's cache folder."""
+    if folder := os.environ.get("IXT_CACHE"):
+        return Path(folder).absolute()
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "ixt"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ixt"
 
 
 def _limit() -> int:
-    given = os.environ.get("IXT_CACHE_GB", "50")
+    gigabytes = os.environ.get("IXT_CACHE_GB", "50")
     try:
-        return int(float(given) * 1e9)
+        return int(float(gigabytes) * 1e9)
     except ValueError:
-        raise ConfigError(f"IXT_CACHE_GB is {given!r}, not a number of gigabytes") from None
+        raise ConfigError(f"IXT_CACHE_GB is {gigabytes!r}, not a number of gigabytes") from None

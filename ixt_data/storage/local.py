@@ -26,7 +26,7 @@ class LocalStorage:
         target = self.path / key
         if target.exists():
             return False
-        temporary = self._write_beside(target, data)
+        temporary = self._write_temporary(target, data)
         try:
             target.hardlink_to(temporary)
         except FileExistsError:
@@ -39,10 +39,10 @@ class LocalStorage:
     def replace(self, key: str, data: bytes) -> None:
         """See `Storage.replace`."""
         target = self.path / key
-        self._write_beside(target, data).replace(target)
+        self._write_temporary(target, data).replace(target)
         fsync(target.parent)
 
-    def _write_beside(self, target: Path, data: bytes) -> Path:
+    def _write_temporary(self, target: Path, data: bytes) -> Path:
         temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
         with _in_folder(target.parent, lambda: temporary.open("wb")) as file:
             try:
@@ -78,7 +78,7 @@ class LocalStorage:
         return (self.path / key).exists()
 
     def list(self, prefix: str) -> Iterator[StoredFile]:
-        """See `Storage.list`. Files that vanish meanwhile are left out."""
+        """See `Storage.list`. Files that are deleted in the meantime are omitted."""
         for folder, _, names in os.walk(self.path / prefix):
             for name in sorted(names):
                 path = Path(folder, name)
@@ -90,8 +90,8 @@ class LocalStorage:
                     path.relative_to(self.path).as_posix(), stat.st_size, stat.st_mtime
                 )
 
-    def after(self, key: str) -> tuple[str, ...]:
-        """See `Storage.after`."""
+    def keys_after(self, key: str) -> tuple[str, ...]:
+        """See `Storage.keys_after`."""
         folder, _, own = key.rpartition("/")
         try:
             names = [entry.name for entry in os.scandir(self.path / folder)]
@@ -100,7 +100,7 @@ class LocalStorage:
         return tuple(f"{folder}/{name}" for name in sorted(n for n in names if n > own)[:2])
 
     def delete(self, *keys: str) -> None:
-        """See `Storage.delete`. Folders that are empty then go too."""
+        """See `Storage.delete`. Deletes empty folders as well."""
         for key in keys:
             path = self.path / key
             path.unlink(missing_ok=True)
@@ -126,8 +126,8 @@ class LocalStorage:
 
     def scratch(self, name: str) -> Path:
         """See `Storage.scratch`."""
-        place = self.path / "_tmp"
-        return Path(_in_folder(place, lambda: tempfile.mkdtemp(prefix=f"{name}-", dir=place)))
+        parent = self.path / "_tmp"
+        return Path(_in_folder(parent, lambda: tempfile.mkdtemp(prefix=f"{name}-", dir=parent)))
 
     def local(self, key: str) -> Path:
         """See `Storage.local`: the file itself."""
@@ -143,20 +143,20 @@ class LocalStorage:
         yield self.path / key
 
 
-def _in_folder(folder: Path, make: Callable[[], T]) -> T:
-    """What `make` makes in a folder, which is made if need be."""
+def _in_folder(folder: Path, create: Callable[[], T]) -> T:
+    """Call `create` after creating a folder, again if another process deletes the folder."""
     for _ in range(100):
-        # Meanwhile another process may remove the folder, since it is empty: between the two calls,
-        # or when mkdir has just found it there, which it then reports as a file in the way.
+        # Another process may delete the empty folder between the two calls, or while mkdir checks
+        # an existing folder. mkdir then reports a file of that name.
         with suppress(FileNotFoundError, FileExistsError):
             folder.mkdir(parents=True, exist_ok=True)
-            return make()
+            return create()
     folder.mkdir(parents=True, exist_ok=True)
-    return make()
+    return create()
 
 
 def fsync(path: Path) -> None:
-    """Forces a file or a folder to the disk."""
+    """Flush a file or a folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -167,8 +167,10 @@ def fsync(path: Path) -> None:
 def atomic_write(path: Path, write: Callable[[Path], object], *, durable: bool = True) -> None:
     """Write a file so that readers see it complete or not at all.
 
-    `write` fills a file next to `path`, named after this process, which then replaces `path`.
-    With `durable`, file and folder are fsynced first; caches can do without.
+    Args:
+        path: the file to create or replace.
+        write: called with a temporary path next to `path`, named after this process.
+        durable: fsync file and folder; caches do not need it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")

@@ -1,8 +1,7 @@
-"""Where a store's bytes live: keys below a root, created once and never changed.
+"""Opening the storage of a root.
 
-A key is a POSIX path relative to the root. `LocalStorage` keeps them in a folder, `S3Storage`
-below a prefix of a bucket; both keep what `Storage` promises, and `probe` tells whether a place
-can.
+`LocalStorage` stores keys in a folder, `S3Storage` below a prefix of a bucket. Both implement the
+protocol `Storage`, and `probe` checks it.
 """
 
 from pathlib import Path
@@ -13,17 +12,17 @@ from ixt_data.storage.local import LocalStorage
 
 
 def open_storage(root: str | Path) -> Storage:
-    """The storage of a root: a folder, or an address such as `s3://bucket/prefix`.
+    """Open the storage of a root: a folder, or an address such as `s3://bucket/prefix`.
 
     Raises:
-        StoreError: the root is an address of a kind that is not supported.
+        StoreError: the address has an unsupported scheme.
         MissingExtra: boto3 is not installed.
     """
-    scheme, mark, _ = str(root).partition("://")
-    if not mark:
+    scheme, separator, _ = str(root).partition("://")
+    if not separator:
         return LocalStorage(root)
     if scheme != "s3":
-        raise StoreError(f"{root}: a store is in a folder or at s3://bucket/prefix")
+        raise StoreError(f"{root}: a store must be in a folder or at s3://bucket/prefix")
     from ixt_data.storage.s3 import S3Storage
 
     return S3Storage(str(root))

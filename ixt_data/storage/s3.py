@@ -1,8 +1,8 @@
-"""A store below a prefix of a bucket, in anything that speaks S3 and has conditional writes.
+"""A storage below a prefix of a bucket, on any S3 service with conditional writes.
 
-The only module that imports boto3. Credentials, region and endpoint come from where boto3 finds
-them (`S3_ENDPOINT_URL`, which streaming reads too, counts first), and no message repeats what the
-place or the library says beyond its error code: some of them quote requests.
+The only module that imports boto3. boto3 finds credentials, region and endpoint in its usual
+sources; `S3_ENDPOINT_URL`, which mosaicml-streaming reads too, has precedence. Error messages
+contain only the service's error code, because some services quote requests in their messages.
 """
 
 import errno
@@ -36,58 +36,58 @@ T = TypeVar("T")
 ATTEMPTS = 8
 TIMEOUT = 60.0
 CONNECTIONS = 16
-PAUSE = 16.0
-"""How long the loser of a race pauses at most, in times of what its request took."""
+MAX_PAUSE_FACTOR = 16.0
+"""Maximum pause after a lost race, as a multiple of the duration of the request."""
 
 BATCH = 1000
-"""Keys in one request to delete; the protocol allows no more."""
+"""Keys per delete request; the protocol allows no more."""
 
 _MULTIPART = 16 << 20
 _CHUNK = 1 << 20
 _ADDRESS = re.compile(r"s3://([A-Za-z0-9][A-Za-z0-9._-]{1,254})((?:/[^/?#\s]+)*)/?")
 _ABSENT = ("NoSuchKey", "NotFound", "404")
 _HINTS = {
-    "NoSuchBucket": "Make the bucket first",
-    "NotImplemented": "A store needs conditional writes, which this place does not have",
+    "NoSuchBucket": "Create the bucket first",
+    "NotImplemented": "A store needs conditional writes, which this service does not support",
     **dict.fromkeys(
         ("AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"),
-        "Check the credentials that boto3 finds, and what they allow",
+        "Check the credentials that boto3 finds, and their permissions",
     ),
-    "NoCredentialsError": "Give them as for any AWS tool: environment, profile, or role",
+    "NoCredentialsError": "Provide credentials as for any AWS tool: environment, profile, or role",
     "EndpointConnectionError": "Check AWS_ENDPOINT_URL and the network",
 }
 
 
 class S3Storage:
-    """Keys as objects: created by `If-None-Match: *`, and read back where that leaves a doubt.
+    """Keys as objects, created by `If-None-Match: *`; ambiguous responses are read back.
 
-    Requests that fail by overload, a server's error, or a lost connection are sent again, by boto3:
-    `AWS_MAX_ATTEMPTS` times (8 by default), each after a longer and random pause. `IXT_S3_TIMEOUT`
-    is how many seconds without an answer count as lost (60 by default).
+    boto3 retries requests that fail by overload, a server error or a lost connection, with growing
+    random pauses: `AWS_MAX_ATTEMPTS` attempts, 8 by default. `IXT_S3_TIMEOUT` is the timeout of a
+    response in seconds, 60 by default.
     """
 
     def __init__(self, root: str, cache: FileCache | None = None) -> None:
-        """A place at an address.
+        """Open the storage at an address.
 
         Raises:
             StoreError: the address is not `s3://bucket/prefix`.
-            ConfigError: a setting of the environment is not a number.
+            ConfigError: an environment variable is not a number.
         """
         match = _ADDRESS.fullmatch(root)
         if match is None:
             raise StoreError(f"{root!r} is not an address such as s3://bucket/prefix")
         self._bucket, self._prefix = match[1], match[2].lstrip("/")
         self.root = f"s3://{match[1]}{match[2]}"
-        self._process, self._made = os.getpid(), _client()
-        # Another endpoint with a bucket of this name is another place.
-        self._cache = cache or FileCache(f"{self._made.meta.endpoint_url} {self.root}")
+        self._process, self._boto_client = os.getpid(), _client()
+        # The same bucket name at another endpoint is another storage.
+        self._cache = cache or FileCache(f"{self._boto_client.meta.endpoint_url} {self.root}")
 
     @property
     def client(self) -> Any:
         """The boto3 client of this process: connections do not survive a fork."""
         if self._process != os.getpid():
-            self._process, self._made = os.getpid(), _client()
-        return self._made
+            self._process, self._boto_client = os.getpid(), _client()
+        return self._boto_client
 
     def __getstate__(self) -> dict[str, Any]:
         return {"root": self.root}
@@ -98,44 +98,44 @@ class S3Storage:
     def create(self, key: str, data: bytes) -> bool:
         """See `Storage.create`: a conditional PUT."""
         for attempt in range(ATTEMPTS):
-            started = time.monotonic()
+            start = time.monotonic()
             try:
                 self.client.put_object(**self._at(key), Body=data, IfNoneMatch="*")
                 return True
             except ClientError as error:
                 if _status(error) == 412:
-                    # If an earlier attempt's answer was lost, what is there may be our own.
-                    sent_before = attempt or error.response["ResponseMetadata"]["RetryAttempts"]
-                    if sent_before and self._holds(key, data):
+                    # If the response to an earlier attempt was lost, the object may be our own.
+                    is_retry = attempt or error.response["ResponseMetadata"]["RetryAttempts"]
+                    if is_retry and self._has_content(key, data):
                         return True
-                    # While all race for the next key, most attempts are requests in vain.
-                    took = time.monotonic() - started
-                    time.sleep(random.uniform(0, min(1.0, PAUSE * took)))
+                    # The pause reduces useless requests while many writers race for the next key.
+                    seconds = time.monotonic() - start
+                    time.sleep(random.uniform(0, min(1.0, MAX_PAUSE_FACTOR * seconds)))
                     return False
                 if _status(error) != 409:
-                    raise self._explained(key, error) from None
+                    raise self._translated(key, error) from None
             except BotoCoreError as error:
-                raise self._explained(key, error) from None
-            # 409: another conditional write of this key is under way, and may fail.
+                raise self._translated(key, error) from None
+            # 409: another conditional write of this key is in progress, and may fail.
             _pause(attempt)
-        raise StoreError(f"{self.root}/{key}: S3 answered Conflict {ATTEMPTS} times. Try again")
+        raise StoreError(f"{self.root}/{key}: S3 returned Conflict {ATTEMPTS} times. Try again")
 
-    def _holds(self, key: str, data: bytes) -> bool:
-        return self._read_if_there(key) == data
+    def _has_content(self, key: str, data: bytes) -> bool:
+        return self._read_optional(key) == data
 
     def replace(self, key: str, data: bytes) -> None:
         """See `Storage.replace`."""
-        with self._explaining(key):
+        with self._translating_errors(key):
             self.client.put_object(**self._at(key), Body=data)
 
     def read(self, key: str) -> bytes:
         """See `Storage.read`."""
-        return self._whole(key, lambda body: bytes(body.read()))
+        return self._read_body(key, lambda body: bytes(body.read()))
 
     @contextmanager
     def stream(self, key: str) -> Iterator[Any]:
         """See `Storage.stream`."""
-        with self._explaining(key):
+        with self._translating_errors(key):
             body = self.client.get_object(**self._at(key))["Body"]
         with closing(body):
             yield body
@@ -144,19 +144,19 @@ class S3Storage:
         """See `Storage.read_all`: at most `CONNECTIONS` at a time."""
         keys = list(keys)
         if len(keys) == 1:
-            return [self._read_if_there(keys[0])]
+            return [self._read_optional(keys[0])]
         with ThreadPoolExecutor(CONNECTIONS) as pool:
-            return list(pool.map(self._read_if_there, keys))
+            return list(pool.map(self._read_optional, keys))
 
-    def _read_if_there(self, key: str) -> bytes | None:
+    def _read_optional(self, key: str) -> bytes | None:
         try:
             return self.read(key)
         except FileNotFoundError:
             return None
 
-    def _whole(self, key: str, use: Callable[[Any], T]) -> T:
-        """What `use` makes of an object's body; boto3 does not ask again when one breaks off."""
-        with self._explaining(key):
+    def _read_body(self, key: str, use: Callable[[Any], T]) -> T:
+        """Apply `use` to an object's body; retry a broken body, which boto3 does not."""
+        with self._translating_errors(key):
             for attempt in range(ATTEMPTS):
                 body = self.client.get_object(**self._at(key))["Body"]
                 try:
@@ -171,7 +171,7 @@ class S3Storage:
     def exists(self, key: str) -> bool:
         """See `Storage.exists`."""
         try:
-            with self._explaining(key):
+            with self._translating_errors(key):
                 self.client.head_object(**self._at(key))
         except FileNotFoundError:
             return False
@@ -180,7 +180,7 @@ class S3Storage:
     def list(self, prefix: str) -> Iterator[StoredFile]:
         """See `Storage.list`."""
         start = len(self._key(""))
-        with self._explaining(prefix):
+        with self._translating_errors(prefix):
             pages = self.client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=self._key(f"{prefix}/" if prefix else "")
             )
@@ -189,10 +189,10 @@ class S3Storage:
                     modified = item["LastModified"].timestamp()
                     yield StoredFile(item["Key"][start:], item["Size"], modified)
 
-    def after(self, key: str) -> tuple[str, ...]:
-        """See `Storage.after`."""
+    def keys_after(self, key: str) -> tuple[str, ...]:
+        """See `Storage.keys_after`."""
         start, folder = len(self._key("")), key.rpartition("/")[0]
-        with self._explaining(key):
+        with self._translating_errors(key):
             page = self.client.list_objects_v2(
                 Bucket=self._bucket,
                 Prefix=self._key(f"{folder}/"),
@@ -204,7 +204,7 @@ class S3Storage:
     def delete(self, *keys: str) -> None:
         """See `Storage.delete`."""
         if len(keys) == 1:
-            with self._explaining(keys[0]):
+            with self._translating_errors(keys[0]):
                 self.client.delete_object(**self._at(keys[0]))
             return
         for start in range(0, len(keys), BATCH):
@@ -214,21 +214,23 @@ class S3Storage:
         start = len(self._key(""))
         for attempt in range(ATTEMPTS):
             objects = [{"Key": self._key(key)} for key in keys]
-            with self._explaining(keys[0]):
-                answer = self.client.delete_objects(
+            with self._translating_errors(keys[0]):
+                response = self.client.delete_objects(
                     Bucket=self._bucket, Delete={"Objects": objects, "Quiet": True}
                 )
-            failed = answer.get("Errors")
+            failed = response.get("Errors")
             if not failed:
                 return
             keys = tuple(error["Key"][start:] for error in failed)
             if not {error["Code"] for error in failed} <= {"InternalError", "SlowDown"}:
                 break
             _pause(attempt)
-        raise StoreError(f"{self.root}/{keys[0]}: S3 answered {failed[0]['Code']} to a delete")
+        raise StoreError(
+            f"{self.root}/{keys[0]}: S3 returned {failed[0]['Code']} for a delete request"
+        )
 
     def publish(self, files: Mapping[str, Path]) -> None:
-        """See `Storage.publish`: all at once, large files in parts."""
+        """See `Storage.publish`: concurrent uploads, large files in parts."""
         if not files:
             return
         config = TransferConfig(
@@ -238,7 +240,7 @@ class S3Storage:
             preferred_transfer_client="classic",
         )
         with (
-            self._explaining(next(iter(files))),
+            self._translating_errors(next(iter(files))),
             create_transfer_manager(self.client, config) as manager,
         ):
             uploads = [
@@ -253,7 +255,7 @@ class S3Storage:
         return Path(tempfile.mkdtemp(prefix=f"ixt-{name}-"))
 
     def local(self, key: str) -> Path:
-        """See `Storage.local`: from the cache of this machine. Raises FileNotFoundError."""
+        """See `Storage.local`: from this machine's cache. Raises FileNotFoundError."""
         return self._cache.get(key, partial(self._download, key))
 
     def local_files(self, keys: Iterable[str]) -> dict[str, Path]:
@@ -264,7 +266,7 @@ class S3Storage:
 
     @contextmanager
     def original(self, key: str) -> Iterator[Path]:
-        """See `Storage.original`: downloaded for this alone. Raises FileNotFoundError."""
+        """See `Storage.original`: a new download. Raises FileNotFoundError."""
         with tempfile.TemporaryDirectory(prefix="ixt-") as folder:
             path = Path(folder, PurePosixPath(key).name)
             self._download(key, path)
@@ -276,7 +278,7 @@ class S3Storage:
                 for chunk in body.iter_chunks(_CHUNK):
                     file.write(chunk)
 
-        self._whole(key, save)
+        self._read_body(key, save)
 
     def _key(self, key: str) -> str:
         return f"{self._prefix}/{key}" if self._prefix else key
@@ -285,24 +287,24 @@ class S3Storage:
         return {"Bucket": self._bucket, "Key": self._key(key)}
 
     @contextmanager
-    def _explaining(self, key: str) -> Iterator[None]:
+    def _translating_errors(self, key: str) -> Iterator[None]:
         try:
             yield
         except (ClientError, BotoCoreError, Boto3Error) as error:
-            raise self._explained(key, error) from None
+            raise self._translated(key, error) from None
 
-    def _explained(self, key: str, error: Exception) -> Exception:
-        """Our own error for one of boto3's: FileNotFoundError or StoreError."""
+    def _translated(self, key: str, error: Exception) -> Exception:
+        """Translate an error of boto3 to FileNotFoundError or StoreError."""
         where = f"{self.root}/{key}"
         if isinstance(error, ClientError):
             code = error.response["Error"].get("Code", "Unknown")
             if code in _ABSENT:
                 return FileNotFoundError(errno.ENOENT, "No such file", where)
-            what = f"S3 answered {code} (HTTP {_status(error)})"
+            message = f"S3 returned {code} (HTTP {_status(error)})"
         else:
             code = type(error).__name__
-            what = f"S3 cannot be reached ({code})"
-        return StoreError(f"{where}: {what}. {_HINTS.get(code, 'Try again later')}")
+            message = f"S3 cannot be reached ({code})"
+        return StoreError(f"{where}: {message}. {_HINTS.get(code, 'Try again later')}")
 
 
 def _client() -> Any:

@@ -2,7 +2,7 @@ from . import selections as selections
 from .external_shards import CHANGED as CHANGED
 from .external_shards import AdoptedShard as AdoptedShard
 from .external_shards import folder_of as folder_of
-from .external_shards import original as original
+from .external_shards import original_copy as original_copy
 from .external_shards import read_adopted as read_adopted
 from .external_shards import sizes_of as sizes_of
 from .layout import MARKER as MARKER
@@ -13,6 +13,7 @@ from .selections import drop_selection as drop_selection
 from .selections import save_selection as save_selection
 from .selections import saved_selection as saved_selection
 from .store import Store as Store
-from .store import Transaction as Transaction
 from .store import check_name as check_name
 from .store import open_store as open_store
+from .transaction import FamilyWriter as FamilyWriter
+from .transaction import Transaction as Transaction

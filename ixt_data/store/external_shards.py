@@ -1,7 +1,7 @@
-"""Shards of adopted folders, read as if the store had written them.
+"""Shards of adopted folders, in the form of text shards of the store.
 
-Such a folder stays where it is and as it is. What its shards lack is made while they are read:
-`doc_id` from the text, `source` and `source_id` from other columns or from the sample's place.
+The store never changes such a folder. The reader computes missing columns: `doc_id` from the text,
+`source` and `source_id` from other columns or from the sample's position.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ from ixt_data.records import as_text, document_id
 from ixt_data.storage import Storage, open_storage
 
 CHANGED = (
-    "the adopted folder was changed: restore this file as it was, or adopt a copy of the folder "
+    "the adopted folder was changed: restore the original file, or adopt a copy of the folder "
     "as another corpus"
 )
 
@@ -29,14 +29,14 @@ class AdoptedShard(Shard):
 
     Attributes:
         original: the shard with its own columns.
-        info: which of them are the text, the id and the source.
+        info: the record of the shard, with the columns of the text, the id and the source.
     """
 
     original: Shard
     info: ShardInfo
 
     def column(self, name: str) -> list[Any]:
-        """See `Shard.column`: one of `TEXT_COLUMNS`."""
+        """Return the values of one of `TEXT_COLUMNS`; see `Shard.column`."""
         fields, n = self.info.fields or {}, self.samples
         if name == "doc_id":
             return [document_id(text) for text in self.texts]
@@ -54,7 +54,7 @@ class AdoptedShard(Shard):
         """The texts, decoded once.
 
         Raises:
-            CorruptError: one is not UTF-8.
+            CorruptError: a text is not UTF-8.
         """
         try:
             return self.original.column((self.info.fields or {})["text"])
@@ -63,56 +63,56 @@ class AdoptedShard(Shard):
 
 
 def folder_of(info: ShardInfo) -> str:
-    """The adopted folder that a shard is in: a path, or an address."""
+    """Return the adopted folder of a shard: a path, or an address."""
     return info.path.removesuffix(f"/{info.stored.basename}")
 
 
 def folder_name(info: ShardInfo) -> str:
-    """The name of the adopted folder that a shard is in."""
+    """Return the name of the adopted folder of a shard."""
     return PurePosixPath(folder_of(info)).name
 
 
 @lru_cache(maxsize=32)
-def place_of(folder: str) -> Storage:
-    """An adopted folder as a place for files."""
+def folder_storage(folder: str) -> Storage:
+    """Return the storage of an adopted folder."""
     return open_storage(folder)
 
 
 def local_copy(info: ShardInfo) -> Path:
-    """A local file of an adopted shard: itself, or a copy that was made before.
+    """Return a local file of an adopted shard: the file itself, or a cached copy.
 
     Raises:
-        FileNotFoundError: it is gone.
+        FileNotFoundError: the file does not exist.
     """
-    return place_of(folder_of(info)).local(info.stored.basename)
+    return folder_storage(folder_of(info)).local(info.stored.basename)
 
 
-def original(info: ShardInfo) -> AbstractContextManager[Path]:
-    """A local file with what the folder itself holds now, while the block runs."""
-    return place_of(folder_of(info)).original(info.stored.basename)
+def original_copy(info: ShardInfo) -> AbstractContextManager[Path]:
+    """Provide a local file with the folder's current bytes, without a cache, in a `with`."""
+    return folder_storage(folder_of(info)).original(info.stored.basename)
 
 
 def sizes_of(shards: Iterable[ShardInfo]) -> dict[str, int]:
-    """Bytes of the files that are in the folders of some adopted shards now, by path."""
-    places = [place_of(folder) for folder in {folder_of(info) for info in shards}]
-    return {f"{p.root}/{file.key}": file.size for p in places for file in p.list("")}
+    """Return the current sizes in bytes of all files in the folders of some adopted shards."""
+    folders = [folder_storage(folder) for folder in {folder_of(info) for info in shards}]
+    return {f"{f.root}/{file.key}": file.size for f in folders for file in f.list("")}
 
 
 def read_adopted(info: ShardInfo, path: Path | None = None) -> AdoptedShard:
-    """Reads a shard of an adopted folder and checks that it is as it was.
+    """Read a shard of an adopted folder and check its hash.
 
     Args:
-        info: which.
-        path: a local file of it, if there is one already.
+        info: the shard.
+        path: a local file with its bytes; by default a cached copy.
 
     Raises:
-        CorruptError: it is not.
+        CorruptError: the shard is missing, or was changed since it was adopted.
     """
     try:
         shard = read_shard(path, info.index) if path else _read_copy(info)
     except (CorruptError, FileNotFoundError) as error:
-        what = "missing" if isinstance(error, FileNotFoundError) else _what(error)
-        raise CorruptError(f"{info.path}: {what}. {CHANGED}") from None
+        reason = "missing" if isinstance(error, FileNotFoundError) else _reason(error)
+        raise CorruptError(f"{info.path}: {reason}. {CHANGED}") from None
     return AdoptedShard(
         shard.data, TEXT_COLUMNS, shard.starts, shard.ends, shard.samples, shard, info
     )
@@ -125,11 +125,11 @@ def _read_copy(info: ShardInfo) -> Shard:
     except CorruptError:
         if str(path) == info.path:
             raise
-    # The copy may be of what was there before it was adopted, or while it was changed.
+    # The cached copy may be older than the adoption, or from the moment of a change.
     path.unlink(missing_ok=True)
     return read_shard(local_copy(info), info.index)
 
 
-def _what(error: CorruptError) -> str:
-    """What is wrong, without the name of the file that was read."""
+def _reason(error: CorruptError) -> str:
+    """Return the reason of an error without the name of the file."""
     return str(error).partition(": ")[2].partition(". ")[0]

@@ -1,4 +1,4 @@
-"""Folders beside the store: whether they are what a verb may read from or write to."""
+"""The layout of a store, and checks for paths that belong to one."""
 
 from pathlib import Path, PurePosixPath
 
@@ -11,7 +11,7 @@ OWN_FOLDERS = (
 
 
 def part_of_store(path: Path) -> Path | None:
-    """The store that a folder is, or of whose own folders it is one or lies in one."""
+    """Return the root of the store whose own folders contain `path`, or None."""
     path = path.resolve()
     for root in (path, *path.parents):
         if (root / MARKER).exists():
@@ -21,21 +21,21 @@ def part_of_store(path: Path) -> Path | None:
 
 
 def part_of_store_at(address: str) -> str | None:
-    """The same for an address such as `s3://bucket/prefix`."""
+    """Return the same as `part_of_store` for an address such as `s3://bucket/prefix`."""
     bucket, *parts = address.split("://")[1].split("/")
     scheme = address.split("://")[0]
-    place = open_storage(f"{scheme}://{bucket}")
+    storage = open_storage(f"{scheme}://{bucket}")
     for n in range(len(parts), -1, -1):
         inside, above = parts[n:], parts[:n]
         if inside and inside[0] not in OWN_FOLDERS:
             continue
-        if place.exists("/".join([*above, MARKER])):
+        if storage.exists("/".join([*above, MARKER])):
             return f"{scheme}://{'/'.join([bucket, *above])}"
     return None
 
 
 def is_safe_name(name: object) -> bool:
-    """Whether a file name of an index.json stays in its folder."""
+    """Return True if a file name of an index.json is inside of its folder."""
     if not isinstance(name, str) or not name or "\\" in name or "\0" in name:
         return False
     path = PurePosixPath(name)

@@ -1,7 +1,7 @@
-"""Saved selections: predicates with a name, kept in the log, so that a snapshot knows its own.
+"""Saved selections: predicates with a name, stored in the log.
 
-Saving one is a commit. A snapshot has each as it was last saved before it, queries see it as
-`selected.NAME`, and a mix takes it by `use: NAME`.
+Saving a selection is a commit. A snapshot contains its last saved form, queries read it as
+`selected.NAME`, and a mix refers to it by `use: NAME`.
 """
 
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ixt_data.errors import QueryError, StoreError
 from ixt_data.log import SavedSelection, SelectionInfo, Snapshot
-from ixt_data.sql import choose_critic, selected_rows
+from ixt_data.sql import choose_critic, selection_query
 from ixt_data.store.store import Store, check_name
 
 OP = "select"
@@ -17,7 +17,7 @@ OP = "select"
 
 @dataclass(frozen=True, slots=True)
 class SelectionChange:
-    """One commit that saved or dropped a selection: the version, when, and what it is since."""
+    """A commit that saved or dropped a selection: version, time, and the saved selection."""
 
     version: int
     created: str
@@ -27,30 +27,30 @@ class SelectionChange:
 def save_selection(
     store: Store, name: str, where: str, *, critic: str | None = None, note: str = ""
 ) -> SavedSelection:
-    """Saves a predicate under a name, in place of the one that had it.
+    """Save a predicate under a name; it replaces an earlier selection of this name.
 
     Args:
-        store: the newest snapshot must understand the predicate.
+        store: the store; the predicate must be valid for its newest snapshot.
         name: letters, digits, `.`, `_` and `-`.
         where: SQL over the columns of documents and of the critic's critiques.
-        critic: whose critiques; by default nobody's if the predicate needs none, else those of the
-            only critic.
-        note: why it is so.
+        critic: name or id of the critic; by default none if the predicate reads only documents,
+            else the only critic.
+        note: a human-readable reason.
 
     Raises:
-        QueryError: the predicate is refused.
-        StoreError: the name is not one, or the critic must be named.
+        QueryError: DuckDB refuses the predicate.
+        StoreError: the name is invalid, or several critics exist and none is named.
     """
     check_name(name, "selection")
     with store.begin(OP) as txn:
         if critic is None:
-            found = _without_critic(store, txn.base, name, where)
-            critic = None if found is not None else _only_critic(store, txn.base, where)
+            matches = _count_without_critic(store, txn.base, name, where)
+            critic = None if matches is not None else _only_critic(store, txn.base, where)
         else:
-            found = None
+            matches = None
             choose_critic(txn.base, critic, store.root)
         info = SelectionInfo(name, where, critic, note)
-        documents = matching(store, txn.base, info) if found is None else found
+        documents = count_matches(store, txn.base, info) if matches is None else matches
         info = SelectionInfo(name, where, critic, note, documents)
         txn.entry.selections.append(info)
         version = txn.commit(selection=name, where=where, critic=critic, documents=documents)
@@ -58,10 +58,10 @@ def save_selection(
 
 
 def drop_selection(store: Store, name: str) -> int:
-    """Drops a saved selection; returns the version. Earlier snapshots keep it.
+    """Drop a saved selection; return the version. Earlier snapshots still contain it.
 
     Raises:
-        StoreError: there is none of this name.
+        StoreError: the selection does not exist.
     """
     with store.begin(OP) as txn:
         saved_selection(txn.base, name, store.root)
@@ -70,10 +70,10 @@ def drop_selection(store: Store, name: str) -> int:
 
 
 def saved_selection(snapshot: Snapshot, name: str, root: str) -> SavedSelection:
-    """The selection of this name at a snapshot.
+    """Return the selection of this name in a snapshot.
 
     Raises:
-        StoreError: there is none; those that there are are named.
+        StoreError: the selection does not exist; the message lists the existing ones.
     """
     if name not in snapshot.selections:
         known = ", ".join(snapshot.selections) or "none"
@@ -84,13 +84,13 @@ def saved_selection(snapshot: Snapshot, name: str, root: str) -> SavedSelection:
     return snapshot.selections[name]
 
 
-def matching(store: Store, snapshot: Snapshot, selection: SelectionInfo) -> int:
-    """How many documents a selection finds at a snapshot; one in two corpora counts twice.
+def count_matches(store: Store, snapshot: Snapshot, selection: SelectionInfo) -> int:
+    """Count the matches of a selection in a snapshot; a document in two corpora counts twice.
 
     Raises:
-        QueryError: the predicate is refused.
+        QueryError: DuckDB refuses the predicate.
     """
-    rows = selected_rows(snapshot, selection)
+    rows = selection_query(snapshot, selection)
     catalog = store.catalog(snapshot.version)
     try:
         count = catalog.arrow(f"SELECT count(*) AS n FROM ({rows})")["n"][0].as_py()
@@ -101,8 +101,8 @@ def matching(store: Store, snapshot: Snapshot, selection: SelectionInfo) -> int:
     return int(count)
 
 
-def history(store: Store, name: str) -> Iterator[SelectionChange]:
-    """Every commit that saved or dropped a selection, oldest first."""
+def selection_history(store: Store, name: str) -> Iterator[SelectionChange]:
+    """Yield every commit that saved or dropped a selection, oldest first."""
     for entry in store.log.entries(1, store.log.newest()):
         if name in entry.selections_remove:
             yield SelectionChange(entry.version, entry.created, None)
@@ -111,12 +111,12 @@ def history(store: Store, name: str) -> Iterator[SelectionChange]:
                 yield SelectionChange(entry.version, entry.created, info)
 
 
-def _without_critic(store: Store, snapshot: Snapshot, name: str, where: str) -> int | None:
-    """How many documents it finds if it needs no critique, None if it does."""
+def _count_without_critic(store: Store, snapshot: Snapshot, name: str, where: str) -> int | None:
+    """Count the matches of a predicate over documents alone; None if DuckDB refuses it."""
     try:
-        return matching(store, snapshot, SelectionInfo(name, where))
+        return count_matches(store, snapshot, SelectionInfo(name, where))
     except QueryError:
-        # Perhaps it needs a critic's columns: that is tried next, and told if it fails.
+        # The predicate may need a critic's columns. The caller tries that next.
         return None
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 from jinja2.exceptions import TemplateError
 
-from ixt_data.conversation import ASSISTANT, ROLES, Conversation, read, said
+from ixt_data.conversation import ASSISTANT, ROLES, Conversation, content_text, parse_conversation
 from ixt_data.errors import ConfigError
 from ixt_data.mix import Condition
 from ixt_data.records import Span, content_id
@@ -294,7 +294,7 @@ class ChatConditioner(Conditioner):
         feedback: Choice = "given",
     ) -> Encoded:
         """See `Conditioner.encode`; a span `turn` has the feedback of its turn."""
-        conversation = read(text) if isinstance(text, str) else None
+        conversation = parse_conversation(text) if isinstance(text, str) else None
         if conversation is None:
             return super().encode(text, critique, score, spans, feedback)
         if feedback != "given":
@@ -311,7 +311,7 @@ class ChatConditioner(Conditioner):
         """
         if not text:
             return super().prompt(text, feedback)
-        conversation = read(text)
+        conversation = parse_conversation(text)
         messages = conversation.messages if conversation else [{"role": "user", "content": text}]
         return self.reply(messages, feedback)
 
@@ -353,7 +353,7 @@ class ChatConditioner(Conditioner):
     def _content(self, conversation: Conversation, number: int, spans: Sequence[Span]) -> Tokens:
         """What a message says; the loss counts what the assistant does."""
         message = conversation.messages[number]
-        text = said(message)
+        text = content_text(message)
         shift = len(text) - len(text.lstrip()) if self._skeletons.strips else 0
         if self._skeletons.strips:
             text = text.strip()

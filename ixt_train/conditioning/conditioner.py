@@ -106,7 +106,7 @@ class Conditioner:
     @property
     def told(self) -> Choice:
         """What the condition tells of every document that has feedback; `given` for its own."""
-        said = self.condition.told
+        said = self.condition.fixed_feedback
         if said is None:
             return "given"
         if said == "best" or said == "worst":

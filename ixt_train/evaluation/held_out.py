@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from ixt_data.errors import ConfigError
-from ixt_data.mix import Condition, Mix, Scope, held_out
+from ixt_data.mix import Condition, Mix, Scope, held_out_predicate
 from ixt_data.records import Span
 from ixt_data.store import Store
 from ixt_train.conditioning import Choice, Conditioner, Encoded, control_tokens
@@ -67,7 +67,7 @@ def held_out_documents(
     with Scope(store, mix) as scope:
         critic = scope.critics[0]
         value = "critiques.score" if critic else "NULL::DOUBLE"
-        found = scope.find("held out", held_out(share), value, critic)
+        found = scope.find("held out", held_out_predicate(share), value, critic)
         scores = found.values if found.values is not None else np.full(found.documents, np.nan)
         names = [*bucket_names(edges), UNSCORED]
         last = len(names) - 2

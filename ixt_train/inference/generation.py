@@ -7,7 +7,7 @@ from hashlib import blake2b
 from itertools import product
 from typing import Any
 
-from ixt_data.conversation import said
+from ixt_data.conversation import content_text
 from ixt_data.errors import ConfigError
 from ixt_train.conditioning import ChatConditioner, Choice, Conditioner
 from ixt_train.inference.decoding import (
@@ -49,7 +49,7 @@ class GenerationRequest:
             KeyError, IndexError, TypeError, AttributeError: it is not of this form.
         """
         messages = record.get("messages")
-        prompt = record["prompt"] if messages is None else said(messages[-1])
+        prompt = record["prompt"] if messages is None else content_text(messages[-1])
         if not isinstance(prompt, str):
             raise TypeError(f"prompt: {prompt!r} is no text")
         turns = None if messages is None else tuple(messages)

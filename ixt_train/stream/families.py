@@ -50,7 +50,7 @@ def index_entry(shard: ShardInfo, copy: int = 0) -> dict[str, Any]:
     """
     entry = dict(shard.index)
     folder = PurePosixPath(shard.path).parent
-    if shard.outside:
+    if shard.is_external:
         folder = PurePosixPath("adopted", content_id(folder_of(shard)))
     if copy:
         folder = PurePosixPath(f"copy-{copy}") / folder
@@ -288,7 +288,7 @@ class FamilyStream(Stream):  # type: ignore[misc]
         readers: list[Reader] = []
         for parts, logical in zip(entries, self._shards, strict=True):
             files = [MDSReader.from_json(self.local, "", entry) for entry in parts]
-            adopted = [info.text_column if info.outside else None for info, _ in logical]
+            adopted = [info.text_column if info.is_external else None for info, _ in logical]
             readers.append(FamilyReader(files, [columns for _, columns in logical], adopted))
             readers[-1].validate(allow_unsafe_types)
         return readers
@@ -300,7 +300,7 @@ class FamilyStream(Stream):  # type: ignore[misc]
         for logical in self._shards:
             entries.append([index_entry(info, seen[info.path]) for info, _ in logical])
             for entry, (info, _) in zip(entries[-1], logical, strict=True):
-                if info.outside:
+                if info.is_external:
                     self._elsewhere[_stored(entry)] = info.path
                 elif seen[info.path]:
                     self._elsewhere[_stored(entry)] = f"{self._root.rstrip('/')}/{info.path}"

@@ -83,7 +83,7 @@ def materialize_mix(
     """
     mix = with_edges(store, mix, holdout)
     plan = plan_mix(mix, samples, store=store, holdout=holdout)
-    tells = any(condition.told for condition in plan.conditions)
+    tells = any(condition.fixed_feedback for condition in plan.conditions)
     observed = observed_feedback(store, mix, holdout) if tells else {}
     conditioner = Conditioner(tokenizer, mix.condition, observed)
     about = {"format": "mds", "baked": plan.digest, "snapshot": plan.version}

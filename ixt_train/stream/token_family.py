@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ixt_data.errors import AlreadyDone, StoreError
+from ixt_data.errors import StoreError, UnitAlreadyPublished
 from ixt_data.log import TEXT, ShardInfo, Snapshot, tokens_unit
 from ixt_data.mds import CRITIQUE_TOKENS_COLUMNS, TOKENS_COLUMNS
 from ixt_data.records import OK
@@ -105,7 +105,7 @@ def tokenize(
             continue
         try:
             report.tokens += _publish(store, shard, encoder)
-        except AlreadyDone:
+        except UnitAlreadyPublished:
             report.skipped += 1
             continue
         report.shards += 1
@@ -127,12 +127,12 @@ def _publish(store: Store, shard: ShardInfo, encoder: Encoder) -> int:
     tokens = 0
     with store.begin("tokenize", unit=tokens_unit(encoder.family, shard.path)) as txn:
         if txn.entry.unit in txn.base.units:
-            raise AlreadyDone(f"{txn.entry.unit} is published")
+            raise UnitAlreadyPublished(f"{txn.entry.unit} is published")
         family = txn.family(encoder.family, shard.corpus, columns, first=number)
         for sample in (_documents if is_text else _critiques)(store, shard, encoder):
             tokens += len(sample["tokens"]) // np.dtype(encoder.dtype).itemsize
             family.write(sample)
-        family.cut(of=shard.path)
+        family.cut(aligned_with=shard.path)
         txn.commit(samples=shard.samples, tokens=tokens)
     return tokens
 

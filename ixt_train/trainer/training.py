@@ -170,7 +170,7 @@ def _check_machine(config: TrainConfig) -> None:
 
 def _pinned(store: Store, version: int) -> AbstractContextManager[object]:
     """Keeps the train run's snapshot from garbage collection, once for all ranks."""
-    return store.pins.held(version, "train") if dist.get_global_rank() == 0 else nullcontext()
+    return store.pins.hold(version, "train") if dist.get_global_rank() == 0 else nullcontext()
 
 
 def _absolute(root: str) -> str:

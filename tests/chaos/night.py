@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools/benchmarks")
 from moto_server import s3_server
 
 from ixt_data.critique_runs.units import publish
-from ixt_data.errors import Aborted, AlreadyDone, CommitError, SnapshotError
+from ixt_data.errors import CommitError, SnapshotError, TransactionAborted, UnitAlreadyPublished
 from ixt_data.log.snapshot import CriticInfo
 from ixt_data.maintenance.compaction import compact
 from ixt_data.maintenance.garbage_collection import collect
@@ -94,9 +94,9 @@ def annotate(store: Store) -> None:
         ]
         try:
             version = publish(store, shard, CriticInfo(f"{critic}-0", critic, {}), critiques)
-        except AlreadyDone:
+        except UnitAlreadyPublished:
             say("already done")
-        except Aborted:
+        except TransactionAborted:
             say("aborted")
         else:
             say("acknowledged", unit=f"critique/{critic}-0:{shard.path}", version=version)
@@ -125,7 +125,7 @@ def read(store: Store) -> None:
     while True:
         version = max(1, store.snapshot().version - random.randrange(14))
         try:
-            with store.pins.held(version, "reader", timedelta(seconds=20)):
+            with store.pins.hold(version, "reader", timedelta(seconds=20)):
                 say("read", version=version, missing=_missing_for(store, version, 2.0))
         except SnapshotError:
             say("let go")

@@ -5,7 +5,7 @@ from small_stores import Length, add_documents
 
 from ixt_data.critique_runs.annotation import annotate
 from ixt_data.critique_runs.units import publish
-from ixt_data.errors import AlreadyDone, CriticError, StoreError
+from ixt_data.errors import CriticError, StoreError, UnitAlreadyPublished
 from ixt_data.log.snapshot import CriticInfo
 from ixt_data.records import Critique, Document
 from ixt_data.store.store import Store
@@ -25,7 +25,7 @@ def test_families_are_aligned_and_rows_complete(store: Store) -> None:
         assert critique.path.rsplit("/")[-1] == text.path.rsplit("/")[-1]
         assert snapshot.newest_critique(text.path, "length") == critique
     # Only the shard with a document that was thought about has a thinking shard.
-    assert [shard.of for shard in snapshot.family(f"thinking/{report.critic}")] == [
+    assert [shard.aligned_with for shard in snapshot.family(f"thinking/{report.critic}")] == [
         snapshot.text_shards()[1].path
     ]
     rows = store.sql(
@@ -113,7 +113,7 @@ def test_two_workers_publish_a_unit_once(store: Store) -> None:
     shard = store.snapshot().text_shards()[0]
     critic = Length()
     info = CriticInfo(annotate(store, "web", critic).critic, "length", critic.config())
-    with pytest.raises(AlreadyDone):
+    with pytest.raises(UnitAlreadyPublished):
         publish(store, shard, info, [])
     assert store.snapshot().version == 2
 

@@ -10,7 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ixt_data.conversation import InvalidConversation, canonical, read, shown
+from ixt_data.conversation import (
+    InvalidConversation,
+    build_excerpt,
+    canonical_text,
+    parse_conversation,
+)
 from ixt_data.ingestion import ingest
 from ixt_data.store.store import Store
 
@@ -28,9 +33,9 @@ words = st.text(st.characters(exclude_categories=("Cs",)), min_size=1).filter(st
 
 
 def test_the_text_is_canonical() -> None:
-    text = canonical([{"z": 1, "content": "hi", "a": None, "role": "assistant"}])
+    text = canonical_text([{"z": 1, "content": "hi", "a": None, "role": "assistant"}])
     assert text == '{"messages":[{"role":"assistant","content":"hi","z":1}]}'
-    found = read(canonical(TALK))
+    found = parse_conversation(canonical_text(TALK))
     assert found is not None
     assert found.turns == [2, 4, 6]
     assert [dict(m) for m in found.messages] == [
@@ -41,13 +46,13 @@ def test_the_text_is_canonical() -> None:
 @given(st.lists(words, min_size=1, max_size=5), st.data())
 def test_every_passage_is_found_in_what_is_stored(said: list[str], data: st.DataObject) -> None:
     roles = ("user", "assistant")
-    text = canonical(
+    text = canonical_text(
         [{"role": "assistant", "content": "a"}]
         + [{"role": roles[i % 2], "content": content} for i, content in enumerate(said)]
     )
-    found = read(text)
+    found = parse_conversation(text)
     assert found is not None
-    view = shown(found, "c0ffee")
+    view = build_excerpt(found, "c0ffee")
     number = data.draw(st.integers(1, len(said)))
     content = said[number - 1]
     start = data.draw(st.integers(0, len(content) - 1))
@@ -62,9 +67,9 @@ def test_every_passage_is_found_in_what_is_stored(said: list[str], data: st.Data
 
 
 def test_what_a_judge_reads() -> None:
-    found = read(canonical(TALK))
+    found = parse_conversation(canonical_text(TALK))
     assert found is not None
-    view = shown(found, "c0ffee", 2)
+    view = build_excerpt(found, "c0ffee", 2)
     assert view.text.endswith(
         '\nc0ffee user:\nWhat is "2 + 2"?\n\n\nc0ffee assistant:\nIt is 4 — surely.\n'
     )
@@ -72,17 +77,17 @@ def test_what_a_judge_reads() -> None:
     assert "The last one, the assistant's, is to be judged" in view.text
     # Headers are nobody's words.
     assert view.stored(0, 14) is None
-    whole = shown(found, "c0ffee").text
+    whole = build_excerpt(found, "c0ffee").text
     assert 'c0ffee calls: [{"id":1,"function":"add"}]' in whole
 
 
 def test_parts_of_a_content_are_shown_as_text() -> None:
     content = [{"type": "text", "text": "Look:"}, {"type": "image_url", "image_url": "x"}]
     talk = [{"role": "user", "content": content}, {"role": "assistant", "content": "A cat."}]
-    text = canonical(talk)
-    found = read(text)
+    text = canonical_text(talk)
+    found = parse_conversation(text)
     assert found is not None
-    view = shown(found, "c0ffee")
+    view = build_excerpt(found, "c0ffee")
     assert "Look:\n[image_url]\n" in view.text
     start, end = found.span(0)
     assert json.loads(text[start:end]) == content
@@ -92,21 +97,27 @@ def test_parts_of_a_content_are_shown_as_text() -> None:
 @pytest.mark.parametrize(
     ("messages", "why"),
     [
-        ([], "not a list with messages"),
-        ("hi", "not a list with messages"),
+        ([], "not a list of messages"),
+        ("hi", "not a list of messages"),
         (["hi"], "messages[0]: not an object"),
-        ([{"role": "user", "content": "hi"}], "no turn of the assistant"),
-        ([{"role": "bot", "content": "hi"}], "messages[0]: role 'bot' is none of system, "),
+        ([{"role": "user", "content": "hi"}], "no message has the role assistant"),
+        ([{"role": "bot", "content": "hi"}], "messages[0]: role 'bot' is not one of system, "),
         ([{"content": "hi"}], "messages[0]: role None"),
-        ([{"role": "assistant", "content": "  "}], "messages[0]: the assistant says nothing"),
-        ([{"role": "assistant", "content": 3}], "messages[0]: the assistant says nothing"),
+        (
+            [{"role": "assistant", "content": "  "}],
+            "messages[0]: the content of the assistant is empty",
+        ),
+        (
+            [{"role": "assistant", "content": 3}],
+            "messages[0]: the content of the assistant is empty",
+        ),
     ],
 )
-def test_bad_conversations_are_quarantined_with_a_reason(
+def test_canonical_text_refuses_invalid_conversation(
     messages: Any, why: str, store: Store, tmp_path: Path
 ) -> None:
     with pytest.raises(InvalidConversation) as caught:
-        canonical(messages)
+        canonical_text(messages)
     assert why in str(caught.value)
     lines = [{"messages": messages}, {"messages": TALK, "id": "x", "topic": "sums"}]
     path = tmp_path / "a.jsonl"
@@ -120,7 +131,7 @@ def test_bad_conversations_are_quarantined_with_a_reason(
 
 def test_other_texts_are_no_conversations() -> None:
     for text in ('{"messages":[]}', '{"messages":[{"role":"assistant", "content":"a"}]}', "hi"):
-        assert read(text) is None
+        assert parse_conversation(text) is None
 
 
 def test_jsonl_and_parquet_give_the_same_documents(store: Store, tmp_path: Path) -> None:

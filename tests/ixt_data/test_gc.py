@@ -10,7 +10,7 @@ from small_stores import add_documents
 
 from ixt_data.critics.base import EmbeddedCritic
 from ixt_data.critique_runs.annotation import annotate
-from ixt_data.errors import Aborted, CorruptError, SnapshotError, StoreError
+from ixt_data.errors import CorruptError, SnapshotError, StoreError, TransactionAborted
 from ixt_data.log import pins
 from ixt_data.log.pins import Pin
 from ixt_data.log.snapshot import Entry, RowsFile
@@ -19,7 +19,8 @@ from ixt_data.maintenance.garbage_collection import collect
 from ixt_data.mds.shards import TEXT_COLUMNS
 from ixt_data.records import Critique, Document
 from ixt_data.storage.local import LocalStorage
-from ixt_data.store.store import Store, Transaction
+from ixt_data.store.store import Store
+from ixt_data.store.transaction import Transaction
 
 NOW = timedelta(0)
 
@@ -81,8 +82,8 @@ def test_of_two_compactions_one_counts(store: Store, monkeypatch: pytest.MonkeyP
 
 def test_a_large_base_is_left_alone() -> None:
     sizes = [100_000, 10, 12, 9]
-    lane = [RowsFile(f"{size}", "documents", "web", 1, size, "", {}) for size in sizes]
-    assert [file.bytes for file in choose(lane)] == [9, 10, 12]
+    partition = [RowsFile(f"{size}", "documents", "web", 1, size, "", {}) for size in sizes]
+    assert [file.bytes for file in choose(partition)] == [9, 10, 12]
 
 
 def test_what_only_old_versions_hold_goes(store: Store) -> None:
@@ -114,7 +115,7 @@ def test_young_versions_and_tags_are_kept(store: Store) -> None:
 
 def test_a_job_holds_its_version_and_a_dead_one_does_not(store: Store) -> None:
     many(store, 9)
-    with store.pins.held(9, "train") as pin:
+    with store.pins.hold(9, "train") as pin:
         compact(store)
         assert collect(store, keep=NOW, keep_versions=1).deleted == {}
         assert store.pins.all().keys() == {pin.name}
@@ -126,9 +127,9 @@ def test_a_job_holds_its_version_and_a_dead_one_does_not(store: Store) -> None:
 
 
 def test_the_heartbeat_moves_the_end(store: Store) -> None:
-    with store.pins.held(0, "train", timedelta(seconds=1.2)) as pin:
+    with store.pins.hold(0, "train", timedelta(seconds=1.2)) as pin:
         time.sleep(2.5)
-        assert store.pins.all()[pin.name].alive(datetime.now(UTC))
+        assert store.pins.all()[pin.name].is_valid(datetime.now(UTC))
 
 
 def slow(store: Store) -> Transaction:
@@ -152,7 +153,7 @@ def test_a_stale_writer_is_fenced_and_stops(store: Store) -> None:
     report = collect(store)
     assert report.aborted == [txn.id]
     assert {key for key in report.deleted if txn.id in key} == {*report.deleted}
-    with pytest.raises(Aborted, match="given up as stale"):
+    with pytest.raises(TransactionAborted, match="aborted as stale"):
         txn.commit()
     assert store.snapshot().corpora["web"].documents == 6
 
@@ -169,7 +170,7 @@ def commit_after_a_collection(store: Store) -> None:
 
 def test_a_writer_whose_files_were_taken_says_why(store: Store) -> None:
     many(store, 2)
-    with pytest.raises(Aborted, match="given up as stale by version 3"):
+    with pytest.raises(TransactionAborted, match="aborted as stale by version 3"):
         commit_after_a_collection(store)
 
 
@@ -282,7 +283,7 @@ def test_a_job_whose_clock_is_wrong_holds_its_version(
 
     many(store, 9)
     monkeypatch.setattr(pins, "datetime", Wrong)
-    with store.pins.held(9, "train"):
+    with store.pins.hold(9, "train"):
         monkeypatch.undo()
         compact(store)
         report = collect(store, keep=NOW, keep_versions=1)
@@ -304,10 +305,10 @@ def test_a_heartbeat_goes_on_after_a_failure(
             raise error
         replace(key, data)
 
-    with store.pins.held(1, "train", timedelta(seconds=1)) as pin:
+    with store.pins.hold(1, "train", timedelta(seconds=1)) as pin:
         monkeypatch.setattr(store.storage, "replace", broken)
         time.sleep(1.5)
-        assert store.pins.all()[pin.name].alive(datetime.now(UTC))
+        assert store.pins.all()[pin.name].is_valid(datetime.now(UTC))
     assert [record.args and record.args[1] for record in caplog.records] != []
     assert "no route" in caplog.text
     assert "SlowDown" in caplog.text
@@ -315,14 +316,14 @@ def test_a_heartbeat_goes_on_after_a_failure(
 
 def test_who_slept_through_the_end_of_a_pin_is_told(store: Store) -> None:
     many(store, 9)
-    with store.pins.held(9, "train") as pin:
+    with store.pins.hold(9, "train") as pin:
         store.pins.release(pin.name)  # as garbage collection does after the end
         store.pins.renew(pin)  # nothing was let go meanwhile
         assert pin.name in store.pins.all()
         store.pins.release(pin.name)
         compact(store)
         collect(store, keep=NOW, keep_versions=1)
-        with pytest.raises(SnapshotError, match="version 9 was let go"):
+        with pytest.raises(SnapshotError, match="version 9 was expired"):
             store.pins.renew(pin)
         assert pin.name not in store.pins.all()
 
@@ -336,11 +337,11 @@ def test_a_store_that_is_read_only_needs_a_tag(
     many(store, 2)
     store.tag("two")
     monkeypatch.setattr(store.storage, "create", refuses)
-    with store.pins.held(2, "train"):
+    with store.pins.hold(2, "train"):
         pass
     with (
         pytest.raises(SnapshotError, match=r"1 cannot be pinned: Read-only .* ixt tag NAME --at 1"),
-        store.pins.held(1, "train"),
+        store.pins.hold(1, "train"),
     ):
         pass
 
@@ -351,6 +352,6 @@ def test_a_pin_that_is_torn_stops_garbage_collection(store: Store) -> None:
     compact(store)
     Path(store.root, "_pins/one.json").write_text('{"version":')
     before = files(store)
-    with pytest.raises(CorruptError, match=r"_pins/one\.json: torn or changed"):
+    with pytest.raises(CorruptError, match=r"_pins/one\.json: truncated or changed"):
         collect(store, keep=NOW, keep_versions=1)
     assert files(store) == before

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from ixt_data.conversation import canonical
+from ixt_data.conversation import canonical_text
 from ixt_data.errors import ConfigError
 from ixt_data.mix import Condition
 from ixt_train.conditioning.chat import ChatConditioner, set_template
@@ -55,7 +55,7 @@ def a_model(conditioner: Conditioner) -> LoadedModel:
 
 def bpe(template: str | None) -> Any:
     training = TokenizerTraining(vocab_size=600)
-    tokenizer = train_tokenizer([canonical([*TALK])], training, SPECIAL_TOKENS)
+    tokenizer = train_tokenizer([canonical_text([*TALK])], training, SPECIAL_TOKENS)
     if template is None:
         set_template(tokenizer, None)
     else:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from ixt_data.cli.app import build
 from ixt_data.config import validate
-from ixt_data.conversation import read
+from ixt_data.conversation import parse_conversation
 from ixt_data.critics.base import EmbeddedCritic
 from ixt_data.critics.chunked import ChunkedCritic, ChunkOptions
 from ixt_data.critique_runs.annotation import annotate
@@ -238,7 +238,7 @@ def test_a_chain_of_all_stages_through_the_command_line(
     assert trained.model.config.vocab_size == len(trained.tokenizer)
     sample = next(s for s in Replay(folder).batch(1)["samples"] if s["given"])
     rendered = trained.tokenizer.decode(sample["input_ids"])
-    conversation = read(sample["text"])
+    conversation = parse_conversation(sample["text"])
     assert conversation is not None
     answers = [conversation.messages[i]["content"] for i in conversation.turns]
     for answer in answers:

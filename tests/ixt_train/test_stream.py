@@ -271,7 +271,7 @@ def test_bad_tokens_raise_and_name_their_path(tmp_path, workers):
     tokenize(store, tokenizer)
     plan = plan_mix(Mix(critic="numbers"), 100, store=store)
     (path,) = [shard.path for shard in plan.token_shards.values()
-               if shard.of == plan.shards[2][1].path]  # fmt: skip
+               if shard.aligned_with == plan.shards[2][1].path]  # fmt: skip
     Path(store.root, path).write_bytes(b"")
     conditioner = Conditioner(tokenizer, plan.mix.condition)
     ds = MixStream(plan, conditioner, store=store.root, local=tmp_path / "local", batch_size=4)

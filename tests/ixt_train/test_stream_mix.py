@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from torch.utils.data import DataLoader
 
 from ixt_data.critique_runs.annotation import annotate
-from ixt_data.mix import Condition, Mix, held_out, observed_feedback, plan_mix, with_edges
+from ixt_data.mix import Condition, Mix, held_out_predicate, observed_feedback, plan_mix, with_edges
 from ixt_data.records import format_id
 from ixt_data.store.store import Store
 from ixt_train.conditioning.conditioner import Conditioner, score_token
@@ -197,7 +197,7 @@ def test_corpora_critics_and_phases_in_one_mix(stores, tmp_path):
 
 def test_what_is_held_out_is_never_drawn_and_only_that_is_evaluated(stores, tmp_path):
     store, share = stores[0], 0.3
-    sql = f"SELECT doc_id::VARCHAR AS id FROM documents WHERE {held_out(share)}"
+    sql = f"SELECT doc_id::VARCHAR AS id FROM documents WHERE {held_out_predicate(share)}"
     out = set(store.sql(sql)["id"].to_pylist())
     assert 0.15 < len(out) / (N + 60) < 0.45
     for mix in (

@@ -22,7 +22,7 @@ def checked(data: bytes, found: str, wanted: str) -> bytes:
 
 def snapshot(root: Path, at: int) -> tuple[dict, dict, dict]:
     """Files of rows and shards by path, and critics by id, of a version."""
-    assert json.loads((root / "ixt.json").read_bytes())["format"] == 1
+    assert json.loads((root / "ixt.json").read_bytes())["format"] == 2
     states, critics = ({}, {}), {}
     for version in range(1, at + 1):
         line, digest, _ = (root / "_log" / f"{version:020d}.json").read_bytes().split(b"\n")

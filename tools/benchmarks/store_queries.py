@@ -57,20 +57,20 @@ def make_rows(store: Store, rows: int, folder: Path) -> tuple[Path, Path, str]:
         )
     parts = LANES // 2
     with store.begin("ingest") as txn:
-        for table, lane, source in (
+        for table, partition, source in (
             ("documents", "web", "d"),
             ("critiques", "one-0", "one"),
             ("critiques", "two-0", "two"),
         ):
             for part in range(parts):
-                key, path = txn.rows_path(table, lane)
+                key, path = txn.rows_path(table, partition)
                 low, high = (documents * p // parts for p in (part, part + 1))
                 connection.execute(
                     f"COPY (SELECT * FROM {source} WHERE rowid >= {low} AND rowid < {high}) "
                     f"TO '{path}' (FORMAT parquet, COMPRESSION zstd)"
                 )
                 schema = DOCUMENTS if table == "documents" else CRITIQUES
-                txn.record_rows(key, table, lane, high - low, schema, 0)
+                txn.record_rows(key, table, partition, high - low, schema, 0)
         txn.commit()
     one_file = folder / "documents.parquet", folder / "critiques.parquet"
     connection.execute(

@@ -69,10 +69,10 @@ def test_query_writes_csv_parquet_and_text(folder: Path, tmp_path: Path) -> None
     ("arguments", "code", "said"),
     [
         (("query", "SELECT nope FROM documents"), 1, "nope"),
-        (("query", "DROP VIEW documents"), 1, "only reading statements"),
+        (("query", "DROP VIEW documents"), 1, "only read-only statements"),
         (("query", "SELECT 1", "--at", "v9"), 1, "no tag 'v9'"),
         (("query", "SELECT 1", "--store", "nowhere"), 1, "ixt init --store nowhere"),
-        (("init",), 1, "is a store already"),
+        (("init",), 1, "already is a store"),
         (("critique", "--corpus", "wbe", "--critic", "rules"), 1, "corpora: web"),
         (("critique", "--corpus", "web", "--critic", "no.such:Critic"), 1, "no.such"),
         (("ingest", "--corpus", "web", "missing.jsonl"), 1, "does not exist"),

@@ -75,8 +75,8 @@ def test_every_batch_mixes_as_many_shards_as_any_other(at):
 
 def test_lanes_keep_their_own_shards():
     order, _ = order_of([[1] * 100] * 8, block=100)
-    draws = samples_of(order.draws(0, 800, lanes=4)) // 100
-    assert all(len(set(draws[lane::4].tolist())) <= 4 for lane in range(4))
+    draws = samples_of(order.draws(0, 800, nodes=4)) // 100
+    assert all(len(set(draws[partition::4].tolist())) <= 4 for partition in range(4))
     assert sorted(draws.tolist()) == sorted((np.arange(800) // 100).tolist())
 
 

@@ -6,7 +6,15 @@ from ixt_data.critics.base import EmbeddedCritic
 from ixt_data.critique_runs.annotation import annotate
 from ixt_data.errors import MixError
 from ixt_data.mds.shards import TEXT_COLUMNS
-from ixt_data.mix import Mix, decode, held_out, observed_feedback, plan_mix, render_plan, samples_of
+from ixt_data.mix import (
+    Mix,
+    decode,
+    held_out_predicate,
+    observed_feedback,
+    plan_mix,
+    render_plan,
+    samples_of,
+)
 from ixt_data.records import Critique, document_id
 from ixt_data.store.store import Store
 
@@ -130,7 +138,7 @@ def test_max_repeats_holds_over_the_run_and_the_others_draw_the_rest(store):
     high = np.arange(N) % 11 >= 8
     assert counts[high].max() == 2
     assert any("max_repeats 2 x 90" in warning for warning in plan.warnings)
-    with pytest.raises(MixError, match=r"wants 1,000 samples and gets 90.*90 documents x 1"):
+    with pytest.raises(MixError, match=r"needs 1,000 samples and gets 90.*90 documents x 1"):
         plan_mix(mix({**HIGH, "max_repeats": 1}), 1000, store=store)
 
 
@@ -187,7 +195,7 @@ def test_cooldown_and_dropout_are_decided_by_draw(store):
 
 def test_held_out_documents_are_never_drawn(store):
     plan = plan_mix(mix({"name": "all"}), store=store, holdout=0.2)
-    out = store.sql(f"SELECT count(*) AS n FROM documents WHERE {held_out(0.2)}", at="v1")
+    out = store.sql(f"SELECT count(*) AS n FROM documents WHERE {held_out_predicate(0.2)}", at="v1")
     assert plan.documents == N - out["n"][0].as_py()
     assert 0.1 * N < out["n"][0].as_py() < 0.3 * N
 

@@ -104,7 +104,7 @@ def _critique(store: Store, snapshot: Snapshot, row: dict[str, Any]) -> Critique
         return view
     number = row["row"]
     view.spans = [Span(*span) for span in store.shard(shard).column("spans")[number]]
-    thinking = snapshot.aligned(shard.of or "", f"thinking/{row['critic_id']}")
+    thinking = snapshot.aligned(shard.aligned_with or "", f"thinking/{row['critic_id']}")
     if thinking is not None:
         view.thinking = str(store.shard(thinking).column("thinking")[number]) or None
     return view

@@ -88,7 +88,7 @@ def families(snapshot: Snapshot) -> list[FamilyView]:
         view.bytes += shard.stored.bytes
         view.raw_bytes += shard.raw.bytes
         view.columns |= columns_of(shard)
-        of = shard.path if shard.family == TEXT else shard.of
+        of = shard.path if shard.family == TEXT else shard.aligned_with
         if of is not None and (base := _text_of(snapshot, of)) in text:
             covered.setdefault(key, set()).add(base)
     for key, view in found.items():
@@ -100,7 +100,11 @@ def families(snapshot: Snapshot) -> list[FamilyView]:
 def _text_of(snapshot: Snapshot, path: str) -> str:
     """The text shard at the end of a chain: tokens are aligned with critiques, those with texts."""
     shard = snapshot.shards_by_path.get(path)
-    return path if shard is None or shard.of is None else _text_of(snapshot, shard.of)
+    return (
+        path
+        if shard is None or shard.aligned_with is None
+        else _text_of(snapshot, shard.aligned_with)
+    )
 
 
 def columns_of(shard: ShardInfo) -> dict[str, str]:
@@ -113,11 +117,13 @@ def misaligned(snapshot: Snapshot) -> list[str]:
     """Shards that have not as many samples as those that they are aligned with, or lack them."""
     problems = []
     for shard in snapshot.shards:
-        if shard.of is None:
+        if shard.aligned_with is None:
             continue
-        other = snapshot.shards_by_path.get(shard.of)
+        other = snapshot.shards_by_path.get(shard.aligned_with)
         if other is None:
-            problems.append(f"{shard.path}: aligned with {shard.of}, which is not in the snapshot")
+            problems.append(
+                f"{shard.path}: aligned with {shard.aligned_with}, which is not in the snapshot"
+            )
         elif other.samples != shard.samples:
             problems.append(
                 f"{shard.path}: {shard.samples:,} samples; {other.path}, which it is aligned with, "

@@ -113,7 +113,9 @@ def _said(call: PageRequest, critique: dict[str, Any]) -> dict[str, Any]:
     snapshot = call.view.snapshot
     info = snapshot.shards_by_path[critique["shard"]]
     spans = [Span(*span) for span in _sample(call, info.path, critique["row"])["spans"]]
-    aloud = snapshot.aligned(info.of or "", info.family.replace("critique/", "thinking/", 1))
+    aloud = snapshot.aligned(
+        info.aligned_with or "", info.family.replace("critique/", "thinking/", 1)
+    )
     thinking = _sample(call, aloud.path, critique["row"])["thinking"] if aloud else None
     return {"spans": spans, "thinking": thinking or None}
 

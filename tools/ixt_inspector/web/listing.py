@@ -12,7 +12,7 @@ from uuid import UUID
 from ixt_data.errors import QueryError
 from ixt_data.log import Snapshot
 from ixt_data.records import parse_id
-from ixt_data.sql import critiques_by
+from ixt_data.sql import critiques_query
 
 ROWS = 50
 NO_CRITIQUE = "none"
@@ -122,7 +122,7 @@ class DocumentFilter:
             found.append("list_contains(flags, $flag)")
             values["flag"] = self.flag
         if self.text and self.columns.critic is not None:
-            by = critiques_by(snapshot, self.columns.critic)
+            by = critiques_query(snapshot, self.columns.critic)
             found.append(
                 f"doc_id IN (SELECT doc_id FROM ({by}) WHERE contains(lower(critique), $text))"
             )
@@ -245,11 +245,11 @@ def kept(snapshot: Snapshot, columns: ComparedCritics) -> str:
         chosen += [f"NULL::{kind} AS {name}" for name, kind in _CRITIQUE.items()]
         chosen.append("NULL::VARCHAR AS said")
     else:
-        by = critiques_by(snapshot, columns.critic)
+        by = critiques_query(snapshot, columns.critic)
         joins.append(f"LEFT JOIN ({by}) AS critiques USING (doc_id)")
         chosen += [*(f"critiques.{name}" for name in _CRITIQUE), _said("critiques.critique", "")]
     if columns.against is not None:
-        by = critiques_by(snapshot, columns.against)
+        by = critiques_query(snapshot, columns.against)
         joins.append(
             "LEFT JOIN (SELECT doc_id, status AS other_status, score AS other_score, critique AS "
             f"other_critique FROM ({by})) AS other USING (doc_id)"

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from ixt_data.config import validate
 from ixt_data.errors import IxtError, SnapshotError
-from ixt_data.mix import Matches, Mix, Scope, load_mix, plan_mix, resolved
+from ixt_data.mix import Matches, Mix, Scope, load_mix, plan_mix, resolve_selections
 from ixt_data.store import Store
 from ixt_inspector.web.request import PageRequest, amount
 from ixt_inspector.web.snapshot_cache import ResultCache
@@ -60,7 +60,7 @@ def show(call: PageRequest) -> Response:
     changed, error = None, None
     try:
         view = call.inspector.views.at(str(mix.snapshot)) if mix.snapshot else call.view
-        mix = resolved(call.inspector.views.store, mix, view.snapshot)
+        mix = resolve_selections(call.inspector.views.store, mix, view.snapshot)
         changed = _changed(call, mix)
     except IxtError as problem:
         error = str(problem)

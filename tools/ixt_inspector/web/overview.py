@@ -75,7 +75,9 @@ def _corpora(snapshot: Snapshot) -> list[dict[str, Any]]:
     size: Counter[str] = Counter()
     named = {f"critique/{critic.id}": critic.name for critic in snapshot.critics.values()}
     covered = {
-        (named[shard.family], shard.of): shard for shard in snapshot.shards if shard.family in named
+        (named[shard.family], shard.aligned_with): shard
+        for shard in snapshot.shards
+        if shard.family in named
     }
     for (name, _), shard in covered.items():
         samples[shard.corpus, name] += shard.samples

@@ -15,7 +15,7 @@ import numpy as np
 from ixt_data.errors import MissingExtra, StoreError
 from ixt_data.log import Snapshot
 from ixt_data.records import OK, ProgressCallback
-from ixt_data.sql import choose_critic, critiques_by, literal
+from ixt_data.sql import choose_critic, critiques_query, sql_literal
 from ixt_data.store import Store
 
 By = Literal["flags", "tags", "words"]
@@ -143,15 +143,15 @@ class _Scope:
             known = ", ".join(snapshot.corpora) or "none"
             raise StoreError(f"no corpus {min(unknown)!r} in {root}; corpora: {known}")
         self._catalog = catalog
-        inside = [f"corpus IN ({', '.join(map(literal, corpora))})"] if corpora else ["true"]
+        inside = [f"corpus IN ({', '.join(map(sql_literal, corpora))})"] if corpora else ["true"]
         everything = (
             "SELECT source, doc_id, any_value(score) AS score, any_value(flags) AS flags, "
             "any_value(critique) AS critique, any_value(n_spans) AS n_spans, "
             "any_value(shard) AS text_shard "
-            f"FROM documents JOIN ({critiques_by(snapshot, critic)}) USING (doc_id) "
+            f"FROM documents JOIN ({critiques_query(snapshot, critic)}) USING (doc_id) "
             f"WHERE {inside[0]} AND status = '{OK}' GROUP BY source, doc_id"
         )
-        mine = [f"source = {literal(source)}"] if source is not None else []
+        mine = [f"source = {sql_literal(source)}"] if source is not None else []
         mine += [f"score < {below}"] if below is not None else []
         self._every = f"({everything})"
         self._mine = f"(SELECT * FROM {self._every} WHERE {' AND '.join(mine) or 'true'})"

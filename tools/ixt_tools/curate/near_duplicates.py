@@ -17,7 +17,7 @@ from ixt_data.ingestion import RESERVED, SeenIds, id_array
 from ixt_data.log import Snapshot
 from ixt_data.maintenance import by_lane, rewrite
 from ixt_data.records import ProgressCallback
-from ixt_data.sql import DerivedColumns, choose_critic, critiques_by
+from ixt_data.sql import DerivedColumns, choose_critic, critiques_query
 from ixt_data.store import Store, Transaction
 from ixt_tools.curate.minhash import PERMUTATIONS, Ints, SignedDocuments, clusters, keepers, signed
 
@@ -180,7 +180,7 @@ def _ranks(
     scores = np.full(len(roots), -1.0)
     catalog = store.catalog(snapshot.version)
     try:
-        sql = f"SELECT doc_id, score FROM ({critiques_by(snapshot, critic)}) WHERE score >= 0"
+        sql = f"SELECT doc_id, score FROM ({critiques_query(snapshot, critic)}) WHERE score >= 0"
         for batch in catalog.batches(sql):
             ids = batch.column("doc_id").storage.to_pylist()
             for doc_id, score in zip(ids, batch.column("score").to_pylist(), strict=True):
@@ -209,7 +209,7 @@ def _write_columns(
             writer.write_table(pa.table(columns, schema=schema))
     derived = DerivedColumns(dict(zip(names, _TYPES, strict=True)), target, ("doc_id",))
     files = [file for file in txn.base.rows.values() if file.table == "documents"]
-    for group in by_lane(file for file in files if not corpora or file.lane in corpora):
+    for group in by_lane(file for file in files if not corpora or file.partition in corpora):
         rewrite(txn, group, derived)
 
 

@@ -179,3 +179,29 @@ def test_memory_does_not_grow_with_one_shard_of_small_documents(store, tmp_path,
     big = [{"text": f"t{i}", "html": "x" * 1000, "tokens": [1] * 1000} for i in range(100)]
     other = ingest(store, "b", [write(tmp_path / "b.jsonl", big)], shard_bytes=30_000)
     assert other.shards > 1
+
+
+@pytest.mark.parametrize(("progress", "is_shown"), [(True, True), (False, False), (None, False)])
+def test_ingest_progress_flag_decides_whether_a_bar_is_shown(
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    progress: bool | None,
+    is_shown: bool,
+) -> None:
+    # A terminal shows a bar at once; without one a line follows only after a minute.
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    (tmp_path / "a.txt").write_text("A quick brown fox.")
+    ingest(store, "web", [tmp_path / "a.txt"], progress=progress)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert ("ingest web" in err) is is_shown
+
+
+def test_ingest_progress_function_gets_bytes_and_documents(store: Store, tmp_path: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    (tmp_path / "a.txt").write_text("A quick brown fox.")
+    ingest(store, "web", [tmp_path / "a.txt"], progress=lambda *counts: calls.append(counts))
+    assert calls[-1] == (18, 1)

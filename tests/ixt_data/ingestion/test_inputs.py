@@ -9,7 +9,7 @@ import pytest
 import zstandard
 
 from ixt_data.errors import ConfigError, IxtError
-from ixt_data.ingestion.fields import Rejected
+from ixt_data.ingestion.fields import RejectedRecord
 from ixt_data.ingestion.inputs import open_inputs
 from ixt_data.records import Document, document_id
 from ixt_data.storage.byte_streams import ByteStream, LongLine, split_lines
@@ -18,7 +18,7 @@ from ixt_data.storage.byte_streams import ByteStream, LongLine, split_lines
 def read(*paths, **options):
     records = [record for source in open_inputs(paths, **options) for record in source]
     documents = [record for record in records if isinstance(record, Document)]
-    rejected = [record for record in records if isinstance(record, Rejected)]
+    rejected = [record for record in records if isinstance(record, RejectedRecord)]
     return documents, rejected
 
 
@@ -199,7 +199,7 @@ def test_parquet(tmp_path):
     first, null, empty, last = source
     assert (first.text, first.source, first.source_id) == ("a", "a.parquet", "1")
     assert first.metadata == {"at": stamps[0], "n": 1}
-    assert null == Rejected(str(path), 2, "field 'text' is not a string but null")
+    assert null == RejectedRecord(str(path), 2, "field 'text' is not a string but null")
     assert (empty.line, empty.reason) == (3, "empty text")
     assert last.source_id == "a.parquet:4"
     assert source.consumed == source.size == path.stat().st_size
@@ -217,7 +217,7 @@ def test_parquet_strings_that_are_not_utf8(tmp_path):
 
 def test_parquet_with_another_text_column(tmp_path):
     path = parquet(tmp_path / "a.parquet", body=["a"], lang=["en"])
-    with pytest.raises(ConfigError, match=r"no column 'text'; --text-field can be: body, lang"):
+    with pytest.raises(ConfigError, match=r"no column 'text'; valid for --text-field: body, lang"):
         open_inputs([path])
     with pytest.raises(ConfigError, match=r"no column 'url'; --id-field can be"):
         open_inputs([path], text_field="body", id_field="url")
@@ -271,13 +271,13 @@ def test_folder(folder):
         ("code", "b.py", "print(1)\r\n"),
     ]
     assert documents[0].metadata == {"path": "a/z.md"}
-    rejected = {Path(r.file).name: r for r in records if isinstance(r, Rejected)}
+    rejected = {Path(r.file).name: r for r in records if isinstance(r, RejectedRecord)}
     assert {name: r.reason for name, r in rejected.items()} == {
         "empty.py": "empty text",
         "bin.so": "not UTF-8",
-        "utf16.txt": "not text: holds zero bytes",
+        "utf16.txt": "not text: contains zero bytes",
         "latin.txt": "not UTF-8",
-        "data.jsonl": "a file of records inside a folder: name it as an input itself",
+        "data.jsonl": "a file of records inside a folder: pass it as a separate input",
     }
     assert rejected["latin.txt"].line == 2
     assert source.consumed == source.size
@@ -326,7 +326,7 @@ def test_inputs_that_cannot_be_read(tmp_path):
         open_inputs([tmp_path / "none.jsonl"])
     for name in ("a.jsonl.xz", "a.tar.gz", "a.txt.zst"):
         (tmp_path / name).write_bytes(b"x")
-        with pytest.raises(ConfigError, match="is not read here"):
+        with pytest.raises(ConfigError, match="is not supported"):
             open_inputs([tmp_path / name])
 
 

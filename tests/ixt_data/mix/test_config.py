@@ -60,7 +60,7 @@ def test_overrides_win(path):
         ("selections.1.name=high", "'high' is given twice"),
         ("selections=[]", "selections: .*at least 1"),
         ("sed=3", r"sed: unknown key, did you mean 'seed'"),
-        ("selections.7.weight=1", "there is no '7'"),
+        ("selections.7.weight=1", "key '7' does not exist"),
         ("seed", "key=value"),
     ],
 )
@@ -75,7 +75,7 @@ def test_errors_name_the_file(path, tmp_path):
     with pytest.raises(ConfigError, match=r"absent\.yaml"):
         load_mix(tmp_path / "absent.yaml")
     path.write_text("- a list")
-    with pytest.raises(ConfigError, match="no mapping"):
+    with pytest.raises(ConfigError, match="must contain a YAML mapping"):
         load_mix(path)
     path.write_text("store: [")
     with pytest.raises(ConfigError, match=str(path)):

@@ -267,7 +267,7 @@ def test_workers_on_one_corpus_publish_each_unit_once(root: str) -> None:
     assert collect(store, keep=timedelta(0), grace=timedelta(0)).deleted == {}
 
 
-def test_a_place_that_fakes_put_if_absent_is_refused(root: str, proxy: Proxy) -> None:
+def test_probe_refuses_storage_without_put_if_absent(root: str, proxy: Proxy) -> None:
     proxy.drop_conditions = True
     with pytest.raises(StoreError, match=r"created twice.*only if it is absent"):
         Store.init(root)
@@ -275,7 +275,7 @@ def test_a_place_that_fakes_put_if_absent_is_refused(root: str, proxy: Proxy) ->
     proxy.drop_conditions = False
     Store.init(root)
     assert keys(root) == {"ixt.json"}
-    with pytest.raises(StoreError, match="is a store already"):
+    with pytest.raises(StoreError, match="already is a store"):
         Store.init(root)
 
 
@@ -323,7 +323,7 @@ def test_credentials_are_in_no_message(
     fail(root)
     proxy.fault = lambda method, path: None
     fail("s3://no-such-bucket-here/x")
-    assert "Make the bucket first" in messages[-1]
+    assert "Create the bucket first" in messages[-1]
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{KEY}:secret@127.0.0.1:9")
     fail(root)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"not an address {SECRET}")

@@ -6,7 +6,13 @@ from typing import Any
 import orjson
 import pytest
 
-from ixt_data.errors import Aborted, AlreadyDone, CorruptError, SnapshotError, StoreError
+from ixt_data.errors import (
+    CorruptError,
+    SnapshotError,
+    StoreError,
+    TransactionAborted,
+    UnitAlreadyPublished,
+)
 from ixt_data.log import commit_log
 from ixt_data.log.commit_log import Log
 from ixt_data.log.snapshot import Entry, RowsFile
@@ -64,22 +70,22 @@ def test_conflicts_are_decided_by_what_landed(tmp_path: Path) -> None:
     base = ours.newest()
     theirs.commit(Entry(0, "x", "critique", unit="u"), theirs.newest())
     assert ours.commit(Entry(0, "x", "critique", unit="u"), base) == 1  # our own, it had landed
-    with pytest.raises(AlreadyDone):
+    with pytest.raises(UnitAlreadyPublished):
         ours.commit(Entry(0, "y", "critique", unit="u"), base)
-    theirs.commit(Entry(0, "g", "gc", abort=["z"]), theirs.newest())
-    with pytest.raises(Aborted):
+    theirs.commit(Entry(0, "g", "gc", aborted_transactions=["z"]), theirs.newest())
+    with pytest.raises(TransactionAborted):
         ours.commit(Entry(0, "z", "critique", unit="v"), base)
     assert ours.newest() == 2
 
 
-def test_a_lost_entry_stops_everything_and_is_named(tmp_path: Path) -> None:
+def test_log_missing_entry_is_named_and_stops_readers(tmp_path: Path) -> None:
     history = Log(LocalStorage(tmp_path))
     for i in range(5):
         history.commit(Entry(0, f"{i}", "ingest"), i)
     entry = (tmp_path / commit_log.key(3)).read_bytes()
     (tmp_path / commit_log.key(3)).unlink()
     # Without a look beyond it 2 would be the newest, and 3 be written a second time.
-    with pytest.raises(CorruptError, match=r"0003\.json: missing, but _log/0+4\.json is there"):
+    with pytest.raises(CorruptError, match=r"0003\.json: missing, but _log/0+4\.json exists"):
         Log(LocalStorage(tmp_path)).newest()
     (tmp_path / commit_log.key(3)).write_bytes(entry)
     assert Log(LocalStorage(tmp_path)).newest() == 5
@@ -92,22 +98,22 @@ def test_a_lost_entry_stops_everything_and_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
-        ({"format": 2}, r"_log/0+2\.json: has format 2"),
-        ({"merkle_root": "x"}, "version 2 was committed by a newer ixt.* merkle_root"),
+        ({"format": 3}, r"_log/0+2\.json: has format 3"),
+        ({"merkle_root": "x"}, "version 2 was committed by another version of ixt.* merkle_root"),
         ({"rows_add": [{"path": "x", "codec": "y"}]}, r"_log/0+2\.json: .*codec"),
     ],
 )
-def test_an_entry_of_a_newer_version_is_refused(
-    tmp_path: Path, change: dict[str, Any], told: str
+def test_log_refuses_entries_of_a_newer_version(
+    tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
     history = Log(LocalStorage(tmp_path))
     history.commit(Entry(0, "a", "ingest"), 0)
     line = orjson.dumps(Entry(2, "b", "ingest").to_json() | change)
     digest = hashlib.sha256(line).hexdigest().encode()
     (tmp_path / commit_log.key(2)).write_bytes(line + b"\n" + digest + b"\n")
-    with pytest.raises(StoreError, match=f"{told}.*Upgrade ixt"):
+    with pytest.raises(StoreError, match=f"{message}.*Upgrade ixt"):
         Log(LocalStorage(tmp_path)).snapshot()
 
 
@@ -147,12 +153,15 @@ def test_checkpoints_hold_the_same_state(tmp_path: Path) -> None:
     assert replayed.snapshot(99).units.keys() == {f"unit-{i}" for i in range(99)}
 
 
-def test_a_damaged_checkpoint_is_named_with_its_remedy(tmp_path: Path) -> None:
+def test_checkpoint_damage_is_named_with_remedy(tmp_path: Path) -> None:
     history = Log(LocalStorage(tmp_path))
     for i in range(50):
         history.commit(Entry(0, f"{i}", "critique"), history.newest())
     files = next((tmp_path / "_checkpoint").rglob("files.parquet"))
     files.write_bytes(files.read_bytes()[:-1])
     history.commit(Entry(0, "51", "critique"), history.newest())
-    with pytest.raises(CorruptError, match=r"files\.parquet: torn or changed. The log holds"):
+    with pytest.raises(
+        CorruptError,
+        match=r"files\.parquet: truncated or changed. Rebuild the checkpoint from the log",
+    ):
         Log(LocalStorage(tmp_path)).snapshot()

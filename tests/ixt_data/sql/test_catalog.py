@@ -7,7 +7,8 @@ import pytest
 from small_stores import add_documents
 
 from ixt_data.errors import ConfigError, CorruptError, QueryError
-from ixt_data.sql.catalog import CRITIQUES, DOCUMENTS, VIEWS
+from ixt_data.sql.base_columns import CRITIQUES, DOCUMENTS
+from ixt_data.sql.catalog import VIEWS
 from ixt_data.sql.views import widen
 from ixt_data.store.store import Store
 
@@ -153,8 +154,8 @@ def test_describe_and_explain_are_reading(store: Store) -> None:
 
 def test_shards_tell_their_place(store: Store) -> None:
     add_documents(store, [str(i) for i in range(25)])
-    table = store.sql("SELECT k, samples, of FROM shards ORDER BY k")
-    assert table.to_pydict() == {"k": [0, 1, 2], "samples": [10, 10, 5], "of": [None] * 3}
+    table = store.sql("SELECT k, samples, aligned_with FROM shards ORDER BY k")
+    assert table.to_pydict() == {"k": [0, 1, 2], "samples": [10, 10, 5], "aligned_with": [None] * 3}
     assert store.sql("SELECT version, op, rows_added FROM snapshots").to_pylist() == [
         {"version": 1, "op": "ingest", "rows_added": 25}
     ]
@@ -172,7 +173,7 @@ def test_queries_keep_to_their_memory(store: Store, monkeypatch: pytest.MonkeyPa
     environment = {
         **os.environ,
         "IXT_QUERY_MEMORY": "80MB",
-        "PYTHONPATH": str(Path(__file__).resolve().parents[2] / "tools/benchmarks"),
+        "PYTHONPATH": str(Path(__file__).resolve().parents[3] / "tools/benchmarks"),
     }
     command = [sys.executable, "-c", code, store.root]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)

@@ -202,7 +202,7 @@ def test_it_stays_known_through_checkpoints(store: Store, tmp_path: Path) -> Non
     assert store.sql("SELECT path FROM shards LIMIT 1")["path"].to_pylist() == [before.path]
 
 
-def test_what_was_added_later_is_adopted_later(store: Store, tmp_path: Path) -> None:
+def test_adopt_again_records_new_shards(store: Store, tmp_path: Path) -> None:
     folder = write_mds(tmp_path / "mds", texts(20))
     first = adopt(store, "web", folder)
     more = write_mds(tmp_path / "more", texts(20, 15))
@@ -217,7 +217,7 @@ def test_what_was_added_later_is_adopted_later(store: Store, tmp_path: Path) -> 
     assert (second.documents, second.duplicates) == (15, 5)
     third = adopt(store, "web", folder)
     assert (third.documents, third.snapshot) == (0, second.snapshot)
-    with pytest.raises(StoreError, match="corpus 'web' already"):
+    with pytest.raises(StoreError, match="already belongs to the corpus 'web'"):
         adopt(store, "other", folder)
 
 
@@ -253,7 +253,7 @@ def test_an_index_reaches_no_file_outside(
 ) -> None:
     folder = write_mds(tmp_path / "mds", texts(3), compression="gz")
     edit_index(folder, lambda index: index["shards"][0][file].update(basename=name))
-    with pytest.raises(StoreError, match="leads out of the folder"):
+    with pytest.raises(StoreError, match="outside of the folder"):
         adopt(store, "web", folder)
     assert store.snapshot().version == 0
 
@@ -267,7 +267,7 @@ def test_a_symbolic_link_does_not_lead_outside(store: Store, tmp_path: Path) -> 
         adopt(store, "web", folder)
 
 
-def test_pickled_columns_are_refused(store: Store, tmp_path: Path) -> None:
+def test_adopt_refuses_pickled_columns(store: Store, tmp_path: Path) -> None:
     marker = tmp_path / "ran"
 
     class Evil:
@@ -280,7 +280,7 @@ def test_pickled_columns_are_refused(store: Store, tmp_path: Path) -> None:
         adopt(store, "web", folder)
     # An index that hides it changes nothing: what the shard says of itself counts too.
     edit_index(folder, lambda index: index["shards"][0].update(column_encodings=["str", "json"]))
-    with pytest.raises(CorruptError, match="not those that"):
+    with pytest.raises(CorruptError, match="its columns differ from those in"):
         adopt(store, "web", folder)
     with pytest.raises(StoreError, match="pkl"):
         decoder("pkl")
@@ -309,7 +309,7 @@ REFUSED: list[tuple[Any, str]] = [
     ),
     (
         lambda index: index["shards"][0]["raw_data"].update(hashes={"rot13": "0"}),
-        "no hash 'rot13'",
+        "unknown hash 'rot13'",
     ),
     (
         lambda index: index["shards"][0]["raw_data"].update(basename="gone.mds"),
@@ -319,7 +319,7 @@ REFUSED: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("change", "message"), REFUSED)
-def test_what_is_wrong_is_said(store: Store, tmp_path: Path, change: Any, message: str) -> None:
+def test_adopt_names_the_problem(store: Store, tmp_path: Path, change: Any, message: str) -> None:
     folder = write_mds(tmp_path / "mds", texts(3))
     edit_index(folder, change)
     with pytest.raises(StoreError, match=message):
@@ -327,10 +327,12 @@ def test_what_is_wrong_is_said(store: Store, tmp_path: Path, change: Any, messag
     assert store.snapshot().version == 0
 
 
-def test_a_folder_of_splits_names_them(store: Store, tmp_path: Path) -> None:
+def test_adopt_parent_of_splits_names_the_splits(store: Store, tmp_path: Path) -> None:
     for split in ("train", "val"):
         write_mds(tmp_path / "mds" / split, texts(1))
-    with pytest.raises(StoreError, match=r"no index.json in it, but in train, val: adopt these"):
+    with pytest.raises(
+        StoreError, match=r"it has no index.json, but train, val have one: adopt these"
+    ):
         adopt(store, "web", tmp_path / "mds")
 
 
@@ -339,7 +341,7 @@ def test_a_folder_without_text_says_what_it_has(store: Store, tmp_path: Path) ->
     folder = write_mds(tmp_path / "mds", samples, {"tokens": "bytes"})
     with pytest.raises(StoreError, match=r"no column 'text' of text .* tokens \(bytes\)"):
         adopt(store, "web", folder)
-    with pytest.raises(StoreError, match="no MDS folder"):
+    with pytest.raises(StoreError, match="not an MDS folder"):
         adopt(store, "web", tmp_path)
 
 
@@ -357,7 +359,7 @@ def test_two_processes_do_not_adopt_it_twice(store: Store, tmp_path: Path) -> No
         if store.snapshot().version == 0:
             adopt(Store.open(store.root), "web", folder)
 
-    with pytest.raises(CommitError, match="adopted meanwhile"):
+    with pytest.raises(CommitError, match="adopted by another process"):
         adopt(store, "web", folder, progress=meanwhile)
     assert store.sql("SELECT count(*) AS n FROM documents")["n"].to_pylist() == [3]
 
@@ -375,7 +377,7 @@ def test_a_text_that_landed_meanwhile_is_a_duplicate(store: Store, tmp_path: Pat
     assert store.sql("SELECT count(*) AS n FROM critiques")["n"].to_pylist() == [3]
 
 
-def test_the_verb(store: Store, tmp_path: Path) -> None:
+def test_export_verb_writes_each_format(store: Store, tmp_path: Path) -> None:
     folder = write_mds(tmp_path / "mds", texts(12))
     asked = ["adopt", str(folder), "--corpus", "web", "--store", store.root, "--output", "json"]
     done = CliRunner().invoke(build(), asked)

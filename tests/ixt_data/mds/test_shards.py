@@ -84,7 +84,9 @@ def test_reads_back_all_columns(tmp_path: Path) -> None:
 
 @settings(max_examples=50)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=20))
-def test_any_text_comes_back(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
+def test_shard_round_trips_any_text(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str]
+) -> None:
     folder = tmp_path_factory.mktemp("shard")
     writer = ShardWriter(folder, TEXT_COLUMNS)
     for i, text in enumerate(texts):
@@ -110,7 +112,7 @@ def test_one_sample_is_as_in_the_whole_shard(tmp_path: Path) -> None:
             read_sample(path, index, 0)
 
 
-def test_damage_is_named(tmp_path: Path) -> None:
+def test_read_shard_names_damage(tmp_path: Path) -> None:
     writer = write(tmp_path, [9])
     path, index = tmp_path / "shard.00000.mds.zstd", writer.index[0]
     good = path.read_bytes()
@@ -123,6 +125,6 @@ def test_damage_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\x05", b"\xff" * 40, b"\x00" * 400])
-def test_other_bytes_are_no_shard(data: bytes) -> None:
+def test_parse_shard_refuses_other_bytes(data: bytes) -> None:
     with pytest.raises(CorruptError, match=r"x\.mds"):
         parse_shard(data, "x.mds")

@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 from ixt_data.mix.draw_counts import (
     expectations,
     lattice,
+    round_draws,
     softmax,
-    split,
-    spread,
-    systematic,
-    whole,
+    split_counts,
+    spread_draws,
+    systematic_counts,
 )
 
 weights = st.lists(st.sampled_from([0.0, 0.1, 1.0, 1.0, 3.7, 1e-3, 250.0]), min_size=1).map(
@@ -23,7 +23,7 @@ def test_counts_are_within_one_of_their_expectation_and_sum_exactly(w, total, se
     if not w.any():
         w[0] = 1.0
     expected = expectations(w, total, None)
-    counts = systematic(expected, total, np.random.default_rng(seed))
+    counts = systematic_counts(expected, total, np.random.default_rng(seed))
     assert counts.sum() == total
     assert (np.abs(counts - w * total / w.sum()) < 1).all()
     assert (counts[w == 0] == 0).all()
@@ -34,20 +34,20 @@ def test_no_document_is_drawn_more_often_than_the_cap(w, cap, share, seed):
     if not w.any():
         w[0] = 1.0
     total = max(1, int(share * cap * np.count_nonzero(w)))
-    counts = systematic(expectations(w, total, cap), total, np.random.default_rng(seed))
+    counts = systematic_counts(expectations(w, total, cap), total, np.random.default_rng(seed))
     assert counts.sum() == total
     assert counts.max() <= cap
     assert (counts[w == 0] == 0).all()
 
 
 def test_a_whole_expectation_is_met_exactly():
-    counts = systematic(np.full(7, 3.0), 21, np.random.default_rng(0))
+    counts = systematic_counts(np.full(7, 3.0), 21, np.random.default_rng(0))
     assert (counts == 3).all()
 
 
 def test_expectations_hold_over_many_seeds():
     expected = np.array([0.25, 1.5, 2.25])
-    drawn = [systematic(expected, 4, np.random.default_rng(seed)) for seed in range(4000)]
+    drawn = [systematic_counts(expected, 4, np.random.default_rng(seed)) for seed in range(4000)]
     assert np.mean(drawn, axis=0) == pytest.approx(expected, abs=0.04)
 
 
@@ -68,7 +68,7 @@ def test_a_split_keeps_every_count_and_spreads_it(counts, data):
     counts = np.array(counts)
     total = int(counts.sum())
     cut = data.draw(st.integers(0, total))
-    first, second = split(counts, [cut, total - cut], np.random.default_rng(0))
+    first, second = split_counts(counts, [cut, total - cut], np.random.default_rng(0))
     assert (first + second == counts).all()
     assert first.sum() == cut
     if total:
@@ -79,9 +79,9 @@ def test_a_split_keeps_every_count_and_spreads_it(counts, data):
 
 def test_a_group_that_cannot_deliver_gives_to_the_others_in_proportion():
     shares = np.array([[0.5], [0.4], [0.1]])
-    given_ = spread(np.array([100.0]), shares, np.array([10.0, np.inf, np.inf]))
+    given_ = spread_draws(np.array([100.0]), shares, np.array([10.0, np.inf, np.inf]))
     assert given_[:, 0] == pytest.approx([10, 72, 18])
-    short = spread(np.array([100.0]), shares, np.array([10.0, 20.0, 30.0]))
+    short = spread_draws(np.array([100.0]), shares, np.array([10.0, 20.0, 30.0]))
     assert short.sum() == pytest.approx(60)
 
 
@@ -94,7 +94,7 @@ def test_whole_draws_fill_each_phase_or_stay_below_capacity(demand, groups):
     w = np.array([[g[0]] * len(demand) for g in groups])
     w /= w.sum(axis=0)
     capacity = np.array([float(g[1]) for g in groups])
-    counts = whole(spread(demand.astype(float), w, capacity), demand, capacity)
+    counts = round_draws(spread_draws(demand.astype(float), w, capacity), demand, capacity)
     assert (counts.sum(axis=1) <= capacity).all()
     assert (counts.sum(axis=0) <= demand).all()
     if capacity.sum() >= demand.sum():

@@ -141,7 +141,9 @@ def test_what_cannot_be_adopted(bucket: str, tmp_path: Path) -> None:
     add_documents(store, ["a"])
     own = store.snapshot().text_shards()[0].path.rpartition("/")[0]
     for inside in ("", f"/{own}"):
-        with pytest.raises(StoreError, match="no MDS folder" if not inside else "belongs to the"):
+        with pytest.raises(
+            StoreError, match="not an MDS folder" if not inside else "belongs to the"
+        ):
             adopt(store, "web", f"{bucket}/store{inside}")
     put(mds(tmp_path / "mds"), f"{bucket}/gone")
     bucket_name, prefix = split(f"{bucket}/gone")
@@ -151,6 +153,6 @@ def test_what_cannot_be_adopted(bucket: str, tmp_path: Path) -> None:
     index = json.loads((tmp_path / "mds" / "index.json").read_text())
     index["shards"][0]["raw_data"]["basename"] = "../store/ixt.json"
     (tmp_path / "mds" / "index.json").write_text(json.dumps(index))
-    with pytest.raises(StoreError, match="leads out of the folder"):
+    with pytest.raises(StoreError, match="outside of the folder"):
         adopt(store, "web", put(tmp_path / "mds", f"{bucket}/bad"), text_field="body")
     assert store.snapshot().version == 1

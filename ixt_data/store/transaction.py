@@ -1,0 +1,248 @@
+"""Transactions: shards and rows that one commit publishes together."""
+
+import hashlib
+import itertools
+import uuid
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from ixt_data.errors import CommitError, TransactionAborted
+from ixt_data.log import CriticInfo, Entry, EntryCallback, Log, RowsFile, ShardInfo, Snapshot
+from ixt_data.storage import Storage, remove_scratch
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class FamilyWriter:
+    """Writer of the shards of one family in a transaction. The caller aligns the families."""
+
+    def __init__(
+        self,
+        scratch: Path,
+        folder: str,
+        family: str,
+        corpus: str,
+        columns: Mapping[str, str],
+        first: int,
+        entry: Entry,
+    ) -> None:
+        from ixt_data.mds import ShardWriter
+
+        self.family, self.corpus = family, corpus
+        self._folder, self._entry = folder, entry
+        self._writer = ShardWriter(scratch / folder, columns, first)
+        self.write = self._writer.write
+
+    @property
+    def size(self) -> int:
+        """Uncompressed bytes in the open shard."""
+        return self._writer.size
+
+    @property
+    def samples(self) -> int:
+        """Number of samples in the open shard."""
+        return self._writer.samples
+
+    def cut(self, aligned_with: str | None = None) -> ShardInfo:
+        """Finish the open shard; `aligned_with` is the path of the shard with the same samples."""
+        index = self._writer.cut()
+        info = ShardInfo.from_index(self._folder, self.family, self.corpus, index, aligned_with)
+        self._entry.shards_add.append(info)
+        return info
+
+    def close(self) -> None:
+        """Write the folder's index.json.
+
+        Raises:
+            ValueError: the open shard has samples; `cut` it first.
+        """
+        if self._writer.samples:
+            raise ValueError("cut the open shard before the commit")
+        self._writer.close()
+
+
+class Transaction:
+    """Shards and rows that one commit publishes together.
+
+    Use it in a `with`: without a commit, the end of the block removes its files. If garbage
+    collection has deleted the files of a stale transaction, the end of the block raises
+    TransactionAborted.
+
+    Attributes:
+        storage: the storage of the store.
+        log: the commit log of the store.
+        id: the transaction id, 32 hexadecimal digits.
+        base_version: the version that the transaction started from.
+        entry: the log entry that `commit` will write.
+        scratch: a local folder for the files to publish.
+    """
+
+    def __init__(self, storage: Storage, log: Log, op: str, unit: str | None, base: int) -> None:
+        self.storage, self.log = storage, log
+        self.id = uuid.uuid4().hex
+        self.base_version = base
+        self.entry = Entry(0, self.id, op, unit=unit)
+        self.scratch = storage.scratch(self.id)
+        self._families: list[FamilyWriter] = []
+        self._numbers = itertools.count()
+
+    @cached_property
+    def base(self) -> Snapshot:
+        """The state that the transaction started from, built on first use."""
+        return self.log.snapshot(self.base_version)
+
+    def __enter__(self) -> "Transaction":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        remove_scratch(self.scratch)
+        if isinstance(error, FileNotFoundError):
+            self._check_aborted(error)
+
+    def _check_aborted(self, error: FileNotFoundError) -> None:
+        """Check whether missing files were deleted by garbage collection.
+
+        Raises:
+            TransactionAborted: garbage collection aborted this transaction.
+        """
+        for entry in self.log.entries(self.base_version + 1, self.log.newest()):
+            if self.id in entry.aborted_transactions:
+                raise TransactionAborted(
+                    f"transaction {self.id} was aborted as stale by version {entry.version}"
+                ) from error
+
+    def family(
+        self, family: str, corpus: str, columns: Mapping[str, str], *, first: int = 0
+    ) -> "FamilyWriter":
+        """Create a writer of shards of one family; `first` is the number of its first shard."""
+        folder = f"shards/{family}/{self.id}"
+        writer = FamilyWriter(self.scratch, folder, family, corpus, columns, first, self.entry)
+        self._families.append(writer)
+        return writer
+
+    def add_rows(
+        self, table: str, partition: str, rows: "pa.Table", generation: int = 0
+    ) -> RowsFile:
+        """Write one Parquet file of rows, which the commit publishes.
+
+        Args:
+            table: `documents` or `critiques`.
+            partition: the corpus, or the critic's id.
+            rows: table with the columns `sql.DOCUMENTS` or `sql.CRITIQUES`, and the user's own.
+            generation: see `RowsFile`.
+        """
+        import pyarrow.parquet as pq
+
+        key, path = self.rows_path(table, partition)
+        pq.write_table(rows, path, compression="zstd")
+        schema = {field.name: duckdb_type(field.type) for field in rows.schema}
+        return self.record_rows(key, table, partition, rows.num_rows, schema, generation)
+
+    def rows_path(self, table: str, partition: str) -> tuple[str, Path]:
+        """Return key and local path of the next file of rows, for `record_rows`."""
+        key = f"meta/{table}/{partition}/{self.id}-{next(self._numbers)}.parquet"
+        path = self.scratch / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return key, path
+
+    def record_rows(
+        self,
+        key: str,
+        table: str,
+        partition: str,
+        rows: int,
+        schema: dict[str, str],
+        generation: int,
+    ) -> RowsFile:
+        """Add the file of rows that the caller has written to its `rows_path`."""
+        path = self.scratch / key
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        size = path.stat().st_size
+        recorded = RowsFile(key, table, partition, rows, size, digest, schema, generation)
+        self.entry.rows_add.append(recorded)
+        return recorded
+
+    def replace_rows(self, old: RowsFile, rows: "pa.Table") -> None:
+        """Replace a file of rows of this transaction after a newer commit of another writer."""
+        self.entry.rows_add.remove(old)
+        new = self.add_rows(old.table, old.partition, rows, old.generation)
+        self._publish_rows([new])
+        self.storage.delete(old.path)
+
+    def add_critic(self, critic: CriticInfo) -> None:
+        """Record a critic with this commit, unless the store knows it."""
+        if critic.id not in self.base.critics:
+            self.entry.critics.append(critic)
+
+    def commit(self, on_newer: EntryCallback | None = None, **summary: Any) -> int:
+        """Upload shards, then rows, then create the log entry; return the version.
+
+        Args:
+            on_newer: called with each entry committed since `begin`; see `Log.commit`.
+            summary: human-readable metrics for the log entry.
+
+        Raises:
+            CommitError: the commit failed; see `Log.commit`. Its files are deleted.
+        """
+        self.entry.summary = summary
+        for family in self._families:
+            family.close()
+        shards = self.scratch / "shards"
+        files = [path for path in sorted(shards.rglob("*")) if path.is_file()]
+        keys = {self._key(path): path for path in files}
+        self.storage.publish(keys)
+        self._publish_rows(self.entry.rows_add)
+        try:
+            return self.log.commit(self.entry, self.base_version, on_newer)
+        except CommitError:
+            # The transaction can never commit now, so its files are useless.
+            self.storage.delete(*keys, *(file.path for file in self.entry.rows_add))
+            raise
+
+    def _publish_rows(self, rows: Sequence[RowsFile]) -> None:
+        self.storage.publish({file.path: self.scratch / file.path for file in rows})
+
+    def _key(self, path: Path) -> str:
+        return path.relative_to(self.scratch).as_posix()
+
+
+def duckdb_type(kind: "pa.DataType") -> str:
+    """Return the DuckDB name of an Arrow type.
+
+    Raises:
+        TypeError: a file of rows cannot have a column of this type.
+    """
+    import pyarrow as pa
+
+    if isinstance(kind, pa.UuidType):
+        return "UUID"
+    if pa.types.is_list(kind):
+        return f"{duckdb_type(kind.value_type)}[]"
+    if pa.types.is_map(kind):
+        return f"MAP({duckdb_type(kind.key_type)}, {duckdb_type(kind.item_type)})"
+    if pa.types.is_timestamp(kind):
+        return "TIMESTAMPTZ" if kind.tz else "TIMESTAMP"
+    names = {
+        pa.bool_(): "BOOLEAN",
+        pa.int32(): "INTEGER",
+        pa.int64(): "BIGINT",
+        pa.float32(): "FLOAT",
+        pa.float64(): "DOUBLE",
+        pa.string(): "VARCHAR",
+        pa.large_string(): "VARCHAR",
+        pa.date32(): "DATE",
+        pa.binary(): "BLOB",
+    }
+    if kind not in names:
+        raise TypeError(f"a column of rows cannot have the Arrow type {kind}")
+    return names[kind]
