@@ -207,7 +207,7 @@ def _judge(
         "rubric": load_rubric(rubric),
         "concurrency": concurrency,
         "max_failed": max_failed,
-        "patience": Timeouts(request=timeout),
+        "timeouts": Timeouts(request_seconds=timeout),
     }
 
 
@@ -220,7 +220,7 @@ def _run(
     metrics: tuple[str, int | None],
 ) -> None:
     from ixt_data.critics import critic_class
-    from ixt_data.critique_runs import PendingWork, ending_in_order, succeeded
+    from ixt_data.critique_runs import PendingWork, count_succeeded, exiting_on_sigterm
 
     if job.serve is not None and workers > 1 and ray is None:
         what = "--serve is for one worker a machine: start `vllm serve` and give --endpoint"
@@ -230,20 +230,22 @@ def _run(
     with (
         out.progress("critiquing", documents, "documents") as bar,
         _scraped(out, job, documents or 0, *metrics) as note,
-        ending_in_order(),
+        exiting_on_sigterm(),
     ):
         begun: list[PendingWork] = []
 
         def tell(told: "WorkerStatus") -> None:
             note(told)
-            if told.todo is not None and not begun:
-                begun.append(told.todo)
-                if told.todo.before is not None:
-                    out.note(f"note: {told.todo}")
-            bar.update(told.documents, _note(told), told.todo.documents if told.todo else None)
+            if told.pending is not None and not begun:
+                begun.append(told.pending)
+                if told.pending.previous_critic is not None:
+                    out.note(f"note: {told.pending}")
+            bar.update(
+                told.documents, _note(told), told.pending.documents if told.pending else None
+            )
 
         report = _placed(job, workers, ray, tell)
-    ok = succeeded(report)
+    ok = count_succeeded(report)
     out.result(
         {
             "critic": report.critic,
@@ -253,7 +255,7 @@ def _run(
             "failed": report.documents - ok,
             "statuses": {**_classes(judge), **report.statuses},
             "reused": report.reused,
-            **report.spent,
+            **report.usage,
             "units": report.units,
             "skipped_units": report.skipped,
             "snapshot": report.snapshot,
@@ -271,25 +273,25 @@ def _scraped(
     if port is None:
         yield lambda told: None
         return
-    from ixt_data.critique_runs import WorkerMetrics, serving
+    from ixt_data.critique_runs import WorkerMetrics, serve_metrics
 
     metrics = WorkerMetrics(job, documents)
-    with serving(metrics, host, port) as url:
+    with serve_metrics(metrics, host, port) as url:
         out.note(f"metrics: {url}")
-        yield metrics.tell
+        yield metrics.update
 
 
 def _placed(
     job: "CritiqueRunSpec", workers: int, ray: str | None, tell: "StatusCallback"
 ) -> "CritiqueReport":
     """The critique run where it was asked for: in this process, in several, or on Ray."""
-    from ixt_data.critique_runs import on_this_machine, work
+    from ixt_data.critique_runs import run_locally, run_worker
 
     if ray is not None:
-        from ixt_data.critique_runs import on_ray
+        from ixt_data.critique_runs import run_on_ray
 
-        return on_ray(job, ray, workers, tell)
-    return work(job, tell) if workers == 1 else on_this_machine(job, workers, tell)
+        return run_on_ray(job, ray, workers, tell)
+    return run_worker(job, tell) if workers == 1 else run_locally(job, workers, tell)
 
 
 def _classes(critic: type["Critic"]) -> dict[str, int]:
@@ -300,16 +302,16 @@ def _classes(critic: type["Critic"]) -> dict[str, int]:
 def _note(told: "WorkerStatus") -> str:
     total = told.statuses.total()
     shares = ", ".join(f"{status} {n / total:.0%}" for status, n in told.statuses.most_common(3))
-    tokens = told.spent["tokens_in"] + told.spent["tokens_out"]
+    tokens = told.usage["tokens_in"] + told.usage["tokens_out"]
     return f"{shares}; {tokens:,} tokens" if tokens else shares
 
 
 def _estimate(out: Output, store: Any, job: "CritiqueRunSpec", gpus: int) -> None:
-    from ixt_data.critique_runs import closed, estimate
+    from ixt_data.critique_runs import closing_critic, estimate_cost
 
     judge: Any = job.load()
-    with closed(judge), out.progress("sampling", None, "documents") as bar:
-        found = estimate(store, job.corpus, judge, gpus, lambda done: bar.update(done))
+    with closing_critic(judge), out.progress("sampling", None, "documents") as bar:
+        found = estimate_cost(store, job.corpus, judge, gpus, lambda done: bar.update(done))
     out.result(found)
 
 

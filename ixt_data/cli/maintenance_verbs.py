@@ -48,7 +48,7 @@ def verify(
     summary += f"{len(report.problems)} problems" if report.problems else "all as the log says"
     out.result(report.to_json(), summary)
     if output is OutputMode.text and report.problems:
-        rows = [(p.path, p.what, p.documents, p.remedy) for p in report.problems]
+        rows = [(p.path, p.problem, p.documents, p.remedy) for p in report.problems]
         out.console.print(table(["path", "problem", "documents", "remedy"], rows))
     if report.orphans:
         out.note(f"{len(report.orphans):,} files that no version holds; `ixt gc` removes them")
@@ -69,10 +69,12 @@ def compact(
     from ixt_data.store import Store
 
     out, opened = Output(output), Store.open(store)
-    merges = run(opened, min_files=min_files, everything=full)
-    rows = [(m.table, m.lane, m.files, m.rows, m.snapshot) for m in merges]
+    merges = run(opened, min_files=min_files, full=full)
+    rows = [(m.table, m.partition, m.files, m.rows, m.snapshot) for m in merges]
     text = (
-        table(["table", "lane", "files", "rows", "snapshot"], rows) if merges else "nothing to do"
+        table(["table", "partition", "files", "rows", "snapshot"], rows)
+        if merges
+        else "nothing to do"
     )
     record = {"merges": [asdict(m) for m in merges], "snapshot": opened.snapshot().version}
     out.result(record, text)
@@ -92,11 +94,11 @@ def gc(
     output: OutputOption = OutputMode.text,
 ) -> None:
     """Let old versions go and delete what no kept version, tag or running job holds."""
-    from ixt_data.maintenance import collect
+    from ixt_data.maintenance import collect_garbage
     from ixt_data.store import Store
 
     out = Output(output)
-    report = collect(
+    report = collect_garbage(
         Store.open(store),
         keep_versions=keep_versions,
         keep=timedelta(days=keep_days),

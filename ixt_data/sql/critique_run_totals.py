@@ -41,10 +41,10 @@ def critique_runs(log: Log, snapshot: Snapshot) -> Iterator[Sequence[Any]]:
 
 
 def _row(run: str, entries: Sequence[Entry], snapshot: Snapshot) -> Sequence[Any]:
-    statuses, spent = Counter[str](), Counter[str]()
+    statuses, usage = Counter[str](), Counter[str]()
     for entry in entries:
         statuses.update(entry.summary["statuses"])
-        spent.update(entry.summary["spent"])
+        usage.update(entry.summary["usage"])
     first = entries[0].summary
     critic = snapshot.critics[first["critic"]]
     return (
@@ -59,6 +59,6 @@ def _row(run: str, entries: Sequence[Entry], snapshot: Snapshot) -> Sequence[Any
         sum(entry.summary["reused"] for entry in entries),
         statuses[OK],
         orjson.dumps(dict(statuses)).decode(),
-        *(spent.get(key) for key in ("requests", "tokens_in", "tokens_out", "thinking_tokens")),
+        *(usage.get(key) for key in ("requests", "tokens_in", "tokens_out", "thinking_tokens")),
         entries[-1].version,
     )

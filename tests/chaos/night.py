@@ -35,7 +35,7 @@ from ixt_data.critique_runs.units import publish
 from ixt_data.errors import Aborted, AlreadyDone, CommitError, SnapshotError
 from ixt_data.log.snapshot import CriticInfo
 from ixt_data.maintenance.compaction import compact
-from ixt_data.maintenance.garbage_collection import collect
+from ixt_data.maintenance.garbage_collection import collect_garbage
 from ixt_data.maintenance.verification import PLACES, verify
 from ixt_data.records import Critique, document_id
 from ixt_data.store.store import Store
@@ -116,7 +116,9 @@ def collect_often(store: Store) -> None:
     """Collects garbage for ever, far more eagerly than anyone should."""
     while True:
         time.sleep(0.5)
-        report = collect(store, keep_versions=10, keep=timedelta(0), grace=timedelta(seconds=GRACE))
+        report = collect_garbage(
+            store, keep_versions=10, keep=timedelta(0), grace=timedelta(seconds=GRACE)
+        )
         say("collected", files=len(report.deleted), aborted=len(report.aborted))
 
 
@@ -235,7 +237,7 @@ def audit(root: str, events: list[dict[str, Any]]) -> dict[str, Any]:
         store.pins.release(name)
     time.sleep(GRACE)
     for _ in range(2):
-        collect(store, keep_versions=1, keep=timedelta(0), grace=timedelta(0))
+        collect_garbage(store, keep_versions=1, keep=timedelta(0), grace=timedelta(0))
     report = verify(store)
     return {
         "versions": state.version,

@@ -27,8 +27,8 @@ THINKING = "The page explains something. It has a source. I would say 3 or 4."
 WORD = re.compile(r"\[\[(\w+)\]\]")
 DOCUMENT = re.compile(r"=== document (\w+) begins ===\n(.*)\n=== document \1 ends ===", re.DOTALL)
 WAYS = (
-    "ok no_answer misrouted truncated clamped runaway invalid empty bad_score refused too_long "
-    "overload error cut engine_died freeze no_choices"
+    "ok no_answer answer_in_reasoning truncated clamped runaway invalid empty bad_score refused "
+    "too_long overload error cut engine_crashed freeze no_choices"
 ).split()
 
 
@@ -50,7 +50,7 @@ class Fake:
         self.requests: Counter[str] = Counter()
         self.bodies: list[dict[str, Any]] = []
         self.asked: Counter[str] = Counter()
-        self.deaths = self.in_flight = self.most_in_flight = 0
+        self.crashes = self.in_flight = self.most_in_flight = 0
         self.generated = self.largest = 0
         self.dead_until = 0.0
         self.frozen = False
@@ -86,7 +86,7 @@ class Fake:
 
     async def stats(self, request: web.Request) -> web.Response:
         return web.json_response(
-            {"requests": self.requests, "deaths": self.deaths, "most": self.most_in_flight}
+            {"requests": self.requests, "crashes": self.crashes, "most": self.most_in_flight}
         )
 
     async def models(self, request: web.Request) -> web.Response:
@@ -194,7 +194,7 @@ class Fake:
             return web.json_response({"choices": [], "usage": {}})
         if way == "slow":
             await asyncio.sleep(1.2)
-        if way == "engine_died":
+        if way == "engine_crashed":
             return self.die()
         if way == "exit":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -232,7 +232,7 @@ class Fake:
         choice: dict[str, Any] = {"index": i, "message": message, "finish_reason": "stop"}
         if way == "no_answer":
             message["content"] = None
-        elif way == "misrouted":
+        elif way == "answer_in_reasoning":
             message |= {"content": None, name: content}
         elif way == "truncated":
             message["content"] = content[: len(content) // 2]
@@ -255,7 +255,7 @@ class Fake:
 
     def die(self) -> web.Response:
         """Ends all that is under way, and is down for a while."""
-        self.deaths += 1
+        self.crashes += 1
         self.dead_until = time.monotonic() + self.plan.get("down", 0.3)
         me = asyncio.current_task()
         for task in self.living:

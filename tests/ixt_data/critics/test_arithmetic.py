@@ -115,11 +115,11 @@ def test_spans_point_at_the_steps():
 @pytest.mark.parametrize(
     ("text", "where"),
     [
-        ("", "expected a number at character 0, found the end"),
-        ("The quick brown fox", "expected a number at character 0, found 'The'"),
+        ("", "expected a number at character 0, got the end"),
+        ("The quick brown fox", "expected a number at character 0, got 'The'"),
         ("17", "expected '+' or '-' at character 2"),
         ("17 + 5", "expected '=' at character 6"),
-        ("17 + 5 = 22 x", "expected '+', '-' or ';' at character 12, found 'x'"),
+        ("17 + 5 = 22 x", "expected '+', '-' or ';' at character 12, got 'x'"),
         ("17 + 5 = 22 ; ;", "expected a number at character 14"),
         ("40 + 5 = 5", "expected a number below 40 at character 0"),
         ("1 + " + "9" * 5000 + " = 2", "expected a number at character 4"),

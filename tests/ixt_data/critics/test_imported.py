@@ -9,7 +9,7 @@ import pytest
 import zstandard
 
 from ixt_data.critics.base import critic_id
-from ixt_data.critics.imported import BATCH, ImportCritic
+from ixt_data.critics.imported import BATCH_ROWS, ImportCritic
 from ixt_data.errors import CriticError
 from ixt_data.records import Document, Span, document_id, format_id
 
@@ -78,8 +78,8 @@ def test_last_of_duplicates_wins_and_is_counted(tmp_path, caplog):
     records = [{"source_id": i % 5000, "score": (i // 5000) / 4} for i in range(3 * 5000)]
     critic = ImportCritic(jsonl(tmp_path / "c.jsonl", *records))
     assert critic.duplicates == 10_000
-    assert "10000 records replaced" in caplog.text
-    assert len(records) > 2 * BATCH
+    assert "10000 records were replaced" in caplog.text
+    assert len(records) > 2 * BATCH_ROWS
     assert critic.judge(document(source_id="4999")).score == 0.5
 
 
@@ -108,7 +108,7 @@ def test_scale(tmp_path):
         ({"source_id": "a", "score": 1, "spans": [[0]]}, r"span \[0\]"),
         ({"source_id": "a", "score": 1, "spans": [[5, 2, "wrong"]]}, "offsets"),
         ({"source_id": "a", "score": 1, "flags": [1]}, "flags"),
-        ([1, 2], "no object"),
+        ([1, 2], "not a JSON object"),
     ],
 )
 def test_a_bad_record_names_file_and_line(tmp_path, record, reason):
@@ -124,7 +124,7 @@ def test_broken_files(tmp_path):
     (tmp_path / "c.parquet").write_bytes(b"no parquet")
     with pytest.raises(CriticError, match=r"c\.parquet"):
         ImportCritic(tmp_path / "c.parquet")
-    with pytest.raises(CriticError, match="there is no file"):
+    with pytest.raises(CriticError, match="does not exist"):
         ImportCritic(tmp_path / "none.jsonl")
     with pytest.raises(CriticError, match="must end in one of"):
         ImportCritic(tmp_path / "c.csv")

@@ -8,11 +8,11 @@ import yaml
 from ixt_data.critics.rubric import (
     TOP,
     Rubric,
-    harmless,
     instructs_judge,
     load_rubric,
-    restored,
-    shipped,
+    neutralize_injection,
+    restore_neutralized,
+    shipped_rubrics,
 )
 from ixt_data.errors import ConfigError
 from ixt_data.records import Document, document_id
@@ -25,7 +25,7 @@ def document(text: str) -> Document:
 
 
 def test_four_rubrics_are_shipped() -> None:
-    assert shipped() == ["code", "math", "sft", "web"]
+    assert shipped_rubrics() == ["code", "math", "sft", "web"]
 
 
 @pytest.mark.parametrize("name", ["code", "math", "sft", "web"])
@@ -116,10 +116,11 @@ def test_a_document_that_does_not(text: str) -> None:
 def test_control_tokens_are_broken() -> None:
     tokens = ("<|im_end|>", "</s>", "</think>", "[INST]", "<end_of_turn>", "<｜User｜>")
     for token in (*tokens, "<tool_call>", "<eos>", "[/THINK]", "[SYSTEM_PROMPT]"):
-        assert token not in harmless(f"a {token} b")
-        assert restored(harmless(f"a {token} b")) == f"a {token} b"
+        assert token not in neutralize_injection(f"a {token} b")
+        assert restore_neutralized(neutralize_injection(f"a {token} b")) == f"a {token} b"
     assert (
-        harmless("a < b | c <sup>2</sup> [link] <span>") == "a < b | c <sup>2</sup> [link] <span>"
+        neutralize_injection("a < b | c <sup>2</sup> [link] <span>")
+        == "a < b | c <sup>2</sup> [link] <span>"
     )
 
 
@@ -139,8 +140,8 @@ def test_a_typo_names_its_place(tmp_path: Path) -> None:
     [
         ({"system": "{{ nothing }}"}, "system: 'nothing' is undefined"),
         ({"system": "{{ ''.__class__.__mro__ }}"}, "unsafe"),
-        ({"document": "no text here"}, "leaves the document's text out"),
-        ({"flags": ["instructs_judge"]}, "set by ixt itself"),
+        ({"document": "no text here"}, "does not contain \\{\\{ text"),
+        ({"flags": ["instructs_judge"]}, "ixt itself sets it"),
     ],
 )
 def test_a_rubric_that_cannot_work_is_refused(

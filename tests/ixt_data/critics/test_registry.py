@@ -1,10 +1,12 @@
 """Critics by name and by `module:Class`."""
 
+import doctest
 import subprocess
 import sys
 
 import pytest
 
+from ixt_data.critics import registry
 from ixt_data.critics.base import Critic
 from ixt_data.critics.registry import load_critic
 from ixt_data.errors import CriticError
@@ -70,13 +72,17 @@ def test_own_class_in_the_working_folder(own):
     ("spec", "options", "message"),
     [
         ("vllm", {}, "needs --endpoint URL"),
-        ("rulez", {}, "there is no critic 'rulez'; valid are rules"),
-        ("rules", {"x": "1"}, r"'rules' does not take the options \{'x': '1'\}.*valid are \(\)"),
+        ("rulez", {}, "unknown critic 'rulez'; valid are rules"),
+        ("rules", {"x": "1"}, r"'rules' does not accept the options \{'x': '1'\}.*valid are \(\)"),
         ("import", {}, "missing a required argument: 'path'"),
         ("no_such_module:X", {}, "cannot import 'no_such_module'"),
         (":X", {}, "cannot import"),
-        ("own_critics:Lenght", {}, "has no class 'Lenght'; it has .*Length"),
-        ("own_critics:NotYet", {}, r"no critic: it lacks name .*'not yet'\), config\(\), run\(\)"),
+        ("own_critics:Lenght", {}, "does not define the class 'Lenght'; it defines .*Length"),
+        (
+            "own_critics:NotYet",
+            {},
+            r"not a critic: it does not define name .*'not yet'\), config\(\), run\(\)",
+        ),
         ("own_critics:Broken", {}, r"config\(\) is not plain JSON"),
         ("own_critics:Fails", {}, "RuntimeError: no power"),
     ],
@@ -94,3 +100,8 @@ def test_asking_for_one_imports_no_other():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_examples_of_load_critic_run() -> None:
+    results = doctest.testmod(registry)
+    assert (results.failed, results.attempted > 5) == (0, True)

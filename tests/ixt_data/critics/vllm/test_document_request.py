@@ -5,7 +5,7 @@ import time
 
 import pytest
 from fake_vllm import Running
-from test_vllm import PLAIN, QUICK, document, judged
+from judging import PLAIN, QUICK, document, judged
 
 from ixt_data.critics.vllm.critic import VllmCritic
 from ixt_data.errors import CriticError
@@ -20,15 +20,18 @@ def test_a_reply_without_any_answer_is_a_failure_of_its_document() -> None:
 def test_a_gateway_that_answers_for_a_dead_server_blames_no_document() -> None:
     with Running({"gateway": True, "down": 0.5, "delay": 0.02}) as fake:
         texts = [f"page {i}" for i in range(40)]
-        once, *good = judged(fake, "[[once_engine_died]] page", *texts, concurrency=8)
-        assert fake.fake.deaths == 1
+        once, *good = judged(fake, "[[once_engine_crashed]] page", *texts, concurrency=8)
+        assert fake.fake.crashes == 1
     assert {critique.status for critique in (once, *good)} == {"ok"}
 
 
 def test_a_server_that_only_ever_refuses_stops_the_run() -> None:
-    patience = dataclasses.replace(QUICK, nobody=0.8)
-    with Running({"overload": 1.0}) as fake, pytest.raises(CriticError, match="for overload"):
-        judged(fake, "a", "b", patience=patience)
+    timeouts = dataclasses.replace(QUICK, no_server_seconds=0.8)
+    with (
+        Running({"overload": 1.0}) as fake,
+        pytest.raises(CriticError, match="because of overload"),
+    ):
+        judged(fake, "a", "b", timeouts=timeouts)
 
 
 def test_overload_does_not_cost_the_expected_score() -> None:
@@ -45,19 +48,19 @@ def test_one_idle_engine_of_several_does_not_make_a_server_frozen() -> None:
 
 
 def test_a_pause_between_units_is_not_the_servers() -> None:
-    patience = dataclasses.replace(QUICK, frozen=1.0, nobody=1.0)
+    timeouts = dataclasses.replace(QUICK, hung_seconds=1.0, no_server_seconds=1.0)
     with (
         Running({"delay": 0.4, "down": 0.3}) as fake,
-        VllmCritic(fake.url, "judge", sampling=PLAIN, patience=patience) as critic,
+        VllmCritic(fake.url, "judge", sampling=PLAIN, timeouts=timeouts) as critic,
     ):
         (first,) = critic.run([document("a")])
         # As a worker does that waits for the units of another one.
         time.sleep(1.5)
         more = list(critic.run([document("b"), document("c")]))
         assert [one.attempts for one in (first, *more)] == [1, 1, 1]
-        assert critic.meters()[fake.url].deaths == 0
+        assert critic.endpoint_stats()[fake.url].crashes == 0
         time.sleep(1.5)
-        (died,) = critic.run([document("[[once_engine_died]] d")])
+        (died,) = critic.run([document("[[once_engine_crashed]] d")])
     assert (died.status, died.attempts) == ("ok", 2)
 
 

@@ -14,7 +14,7 @@ from ixt_data.critique_runs.units import publish
 from ixt_data.log import commit_log
 from ixt_data.log.snapshot import CriticInfo
 from ixt_data.maintenance.compaction import compact
-from ixt_data.maintenance.garbage_collection import collect
+from ixt_data.maintenance.garbage_collection import collect_garbage
 from ixt_data.maintenance.verification import repair, verify
 from ixt_data.records import Critique
 from ixt_data.store.store import Store
@@ -55,12 +55,12 @@ DAMAGE: dict[str, tuple[Callable[[Store], Path], Callable[[Path], None], str]] =
     "a truncated index": (
         lambda s: next(Path(s.root, "shards/text").rglob("index.json")),
         lambda p: p.write_bytes(p.read_bytes()[:-40]),
-        "torn",
+        "truncated",
     ),
     "a deleted log entry": (
         lambda s: Path(s.root, commit_log.key(2)),
         Path.unlink,
-        "newer entries",
+        "newer entries exist",
     ),
 }
 
@@ -73,7 +73,7 @@ def test_every_damage_is_named_by_path(full: Store, name: str) -> None:
     problems = verify(Store.open(full.root)).problems
     named = [p for p in problems if p.path == path.relative_to(full.root).as_posix()]
     assert named, problems
-    assert what in named[0].what
+    assert what in named[0].problem
     assert named[0].remedy
 
 
@@ -108,7 +108,7 @@ def test_the_verb_names_every_damage_by_path(
         return
     found = orjson.loads(done.stdout)
     assert not found["ok"]
-    assert [p["what"] for p in found["problems"] if p["path"] == path and what in p["what"]]
+    assert [p["problem"] for p in found["problems"] if p["path"] == path and what in p["problem"]]
 
 
 def ixt(*words: str) -> Any:
@@ -121,7 +121,7 @@ def test_files_that_only_a_tag_holds_are_checked(full: Store) -> None:
     old = next(path for path in full.snapshot().rows if path.startswith("meta/critiques"))
     compact(full, min_files=2)
     full.untag("before")
-    collect(full, keep=timedelta(0), keep_versions=1)
+    collect_garbage(full, keep=timedelta(0), keep_versions=1)
     assert verify(full).to_json()["ok"]
     assert verify(full).orphans == []
     # The same, with the tag.
@@ -129,13 +129,13 @@ def test_files_that_only_a_tag_holds_are_checked(full: Store) -> None:
     annotate(full, "web", Length())
     full.tag("again")
     old = next(path for path in full.snapshot().rows if path.startswith("meta/critiques"))
-    compact(full, min_files=2, everything=True)
-    collect(full, keep=timedelta(0), keep_versions=1)
+    compact(full, min_files=2, full=True)
+    collect_garbage(full, keep=timedelta(0), keep_versions=1)
     assert old not in full.snapshot().rows
     assert verify(full).orphans == []
     flip(Path(full.root, old), 60)
     (problem,) = verify(full).problems
-    assert (problem.path, "only older snapshots" in problem.what) == (old, True)
+    assert (problem.path, "only older snapshots" in problem.problem) == (old, True)
     assert verify(full, at=full.snapshot().version).problems == []
     (problem,) = verify(full, at="again").problems
     assert ixt("verify", "--store", full.root, "--at", "again")["problems"][0]["path"] == old
@@ -146,9 +146,9 @@ def test_what_is_lost_at_the_end_of_the_log_is_named(store: Store) -> None:
         add_documents(store, [f"{i}"])
     Path(store.root, commit_log.key(50)).unlink()
     found = [
-        p.what for p in verify(Store.open(store.root)).problems if p.path == commit_log.key(50)
+        p.problem for p in verify(Store.open(store.root)).problems if p.path == commit_log.key(50)
     ]
-    assert found[0] == "missing, but _log/_last is of it"
+    assert found[0] == "missing, but _log/_last refers to it"
     assert verify(Store.open(store.root)).orphans == []
 
 
@@ -157,7 +157,7 @@ def test_a_pin_that_is_torn_is_named(full: Store) -> None:
     Path(full.root, "_pins/one.json").write_text("{}")
     assert [p.path for p in verify(full).problems] == ["_pins/one.json"]
     Path(full.root, "_pins/one.json").write_text('{"version": 99, "expires": null}')
-    assert [p.what for p in verify(full).problems] == ["keeps version 99, which is not there"]
+    assert [p.problem for p in verify(full).problems] == ["pins version 99, which does not exist"]
 
 
 def test_a_critique_shard_one_row_short_is_all_that_is_wrong(full: Store) -> None:

@@ -1,8 +1,12 @@
+"""Critique runs of one worker: alignment, reuse, failures, progress."""
+
+import doctest
 from collections.abc import Iterable, Iterator
 
 import pytest
 from small_stores import Length, add_documents
 
+from ixt_data.critique_runs import annotation
 from ixt_data.critique_runs.annotation import annotate
 from ixt_data.critique_runs.units import publish
 from ixt_data.errors import AlreadyDone, CriticError, StoreError
@@ -101,7 +105,7 @@ def test_answers_out_of_order_and_none_at_all(store: Store) -> None:
 
 def test_a_score_out_of_range_stops_the_run(store: Store) -> None:
     add_documents(store, TEXTS)
-    with pytest.raises(CriticError, match="scores are 0 to 1"):
+    with pytest.raises(CriticError, match="a score must be between 0 and 1"):
         annotate(store, "web", Length(version=-1))
     assert store.snapshot().version == 1
 
@@ -122,3 +126,41 @@ def test_an_unknown_corpus_names_those_there_are(store: Store) -> None:
     add_documents(store, TEXTS)
     with pytest.raises(StoreError, match="corpora: web"):
         annotate(store, "wbe", Length())
+
+
+def test_annotate_with_progress_true_shows_a_bar_on_stderr(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    add_documents(store, TEXTS)
+    report = annotate(store, "web", Length(), progress=True)
+    output = capsys.readouterr()
+    assert report.documents == 6
+    assert "critiquing" in output.err
+    assert "6/6" in output.err
+    assert output.out == ""
+
+
+@pytest.mark.parametrize("progress", [None, False])
+def test_annotate_without_progress_shows_nothing(
+    progress: bool | None,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    add_documents(store, TEXTS)
+    assert annotate(store, "web", Length(), progress=progress).documents == 6
+    assert capsys.readouterr() == ("", "")
+
+
+def test_annotate_with_a_progress_function_calls_it_per_document(store: Store) -> None:
+    add_documents(store, TEXTS)
+    calls: list[tuple[int, str]] = []
+    annotate(store, "web", Length(), lambda done, critique: calls.append((done, critique.status)))
+    assert calls == [(n, "ok") for n in range(1, 7)]
+
+
+def test_examples_of_annotate_run() -> None:
+    results = doctest.testmod(annotation)
+    assert (results.failed, results.attempted > 5) == (0, True)

@@ -8,32 +8,14 @@ import pytest
 from fake_vllm import THINKING, Running
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from judging import PLAIN, QUICK, SHARES, document, judged
 
 from ixt_data.critics.base import critic_id
 from ixt_data.critics.rubric import load_rubric
 from ixt_data.critics.vllm.critic import VllmCritic
-from ixt_data.critics.vllm.endpoint import Endpoint
-from ixt_data.critics.vllm.endpoint_pool import Timeouts
 from ixt_data.critics.vllm.prompts import JudgeSampling
 from ixt_data.errors import CriticError
-from ixt_data.records import Critique, Document, document_id
-
-QUICK = Timeouts(request=2.0, frozen=0.6, nobody=3.0, watch=0.1)
-PLAIN = JudgeSampling(expected=False)
-
-
-def document(text: str) -> Document:
-    return Document(document_id(text), text)
-
-
-def judged(fake: Running, *texts: str, **options: Any) -> list[Critique]:
-    """One critique a text, in the order of the texts."""
-    options = {"model": "judge", "sampling": PLAIN, "patience": QUICK} | options
-    with VllmCritic(options.pop("urls", fake.url), **options) as critic:
-        found = list(critic.run(map(document, texts)))
-    assert len(found) == len(texts)
-    by_id = {critique.doc_id: critique for critique in found}
-    return [by_id[document_id(text)] for text in texts]
+from ixt_data.records import document_id
 
 
 def test_a_good_answer_is_a_whole_critique() -> None:
@@ -87,10 +69,10 @@ def test_samples_have_a_mean_and_a_spread() -> None:
 @pytest.mark.parametrize(
     ("way", "status", "attempts", "what"),
     [
-        ("no_answer", "no_answer", 3, "without an answer"),
-        ("misrouted", "misrouted", 3, "--reasoning-parser"),
-        ("truncated", "truncated", 3, "no end after 4096 tokens"),
-        ("clamped", "truncated", 3, "allowed 77 of 4096"),
+        ("no_answer", "no_answer", 3, "contains no answer"),
+        ("answer_in_reasoning", "answer_in_reasoning", 3, "--reasoning-parser"),
+        ("truncated", "truncated", 3, "incomplete after 4096 tokens"),
+        ("clamped", "truncated", 3, "limited it to 77 of 4096"),
         ("runaway", "truncated", 3, "white space"),
         ("invalid", "invalid", 3, "not JSON"),
         ("bad_score", "invalid", 3, "no overall score"),
@@ -98,8 +80,8 @@ def test_samples_have_a_mean_and_a_spread() -> None:
         ("refused", "refused", 1, "declined"),
         ("bad_request", "refused", 1, "something else"),
         ("too_long", "too_long", 1, "maximum context length"),
-        ("error", "server_died", 3, "HTTP 500"),
-        ("cut", "server_died", 3, "connection broke"),
+        ("error", "server_crashed", 3, "HTTP 500"),
+        ("cut", "server_crashed", 3, "connection broke"),
     ],
 )
 def test_a_failure_has_its_class(way: str, status: str, attempts: int, what: str) -> None:
@@ -111,7 +93,9 @@ def test_a_failure_has_its_class(way: str, status: str, attempts: int, what: str
     assert bad.score is None
 
 
-@pytest.mark.parametrize("way", ["no_answer", "invalid", "error", "cut", "overload", "engine_died"])
+@pytest.mark.parametrize(
+    "way", ["no_answer", "invalid", "error", "cut", "overload", "engine_crashed"]
+)
 def test_what_fails_once_is_asked_again(way: str) -> None:
     with Running() as fake:
         (critique,) = judged(fake, f"[[once_{way}]] page")
@@ -128,17 +112,17 @@ def test_the_same_draw_is_not_asked_for_twice() -> None:
 
 def test_a_document_without_an_answer_in_time() -> None:
     with Running() as fake:
-        patience = dataclasses.replace(QUICK, request=0.3, frozen=60)
-        slow, good = judged(fake, "[[stall]] page", "A page.", patience=patience, attempts=2)
+        timeouts = dataclasses.replace(QUICK, request_seconds=0.3, hung_seconds=60)
+        slow, good = judged(fake, "[[stall]] page", "A page.", timeouts=timeouts, attempts=2)
     assert (slow.status, slow.attempts, good.status) == ("timeout", 2, "ok")
 
 
 def test_poison_is_tried_alone_and_the_others_live() -> None:
     with Running({"down": 0.2, "delay": 0.02}) as fake:
         texts = [f"page {i}" for i in range(40)]
-        bad, *good = judged(fake, "[[engine_died]] page", *texts, concurrency=8)
+        bad, *good = judged(fake, "[[engine_crashed]] page", *texts, concurrency=8)
         assert (bad.status, bad.attempts) == ("poison", 3)
-        assert fake.fake.deaths == 3
+        assert fake.fake.crashes == 3
         assert {critique.status for critique in good} == {"ok"}
 
 
@@ -147,47 +131,6 @@ def test_overload_is_never_counted() -> None:
         found = judged(fake, *(f"page {i}" for i in range(150)), concurrency=64)
         assert fake.fake.requests["overload"] > 0
     assert {(critique.status, critique.attempts) for critique in found} == {("ok", 1)}
-
-
-def test_concurrency_follows_the_server() -> None:
-    endpoint = Endpoint("http://a/v1", most=64)
-    endpoint.welcome()
-    endpoint.in_flight = 32
-    for _ in range(100):
-        endpoint.in_flight = int(endpoint.limit)
-        endpoint.answered(0.5)
-    assert endpoint.limit == 64
-    endpoint.overloaded()
-    endpoint.overloaded()
-    assert endpoint.limit == 32
-    for _ in range(2):
-        endpoint.queueing(1000)
-    # All signs of one round are one.
-    assert endpoint.limit == 32
-    for _ in range(32):
-        endpoint.in_flight = int(endpoint.limit)
-        endpoint.answered(0.5)
-    assert 32 < endpoint.limit <= 33.5
-
-
-def test_a_queue_that_stays_is_a_reason_for_less() -> None:
-    endpoint = Endpoint("http://a/v1", most=64)
-    endpoint.welcome()
-    for waiting in (20, 0, 20, 6, 20):
-        endpoint.queueing(waiting)
-    assert endpoint.limit == 32
-    endpoint.queueing(20)
-    assert endpoint.limit == pytest.approx(0.9 * 32)
-
-
-def test_an_answer_alone_is_no_measure_of_those_among_others() -> None:
-    endpoint = Endpoint("http://a/v1", most=64)
-    endpoint.welcome()
-    endpoint.answered(0.5)
-    for _ in range(32):
-        endpoint.in_flight = int(endpoint.limit)
-        endpoint.answered(8.0)
-    assert endpoint.limit == 64
 
 
 def test_a_frozen_server_is_left_and_another_one_serves() -> None:
@@ -204,7 +147,7 @@ def test_a_server_that_is_down_is_taken_up_when_it_comes() -> None:
     with Running({"delay": 0.02}) as one:
         with Running() as other:
             port, url = other.port, other.url
-        options: dict[str, Any] = {"sampling": PLAIN, "patience": QUICK, "concurrency": 2}
+        options: dict[str, Any] = {"sampling": PLAIN, "timeouts": QUICK, "concurrency": 2}
         with VllmCritic([one.url, url], "judge", **options) as critic:
             answers = critic.run(document(f"page {i}") for i in range(300))
             next(answers)
@@ -216,20 +159,20 @@ def test_a_server_that_is_down_is_taken_up_when_it_comes() -> None:
 def test_no_server_at_all_stops_the_run() -> None:
     with Running() as fake:
         url = fake.url
-    with pytest.raises(CriticError, match="no server answers"):
+    with pytest.raises(CriticError, match="no server responds"):
         list(VllmCritic(url, "judge").run([document("a")]))
 
 
 def test_servers_that_stay_away_stop_the_run() -> None:
     with Running({"down": 60}) as fake:
-        patience = dataclasses.replace(QUICK, nobody=0.5)
-        with pytest.raises(CriticError, match="What is done is kept"):
-            judged(fake, "[[engine_died]] page", patience=patience)
+        timeouts = dataclasses.replace(QUICK, no_server_seconds=0.5)
+        with pytest.raises(CriticError, match="Finished critiques are stored"):
+            judged(fake, "[[engine_crashed]] page", timeouts=timeouts)
 
 
 def test_a_wrong_model_stops_the_run() -> None:
     with Running({"models": ["tiny", "large"]}) as fake:
-        with pytest.raises(CriticError, match="no model 'judge'; it serves tiny, large"):
+        with pytest.raises(CriticError, match="not serve the model 'judge'; it serves tiny, large"):
             judged(fake, "a")
         with pytest.raises(CriticError, match="choose one by --model"):
             judged(fake, "a", model=None)
@@ -332,10 +275,15 @@ def test_todays_date_in_a_template_is_not_part_of_the_judge() -> None:
     assert ids[0] == ids[1]
 
 
-SHARES = st.floats(0, 0.12)
 NIGHT = st.fixed_dictionaries(
-    dict.fromkeys(("no_answer", "misrouted", "truncated", "invalid", "overload", "error"), SHARES)
-    | {"cut": st.floats(0, 0.02), "engine_died": st.floats(0, 0.01), "refused": st.floats(0, 0.02)}
+    dict.fromkeys(
+        ("no_answer", "answer_in_reasoning", "truncated", "invalid", "overload", "error"), SHARES
+    )
+    | {
+        "cut": st.floats(0, 0.02),
+        "engine_crashed": st.floats(0, 0.01),
+        "refused": st.floats(0, 0.02),
+    }
 )
 
 

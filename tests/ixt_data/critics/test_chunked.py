@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ixt_data.conversation import canonical, read
 from ixt_data.critics.base import EmbeddedCritic, critic_id
-from ixt_data.critics.chunked import ChunkedCritic, ChunkOptions, cut
+from ixt_data.critics.chunked import ChunkedCritic, ChunkOptions, chunk_offsets
 from ixt_data.critics.registry import load_critic
 from ixt_data.critics.rubric import load_rubric
 from ixt_data.critics.vllm.endpoint_pool import Timeouts
@@ -22,7 +22,7 @@ from ixt_data.ingestion import ingest
 from ixt_data.records import Critique, Document, Span, document_id
 from ixt_data.store.store import Store
 
-QUICK = Timeouts(request=2.0, frozen=0.6, nobody=3.0, watch=0.1)
+QUICK = Timeouts(request_seconds=2.0, hung_seconds=0.6, no_server_seconds=3.0, watch_seconds=0.1)
 
 
 class Vowels(EmbeddedCritic):
@@ -64,14 +64,14 @@ def judged(parts: ChunkOptions, *texts: str) -> list[Critique]:
 
 @given(st.text(alphabet="ab \n"), st.integers(1, 9))
 def test_chunks_are_the_whole_text_in_order(text: str, size: int) -> None:
-    places = list(cut(text, size))
+    places = list(chunk_offsets(text, size))
     assert "".join(text[a:b] for a, b in places) == text
     assert all(0 < b - a <= size for a, b in places)
 
 
 def test_a_chunk_ends_at_a_line_or_a_word() -> None:
-    assert list(cut("one twos\nthree four", 10)) == [(0, 9), (9, 19)]
-    assert list(cut("x" * 25, 10)) == [(0, 10), (10, 20), (20, 25)]
+    assert list(chunk_offsets("one twos\nthree four", 10)) == [(0, 9), (9, 19)]
+    assert list(chunk_offsets("x" * 25, 10)) == [(0, 10), (10, 20), (20, 25)]
 
 
 def test_a_document_is_the_mean_of_its_chunks() -> None:
@@ -123,7 +123,7 @@ def test_how_it_is_divided_is_part_of_the_id() -> None:
     ):
         ids.add(critic_id(load_critic("rules", parts=parts)))
     assert len(ids) == 5
-    with pytest.raises(CriticError, match="counts no tokens: give --chunk-chars"):
+    with pytest.raises(CriticError, match="cannot count tokens: give --chunk-chars"):
         load_critic("rules", parts=ChunkOptions("chunk", tokens=100))
     with pytest.raises(CriticError, match="size of 1 or more"):
         ChunkOptions("chunk")
@@ -171,7 +171,7 @@ def asked(fake: Running) -> list[str]:
 
 
 def judge(fake: Running, parts: ChunkOptions, **options: Any) -> ChunkedCritic:
-    given = {"endpoints": fake.url, "model": "judge", "patience": QUICK, "rubric": "sft"}
+    given = {"endpoints": fake.url, "model": "judge", "timeouts": QUICK, "rubric": "sft"}
     given["sampling"] = JudgeSampling(expected=False)
     found = load_critic("vllm", options=given | options, parts=parts)
     assert isinstance(found, ChunkedCritic)
@@ -219,7 +219,7 @@ def test_quotes_from_turns_have_their_place_in_what_is_stored() -> None:
     assert found is not None
     part = ChunkedCritic(Vowels(), ChunkOptions("turn"))._divide(document(text))[0]
     start = part.text.index('"a" twice')
-    place = part.place(start, start + 9)
+    place = part.to_document(start, start + 9)
     assert place is not None
     assert text[slice(*place)] == r"\"a\" twice"
 

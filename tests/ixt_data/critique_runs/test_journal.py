@@ -9,7 +9,7 @@ from small_stores import Length, add_documents
 from ixt_data.critique_runs.annotation import annotate
 from ixt_data.critique_runs.journal import Journal, decode, encode, journal_folder
 from ixt_data.critique_runs.units import unit_name
-from ixt_data.maintenance.garbage_collection import collect
+from ixt_data.maintenance.garbage_collection import collect_garbage
 from ixt_data.records import Critique, Document, Span, document_id
 from ixt_data.store.store import Store
 
@@ -66,11 +66,11 @@ def test_a_torn_line_is_left_out_and_written_over(tmp_path: Path) -> None:
     for cut in range(1, 60):
         path.write_bytes(whole + encode(WHOLE)[:-cut])
         with Journal(tmp_path, "c", "u") as journal:
-            assert list(journal.answers.values()) == [WHOLE]
+            assert list(journal.critiques.values()) == [WHOLE]
         assert path.read_bytes() == whole
-    with Journal(tmp_path, "c", "u", replaces="another") as other:
+    with Journal(tmp_path, "c", "u", replaced_txn="another") as other:
         assert other.path != path
-        assert other.answers == {}
+        assert other.critiques == {}
 
 
 def test_whoever_has_the_lease_goes_on_with_a_copy(tmp_path: Path) -> None:
@@ -78,12 +78,12 @@ def test_whoever_has_the_lease_goes_on_with_a_copy(tmp_path: Path) -> None:
     with Journal(tmp_path, "c", "u") as frozen:
         frozen.append(WHOLE)
         with Journal(tmp_path, "c", "u") as journal:
-            assert list(journal.answers.values()) == [WHOLE]
+            assert list(journal.critiques.values()) == [WHOLE]
             journal.append(other)
             frozen.append(other)
             frozen.remove()
     with Journal(tmp_path, "c", "u") as journal:
-        assert list(journal.answers.values()) == [WHOLE, other]
+        assert list(journal.critiques.values()) == [WHOLE, other]
         journal.remove()
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
 
@@ -173,10 +173,12 @@ def test_garbage_collection_keeps_what_may_still_be_waited_for(store: Store) -> 
         lost.append(WHOLE)
     torn.path.write_bytes(b"")
     open_units = {kept, lost.path, torn.path}
-    assert collect(store).journals == {}
-    assert set(collect(store, keep_journals=timedelta(0), dry_run=True).journals) == open_units
+    assert collect_garbage(store).journals == {}
+    assert (
+        set(collect_garbage(store, keep_journals=timedelta(0), dry_run=True).journals) == open_units
+    )
     with Journal(folder, critic, unit):
-        found = collect(store, keep_journals=timedelta(0), dry_run=True).journals
+        found = collect_garbage(store, keep_journals=timedelta(0), dry_run=True).journals
         assert set(found) == open_units - {lost.path}
     assert set(journals(store)) == open_units
 
@@ -185,7 +187,7 @@ def test_garbage_collection_keeps_what_may_still_be_waited_for(store: Store) -> 
     assert again.asked == TEXTS[2:]
     with Journal(folder, critic, unit) as late:
         late.append(WHOLE)
-    report = collect(store)
+    report = collect_garbage(store)
     assert (set(report.journals), report.bytes > 0) == ({late.path}, True)
     assert journals(store) == [torn.path]
 
@@ -193,7 +195,7 @@ def test_garbage_collection_keeps_what_may_still_be_waited_for(store: Store) -> 
 def test_a_critique_run_has_a_row(store: Store) -> None:
     add_documents(store, TEXTS, per_shard=2)
     critic = Slow(fails=["bb"])
-    critic.spent = {"requests": 7, "tokens_in": 10}  # type: ignore[attr-defined]
+    critic.usage = {"requests": 7, "tokens_in": 10}  # type: ignore[attr-defined]
     report = annotate(store, "web", critic)
     annotate(store, "web", Length())
     slow, length = store.sql("SELECT * FROM critique_runs ORDER BY version").to_pylist()
