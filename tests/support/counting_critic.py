@@ -8,7 +8,7 @@ from ixt_data.records import Critique, Document
 
 
 class Counting(Length):
-    """Says how many documents it was asked about."""
+    """A slow critic that lists the texts it judged."""
 
     def __init__(self, name: str = "length", pause: float = 0.0) -> None:
         super().__init__(name=name)

@@ -21,7 +21,7 @@ def store(tmp_path: Path) -> Store:
     return calibrated_store(tmp_path)
 
 
-def test_the_page_is_one_file(store: Store, tmp_path: Path) -> None:
+def test_calibration_page_is_one_file(store: Store, tmp_path: Path) -> None:
     annotate(store, "web", Judge("thinker", three))
     lines = {"text": text_of(30), "score": [0, 0], "name": "<script>alert(1)</script>"}
     path = tmp_path / "canaries.jsonl"

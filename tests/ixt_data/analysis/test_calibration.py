@@ -21,7 +21,7 @@ def weighted_kappa(x: Any, y: Any, top: int = 5) -> float:
     return float(1 - (weights * observed).sum() / (weights * expected).sum())
 
 
-def test_figures_are_those_of_their_definitions(store: Store) -> None:
+def test_calibration_matches_the_definitions(store: Store) -> None:
     x = np.array([by_length(text_of(i))[0] for i in range(400)])
     y = np.array([noisy(text_of(i))[0] for i in range(400)])
     n = np.array([len(text_of(i)) for i in range(400)])
@@ -47,7 +47,7 @@ def test_figures_are_those_of_their_definitions(store: Store) -> None:
     assert scores["histogram"] == np.bincount(x, minlength=6).tolist()
 
 
-def test_only_shared_documents_are_compared(store: Store) -> None:
+def test_calibration_compares_only_shared_documents(store: Store) -> None:
     lazy = Judge("lazy", lambda text: [] if text.startswith("1") else [3])
     annotate(store, "web", lazy)
     left_out = sum(str(i).startswith("1") for i in range(400))
@@ -60,7 +60,7 @@ def test_only_shared_documents_are_compared(store: Store) -> None:
     assert (pair.kappa, pair.spearman) == (pytest.approx(0, abs=1e-9), None)
 
 
-def test_samples_of_one_critic(store: Store) -> None:
+def test_calibration_of_thinking_samples(store: Store) -> None:
     annotate(store, "web", Judge("thinker", three))
     found = as_json(store, "--critic", "thinker")
     (scores,) = found["critics"]
@@ -73,7 +73,7 @@ def test_samples_of_one_critic(store: Store) -> None:
     assert "Thinking samples" in run(store, "--critic", "thinker").stdout
 
 
-def test_versions_of_a_critic_are_compared_by_id(store: Store) -> None:
+def test_calibration_compares_versions_by_id(store: Store) -> None:
     annotate(store, "web", Judge("length", noisy, version=2))
     old, new = store.snapshot().critic_ids("length")
     found = as_json(store, "--critic", old, "--critic", new)

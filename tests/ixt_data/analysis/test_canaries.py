@@ -19,7 +19,7 @@ from ixt_data.records import document_id, format_id
 from ixt_data.store.store import Store
 
 
-def test_a_canary_that_moves_fails_the_command(store: Store, tmp_path: Path) -> None:
+def test_changed_canary_fails_the_command(store: Store, tmp_path: Path) -> None:
     score = by_length(text_of(30))[0] / 5
     lines = [
         {"name": "steady", "text": text_of(30), "score": [score, score]},
@@ -56,7 +56,7 @@ def test_a_canary_that_moves_fails_the_command(store: Store, tmp_path: Path) -> 
         ('{"doc_id": "xyz", "score": [0, 1]}', "line 1: "),
     ],
 )
-def test_a_bad_canary_names_its_line(line: str, message: str, tmp_path: Path) -> None:
+def test_wrong_canary_names_its_line(line: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "canaries.jsonl"
     path.write_text(line)
     with pytest.raises(ConfigError, match=message):

@@ -16,7 +16,7 @@ from ixt_data.mix import Mix, plan_mix
 from ixt_data.store.store import Store
 
 
-def test_quantiles_are_a_column_of_a_later_snapshot(store: Store) -> None:
+def test_quantiles_are_a_column_of_the_next_snapshot(store: Store) -> None:
     before = store.snapshot().version
     raw = store.sql("SELECT doc_id, score FROM critiques ORDER BY ALL").to_pylist()
     report = as_json(store, "--critic", "length", "--write-quantiles", "q")["quantiles"]
@@ -45,7 +45,9 @@ def test_quantiles_are_a_column_of_a_later_snapshot(store: Store) -> None:
     assert store.sql(counts).to_pylist() == [{"n": 400, "rows": 1200}]
 
 
-def test_a_compaction_in_between_is_no_harm(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quantiles_survive_a_concurrent_compaction(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write, races = quantiles._write_values, iter([True, False])
 
     def racing(*arguments: Any) -> int:
@@ -67,6 +69,6 @@ def test_a_compaction_in_between_is_no_harm(store: Store, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("name", ["score", "source", "n_chars", "a b", "generation"])
-def test_a_taken_column_is_refused(name: str, store: Store) -> None:
+def test_quantiles_refuse_an_existing_column(name: str, store: Store) -> None:
     with pytest.raises(StoreError, match="column"):
         write_quantiles(store, "length", name)

@@ -63,18 +63,18 @@ def judged(parts: ChunkOptions, *texts: str) -> list[Critique]:
 
 
 @given(st.text(alphabet="ab \n"), st.integers(1, 9))
-def test_chunks_are_the_whole_text_in_order(text: str, size: int) -> None:
+def test_chunk_offsets_cover_the_text_in_order(text: str, size: int) -> None:
     places = list(chunk_offsets(text, size))
     assert "".join(text[a:b] for a, b in places) == text
     assert all(0 < b - a <= size for a, b in places)
 
 
-def test_a_chunk_ends_at_a_line_or_a_word() -> None:
+def test_chunk_offsets_end_at_a_line_or_a_word() -> None:
     assert list(chunk_offsets("one twos\nthree four", 10)) == [(0, 9), (9, 19)]
     assert list(chunk_offsets("x" * 25, 10)) == [(0, 10), (10, 20), (20, 25)]
 
 
-def test_a_document_is_the_mean_of_its_chunks() -> None:
+def test_chunked_score_is_the_mean_of_the_chunks() -> None:
     (critique,) = judged(ChunkOptions("chunk", chars=10), "aaaaabbbbb" + "abad bbbbb" + "aaaaa")
     assert critique.status == "ok"
     assert critique.score == pytest.approx((0.5 * 10 + 0.2 * 10 + 1.0 * 5) / 25)
@@ -92,7 +92,7 @@ def test_a_document_is_the_mean_of_its_chunks() -> None:
     assert critique.n_thinking_tokens == 6
 
 
-def test_a_short_document_is_one_chunk() -> None:
+def test_chunked_short_document_is_one_chunk() -> None:
     short, blank = judged(ChunkOptions("chunk", chars=10), "ab", "ab" + " " * 20)
     assert short.spans == (Span(0, 2, "chunk", "", "2 characters", 0.5),)
     assert short.thinking == "hm"
@@ -100,7 +100,7 @@ def test_a_short_document_is_one_chunk() -> None:
     assert blank.scores["chunks"] == 1
 
 
-def test_chunks_that_fail() -> None:
+def test_chunked_failures_are_flagged() -> None:
     some, most = judged(
         ChunkOptions("chunk", chars=8), "aaaabbbb" * 3 + "silentbb", "aabbaabb" + "silentbb" * 2
     )
@@ -112,7 +112,7 @@ def test_chunks_that_fail() -> None:
     assert most.error == "2 of 3 chunks failed; the first: nothing said"
 
 
-def test_how_it_is_divided_is_part_of_the_id() -> None:
+def test_chunk_options_are_part_of_the_id() -> None:
     whole = load_critic("rules")
     ids = {critic_id(whole)}
     for parts in (
@@ -144,7 +144,7 @@ def store_of(folder: Path, lines: list[dict[str, Any]]) -> Store:
     return store
 
 
-def test_turns_are_rows_spans_and_shards(tmp_path: Path) -> None:
+def test_turns_become_rows_spans_and_shards(tmp_path: Path) -> None:
     store = store_of(tmp_path, [{"messages": TALK}, {"text": "plain aaaa"}])
     report = annotate(store, "chat", ChunkedCritic(Vowels(), ChunkOptions("turn")))
     assert report.statuses == {"ok": 2}
@@ -178,7 +178,7 @@ def judge(fake: Running, parts: ChunkOptions, **options: Any) -> ChunkedCritic:
     return found
 
 
-def test_each_turn_is_asked_with_what_precedes_it() -> None:
+def test_turn_request_contains_the_previous_messages() -> None:
     text = canonical(TALK)
     with Running({"keep_bodies": True}) as fake:
         critic = judge(fake, ChunkOptions("turn"))
@@ -198,7 +198,7 @@ def test_each_turn_is_asked_with_what_precedes_it() -> None:
     assert "quote_not_found" in critique.flags
 
 
-def test_a_conversation_whole_is_one_question() -> None:
+def test_conversation_is_one_request() -> None:
     text = canonical(TALK)
     with Running({"keep_bodies": True}) as fake:
         critic = judge(fake, ChunkOptions("conversation"))
@@ -212,7 +212,7 @@ def test_a_conversation_whole_is_one_question() -> None:
     assert "turns" not in critique.scores
 
 
-def test_quotes_from_turns_have_their_place_in_what_is_stored() -> None:
+def test_turn_quotes_map_to_stored_offsets() -> None:
     talk = [TALK[0], {"role": "assistant", "content": 'He said\n"a" twice.'}]
     text = canonical(talk)
     found = read(text)
@@ -224,7 +224,7 @@ def test_quotes_from_turns_have_their_place_in_what_is_stored() -> None:
     assert text[slice(*place)] == r"\"a\" twice"
 
 
-def test_chunks_in_tokens_of_the_judge() -> None:
+def test_chunk_size_in_the_judges_tokens() -> None:
     text = "word " * 1000
     with Running({"keep_bodies": True}) as fake:
         critic = judge(fake, ChunkOptions("chunk", tokens=500), rubric="web")

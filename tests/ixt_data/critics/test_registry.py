@@ -48,13 +48,13 @@ def own(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["rules", "arithmetic"])
-def test_by_name(name):
+def test_load_critic_by_name(name):
     critic = load_critic(name)
     assert isinstance(critic, Critic)
     assert critic.name == name
 
 
-def test_options_go_to_the_class(tmp_path):
+def test_load_critic_passes_options_to_the_class(tmp_path):
     (tmp_path / "c.jsonl").write_text('{"source_id": "a", "score": 3}')
     options = {"path": str(tmp_path / "c.jsonl"), "score_max": "6"}
     critic = load_critic("import", options=options)
@@ -62,7 +62,7 @@ def test_options_go_to_the_class(tmp_path):
     assert critique.score == 0.5
 
 
-def test_own_class_in_the_working_folder(own):
+def test_load_critic_finds_a_class_in_the_working_folder(own):
     critic = load_critic("own_critics:Length", options={"unit": "4"})
     (critique,) = critic.run([Document(bytes(16), "ab")])
     assert critique.score == 0.5
@@ -87,12 +87,12 @@ def test_own_class_in_the_working_folder(own):
         ("own_critics:Fails", {}, "RuntimeError: no power"),
     ],
 )
-def test_errors_say_what_is_valid(own, spec, options, message):
+def test_load_critic_errors_name_valid_values(own, spec, options, message):
     with pytest.raises(CriticError, match=message):
         load_critic(spec, options=options)
 
 
-def test_asking_for_one_imports_no_other():
+def test_load_critic_imports_no_other_critic():
     code = (
         "import sys; from ixt_data.critics.registry import load_critic; load_critic('arithmetic');"
         "print([m for m in ('pyarrow', 'numpy', 'torch', 'ixt_data.critics.rules')"

@@ -17,7 +17,7 @@ from ixt_data.store.store import Store
 TEXTS = ["a", "bb", "ccc", "dddd", "eeeee", "ffffff"]
 
 
-def test_families_are_aligned_and_rows_complete(store: Store) -> None:
+def test_annotate_aligns_families_and_completes_rows(store: Store) -> None:
     add_documents(store, TEXTS, per_shard=4)
     report = annotate(store, "web", Length())
     assert (report.documents, report.units, dict(report.statuses)) == (6, 2, {"ok": 6})
@@ -46,7 +46,7 @@ def test_families_are_aligned_and_rows_complete(store: Store) -> None:
     }
 
 
-def test_only_what_is_new_is_critiqued(store: Store) -> None:
+def test_annotate_again_critiques_only_new_documents(store: Store) -> None:
     add_documents(store, TEXTS)
     annotate(store, "web", Length())
     again = annotate(store, "web", Length())
@@ -55,7 +55,7 @@ def test_only_what_is_new_is_critiqued(store: Store) -> None:
     assert annotate(store, "web", Length()).documents == 1
 
 
-def test_a_changed_critic_is_a_new_lane_and_the_latest_counts(store: Store) -> None:
+def test_changed_critic_has_a_new_partition_and_the_latest_counts(store: Store) -> None:
     add_documents(store, TEXTS)
     old, new = (annotate(store, "web", Length(version)) for version in (1, 2))
     assert old.critic != new.critic
@@ -70,7 +70,7 @@ def test_a_changed_critic_is_a_new_lane_and_the_latest_counts(store: Store) -> N
     ]
 
 
-def test_one_document_in_two_corpora_has_one_latest_critique(store: Store) -> None:
+def test_document_in_two_corpora_has_one_latest_critique(store: Store) -> None:
     add_documents(store, TEXTS, "web")
     add_documents(store, ["a", "new"], "books")
     annotate(store, "web", Length())
@@ -79,7 +79,7 @@ def test_one_document_in_two_corpora_has_one_latest_critique(store: Store) -> No
     assert counts.to_pylist() == [{"n": 7, "d": 7}]
 
 
-def test_a_document_that_breaks_the_critic_gets_a_row(store: Store) -> None:
+def test_document_that_raises_gets_a_row(store: Store) -> None:
     add_documents(store, ["fine", "raise"])
     report = annotate(store, "web", Length())
     assert dict(report.statuses) == {"ok": 1, "error": 1}
@@ -95,7 +95,7 @@ class Backwards(Length):
                 yield self.judge(document)
 
 
-def test_answers_out_of_order_and_none_at_all(store: Store) -> None:
+def test_critiques_out_of_order_and_missing_are_aligned(store: Store) -> None:
     add_documents(store, TEXTS)
     report = annotate(store, "web", Backwards())
     assert dict(report.statuses) == {"ok": 5, "no_answer": 1}
@@ -103,7 +103,7 @@ def test_answers_out_of_order_and_none_at_all(store: Store) -> None:
     assert store.shard(shard).column("status") == ["ok", "ok", "no_answer", "ok", "ok", "ok"]
 
 
-def test_a_score_out_of_range_stops_the_run(store: Store) -> None:
+def test_score_out_of_range_stops_the_run(store: Store) -> None:
     add_documents(store, TEXTS)
     with pytest.raises(CriticError, match="a score must be between 0 and 1"):
         annotate(store, "web", Length(version=-1))
@@ -122,7 +122,7 @@ def test_two_workers_publish_a_unit_once(store: Store) -> None:
     assert store.snapshot().version == 2
 
 
-def test_an_unknown_corpus_names_those_there_are(store: Store) -> None:
+def test_unknown_corpus_error_names_the_corpora(store: Store) -> None:
     add_documents(store, TEXTS)
     with pytest.raises(StoreError, match="corpora: web"):
         annotate(store, "wbe", Length())

@@ -72,7 +72,7 @@ def shown(store: Store) -> dict[bytes, str]:
 @given(NIGHT, st.integers(0, 99), STOPS)
 @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @pytest.mark.slow
-def test_after_any_night_the_rows_are_exact(
+def test_rows_after_random_failures_are_exact(
     plan: dict[str, float], seed: int, stops: list[tuple[str, int]]
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -53,12 +53,12 @@ def journals(store: Store) -> list[Path]:
     return list(journal_folder(store).rglob("*.jsonl"))
 
 
-def test_a_critique_comes_back_as_it_was() -> None:
+def test_journal_line_round_trips() -> None:
     for critique in (WHOLE, Critique(document_id("b"), "invalid", error="no", attempts=3)):
         assert decode(encode(critique)) == critique
 
 
-def test_a_torn_line_is_left_out_and_written_over(tmp_path: Path) -> None:
+def test_journal_truncated_line_is_overwritten(tmp_path: Path) -> None:
     with Journal(tmp_path, "c", "u") as journal:
         journal.append(WHOLE)
         path = journal.path
@@ -73,7 +73,7 @@ def test_a_torn_line_is_left_out_and_written_over(tmp_path: Path) -> None:
         assert other.critiques == {}
 
 
-def test_whoever_has_the_lease_goes_on_with_a_copy(tmp_path: Path) -> None:
+def test_journal_of_a_hung_worker_is_copied(tmp_path: Path) -> None:
     other = Critique(document_id("b"), score=0.1)
     with Journal(tmp_path, "c", "u") as frozen:
         frozen.append(WHOLE)
@@ -88,7 +88,7 @@ def test_whoever_has_the_lease_goes_on_with_a_copy(tmp_path: Path) -> None:
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
 
 
-def test_a_stopped_run_goes_on_where_it_was(store: Store) -> None:
+def test_interrupted_run_resumes_from_the_journal(store: Store) -> None:
     add_documents(store, TEXTS, per_shard=4)
     with pytest.raises(KeyboardInterrupt):
         annotate(store, "web", Slow(stop_after=3))
@@ -103,7 +103,7 @@ def test_a_stopped_run_goes_on_where_it_was(store: Store) -> None:
     assert scores == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
 
 
-def test_identical_documents_are_asked_about_once(store: Store) -> None:
+def test_identical_documents_are_judged_once(store: Store) -> None:
     add_documents(store, TEXTS, "web")
     add_documents(store, ["eeeee", "new", "eeeee", "a"], "books")
     annotate(store, "web", Slow())
@@ -123,7 +123,7 @@ def test_identical_documents_are_asked_about_once(store: Store) -> None:
     assert counts.to_pylist() == [{"n": 7, "d": 7}]
 
 
-def test_only_failures_are_taken_up_again(store: Store) -> None:
+def test_retry_failed_judges_only_failures(store: Store) -> None:
     add_documents(store, TEXTS, per_shard=2)
     first = Slow(fails=["bb", "ccc"])
     report = annotate(store, "web", first)
@@ -149,7 +149,7 @@ def test_only_failures_are_taken_up_again(store: Store) -> None:
     assert annotate(store, "web", Slow(), retry_failed=True).documents == 0
 
 
-def test_a_stopped_retry_goes_on_too(store: Store) -> None:
+def test_interrupted_retry_resumes(store: Store) -> None:
     add_documents(store, TEXTS)
     annotate(store, "web", Slow(fails=TEXTS[:3]))
     with pytest.raises(KeyboardInterrupt):
@@ -160,7 +160,7 @@ def test_a_stopped_retry_goes_on_too(store: Store) -> None:
     assert dict(report.statuses) == {"ok": 6}
 
 
-def test_garbage_collection_keeps_what_may_still_be_waited_for(store: Store) -> None:
+def test_garbage_collection_keeps_journals_of_pending_units(store: Store) -> None:
     add_documents(store, TEXTS, per_shard=3)
     second = store.snapshot().text_shards()[1]
     with pytest.raises(KeyboardInterrupt):
@@ -192,7 +192,7 @@ def test_garbage_collection_keeps_what_may_still_be_waited_for(store: Store) -> 
     assert journals(store) == [torn.path]
 
 
-def test_a_critique_run_has_a_row(store: Store) -> None:
+def test_critique_run_has_a_row_in_the_view(store: Store) -> None:
     add_documents(store, TEXTS, per_shard=2)
     critic = Slow(fails=["bb"])
     critic.usage = {"requests": 7, "tokens_in": 10}  # type: ignore[attr-defined]

@@ -51,7 +51,7 @@ def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
         time.sleep(0.01)
 
 
-def test_a_unit_is_one_workers(store: Store) -> None:
+def test_lease_has_one_holder(store: Store) -> None:
     early = leases(store)
     with leases(store).acquire("u"):
         with pytest.raises(LeaseHeld):
@@ -66,7 +66,7 @@ def test_a_unit_is_one_workers(store: Store) -> None:
         pass
 
 
-def test_units_are_taken_and_given_back_side_by_side(store: Store) -> None:
+def test_leases_are_acquired_and_released_in_parallel(store: Store) -> None:
     def often(name: int) -> None:
         found = leases(store)
         for i in range(20):
@@ -79,7 +79,7 @@ def test_units_are_taken_and_given_back_side_by_side(store: Store) -> None:
     assert files(store) == []
 
 
-def test_it_is_renewed_while_it_is_held(store: Store, short: None) -> None:
+def test_lease_is_renewed_while_it_is_held(store: Store, short: None) -> None:
     with leases(store).acquire("u") as lease:
         end = time.monotonic() + 1.6 * SHORT
         while time.monotonic() < end:
@@ -94,7 +94,7 @@ def stop_renewing(lease: Lease) -> None:
     lease._thread.join()
 
 
-def test_an_expired_one_is_taken_over_and_its_holder_stops(store: Store, short: None) -> None:
+def test_expired_lease_is_taken_over_and_its_holder_stops(store: Store, short: None) -> None:
     first = leases(store).acquire("u")
     time.sleep(1.1 * SHORT)
     with leases(store).acquire("u"), first:
@@ -108,7 +108,7 @@ def test_an_expired_one_is_taken_over_and_its_holder_stops(store: Store, short: 
     assert files(store) == []
 
 
-def test_a_dead_holder_of_this_machine_is_not_waited_for(store: Store) -> None:
+def test_lease_of_a_crashed_local_worker_is_free_at_once(store: Store) -> None:
     code = (
         "import os, sys; from ixt_data.critique_runs.leases import Leases\n"
         "from ixt_data.store import Store\n"
@@ -128,7 +128,7 @@ def test_a_dead_holder_of_this_machine_is_not_waited_for(store: Store) -> None:
     assert files(store) == []
 
 
-def test_another_machines_holder_is_waited_for(store: Store, short: None) -> None:
+def test_lease_of_another_machine_must_expire(store: Store, short: None) -> None:
     first = leases(store).acquire("u")
     record = json.loads(first.record())
     store.storage.replace(first.key, json.dumps(record | {"machine": "x", "pid": 0}).encode())
@@ -139,13 +139,13 @@ def test_another_machines_holder_is_waited_for(store: Store, short: None) -> Non
         pass
 
 
-def test_a_wrong_setting_is_said(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_lease_seconds_are_reported(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IXT_LEASE_SECONDS", "a minute")
     with pytest.raises(ConfigError, match="'a minute' must be a number of seconds"):
         leases(store)
 
 
-def test_garbage_collection_clears_what_nobody_renews(store: Store, short: None) -> None:
+def test_garbage_collection_deletes_expired_leases(store: Store, short: None) -> None:
     def collected(grace: float) -> list[str]:
         return [*collect_garbage(store, grace=timedelta(seconds=grace)).deleted]
 
@@ -161,7 +161,7 @@ def test_garbage_collection_clears_what_nobody_renews(store: Store, short: None)
         alive.check()
 
 
-def test_a_worker_that_lost_its_unit_stops(store: Store, short: None) -> None:
+def test_worker_that_lost_its_lease_stops(store: Store, short: None) -> None:
     add_documents(store, [f"text {i}" for i in range(40)], per_shard=20)
     critic = Counting(pause=0.02)
 
@@ -211,7 +211,7 @@ def exact(store: Store, documents: int, units: int) -> None:
     assert files(store) == []
 
 
-def test_workers_share_the_units_and_do_none_twice(store: Store) -> None:
+def test_workers_share_the_units_without_duplicates(store: Store) -> None:
     add_documents(store, [f"text {i}" for i in range(120)], per_shard=5)
     workers = [worker(store, pause=0.01) for _ in range(3)]
     shares = [asked(process) for process in workers]
@@ -219,9 +219,7 @@ def test_workers_share_the_units_and_do_none_twice(store: Store) -> None:
     exact(store, 120, 24)
 
 
-def test_a_frozen_worker_is_overtaken_and_publishes_nothing_twice(
-    store: Store, short: None
-) -> None:
+def test_hung_worker_is_superseded_and_publishes_nothing_twice(store: Store, short: None) -> None:
     add_documents(store, [f"text {i}" for i in range(60)], per_shard=20)
     frozen = worker(store, pause=0.02)
     assert frozen.stdout is not None
@@ -262,7 +260,7 @@ def test_workers_share_a_store_on_s3(on_s3: Proxy) -> None:
 
 
 @pytest.mark.slow
-def test_a_dead_worker_is_replaced_on_s3(on_s3: Proxy, short: None) -> None:
+def test_crashed_worker_is_replaced_on_s3(on_s3: Proxy, short: None) -> None:
     store = Store.init(f"s3://{BUCKET}/dead")
     add_documents(store, [f"text {i}" for i in range(20)], per_shard=10)
     frozen = worker(store, pause=0.05)
@@ -276,7 +274,7 @@ def test_a_dead_worker_is_replaced_on_s3(on_s3: Proxy, short: None) -> None:
     exact(store, 20, 2)
 
 
-def test_a_unit_costs_a_store_on_s3_few_requests(on_s3: Proxy) -> None:
+def test_unit_needs_few_requests_on_s3(on_s3: Proxy) -> None:
     store = Store.init(f"s3://{BUCKET}/few")
     found = leases(store)
     on_s3.seen.clear()

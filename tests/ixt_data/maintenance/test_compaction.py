@@ -11,7 +11,7 @@ from ixt_data.maintenance.compaction import choose_small_files, compact
 from ixt_data.store.store import Store, Transaction
 
 
-def test_compaction_keeps_the_rows_and_leaves_one_file(store: Store) -> None:
+def test_compaction_preserves_rows_in_one_file(store: Store) -> None:
     add_commits(store, 9)
     before = store.sql("SELECT * FROM documents ORDER BY doc_id").to_pylist()
     (merge,) = compact(store)
@@ -22,7 +22,7 @@ def test_compaction_keeps_the_rows_and_leaves_one_file(store: Store) -> None:
     assert store.sql("SELECT count(*) AS n FROM documents", at=9)["n"].to_pylist() == [27]
 
 
-def test_of_two_compactions_one_counts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_compactions_commit_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     add_commits(store, 9)
     annotate(store, "web", Length())
     other, begin = Store.open(store.root), store.begin
@@ -39,7 +39,7 @@ def test_of_two_compactions_one_counts(store: Store, monkeypatch: pytest.MonkeyP
         assert store.sql(f"SELECT count(*) AS n FROM {table}")["n"].to_pylist() == [27]
 
 
-def test_a_large_base_is_left_alone() -> None:
+def test_large_base_is_not_merged() -> None:
     sizes = [100_000, 10, 12, 9]
     lane = [RowsFile(f"{size}", "documents", "web", 1, size, "", {}) for size in sizes]
     assert [file.bytes for file in choose_small_files(lane)] == [9, 10, 12]

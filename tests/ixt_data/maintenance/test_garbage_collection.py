@@ -46,7 +46,7 @@ def age(store: Store, seconds: float) -> None:
         os.utime(path, (when, when))
 
 
-def test_what_only_old_versions_hold_goes(store: Store) -> None:
+def test_files_of_expired_versions_are_deleted(store: Store) -> None:
     add_commits(store, 9)
     compact(store)
     old = {path for path in files(store) if path.startswith("meta/")} - {*store.snapshot().rows}
@@ -59,7 +59,7 @@ def test_what_only_old_versions_hold_goes(store: Store) -> None:
     assert collect_garbage(store, keep=NOW, keep_versions=1).deleted == {}
 
 
-def test_young_versions_and_tags_are_kept(store: Store) -> None:
+def test_recent_versions_and_tags_are_retained(store: Store) -> None:
     add_commits(store, 9)
     store.tag("nine")
     compact(store)
@@ -73,7 +73,7 @@ def test_young_versions_and_tags_are_kept(store: Store) -> None:
     assert store.tag("again", at=9) == 9
 
 
-def test_a_job_holds_its_version_and_a_dead_one_does_not(store: Store) -> None:
+def test_pin_of_a_running_job_retains_its_version(store: Store) -> None:
     add_commits(store, 9)
     with store.pins.held(9, "train") as pin:
         compact(store)
@@ -86,7 +86,7 @@ def test_a_job_holds_its_version_and_a_dead_one_does_not(store: Store) -> None:
     assert len(report.deleted) == 9
 
 
-def test_the_heartbeat_moves_the_end(store: Store) -> None:
+def test_heartbeat_extends_a_pin(store: Store) -> None:
     with store.pins.held(0, "train", timedelta(seconds=1.2)) as pin:
         time.sleep(2.5)
         assert store.pins.all()[pin.name].alive(datetime.now(UTC))
@@ -105,7 +105,7 @@ def slow(store: Store) -> Transaction:
     return txn
 
 
-def test_a_stale_writer_is_fenced_and_stops(store: Store) -> None:
+def test_stale_writer_is_aborted_and_stops(store: Store) -> None:
     add_commits(store, 2)
     txn = slow(Store.open(store.root))
     assert collect_garbage(store).aborted == []
@@ -128,13 +128,13 @@ def commit_after_a_collection(store: Store) -> None:
         txn.commit()
 
 
-def test_a_writer_whose_files_were_taken_says_why(store: Store) -> None:
+def test_aborted_writer_reports_the_reason(store: Store) -> None:
     add_commits(store, 2)
     with pytest.raises(Aborted, match="given up as stale by version 3"):
         commit_after_a_collection(store)
 
 
-def test_a_writer_in_time_is_not_touched(store: Store) -> None:
+def test_active_writer_is_not_aborted(store: Store) -> None:
     add_commits(store, 2)
     txn = slow(Store.open(store.root))
     assert collect_garbage(store, keep=NOW, keep_versions=1).deleted == {}
@@ -142,7 +142,7 @@ def test_a_writer_in_time_is_not_touched(store: Store) -> None:
     assert not any(p.is_file() for p in Path(store.root, "_tmp").rglob("*"))
 
 
-def test_what_is_left_of_killed_writers_goes(store: Store) -> None:
+def test_files_of_killed_writers_are_deleted(store: Store) -> None:
     txn = store.begin("ingest")
     (txn.scratch / "half").write_text("x")
     age(store, 3 * 24 * 3600)
@@ -150,7 +150,7 @@ def test_what_is_left_of_killed_writers_goes(store: Store) -> None:
     assert files(store) == set()
 
 
-def test_aligned_shards_stay_readable_after_everything(store: Store) -> None:
+def test_aligned_shards_stay_readable(store: Store) -> None:
     add_commits(store, 9)
     annotate(store, "web", Zero())
     compact(store)
@@ -160,7 +160,7 @@ def test_aligned_shards_stay_readable_after_everything(store: Store) -> None:
     assert store.sql("SELECT count(*) AS n FROM critiques")["n"].to_pylist() == [27]
 
 
-def test_what_a_killed_writer_left_beside_the_log_goes(store: Store) -> None:
+def test_temporary_files_next_to_the_log_are_deleted(store: Store) -> None:
     add_commits(store, 1)
     beside = Path(store.root, "_log", ".00000000000000000002.json.abc.tmp")
     beside.write_text("{")
@@ -171,7 +171,7 @@ def test_what_a_killed_writer_left_beside_the_log_goes(store: Store) -> None:
     assert Store.open(store.root).snapshot().version == 1
 
 
-def test_checkpoints_of_versions_that_are_let_go_go_too(store: Store) -> None:
+def test_checkpoints_of_expired_versions_are_deleted(store: Store) -> None:
     for i in range(160):
         store.log.commit(Entry(0, f"{i}", "critique"), i)
     store.tag("old", at=60)
@@ -186,7 +186,7 @@ def test_checkpoints_of_versions_that_are_let_go_go_too(store: Store) -> None:
     assert Store.open(store.root).snapshot().rows == state.rows
 
 
-def test_a_checkpoint_that_goes_while_it_is_read_is_none(
+def test_checkpoint_deleted_during_a_read_is_ignored(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for i in range(120):
@@ -204,7 +204,7 @@ def test_a_checkpoint_that_goes_while_it_is_read_is_none(
     assert not Path(store.root, "_checkpoint/00000000000000000050").exists()
 
 
-def test_a_collector_killed_between_two_files_leaves_no_half_checkpoint(
+def test_killed_collector_leaves_no_partial_checkpoint(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for i in range(120):
@@ -224,7 +224,7 @@ def test_a_collector_killed_between_two_files_leaves_no_half_checkpoint(
     assert Store.open(store.root).snapshot(60).version == 60
 
 
-def test_a_version_that_was_let_go_says_so(store: Store) -> None:
+def test_expired_version_error_says_so(store: Store) -> None:
     add_commits(store, 9)
     compact(store)
     collect_garbage(store, keep=NOW, keep_versions=1)
@@ -233,7 +233,7 @@ def test_a_version_that_was_let_go_says_so(store: Store) -> None:
 
 
 @pytest.mark.parametrize("hours", [-5, 5])
-def test_a_job_whose_clock_is_wrong_holds_its_version(
+def test_pin_with_a_wrong_clock_retains_its_version(
     store: Store, monkeypatch: pytest.MonkeyPatch, hours: float
 ) -> None:
     class Wrong(datetime):
@@ -254,7 +254,7 @@ def test_a_job_whose_clock_is_wrong_holds_its_version(
         assert len(collect_garbage(store, keep=NOW, keep_versions=1).expired) == 1
 
 
-def test_a_heartbeat_goes_on_after_a_failure(
+def test_heartbeat_continues_after_a_failure(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     add_commits(store, 1)
@@ -274,7 +274,7 @@ def test_a_heartbeat_goes_on_after_a_failure(
     assert "SlowDown" in caplog.text
 
 
-def test_who_slept_through_the_end_of_a_pin_is_told(store: Store) -> None:
+def test_expired_pin_is_reported_to_its_job(store: Store) -> None:
     add_commits(store, 9)
     with store.pins.held(9, "train") as pin:
         store.pins.release(pin.name)  # as garbage collection does after the end
@@ -288,9 +288,7 @@ def test_who_slept_through_the_end_of_a_pin_is_told(store: Store) -> None:
         assert pin.name not in store.pins.all()
 
 
-def test_a_store_that_is_read_only_needs_a_tag(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_read_only_store_needs_a_tag(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuses(key: str, data: bytes) -> bool:
         raise OSError(errno.EROFS, "Read-only file system", key)
 
@@ -306,7 +304,7 @@ def test_a_store_that_is_read_only_needs_a_tag(
         pass
 
 
-def test_a_pin_that_is_torn_stops_garbage_collection(store: Store) -> None:
+def test_truncated_pin_stops_garbage_collection(store: Store) -> None:
     add_commits(store, 9)
     store.tag("one", at=1)
     compact(store)

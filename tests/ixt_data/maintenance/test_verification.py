@@ -66,7 +66,7 @@ DAMAGE: dict[str, tuple[Callable[[Store], Path], Callable[[Path], None], str]] =
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_every_damage_is_named_by_path(full: Store, name: str) -> None:
+def test_verify_names_every_damage_by_path(full: Store, name: str) -> None:
     place, damage, what = DAMAGE[name]
     path = place(full)
     damage(path)
@@ -90,7 +90,7 @@ def one_row_short(store: Store) -> str:
 
 @pytest.mark.parametrize("output", ["json", "text"])
 @pytest.mark.parametrize("name", [*DAMAGE, "a critique shard one row short"])
-def test_the_verb_names_every_damage_by_path(
+def test_verify_verb_names_every_damage_by_path(
     full: Store, name: str, output: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if name in DAMAGE:
@@ -116,7 +116,7 @@ def ixt(*words: str) -> Any:
     return orjson.loads(done.stdout)
 
 
-def test_files_that_only_a_tag_holds_are_checked(full: Store) -> None:
+def test_verify_checks_files_of_tagged_versions(full: Store) -> None:
     full.tag("before")
     old = next(path for path in full.snapshot().rows if path.startswith("meta/critiques"))
     compact(full, min_files=2)
@@ -141,7 +141,7 @@ def test_files_that_only_a_tag_holds_are_checked(full: Store) -> None:
     assert ixt("verify", "--store", full.root, "--at", "again")["problems"][0]["path"] == old
 
 
-def test_what_is_lost_at_the_end_of_the_log_is_named(store: Store) -> None:
+def test_verify_names_entries_missing_at_the_end(store: Store) -> None:
     for i in range(50):
         add_documents(store, [f"{i}"])
     Path(store.root, commit_log.key(50)).unlink()
@@ -152,7 +152,7 @@ def test_what_is_lost_at_the_end_of_the_log_is_named(store: Store) -> None:
     assert verify(Store.open(store.root)).orphans == []
 
 
-def test_a_pin_that_is_torn_is_named(full: Store) -> None:
+def test_verify_names_a_truncated_pin(full: Store) -> None:
     full.tag("one", at=1)
     Path(full.root, "_pins/one.json").write_text("{}")
     assert [p.path for p in verify(full).problems] == ["_pins/one.json"]
@@ -160,7 +160,7 @@ def test_a_pin_that_is_torn_is_named(full: Store) -> None:
     assert [p.problem for p in verify(full).problems] == ["pins version 99, which does not exist"]
 
 
-def test_a_critique_shard_one_row_short_is_all_that_is_wrong(full: Store) -> None:
+def test_verify_names_only_the_short_critique_shard(full: Store) -> None:
     path = one_row_short(full)
     for fast in (True, False):
         assert {problem.path for problem in verify(full, fast=fast).problems} == {path}
@@ -181,7 +181,7 @@ def test_repair_rebuilds_the_index_and_requeues_the_unit(full: Store) -> None:
     assert full.sql(rows).to_pylist() == [{"n": 25, "d": 25}]
 
 
-def test_repair_does_not_touch_what_it_cannot_rebuild(full: Store) -> None:
+def test_repair_leaves_what_it_cannot_rebuild(full: Store) -> None:
     path = shard(full, "text")
     flip(path, 60)
     damaged = path.read_bytes()
@@ -191,7 +191,7 @@ def test_repair_does_not_touch_what_it_cannot_rebuild(full: Store) -> None:
     assert report.problems[0].documents == 10
 
 
-def test_a_checkpoint_is_written_anew(store: Store) -> None:
+def test_repair_rebuilds_a_checkpoint(store: Store) -> None:
     for i in range(51):
         add_documents(store, [f"{i}"])
     files = next(Path(store.root, "_checkpoint").rglob("files.parquet"))
@@ -204,7 +204,7 @@ def test_a_checkpoint_is_written_anew(store: Store) -> None:
     assert Store.open(store.root).snapshot().corpora["web"].documents == 51
 
 
-def test_what_no_version_holds_is_an_orphan(full: Store) -> None:
+def test_verify_lists_orphans(full: Store) -> None:
     txn = full.begin("ingest")
     (txn.scratch / "half").write_text("x")
     report = verify(full)

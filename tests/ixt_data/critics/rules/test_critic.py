@@ -36,13 +36,13 @@ def stdlib() -> list[tuple[str, Critique]]:
     return critiques
 
 
-def test_standard_library_scores_are_spread(stdlib):
+def test_rules_scores_of_the_standard_library_are_spread(stdlib):
     tenths = Counter(min(9, int(10 * critique.score)) for _, critique in stdlib)
     assert sum(tenths[i] >= 0.01 * len(stdlib) for i in range(10)) >= 8
     assert max(tenths.values()) < 0.4 * len(stdlib)
 
 
-def test_standard_library_critiques_are_sentences(stdlib):
+def test_rules_critiques_of_the_standard_library_are_sentences(stdlib):
     for _, critique in stdlib:
         assert critique.status == "ok"
         assert critique.critique[0].isupper() or not critique.critique[0].isalpha()
@@ -53,7 +53,7 @@ def test_standard_library_critiques_are_sentences(stdlib):
     assert len({critique.critique for _, critique in stdlib}) > 0.9 * len(stdlib)
 
 
-def test_good_documents_score_high():
+def test_rules_score_good_documents_high():
     prose, module = judge(PROSE), judge(MODULE, "route.py")
     assert prose.score > 0.85
     assert set(prose.scores) == {"language", "repetition", "structure", "boilerplate"}
@@ -98,7 +98,7 @@ def test_good_documents_score_high():
         ("def test_a():\n    assert f() == 1\n\n\n" * 30, "t.py", "tests", "test file"),
     ],
 )
-def test_each_defect_is_flagged_and_named(text, source_id, flag, words):
+def test_rules_flag_and_name_each_defect(text, source_id, flag, words):
     critique = judge(text, source_id)
     assert flag in critique.flags
     assert words in critique.critique
@@ -106,7 +106,7 @@ def test_each_defect_is_flagged_and_named(text, source_id, flag, words):
     assert critique.score < whole.score
 
 
-def test_the_worst_is_named_first():
+def test_rules_name_the_worst_defect_first():
     verdict = judge_text("Click here now " * 300 + PROSE)
     ranked = sorted(verdict.findings, key=lambda finding: -finding.loss)
     starts = [finding.rule.complaint.split("{")[0] for finding in ranked]
@@ -118,7 +118,7 @@ def test_the_worst_is_named_first():
     assert len({write_critique(verdict, seed) for seed in range(50)}) > 10
 
 
-def test_spans_show_the_defects():
+def test_rules_spans_cover_the_defects():
     repeated = "This paragraph of the page is there twice, word for word.\n\n"
     text = repeated + PROSE + "\n" + repeated
     (span,) = judge(text).spans
@@ -137,13 +137,13 @@ def test_spans_show_the_defects():
     assert (text[span.start : span.end], span.tag) == ("y = = 2\n", "syntax_error")
 
 
-def test_same_document_same_critique():
+def test_rules_are_deterministic():
     assert judge(MODULE, "a.py") == RulesCritic().judge(
         Document(document_id(MODULE), MODULE, "", "a.py")
     )
 
 
-def test_empty_documents_have_a_score():
+def test_rules_score_empty_documents():
     for text in ("", " \n\t", "\u2028"):
         assert (judge(text).score, judge(text).flags) == (0.0, ("empty",))
 
@@ -155,7 +155,7 @@ hostile = st.text(st.characters()) | st.text(
 
 @given(hostile, st.sampled_from(["", "a.py", "a.txt", "a.c", "a.sh", "a.sql", "a.json"]))
 @settings(max_examples=400, deadline=None)
-def test_any_text_has_a_critique(text, source_id):
+def test_rules_judge_any_text(text, source_id):
     critique = judge(text, source_id)
     assert critique.status == "ok"
     assert critique.critique
@@ -194,7 +194,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_texts_are_judged_in_time(name):
+def test_rules_judge_hostile_texts_in_time(name):
     """Well above what they take, well below what anything quadratic would."""
     for source_id in ("a.py", "a.txt", "a.c", ""):
         start = time.process_time()
@@ -202,7 +202,7 @@ def test_hostile_texts_are_judged_in_time(name):
         assert time.process_time() - start < 12
 
 
-def test_thresholds_are_part_of_the_id(monkeypatch):
+def test_rules_thresholds_are_part_of_the_id(monkeypatch):
     before = critic_id(critic)
     assert critic_id(RulesCritic()) == before
     changed = (*code.RULES[:-1], web.RULES[0])
@@ -210,7 +210,7 @@ def test_thresholds_are_part_of_the_id(monkeypatch):
     assert critic_id(RulesCritic()) != before
 
 
-def test_every_rule_can_speak_and_names_its_source():
+def test_every_rule_has_a_complaint_and_a_source():
     for table, weights in ((web.RULES, web.WEIGHTS), (code.RULES, code.WEIGHTS)):
         assert len({rule.flag for rule in table}) == len(table)
         for rule in table:

@@ -18,5 +18,5 @@ from ixt_data.critics.rules.language import language_of
         ("<a/>", "x.XML", "data"),
     ],
 )
-def test_language(text, source_id, language):
+def test_language_of_sample_texts(text, source_id, language):
     assert language_of(text, source_id) == language

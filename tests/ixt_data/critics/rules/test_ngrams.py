@@ -10,7 +10,7 @@ from ixt_data.critics.rules.ngrams import NGrams
 
 
 @given(st.lists(st.sampled_from(["a", "bb", "ccc"]), min_size=1, max_size=40), st.integers(2, 5))
-def test_n_grams_against_brute_force(words, n):
+def test_ngrams_agree_with_brute_force(words, n):
     grams = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
     total = sum(map(len, words)) + len(words)
     covered = {k for i, g in enumerate(grams) if g in grams[:i] for k in range(i, i + n)}

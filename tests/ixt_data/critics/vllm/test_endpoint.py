@@ -5,7 +5,7 @@ import pytest
 from ixt_data.critics.vllm.endpoint import Endpoint
 
 
-def test_concurrency_follows_the_server() -> None:
+def test_endpoint_limit_follows_the_server() -> None:
     endpoint = Endpoint("http://a/v1", max_in_flight=64)
     endpoint.readmit()
     endpoint.in_flight = 32
@@ -26,7 +26,7 @@ def test_concurrency_follows_the_server() -> None:
     assert 32 < endpoint.limit <= 33.5
 
 
-def test_a_queue_that_stays_is_a_reason_for_less() -> None:
+def test_endpoint_limit_falls_with_a_long_queue() -> None:
     endpoint = Endpoint("http://a/v1", max_in_flight=64)
     endpoint.readmit()
     for waiting in (20, 0, 20, 6, 20):
@@ -36,7 +36,7 @@ def test_a_queue_that_stays_is_a_reason_for_less() -> None:
     assert endpoint.limit == pytest.approx(0.9 * 32)
 
 
-def test_an_answer_alone_is_no_measure_of_those_among_others() -> None:
+def test_endpoint_limit_ignores_the_latency_of_lone_requests() -> None:
     endpoint = Endpoint("http://a/v1", max_in_flight=64)
     endpoint.readmit()
     endpoint.record_response(0.5)

@@ -26,27 +26,27 @@ TEXT = "He said: “It’s  2 – 3,\nno more”. Then he left.\nIt's said he sa
         ("then", "Then"),
     ],
 )
-def test_where_a_quote_stands(quote: str, found: str) -> None:
+def test_locate_finds_a_quote(quote: str, found: str) -> None:
     place = locate(TEXT, quote)
     assert place is not None
     assert TEXT[slice(*place)] == found
 
 
 @pytest.mark.parametrize("quote", ["", "  ", "he sang", "HE", "left … said: “It’s", "He again"])
-def test_what_is_not_there_is_not_found(quote: str) -> None:
+def test_locate_returns_none_without_a_match(quote: str) -> None:
     assert locate(TEXT, quote) is None
 
 
-def test_an_ellipsis_has_its_limit() -> None:
+def test_locate_limits_an_ellipsis() -> None:
     assert locate("begin" + "x" * MAX_ELLIPSIS_CHARS + "end", "begin...end") is not None
     assert locate("begin" + "x" * (MAX_ELLIPSIS_CHARS + 1) + "end", "begin...end") is None
 
 
-def test_dots_may_be_the_texts_own() -> None:
+def test_locate_matches_dots_of_the_text() -> None:
     assert locate("aaaaaaaaaaa...aaaaaa", "AAAAAA...") == (5, 14)
 
 
-def test_many_ellipses_in_a_text_that_repeats_itself_take_no_time() -> None:
+def test_locate_with_many_ellipses_is_fast() -> None:
     start = time.monotonic()
     assert locate("ab cd " * 20_000, " ... ".join(["ab"] * 12) + " ... nowhere") is None
     assert time.monotonic() - start < 5
@@ -59,7 +59,7 @@ def plain(text: str) -> str:
 
 @settings(deadline=None)
 @given(st.text(alphabet="abcdef .,'\"-\n", min_size=20, max_size=200), st.data())
-def test_a_quote_copied_badly_is_found_again(text: str, data: st.DataObject) -> None:
+def test_locate_finds_an_inexact_quote(text: str, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(text) - 10))
     quote = text[start : start + data.draw(st.integers(5, 60))].strip()
     if sum(map(str.isalnum, quote)) < 4:

@@ -27,7 +27,7 @@ def answer(rubric: Rubric, spans: object) -> HttpResponse:
     return HttpResponse(200, orjson.dumps({"choices": choices, "usage": {}}))
 
 
-def test_spans_are_stored_in_order_and_what_is_lost_is_flagged() -> None:
+def test_spans_are_ordered_and_lost_quotes_are_flagged() -> None:
     rubric = load_rubric("code")
     text = "alpha = 1\ny = x / 0\n"
     spans = [
@@ -52,7 +52,7 @@ def test_spans_are_stored_in_order_and_what_is_lost_is_flagged() -> None:
 @pytest.mark.parametrize(
     "change", [{"tag": "ugly"}, {"verdict": "so so"}, {"quote": None}, {"tag": ["bug"]}]
 )
-def test_a_tag_that_is_not_in_the_list_makes_the_answer_invalid(change: dict[str, object]) -> None:
+def test_answer_with_an_unknown_tag_is_invalid(change: dict[str, object]) -> None:
     rubric = load_rubric("code")
     span = {"quote": "x", "verdict": "wrong", "tag": "bug", "comment": ""} | change
     found = read_judge_response(answer(rubric, [span]), rubric, 99)
@@ -64,7 +64,7 @@ def test_a_tag_that_is_not_in_the_list_makes_the_answer_invalid(change: dict[str
 
 
 @pytest.mark.parametrize("token", ["<|im_end|>", "</s>", "[INST]", "<think>", "<end_of_turn>"])
-def test_a_quote_of_a_broken_control_token_is_found(token: str) -> None:
+def test_quote_of_a_neutralized_token_is_located(token: str) -> None:
     rubric, text = load_rubric("code"), f"print('{token}')"
     assert restore_neutralized(neutralize_injection(text)) == text
     span = {"quote": neutralize_injection(text), "verdict": "wrong", "tag": "bug", "comment": ""}
