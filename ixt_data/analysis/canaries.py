@@ -73,7 +73,7 @@ class CanaryResult:
 
     @property
     def has_passed(self) -> bool:
-        """Whether the score is in the expected range."""
+        """True if the score is in the expected range."""
         return self.state == "passed"
 
 

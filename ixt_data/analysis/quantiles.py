@@ -20,7 +20,7 @@ MAX_ATTEMPTS = 5
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _VALUES = """
 WITH newest AS (
-    SELECT doc_id, critic_id, generation, status, score FROM critiques_all WHERE {whose}
+    SELECT doc_id, critic_id, generation, status, score FROM critiques_all WHERE {condition_sql}
     QUALIFY row_number() OVER (PARTITION BY doc_id ORDER BY generation DESC) = 1
 ), scored AS (
     SELECT doc_id, critic_id, generation, round(score, 9) AS score,
@@ -114,11 +114,13 @@ def _write_values(store: Store, snapshot: Snapshot, critic: str, column: str, ta
     import pyarrow.parquet as pq
 
     name = "critic_id" if critic in snapshot.critics else "critic"
-    whose = f"{name} = '" + critic.replace("'", "''") + "'"
+    condition_sql = f"{name} = '" + critic.replace("'", "''") + "'"
     catalog = store.catalog(snapshot.version)
     rows, writer = 0, None
     try:
-        for batch in catalog.batches(_VALUES.format(whose=whose, ok=OK, column=quoted(column))):
+        for batch in catalog.batches(
+            _VALUES.format(condition_sql=condition_sql, ok=OK, column=quoted(column))
+        ):
             writer = writer or pq.ParquetWriter(target, batch.schema)
             writer.write_batch(batch)
             rows += batch.num_rows

@@ -164,7 +164,7 @@ class Rubric(ConfigModel):
     dimensions: tuple[Dimension, ...] = Field(min_length=1)
     """Scales, in the order of the answer."""
     overall: str
-    """How the dimensions combine to the overall score."""
+    """Rule that combines the dimensions to the overall score."""
     flags: tuple[str, ...] = ()
     """Flags that the judge may set."""
     spans: SpanRules | None = None

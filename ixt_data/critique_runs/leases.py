@@ -51,7 +51,7 @@ class _LeaseState:
 
     @property
     def is_alive(self) -> bool:
-        """Whether its holder is probably running."""
+        """True if its holder is probably running."""
         if self.record["expires"] <= time.time():
             return False
         # A crashed worker of this machine is known to be gone before its lease expires.

@@ -77,7 +77,7 @@ class Finding:
 
     @property
     def is_violated(self) -> bool:
-        """Whether the value is beyond the rule's limit."""
+        """True if the value is beyond the rule's limit."""
         return self.rule.is_violated_by(self.value)
 
 

@@ -43,7 +43,7 @@ class Judge:
 
     @property
     def can_count(self) -> bool:
-        """Whether its servers count tokens."""
+        """True if its servers count tokens."""
         return self.overhead is not None
 
 
