@@ -16,7 +16,11 @@ from ixt_data.errors import CriticError
 from ixt_data.records import Critique, Document, Span
 
 CLOCK = 40
+"""Default size of the clock; numbers are 0 to 39."""
+
 GOOD, JUNK, MIXED = "good", "junk", "mixed"
+"""Kinds of authors without one systematic defect: correct, random, and wrong in another way."""
+
 INVALID = "invalid"
 RULES_VERSION = 1
 JUNK_BELOW = 0.3

@@ -38,6 +38,7 @@ NO_ANSWER = "no_answer"
 POLL_SECONDS = 1.0
 
 CritiqueCallback = Callable[[int, Critique], None]
+"""Function that receives the number of finished documents and the last critique."""
 
 
 @dataclass

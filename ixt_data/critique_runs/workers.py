@@ -116,6 +116,7 @@ class WorkerStatus:
 
 
 StatusCallback = Callable[[WorkerStatus], None]
+"""Function that receives the status of one worker, or of all workers together."""
 
 
 def run_worker(spec: CritiqueRunSpec, report: StatusCallback) -> CritiqueReport:
