@@ -21,7 +21,7 @@ def document(text: str) -> Document:
 
 
 def judged(fake: Running, *texts: str, **options: Any) -> list[Critique]:
-    """One critique a text, in the order of the texts."""
+    """Return one critique per text, in the order of the texts."""
     options = {"model": "judge", "sampling": PLAIN, "timeouts": QUICK} | options
     with VllmCritic(options.pop("urls", fake.url), **options) as critic:
         found = list(critic.run(map(document, texts)))

@@ -56,7 +56,7 @@ def test_calibration_compares_only_shared_documents(store: Store) -> None:
     assert found.critics[1].coverage == pytest.approx(1 - left_out / 400)
     pair = found.pairs[0].all
     assert pair.documents == 400 - left_out
-    # One that always says the same agrees as by chance, and orders nothing.
+    # A constant critic agrees as by chance, and has no rank correlation.
     assert (pair.kappa, pair.spearman) == (pytest.approx(0, abs=1e-9), None)
 
 

@@ -26,7 +26,7 @@ QUICK = Timeouts(request_seconds=2.0, hung_seconds=0.6, no_server_seconds=3.0, w
 
 
 class Vowels(EmbeddedCritic):
-    """Scores a text by its share of `a`, marks each `bad`, and has no answer for `silent`."""
+    """A critic that scores the share of `a`, marks each `bad`, and fails on `silent`."""
 
     name = "vowels"
 
@@ -194,7 +194,7 @@ def test_turn_request_contains_the_previous_messages() -> None:
     assert [text[span.start : span.end] for span in turns] == ["aaaa", "bbbb"]
     assert critique.thinking is not None
     assert critique.thinking.count(THINKING) == 2
-    # The fake quotes the judge's header, which nobody has said.
+    # The fake server quotes the header of the prompt, which is not in the document.
     assert "quote_not_found" in critique.flags
 
 

@@ -29,7 +29,7 @@ WAYS = (
     "overload error"
 ).split()
 RARE = st.floats(0, 0.02)
-NIGHT = st.fixed_dictionaries(
+FAILURES = st.fixed_dictionaries(
     dict.fromkeys(WAYS, SHARES) | dict.fromkeys(("cut", "engine_crashed", "refused"), RARE)
 )
 STOPS = st.lists(st.tuples(st.sampled_from(["web", "books"]), st.integers(1, 40)), max_size=4)
@@ -69,7 +69,7 @@ def shown(store: Store) -> dict[bytes, str]:
     return {row["doc_id"].bytes: row["status"] for row in rows}
 
 
-@given(NIGHT, st.integers(0, 99), STOPS)
+@given(FAILURES, st.integers(0, 99), STOPS)
 @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @pytest.mark.slow
 def test_rows_after_random_failures_are_exact(
@@ -90,7 +90,7 @@ def test_rows_after_random_failures_are_exact(
             asked = fake.fake.asked.copy()
             work(fake, store, "books")
             twice = [text for text in BOOKS if fake.fake.asked[text] > asked[text] > 0]
-            # A document that is in both corpora is asked about once.
+            # A document in both corpora is requested once.
             assert not {*map(document_id, twice)} & good
         found = exact(store)
         assert [found[document_id(text)] for text in WEB[-3:]] == [

@@ -29,7 +29,7 @@ WHOLE = Critique(
 
 
 class Slow(Length):
-    """Journaled; fails on some texts, and stops as if killed after some answers."""
+    """A journaled critic that fails on some texts, and stops after some critiques as if killed."""
 
     journaled = True
 
@@ -167,7 +167,7 @@ def test_garbage_collection_keeps_journals_of_pending_units(store: Store) -> Non
         annotate(store, "web", Slow(stop_after=2))
     (kept,) = journals(store)
     critic, unit = kept.parent.name, unit_name(kept.parent.name, second)
-    # As a worker leaves them that lost its unit, or died before it wrote anything.
+    # As left by a worker that lost its unit, or crashed before its first write.
     folder = journal_folder(store)
     with Journal(folder, critic, unit) as lost, Journal(folder, critic, "torn") as torn:
         lost.append(WHOLE)

@@ -177,7 +177,7 @@ def test_checkpoints_of_expired_versions_are_deleted(store: Store) -> None:
     store.tag("old", at=60)
     state = store.snapshot(60)
     gone = collect_garbage(store, keep=NOW, keep_versions=5).deleted
-    # 50 is what 60 is built from, and 150 what the kept ones are.
+    # Version 60 is built from 50, and the retained ones from 150.
     assert {key.split("/")[1].lstrip("0") for key in gone} == {"100"}
     assert Store.open(store.root).snapshot(60) == state
     assert Store.open(store.root).snapshot(120).version == 120
@@ -249,7 +249,7 @@ def test_pin_with_a_wrong_clock_retains_its_version(
         report = collect_garbage(store, keep=NOW, keep_versions=1)
         assert (report.deleted, report.expired) == ({}, [])
         assert [*report.pins.values()] == [9]
-        # A killed one goes when its time is over, whatever its clock said.
+        # The pin of a killed job expires on time, independent of its clock.
         age(store, 2 * 3600)
         assert len(collect_garbage(store, keep=NOW, keep_versions=1).expired) == 1
 

@@ -78,7 +78,7 @@ def test_verify_names_every_damage_by_path(full: Store, name: str) -> None:
 
 
 def one_row_short(store: Store) -> str:
-    """Publishes critiques of a text shard without the last one; returns the shard's path."""
+    """Publish critiques of a text shard without the last one; return the shard's path."""
     text = store.snapshot().text_shards()[0]
     info = CriticInfo("short-0", "short", {})
     ids = store.shard(text).column("doc_id")

@@ -1,4 +1,4 @@
-"""The vllm critic against a real HTTP server that answers as vLLM does."""
+"""The vllm critic against a real HTTP server that responds as vLLM does."""
 
 import dataclasses
 import math

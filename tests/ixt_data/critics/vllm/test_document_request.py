@@ -1,4 +1,4 @@
-"""What servers and documents do to the vllm critic that is no plain failure of one answer."""
+"""Requests for documents: failures of servers, overload, and documents of extreme size."""
 
 import dataclasses
 import time

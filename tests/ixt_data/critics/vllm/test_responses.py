@@ -1,4 +1,4 @@
-"""Passages that a judge quotes: found to the letter, else by the stated tolerance, else flagged."""
+"""Responses of a judge: quotes become spans, lost quotes and invalid answers are flagged."""
 
 import orjson
 import pytest
