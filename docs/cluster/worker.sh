@@ -3,11 +3,11 @@
 # All tasks run this same script; they share the units by leases in the store.
 #
 #   STORE      root of the store, which every task can reach
-#   CORPUS     what is critiqued
+#   CORPUS     name of the corpus
 #   RUBRIC     web by default
-#   ENDPOINTS  servers up to /v1, separated by blanks; task k asks the one at k modulo their number
-#   MODEL      its name there; without ENDPOINTS: each task serves it, by the program VLLM_BIN
-#   FLAGS      more options of `ixt critique`
+#   ENDPOINTS  servers up to /v1, separated by blanks; task k uses number k modulo their count
+#   MODEL      its name there; without ENDPOINTS, each task serves it with the program VLLM_BIN
+#   FLAGS      further options of `ixt critique`
 #
 #   sbatch --array=0-15 --export=ALL,STORE=/data/ixt,CORPUS=web,MODEL=Qwen/Qwen3-8B docs/cluster/worker.sh
 #
@@ -36,6 +36,6 @@ fi
 read -ra flags <<<"${FLAGS:-}"
 
 echo "task $task on $(hostname)" >&2
-# In the place of this shell, so that the signal before the end reaches it: it gives its unit back.
+# exec, because the signal before the time limit must reach ixt: it then releases its unit.
 exec ixt critique --store "$STORE" --corpus "$CORPUS" --critic vllm "${judge[@]}" "${flags[@]}" \
     --output json

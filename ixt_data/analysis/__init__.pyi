@@ -5,7 +5,7 @@ from .calibration import CriticPair as CriticPair
 from .calibration import Scores as Scores
 from .calibration import calibrate as calibrate
 from .canaries import CanaryResult as CanaryResult
-from .canaries import look as look
 from .canaries import read_canaries as read_canaries
+from .canaries import run_canaries as run_canaries
 from .quantiles import write_quantiles as write_quantiles
 from .snapshot_diff import diff as diff

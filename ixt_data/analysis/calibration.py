@@ -1,11 +1,11 @@
-"""Calibration: how far critics agree with one another, and each one with itself.
+"""Calibration: agreement of critics with one another, and of each critic with itself.
 
-Everything is an aggregate that DuckDB computes over the rows of a snapshot, so that memory does not
-grow with the corpus. Definitions:
+Everything is an aggregate that DuckDB computes over the rows of a snapshot, so memory does not grow
+with the corpus. Definitions:
 
 - weighted kappa: quadratic weights, Cohen 1968, on scores rounded to a scale from 0 to `scale`. As
   1 - E[(x - y)^2] / (var x + var y + (mean x - mean y)^2), which is the same.
-- Spearman: Pearson's correlation of ranks, equal scores sharing their mean rank.
+- Spearman: Pearson's correlation of ranks; equal scores share their mean rank.
 - score against length: least squares of the score on the natural logarithm of the characters.
 """
 
@@ -22,21 +22,21 @@ from ixt_data.records import OK
 from ixt_data.sql import Catalog, critiques_query
 from ixt_data.store import Store
 
-SOURCES = 20
-"""Sources whose agreement is given apart: those with the most documents."""
+MAX_SOURCES = 20
+"""Number of sources with separate agreement: those with the most documents."""
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Two scores of the same documents; None where it is not defined.
+    """Agreement of two scores on the same documents; undefined values are None.
 
     Attributes:
-        documents: that have both.
-        kappa: quadratic weighted kappa, 1: the same, 0: as by chance.
-        spearman: rank correlation.
-        mean_difference: of the first score less the second.
+        documents: number of documents with both scores.
+        kappa: quadratic weighted kappa; 1 for equal scores, 0 for chance.
+        spearman: rank correlation, -1 to 1.
+        mean_difference: of the first score minus the second.
         exact: share of documents with the same value on the scale.
-        source: whose documents, None for all.
+        source: source of the documents, None for all sources.
     """
 
     documents: int
@@ -49,17 +49,17 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class ThinkingSamples:
-    """Thinking samples of one critic, drawn for the same documents.
+    """Thinking samples of one critic on the same documents.
 
     Attributes:
-        documents: with two samples or more.
-        most: samples of a document.
+        documents: number of documents with two samples or more.
+        max_samples: maximum of samples per document.
         spread: mean of the samples' standard deviation, as a share of the scale.
-        kappa, spearman: of two samples, the mean over all pairs.
+        kappa, spearman: of two samples, as the mean over all pairs.
     """
 
     documents: int
-    most: int
+    max_samples: int
     spread: float | None
     kappa: float | None
     spearman: float | None
@@ -71,14 +71,15 @@ class Scores:
 
     Attributes:
         critic: name or id.
-        documents: of the corpora that were looked at.
-        scored: those that have a score, as a share in `coverage`.
-        failed: those that it gave no good critique for.
+        documents: number of documents in the corpora.
+        scored: number of documents with a score; `coverage` is their share.
+        coverage: share of the documents with a score, 0 to 1.
+        failed: number of documents with a critique that is not `ok`.
         mean, deviation: of the scores.
         slope, intercept: of the score on the logarithm of the length.
-        r2: share of the scores' variance that the length explains so.
-        histogram: documents by value on the scale, from 0.
-        lengths: characters (the lower end of an octave), documents, and mean score.
+        r2: share of the scores' variance that the length explains.
+        histogram: number of documents by value on the scale, from 0.
+        lengths: (lower end of an octave of characters, documents, mean score).
         samples: None where documents were judged once.
     """
 
@@ -99,13 +100,13 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class CriticPair:
-    """Two critics over the documents that both have scored.
+    """Two critics on the documents that both scored.
 
     Attributes:
         first, second: names or ids.
-        all: of all documents.
-        by_source: of the sources with the most documents.
-        confusion: documents by the first's value on the scale, then by the second's.
+        all: agreement on all documents.
+        by_source: agreement on the sources with the most documents.
+        confusion: number of documents by the first's value on the scale, then by the second's.
     """
 
     first: str
@@ -117,7 +118,15 @@ class CriticPair:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What `ixt calibrate` finds at one snapshot."""
+    """Result of `calibrate`.
+
+    Attributes:
+        snapshot: version of the snapshot.
+        corpora: names of the corpora.
+        scale: highest value of the scale for kappa.
+        critics: scores of each critic.
+        pairs: agreement of each pair of critics.
+    """
 
     snapshot: int
     corpora: tuple[str, ...]
@@ -133,26 +142,26 @@ def calibrate(
     corpora: Sequence[str] = (),
     at: int | str | None = None,
     scale: int = TOP,
-    sources: int = SOURCES,
+    sources: int = MAX_SOURCES,
 ) -> Calibration:
-    """Compares critics, all pairs of them, and the samples of each.
+    """Compare critics: all pairs of them, and the samples of each.
 
     Args:
-        store: where the critiques are.
-        critics: names (then their latest critiques count) or ids; all names by default.
-        corpora: only documents of these; all by default.
-        at: version or tag, the newest by default.
-        scale: the highest value that scores are rounded to for kappa.
-        sources: how many to give the agreement of.
+        store: contains the critiques.
+        critics: ids, or names for the latest critiques by that name; all names by default.
+        corpora: names of corpora; all by default.
+        at: version or tag; the latest version by default.
+        scale: highest value that scores are rounded to for kappa.
+        sources: number of sources with separate agreement.
 
     Raises:
-        StoreError: there is no such corpus or critic.
+        StoreError: a corpus or a critic does not exist.
     """
     snapshot = store.snapshot(at)
     names = list(dict.fromkeys(info.name for info in snapshot.critics.values()))
     if not names:
         raise StoreError(
-            f"no critiques in snapshot {snapshot.version} of {store.root}. Make them: ixt critique"
+            f"no critiques in snapshot {snapshot.version} of {store.root}. Run ixt critique first"
         )
     for critic in critics:
         if critic not in names and critic not in snapshot.critics:
@@ -165,20 +174,20 @@ def calibrate(
     chosen = list(dict.fromkeys(critics)) or names
     catalog = store.catalog(snapshot.version)
     try:
-        ask = _CalibrationQueries(catalog, corpora, scale, sources)
+        queries = _CalibrationQueries(catalog, corpora, scale, sources)
         return Calibration(
             snapshot.version,
             tuple(corpora or snapshot.corpora),
             scale,
-            tuple(ask.scores(critic) for critic in chosen),
-            tuple(ask.pair(*both) for both in combinations(chosen, 2)),
+            tuple(queries.scores(critic) for critic in chosen),
+            tuple(queries.pair(*both) for both in combinations(chosen, 2)),
         )
     finally:
         catalog.close()
 
 
 class _CalibrationQueries:
-    """The statements, over one catalog and some corpora."""
+    """The queries, over one catalog and some corpora."""
 
     def __init__(self, catalog: Catalog, corpora: Sequence[str], scale: int, sources: int) -> None:
         self._catalog, self._scale, self._sources = catalog, scale, sources
@@ -192,7 +201,7 @@ class _CalibrationQueries:
         return [{name: _defined(value) for name, value in row.items()} for row in rows]
 
     def _from(self, *critics: str) -> str:
-        """Documents, each with its critique by every critic: c0, c1."""
+        """Return a FROM clause: documents, each with its critique by every critic as c0, c1."""
         joins = (
             f"LEFT JOIN ({critiques_query(self._catalog.snapshot, critic)}) AS c{i} USING (doc_id)"
             for i, critic in enumerate(critics)
@@ -200,47 +209,49 @@ class _CalibrationQueries:
         return f"FROM documents {' '.join(joins)} WHERE {self._only}"
 
     def scores(self, critic: str) -> Scores:
-        """What there is to say of one critic."""
-        found = f"SELECT *, CASE WHEN status = '{OK}' THEN score END AS good {self._from(critic)}"
+        """Return the scores of one critic."""
+        critiqued = (
+            f"SELECT *, CASE WHEN status = '{OK}' THEN score END AS good {self._from(critic)}"
+        )
         length = "ln(greatest(n_chars, 1))"
         (row,) = self._rows(
             f"SELECT count(*) AS documents, count(good) AS scored, avg(good) AS mean, "
             f"count(*) FILTER (status <> '{OK}') AS failed, stddev_pop(good) AS deviation, "
             f"regr_slope(good, {length}) AS slope, regr_intercept(good, {length}) AS intercept, "
-            f"regr_r2(good, {length}) AS r2 FROM ({found})"
+            f"regr_r2(good, {length}) AS r2 FROM ({critiqued})"
         )
         values = self._rows(
-            f"SELECT round(good * {self._scale})::INT AS value, count(*) AS n FROM ({found}) "
+            f"SELECT round(good * {self._scale})::INT AS value, count(*) AS n FROM ({critiqued}) "
             "WHERE good IS NOT NULL GROUP BY 1"
         )
-        by_value = {found["value"]: found["n"] for found in values}
+        by_value = {bucket["value"]: bucket["n"] for bucket in values}
         lengths = self._rows(
             "SELECT (2 ** floor(log2(greatest(n_chars, 1))))::BIGINT AS chars, count(*) AS n, "
-            f"avg(good) AS mean FROM ({found}) WHERE good IS NOT NULL GROUP BY 1 ORDER BY 1"
+            f"avg(good) AS mean FROM ({critiqued}) WHERE good IS NOT NULL GROUP BY 1 ORDER BY 1"
         )
         return Scores(
             critic,
             **row,
             coverage=row["scored"] / row["documents"] if row["documents"] else 0.0,
             histogram=tuple(by_value.get(value, 0) for value in range(self._scale + 1)),
-            lengths=tuple((found["chars"], found["n"], found["mean"]) for found in lengths),
+            lengths=tuple((bucket["chars"], bucket["n"], bucket["mean"]) for bucket in lengths),
             samples=self._samples(critic),
         )
 
     def _samples(self, critic: str) -> ThinkingSamples | None:
-        asked = f"{self._from(critic)} AND status = '{OK}' AND scores['samples'] > 1"
+        sampled = f"{self._from(critic)} AND status = '{OK}' AND scores['samples'] > 1"
         (row,) = self._rows(
-            "SELECT count(*) AS documents, max(scores['samples'])::INT AS most, "
-            f"avg(scores['spread']) / {TOP} AS spread {asked}"
+            "SELECT count(*) AS documents, max(scores['samples'])::INT AS max_samples, "
+            f"avg(scores['spread']) / {TOP} AS spread {sampled}"
         )
         if not row["documents"]:
             return None
         pairs = [
             self._agreement(
                 f"SELECT source, scores['sample_{i}'] / {TOP} AS a, scores['sample_{j}'] / {TOP} "
-                f"AS b {asked}"
+                f"AS b {sampled}"
             )[0]
-            for i, j in combinations(range(1, row["most"] + 1), 2)
+            for i, j in combinations(range(1, row["max_samples"] + 1), 2)
         ]
         return ThinkingSamples(
             **row,
@@ -249,7 +260,7 @@ class _CalibrationQueries:
         )
 
     def pair(self, first: str, second: str) -> CriticPair:
-        """Two critics."""
+        """Return the agreement of two critics."""
         both = (
             f"SELECT documents.source AS source, c0.score AS a, c1.score AS b "
             f"{self._from(first, second)} AND c0.status = '{OK}' AND c1.status = '{OK}'"
@@ -265,7 +276,7 @@ class _CalibrationQueries:
         return CriticPair(first, second, whole, tuple(by_source), confusion)
 
     def _agreement(self, both: str) -> list[Agreement]:
-        """Of all rows of `source, a, b`, and then of each large source."""
+        """Return the agreement over all rows of `source, a, b`, then over each large source."""
         ranks = ", ".join(
             f"rank() OVER (PARTITION BY {of} ORDER BY {value}) "
             f"+ (count(*) OVER (PARTITION BY {of}, {value}) - 1) / 2.0 AS {value}{name}"

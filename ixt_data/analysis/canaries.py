@@ -1,8 +1,8 @@
-"""Canaries: documents whose scores are known, and that no change of a critic may move.
+"""Canaries: documents with known scores, which a change of a critic should not change.
 
-A JSONL file, one canary a line: `text` (or `doc_id`), `score` as [lowest, highest] from 0 to 1, and
-if wanted `name` and `critic`. They are ingested and critiqued like any document, best as a corpus
-of their own; here their scores are looked up.
+A JSONL file with one canary per line: `text` (or `doc_id`), `score` as [lowest, highest] from 0 to
+1, and optionally `name` and `critic`. They are ingested and critiqued like any document, preferably
+in a separate corpus; this module only compares their scores.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,15 +24,15 @@ class Canary(ConfigModel):
     """One line of a canary file."""
 
     text: str | None = None
-    """The document."""
+    """Text of the document."""
     doc_id: str | None = None
-    """Its id, where the text is in the store already."""
+    """Id of the document, if the text is in the store."""
     score: tuple[float, float]
-    """The lowest and the highest score that are right, 0 to 1."""
+    """Lowest and highest correct score, 0 to 1."""
     name: str = ""
-    """What people call it."""
+    """Name for messages."""
     critic: str | None = None
-    """By whom; by all critics that are compared if it is left out."""
+    """Critic that must give this score; by default each critic of the comparison."""
 
     @model_validator(mode="after")
     def _whole(self) -> "Canary":
@@ -46,22 +46,22 @@ class Canary(ConfigModel):
 
     @property
     def id(self) -> bytes:
-        """The document's id."""
+        """Id of the document, 16 bytes."""
         return document_id(self.text) if self.text is not None else parse_id(self.doc_id or "")
 
 
 @dataclass(frozen=True, slots=True)
 class CanaryResult:
-    """A canary as a critic sees it now.
+    """The current score of a canary by one critic.
 
     Attributes:
-        name: of the canary, else the beginning of its text or its id.
+        name: of the canary, else the start of its text or its id.
         doc_id: as SQL shows it.
-        critic: who.
-        expected: lowest and highest score.
-        score: what it has now, None if it has none.
-        state: `holds`; `moved`: the score is another; `missing`: this critic has not judged it;
-            or the status of a critique that failed.
+        critic: name or id.
+        expected: lowest and highest correct score.
+        score: current score, None without one.
+        state: `passed`; `changed` for a score outside `expected`; `missing` if this critic has not
+            judged it; or the status of a failed critique.
     """
 
     name: str
@@ -69,19 +69,19 @@ class CanaryResult:
     critic: str
     expected: tuple[float, float]
     score: float | None
-    state: Literal["holds", "moved", "missing"] | str
+    state: Literal["passed", "changed", "missing"] | str
 
     @property
-    def holds(self) -> bool:
-        """Whether the score is where it should be."""
-        return self.state == "holds"
+    def has_passed(self) -> bool:
+        """True if the score is in the expected range."""
+        return self.state == "passed"
 
 
 def read_canaries(path: Path) -> list[Canary]:
-    """The canaries in a file.
+    """Read the canaries in a file.
 
     Raises:
-        ConfigError: it cannot be read, or a line is wrong; names file and line.
+        ConfigError: the file cannot be read, or a line is wrong; the message names file and line.
     """
     try:
         lines = path.read_bytes().splitlines()
@@ -101,31 +101,34 @@ def _parsed(path: Path, lines: Sequence[bytes]) -> Iterator[Canary]:
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
-            said = f"{where}: {first['msg']}" if where else first["msg"]
-            raise ConfigError(f"canaries {path} line {number}: {said}") from None
+            message = f"{where}: {first['msg']}" if where else first["msg"]
+            raise ConfigError(f"canaries {path} line {number}: {message}") from None
 
 
-def look(
+def run_canaries(
     store: Store, canaries: Sequence[Canary], critics: Sequence[str], at: int | str | None = None
 ) -> list[CanaryResult]:
-    """Every canary as each critic sees it.
+    """Compare the scores of canaries with the expected ones.
 
     Args:
-        store: where they were critiqued.
+        store: contains their critiques.
         canaries: see `read_canaries`.
-        critics: names or ids, for those canaries that name none.
-        at: version or tag, the newest by default.
+        critics: names or ids, for canaries without a critic.
+        at: version or tag; the latest version by default.
+
+    Returns:
+        One result per canary and critic.
 
     Raises:
-        StoreError: a canary names a critic that there is not.
+        StoreError: a critic has no critiques.
     """
     snapshot = store.snapshot(at)
     names = {info.name for info in snapshot.critics.values()}
     catalog = store.catalog(snapshot.version)
-    found: dict[str, dict[str, dict[str, Any]]] = {}
-    wanted = [(canary, canary.critic or critic) for canary in canaries for critic in critics]
+    rows_by_critic: dict[str, dict[str, dict[str, Any]]] = {}
+    pairs = [(canary, canary.critic or critic) for canary in canaries for critic in critics]
     try:
-        for critic in dict.fromkeys(critic for _, critic in wanted):
+        for critic in dict.fromkeys(critic for _, critic in pairs):
             if critic not in names and critic not in snapshot.critics:
                 known = ", ".join(sorted(names)) or "none"
                 raise StoreError(f"no critiques by {critic!r} in {store.root}; critics: {known}")
@@ -134,14 +137,14 @@ def look(
                 f"({critiques_query(snapshot, critic)}) WHERE list_contains($1::UUID[], doc_id)",
                 [[format_id(canary.id) for canary in canaries]],
             )
-            found[critic] = {row["doc_id"]: row for row in rows.to_pylist()}
+            rows_by_critic[critic] = {row["doc_id"]: row for row in rows.to_pylist()}
     finally:
         catalog.close()
-    seen = (_sighting(canary, critic, found[critic]) for canary, critic in wanted)
-    return list(dict.fromkeys(seen))
+    results = (_compare(canary, critic, rows_by_critic[critic]) for canary, critic in pairs)
+    return list(dict.fromkeys(results))
 
 
-def _sighting(canary: Canary, critic: str, rows: dict[str, dict[str, Any]]) -> CanaryResult:
+def _compare(canary: Canary, critic: str, rows: dict[str, dict[str, Any]]) -> CanaryResult:
     doc_id = format_id(canary.id)
     row = rows.get(doc_id)
     score = row["score"] if row is not None else None
@@ -149,9 +152,9 @@ def _sighting(canary: Canary, critic: str, rows: dict[str, dict[str, Any]]) -> C
     if row is None:
         state = "missing"
     elif row["status"] != OK or score is None:
-        state = row["status"] if row["status"] != OK else "moved"
+        state = row["status"] if row["status"] != OK else "changed"
     else:
-        # Scores of half a digit are no exact fractions.
-        state = "holds" if lowest - 1e-9 <= score <= highest + 1e-9 else "moved"
+        # Half a digit is not an exact binary fraction.
+        state = "passed" if lowest - 1e-9 <= score <= highest + 1e-9 else "changed"
     name = canary.name or (canary.text or doc_id).strip().splitlines()[0][:60]
     return CanaryResult(name, doc_id, critic, canary.score, score, state)

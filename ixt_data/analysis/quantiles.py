@@ -1,8 +1,8 @@
-"""Quantile scores: where a document's score stands among its source's, as a column of critiques.
+"""Quantile scores: the position of a score among its source's scores, as a column of critiques.
 
-Critics are stricter with some kinds of documents than with others; a quantile within the source is
-not. The column is derived: the raw scores stay, and snapshots from before do not have it. Critiques
-that land later have NULL there until it is written again.
+Some critics are stricter with some kinds of documents; a quantile within the source is not. The
+column is derived: the raw scores remain, and earlier snapshots do not have it. Later critiques have
+NULL in it until it is written again.
 """
 
 import re
@@ -11,16 +11,16 @@ from pathlib import Path
 
 from ixt_data.errors import CommitError, StoreError
 from ixt_data.log import RowsFile, Snapshot
-from ixt_data.maintenance import by_lane, rewrite
+from ixt_data.maintenance import group_mergeable, rewrite
 from ixt_data.records import OK
 from ixt_data.sql import CRITIQUES, DOCUMENTS, DerivedColumns, quote_name
 from ixt_data.store import Store
 
-ATTEMPTS = 5
+MAX_ATTEMPTS = 5
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _VALUES = """
 WITH newest AS (
-    SELECT doc_id, critic_id, generation, status, score FROM critiques_all WHERE {whose}
+    SELECT doc_id, critic_id, generation, status, score FROM critiques_all WHERE {condition_sql}
     QUALIFY row_number() OVER (PARTITION BY doc_id ORDER BY generation DESC) = 1
 ), scored AS (
     SELECT doc_id, critic_id, generation, round(score, 9) AS score,
@@ -36,7 +36,14 @@ SELECT doc_id, critic_id, generation::INT AS generation,
 
 @dataclass(frozen=True, slots=True)
 class QuantileReport:
-    """What was written: the column, whose critiques have it, how many, and since which version."""
+    """Result of `write_quantiles`.
+
+    Attributes:
+        column: name of the column.
+        critic: name or id.
+        documents: number of documents with a quantile.
+        snapshot: first version with the column.
+    """
 
     column: str
     critic: str
@@ -45,35 +52,35 @@ class QuantileReport:
 
 
 def write_quantiles(store: Store, critic: str, column: str) -> QuantileReport:
-    """Adds a column with quantiles within the source to a critic's critiques, in one commit.
+    """Add a column with quantiles within the source to a critic's critiques, in one commit.
 
-    The value is the share of the source's documents with a lower score, plus half of those with
-    the same: above 0, below 1, and 0.5 on average. A column of this name is written anew.
+    The value is the share of the source's documents with a lower score, plus half of those with an
+    equal score: above 0, below 1, and 0.5 on average. An existing column is replaced.
 
     Args:
-        store: where the critiques are.
-        critic: name (then the latest critiques have it) or id.
+        store: contains the critiques.
+        critic: an id, or a name for the latest critiques by that name.
         column: its name in the view `critiques`.
 
     Raises:
-        StoreError: the name is taken, or the critic has scored nothing.
-        CommitError: its rows were replaced again and again meanwhile.
+        StoreError: the column name is in use, or the critic has no scores.
+        CommitError: other commits replaced its rows in every attempt.
     """
-    for attempts in range(ATTEMPTS, 0, -1):
+    for attempts in range(MAX_ATTEMPTS, 0, -1):
         try:
             with store.begin("quantiles") as txn:
                 files = _files(store, txn.base, critic)
                 _check_column(txn.base, column)
                 values = txn.scratch / "values.parquet"
                 documents = _write_values(store, txn.base, critic, column, values)
-                for group in by_lane(files):
-                    own = f"generation = {group[0].generation}"
+                for group in group_mergeable(files):
+                    condition = f"generation = {group[0].generation}"
                     keys = ("doc_id", "critic_id")
-                    rewrite(txn, group, DerivedColumns({column: "DOUBLE"}, values, keys, own))
+                    rewrite(txn, group, DerivedColumns({column: "DOUBLE"}, values, keys, condition))
                 version = txn.commit(critic=critic, column=column, documents=documents)
             return QuantileReport(column, critic, documents, version)
         except CommitError:
-            # A compaction was first.
+            # A compaction was faster.
             if attempts == 1:
                 raise
     raise AssertionError
@@ -91,27 +98,29 @@ def _files(store: Store, snapshot: Snapshot, critic: str) -> list[RowsFile]:
 
 def _check_column(snapshot: Snapshot, column: str) -> None:
     if not _NAME.fullmatch(column):
-        raise StoreError(f"column {column!r}: use letters, digits and '_', first a letter")
-    taken = {*DOCUMENTS, *CRITIQUES, "generation", "text", "spans"}
+        raise StoreError(f"column {column!r}: use letters, digits and '_', and start with a letter")
+    existing = {*DOCUMENTS, *CRITIQUES, "generation", "text", "spans"}
     for file in snapshot.rows.values():
         if file.table == "documents":
-            taken.update(file.schema)
-    if column.lower() in {name.lower() for name in taken}:
+            existing.update(file.schema)
+    if column.lower() in {name.lower() for name in existing}:
         raise StoreError(
-            f"column {column!r}: there is one already in documents or critiques; give another name"
+            f"column {column!r} already exists in documents or critiques; give another name"
         )
 
 
 def _write_values(store: Store, snapshot: Snapshot, critic: str, column: str, target: Path) -> int:
-    """The quantiles as a Parquet file; returns how many."""
+    """Write the quantiles as a Parquet file; return their number."""
     import pyarrow.parquet as pq
 
     name = "critic_id" if critic in snapshot.critics else "critic"
-    whose = f"{name} = '" + critic.replace("'", "''") + "'"
+    condition_sql = f"{name} = '" + critic.replace("'", "''") + "'"
     catalog = store.catalog(snapshot.version)
     rows, writer = 0, None
     try:
-        for batch in catalog.batches(_VALUES.format(whose=whose, ok=OK, column=quote_name(column))):
+        for batch in catalog.batches(
+            _VALUES.format(condition_sql=condition_sql, ok=OK, column=quote_name(column))
+        ):
             writer = writer or pq.ParquetWriter(target, batch.schema)
             writer.write_batch(batch)
             rows += batch.num_rows
@@ -120,5 +129,5 @@ def _write_values(store: Store, snapshot: Snapshot, critic: str, column: str, ta
         if writer is not None:
             writer.close()
     if not rows:
-        raise StoreError(f"{critic} has scored no document of {store.root}: no quantiles")
+        raise StoreError(f"{critic} has no scores in {store.root}, so there are no quantiles")
     return rows

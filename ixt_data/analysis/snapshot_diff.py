@@ -1,4 +1,4 @@
-"""What changed between two snapshots: documents, critiques, scores, shards."""
+"""Differences between two snapshots: documents, critiques, scores, shards, selections."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -32,16 +32,21 @@ ORDER BY 1
 
 
 def diff(store: Store, before: int | str, after: int | str | None = None) -> dict[str, Any]:
-    """What `after` (the newest, by default) has that `before` has not, and the other way round.
+    """Return the differences between two snapshots.
+
+    Args:
+        store: the store.
+        before: version or tag.
+        after: version or tag; the latest version by default.
 
     Returns:
         `from` and `to`; `documents`: per corpus added and removed; `critiques`: per critic added,
         removed, rescored, how many higher and lower, the mean change of those, and the mean score
-        before and after; `shards`: per family added and removed; `selections`: which were saved,
-        changed or dropped.
+        before and after; `shards`: per family added and removed; `selections`: saved, changed or
+        dropped ones.
 
     Raises:
-        SnapshotError: there is no such version or tag.
+        SnapshotError: a version or tag does not exist.
     """
     old, new = store.snapshot(before), store.snapshot(after)
     catalog = store.catalog(after, before)

@@ -244,7 +244,7 @@ def _judge(
         "rubric": load_rubric(rubric),
         "concurrency": concurrency,
         "max_failed": max_failed,
-        "patience": Timeouts(request=timeout),
+        "timeouts": Timeouts(request_seconds=timeout),
     }
 
 
@@ -257,7 +257,7 @@ def _run(
     metrics: tuple[str, int | None],
 ) -> None:
     from ixt_data.critics import critic_class
-    from ixt_data.critique_runs import PendingWork, ending_in_order, succeeded
+    from ixt_data.critique_runs import PendingWork, count_succeeded, exiting_on_sigterm
 
     if job.serve is not None and workers > 1 and ray is None:
         what = "--serve allows one worker per machine: start `vllm serve` and give --endpoint"
@@ -267,21 +267,21 @@ def _run(
     with (
         out.progress("critiquing", documents, "documents") as bar,
         _serve_metrics(out, job, documents or 0, *metrics) as note,
-        ending_in_order(),
+        exiting_on_sigterm(),
     ):
         pending: list[PendingWork] = []
 
         def show(status: "WorkerStatus") -> None:
             note(status)
-            if status.todo is not None and not pending:
-                pending.append(status.todo)
-                if status.todo.before is not None:
-                    out.note(f"note: {status.todo}")
-            total = status.todo.documents if status.todo else None
+            if status.pending is not None and not pending:
+                pending.append(status.pending)
+                if status.pending.previous_critic is not None:
+                    out.note(f"note: {status.pending}")
+            total = status.pending.documents if status.pending else None
             bar.update(status.documents, _note(status), total)
 
         report = _run_workers(job, workers, ray, show)
-    ok = succeeded(report)
+    ok = count_succeeded(report)
     out.result(
         {
             "critic": report.critic,
@@ -291,7 +291,7 @@ def _run(
             "failed": report.documents - ok,
             "statuses": {**_all_statuses(judge), **report.statuses},
             "reused": report.reused,
-            **report.spent,
+            **report.usage,
             "units": report.units,
             "skipped_units": report.skipped,
             "snapshot": report.snapshot,
@@ -309,25 +309,25 @@ def _serve_metrics(
     if port is None:
         yield lambda status: None
         return
-    from ixt_data.critique_runs import WorkerMetrics, serving
+    from ixt_data.critique_runs import WorkerMetrics, serve_metrics
 
     metrics = WorkerMetrics(job, documents)
-    with serving(metrics, host, port) as url:
+    with serve_metrics(metrics, host, port) as url:
         out.note(f"metrics: {url}")
-        yield metrics.tell
+        yield metrics.update
 
 
 def _run_workers(
     job: "CritiqueRunSpec", workers: int, ray: str | None, report: "StatusCallback"
 ) -> "CritiqueReport":
     """Run the critic in this process, in several, or on Ray."""
-    from ixt_data.critique_runs import on_this_machine, work
+    from ixt_data.critique_runs import run_locally, run_worker
 
     if ray is not None:
-        from ixt_data.critique_runs import on_ray
+        from ixt_data.critique_runs import run_on_ray
 
-        return on_ray(job, ray, workers, report)
-    return work(job, report) if workers == 1 else on_this_machine(job, workers, report)
+        return run_on_ray(job, ray, workers, report)
+    return run_worker(job, report) if workers == 1 else run_locally(job, workers, report)
 
 
 def _all_statuses(critic: type["Critic"]) -> dict[str, int]:
@@ -338,14 +338,14 @@ def _all_statuses(critic: type["Critic"]) -> dict[str, int]:
 def _note(status: "WorkerStatus") -> str:
     total = status.statuses.total()
     shares = ", ".join(f"{name} {n / total:.0%}" for name, n in status.statuses.most_common(3))
-    tokens = status.spent["tokens_in"] + status.spent["tokens_out"]
+    tokens = status.usage["tokens_in"] + status.usage["tokens_out"]
     return f"{shares}; {tokens:,} tokens" if tokens else shares
 
 
 def _estimate(out: Output, store: Any, job: "CritiqueRunSpec", gpus: int) -> None:
-    from ixt_data.critique_runs import closed, estimate
+    from ixt_data.critique_runs import closing_critic, estimate_cost
 
     judge: Any = job.load()
-    with closed(judge), out.progress("sampling", None, "documents") as bar:
-        costs = estimate(store, job.corpus, judge, gpus, lambda done: bar.update(done))
+    with closing_critic(judge), out.progress("sampling", None, "documents") as bar:
+        costs = estimate_cost(store, job.corpus, judge, gpus, lambda done: bar.update(done))
     out.result(costs)

@@ -54,7 +54,7 @@ def verify(
     summary += f"{len(report.problems)} problems" if report.problems else "all match the log"
     out.result(report.to_json(), summary)
     if output is OutputMode.text and report.problems:
-        rows = [(p.path, p.what, p.documents, p.remedy) for p in report.problems]
+        rows = [(p.path, p.problem, p.documents, p.remedy) for p in report.problems]
         out.console.print(table(["path", "problem", "documents", "remedy"], rows))
     if report.orphans:
         out.note(f"{len(report.orphans):,} files that no version references; `ixt gc` removes them")
@@ -77,10 +77,10 @@ def compact(
     from ixt_data.store import Store
 
     out, opened = Output(output), Store.open(store)
-    merges = run(opened, min_files=min_files, everything=full)
+    merges = run(opened, min_files=min_files, full=full)
     rows = [(m.table, m.partition, m.files, m.rows, m.snapshot) for m in merges]
     text = (
-        table(["table", "lane", "files", "rows", "snapshot"], rows)
+        table(["table", "partition", "files", "rows", "snapshot"], rows)
         if merges
         else "no partition has enough small files to merge"
     )
@@ -109,11 +109,11 @@ def gc(
 
     Retained versions, tags and running jobs keep their files.
     """
-    from ixt_data.maintenance import collect
+    from ixt_data.maintenance import collect_garbage
     from ixt_data.store import Store
 
     out = Output(output)
-    report = collect(
+    report = collect_garbage(
         Store.open(store),
         keep_versions=keep_versions,
         keep=timedelta(days=keep_days),

@@ -1,7 +1,7 @@
-"""The verifier of the worked-sums corpus "clock arithmetic", and the defects that its authors have.
+"""The `arithmetic` critic: a verifier of the worked-sums corpus "clock arithmetic".
 
-A document is a few chains of steps on a clock of 40 numbers: `17 + 5 = 22 - 8 = 14 ; 3 - 9 = 34 ;`,
-tokens separated by white space. The critic reads nothing but the text: a step is checked from the
+A document is a few chains of steps on a clock of 40 numbers, with white space between tokens:
+`17 + 5 = 22 - 8 = 14 ; 3 - 9 = 34 ;`. The critic reads only the text. It checks a step from the
 number written before it, so one slip costs one step.
 """
 
@@ -16,18 +16,22 @@ from ixt_data.errors import CriticError
 from ixt_data.records import Critique, Document, Span
 
 CLOCK = 40
+"""Default size of the clock; numbers are 0 to 39."""
+
 GOOD, JUNK, MIXED = "good", "junk", "mixed"
+"""Kinds of authors without one systematic defect: correct, random, and wrong in another way."""
+
 INVALID = "invalid"
 RULES_VERSION = 1
 JUNK_BELOW = 0.3
-"""Share of right steps under which results that follow no defect are called random."""
+"""Below this share of correct steps, results without a known defect count as random."""
 BEST_FLAWED = 8
-"""The highest score, of 10, that a document with a wrong step can have."""
+"""Highest score, of 10, of a document with a wrong step."""
 
 Operation = tuple[int, int]
-"""The sign of a step, 1 or -1, and its operand."""
+"""Sign of a step, 1 or -1, and its operand."""
 Step = Callable[[int, int, int, int], int]
-"""(number before the previous one, previous number, sign, operand) -> result, not yet modulo."""
+"""(number before the previous one, previous number, sign, operand) -> result, before modulo."""
 
 AUTHORS: Mapping[str, Step] = {
     GOOD: lambda _, previous, sign, operand: previous + sign * operand,
@@ -38,7 +42,7 @@ AUTHORS: Mapping[str, Step] = {
     "stale": lambda before, _, sign, operand: before + sign * operand,
     "copy": lambda _, previous, sign, operand: previous + sign,
 }
-"""How each kind of author computes a step; who writes junk follows no rule and is not here."""
+"""Rule by which each kind of author computes a step; authors of junk follow no rule."""
 
 SENTENCES: Mapping[str, str] = {
     GOOD: "every step is correct",
@@ -51,10 +55,10 @@ SENTENCES: Mapping[str, str] = {
     JUNK: "results are random",
     MIXED: "wrong in another way",
 }
-"""What the critic says of a document, by the kind of its author."""
+"""Critique of a document, by the kind of its author."""
 
 DEFECTS = tuple(kind for kind in AUTHORS if kind != GOOD)
-"""The systematic defects, in the order in which the critic tries them."""
+"""Systematic defects, in the order in which the critic tests them."""
 
 _TOKEN = re.compile(r"\S+")
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,5}")
@@ -69,7 +73,18 @@ def write_results(
     clock: int = CLOCK,
     rng: random.Random | None = None,
 ) -> list[int]:
-    """The results that an author of `kind` writes for one chain; junk is drawn from `rng`."""
+    """Return the results that an author of `kind` writes for one chain.
+
+    Args:
+        kind: a key of `AUTHORS`, or `JUNK`.
+        start: first number of the chain.
+        operations: its steps.
+        clock: size of the clock.
+        rng: source of junk results.
+
+    Raises:
+        ValueError: `kind` is junk and `rng` is None.
+    """
     if kind == JUNK:
         if rng is None:
             raise ValueError("junk is random: write_results needs `rng` for it")
@@ -83,12 +98,12 @@ def write_results(
 
 
 class NotASumError(ValueError):
-    """The text is no worked sum; the message says where reading stopped."""
+    """The text is not a worked sum; the message has the character where parsing stopped."""
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenStep:
-    """One step as it stands in the text, from its sign to its result."""
+    """One step as the text contains it, from its sign to its result."""
 
     start: int
     end: int
@@ -97,13 +112,13 @@ class WrittenStep:
     operand: int
     result: int
 
-    def right_result(self, clock: int) -> int:
-        """What the step should have come to."""
+    def correct_result(self, clock: int) -> int:
+        """Return the correct result of the step."""
         return (self.previous + self.sign * self.operand) % clock
 
-    def is_right(self, clock: int) -> bool:
-        """Whether the written result follows from the number written before it."""
-        return self.result == self.right_result(clock)
+    def is_correct(self, clock: int) -> bool:
+        """Return whether the result follows from the number written before it."""
+        return self.result == self.correct_result(clock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,51 +128,51 @@ class ArithmeticChain:
     first: int
     steps: tuple[WrittenStep, ...]
 
-    def written_by(self, kind: str, clock: int) -> bool:
-        """Whether an author with this defect would have written just this chain."""
+    def matches_author(self, kind: str, clock: int) -> bool:
+        """Return whether an author with this defect writes exactly this chain."""
         operations = [(step.sign, step.operand) for step in self.steps]
         written = [step.result for step in self.steps]
         return write_results(kind, self.first, operations, clock=clock) == written
 
 
 class _Reader:
-    """Tokens of a text, one ahead. Lazy: a long text of another kind is left at its first token."""
+    """Tokens of a text with one token of lookahead; lazy, so other texts stop it at once."""
 
     def __init__(self, text: str) -> None:
         self._length = len(text)
         self._tokens: Iterator[re.Match[str]] = _TOKEN.finditer(text)
         self.token: re.Match[str] | None = next(self._tokens, None)
 
-    def word(self) -> str:
-        """The current token, empty at the end."""
+    def current(self) -> str:
+        """Return the current token, empty at the end."""
         return self.token.group() if self.token else ""
 
-    def take(self) -> re.Match[str]:
-        """The current token; moves on."""
+    def advance(self) -> re.Match[str]:
+        """Return the current token and move to the next one."""
         assert self.token is not None
         token, self.token = self.token, next(self._tokens, None)
         return token
 
-    def number(self) -> re.Match[str]:
-        """The current token, which must be a number; moves on."""
-        if not _NUMBER.fullmatch(self.word()):
-            raise self.stop("a number")
-        return self.take()
+    def read_number(self) -> re.Match[str]:
+        """Return the current token, a number, and move to the next one."""
+        if not _NUMBER.fullmatch(self.current()):
+            raise self.error("a number")
+        return self.advance()
 
-    def stop(self, expected: str) -> NotASumError:
-        """The error that `expected` is not what stands here."""
+    def error(self, expected: str) -> NotASumError:
+        """Return the error that the text does not continue with `expected`."""
         position = self.token.start() if self.token else self._length
-        found = repr(self.word()[:20]) if self.token else "the end of the text"
+        actual = repr(self.current()[:20]) if self.token else "the end of the text"
         return NotASumError(
-            f"no worked sum: expected {expected} at character {position}, found {found}"
+            f"not a worked sum: expected {expected} at character {position}, got {actual}"
         )
 
 
 def parse_chains(text: str, clock: int = CLOCK) -> list[ArithmeticChain]:
-    """The chains of a worked-sums document.
+    """Return the chains of a worked-sums document.
 
     Raises:
-        NotASumError: the text is something else.
+        NotASumError: the text is not a worked sum.
     """
     reader = _Reader(text)
     chains = [_parse_chain(reader, clock)]
@@ -167,30 +182,30 @@ def parse_chains(text: str, clock: int = CLOCK) -> list[ArithmeticChain]:
 
 
 def _parse_chain(reader: _Reader, clock: int) -> ArithmeticChain:
-    if _NUMBER.fullmatch(reader.word()) and int(reader.word()) >= clock:
-        raise reader.stop(f"a number below {clock}")
-    first = previous = int(reader.number().group())
+    if _NUMBER.fullmatch(reader.current()) and int(reader.current()) >= clock:
+        raise reader.error(f"a number below {clock}")
+    first = previous = int(reader.read_number().group())
     steps: list[WrittenStep] = []
-    while reader.word() in _SIGNS:
+    while reader.current() in _SIGNS:
         step = _parse_step(reader, previous)
         steps.append(step)
         previous = step.result
     if not steps:
-        raise reader.stop("'+' or '-'")
+        raise reader.error("'+' or '-'")
     if reader.token is not None:
-        if reader.word() != ";":
-            raise reader.stop("'+', '-' or ';'")
-        reader.take()
+        if reader.current() != ";":
+            raise reader.error("'+', '-' or ';'")
+        reader.advance()
     return ArithmeticChain(first, tuple(steps))
 
 
 def _parse_step(reader: _Reader, previous: int) -> WrittenStep:
-    sign = reader.take()
-    operand = reader.number()
-    if reader.word() != "=":
-        raise reader.stop("'='")
-    reader.take()
-    result = reader.number()
+    sign = reader.advance()
+    operand = reader.read_number()
+    if reader.current() != "=":
+        raise reader.error("'='")
+    reader.advance()
+    result = reader.read_number()
     return WrittenStep(
         sign.start(),
         result.end(),
@@ -202,17 +217,20 @@ def _parse_step(reader: _Reader, previous: int) -> WrittenStep:
 
 
 class ArithmeticCritic(EmbeddedCritic):
-    """Verifies worked sums: a score from the share of right steps, and the defect by name.
+    """Verifier of worked sums: the score is the share of correct steps, a flag names the defect.
 
     Args:
-        clock: how many numbers the clock has.
+        clock: size of the clock, 2 or more.
+
+    Raises:
+        CriticError: `clock` is wrong.
     """
 
     name = "arithmetic"
 
     def __init__(self, clock: int | str = CLOCK) -> None:
         if not str(clock).isdecimal() or int(clock) < 2:
-            raise CriticError(f"arithmetic: clock={clock!r} is not a whole number of 2 or more")
+            raise CriticError(f"arithmetic: clock={clock!r} must be a whole number of 2 or more")
         self.clock = int(clock)
 
     def config(self) -> dict[str, Any]:
@@ -227,13 +245,13 @@ class ArithmeticCritic(EmbeddedCritic):
         }
 
     def judge(self, document: Document) -> Critique:
-        """The critique of one document: status `invalid` where the text is no worked sum."""
+        """Return the critique of one document; status `invalid` without a worked sum."""
         try:
             chains = parse_chains(document.text, self.clock)
-        except NotASumError as stop:
-            return Critique(document.doc_id, status=INVALID, error=str(stop))
+        except NotASumError as error:
+            return Critique(document.doc_id, status=INVALID, error=str(error))
         steps = [step for chain in chains for step in chain.steps]
-        share = sum(step.is_right(self.clock) for step in steps) / len(steps)
+        share = sum(step.is_correct(self.clock) for step in steps) / len(steps)
         kind = self._kind(chains, share)
         return Critique(
             document.doc_id,
@@ -248,13 +266,13 @@ class ArithmeticCritic(EmbeddedCritic):
         if share == 1:
             return GOOD
         for defect in DEFECTS:
-            if all(chain.written_by(defect, self.clock) for chain in chains):
+            if all(chain.matches_author(defect, self.clock) for chain in chains):
                 return defect
         return JUNK if share < JUNK_BELOW else MIXED
 
     def _span(self, step: WrittenStep, kind: str) -> Span:
-        if step.is_right(self.clock):
+        if step.is_correct(self.clock):
             return Span(step.start, step.end, "right")
         sum_text = f"{step.previous} {'+' if step.sign > 0 else '-'} {step.operand}"
-        comment = f"{sum_text} is {step.right_result(self.clock)}, not {step.result}"
+        comment = f"{sum_text} is {step.correct_result(self.clock)}, not {step.result}"
         return Span(step.start, step.end, "wrong", kind, comment)

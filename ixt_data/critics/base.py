@@ -1,4 +1,4 @@
-"""The one small protocol that every critic implements."""
+"""The protocol that every critic implements, and a base class for simple critics."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, runtime_checkable
@@ -8,28 +8,49 @@ from ixt_data.records import Critique, Document, content_id
 
 @runtime_checkable
 class Critic(Protocol):
-    """A judge applying one rubric.
+    """A judge that applies one rubric.
+
+    A critic may also have: `usage`, a Counter of its costs; `statuses`, all statuses it gives;
+    `journaled = True`, if its critiques are expensive enough for a journal; `endpoint_stats()`,
+    `connect()` and `close()`.
 
     Attributes:
-        name: what mixes and queries call it; a new version keeps the name and gets a new id.
+        name: its name in mixes and queries; a new version keeps the name and gets a new id.
     """
 
     name: str
 
     def config(self) -> dict[str, Any]:
-        """All that the critiques depend on, JSON-serializable; never endpoints or concurrency."""
+        """Return everything that the critiques depend on, JSON-serializable.
+
+        Endpoints, concurrency and timeouts do not belong to it: the critic's id is its hash.
+        """
 
     def run(self, documents: Iterable[Document]) -> Iterator[Critique]:
-        """Exactly one critique per document, in any order."""
+        """Yield exactly one critique per document, in any order.
+
+        Args:
+            documents: read lazily; each has a distinct 16-byte `doc_id`.
+
+        Raises:
+            CriticError: every further document would fail.
+        """
 
 
 def critic_id(critic: Critic) -> str:
-    """`name-` and a hash of the config: the id of the critic's family and lane."""
+    """Return a critic's id: `name-` and 12 hex digits of a hash of its config.
+
+    It is the name of the critic's column family and of its partition of rows.
+    """
     return f"{critic.name}-{content_id(critic.config())}"
 
 
 class EmbeddedCritic:
-    """Base of critics that judge one document at a time in this process."""
+    """Base class of critics that judge one document at a time in this process.
+
+    Subclasses set `name` and define `config` and `judge`. An exception in `judge` becomes a
+    critique with the status `error`.
+    """
 
     name: str
 
@@ -38,14 +59,14 @@ class EmbeddedCritic:
         raise NotImplementedError
 
     def judge(self, document: Document) -> Critique:
-        """The critique of one document."""
+        """Return the critique of one document."""
         raise NotImplementedError
 
     def run(self, documents: Iterable[Document]) -> Iterator[Critique]:
-        """See `Critic.run`: in the order of the documents; one that raises has status error."""
-        return map(self._judged, documents)
+        """Yield the critiques in the order of the documents; see `Critic.run`."""
+        return map(self._judge_or_error, documents)
 
-    def _judged(self, document: Document) -> Critique:
+    def _judge_or_error(self, document: Document) -> Critique:
         try:
             return self.judge(document)
         except Exception as error:

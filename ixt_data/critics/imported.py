@@ -1,7 +1,7 @@
-"""The `import` critic: critiques that exist already, from a Parquet or JSONL file.
+"""The `import` critic: existing critiques from a Parquet or JSONL file.
 
-The whole table is held in memory as Arrow columns, beside one dictionary of keys: some 200 bytes
-for each critique on top of its own text.
+The whole table is in memory as Arrow columns, plus one dictionary of keys: about 200 bytes per
+critique in addition to its text.
 """
 
 import hashlib
@@ -24,41 +24,41 @@ from ixt_data.storage import ByteStream, LongLine, TruncatedStream, split_lines
 RULES_VERSION = 1
 MISSING, INVALID = "missing", "invalid"
 SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst")
-BATCH = 4096
+BATCH_ROWS = 4096
 _SCHEMA = pa.schema(
     [
         ("status", pa.string()),
         ("critique", pa.large_string()),
         ("score", pa.float64()),
         ("thinking", pa.large_string()),
-        # Sub-scores, spans and flags as one JSON value: they are only read one document at a time.
-        ("rest", pa.large_binary()),
+        # Sub-scores, spans and flags as one JSON value, read for one document at a time.
+        ("extra", pa.large_binary()),
     ]
 )
 _log = logging.getLogger(__name__)
 
 
 class _BadRecord(ValueError):
-    """What is wrong with a record; the file and the line are added further up."""
+    """A record is wrong; the caller adds file and line to the message."""
 
 
 class ImportCritic(EmbeddedCritic):
-    """Gives every document the critique that the file holds for its doc_id or else its source_id.
+    """Critic that gives a document the file's critique for its `doc_id`, else its `source_id`.
 
     Columns: `doc_id` (hex, UUID or 16 bytes) or `source_id`; `critique`, `score`, `scores`,
-    `thinking`, `spans`, `flags`, `status`; others are left alone. A document that the file does
-    not know gets status `missing`. Of two records with the same key the later one counts.
+    `thinking`, `spans`, `flags`, `status`; other columns are ignored. A document without a record
+    gets the status `missing`. The last of several records with the same key counts.
 
     Args:
-        path: the file.
+        path: the file; its name ends in .parquet, .jsonl, .jsonl.gz or .jsonl.zst.
         score_min: the file's lowest score, which becomes 0.
         score_max: the file's highest score, which becomes 1.
 
     Attributes:
-        duplicates: how many records a later one with the same key replaced.
+        duplicates: number of records that a later record with the same key replaced.
 
     Raises:
-        CriticError: the file cannot be read, or a record is bad; names file and line.
+        CriticError: the file cannot be read or a record is wrong; the message names file and line.
     """
 
     name = "import"
@@ -75,13 +75,13 @@ class ImportCritic(EmbeddedCritic):
         self._table = self._load()
         if self.duplicates:
             _log.warning(
-                "%s: %d records replaced by a later one of the same key",
+                "%s: %d records were replaced by a later record with the same key",
                 self.path,
                 self.duplicates,
             )
 
     def config(self) -> dict[str, Any]:
-        """See `Critic.config`: the content of the file by hash, so a changed file is a new id."""
+        """Return the critic's config, with a hash of the file: a changed file has a new id."""
         return {
             "critic": self.name,
             "rules": RULES_VERSION,
@@ -91,7 +91,7 @@ class ImportCritic(EmbeddedCritic):
         }
 
     def judge(self, document: Document) -> Critique:
-        """The imported critique of one document."""
+        """Return the imported critique of one document."""
         row = self._rows.get(document.doc_id)
         if row is None and document.source_id:
             row = self._rows.get(document.source_id)
@@ -99,10 +99,10 @@ class ImportCritic(EmbeddedCritic):
             tried = f"doc_id {format_id(document.doc_id)} or source_id {document.source_id!r}"
             return Critique(document.doc_id, status=MISSING, error=f"no critique for {tried}")
         record = {name: self._table.column(name)[row].as_py() for name in _SCHEMA.names}
-        scores, spans, flags = orjson.loads(record.pop("rest"))
-        outside = [span for span in spans if span[1] > len(document.text)]
-        if outside:
-            error = f"span {outside[0][:2]} ends beyond the {len(document.text)} characters"
+        scores, spans, flags = orjson.loads(record.pop("extra"))
+        out_of_range = [span for span in spans if span[1] > len(document.text)]
+        if out_of_range:
+            error = f"span {out_of_range[0][:2]} ends beyond the {len(document.text)} characters"
             return Critique(document.doc_id, status=INVALID, error=error)
         return Critique(
             document.doc_id,
@@ -116,7 +116,7 @@ class ImportCritic(EmbeddedCritic):
         if not self.path.name.lower().endswith(SUFFIXES):
             raise CriticError(f"import: {self.path} must end in one of {', '.join(SUFFIXES)}")
         if not self.path.is_file():
-            raise CriticError(f"import: there is no file {self.path}")
+            raise CriticError(f"import: file {self.path} does not exist")
 
     def _load(self) -> pa.Table:
         batches: list[pa.RecordBatch] = []
@@ -128,9 +128,9 @@ class ImportCritic(EmbeddedCritic):
             except _BadRecord as bad:
                 raise CriticError(f"import: {self.path} line {number}: {bad}") from None
             self.duplicates += key in self._rows
-            self._rows[key] = len(rows) + BATCH * len(batches)
+            self._rows[key] = len(rows) + BATCH_ROWS * len(batches)
             rows.append(row)
-            if len(rows) == BATCH:
+            if len(rows) == BATCH_ROWS:
                 batches.append(pa.RecordBatch.from_pylist(rows, _SCHEMA))
                 rows = []
         batches.append(pa.RecordBatch.from_pylist(rows, _SCHEMA))
@@ -138,20 +138,20 @@ class ImportCritic(EmbeddedCritic):
 
     def _normalize(self, record: Any) -> tuple[bytes | str, dict[str, Any]]:
         if not isinstance(record, Mapping):
-            raise _BadRecord("it is no object")
+            raise _BadRecord("it is not a JSON object")
         status = _text(record, "status") or OK
         row = {
             "status": status,
             "critique": _text(record, "critique") or "",
             "score": self._score(record.get("score")),
             "thinking": _text(record, "thinking"),
-            "rest": orjson.dumps(
+            "extra": orjson.dumps(
                 [_sub_scores(record), list(map(_span, _items(record, "spans"))), _flags(record)]
             ),
         }
         if status == OK and not row["critique"] and row["score"] is None:
             raise _BadRecord("it has neither a critique nor a score")
-        return _key(record), row
+        return _key_of(record), row
 
     def _score(self, value: Any) -> float | None:
         if value is None or (isinstance(value, float) and math.isnan(value)):
@@ -182,7 +182,7 @@ def _content_hash(path: Path) -> str:
 
 
 def _read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
-    """Line numbers from 1, and the records; blank lines are skipped."""
+    """Yield line numbers from 1 and the records; blank lines are skipped."""
     number = 0
     try:
         for number, line in enumerate(split_lines(ByteStream(path)), 1):
@@ -191,24 +191,24 @@ def _read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
             if line.strip():
                 yield number, orjson.loads(line)
     except (TruncatedStream, orjson.JSONDecodeError) as error:
-        place = number if isinstance(error, orjson.JSONDecodeError) else number + 1
-        raise CriticError(f"import: {path} line {place}: {error}") from None
+        line_number = number if isinstance(error, orjson.JSONDecodeError) else number + 1
+        raise CriticError(f"import: {path} line {line_number}: {error}") from None
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[int, Any]]:
-    """Row numbers from 1, and the records."""
+    """Yield row numbers from 1 and the records."""
     number = 0
     try:
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=BATCH):
+            for batch in file.iter_batches(batch_size=BATCH_ROWS):
                 for number, record in enumerate(batch.to_pylist(), number + 1):  # noqa: B020
                     yield number, record
     except (pa.ArrowException, OSError) as error:
         raise CriticError(f"import: {path} after line {number}: {error}") from None
 
 
-def _key(record: Mapping[str, Any]) -> bytes | str:
-    """16 bytes for a doc_id, text for a source_id."""
+def _key_of(record: Mapping[str, Any]) -> bytes | str:
+    """Return a record's key: 16 bytes of a doc_id, or the text of a source_id."""
     doc_id, source_id = record.get("doc_id"), record.get("source_id")
     if doc_id is None:
         if source_id is None or isinstance(source_id, float) or str(source_id) == "":
@@ -249,7 +249,7 @@ def _flags(record: Mapping[str, Any]) -> list[str]:
 
 def _sub_scores(record: Mapping[str, Any]) -> dict[str, float]:
     value = record.get("scores") or {}
-    # A Parquet map comes as pairs; a struct has a null for each name that another row has.
+    # A Parquet map is a list of pairs; a struct has nulls for the names of other rows.
     pairs: Iterable[Any] = value.items() if isinstance(value, Mapping) else value
     try:
         scores = {str(name): number for name, number in pairs if number is not None}
@@ -262,7 +262,7 @@ def _sub_scores(record: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _span(value: Any) -> list[Any]:
-    """A span as a shard holds it, from a list of its fields or from an object."""
+    """Return a span in its stored form, from a list of its fields or from an object."""
     try:
         span = Span(**value) if isinstance(value, Mapping) else Span(*value)
     except TypeError:
@@ -273,7 +273,7 @@ def _span(value: Any) -> list[Any]:
     if not all(isinstance(part, str) for part in (span.verdict, tag, comment)):
         raise _BadRecord(f"span {value!r}: verdict, tag and comment must be text")
     if not (type(span.start) is type(span.end) is int and 0 <= span.start <= span.end):
-        raise _BadRecord(f"span {value!r}: start and end must be offsets, the first not above")
+        raise _BadRecord(f"span {value!r}: start and end must be offsets with start <= end")
     if span.score is not None and not (_is_number(span.score) and 0 <= span.score <= 1):
-        raise _BadRecord(f"span {value!r}: its score is not from 0 to 1")
+        raise _BadRecord(f"span {value!r}: its score is not between 0 and 1")
     return replace(span, tag=tag, comment=comment).to_json()

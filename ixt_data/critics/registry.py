@@ -1,4 +1,4 @@
-"""The critics by name. Each is imported only when it is asked for."""
+"""Critics by name; each class is imported on first use."""
 
 import importlib
 import inspect
@@ -18,7 +18,7 @@ CRITICS: Mapping[str, str] = {
     "import": "ixt_data.critics.imported:ImportCritic",
     "vllm": "ixt_data.critics.vllm.critic:VllmCritic",
 }
-"""The critics that come with ixt: name -> `module:Class`."""
+"""The critics that are shipped with ixt: name -> `module:Class`."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
@@ -26,30 +26,51 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 def load_critic(
     spec: str, *, options: Mapping[str, Any] | None = None, parts: ChunkOptions | None = None
 ) -> Critic:
-    """A critic by name, or a user's own as `module:Class`; modules of the working folder are found.
+    """Create a critic by name, or a custom one as `module:Class`.
+
+    Modules in the working folder are importable.
 
     Args:
         spec: `rules`, `arithmetic`, `import`, `vllm` or `module:Class`.
-        options: keyword arguments for the class; those from the command line are text.
-        parts: judge parts of documents; None: whole documents.
+        options: keyword arguments of the class; values from the command line are text.
+        parts: division of documents into parts that are judged separately; None judges whole
+            documents.
+
+    Returns:
+        An object with `name`, `config()` and `run(documents)`, see `Critic`.
 
     Raises:
-        CriticError: there is no such critic, an option is wrong, or it is no critic.
+        CriticError: the critic does not exist, an option is wrong, or the class is not a critic.
+
+    Examples:
+        >>> from ixt_data.critics import critic_id, load_critic
+        >>> critic = load_critic("arithmetic", options={"clock": 12})
+        >>> critic.name
+        'arithmetic'
+        >>> critic_id(critic) == critic_id(load_critic("arithmetic"))
+        False
+        >>> from ixt_data.records import Document, document_id
+        >>> text = "9 + 5 = 2 - 3 = 11 ;"
+        >>> [critique] = critic.run([Document(document_id(text), text)])
+        >>> critique.score, critique.critique
+        (1.0, 'every step is correct')
     """
     critic = _create(spec, critic_class(spec), dict(options or {}))
-    _check(spec, critic)
+    _check_protocol(spec, critic)
     if parts is None:
         return cast(Critic, critic)
     if spec == "import":
-        raise CriticError("imported critiques are of whole documents, not of their parts")
+        raise CriticError(
+            "critic 'import': imported critiques are of whole documents, not of parts"
+        )
     return ChunkedCritic(cast(Critic, critic), parts)
 
 
 def critic_class(spec: str) -> type[Any]:
-    """The class of a critic.
+    """Return the class of a critic.
 
     Raises:
-        CriticError: there is none of this name.
+        CriticError: the critic does not exist or its module cannot be imported.
     """
     if spec not in CRITICS and ":" not in spec:
         raise CriticError(_unknown(spec))
@@ -57,13 +78,13 @@ def critic_class(spec: str) -> type[Any]:
 
 
 def _unknown(spec: str) -> str:
-    valid = f"{', '.join(CRITICS)}, or module:Class for one of your own"
-    return f"there is no critic {spec!r}; valid are {valid}"
+    valid = f"{', '.join(CRITICS)}, or module:Class for a custom critic"
+    return f"unknown critic {spec!r}; valid are {valid}"
 
 
 def _load_class(target: str) -> type[Any]:
     module_name, _, class_name = target.partition(":")
-    # Last, so that a file in the working folder hides no installed module.
+    # At the end of the path, so a file in the working folder hides no installed module.
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)
     try:
@@ -71,14 +92,14 @@ def _load_class(target: str) -> type[Any]:
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise CriticError(f"critic {target!r}: cannot import {module_name!r} ({reason})") from error
-    found = getattr(module, class_name, None)
-    if not isinstance(found, type):
+    loaded = getattr(module, class_name, None)
+    if not isinstance(loaded, type):
         classes = [name for name, value in vars(module).items() if isinstance(value, type)]
         raise CriticError(
-            f"critic {target!r}: {module_name} has no class {class_name!r};"
-            f" it has {', '.join(classes) or 'none'}"
+            f"critic {target!r}: {module_name} does not define the class {class_name!r};"
+            f" it defines {', '.join(classes) or 'none'}"
         )
-    return found
+    return loaded
 
 
 def _create(spec: str, critic_class: type[Any], options: dict[str, Any]) -> Any:
@@ -87,7 +108,7 @@ def _create(spec: str, critic_class: type[Any], options: dict[str, Any]) -> Any:
         parameters.bind(**options)
     except (TypeError, ValueError) as error:
         raise CriticError(
-            f"critic {spec!r} does not take the options {options}: {error};"
+            f"critic {spec!r} does not accept the options {options}: {error};"
             f" valid are {parameters if isinstance(error, TypeError) else 'none'}"
         ) from None
     try:
@@ -96,19 +117,21 @@ def _create(spec: str, critic_class: type[Any], options: dict[str, Any]) -> Any:
         raise
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
-        raise CriticError(f"critic {spec!r} could not be made: {reason}") from error
+        raise CriticError(f"critic {spec!r} could not be created: {reason}") from error
 
 
-def _check(spec: str, critic: Any) -> None:
-    """That `critic` keeps the protocol, as far as that shows before it judges anything."""
-    wrong = [f"{name}()" for name in ("config", "run") if not callable(getattr(critic, name, None))]
+def _check_protocol(spec: str, critic: Any) -> None:
+    """Check the parts of the protocol that are visible before the critic judges anything."""
+    missing = [
+        f"{name}()" for name in ("config", "run") if not callable(getattr(critic, name, None))
+    ]
     name = getattr(critic, "name", None)
     if not (isinstance(name, str) and _NAME.fullmatch(name)):
-        wrong.insert(0, f"name (letters, digits, '_', '.', '-'; it is {name!r})")
-    if wrong:
-        raise CriticError(f"{spec!r} is no critic: it lacks {', '.join(wrong)}")
+        missing.insert(0, f"name (letters, digits, '_', '.', '-'; it is {name!r})")
+    if missing:
+        raise CriticError(f"{spec!r} is not a critic: it does not define {', '.join(missing)}")
     if hasattr(critic, "connect"):
-        # Its config is its server's to tell, when it is first needed.
+        # Its config needs a server, so it is read on first use.
         return
     try:
         critic_id(critic)

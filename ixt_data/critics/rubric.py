@@ -1,8 +1,8 @@
-"""Rubrics: what a judge is asked, on which scale, and in which form it must answer.
+"""Rubrics: the judge's task, the scales, and the schema of its answer.
 
-A rubric is a YAML file; its id is a hash of everything in it. The document is data: it stands
-between marks that hold its own id, which no document can hold, and the control tokens of chat
-templates in it are broken, so that it cannot end its turn and begin another.
+A rubric is a YAML file; its id is a hash of its whole content. The document is data. It is between
+marks that contain its own hash, which no document can contain. Control tokens of chat templates in
+it are broken, so it cannot end its turn and start another one.
 """
 
 import re
@@ -22,14 +22,14 @@ from ixt_data.errors import ConfigError
 from ixt_data.records import Document, content_id
 
 TOP = 5
-"""Scales run from 0 to here: one digit, so that one token holds the judge's distribution."""
+"""Highest score of a scale; scales start at 0, so a score is one digit and one token."""
 
 VERDICTS = ("right", "wrong")
-"""What a judge says of a passage."""
+"""Verdicts that a judge may give to a passage."""
 
 INSTRUCTS_JUDGE = "instructs_judge"
 EXCERPTED = "excerpted"
-OWN_FLAGS = (INSTRUCTS_JUDGE, EXCERPTED)
+RESERVED_FLAGS = (INSTRUCTS_JUDGE, EXCERPTED)
 
 SYSTEM = """\
 You are a careful judge of training documents for language models. You read one document and \
@@ -121,58 +121,58 @@ class Dimension(ConfigModel):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")
     """Key in the answer and in the critique's `scores`."""
     question: str
-    """What is judged."""
+    """Question that the scale answers."""
     source: str
-    """Who proposed to judge this, or showed that it matters."""
+    """Publication or author that proposes this scale."""
     zero: str
-    """What a document without any point looks like."""
+    """Description of a document without any point."""
     points: tuple[str, ...] = Field(min_length=TOP, max_length=TOP)
     """Statements that are worth one point each."""
 
 
 class SpanRules(ConfigModel):
-    """What the judge is asked to quote."""
+    """Rules for the passages that the judge quotes."""
 
     tags: tuple[str, ...] = Field(min_length=1)
-    """The closed list of short complaints and praises."""
+    """Closed list of short complaints and praises."""
     most: int = Field(default=8, ge=1, le=64)
-    """How many passages at most."""
+    """Maximum of passages."""
     quote_chars: int = Field(default=200, ge=10, le=2000)
-    """How long a quote may be."""
+    """Maximum of characters per quote."""
 
 
 class LongDocuments(ConfigModel):
-    """What happens to a document that does not fit into the judge's context."""
+    """Policy for documents that do not fit into the judge's context."""
 
     policy: Literal["excerpts", "refuse"] = "excerpts"
-    """Head, middle and tail with marks between them, or the status `too_long`."""
+    """Excerpts of head, middle and tail with marks between them, or the status `too_long`."""
     head: float = Field(default=0.5, ge=0, le=1)
-    """Share of an excerpt that is from the beginning."""
+    """Share of an excerpt from the start of the document."""
     middle: float = Field(default=0.2, ge=0, le=1)
-    """Share that is from the middle; the rest is from the end."""
+    """Share from the middle; the rest is from the end."""
     min_coverage: float = Field(default=0.02, ge=0, le=1)
-    """Below this share of the document an excerpt says too little: status `too_long`."""
+    """Minimum share of the document in an excerpt; below it, the status is `too_long`."""
 
 
 class Rubric(ConfigModel):
-    """A rubric, as its YAML file says it."""
+    """A rubric, as its YAML file defines it."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")
-    """What people call it."""
+    """Name of the rubric."""
     task: str
-    """What documents these are and what a good one is."""
+    """Kind of documents, and what makes one good."""
     dimensions: tuple[Dimension, ...] = Field(min_length=1)
-    """The scales, in the order of the answer."""
+    """Scales, in the order of the answer."""
     overall: str
-    """How the dimensions become the overall score."""
+    """Rule that combines the dimensions to the overall score."""
     flags: tuple[str, ...] = ()
-    """Marks that the judge may set."""
+    """Flags that the judge may set."""
     spans: SpanRules | None = None
-    """Whether passages are quoted."""
+    """Rules for quoted passages; null asks for none."""
     long: LongDocuments = LongDocuments()
-    """Documents that do not fit."""
+    """Policy for documents that do not fit."""
     critique_chars: int = Field(default=2000, ge=100)
-    """How long a critique may be."""
+    """Maximum of characters per critique."""
     system: str = SYSTEM
     """Template of the system message."""
     document: str = DOCUMENT
@@ -183,10 +183,12 @@ class Rubric(ConfigModel):
         names = [dimension.name for dimension in self.dimensions]
         if len(set(names)) < len(names):
             raise ValueError(f"dimensions: two have the same name: {', '.join(names)}")
-        if taken := {*OWN_FLAGS} & {*self.flags}:
-            raise ValueError(f"flags: {min(taken)} is set by ixt itself")
+        if taken := {*RESERVED_FLAGS} & {*self.flags}:
+            raise ValueError(f"flags: {min(taken)} is reserved, ixt itself sets it")
         if self.long.head + self.long.middle > 1:
-            raise ValueError("long: head and middle are more than 1 together")
+            raise ValueError(
+                f"long: head {self.long.head} and middle {self.long.middle} are over 1 together"
+            )
         for name, template in (("system", self.system), ("document", self.document)):
             try:
                 _compiled(template)
@@ -194,34 +196,34 @@ class Rubric(ConfigModel):
             except TemplateError as error:
                 raise ValueError(f"{name}: {error}") from None
             if name == "document" and "a text" not in rendered:
-                raise ValueError("document: the template leaves the document's text out")
+                raise ValueError("document: the template does not contain {{ text }}")
         return self
 
     @cached_property
     def id(self) -> str:
-        """12 hex digits of a hash of everything in the rubric."""
+        """12 hex digits of a hash of the whole rubric."""
         return content_id(self.model_dump(mode="json"))
 
     @cached_property
     def system_message(self) -> str:
-        """The system message: the same for every document, so that servers keep its prefix."""
+        """System message; the same for every document, so servers cache its prefix."""
         return _compiled(self.system).render(**dict(self), top=TOP)
 
     def user_message(self, document: Document, text: str | None = None) -> str:
-        """The user message with a document, or with an excerpt of it as `text`."""
+        """Return the user message with a document, or with an excerpt of it as `text`."""
         return self._user(document.text if text is None else text, document.doc_id.hex()[:12])
 
     @property
     def empty_message(self) -> str:
-        """The user message around a document: what every prompt costs beside the document."""
+        """User message without a document: the fixed cost of every prompt."""
         return self._user("", "0" * 12)
 
     def _user(self, text: str, mark: str) -> str:
-        return _compiled(self.document).render(text=harmless(text), mark=mark)
+        return _compiled(self.document).render(text=neutralize_injection(text), mark=mark)
 
     @cached_property
     def answer_schema(self) -> dict[str, Any]:
-        """JSON Schema of an answer: the critique first, so that the scores follow from it."""
+        """JSON Schema of an answer: the critique comes first, so the scores follow from it."""
         digit = {"type": "integer", "enum": list(range(TOP + 1))}
         properties: dict[str, Any] = {
             "critique": {"type": "string", "minLength": 1, "maxLength": self.critique_chars},
@@ -257,7 +259,7 @@ def _span_schema(rules: SpanRules) -> dict[str, Any]:
 
 @lru_cache(maxsize=64)
 def _compiled(source: str) -> Template:
-    # A rubric may come from anywhere: its templates reach no attribute that could do harm.
+    # Rubrics are untrusted: the sandbox blocks unsafe attributes in their templates.
     environment = SandboxedEnvironment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -265,52 +267,52 @@ def _compiled(source: str) -> Template:
 
 
 def instructs_judge(text: str) -> bool:
-    """Whether a document tells its judge what to say, by rules on its wording.
+    """Return whether a document tells its judge what to do, by rules on its wording.
 
-    Plain searches for words come before the patterns, which would take milliseconds a page.
+    Plain substring searches come first, because the patterns alone take milliseconds per page.
     """
     if not text.isascii():
-        # Letters of other shapes, and invisible ones between them, hide words from rules.
+        # Full-width and invisible letters would hide words from the rules.
         text = unicodedata.normalize("NFKC", text.translate(_INVISIBLE))
     text = text.lower()
-    if _has(text, _FORGET) and _has(text, _RULES) and _ORDER.search(text):
+    if _contains_any(text, _FORGET) and _contains_any(text, _RULES) and _ORDER.search(text):
         return True
-    if _has(text, _TO_JUDGE) and _ADDRESS.search(text):
+    if _contains_any(text, _TO_JUDGE) and _ADDRESS.search(text):
         return True
-    if _has(text, ('"overall"', "<|")) and _FORGED.search(text):
+    if _contains_any(text, ('"overall"', "<|")) and _FORGED.search(text):
         return True
-    if not _has(text, _VERBS):
+    if not _contains_any(text, _VERBS):
         return False
-    grades = [match.start() for match in _DIGITS.finditer(text)]
-    if _has(text, _BEST):
-        grades += [match.start() for match in _WORDS.finditer(text)]
-    demands = (text[max(0, start - 100) : start] for start in grades)
-    if any(map(_DEMAND.search, demands)):
+    grade_offsets = [match.start() for match in _DIGITS.finditer(text)]
+    if _contains_any(text, _BEST):
+        grade_offsets += [match.start() for match in _WORDS.finditer(text)]
+    contexts = (text[max(0, start - 100) : start] for start in grade_offsets)
+    if any(map(_DEMAND.search, contexts)):
         return True
-    return _has(text, _MUSTS) and _MUST.search(text) is not None
+    return _contains_any(text, _MUSTS) and _MUST.search(text) is not None
 
 
-def _has(text: str, words: tuple[str, ...]) -> bool:
+def _contains_any(text: str, words: tuple[str, ...]) -> bool:
     for word in words:  # noqa: SIM110 (a generator costs three times as much)
         if word in text:
             return True
     return False
 
 
-def harmless(text: str) -> str:
-    """`text` with a space inside control tokens of chat templates, which servers would obey."""
+def neutralize_injection(text: str) -> str:
+    """Return `text` with a space inside control tokens of chat templates: servers obey them."""
     if "<" not in text and "[" not in text:
         return text
     return _CONTROL.sub(lambda match: match.group() + " ", text)
 
 
-def restored(text: str) -> str:
-    """What `harmless` was given, for quotes of what it gave."""
+def restore_neutralized(text: str) -> str:
+    """Return the text that `neutralize_injection` received, for quotes from its result."""
     return _BROKEN.sub("", text)
 
 
-def shipped() -> list[str]:
-    """Names of the rubrics that come with ixt."""
+def shipped_rubrics() -> list[str]:
+    """Return the names of the rubrics that are shipped with ixt."""
     return sorted(_shipped_names())
 
 
@@ -321,16 +323,17 @@ def _shipped_names() -> Iterator[str]:
 
 
 def load_rubric(name: str | Path) -> Rubric:
-    """A rubric that comes with ixt by its name, or one from a YAML file.
+    """Load a rubric that is shipped with ixt by its name, or one from a YAML file.
 
     Raises:
-        ConfigError: there is none, or a key of it is wrong.
+        ConfigError: the rubric does not exist, or a key of it is wrong.
     """
-    if str(name) in shipped():
+    if str(name) in shipped_rubrics():
         with as_file(files("ixt_schemas.rubrics") / f"{name}.yaml") as path:
             return load_config(Rubric, path)
     if Path(name).suffix not in (".yaml", ".yml"):
         raise ConfigError(
-            f"no rubric {str(name)!r}; valid are {', '.join(shipped())}, or a YAML file"
+            f"unknown rubric {str(name)!r}; valid are {', '.join(shipped_rubrics())}, "
+            "or a YAML file"
         )
     return load_config(Rubric, name)

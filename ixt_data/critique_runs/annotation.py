@@ -1,26 +1,34 @@
-"""Critique runs: each text shard without critiques by a critic becomes one unit of work.
+"""Critique runs: each text shard without critiques by a critic is one unit of work.
 
-A unit publishes its aligned critique shard, its thinking shard where the critic thinks aloud, and
-its rows in one commit. Two workers on one unit publish once. Answers of a slow critic are kept in
-a journal until then, and no document that this critic has judged before is asked about again.
+A unit publishes its aligned critique shard, its rows, and a thinking shard where the critic emits
+reasoning traces, in one commit. If two workers finish the same unit, it is published once. The
+critiques of a slow critic are in a journal until then. A critic never judges a document again that
+it has judged before.
 """
 
 import random
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from ixt_data.console import Output, OutputMode
 from ixt_data.critics import Critic, critic_id
 from ixt_data.critique_runs.journal import Journal, journal_folder
 from ixt_data.critique_runs.leases import Lease, LeaseConflict, LeaseHeld, Leases
-from ixt_data.critique_runs.pending_work import PendingWork, pending_work
+from ixt_data.critique_runs.pending_work import PendingWork, find_pending_work
 from ixt_data.critique_runs.reuse import good_critiques, units_with_failures
-from ixt_data.critique_runs.units import aligned, home_rows, publish, read_documents, unit_name
+from ixt_data.critique_runs.units import (
+    align_critiques,
+    publish,
+    read_documents,
+    target_rows,
+    unit_name,
+)
 from ixt_data.errors import CriticError, StoreError, UnitAlreadyPublished
 from ixt_data.log import CriticInfo, ShardInfo, Snapshot
 from ixt_data.records import OK, Critique, Document
@@ -30,21 +38,23 @@ NO_ANSWER = "no_answer"
 POLL_SECONDS = 1.0
 
 CritiqueCallback = Callable[[int, Critique], None]
+"""Function that receives the number of finished documents and the last critique."""
 
 
 @dataclass
 class CritiqueReport:
-    """What a critique run did.
+    """Result of a critique run.
 
     Attributes:
         critic: the critic's id.
-        run: an id of this critique run, as in the view `critique_runs`.
-        documents: how many are in the units that it published, of each status in `statuses`.
-        reused: how many of them were not asked about: from a journal, or known before.
-        units: text shards published now.
-        skipped: text shards that this critic had done before.
-        spent: what the critic counts, for instance `tokens_in`; also for what is not published.
-        snapshot: the version after it.
+        run: id of this critique run, as in the view `critique_runs`.
+        documents: number of documents in the units that it published; by status in `statuses`.
+        reused: how many of them already had a critique, from a journal or in the store.
+        units: number of text shards that it published.
+        skipped: number of text shards that this critic had done before.
+        usage: the critic's own counts, for instance `tokens_in`; unpublished work counts, too.
+        snapshot: latest version after it.
+        statuses: number of documents by status.
     """
 
     critic: str
@@ -53,13 +63,13 @@ class CritiqueReport:
     reused: int = 0
     units: int = 0
     skipped: int = 0
-    spent: dict[str, int] = field(default_factory=dict)
+    usage: dict[str, int] = field(default_factory=dict)
     snapshot: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
 
 
-def pending(snapshot: Snapshot, corpus: str, critic: str) -> list[ShardInfo]:
-    """The text shards of a corpus that the critic of this id has not published."""
+def pending_shards(snapshot: Snapshot, corpus: str, critic: str) -> list[ShardInfo]:
+    """Return the text shards of a corpus that a critic, by its id, has not published."""
     shards = snapshot.text_shards({corpus})
     return [shard for shard in shards if unit_name(critic, shard) not in snapshot.units]
 
@@ -68,57 +78,95 @@ def annotate(
     store: Store,
     corpus: str,
     critic: Critic,
-    progress: CritiqueCallback = lambda done, critique: None,
+    progress: CritiqueCallback | bool | None = None,
     *,
     retry_failed: bool = False,
     run: str | None = None,
     since: int | None = None,
-    begin: Callable[[PendingWork], None] = lambda todo: None,
+    on_start: Callable[[PendingWork], None] = lambda pending: None,
 ) -> CritiqueReport:
-    """Critiques every document of a corpus that this critic has not critiqued.
+    """Critique every document of a corpus that this critic has not critiqued.
+
+    It commits one text shard at a time and continues an interrupted run. Other workers may run it
+    at the same time; they share the text shards.
 
     Args:
-        store: where the corpus is.
+        store: contains the corpus.
         corpus: its name.
-        critic: who judges.
-        progress: called after each document with the number done so far.
-        retry_failed: ask again about those documents that have no good critique.
-        run: an id of this critique run, the same one for all workers that share it.
-        since: the version that they all begin from; the newest by default.
-        begin: called with what there is to do, before anything is asked.
+        critic: see `load_critic`.
+        progress: True shows a progress bar on stderr. A function is called after each critique
+            with the number of finished documents and the critique. None or False shows nothing.
+        retry_failed: critique documents again whose critique is not `ok`.
+        run: id of this critique run, shared by all of its workers; a new id by default.
+        since: version that all workers start from; the latest by default.
+        on_start: called with the pending work before the critic gets a document.
+
+    Returns:
+        Counts of this worker, and the critic's usage.
 
     Raises:
-        StoreError: there is no such corpus.
-        CriticError: the critic answers against its contract.
+        StoreError: the corpus does not exist.
+        CriticError: the critic violates its protocol, or every further document would fail.
+
+    Examples:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from ixt_data.critics import load_critic
+        >>> from ixt_data.critique_runs import annotate
+        >>> from ixt_data.ingestion import ingest
+        >>> from ixt_data.store import Store
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _ = (folder / "sums.jsonl").write_text('{"text": "9 + 5 = 14 ;"}')
+        >>> store = Store.init(folder / "store")
+        >>> _ = ingest(store, "sums", [folder / "sums.jsonl"])
+        >>> report = annotate(store, "sums", load_critic("arithmetic"))
+        >>> report.documents, dict(report.statuses)
+        (1, {'ok': 1})
+        >>> store.sql("SELECT critique, score FROM critiques").to_pylist()
+        [{'critique': 'every step is correct', 'score': 1.0}]
     """
     snapshot = store.snapshot(since)
     if corpus not in snapshot.corpora:
         known = ", ".join(snapshot.corpora) or "none"
         raise StoreError(f"no corpus {corpus!r} in {store.root}; corpora: {known}")
     info = CriticInfo(critic_id(critic), check_name(critic.name, "critic"), critic.config())
-    worker = _Worker(store, critic, info, progress, retry_failed)
-    worker.report.run = run or worker.report.run
-    shards = pending(snapshot, corpus, info.id)
-    worker.report.skipped = snapshot.corpora[corpus].shards - len(shards)
+    shards = pending_shards(snapshot, corpus, info.id)
+    n_skipped = snapshot.corpora[corpus].shards - len(shards)
     if retry_failed:
-        again = units_with_failures(store, snapshot, corpus, info.id)
-        worker.report.skipped -= len(again)
-        shards = [*shards, *again]
-    begin(pending_work(snapshot, shards, info))
+        retries = units_with_failures(store, snapshot, corpus, info.id)
+        n_skipped -= len(retries)
+        shards = [*shards, *retries]
+    pending = find_pending_work(snapshot, shards, info)
+    on_start(pending)
     replaced = {shard.path: snapshot.units.get(unit_name(info.id, shard)) for shard in shards}
-    worker.work(shards, replaced)
-    worker.report.spent = dict(spent(critic))
+    with _progress_callback(progress, pending.documents) as callback:
+        worker = _Worker(store, critic, info, callback, retry_failed)
+        worker.report.run = run or worker.report.run
+        worker.report.skipped = n_skipped
+        worker.work(shards, replaced)
+    worker.report.usage = dict(usage_of(critic))
     worker.report.snapshot = store.snapshot().version
     return worker.report
 
 
-def spent(critic: Critic) -> Counter[str]:
-    """What a critic counts of its own costs, nothing if it does not."""
-    return Counter(getattr(critic, "spent", None) or {})
+@contextmanager
+def _progress_callback(
+    progress: CritiqueCallback | bool | None, documents: int
+) -> Iterator[CritiqueCallback]:
+    if progress is not True:
+        yield progress or (lambda done, critique: None)
+        return
+    with Output(OutputMode.text).progress("critiquing", documents, "documents") as bar:
+        yield lambda done, critique: bar.update(done)
+
+
+def usage_of(critic: Critic) -> Counter[str]:
+    """Return a critic's own counts of its costs, empty if it counts none."""
+    return Counter(getattr(critic, "usage", None) or {})
 
 
 class _Worker:
-    """One worker of a critique run: units, one after the other."""
+    """One worker of a critique run; it does units sequentially."""
 
     def __init__(
         self,
@@ -126,96 +174,97 @@ class _Worker:
         critic: Critic,
         info: CriticInfo,
         progress: CritiqueCallback,
-        again: bool,
+        retry_failed: bool,
     ) -> None:
         self._store, self._critic, self._info = store, critic, info
-        self._progress, self._again = progress, again
+        self._progress, self._retry_failed = progress, retry_failed
         self._leases = Leases(store.storage, info.id)
         self._known = store.snapshot()
         self.report = CritiqueReport(info.id)
 
     def work(self, shards: Iterable[ShardInfo], replaced: dict[str, str | None]) -> None:
-        """Does the units; those that another worker is at come last, in case it dies."""
-        queue, busy = deque(shards), 0
-        self._leases.look()
+        """Do the units; those that another worker holds come last, in case it crashes."""
+        queue, n_held = deque(shards), 0
+        self._leases.refresh()
         while queue:
             shard = queue.popleft()
             try:
-                self.report.skipped += not self._unit(shard, replaced[shard.path])
-                busy = 0
+                self.report.skipped += not self._do_unit(shard, replaced[shard.path])
+                n_held = 0
                 continue
             except LeaseConflict:
-                # Workers that began together part here.
+                # Workers that started together diverge here.
                 queue.rotate(-random.randrange(len(queue) + 1))
-                busy = 0
+                n_held = 0
             except LeaseHeld:
-                busy += 1
+                n_held += 1
             queue.append(shard)
-            if busy >= len(queue):
-                busy = 0
+            if n_held >= len(queue):
+                n_held = 0
                 time.sleep(POLL_SECONDS)
-                self._leases.look()
+                self._leases.refresh()
                 self._known = self._store.snapshot()
 
-    def _unit(self, shard: ShardInfo, replaces: str | None) -> bool:
-        """Does one unit; returns whether it was left to do.
+    def _do_unit(self, shard: ShardInfo, replaced_txn: str | None) -> bool:
+        """Do one unit; return whether it was pending.
 
         Raises:
-            Busy: another worker is at it, or took it over.
+            LeaseHeld: another worker holds its lease, or took it over.
         """
         name = unit_name(self._info.id, shard)
-        if self._known.units.get(name) != replaces:
+        if self._known.units.get(name) != replaced_txn:
             return False
-        with self._leases.take(name) as lease, ExitStack() as stack:
+        with self._leases.acquire(name) as lease, ExitStack() as stack:
             journal = None
             if getattr(self._critic, "journaled", False):
                 folder = journal_folder(self._store)
-                journal = stack.enter_context(Journal(folder, self._info.id, name, replaces))
+                journal = stack.enter_context(Journal(folder, self._info.id, name, replaced_txn))
             self._known = self._store.snapshot()
-            if self._known.units.get(name) == replaces:
-                done = self._judge(self._known, shard, replaces, journal, lease)
+            if self._known.units.get(name) == replaced_txn:
+                is_published = self._judge(self._known, shard, replaced_txn, journal, lease)
             else:
-                done = False
+                is_published = False
             if journal is not None:
                 journal.remove()
-            return done
+            return is_published
 
     def _judge(
         self,
         snapshot: Snapshot,
         shard: ShardInfo,
-        replaces: str | None,
+        replaced_txn: str | None,
         journal: Journal | None,
         lease: Lease,
     ) -> bool:
-        started, before = datetime.now(UTC), spent(self._critic)
+        started, before = datetime.now(UTC), usage_of(self._critic)
         samples = list(read_documents(self._store, shard))
-        home = home_rows(self._store, snapshot, shard)
-        documents = samples if home is None else [samples[row] for row in sorted(home)]
-        answers: dict[bytes, Critique] = {}
-        if replaces is not None or self._is_elsewhere(snapshot, shard):
-            answers = good_critiques(self._store, snapshot, shard, self._info)
+        target = target_rows(self._store, snapshot, shard)
+        documents = samples if target is None else [samples[row] for row in sorted(target)]
+        by_id: dict[bytes, Critique] = {}
+        if replaced_txn is not None or self._has_other_corpora(snapshot, shard):
+            by_id = good_critiques(self._store, snapshot, shard, self._info)
         if journal is not None:
-            kept = journal.answers.items()
-            answers |= {i: c for i, c in kept if c.status == OK or not self._again or replaces}
-        asked = {d.doc_id: d for d in documents if d.doc_id not in answers}
-        reused = len({d.doc_id for d in documents}) - len(asked)
-        with closing(self._answers(list(asked.values()))) as made:
-            for done, critique in enumerate(made, 1):
+            for doc_id, critique in journal.critiques.items():
+                if critique.status == OK or not self._retry_failed or replaced_txn:
+                    by_id[doc_id] = critique
+        requested = {d.doc_id: d for d in documents if d.doc_id not in by_id}
+        reused = len({d.doc_id for d in documents}) - len(requested)
+        with closing(self._run_critic(list(requested.values()))) as results:
+            for done, critique in enumerate(results, 1):
                 if journal is not None:
                     journal.append(critique)
-                answers[critique.doc_id] = critique
+                by_id[critique.doc_id] = critique
                 self._progress(self.report.documents + reused + done, critique)
                 lease.check()
-        critiques = [answers[document.doc_id] for document in documents]
-        summary = self._summary(shard, started, spent(self._critic) - before, reused)
+        critiques = [by_id[document.doc_id] for document in documents]
+        summary = self._summary(shard, started, usage_of(self._critic) - before, reused)
         try:
             publish(
                 self._store,
                 shard,
                 self._info,
-                aligned(samples, home, critiques),
-                replaces,
+                align_critiques(samples, target, critiques),
+                replaced_txn,
                 **summary,
             )
         except UnitAlreadyPublished:
@@ -226,44 +275,46 @@ class _Worker:
         self.report.statuses.update(critique.status for critique in critiques)
         return True
 
-    def _is_elsewhere(self, snapshot: Snapshot, shard: ShardInfo) -> bool:
-        """Whether this critic has judged another corpus, which may hold the same documents."""
+    def _has_other_corpora(self, snapshot: Snapshot, shard: ShardInfo) -> bool:
+        """Return whether this critic judged another corpus, maybe with the same documents."""
         family = snapshot.family(f"critique/{self._info.id}")
         return any(other.corpus != shard.corpus for other in family)
 
     def _summary(
-        self, shard: ShardInfo, started: datetime, costs: Counter[str], reused: int
+        self, shard: ShardInfo, started: datetime, usage: Counter[str], reused: int
     ) -> dict[str, Any]:
         return {
             "run": self.report.run,
             "corpus": shard.corpus,
             "started": started.isoformat(timespec="milliseconds"),
             "reused": reused,
-            "usage": dict(costs),
+            "usage": dict(usage),
         }
 
-    def _answers(self, documents: list[Document]) -> Generator[Critique]:
-        """Exactly one critique per document, as they come."""
+    def _run_critic(self, documents: list[Document]) -> Generator[Critique]:
+        """Yield exactly one critique per document, in the critic's order."""
         missing = {document.doc_id for document in documents}
-        asked = frozenset(missing)
+        requested = frozenset(missing)
         for critique in self._critic.run(documents) if documents else ():
-            if critique.doc_id not in asked:
+            if critique.doc_id not in requested:
                 raise CriticError(
-                    f"critic {self._critic.name} answered for a document it was not given"
+                    f"critic {self._critic.name} gave a critique for a document it was not given"
                 )
             missing.discard(critique.doc_id)
             yield _checked(self._critic, critique)
         for doc_id in [d.doc_id for d in documents if d.doc_id in missing]:
-            yield Critique(doc_id, NO_ANSWER, error="the critic gave no answer")
+            yield Critique(doc_id, NO_ANSWER, error="the critic gave no critique")
 
 
 def _checked(critic: Critic, critique: Critique) -> Critique:
     score = critique.score
     if score is not None and not 0 <= score <= 1:
-        raise CriticError(f"critic {critic.name} gave the score {score}; scores are 0 to 1")
+        raise CriticError(
+            f"critic {critic.name} gave the score {score}; a score must be between 0 and 1"
+        )
     return critique
 
 
-def succeeded(report: CritiqueReport) -> int:
-    """How many documents got a critique."""
+def count_succeeded(report: CritiqueReport) -> int:
+    """Return the number of documents with the status `ok`."""
     return report.statuses[OK]

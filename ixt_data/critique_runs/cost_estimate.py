@@ -1,4 +1,4 @@
-"""What a critique run would cost, by critiquing a sample of it and storing nothing."""
+"""Cost estimates of critique runs: critiques of a sample that are not stored."""
 
 import random
 import time
@@ -6,35 +6,46 @@ from collections.abc import Callable
 from typing import Any
 
 from ixt_data.critics import VllmCritic, critic_id
-from ixt_data.critique_runs.annotation import pending
-from ixt_data.critique_runs.pending_work import pending_work
+from ixt_data.critique_runs.annotation import pending_shards
+from ixt_data.critique_runs.pending_work import find_pending_work
 from ixt_data.critique_runs.units import read_documents
 from ixt_data.errors import StoreError
 from ixt_data.log import CriticInfo
 from ixt_data.records import OK, Document
 from ixt_data.store import Store
 
-SAMPLE = 64
-"""Documents that are judged: a few rounds of a small server."""
+SAMPLE_DOCUMENTS = 64
+"""Documents in the sample: a few rounds of a small server."""
 
-SHARDS = 4
-"""Text shards that they are taken from."""
+SAMPLE_SHARDS = 4
+"""Text shards that the sample is from."""
 
 
-def estimate(
+def estimate_cost(
     store: Store,
     corpus: str,
     critic: VllmCritic,
     gpus: int = 1,
     progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Any]:
-    """Documents, tokens, hours and GPU-hours that are left to do.
+    """Estimate the cost of critiquing the pending documents of a corpus.
 
-    The rate is that of a sample asked as the critique run would ask; with so few documents a
-    server that takes hundreds at once is not full, so that hours are an upper bound.
+    The rate is that of a sample, requested as the critique run requests it. So few documents do not
+    saturate a server that handles hundreds concurrently, so the hours are an upper bound.
+
+    Args:
+        store: contains the corpus.
+        corpus: its name.
+        critic: the judge.
+        gpus: GPUs of the judge's servers, for GPU-hours.
+        progress: called after each document with the number of finished ones.
+
+    Returns:
+        `critic`, `previous_critic`, `changed_keys`, `documents`, `sampled`, `sampled_ok`,
+        `tokens_in`, `tokens_out`, `thinking_tokens`, `documents_per_second`, `hours`, `gpu_hours`.
 
     Raises:
-        StoreError: there is no such corpus.
+        StoreError: the corpus does not exist.
         CriticError: see `VllmCritic.run`.
     """
     snapshot = store.snapshot()
@@ -42,28 +53,28 @@ def estimate(
         known = ", ".join(snapshot.corpora) or "none"
         raise StoreError(f"no corpus {corpus!r} in {store.root}; corpora: {known}")
     info = CriticInfo(critic_id(critic), critic.name, critic.config())
-    shards = pending(snapshot, corpus, info.id)
-    todo = pending_work(snapshot, shards, info)
-    left = todo.documents
+    shards = pending_shards(snapshot, corpus, info.id)
+    pending = find_pending_work(snapshot, shards, info)
+    remaining = pending.documents
     sample = _sample(store, shards)
-    before, start, ok = critic.spent.copy(), time.monotonic(), 0
+    before, start, n_ok = critic.usage.copy(), time.monotonic(), 0
     for done, critique in enumerate(critic.run(sample), 1):
-        ok += critique.status == OK
+        n_ok += critique.status == OK
         progress(done)
     seconds = time.monotonic() - start
-    spent = critic.spent - before
-    share = left / len(sample) if sample else 0.0
+    usage = critic.usage - before
+    share = remaining / len(sample) if sample else 0.0
     hours = seconds * share / 3600
     return {
         "critic": info.id,
-        "replaces": todo.before,
-        "changed": list(todo.changed),
-        "documents": left,
+        "previous_critic": pending.previous_critic,
+        "changed_keys": list(pending.changed_keys),
+        "documents": remaining,
         "sampled": len(sample),
-        "sampled_ok": ok,
-        "tokens_in": round(spent["tokens_in"] * share),
-        "tokens_out": round(spent["tokens_out"] * share),
-        "thinking_tokens": round(spent["thinking_tokens"] * share),
+        "sampled_ok": n_ok,
+        "tokens_in": round(usage["tokens_in"] * share),
+        "tokens_out": round(usage["tokens_out"] * share),
+        "thinking_tokens": round(usage["thinking_tokens"] * share),
         "documents_per_second": round(len(sample) / seconds, 3) if sample else 0.0,
         "hours": round(hours, 4),
         "gpu_hours": round(hours * gpus, 4),
@@ -72,9 +83,9 @@ def estimate(
 
 def _sample(store: Store, shards: list[Any]) -> list[Document]:
     dice = random.Random(17)
-    chosen = dice.sample(shards, min(SHARDS, len(shards)))
-    found: list[Document] = []
+    chosen = dice.sample(shards, min(SAMPLE_SHARDS, len(shards)))
+    documents: list[Document] = []
     for shard in chosen:
-        documents = list(read_documents(store, shard))
-        found += dice.sample(documents, min(SAMPLE // len(chosen), len(documents)))
-    return found
+        in_shard = list(read_documents(store, shard))
+        documents += dice.sample(in_shard, min(SAMPLE_DOCUMENTS // len(chosen), len(in_shard)))
+    return documents

@@ -1,9 +1,9 @@
-"""Journals: answers of slow critics, on the worker's own disk from their arrival to the commit.
+"""Journals: critiques on the worker's own disk from their arrival to the commit.
 
-`<folder>/<critic id>/<hash of the unit>.jsonl` holds a head and one line for each answer. A line is
-handed to the system at once, so that a killed worker loses none, and brought to the disk in small
-groups. Whoever has the file open has it locked. A worker that was given the unit's lease while
-another one has the file, as a frozen one does, goes on with a copy in its place.
+`<folder>/<critic id>/<hash of the unit>.jsonl` contains a header and one line per critique. Each
+line is written to the operating system at once, so a killed worker loses none, and fsynced in small
+groups. The worker that has the file open has it locked. A worker may get the unit's lease while
+another one, for instance a hung one, has the file; it continues with a copy at the same path.
 """
 
 import fcntl
@@ -24,16 +24,16 @@ from ixt_data.records import OK, Critique, Span
 from ixt_data.storage import LocalStorage
 from ixt_data.store import Store
 
-IsOpen = Callable[[str, str | None], bool]
-GROUP = 256
-GROUP_SECONDS = 0.2
-"""Answers, and seconds, after which a journal is brought to the disk."""
+IsPending = Callable[[str, str | None], bool]
+FSYNC_CRITIQUES = 256
+FSYNC_SECONDS = 0.2
+"""Critiques, and seconds, after which a journal is fsynced."""
 
 
 def journal_folder(store: Store) -> Path:
-    """Where a store's journals are: in a local store's root, else in the user's state folder.
+    """Return the folder of a store's journals.
 
-    `IXT_STATE` names another state folder.
+    It is in a local store's root, else in the user's state folder; `IXT_STATE` names another one.
     """
     if isinstance(store.storage, LocalStorage):
         return store.storage.path / "_journal"
@@ -43,30 +43,32 @@ def journal_folder(store: Store) -> Path:
 
 
 class Journal:
-    """The answers of one unit so far. Use it in a `with`: leaving it keeps the file.
+    """The critiques of one unit so far. Use it in a `with` block, which does not delete the file.
 
     Args:
         folder: see `journal_folder`.
         critic: the critic's id.
         unit: the unit's name.
-        replaces: the transaction that published the unit before, if it is done again.
+        replaced_txn: transaction that published the unit before, if this is a retry.
 
     Attributes:
-        answers: by document, as read when it was opened.
+        critiques: by doc_id, as read from the file when it was opened.
     """
 
-    def __init__(self, folder: Path, critic: str, unit: str, replaces: str | None = None) -> None:
-        self.path = folder / critic / f"{_hash(f'{unit} {replaces}')}.jsonl"
+    def __init__(
+        self, folder: Path, critic: str, unit: str, replaced_txn: str | None = None
+    ) -> None:
+        self.path = folder / critic / f"{_hash(f'{unit} {replaced_txn}')}.jsonl"
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = _locked(self.path)
-        self._waiting, self._synced = 0, time.monotonic()
-        self.answers: dict[bytes, Critique] = {}
-        head = orjson.dumps({"unit": unit, "replaces": replaces}) + b"\n"
-        end = self._replay(head)
+        self._file = _open_locked(self.path)
+        self._unsynced, self._synced = 0, time.monotonic()
+        self.critiques: dict[bytes, Critique] = {}
+        header = orjson.dumps({"unit": unit, "replaced_txn": replaced_txn}) + b"\n"
+        end = self._replay(header)
         os.ftruncate(self._file, end)
         os.lseek(self._file, end, os.SEEK_SET)
         if not end:
-            self._write(head)
+            self._write(header)
 
     def __enter__(self) -> "Journal":
         return self
@@ -81,112 +83,115 @@ class Journal:
         os.close(self._file)
 
     def append(self, critique: Critique) -> None:
-        """Adds an answer; a worker that is killed after this still has it."""
+        """Append a critique; a worker that is killed afterwards does not lose it."""
         self._write(encode(critique) + b"\n")
-        self._waiting += 1
+        self._unsynced += 1
         now = time.monotonic()
-        if self._waiting >= GROUP or now - self._synced >= GROUP_SECONDS:
+        if self._unsynced >= FSYNC_CRITIQUES or now - self._synced >= FSYNC_SECONDS:
             os.fdatasync(self._file)
-            self._waiting, self._synced = 0, now
+            self._unsynced, self._synced = 0, now
 
     def remove(self) -> None:
-        """Deletes the file, once its answers are published, if it is still this worker's."""
-        if _is_at(self.path, self._file):
+        """Delete the file after its critiques are published, if this worker still owns it."""
+        if _is_same_file(self.path, self._file):
             self.path.unlink(missing_ok=True)
 
     def _write(self, line: bytes) -> None:
         while line:
             line = line[os.write(self._file, line) :]
 
-    def _replay(self, head: bytes) -> int:
-        """Reads what is whole; returns where that ends."""
+    def _replay(self, header: bytes) -> int:
+        """Read the complete lines; return the offset of their end."""
         data = self.path.read_bytes()
-        if not data.startswith(head):
+        if not data.startswith(header):
             return 0
-        end = len(head)
+        end = len(header)
         while (stop := data.find(b"\n", end)) >= 0:
             try:
                 critique = decode(data[end:stop])
             except (orjson.JSONDecodeError, TypeError, ValueError, KeyError):
-                # Torn by a crash of the machine: what follows it was never acknowledged.
+                # Truncated by a crash of the machine: later lines were never acknowledged.
                 break
-            self.answers[critique.doc_id] = critique
+            self.critiques[critique.doc_id] = critique
             end = stop + 1
         return end
 
 
-def abandoned(folder: Path, is_open: IsOpen, before: float) -> Iterator[Path]:
-    """Journals that nobody has open and whose answers nobody waits for, each locked for the moment.
+def abandoned_journals(folder: Path, is_pending: IsPending, before: float) -> Iterator[Path]:
+    """Yield journals that no worker has open and no pending unit needs, each locked for the moment.
 
     Args:
         folder: see `journal_folder`.
-        is_open: whether a unit is still to be published, in place of what a transaction published.
-        before: answers of such a unit are kept if the last one came after this, in Unix seconds.
+        is_pending: returns whether a unit is still to be published, given its name and the
+            transaction that it replaces.
+        before: Unix seconds; critiques of a pending unit are kept if the last one is newer.
     """
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         with suppress(FileNotFoundError, BlockingIOError), path.open("rb+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            head = _head(file.readline())
-            if path.stat().st_mtime < before or (head is not None and not is_open(*head)):
+            header = _parse_header(file.readline())
+            if path.stat().st_mtime < before or (header is not None and not is_pending(*header)):
                 yield path
 
 
 @dataclass(frozen=True, slots=True)
 class UnitProgress:
-    """How far a unit is whose answers are in a journal.
+    """Progress of a unit with critiques in a journal.
 
     Attributes:
         critic: the critic's id.
         unit: the unit's name.
-        answers: so far.
-        ok: of these.
-        modified: when the last one came, in Unix seconds.
+        critiques: number of critiques so far.
+        ok: how many of them are `ok`.
+        modified: time of the last one, in Unix seconds.
     """
 
     critic: str
     unit: str
-    answers: int
+    critiques: int
     ok: int
     modified: float
 
 
-def in_progress(folder: Path) -> Iterator[UnitProgress]:
-    """The units with answers that are not yet published, of all critics."""
+def units_in_progress(folder: Path) -> Iterator[UnitProgress]:
+    """Yield the units with unpublished critiques, of all critics."""
     for path in sorted(folder.glob("*/*.jsonl")):
-        # Published and removed just now, perhaps.
+        # A worker may publish the unit and remove the file at any moment.
         with suppress(FileNotFoundError):
             data, modified = path.read_bytes(), path.stat().st_mtime
-            head = _head(data[: data.find(b"\n") + 1])
-            if head is not None:
-                ok = data.count(f'"status":"{OK}"'.encode())
-                yield UnitProgress(path.parent.name, head[0], data.count(b"\n") - 1, ok, modified)
+            header = _parse_header(data[: data.find(b"\n") + 1])
+            if header is not None:
+                n_ok = data.count(f'"status":"{OK}"'.encode())
+                yield UnitProgress(
+                    path.parent.name, header[0], data.count(b"\n") - 1, n_ok, modified
+                )
 
 
-def _head(line: bytes) -> tuple[str, str | None] | None:
-    """The unit that a journal is of, and what it replaces; None if that is torn."""
+def _parse_header(line: bytes) -> tuple[str, str | None] | None:
+    """Return a journal's unit and replaced transaction, None if the header is truncated."""
     try:
-        head = orjson.loads(line)
-        return head["unit"], head["replaces"]
+        header = orjson.loads(line)
+        return header["unit"], header["replaced_txn"]
     except (orjson.JSONDecodeError, TypeError, KeyError):
         return None
 
 
-def _locked(path: Path) -> int:
+def _open_locked(path: Path) -> int:
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(file)
-            return _copied(path)
-        # Whoever had it may have removed it between the two calls.
-        if _is_at(path, file):
+            return _replace_with_copy(path)
+        # Its former owner may have removed it between the two calls.
+        if _is_same_file(path, file):
             return file
         os.close(file)
 
 
-def _copied(path: Path) -> int:
-    """A copy of a file, locked, in the place of the one that another worker has."""
+def _replace_with_copy(path: Path) -> int:
+    """Replace a file that another worker has locked by a copy, and lock the copy."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     with suppress(FileNotFoundError):
         temporary.write_bytes(path.read_bytes())
@@ -196,7 +201,7 @@ def _copied(path: Path) -> int:
     return file
 
 
-def _is_at(path: Path, file: int) -> bool:
+def _is_same_file(path: Path, file: int) -> bool:
     try:
         return os.path.samestat(path.stat(), os.fstat(file))
     except FileNotFoundError:
@@ -204,12 +209,12 @@ def _is_at(path: Path, file: int) -> bool:
 
 
 def encode(critique: Critique) -> bytes:
-    """One line of a journal."""
+    """Return one line of a journal."""
     return orjson.dumps(critique, default=bytes.hex)
 
 
 def decode(line: bytes) -> Critique:
-    """The critique that `encode` wrote."""
+    """Return the critique that `encode` wrote."""
     record: dict[str, Any] = orjson.loads(line)
     record["doc_id"] = bytes.fromhex(record["doc_id"])
     record["spans"] = tuple(Span(**span) for span in record["spans"])

@@ -1,10 +1,10 @@
-"""Leases: which worker is at which unit, so that many share a critique run and do nothing twice.
+"""Leases: the worker of each unit, so many workers share a critique run and repeat nothing.
 
-`_leases/<critic id>/<hash of the unit>.<term>.json` says who is at a unit, and until when. A term
-is created if absent, so one worker gets it, and renews it while it works. To take over from a
-worker that is gone is to create the next term: nobody ever writes another's file, and whoever finds
-a later term than its own stops. Clocks decide no more than who does the work: that a unit is
-published once is the log's affair.
+`_leases/<critic id>/<hash of the unit>.<term>.json` contains a unit's worker and when its lease
+expires. A term is created if absent, so exactly one worker gets it. That worker renews it while it
+works. Another worker takes over an expired lease by creating the next term. No worker writes
+another worker's file, and a worker that sees a later term than its own stops. Clocks only decide
+which worker does the work; the log ensures that a unit is published once.
 """
 
 import hashlib
@@ -25,37 +25,37 @@ import orjson
 from ixt_data.errors import ConfigError, IxtError
 from ixt_data.storage import Storage, StoredFile
 
-PLACE = "_leases"
-SECONDS = 60.0
-"""How long a lease outlives its last renewal, unless `IXT_LEASE_SECONDS` says otherwise."""
+LEASES_PREFIX = "_leases"
+LEASE_SECONDS = 60.0
+"""Seconds from the last renewal until a lease expires, unless `IXT_LEASE_SECONDS` is set."""
 
-BEATS = 4
+HEARTBEATS_PER_LEASE = 4
 """Renewals in that time."""
 
 
 class LeaseHeld(Exception):
-    """Another worker is at this unit, or has taken it over."""
+    """Another worker holds the lease of this unit, or took it over."""
 
 
 class LeaseConflict(LeaseHeld):
-    """Another worker took this unit in the same moment: they go through the list together."""
+    """Another worker acquired this unit at the same moment, so both follow the same order."""
 
 
 @dataclass(frozen=True, slots=True)
 class _LeaseState:
-    """The latest term of a lease, as it was read."""
+    """The latest term of a lease, as read from the store."""
 
     file: StoredFile
     term: int
     record: dict[str, Any]
 
     @property
-    def alive(self) -> bool:
-        """Whether its holder is likely to be at work."""
+    def is_alive(self) -> bool:
+        """True if its holder is probably running."""
         if self.record["expires"] <= time.time():
             return False
-        # A worker that died on this machine need not be waited for.
-        return self.record["machine"] != machine() or is_running(
+        # A crashed worker of this machine is known to be gone before its lease expires.
+        return self.record["machine"] != machine_id() or is_running(
             self.record["pid"], self.record["started"]
         )
 
@@ -64,48 +64,52 @@ class Leases:
     """The leases of one critic's units.
 
     Args:
-        storage: of the store.
+        storage: the store's storage.
         critic: the critic's id.
+
+    Raises:
+        ConfigError: `IXT_LEASE_SECONDS` is wrong.
     """
 
     def __init__(self, storage: Storage, critic: str) -> None:
-        self.storage, self.folder = storage, f"{PLACE}/{critic}"
-        self.seconds = _seconds()
-        self._found: dict[str, _LeaseState] = {}
+        self.storage, self.folder = storage, f"{LEASES_PREFIX}/{critic}"
+        self.seconds = _lease_seconds()
+        self._states: dict[str, _LeaseState] = {}
 
-    def look(self) -> None:
-        """Learns who is at what: one request, and one for each lease that is new or renewed."""
+    def refresh(self) -> None:
+        """Read all leases: one list request, and one per lease that is new or renewed."""
         latest: dict[str, tuple[int, StoredFile]] = {}
         for file in self.storage.list(self.folder):
             if (parsed := _parse(file.key)) and parsed[1] > latest.get(parsed[0], (0,))[0]:
                 latest[parsed[0]] = (parsed[1], file)
-        known = {n: f for n, f in self._found.items() if n in latest and f.file == latest[n][1]}
-        new = {name: found for name, found in latest.items() if name not in known}
+        known = {n: f for n, f in self._states.items() if n in latest and f.file == latest[n][1]}
+        new = {name: entry for name, entry in latest.items() if name not in known}
         texts = self.storage.read_all([file.key for _, file in new.values()])
-        self._found = known
+        self._states = known
         for (name, (term, file)), text in zip(new.items(), texts, strict=True):
             if text is not None:
-                self._found[name] = _LeaseState(file, term, orjson.loads(text))
+                self._states[name] = _LeaseState(file, term, orjson.loads(text))
 
-    def take(self, unit: str) -> "Lease":
-        """The lease of a unit, to be used in a `with`.
+    def acquire(self, unit: str) -> "Lease":
+        """Return the lease of a unit, for use in a `with` block.
 
         Raises:
-            Busy: another worker has it; it is a `LeaseConflict` if that was not known since `look`.
+            LeaseHeld: another worker holds it.
+            LeaseConflict: another worker acquired it after the last `refresh`.
         """
         name = lease_name(unit)
-        found = self._found.get(name)
-        if found is not None and found.alive:
+        state = self._states.get(name)
+        if state is not None and state.is_alive:
             raise LeaseHeld(unit)
-        lease = Lease(self, name, found.term + 1 if found else 1)
+        lease = Lease(self, name, state.term + 1 if state else 1)
         if not self.storage.create(lease.key, lease.record()):
-            self.look()
+            self.refresh()
             raise LeaseConflict(unit)
         return lease
 
 
 class Lease:
-    """One unit that is ours, until another worker takes it over; renewed by a thread."""
+    """The lease of one unit, renewed by a thread until another worker takes it over."""
 
     def __init__(self, leases: Leases, name: str, term: int) -> None:
         self._storage, self._seconds = leases.storage, leases.seconds
@@ -116,20 +120,20 @@ class Lease:
         self._thread = threading.Thread(target=self._renew, name=self.key, daemon=True)
 
     def record(self) -> bytes:
-        """The bytes of its file, if it is renewed now."""
+        """Return the content of its file, as renewed now."""
         pid = os.getpid()
         return orjson.dumps(
             {
                 "host": socket.gethostname(),
                 "pid": pid,
-                "started": _started(pid),
-                "machine": machine(),
+                "started": _start_ticks(pid),
+                "machine": machine_id(),
                 "expires": round(time.time() + self._seconds, 3),
             }
         )
 
     def check(self) -> None:
-        """Raises `LeaseHeld` if another worker has taken the unit over."""
+        """Raise `LeaseHeld` if another worker took the unit over."""
         if self._lost.is_set():
             raise LeaseHeld(self.key)
 
@@ -146,13 +150,13 @@ class Lease:
         self._stop.set()
         self._thread.join()
         if not self._lost.is_set():
-            # What cannot be removed expires.
+            # A lease that cannot be deleted expires.
             with suppress(IxtError, OSError):
                 self._storage.delete(*self._keys)
 
     def _renew(self) -> None:
-        while not self._stop.wait(self._seconds / BEATS):
-            # While the place cannot be reached nobody else can take the lease there either.
+        while not self._stop.wait(self._seconds / HEARTBEATS_PER_LEASE):
+            # While the storage is unreachable, no other worker can acquire the lease either.
             with suppress(IxtError, OSError):
                 if self._storage.exists(self._next) or not self._storage.exists(self.key):
                     self._lost.set()
@@ -162,14 +166,14 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class LeaseHolder:
-    """Who is at a unit of a critic, as the latest term of its lease says.
+    """The worker of a unit, as the latest term of the unit's lease names it.
 
     Attributes:
         critic: the critic's id.
         name: of the lease, see `lease_name`.
         host, pid: of the worker.
         expires: Unix seconds.
-        alive: whether it is likely to be at work.
+        is_alive: whether the worker is probably running.
     """
 
     critic: str
@@ -177,50 +181,50 @@ class LeaseHolder:
     host: str
     pid: int
     expires: float
-    alive: bool
+    is_alive: bool
 
 
-def holders(storage: Storage, critics: Iterable[str]) -> Iterator[LeaseHolder]:
-    """Who is at the units of some critics, by their ids."""
+def lease_holders(storage: Storage, critics: Iterable[str]) -> Iterator[LeaseHolder]:
+    """Yield the holders of the leases of some critics, by the critics' ids."""
     for critic in critics:
         leases = Leases(storage, critic)
-        leases.look()
-        for name, found in leases._found.items():
-            record = found.record
+        leases.refresh()
+        for name, state in leases._states.items():
+            record = state.record
             yield LeaseHolder(
-                critic, name, record["host"], record["pid"], record["expires"], found.alive
+                critic, name, record["host"], record["pid"], record["expires"], state.is_alive
             )
 
 
 def lease_name(unit: str) -> str:
-    """What the lease of a unit is called."""
+    """Return the name of a unit's lease."""
     return hashlib.blake2b(unit.encode(), digest_size=12).hexdigest()
 
 
-def left_over(storage: Storage, before: float) -> dict[str, int]:
-    """Files of leases that expired before a time (Unix seconds), with their bytes."""
+def expired_leases(storage: Storage, before: float) -> dict[str, int]:
+    """Return the files of leases that expired before a time (Unix seconds), with their bytes."""
     by_unit: dict[str, list[StoredFile]] = {}
-    for file in storage.list(PLACE):
+    for file in storage.list(LEASES_PREFIX):
         by_unit.setdefault(file.key.partition(".")[0], []).append(file)
-    found: dict[str, int] = {}
+    expired: dict[str, int] = {}
     for files in by_unit.values():
         read = storage.read_all(file.key for file in files if _parse(file.key))
-        ends = [orjson.loads(data)["expires"] for data in read if data is not None]
-        if max([*ends, *(file.modified for file in files)]) < before:
-            found |= {file.key: file.size for file in files}
-    return found
+        expiries = [orjson.loads(data)["expires"] for data in read if data is not None]
+        if max([*expiries, *(file.modified for file in files)]) < before:
+            expired |= {file.key: file.size for file in files}
+    return expired
 
 
 def _parse(key: str) -> tuple[str, int] | None:
-    """The unit's hash and the term in a key, None for a file that is being written."""
+    """Return the unit's hash and the term in a key, None for a temporary file."""
     name, _, rest = PurePosixPath(key).name.partition(".")
     term, _, kind = rest.partition(".")
     return (name, int(term)) if name and term.isdigit() and kind == "json" else None
 
 
 @cache
-def machine() -> str:
-    """What tells this machine, since it was started, and its own process ids from others."""
+def machine_id() -> str:
+    """Return an id of this machine, its boot, and its namespace of process ids."""
     parts = [socket.gethostname()]
     with suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
@@ -229,9 +233,14 @@ def machine() -> str:
 
 
 def is_running(pid: int, started: int | None) -> bool:
-    """Whether a process of this machine, which began at a time, is still there."""
+    """Return whether a process of this machine is running.
+
+    Args:
+        pid: its process id.
+        started: its start in ticks since boot, None if unknown.
+    """
     if started is not None:
-        return _started(pid) == started
+        return _start_ticks(pid) == started
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -241,8 +250,8 @@ def is_running(pid: int, started: int | None) -> bool:
     return True
 
 
-def _started(pid: int) -> int | None:
-    """When a process began, in ticks since the machine did; None if it is gone or not told."""
+def _start_ticks(pid: int) -> int | None:
+    """Return a process's start in ticks since boot; None if it is gone or unknown."""
     try:
         state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -250,11 +259,11 @@ def _started(pid: int) -> int | None:
     return None if state in "ZX" else int(rest[18])
 
 
-def _seconds() -> float:
-    given = os.environ.get("IXT_LEASE_SECONDS") or SECONDS
+def _lease_seconds() -> float:
+    given = os.environ.get("IXT_LEASE_SECONDS") or LEASE_SECONDS
     try:
         if (seconds := float(given)) > 0:
             return seconds
     except ValueError:
         pass
-    raise ConfigError(f"IXT_LEASE_SECONDS is {given!r}, not a number of seconds above 0")
+    raise ConfigError(f"IXT_LEASE_SECONDS={given!r} must be a number of seconds above 0")

@@ -1,4 +1,4 @@
-"""What a critique run is about to do: how many documents, and why all of them, if it is all."""
+"""The pending work of a critique run: its documents, and the config changes that caused it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,41 +9,44 @@ from ixt_data.log import CriticInfo, ShardInfo, Snapshot
 
 @dataclass(frozen=True, slots=True)
 class PendingWork:
-    """What is left to do.
+    """Pending work.
 
     Attributes:
-        documents: to be critiqued.
-        before: the critic that had this name until now, None if this one has written already, or
-            nobody has.
-        changed: where their configs differ, as paths.
+        documents: to critique.
+        previous_critic: id of the critic with this name until now; None if this critic has
+            critiques, or no critic has this name.
+        changed_keys: paths in the config where the two critics differ.
     """
 
     documents: int
-    before: str | None = None
-    changed: tuple[str, ...] = ()
+    previous_critic: str | None = None
+    changed_keys: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        if self.before is None:
-            return f"{self.documents:,} documents to do"
+        if self.previous_critic is None:
+            return f"{self.documents:,} documents to critique"
         return (
-            f"this is another critic than {self.before}, which had its name: "
-            f"{', '.join(self.changed)} changed. {self.documents:,} documents to do; with --name "
-            "the two would be apart in the view critiques"
+            f"this critic replaces {self.previous_critic}, which has the same name: "
+            f"{', '.join(self.changed_keys)} changed. {self.documents:,} documents to critique; "
+            "--name NAME would keep both in the view critiques"
         )
 
 
-def pending_work(snapshot: Snapshot, shards: list[ShardInfo], critic: CriticInfo) -> PendingWork:
-    """What a critic has to do for some text shards."""
+def find_pending_work(
+    snapshot: Snapshot, shards: list[ShardInfo], critic: CriticInfo
+) -> PendingWork:
+    """Return the pending work of a critic on some text shards."""
     documents = sum(shard.samples - shard.orphans for shard in shards)
     names = snapshot.critic_ids(critic.name)
     if not names or critic.id in names:
         return PendingWork(documents)
-    before = snapshot.critics[names[-1]]
-    return PendingWork(documents, before.id, tuple(_changed(before.config, critic.config)))
+    previous = snapshot.critics[names[-1]]
+    changed = tuple(_changed_paths(previous.config, critic.config))
+    return PendingWork(documents, previous.id, changed)
 
 
-def _changed(old: Any, new: Any, path: str = "") -> Iterator[str]:
-    """Where two trees differ: the deepest keys that both have."""
+def _changed_paths(old: Any, new: Any, path: str = "") -> Iterator[str]:
+    """Yield the paths where two trees differ: the deepest keys that both have."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = dict.fromkeys([*old, *new])
     elif isinstance(old, list | tuple) and isinstance(new, list | tuple) and len(old) == len(new):
@@ -56,4 +59,4 @@ def _changed(old: Any, new: Any, path: str = "") -> Iterator[str]:
     for key in keys:
         if key != "rubric_id":
             deeper = f"{path}.{key}" if path else str(key)
-            yield from _changed(old.get(key), new.get(key), deeper)
+            yield from _changed_paths(old.get(key), new.get(key), deeper)

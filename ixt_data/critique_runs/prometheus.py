@@ -1,4 +1,4 @@
-"""A critique run's figures for Prometheus, over HTTP while it goes on.
+"""Prometheus metrics of a critique run, served over HTTP while it runs.
 
 The only module that imports prometheus_client.
 """
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import accumulate
 
-from ixt_data.critics import SECONDS, Meter
+from ixt_data.critics import LATENCY_BUCKETS_SECONDS, StatsByEndpoint
 from ixt_data.critique_runs.workers import CritiqueRunSpec, WorkerStatus
 from ixt_data.errors import ConfigError, MissingExtra
 
@@ -28,60 +28,64 @@ TOKENS = {"in": "tokens_in", "out": "tokens_out", "thinking": "thinking_tokens"}
 
 
 class WorkerMetrics(Collector):
-    """What is scraped: what the workers said last.
+    """Prometheus collector with the last status that the workers reported.
 
     Args:
-        job: the critique run.
-        documents: of the corpus.
+        spec: the critique run.
+        documents: number of documents in the corpus.
     """
 
-    def __init__(self, job: CritiqueRunSpec, documents: int) -> None:
-        self._job, self._documents = job, documents
-        self._told = WorkerStatus()
+    def __init__(self, spec: CritiqueRunSpec, documents: int) -> None:
+        self._spec, self._documents = spec, documents
+        self._status = WorkerStatus()
 
-    def tell(self, told: WorkerStatus) -> None:
-        """Takes what the workers say."""
-        self._told = told
+    def update(self, status: WorkerStatus) -> None:
+        """Store the workers' latest status."""
+        self._status = status
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics at this moment."""
-        told, job = self._told, self._job
-        run = {"run": job.run, "corpus": job.corpus, "critic": job.name or job.critic}
-        yield InfoMetricFamily("ixt_critique_run", "The critique run.", run)
-        yield GaugeMetricFamily("ixt_corpus_documents", "Documents of the corpus.", self._documents)
-        yield _counter("ixt_documents", "Documents asked about.", "status", dict(told.statuses))
-        spent = dict(told.spent)
-        tokens = {kind: spent.get(key, 0) for kind, key in TOKENS.items()}
-        yield _counter("ixt_tokens", "Tokens of prompts, answers, and thinking.", "kind", tokens)
-        yield CounterMetricFamily("ixt_requests", "Requests sent.", spent.get("requests", 0))
+        """Yield all metrics as of this moment."""
+        status, spec = self._status, self._spec
+        labels = {"run": spec.run, "corpus": spec.corpus, "critic": spec.name or spec.critic}
+        yield InfoMetricFamily("ixt_critique_run", "The critique run.", labels)
+        yield GaugeMetricFamily("ixt_corpus_documents", "Documents in the corpus.", self._documents)
+        statuses = dict(status.statuses)
+        yield _counter("ixt_documents", "Documents critiqued in this run.", "status", statuses)
+        usage = dict(status.usage)
+        tokens = {kind: usage.get(key, 0) for kind, key in TOKENS.items()}
+        yield _counter("ixt_tokens", "Prompt, completion, and thinking tokens.", "kind", tokens)
+        yield CounterMetricFamily("ixt_requests", "Requests sent.", usage.get("requests", 0))
         yield CounterMetricFamily(
-            "ixt_retries", "Requests for documents asked before.", spent.get("retries", 0)
+            "ixt_retries", "Requests after a failed attempt.", usage.get("retries", 0)
         )
-        yield from self._endpoints(dict(told.meters))
+        yield from self._endpoints(dict(status.endpoint_stats))
 
-    def _endpoints(self, meters: dict[str, Meter]) -> Iterator[Metric]:
-        figures = {
-            "in_flight": "Requests under way.",
-            "limit": "Requests that the endpoint gets at a time.",
-            "up": "Whether the endpoint gets any.",
+    def _endpoints(self, endpoint_stats: StatsByEndpoint) -> Iterator[Metric]:
+        gauges = {
+            "requests_in_flight": ("Requests in flight.", "in_flight"),
+            "requests_limit": ("Maximum of requests in flight.", "limit"),
+            "up": ("1 if the endpoint gets requests, else 0.", "is_up"),
         }
-        for name, text in figures.items():
+        for name, (text, attribute) in gauges.items():
             gauge = GaugeMetricFamily(f"ixt_endpoint_{name}", text, labels=["endpoint"])
-            for url, meter in meters.items():
-                gauge.add_metric([url], float(getattr(meter, name)))
+            for url, stats in endpoint_stats.items():
+                gauge.add_metric([url], float(getattr(stats, attribute)))
             yield gauge
-        deaths = {url: meter.deaths for url, meter in meters.items()}
-        yield _counter("ixt_endpoint_deaths", "Deaths of the endpoint.", "endpoint", deaths)
-        refusals = {url: meter.refusals for url, meter in meters.items()}
-        yield _counter("ixt_endpoint_refusals", "Refused for overload.", "endpoint", refusals)
-        times = HistogramMetricFamily(
-            "ixt_answer_seconds", "From a request to its answer.", labels=["endpoint"]
+        crashes = {url: stats.crashes for url, stats in endpoint_stats.items()}
+        yield _counter("ixt_endpoint_crashes", "Crashes and hangs.", "endpoint", crashes)
+        refusals = {url: stats.refusals for url, stats in endpoint_stats.items()}
+        yield _counter(
+            "ixt_endpoint_refusals", "Requests refused for overload.", "endpoint", refusals
         )
-        for url, meter in meters.items():
-            counts = list(accumulate(meter.times.buckets))
-            ends = [*map(str, SECONDS), "+Inf"]
-            times.add_metric([url], list(zip(ends, counts, strict=True)), meter.times.total)
-        yield times
+        latencies = HistogramMetricFamily(
+            "ixt_response_seconds", "Latency of responses.", labels=["endpoint"]
+        )
+        for url, stats in endpoint_stats.items():
+            counts = list(accumulate(stats.latencies.buckets))
+            bounds = [*map(str, LATENCY_BUCKETS_SECONDS), "+Inf"]
+            buckets = list(zip(bounds, counts, strict=True))
+            latencies.add_metric([url], buckets, stats.latencies.total_seconds)
+        yield latencies
 
 
 def _counter(name: str, text: str, label: str, values: dict[str, int]) -> Metric:
@@ -92,16 +96,16 @@ def _counter(name: str, text: str, label: str, values: dict[str, int]) -> Metric
 
 
 @contextmanager
-def serving(metrics: WorkerMetrics, host: str, port: int) -> Iterator[str]:
-    """Answers scrapes while the block runs; gives the address.
+def serve_metrics(metrics: WorkerMetrics, host: str, port: int) -> Iterator[str]:
+    """Serve the metrics while the block runs; yield their address.
 
     Args:
-        metrics: what is scraped.
-        host: the address to listen at.
-        port: 0 takes a free one.
+        metrics: the collector.
+        host: address to listen on.
+        port: 0 chooses a free one.
 
     Raises:
-        ConfigError: the port is taken, or the address is not this machine's.
+        ConfigError: the port is in use, or the address is not this machine's.
     """
     registry = CollectorRegistry()
     registry.register(metrics)
@@ -109,7 +113,7 @@ def serving(metrics: WorkerMetrics, host: str, port: int) -> Iterator[str]:
         server, thread = start_http_server(port, host, registry)
     except OSError as error:
         raise ConfigError(
-            f"--metrics-port: cannot listen at {host}:{port} ({error.strerror or error})"
+            f"--metrics-port: cannot listen on {host}:{port} ({error.strerror or error})"
         ) from None
     try:
         yield f"http://{host}:{server.server_port}/metrics"

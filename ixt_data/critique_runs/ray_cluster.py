@@ -1,7 +1,7 @@
-"""Many workers on one critique run, placed on a Ray cluster as actors that are started again.
+"""Workers of one critique run as actors on a Ray cluster.
 
-The only module that imports Ray. Workers share the units by leases, as they do anywhere, so that
-Ray decides only where they are; a dead one's units are taken by the others.
+The only module that imports Ray. Ray only places and restarts the workers. They share the units by
+leases like any workers, so the others do the units of one that crashed.
 """
 
 import re
@@ -15,180 +15,185 @@ from typing import Any
 
 from ixt_data.critique_runs.annotation import CritiqueReport
 from ixt_data.critique_runs.workers import (
-    RESTARTS,
-    SAY_SECONDS,
+    MAX_RESTARTS,
+    REPORT_SECONDS,
     STOPPED,
     CritiqueRunSpec,
     StatusCallback,
     WorkerStatus,
-    ending_in_order,
-    summed,
-    work,
+    exiting_on_sigterm,
+    run_worker,
+    total_report,
 )
 from ixt_data.errors import CriticError, IxtError, MissingExtra
 from ixt_data.store import Store
 
-PATIENCE = 10.0
-"""Seconds that workers have to stop in order."""
+STOP_SECONDS = 10.0
+"""Seconds that workers get to stop gracefully."""
 
-KNOCK_SECONDS = 10.0
-"""For a connection to the cluster's port."""
+CONNECT_SECONDS = 10.0
+"""Timeout of the connection to the cluster's port."""
 
 _ADDRESS = re.compile(r"(?:ray://)?\[?([^/\[\]]+?)\]?:(\d+)")
 _PARALLEL = re.compile(r"(?:--tensor-parallel-size|--pipeline-parallel-size|-tp|-pp)[= ](\d+)")
 
 
 class WorkerStopped(Exception):
-    """Whoever placed this worker wants it to stop."""
+    """The driver stops this worker."""
 
 
 class Worker:
-    """One actor."""
+    """One Ray actor."""
 
     def __init__(self) -> None:
-        self._told, self._stopped = WorkerStatus(), False
+        self._status, self._is_stopped = WorkerStatus(), False
 
-    def work(self, job: CritiqueRunSpec) -> CritiqueReport | str:
-        """See `workers.work`; what it failed with, if that is for a person to mend."""
+    def run(self, spec: CritiqueRunSpec) -> CritiqueReport | str:
+        """Run a worker; return the message of an error that the user can fix."""
         try:
-            return work(job, self._tell)
+            return run_worker(spec, self._report_status)
         except IxtError as error:
             return str(error)
 
-    def _tell(self, told: WorkerStatus) -> None:
-        self._told = told
-        if self._stopped:
+    def _report_status(self, status: WorkerStatus) -> None:
+        self._status = status
+        if self._is_stopped:
             raise WorkerStopped
 
-    def told(self) -> WorkerStatus:
-        """What it has done since it was started."""
-        return self._told
+    def status(self) -> WorkerStatus:
+        """Return its status since it was started."""
+        return self._status
 
     def stop(self) -> None:
-        """Makes it stop at its next document."""
-        self._stopped = True
+        """Stop it at its next document."""
+        self._is_stopped = True
 
 
-def on_ray(job: CritiqueRunSpec, address: str, n: int, tell: StatusCallback) -> CritiqueReport:
-    """A critique run by n actors.
+def run_on_ray(
+    spec: CritiqueRunSpec, address: str, n: int, report: StatusCallback
+) -> CritiqueReport:
+    """Run a critique run on n Ray actors.
 
     Args:
-        job: what.
+        spec: the critique run.
         address: of the cluster, as for `ray.init`; `local` starts one on this machine.
-        n: how many actors.
-        tell: called about twice a second with what all of them have done.
+        n: number of actors.
+        report: called about twice per second with the status of all actors together.
 
     Raises:
         MissingExtra: ray is not installed.
-        IxtError: what one of them failed with; the others are stopped.
+        CriticError: the cluster is not reachable, or an actor failed.
+        IxtError: the error of one actor; the others are stopped.
     """
     try:
         import ray
     except ImportError:
         raise MissingExtra("ray", "ray") from None
-    store = Store.open(job.store)
-    job = replace(job, since=store.snapshot().version)
-    # On stdout there are data, and Ray writes there who died.
+    store = Store.open(spec.store)
+    spec = replace(spec, since=store.snapshot().version)
+    # Stdout is for data, but Ray reports crashed actors on it.
     with redirect_stdout(sys.stderr):
         _connect(ray, address, n)
         try:
-            # Again, since Ray has its own way to end.
-            with ending_in_order():
-                return summed(store, job, _placed(ray, job, n, tell))
+            # Again, because ray.init replaces the handler of SIGTERM.
+            with exiting_on_sigterm():
+                return total_report(store, spec, _run_actors(ray, spec, n, report))
         except SystemExit:
-            # It changes the exit code on the way.
+            # Ray changes the exit code.
             sys.exit(STOPPED)
         finally:
             ray.shutdown()
 
 
 def _connect(ray: Any, address: str, n: int) -> None:
-    """Joins a cluster, or starts one for n workers on this machine.
+    """Connect to a cluster, or start one for n workers on this machine.
 
     Raises:
-        CriticError: there is none, or it does not start.
+        CriticError: the cluster is not reachable, or does not start.
     """
-    _knock(address)
-    own = {"num_cpus": n, "include_dashboard": False} if address == "local" else {}
+    check_reachable(address)
+    options = {"num_cpus": n, "include_dashboard": False} if address == "local" else {}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="error", **own)
+        ray.init(address=address, log_to_driver=False, logging_level="error", **options)
     # Ray gives a node 30 seconds to start, and raises a bare Exception after that.
     except Exception as error:
         raise CriticError(f"no Ray cluster at {address!r}: {error}") from None
 
 
-def _knock(address: str) -> None:
-    """Tries the port, if there is one in the address: Ray itself tries for many minutes."""
-    found = _ADDRESS.fullmatch(address)
-    if found is None:
+def check_reachable(address: str) -> None:
+    """Connect to the port in the address, if there is one: Ray itself tries for many minutes."""
+    match = _ADDRESS.fullmatch(address)
+    if match is None:
         return
     try:
-        socket.create_connection((found[1], int(found[2])), KNOCK_SECONDS).close()
+        socket.create_connection((match[1], int(match[2])), CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise CriticError(
             f"no Ray cluster at {address!r}: {error}. Start one: ray start --head --port=6379"
         ) from None
 
 
-def _placed(ray: Any, job: CritiqueRunSpec, n: int, tell: StatusCallback) -> list[CritiqueReport]:
-    gpus = _gpus(job) if ray.cluster_resources().get("GPU") else 0
+def _run_actors(
+    ray: Any, spec: CritiqueRunSpec, n: int, report: StatusCallback
+) -> list[CritiqueReport]:
+    gpus = _gpus(spec) if ray.cluster_resources().get("GPU") else 0
     actor = ray.remote(Worker).options(
-        max_restarts=RESTARTS,
-        max_task_retries=RESTARTS,
-        # One thread works, the other one answers.
+        max_restarts=MAX_RESTARTS,
+        max_task_retries=MAX_RESTARTS,
+        # One thread critiques, the other one reports the status.
         max_concurrency=2,
         num_cpus=1,
         num_gpus=gpus,
         scheduling_strategy="SPREAD",
     )
     actors = [actor.remote() for _ in range(n)]
-    tasks = [one.work.remote(job) for one in actors]
+    tasks = [one.run.remote(spec) for one in actors]
     reports: list[CritiqueReport] = []
     try:
         waiting = list(tasks)
         while waiting:
-            done, waiting = ray.wait(waiting, timeout=SAY_SECONDS)
+            done, waiting = ray.wait(waiting, timeout=REPORT_SECONDS)
             for task in done:
-                reports.append(_report(ray, task))
-            tell(sum(_told(ray, actors), WorkerStatus()))
+                reports.append(_get_result(ray, task))
+            report(sum(_collect_status(ray, actors), WorkerStatus()))
     except BaseException:
         for one in actors:
             one.stop.remote()
-        ray.wait(tasks, num_returns=n, timeout=PATIENCE)
+        ray.wait(tasks, num_returns=n, timeout=STOP_SECONDS)
         raise
     return reports
 
 
-def _report(ray: Any, task: Any) -> CritiqueReport:
+def _get_result(ray: Any, task: Any) -> CritiqueReport:
     try:
-        found = ray.get(task)
+        result = ray.get(task)
     except ray.exceptions.RayError as error:
         raise CriticError(f"a worker on Ray failed: {error}") from None
-    if isinstance(found, str):
-        raise IxtError(found)
-    assert isinstance(found, CritiqueReport)
-    return found
+    if isinstance(result, str):
+        raise IxtError(result)
+    assert isinstance(result, CritiqueReport)
+    return result
 
 
-def _told(ray: Any, actors: Sequence[Any]) -> list[WorkerStatus]:
-    """What those say that answer at once: one that is being started again does not."""
-    asked = [one.told.remote() for one in actors]
+def _collect_status(ray: Any, actors: Sequence[Any]) -> list[WorkerStatus]:
+    """Return the status of the actors that respond at once; a restarting one does not."""
+    pending = [one.status.remote() for one in actors]
     time.sleep(0.05)
-    answered, _ = ray.wait(asked, num_returns=len(asked), timeout=SAY_SECONDS)
-    found = []
-    for one in answered:
+    ready, _ = ray.wait(pending, num_returns=len(pending), timeout=REPORT_SECONDS)
+    statuses = []
+    for one in ready:
         try:
-            found.append(ray.get(one))
+            statuses.append(ray.get(one))
         except ray.exceptions.RayError:
             continue
-    return found
+    return statuses
 
 
-def _gpus(job: CritiqueRunSpec) -> int:
-    """GPUs that a worker's own server needs."""
-    if job.serve is None:
+def _gpus(spec: CritiqueRunSpec) -> int:
+    """Return the GPUs that a worker's own server needs."""
+    if spec.serve is None:
         return 0
-    wanted = 1
-    for number in _PARALLEL.findall(" ".join(job.serve.get("arguments", ()))):
-        wanted *= int(number)
-    return wanted
+    gpus = 1
+    for number in _PARALLEL.findall(" ".join(spec.serve.get("arguments", ()))):
+        gpus *= int(number)
+    return gpus

@@ -1,4 +1,4 @@
-"""Critiques that a store already has, read back whole: kept or copied, and not asked again."""
+"""Critiques that a store already has, for reuse instead of new requests."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -18,38 +18,47 @@ _FAILED = "SELECT DISTINCT shard FROM critiques_all WHERE critic_id = ? AND stat
 def good_critiques(
     store: Store, snapshot: Snapshot, shard: ShardInfo, critic: CriticInfo
 ) -> dict[bytes, Critique]:
-    """The critiques by a critic of a text shard's documents that are `ok`, wherever they are."""
+    """Return a critic's `ok` critiques of a text shard's documents, by doc_id, from any corpus.
+
+    Args:
+        store: contains them.
+        snapshot: state to read.
+        shard: the text shard.
+        critic: the critic.
+    """
     rows = store.sql(_ROWS, at=snapshot.version, parameters=[shard.path, critic.id]).to_pylist()
     by_shard: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         if row["status"] == OK and row["shard"] in snapshot.shards_by_path:
             by_shard.setdefault(row["shard"], []).append(row)
-    found: dict[bytes, Critique] = {}
+    critiques: dict[bytes, Critique] = {}
     for path, members in by_shard.items():
-        found.update(_whole(store, snapshot, snapshot.shards_by_path[path], members))
-    return found
+        critiques.update(_read_critiques(store, snapshot, snapshot.shards_by_path[path], members))
+    return critiques
 
 
 def units_with_failures(
     store: Store, snapshot: Snapshot, corpus: str, critic: str
 ) -> list[ShardInfo]:
-    """The text shards of a corpus of whose documents a critic failed on some."""
-    found = store.sql(_FAILED, at=snapshot.version, parameters=[critic])["shard"].to_pylist()
-    held = (snapshot.shards_by_path.get(path) for path in found)
-    texts = {shard.aligned_with for shard in held if shard is not None}
-    return [shard for shard in snapshot.text_shards({corpus}) if shard.path in texts]
+    """Return the text shards of a corpus with a critique that is not `ok`."""
+    rows = store.sql(_FAILED, at=snapshot.version, parameters=[critic])["shard"].to_pylist()
+    existing = (snapshot.shards_by_path.get(path) for path in rows)
+    text_paths = {shard.aligned_with for shard in existing if shard is not None}
+    return [shard for shard in snapshot.text_shards({corpus}) if shard.path in text_paths]
 
 
-def _whole(
+def _read_critiques(
     store: Store, snapshot: Snapshot, shard: ShardInfo, rows: Iterable[Mapping[str, Any]]
 ) -> dict[bytes, Critique]:
-    """Critiques from their rows, with spans and thinking from the shards."""
+    """Return critiques from their rows, with spans and thinking from the shards."""
     spans = store.shard(shard).column("spans")
     family = shard.family.replace("critique/", "thinking/", 1)
-    aloud = snapshot.aligned(shard.aligned_with or "", family)
-    thinking = store.shard(aloud).column("thinking") if aloud is not None else None
-    made = (_critique(row, spans, thinking) for row in rows)
-    return {critique.doc_id: critique for critique in made}
+    thinking_shard = snapshot.aligned(shard.aligned_with or "", family)
+    thinking = (
+        store.shard(thinking_shard).column("thinking") if thinking_shard is not None else None
+    )
+    critiques = (_critique(row, spans, thinking) for row in rows)
+    return {critique.doc_id: critique for critique in critiques}
 
 
 def _critique(

@@ -1,4 +1,4 @@
-"""One unit of a critique run: a text shard read, its critiques published in one commit."""
+"""One unit of a critique run: read a text shard, publish its critiques in one commit."""
 
 import math
 import re
@@ -14,42 +14,42 @@ from ixt_data.records import Critique, Document
 from ixt_data.store import Store, Transaction
 
 ORPHAN = "orphan"
-"""Status of a placeholder for a sample that is no document; it has no row."""
+"""Status of a placeholder for a sample that is not a document; it has no row."""
 
 
 class _Superseded(CommitError):
-    """Critiques of perhaps the same documents landed meanwhile: their order must be set anew."""
+    """Another commit may have critiques of the same documents: recompute the generation."""
 
 
 def unit_name(critic: str, shard: ShardInfo) -> str:
-    """The name of one unit of work."""
+    """Return the name of a unit of work: one critic and one text shard."""
     return f"critique/{critic}:{shard.path}"
 
 
 def read_documents(store: Store, shard: ShardInfo) -> Iterator[Document]:
-    """The documents of a text shard, in order."""
+    """Yield the documents of a text shard, in order."""
     for row in store.shard(shard).rows():
         yield Document(row["doc_id"], row["text"], row["source"], row["source_id"])
 
 
-def home_rows(store: Store, snapshot: Snapshot, shard: ShardInfo) -> set[int] | None:
-    """The rows of a text shard that are documents, None if all are."""
+def target_rows(store: Store, snapshot: Snapshot, shard: ShardInfo) -> set[int] | None:
+    """Return the rows of a text shard that are documents, None if all of them are."""
     if not shard.orphans:
         return None
     sql = "SELECT row FROM documents WHERE shard = ?"
-    found = store.sql(sql, at=snapshot.version, parameters=[shard.path])
-    return set(found["row"].to_pylist())
+    rows = store.sql(sql, at=snapshot.version, parameters=[shard.path])
+    return set(rows["row"].to_pylist())
 
 
-def aligned(
-    samples: list[Document], home: set[int] | None, critiques: list[Critique]
+def align_critiques(
+    samples: list[Document], target: set[int] | None, critiques: list[Critique]
 ) -> list[Critique]:
-    """One critique a sample: those of the documents, and a placeholder for each orphan."""
-    if home is None:
+    """Return one critique per sample: those of the documents, and placeholders for orphans."""
+    if target is None:
         return critiques
-    made = iter(critiques)
+    remaining = iter(critiques)
     return [
-        next(made) if row in home else Critique(sample.doc_id, ORPHAN)
+        next(remaining) if row in target else Critique(sample.doc_id, ORPHAN)
         for row, sample in enumerate(samples)
     ]
 
@@ -59,33 +59,38 @@ def publish(
     shard: ShardInfo,
     critic: CriticInfo,
     critiques: list[Critique],
-    replaces: str | None = None,
+    replaced_txn: str | None = None,
     **summary: Any,
 ) -> int:
-    """Commits one unit: the critiques of all documents of a text shard, in its order.
+    """Commit one unit: the critiques of all documents of a text shard, in its order.
 
     Args:
-        store: where.
+        store: contains the text shard.
         shard: the text shard.
-        critic: whose critiques.
-        critiques: one a sample.
-        replaces: the transaction that published this unit before, if it is done again.
-        summary: figures for people, kept in the log entry beside the statuses.
+        critic: the critic.
+        critiques: one per sample.
+        replaced_txn: transaction that published this unit before, if this is a retry.
+        summary: further fields of the log entry's summary, with the statuses.
+
+    Returns:
+        The new version.
 
     Raises:
-        AlreadyDone: another worker published it first.
+        UnitAlreadyPublished: another worker published it first.
     """
     while True:
         with store.begin("critique", unit=unit_name(critic.id, shard)) as txn:
-            if txn.base.units.get(txn.entry.unit or "") != replaces:
-                raise UnitAlreadyPublished(f"{txn.entry.unit} is published")
-            if replaces is not None:
-                txn.entry.shards_remove = [old.path for old in published(txn.base, shard, critic)]
+            if txn.base.units.get(txn.entry.unit or "") != replaced_txn:
+                raise UnitAlreadyPublished(f"{txn.entry.unit} is already published")
+            if replaced_txn is not None:
+                txn.entry.shards_remove = [
+                    old.path for old in published_shards(txn.base, shard, critic)
+                ]
             txn.add_critic(critic)
-            written = _write_shards(txn, shard, critic, critiques)
-            again = replaces is not None
-            number = generation(store, txn.base, shard, critic, again=again)
-            _write_rows(txn, written, critic, critiques, number)
+            critique_shard = _write_shards(txn, shard, critic, critiques)
+            is_retry = replaced_txn is not None
+            number = next_generation(store, txn.base, shard, critic, is_retry=is_retry)
+            _write_rows(txn, critique_shard, critic, critiques, number)
             statuses = Counter(c.status for c in critiques if c.status != ORPHAN)
             try:
                 return txn.commit(
@@ -102,7 +107,7 @@ def publish(
 def _write_shards(
     txn: Transaction, shard: ShardInfo, critic: CriticInfo, critiques: list[Critique]
 ) -> ShardInfo:
-    # Names the file after the text shard's, for people; adopted ones may have any name.
+    # The same number as the text shard's file; files of adopted folders may have any name.
     number = int((re.findall(r"\d+", PurePosixPath(shard.path).name) or ["0"])[0][:9])
     family = txn.family(f"critique/{critic.id}", shard.corpus, CRITIQUE_COLUMNS, first=number)
     for critique in critiques:
@@ -116,7 +121,7 @@ def _write_shards(
 
 
 def critique_sample(critique: Critique) -> dict[str, object]:
-    """The record of the critique family; a critique that failed is a placeholder with a status."""
+    """Return a record of the critique family; a failed critique is a placeholder."""
     return {
         "doc_id": critique.doc_id,
         "status": critique.status,
@@ -132,69 +137,69 @@ def _write_rows(
     shard: ShardInfo,
     critic: CriticInfo,
     critiques: list[Critique],
-    generation: int,
+    next_generation: int,
 ) -> None:
     import pyarrow as pa
 
-    # A document that landed twice in one shard has two samples and one row.
-    homes = [(i, c) for i, c in enumerate(critiques) if c.status != ORPHAN]
-    rows = list({c.doc_id: (i, c) for i, c in reversed(homes)}.values())
+    # A document that is twice in one shard has two samples and one row.
+    documents = [(i, c) for i, c in enumerate(critiques) if c.status != ORPHAN]
+    rows = list({c.doc_id: (i, c) for i, c in reversed(documents)}.values())
     rows.sort(key=lambda row: row[0])
-    n, all_of = len(rows), [critique for _, critique in rows]
-    doc_ids = pa.array([c.doc_id for c in all_of], pa.binary(16))
+    n, members = len(rows), [critique for _, critique in rows]
+    doc_ids = pa.array([c.doc_id for c in members], pa.binary(16))
     columns = {
         "doc_id": pa.ExtensionArray.from_storage(pa.uuid(), doc_ids),
         "critic": pa.array([critic.name] * n, pa.string()),
         "critic_id": pa.array([critic.id] * n, pa.string()),
-        "status": pa.array([c.status for c in all_of], pa.string()),
-        "score": pa.array([c.score for c in all_of], pa.float64()),
+        "status": pa.array([c.status for c in members], pa.string()),
+        "score": pa.array([c.score for c in members], pa.float64()),
         "scores": pa.array(
-            [list(c.scores.items()) for c in all_of], pa.map_(pa.string(), pa.float64())
+            [list(c.scores.items()) for c in members], pa.map_(pa.string(), pa.float64())
         ),
-        "expected": pa.array([c.expected for c in all_of], pa.float64()),
-        "entropy": pa.array([c.entropy for c in all_of], pa.float64()),
-        "critique": pa.array([c.critique for c in all_of], pa.string()),
-        "n_thinking_tokens": pa.array([c.n_thinking_tokens for c in all_of], pa.int64()),
-        "flags": pa.array([list(c.flags) for c in all_of], pa.list_(pa.string())),
-        "n_spans": pa.array([len(c.spans) for c in all_of], pa.int32()),
-        "error": pa.array([c.error for c in all_of], pa.string()),
-        "attempts": pa.array([c.attempts for c in all_of], pa.int32()),
+        "expected": pa.array([c.expected for c in members], pa.float64()),
+        "entropy": pa.array([c.entropy for c in members], pa.float64()),
+        "critique": pa.array([c.critique for c in members], pa.string()),
+        "n_thinking_tokens": pa.array([c.n_thinking_tokens for c in members], pa.int64()),
+        "flags": pa.array([list(c.flags) for c in members], pa.list_(pa.string())),
+        "n_spans": pa.array([len(c.spans) for c in members], pa.int32()),
+        "error": pa.array([c.error for c in members], pa.string()),
+        "attempts": pa.array([c.attempts for c in members], pa.int32()),
         "shard": pa.array([shard.path] * n, pa.string()),
         "row": pa.array([i for i, _ in rows], pa.int32()),
     }
-    txn.add_rows("critiques", critic.id, pa.table(columns), generation)
+    txn.add_rows("critiques", critic.id, pa.table(columns), next_generation)
 
 
-def _others(shards: tuple[ShardInfo, ...], ids: set[str], shard: ShardInfo, own: str) -> bool:
-    """Whether some shards may hold critiques, by the same name, of the same documents."""
+def _may_overlap(shards: tuple[ShardInfo, ...], ids: set[str], shard: ShardInfo, own: str) -> bool:
+    """Return whether shards may contain critiques of the same documents by the same name."""
     families = {f"critique/{critic}" for critic in ids}
     mine = (f"critique/{own}", shard.corpus)
     return any(s.family in families and (s.family, s.corpus) != mine for s in shards)
 
 
-def published(snapshot: Snapshot, shard: ShardInfo, critic: CriticInfo) -> list[ShardInfo]:
-    """The shards that hold a critic's critiques and thinking of a text shard."""
+def published_shards(snapshot: Snapshot, shard: ShardInfo, critic: CriticInfo) -> list[ShardInfo]:
+    """Return the shards with a critic's critiques and thinking of a text shard."""
     families = (f"critique/{critic.id}", f"thinking/{critic.id}")
-    found = (snapshot.aligned(shard.path, family) for family in families)
-    return [info for info in found if info is not None]
+    shards = (snapshot.aligned(shard.path, family) for family in families)
+    return [info for info in shards if info is not None]
 
 
-def generation(
-    store: Store, base: Snapshot, shard: ShardInfo, critic: CriticInfo, *, again: bool = False
+def next_generation(
+    store: Store, base: Snapshot, shard: ShardInfo, critic: CriticInfo, *, is_retry: bool = False
 ) -> int:
-    """One above the highest generation of critiques by this name of this shard's documents."""
+    """Return 1 plus the highest generation of critiques by this name of this shard's documents."""
     ids = set(base.critic_ids(critic.name))
     if unit_name(critic.id, shard) in base.requeued:
-        again = True
-    if not again and not _others(base.shards, ids, shard, critic.id):
+        is_retry = True
+    if not is_retry and not _may_overlap(base.shards, ids, shard, critic.id):
         return 0
-    found = store.sql(
+    result = store.sql(
         "SELECT coalesce(max(generation), -1) + 1 AS generation FROM critiques_all "
         "JOIN documents USING (doc_id) WHERE critic = ? AND documents.shard = ?",
         at=base.version,
         parameters=[critic.name, shard.path],
     )
-    return int(found["generation"][0].as_py())
+    return int(result["generation"][0].as_py())
 
 
 def _refuse_overlap(shard: ShardInfo, critic: CriticInfo) -> Callable[[Entry], None]:
@@ -202,7 +207,7 @@ def _refuse_overlap(shard: ShardInfo, critic: CriticInfo) -> Callable[[Entry], N
         ids = {c.id for c in newer.critics if c.name == critic.name} | {critic.id}
         families = [s for s in newer.shards_add if s.family.startswith(f"critique/{critic.name}-")]
         ids |= {s.family.removeprefix("critique/") for s in families}
-        if _others(tuple(newer.shards_add), ids, shard, critic.id):
-            raise _Superseded(f"critiques by {critic.name} landed in version {newer.version}")
+        if _may_overlap(tuple(newer.shards_add), ids, shard, critic.id):
+            raise _Superseded(f"version {newer.version} has critiques by {critic.name}")
 
     return check

@@ -1,7 +1,7 @@
-"""Many workers on one critique run: processes of this machine, which share the units by leases.
+"""Many workers on one critique run: local processes, which share the units by leases.
 
-A worker that is killed is started again and goes on with its journal; until then the others take
-its units. What the critique run did is added up from the log, so that nobody's death changes it.
+A killed worker is restarted and continues with its journal; until then the other workers do its
+units. The totals of the critique run come from the log, so a crash does not change them.
 """
 
 import multiprocessing
@@ -18,37 +18,44 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from ixt_data.critics import ChunkOptions, Critic, Meters, added, load_critic, watching
-from ixt_data.critique_runs.annotation import CritiqueReport, annotate, spent
+from ixt_data.critics import (
+    ChunkOptions,
+    Critic,
+    StatsByEndpoint,
+    load_critic,
+    merge_stats,
+    reporting_stats,
+)
+from ixt_data.critique_runs.annotation import CritiqueReport, annotate, usage_of
 from ixt_data.critique_runs.pending_work import PendingWork
 from ixt_data.errors import CriticError, IxtError
 from ixt_data.records import Critique
 from ixt_data.store import Store
 
-RESTARTS = 10
-"""A worker that is killed more often is not started again."""
+MAX_RESTARTS = 10
+"""A worker that was killed more often is not restarted."""
 
-SAY_SECONDS = 0.5
-"""Seconds between a worker's messages."""
+REPORT_SECONDS = 0.5
+"""Seconds between two status messages of a worker."""
 
 STOPPED = 128 + signal.SIGTERM
-"""Exit code of a worker that was asked to end."""
+"""Exit code of a worker that received SIGTERM."""
 
 
 @dataclass(frozen=True)
 class CritiqueRunSpec:
-    """One critique run, as each of its workers needs to know it.
+    """One critique run, as each of its workers needs it.
 
     Attributes:
-        store: its root.
-        corpus: what is critiqued.
+        store: root of the store.
+        corpus: name of the corpus.
         critic, options, parts: see `load_critic`.
-        serve: arguments of a `vllm serve` that each worker starts for itself, if any.
-        name: of the critic, if it is not its own.
+        serve: arguments of a `Server` that each worker starts for itself, None for no server.
+        name: name for the critic instead of its own.
         retry_failed: see `annotate`.
-        run: the id of the critique run.
-        since: the version that all its workers begin from.
-        folder: where the command was given; a critic of the user's own may be there.
+        run: id of the critique run.
+        since: version that all workers start from.
+        folder: working folder of the command; a custom critic may be in it.
     """
 
     store: str
@@ -64,7 +71,11 @@ class CritiqueRunSpec:
     folder: str = field(default_factory=os.getcwd)
 
     def load(self) -> Critic:
-        """The critic; to be closed if it can be."""
+        """Create the critic; close it afterwards, see `closing_critic`.
+
+        Raises:
+            CriticError: see `load_critic`.
+        """
         options = dict(self.options)
         if self.serve is not None:
             from ixt_data.critics import Server
@@ -77,83 +88,88 @@ class CritiqueRunSpec:
 
 @dataclass
 class WorkerStatus:
-    """What a worker says of itself while it is at work.
+    """Status of a running worker.
 
     Attributes:
-        documents: done so far, `statuses` by status: only those that it asked about.
-        spent: see `spent`.
-        meters: of its critic's servers.
-        todo: what there was to do when it began, for all workers together; None before that.
+        documents: number of finished documents.
+        statuses: finished documents by status; only those that the critic judged in this run.
+        usage: the critic's own counts, see `CritiqueReport`.
+        endpoint_stats: statistics of the critic's endpoints.
+        pending: work at its start, for all workers together; None before that.
     """
 
     documents: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
-    spent: Counter[str] = field(default_factory=Counter)
-    meters: Meters = field(default_factory=dict)
-    todo: PendingWork | None = None
+    usage: Counter[str] = field(default_factory=Counter)
+    endpoint_stats: StatsByEndpoint = field(default_factory=dict)
+    pending: PendingWork | None = None
 
     def __add__(self, other: "WorkerStatus") -> "WorkerStatus":
-        """Of both workers together."""
+        """Return the status of both workers together."""
         return WorkerStatus(
             self.documents + other.documents,
             self.statuses + other.statuses,
-            self.spent + other.spent,
-            added(self.meters, other.meters),
-            self.todo or other.todo,
+            self.usage + other.usage,
+            merge_stats(self.endpoint_stats, other.endpoint_stats),
+            self.pending or other.pending,
         )
 
 
 StatusCallback = Callable[[WorkerStatus], None]
+"""Function that receives the status of one worker, or of all workers together."""
 
 
-def work(job: CritiqueRunSpec, tell: StatusCallback) -> CritiqueReport:
-    """Does what is left of a critique run, until all of it is published by somebody.
+def run_worker(spec: CritiqueRunSpec, report: StatusCallback) -> CritiqueReport:
+    """Do the pending work of a critique run, until all units are published by any worker.
 
     Args:
-        job: what.
-        tell: called at first, and after each document.
+        spec: the critique run.
+        report: called once at the start, and after each document.
+
+    Raises:
+        StoreError, CriticError: see `annotate`.
     """
     with suppress(OSError):
-        os.chdir(job.folder)
-    critic, told = job.load(), WorkerStatus()
+        os.chdir(spec.folder)
+    critic, status = spec.load(), WorkerStatus()
 
     def progress(done: int, critique: Critique) -> None:
-        told.documents, told.spent = done, spent(critic)
-        told.statuses[critique.status] += 1
-        tell(told)
+        status.documents, status.usage = done, usage_of(critic)
+        status.statuses[critique.status] += 1
+        report(status)
 
-    def begun(todo: PendingWork) -> None:
-        told.todo = todo
-        tell(told)
+    def set_pending(pending: PendingWork) -> None:
+        status.pending = pending
+        report(status)
 
-    def watched(meters: Meters) -> None:
-        told.meters = meters
+    def set_endpoint_stats(endpoint_stats: StatsByEndpoint) -> None:
+        status.endpoint_stats = endpoint_stats
 
-    store = Store.open(job.store)
-    tell(told)
-    with closed(critic), watching(critic, watched):
+    store = Store.open(spec.store)
+    report(status)
+    with closing_critic(critic), reporting_stats(critic, set_endpoint_stats):
         return annotate(
             store,
-            job.corpus,
+            spec.corpus,
             critic,
             progress,
-            retry_failed=job.retry_failed,
-            run=job.run,
-            since=job.since,
-            begin=begun,
+            retry_failed=spec.retry_failed,
+            run=spec.run,
+            since=spec.since,
+            on_start=set_pending,
         )
 
 
 @contextmanager
-def closed(critic: Critic) -> Iterator[None]:
-    """Closes a critic that holds connections or a server."""
+def closing_critic(critic: Critic) -> Iterator[None]:
+    """Close a critic that has connections or a server at the end of the block."""
     with closing(critic) if hasattr(critic, "close") else nullcontext():  # type: ignore[type-var]
         yield
 
 
 @contextmanager
-def ending_in_order() -> Iterator[None]:
-    """Makes SIGTERM end what runs inside as Ctrl-C does: leases and servers are given back."""
+def exiting_on_sigterm() -> Iterator[None]:
+    """Raise SystemExit on SIGTERM inside the block, so leases and servers are released."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -164,130 +180,134 @@ def ending_in_order() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def summed(store: Store, job: CritiqueRunSpec, reports: list[CritiqueReport]) -> CritiqueReport:
-    """What all workers of a critique run did, from the log.
+def total_report(
+    store: Store, spec: CritiqueRunSpec, reports: list[CritiqueReport]
+) -> CritiqueReport:
+    """Return the totals of all workers of a critique run, from the log.
 
     Args:
-        store: where.
-        job: the critique run.
-        reports: of those workers that came to an end.
+        store: contains the log.
+        spec: the critique run.
+        reports: of the workers that finished.
     """
-    total = CritiqueReport(reports[0].critic, job.run)
-    snapshot, costs = store.snapshot(), Counter[str]()
-    for entry in store.log.entries((job.since or 0) + 1, snapshot.version):
-        if entry.op == "critique" and entry.summary.get("run") == job.run:
+    total = CritiqueReport(reports[0].critic, spec.run)
+    snapshot, usage = store.snapshot(), Counter[str]()
+    for entry in store.log.entries((spec.since or 0) + 1, snapshot.version):
+        if entry.op == "critique" and entry.summary.get("run") == spec.run:
             total.units += 1
             total.documents += entry.summary["documents"]
             total.reused += entry.summary["reused"]
             total.statuses.update(entry.summary["statuses"])
-            costs.update(entry.summary["usage"])
-    total.spent, total.snapshot = dict(costs), snapshot.version
-    total.skipped = snapshot.corpora[job.corpus].shards - total.units
+            usage.update(entry.summary["usage"])
+    total.usage, total.snapshot = dict(usage), snapshot.version
+    total.skipped = snapshot.corpora[spec.corpus].shards - total.units
     return total
 
 
-def on_this_machine(job: CritiqueRunSpec, n: int, tell: StatusCallback) -> CritiqueReport:
-    """A critique run by n processes.
+def run_locally(spec: CritiqueRunSpec, n: int, report: StatusCallback) -> CritiqueReport:
+    """Run a critique run with n processes on this machine.
 
     Args:
-        job: what.
-        n: how many.
-        tell: called twice a second with what all of them have done.
+        spec: the critique run.
+        n: number of processes.
+        report: called twice per second with the status of all processes together.
 
     Raises:
-        IxtError: what one of them failed with; the others are stopped.
+        IxtError: the error of one process; the others are stopped.
     """
-    store = Store.open(job.store)
-    job = replace(job, since=store.snapshot().version)
-    workers = [_Process(job) for _ in range(n)]
+    store = Store.open(spec.store)
+    spec = replace(spec, since=store.snapshot().version)
+    workers = [_Process(spec) for _ in range(n)]
     try:
-        while any(worker.report is None for worker in workers):
-            wait([worker.pipe for worker in workers if worker.report is None], SAY_SECONDS)
+        while any(worker.result is None for worker in workers):
+            wait([worker.pipe for worker in workers if worker.result is None], REPORT_SECONDS)
             for worker in workers:
                 worker.listen()
-            tell(sum((worker.told for worker in workers), WorkerStatus()))
+            report(sum((worker.status for worker in workers), WorkerStatus()))
     finally:
         for worker in workers:
             worker.process.terminate()
         for worker in workers:
             worker.process.join()
-    return summed(store, job, [worker.report for worker in workers if worker.report])
+    return total_report(store, spec, [worker.result for worker in workers if worker.result])
 
 
 class _Process:
-    """One worker, started again when it is killed."""
+    """One worker process, restarted when it is killed."""
 
-    def __init__(self, job: CritiqueRunSpec) -> None:
-        self._job, self._starts, self._before = job, 0, WorkerStatus()
-        self._now = WorkerStatus()
-        self.report: CritiqueReport | None = None
+    def __init__(self, spec: CritiqueRunSpec) -> None:
+        self._spec, self._starts, self._previous = spec, 0, WorkerStatus()
+        self._current = WorkerStatus()
+        self.result: CritiqueReport | None = None
         self._start()
 
     @property
-    def told(self) -> WorkerStatus:
-        """What it has done, in all its lives."""
-        return self._before + self._now
+    def status(self) -> WorkerStatus:
+        """Its status, over all restarts."""
+        return self._previous + self._current
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_main, args=(self._job, theirs))
+        self.pipe, child_pipe = context.Pipe()
+        self.process = context.Process(target=_run_process, args=(self._spec, child_pipe))
         self.process.start()
-        theirs.close()
+        child_pipe.close()
         self._starts += 1
 
     def listen(self) -> None:
-        """Takes in what it has said; starts it again if it was killed.
+        """Read its messages; restart it if it was killed.
 
         Raises:
             IxtError: it failed, or was killed too often.
         """
-        while self.report is None and self.pipe.poll():
+        while self.result is None and self.pipe.poll():
             try:
-                said = self.pipe.recv()
+                message = self.pipe.recv()
             except (EOFError, OSError):
-                self._ended()
+                self._restart()
                 return
-            if isinstance(said, WorkerStatus):
-                self._now = said
-            elif isinstance(said, CritiqueReport):
-                self.report = said
+            if isinstance(message, WorkerStatus):
+                self._current = message
+            elif isinstance(message, CritiqueReport):
+                self.result = message
             else:
-                raise IxtError(said)
+                raise IxtError(message)
 
-    def _ended(self) -> None:
+    def _restart(self) -> None:
         self.process.join()
         code = self.process.exitcode
         if code is None or (code >= 0 and code != STOPPED):
-            raise CriticError(f"a worker ended with exit code {code}; what it wrote is above")
-        if self._starts > RESTARTS:
-            raise CriticError(f"a worker was killed {self._starts} times, at last with {code}")
-        self._before, self._now = self.told, WorkerStatus()
+            raise CriticError(f"a worker exited with code {code}; its output is above")
+        if self._starts > MAX_RESTARTS:
+            raise CriticError(
+                f"a worker was killed {self._starts} times, last with exit code {code}"
+            )
+        self._previous, self._current = self.status, WorkerStatus()
         self._start()
 
 
-def _main(job: CritiqueRunSpec, pipe: Connection) -> None:
-    """The life of one process."""
-    threading.Thread(target=_end_with_parent, args=(pipe,), daemon=True).start()
+def _run_process(spec: CritiqueRunSpec, pipe: Connection) -> None:
+    """Run a worker in this process and send its messages to the parent."""
+    threading.Thread(target=_exit_with_parent, args=(pipe,), daemon=True).start()
     last = 0.0
 
-    def tell(told: WorkerStatus) -> None:
+    def report(status: WorkerStatus) -> None:
         nonlocal last
-        if (now := time.monotonic()) - last >= SAY_SECONDS:
+        if (now := time.monotonic()) - last >= REPORT_SECONDS:
             last = now
-            pipe.send(told)
+            pipe.send(status)
 
     try:
-        with ending_in_order():
-            pipe.send(work(job, tell))
+        with exiting_on_sigterm():
+            pipe.send(run_worker(spec, report))
     except IxtError as error:
         pipe.send(str(error))
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
 
 
-def _end_with_parent(pipe: Connection) -> None:
-    """Ends this process when the one that started it is gone: nothing else is ever received."""
+def _exit_with_parent(pipe: Connection) -> None:
+    """Terminate this process when its parent is gone; the parent never sends anything."""
     with suppress(EOFError, OSError):
         pipe.recv()
     os.kill(os.getpid(), signal.SIGTERM)
@@ -296,9 +316,9 @@ def _end_with_parent(pipe: Connection) -> None:
 __all__ = [
     "CritiqueRunSpec",
     "WorkerStatus",
-    "closed",
-    "ending_in_order",
-    "on_this_machine",
-    "summed",
-    "work",
+    "closing_critic",
+    "exiting_on_sigterm",
+    "run_locally",
+    "run_worker",
+    "total_report",
 ]

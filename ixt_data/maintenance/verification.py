@@ -1,4 +1,4 @@
-"""Checks that a store is what its log says, and mends what can be mended without guessing."""
+"""Verification of a store against its log, and repair of everything that can be rebuilt."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,37 +25,38 @@ from ixt_data.mds import read_shard
 from ixt_data.records import ProgressCallback
 from ixt_data.store import CHANGED, Store, read_adopted, sizes_of
 
-PLACES = ("shards", "meta", "_tmp")
-"""Where files are that a version holds, or that nothing holds any more."""
+PREFIXES = ("shards", "meta", "_tmp")
+"""Prefixes of files that a version references, or that are orphaned."""
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyProblem:
-    """Something in the store that is not as the log says.
+    """A difference between the store and its log.
 
     Attributes:
-        path: which file.
-        what: what is wrong with it.
-        documents: how many documents it touches.
-        remedy: the command that mends it, or what else to do.
+        path: key of the file.
+        problem: what is wrong with it.
+        documents: number of documents that it affects.
+        remedy: the command that repairs it, or another remedy.
     """
 
     path: str
-    what: str
+    problem: str
     documents: int
     remedy: str
 
 
 @dataclass
 class VerifyReport:
-    """What `verify` found.
+    """Result of `verify`.
 
     Attributes:
         version: of the snapshot that was checked.
-        files: how many files were checked, `bytes` in all.
-        problems: what is wrong.
-        orphans: files that no version holds: left by writers that died, or by old versions.
-        repaired: paths that were mended.
+        files: number of files that were checked; `bytes` in all.
+        bytes: size of these files.
+        problems: the differences.
+        orphans: files that no version references: from crashed writers, or of expired versions.
+        repaired: paths that were repaired.
     """
 
     version: int = 0
@@ -66,7 +67,7 @@ class VerifyReport:
     repaired: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """For the command line."""
+        """Return the report as the command line prints it."""
         return {**asdict(self), "ok": not self.problems}
 
 
@@ -77,40 +78,41 @@ def verify(
     fast: bool = False,
     progress: ProgressCallback = lambda done, total: None,
 ) -> VerifyReport:
-    """Checks log, checkpoints, rows, shards, indexes and the alignment of families.
+    """Check log, checkpoints, rows, shards, indexes and the alignment of families.
 
     Args:
-        store: which.
-        at: only what this version or tag holds; by default what any does that is kept or pinned.
-        fast: sizes only, nothing is read.
-        progress: called as bytes are checked.
+        store: the store.
+        at: check only the files of this version or tag; by default those of all retained and pinned
+            versions.
+        fast: check sizes only, and read no file.
+        progress: called with bytes checked and bytes in all.
 
     Raises:
-        SnapshotError: there is no such version or tag.
+        SnapshotError: the version or tag does not exist.
     """
     report = VerifyReport()
     report.problems += check_log(store)
-    whole = not report.problems
+    is_log_intact = not report.problems
     pins, problems = check_pins(store)
     report.problems += problems
-    # What follows needs the state; the log's own trouble must not hide the rest.
+    # The other checks need a state; a damaged log must not hide their problems.
     newest = state = readable_state(store)
     report.problems += check_checkpoints(store, newest.version)
-    if whole:
-        state = store.snapshot(at) if at is not None else held(store, newest, pins)
+    if is_log_intact:
+        state = store.snapshot(at) if at is not None else retained_state(store, newest, pins)
     report.version = newest.version if at is None else state.version
     files: list[RowsFile | ShardInfo] = [*state.rows.values(), *state.shards]
     total = sum(_size(file) for file in files)
-    sizes = {file.key: file.size for place in PLACES for file in store.storage.list(place)}
-    # While entries are lost, nobody can tell whose files these are.
-    if whole and at is None:
-        report.orphans = sorted(sizes.keys() - _known(state))
+    sizes = {file.key: file.size for prefix in PREFIXES for file in store.storage.list(prefix)}
+    # While entries are missing, the owners of files are unknown.
+    if is_log_intact and at is None:
+        report.orphans = sorted(sizes.keys() - _referenced_files(state))
     sizes |= sizes_of(shard for shard in state.shards if shard.is_external)
     identities: dict[str, str] = {}
     for file in files:
-        found = _check_file(store, state, file, sizes, fast, identities)
+        file_problems = _check_file(store, state, file, sizes, fast, identities)
         known = file.path in newest.rows or file.path in newest.shards_by_path
-        report.problems += found if known else map(_of_older, found)
+        report.problems += file_problems if known else map(_of_older, file_problems)
         report.files += 1
         report.bytes += _size(file)
         progress(report.bytes, total)
@@ -120,7 +122,7 @@ def verify(
 
 
 def check_pins(store: Store) -> tuple[list[int], list[VerifyProblem]]:
-    """The versions that pins hold, and what is wrong with pins."""
+    """Return the versions of pins, and the problems of pins."""
     try:
         pins = store.pins.all().values()
     except CorruptError as error:
@@ -132,17 +134,17 @@ def check_pins(store: Store) -> tuple[list[int], list[VerifyProblem]]:
     remedy = "restore the log from a backup, or remove the pin"
     return sorted(v for v in versions if 0 < v <= newest), [
         VerifyProblem(
-            f"_pins/{pin.name}.json", f"keeps version {pin.version}, which is not there", 0, remedy
+            f"_pins/{pin.name}.json", f"pins version {pin.version}, which does not exist", 0, remedy
         )
         for pin in pins
         if pin.version > newest
     ]
 
 
-def held(store: Store, newest: Snapshot, pinned: Iterable[int]) -> Snapshot:
-    """The newest state, and with it what only older ones hold that are kept or pinned.
+def retained_state(store: Store, newest: Snapshot, pinned: Iterable[int]) -> Snapshot:
+    """Return the latest state plus the files that only older retained or pinned versions reference.
 
-    What was given up as lost is not in it: a repair took it out of the state.
+    It does not contain files that a repair removed from the state.
     """
     older = [store.snapshot(v) for v in sorted({newest.min_version, *pinned}) if v]
     lost: set[str] = set()
@@ -159,13 +161,13 @@ def held(store: Store, newest: Snapshot, pinned: Iterable[int]) -> Snapshot:
     shards = {path: shard for path, shard in shards.items() if path not in lost}
     state = newest.copy()
     state.rows = rows | newest.rows
-    # Text shards first, as in every state: those that are aligned with them are compared.
+    # Text shards first, as in every state: aligned shards are compared with them.
     state.shards_by_path = shards | newest.shards_by_path
     return state
 
 
 def check_log(store: Store) -> Iterator[VerifyProblem]:
-    """Torn or changed entries, gaps between them, and entries that are lost at the end."""
+    """Yield truncated or changed entries, gaps, and entries that are missing at the end."""
     present = {file.key for file in store.storage.list("_log") if file.key.endswith(".json")}
     newest = max((int(PurePosixPath(key).stem) for key in present), default=0)
     remedy = "restore this file from a backup; every later version depends on it"
@@ -176,26 +178,26 @@ def check_log(store: Store) -> Iterator[VerifyProblem]:
         ):
             key = commit_log.key(version)
             if data is None:
-                yield VerifyProblem(key, "missing, but newer entries are there", 0, remedy)
+                yield VerifyProblem(key, "missing, but newer entries exist", 0, remedy)
                 continue
             try:
                 commit_log.parse(version, data)
             except CorruptError as error:
-                yield VerifyProblem(key, _without(key, str(error)), 0, remedy)
-    witnesses = {commit_log.LAST: store.log.hint()} | {
+                yield VerifyProblem(key, str(error).removeprefix(f"{key}: "), 0, remedy)
+    references = {commit_log.LAST: store.log.hint()} | {
         file.key: int(folder)
         for file in store.storage.list("_checkpoint")
         if (folder := file.key.split("/")[1]).isdigit() and file.key.endswith("/state.json")
     }
-    for witness, version in witnesses.items():
+    for reference, version in references.items():
         if version > newest:
             yield VerifyProblem(
-                commit_log.key(version), f"missing, but {witness} is of it", 0, remedy
+                commit_log.key(version), f"missing, but {reference} refers to it", 0, remedy
             )
 
 
 def readable_state(store: Store) -> Snapshot:
-    """The newest state; where its log or checkpoints are damaged, what the other entries say."""
+    """Return the latest state; if log or checkpoints are damaged, that of the readable entries."""
     try:
         return store.snapshot()
     except CorruptError:
@@ -212,8 +214,8 @@ def readable_state(store: Store) -> Snapshot:
 
 
 def check_checkpoints(store: Store, newest: int) -> Iterator[VerifyProblem]:
-    """Checkpoints whose files are not what their state.json says."""
-    remedy = "ixt verify --repair writes it anew from the log"
+    """Yield checkpoints with files that do not match their state.json."""
+    remedy = "ixt verify --repair rebuilds it from the log"
     for version in range(checkpoint.EVERY, newest + 1, checkpoint.EVERY):
         try:
             checkpoint.read(store.storage, version)
@@ -223,13 +225,13 @@ def check_checkpoints(store: Store, newest: int) -> Iterator[VerifyProblem]:
             path = str(error).split(": ")[0]
             if not path.startswith("_checkpoint/"):
                 path = checkpoint.key(version, "state.json")
-            yield VerifyProblem(path, "torn, changed or missing", 0, remedy)
+            yield VerifyProblem(path, "truncated, changed or missing", 0, remedy)
 
 
 def _of_older(problem: VerifyProblem) -> VerifyProblem:
-    what = f"{problem.what}; only older snapshots hold it"
+    what = f"{problem.problem}; only older snapshots reference it"
     remedy = "restore this file from a backup, or remove the tags of these snapshots and `ixt gc`"
-    return replace(problem, what=what, remedy=remedy)
+    return replace(problem, problem=what, remedy=remedy)
 
 
 def _size(file: RowsFile | ShardInfo) -> int:
@@ -250,19 +252,20 @@ def _check_file(
         size = sizes[file.path]
         what = "" if size == _size(file) else f"{size} bytes instead of {_size(file)}"
         if not what and not fast:
-            # Not a copy of it: damage may be newer.
+            # The original, because a cached copy may be older than the damage.
             with store.original(file) as path:
                 what = _read(path, state, file, identities)
     except FileNotFoundError:
         what = "missing"
     if what:
-        yield VerifyProblem(file.path, what, _documents(file), _remedy(file))
+        n_documents = file.rows if isinstance(file, RowsFile) else file.samples
+        yield VerifyProblem(file.path, what, n_documents, _remedy(file))
 
 
 def _read(
     path: Path, state: Snapshot, file: RowsFile | ShardInfo, identities: dict[str, str]
 ) -> str:
-    """What is wrong with the content of a file, empty if nothing is."""
+    """Return what is wrong with the content of a file, empty if it is intact."""
     if isinstance(file, RowsFile):
         with path.open("rb") as opened:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
@@ -270,10 +273,10 @@ def _read(
     try:
         shard = read_adopted(file, path) if file.is_external else read_shard(path, file.index)
     except CorruptError as error:
-        return _without(file.path, _without(str(path), str(error)))
+        return str(error).removeprefix(f"{path}: ").removeprefix(f"{file.path}: ")
     if "doc_id" not in shard.columns:
         return ""
-    # Text shards come first in every state, so an aligned shard finds the ids of its own.
+    # Text shards come first in every state, so their ids are known here.
     identity = hashlib.sha256(b"".join(shard.column("doc_id"))).hexdigest()
     identities[file.path] = identity
     if (
@@ -284,29 +287,23 @@ def _read(
         return ""
     samples = state.shards_by_path[file.aligned_with].samples
     if shard.samples != samples:
-        return (
-            f"{shard.samples} samples; {file.aligned_with}, which it is aligned with, has {samples}"
-        )
+        return f"{shard.samples} samples; its text shard {file.aligned_with} has {samples}"
     return f"its documents are not those of {file.aligned_with} in the same order"
-
-
-def _documents(file: RowsFile | ShardInfo) -> int:
-    return file.rows if isinstance(file, RowsFile) else file.samples
 
 
 def _remedy(file: RowsFile | ShardInfo) -> str:
     if isinstance(file, ShardInfo) and file.aligned_with is not None:
         verb = "tokenize" if file.family.startswith(f"{TOKENS}/") else "critique"
-        return f"ixt verify --repair, then `ixt {verb}` does this unit again"
+        return f"ixt verify --repair, then `ixt {verb}` redoes this unit"
     if isinstance(file, ShardInfo) and file.is_external:
-        return f"{CHANGED}; nothing else holds these documents"
+        return f"{CHANGED}; no other file contains these documents"
     what = "rows" if isinstance(file, RowsFile) else "documents"
-    return f"restore this file from a backup: nothing else in the store holds these {what}"
+    return f"restore this file from a backup: no other file in the store contains these {what}"
 
 
 def check_indexes(store: Store, state: Snapshot) -> Iterator[VerifyProblem]:
-    """Folders whose index.json is missing, torn, or says other than the log."""
-    remedy = "ixt verify --repair writes it anew"
+    """Yield folders whose index.json is missing, truncated, or differs from the log."""
+    remedy = "ixt verify --repair rebuilds it"
     folders = _folders(state)
     keys = [f"{folder}/index.json" for folder in folders]
     indexes = store.storage.read_all(keys)
@@ -317,16 +314,16 @@ def check_indexes(store: Store, state: Snapshot) -> Iterator[VerifyProblem]:
             continue
         try:
             entries = orjson.loads(data)["shards"]
-            found = {entry["raw_data"]["basename"]: entry for entry in entries}
+            indexed = {entry["raw_data"]["basename"]: entry for entry in entries}
         except (ValueError, KeyError, TypeError):
-            yield VerifyProblem(key, "torn or changed: not an index", documents, remedy)
+            yield VerifyProblem(key, "truncated or changed: not an index", documents, remedy)
             continue
-        if any(found.get(shard.raw.basename) != shard.index for shard in shards):
-            yield VerifyProblem(key, "says other than the log", documents, remedy)
+        if any(indexed.get(shard.raw.basename) != shard.index for shard in shards):
+            yield VerifyProblem(key, "differs from the log", documents, remedy)
 
 
 def check_rows(state: Snapshot) -> Iterator[VerifyProblem]:
-    """Critique shards of another length than their text shard, by the log alone."""
+    """Yield critique shards with another length than their text shard, by the log alone."""
     for shard in state.shards:
         text = state.shards_by_path.get(shard.aligned_with or "")
         if text is not None and text.samples != shard.samples:
@@ -342,28 +339,26 @@ def _folders(state: Snapshot) -> dict[str, list[ShardInfo]]:
     return folders
 
 
-def _known(state: Snapshot) -> set[str]:
+def _referenced_files(state: Snapshot) -> set[str]:
     known = {*state.rows, *state.shards_by_path}
     return known | {f"{folder}/index.json" for folder in _folders(state)}
 
 
-def _without(path: str, message: str) -> str:
-    return message.removeprefix(f"{path}: ")
-
-
 def repair(store: Store, report: VerifyReport) -> VerifyReport:
-    """Mends what can be rebuilt, deletes nothing else, and says what it mended.
+    """Rebuild everything that can be rebuilt, and add its paths to the report.
 
-    An index.json is written anew from the log; a checkpoint too. A unit whose critique shard is
-    lost is put back into the queue: its rows stay until the new ones replace them. While entries of
-    the log are damaged only indexes are mended.
+    It rebuilds an index.json or a checkpoint from the log. It requeues a unit with a lost critique
+    shard; the unit's rows remain until new ones replace them. While entries of the log are damaged,
+    it rebuilds only indexes. It deletes nothing else.
     """
     paths = [problem.path for problem in report.problems]
-    whole = not any(path.startswith("_log/") for path in paths)
-    if whole:
-        report.repaired += _rewrite_checkpoints(store, paths)
+    is_log_intact = not any(path.startswith("_log/") for path in paths)
+    if is_log_intact:
+        report.repaired += _rebuild_checkpoints(store, paths)
     newest = readable_state(store)
-    folders = _folders(held(store, newest, check_pins(store)[0]) if whole else newest)
+    folders = _folders(
+        retained_state(store, newest, check_pins(store)[0]) if is_log_intact else newest
+    )
     for path in paths:
         folder = path.removesuffix("/index.json")
         if folder != path and folder in folders:
@@ -371,17 +366,17 @@ def repair(store: Store, report: VerifyReport) -> VerifyReport:
             store.storage.replace(path, orjson.dumps(index, option=orjson.OPT_SORT_KEYS))
             report.repaired.append(path)
         shard = newest.shards_by_path.get(path)
-        if whole and shard is not None and shard.family != TEXT:
+        if is_log_intact and shard is not None and shard.family != TEXT:
             _requeue(store, newest, shard)
             report.repaired.append(path)
     return report
 
 
-def _rewrite_checkpoints(store: Store, paths: Iterable[str]) -> list[str]:
-    """Writes damaged checkpoints anew from the log; returns the paths that were damaged."""
+def _rebuild_checkpoints(store: Store, paths: Iterable[str]) -> list[str]:
+    """Rebuild damaged checkpoints from the log; return the paths that were damaged."""
     damaged = [path for path in paths if path.startswith("_checkpoint/")]
     versions = sorted({int(path.split("/")[1]) for path in damaged})
-    # All of them first, since the state of one may be built from another.
+    # Delete all of them first, because one may be built from another.
     for version in versions:
         files = store.storage.list(f"_checkpoint/{version:020d}")
         store.storage.delete(*[file.key for file in files])
@@ -402,7 +397,7 @@ def _requeue(store: Store, state: Snapshot, shard: ShardInfo) -> None:
             if s.aligned_with == shard.aligned_with and s.family in families
         ]
         unit = unit_name(critic, state.shards_by_path[shard.aligned_with or ""])
-    # The tokens of what is lost are of no use to what comes in its place.
+    # Tokens of the lost critiques do not fit the new ones.
     lost += [s.path for s in state.shards if s.aligned_with in lost]
     head = store.snapshot()
     if not all(path in head.shards_by_path for path in lost):

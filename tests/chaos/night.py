@@ -1,4 +1,4 @@
-"""A bad night for a store: annotators, compaction, garbage collection, readers, and SIGKILL.
+"""Fault injection for a store: annotators, compaction, garbage collection, readers, and SIGKILL.
 
     python tests/chaos/night.py --seconds 60
     python tests/chaos/night.py --s3
@@ -35,7 +35,7 @@ from ixt_data.critique_runs.units import publish
 from ixt_data.errors import CommitError, SnapshotError, TransactionAborted, UnitAlreadyPublished
 from ixt_data.log.snapshot import CriticInfo
 from ixt_data.maintenance.compaction import compact
-from ixt_data.maintenance.garbage_collection import collect
+from ixt_data.maintenance.garbage_collection import collect_garbage
 from ixt_data.maintenance.verification import PLACES, verify
 from ixt_data.records import Critique, document_id
 from ixt_data.store.store import Store
@@ -44,19 +44,19 @@ SHARDS, DOCUMENTS, CRITICS = 40, 20, 100
 ROLES = {"annotate": 4, "compact": 1, "collect": 1, "read": 2}
 GRACE = 1.0
 SECONDS, SECONDS_ON_S3 = 60.0, 20.0
-PATIENCE = 90.0
-"""Seconds in which the first unit must be acknowledged; the night begins then."""
+START_TIMEOUT = 90.0
+"""Timeout in seconds for the first acknowledged unit; the kills start then."""
 SLOW_START = 10.0
-"""Seconds for which a role that has said nothing yet is mostly spared."""
+"""Seconds during which a role without an event is rarely killed."""
 
 
-def say(event: str, **details: Any) -> None:
-    """One line of the role's diary; complete lines only, so that a killed one can be read."""
+def log_event(event: str, **details: Any) -> None:
+    """Write one line of the role's event log, in one system call."""
     os.write(1, json.dumps({"event": event, **details}).encode() + b"\n")
 
 
-def make(root: str) -> Store:
-    """The store before the night: one corpus, no critiques."""
+def create_store(root: str) -> Store:
+    """Create the store: one corpus, no critiques."""
     from ixt_data.mds.shards import TEXT_COLUMNS
 
     sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
@@ -95,11 +95,11 @@ def annotate(store: Store) -> None:
         try:
             version = publish(store, shard, CriticInfo(f"{critic}-0", critic, {}), critiques)
         except UnitAlreadyPublished:
-            say("already done")
+            log_event("already done")
         except TransactionAborted:
-            say("aborted")
+            log_event("aborted")
         else:
-            say("acknowledged", unit=f"critique/{critic}-0:{shard.path}", version=version)
+            log_event("acknowledged", unit=f"critique/{critic}-0:{shard.path}", version=version)
 
 
 def compact_often(store: Store) -> None:
@@ -107,17 +107,19 @@ def compact_often(store: Store) -> None:
     while True:
         time.sleep(0.5)
         try:
-            say("compacted", lanes=len(compact(store, min_files=4)))
+            log_event("compacted", lanes=len(compact(store, min_files=4)))
         except CommitError as error:
-            say("compaction dropped", why=str(error))
+            log_event("compaction dropped", why=str(error))
 
 
 def collect_often(store: Store) -> None:
     """Collects garbage for ever, far more eagerly than anyone should."""
     while True:
         time.sleep(0.5)
-        report = collect(store, keep_versions=10, keep=timedelta(0), grace=timedelta(seconds=GRACE))
-        say("collected", files=len(report.deleted), aborted=len(report.aborted))
+        report = collect_garbage(
+            store, keep_versions=10, keep=timedelta(0), grace=timedelta(seconds=GRACE)
+        )
+        log_event("collected", files=len(report.deleted), aborted=len(report.aborted))
 
 
 def read(store: Store) -> None:
@@ -126,9 +128,9 @@ def read(store: Store) -> None:
         version = max(1, store.snapshot().version - random.randrange(14))
         try:
             with store.pins.hold(version, "reader", timedelta(seconds=20)):
-                say("read", version=version, missing=_missing_for(store, version, 2.0))
+                log_event("read", version=version, missing=_missing_for(store, version, 2.0))
         except SnapshotError:
-            say("let go")
+            log_event("let go")
 
 
 def _missing_for(store: Store, version: int, seconds: float) -> list[str]:
@@ -147,31 +149,31 @@ def _missing_for(store: Store, version: int, seconds: float) -> list[str]:
 
 
 class Roles:
-    """The processes of a night, each with a diary of its own."""
+    """The processes, each with its own event log."""
 
     def __init__(self, root: str, folder: Path) -> None:
         self._root, self._folder = root, folder
         self._errors = (folder / "errors").open("ab")
         self._started: list[tuple[str, subprocess.Popen[bytes], Path, float]] = []
-        self._diaries: list[Path] = []
+        self._event_logs: list[Path] = []
         self.kills = self.crashes = 0
         for role, n in ROLES.items():
             for _ in range(n):
                 self._started.append(self._start(role))
 
     def _start(self, role: str) -> tuple[str, subprocess.Popen[bytes], Path, float]:
-        diary = self._folder / f"diary-{len(self._diaries)}"
-        self._diaries.append(diary)
+        event_log = self._folder / f"event_log-{len(self._event_logs)}"
+        self._event_logs.append(event_log)
         command = [sys.executable, __file__, "--role", role, "--store", self._root]
-        with diary.open("wb") as out:
+        with event_log.open("wb") as out:
             process = subprocess.Popen(command, stdout=out, stderr=self._errors)
-        return role, process, diary, time.time()
+        return role, process, event_log, time.time()
 
     def kill_one(self) -> None:
-        """Kills a role, which starts again; one that is still starting is mostly spared."""
+        """Kill and restart a role; one that is still starting is rarely killed."""
         i = random.randrange(len(self._started))
-        role, process, diary, began = self._started[i]
-        starting = not diary.stat().st_size and time.time() - began < SLOW_START
+        role, process, event_log, started = self._started[i]
+        starting = not event_log.stat().st_size and time.time() - started < SLOW_START
         if process.poll() is not None:
             self.crashes += 1
         elif starting and random.random() < 0.9:
@@ -183,7 +185,7 @@ class Roles:
         self._started[i] = self._start(role)
 
     def stop(self) -> None:
-        """Kills them all."""
+        """Kill all processes."""
         for _, process, _, _ in self._started:
             self.crashes += process.poll() is not None
             process.kill()
@@ -191,23 +193,27 @@ class Roles:
         self._errors.close()
 
     def events(self) -> list[dict[str, Any]]:
-        """What all of them have said."""
-        lines = [line for diary in self._diaries for line in diary.read_bytes().splitlines(True)]
+        """Return the events of all processes."""
+        lines = [
+            line
+            for event_log in self._event_logs
+            for line in event_log.read_bytes().splitlines(True)
+        ]
         return [json.loads(line) for line in lines if line.endswith(b"\n")]
 
 
 def night(root: str, seconds: float, seed: int, folder: Path) -> dict[str, Any]:
-    """Runs all roles, kills them at random, and audits the store in the morning."""
-    make(root)
+    """Run all roles, kill them at random, then audit the store."""
+    create_store(root)
     random.seed(seed)
     roles = Roles(root, folder)
     try:
-        patience = time.time() + PATIENCE
-        while time.time() < patience and not count(roles.events(), "acknowledged"):
+        deadline = time.time() + START_TIMEOUT
+        while time.time() < deadline and not count(roles.events(), "acknowledged"):
             time.sleep(0.2)
         end = time.time() + seconds
         while time.time() < end:
-            # Work on S3 takes longer, and the server is on the same machine.
+            # S3 is slower, and its server is on the same machine.
             time.sleep(random.uniform(0.5, 1.2) * (2 if "://" in root else 1))
             roles.kill_one()
     finally:
@@ -218,12 +224,12 @@ def night(root: str, seconds: float, seed: int, folder: Path) -> dict[str, Any]:
 
 
 def count(events: list[dict[str, Any]], kind: str) -> int:
-    """How often something was said."""
+    """Return the number of events of a kind."""
     return sum(event["event"] == kind for event in events)
 
 
 def audit(root: str, events: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the morning finds."""
+    """Return the result of the audit."""
     store = Store.open(root)
     state = store.snapshot()
     acknowledged = [event["unit"] for event in events if event["event"] == "acknowledged"]
@@ -235,7 +241,7 @@ def audit(root: str, events: list[dict[str, Any]]) -> dict[str, Any]:
         store.pins.release(name)
     time.sleep(GRACE)
     for _ in range(2):
-        collect(store, keep_versions=1, keep=timedelta(0), grace=timedelta(0))
+        collect_garbage(store, keep_versions=1, keep=timedelta(0), grace=timedelta(0))
     report = verify(store)
     return {
         "versions": state.version,
@@ -254,7 +260,7 @@ def audit(root: str, events: list[dict[str, Any]]) -> dict[str, Any]:
 
 @contextmanager
 def place(on_s3: bool, folder: Path) -> Iterator[str]:
-    """Where the store of the night is."""
+    """Yield the root of the store."""
     # What killed processes leave behind goes with the folder.
     os.environ |= {"TMPDIR": str(folder), "IXT_CACHE": str(folder / "cache")}
     tempfile.tempdir = None
@@ -266,7 +272,7 @@ def place(on_s3: bool, folder: Path) -> Iterator[str]:
 
 
 def main() -> None:
-    """Runs the night, or one role of it."""
+    """Run all roles, or one of them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=None, help="60; with --s3 20")
     parser.add_argument("--seed", type=int, default=0)

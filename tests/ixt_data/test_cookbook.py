@@ -22,7 +22,7 @@ BLOCKS = dict(re.findall(r"```sql\n-- (\w+)\n(.*?)```", PAGE.read_text(), re.DOT
 VALUES = {
     "critic": "length",
     "other": "rules",
-    "least": 0.5,
+    "min_score": 0.5,
     "tokens": 40,
     "words": "12 Characters",
 }
@@ -85,17 +85,18 @@ TRUE_OF: dict[str, Callable[[Rows], bool]] = {
     "best": lambda r: len(r) == 6 and {row["score"] for row in r} == {1.0},
     "worst": lambda r: r[0]["source"] == "blog" and r[0]["score"] == 0.2 and r[0]["critique"],
     "threshold": lambda r: 0 < len(r) < 19 and all(abs(a) < 0.1 for a in column(r, "above")),
-    "disagreement": lambda r: ascending([-a for a in column(r, "apart")]) and r[0]["apart"] > 0,
+    "disagreement": lambda r: ascending([-a for a in column(r, "difference")])
+    and r[0]["difference"] > 0,
     "length": lambda r: len(r) == 10 and ascending(column(r, "mean")),
     "correlation": lambda r: len(r) == 2 and all(c > 0.5 for c in column(r, "correlation")),
     "complaints": lambda r: [(row["flag"], row["documents"]) for row in r] == [("short", 2)],
     "lift": lambda r: {row["flag"] for row in r} == {"short"} and max(column(r, "lift")) > 1,
     "duplicates": lambda r: column(r, "corpora") == [["books", "web"]] * 2,
     "overlap": lambda r: [(row["one"], row["documents"]) for row in r] == [("books", 2)],
-    "coverage": lambda r: [(row["corpus"], row["critic"], row["read"], row["failed"]) for row in r]
+    "coverage": lambda r: [(x["corpus"], x["critic"], x["critiqued"], x["failed"]) for x in r]
     == [("books", "length", 3, 0), ("books", "rules", 2, 0), ("web", "length", 19, 1),
         ("web", "rules", 19, 0)],
-    "failures": lambda r: len(r) == 1 and "cannot read this" in r[0]["for_instance"],
+    "failures": lambda r: len(r) == 1 and "cannot read this" in r[0]["example"],
     "budget": lambda r: ascending(column(r, "tokens_from_here_up")) and len(r) > 3,
     "cut": lambda r: 0 < r[0]["tokens"] <= 40 and r[0]["threshold"] == 1.0,
     "changed": lambda r: len(r) > 5 and all(change > 0 for change in column(r, "change")),
@@ -103,7 +104,7 @@ TRUE_OF: dict[str, Callable[[Rows], bool]] = {
     "search": lambda r: len(r) == 2 and r[0]["critique"] == "12 characters",
     "selections": lambda r: [(row["name"], row["when_saved"]) for row in r] == [("good", 14)],
     "selected": lambda r: sum(column(r, "documents")) > 14 and min(column(r, "mean")) >= 0.5,
-    "costs": lambda r: len(r) == 4 and all(n > 0 for n in column(r, "documents_a_second")),
+    "costs": lambda r: len(r) == 4 and all(n > 0 for n in column(r, "documents_per_second")),
 }  # fmt: skip
 
 

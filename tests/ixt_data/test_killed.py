@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from small_stores import add_documents
 
-from ixt_data.maintenance.garbage_collection import collect
+from ixt_data.maintenance.garbage_collection import collect_garbage
 from ixt_data.maintenance.verification import verify
 from ixt_data.store.store import Store
 
@@ -75,7 +75,7 @@ def test_a_writer_killed_at_any_step_leaves_a_whole_store(
     # Before its entry, after it and before the acknowledgement, and not at all.
     assert outcomes == {(0, False), (1, False), (1, True)}
     assert verify(store).problems == []
-    collect(store, keep=timedelta(0), keep_versions=1, grace=timedelta(0))
+    collect_garbage(store, keep=timedelta(0), keep_versions=1, grace=timedelta(0))
     report = verify(store)
     assert (report.problems, report.orphans) == ([], [])
     add_documents(store, ["after"])

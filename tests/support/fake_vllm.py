@@ -1,9 +1,9 @@
-"""A fake vLLM: a real HTTP server that answers as vLLM does, well or badly, by a script.
+"""A fake vLLM: a real HTTP server that responds as vLLM does, correctly or with scripted faults.
 
-    python tests/fake_vllm.py --port 8123 --plan '{"cut": 0.1}'
+    python tests/support/fake_vllm.py --port 8123 --plan '{"cut": 0.1}'
 
-What a document gets is decided by words in it (`[[no_answer]]`), or at random by the plan's shares.
-It also stands in for the `vllm` program: `fake_vllm.py serve MODEL --port ...`.
+A marker in a document (`[[no_answer]]`) selects the behaviour, else chance by the plan's shares.
+It also replaces the `vllm` program: `fake_vllm.py serve MODEL --port ...`.
 """
 
 import argparse
@@ -27,22 +27,22 @@ THINKING = "The page explains something. It has a source. I would say 3 or 4."
 WORD = re.compile(r"\[\[(\w+)\]\]")
 DOCUMENT = re.compile(r"=== document (\w+) begins ===\n(.*)\n=== document \1 ends ===", re.DOTALL)
 WAYS = (
-    "ok no_answer misrouted truncated clamped runaway invalid empty bad_score refused too_long "
-    "overload error cut engine_died freeze no_choices"
+    "ok no_answer answer_in_reasoning truncated clamped runaway invalid empty bad_score refused "
+    "too_long overload error cut engine_crashed freeze no_choices"
 ).split()
 
 
 class Fake:
-    """The server's state.
+    """State of the server.
 
     Args:
-        plan: share of requests by way to answer; the rest is well. Keys that are no ways: `delay`
-            (seconds, at most), `models`, `context`, `seats` (requests at a time before 503),
-            `tokenize` (false: not there), `down` (seconds for which a dead engine is down),
-            `older` (thinking is called reasoning_content), `digits` (probabilities), `template`,
-            `gateway` (what answers for a dead engine is another server), `engines` (the first of
-            them never does anything), `busy_digits` (questions for one digit that are refused).
-        seed: of the shares.
+        plan: share of requests by behaviour; the others succeed. Other keys: `delay` (maximum in
+            seconds), `models`, `context`, `seats` (concurrent requests before 503), `tokenize`
+            (false removes the route), `down` (seconds until a crashed engine restarts), `older`
+            (the reasoning field is reasoning_content), `digits` (probabilities), `template`,
+            `gateway` (a gateway responds for a crashed engine), `engines` (the first is always
+            idle), `busy_digits` (number of one-digit requests to refuse).
+        seed: of the random choices.
     """
 
     def __init__(self, plan: dict[str, Any], seed: int = 0) -> None:
@@ -50,11 +50,11 @@ class Fake:
         self.requests: Counter[str] = Counter()
         self.bodies: list[dict[str, Any]] = []
         self.asked: Counter[str] = Counter()
-        self.deaths = self.in_flight = self.most_in_flight = 0
+        self.crashes = self.in_flight = self.max_in_flight = 0
         self.generated = self.largest = 0
-        self.dead_until = 0.0
-        self.frozen = False
-        self.living: set[asyncio.Task[Any]] = set()
+        self.crashed_until = 0.0
+        self.is_hung = False
+        self.active_tasks: set[asyncio.Task[Any]] = set()
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=1 << 28)
@@ -69,12 +69,12 @@ class Fake:
         return app
 
     @property
-    def dead(self) -> bool:
-        return time.monotonic() < self.dead_until
+    def is_crashed(self) -> bool:
+        return time.monotonic() < self.crashed_until
 
     async def health(self, request: web.Request) -> web.Response:
         self.requests["health"] += 1
-        return web.Response(status=502 if self.dead else 200)
+        return web.Response(status=502 if self.is_crashed else 200)
 
     async def metrics(self, request: web.Request) -> web.Response:
         lines = [f'vllm:num_requests_waiting{{model_name="m"}} {self.plan.get("waiting", 0)}']
@@ -86,7 +86,11 @@ class Fake:
 
     async def stats(self, request: web.Request) -> web.Response:
         return web.json_response(
-            {"requests": self.requests, "deaths": self.deaths, "most": self.most_in_flight}
+            {
+                "requests": self.requests,
+                "crashes": self.crashes,
+                "max_in_flight": self.max_in_flight,
+            }
         )
 
     async def models(self, request: web.Request) -> web.Response:
@@ -109,11 +113,11 @@ class Fake:
         return web.json_response({"prompt": bytes(body["tokens"]).decode(errors="replace")})
 
     def tokens(self, body: dict[str, Any]) -> list[int]:
-        """One token for four bytes of a text; whole bytes for what is short."""
+        """Return one token per four bytes of a text, or per byte of a short text."""
         if "prompt" in body:
             return list(body["prompt"].encode())
-        said = "".join(f"<{m['role']}>{m['content']}" for m in body["messages"])
-        text = self.plan.get("template", "") + said
+        rendered = "".join(f"<{m['role']}>{m['content']}" for m in body["messages"])
+        text = self.plan.get("template", "") + rendered
         data = text.encode()
         return list(data if len(data) < 400 else data[::4])
 
@@ -121,28 +125,28 @@ class Fake:
         body = await request.json()
         task = asyncio.current_task()
         assert task is not None
-        if self.dead:
-            # The API server is there, the engine is gone.
-            return self.gone()
+        if self.is_crashed:
+            # The API server runs, but its engine crashed.
+            return self.crashed_response()
         self.in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        self.living.add(task)
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
+        self.active_tasks.add(task)
         try:
             return await self.answer(request, body)
         except asyncio.CancelledError:
-            if not self.dead:
+            if not self.is_crashed:
                 raise
             task.uncancel()
-            return self.gone()
+            return self.crashed_response()
         finally:
-            self.living.discard(task)
+            self.active_tasks.discard(task)
             self.in_flight -= 1
 
     async def answer(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         user = body["messages"][1]["content"] if len(body["messages"]) > 1 else ""
         if not user:
             self.requests["probe"] += 1
-            if self.frozen:
+            if self.is_hung:
                 await asyncio.sleep(3600)
             return web.json_response({"choices": [], "usage": {}})
         if body["max_tokens"] == 1:
@@ -163,7 +167,7 @@ class Fake:
             await asyncio.sleep(self.random.uniform(0, delay))
         way = self.way(text)
         self.requests[f"way_{way}"] += 1
-        return await self.by_way(way, request, body, text)
+        return await self.respond(way, request, body, text)
 
     def way(self, text: str) -> str:
         if word := WORD.search(text):
@@ -178,7 +182,7 @@ class Fake:
                 return way
         return "ok"
 
-    async def by_way(
+    async def respond(
         self, way: str, request: web.Request, body: dict[str, Any], text: str
     ) -> web.StreamResponse:
         schema = body["response_format"]["json_schema"]["schema"]
@@ -194,12 +198,12 @@ class Fake:
             return web.json_response({"choices": [], "usage": {}})
         if way == "slow":
             await asyncio.sleep(1.2)
-        if way == "engine_died":
-            return self.die()
+        if way == "engine_crashed":
+            return self.crash()
         if way == "exit":
             os.kill(os.getpid(), signal.SIGKILL)
         if way in ("freeze", "stall"):
-            self.frozen = way == "freeze"
+            self.is_hung = way == "freeze"
             await asyncio.sleep(3600)
         if way == "too_long":
             what = "This model's maximum context length is 2048 tokens. However, you requested 9000"
@@ -208,13 +212,13 @@ class Fake:
             return _error(400, "Invalid json_schema: grammar could not be compiled")
         if way == "bad_request":
             return _error(400, "something else is wrong")
-        answers = [self.one(way, schema, text, i) for i in range(body.get("n", 1))]
+        answers = [self.choice_for(way, schema, text, i) for i in range(body.get("n", 1))]
         tokens = sum(a.pop("tokens", 120) for a in answers)
         self.generated += tokens
         usage = {"prompt_tokens": len(self.tokens(body)), "completion_tokens": tokens}
         return web.json_response({"id": "x", "choices": answers, "usage": usage})
 
-    def one(self, way: str, schema: dict[str, Any], text: str, i: int) -> dict[str, Any]:
+    def choice_for(self, way: str, schema: dict[str, Any], text: str, i: int) -> dict[str, Any]:
         digit = int(hashlib.sha256(text.encode()).hexdigest(), 16) % 6
         overall = min(5, digit + i)
         scores = dict.fromkeys(schema["properties"]["scores"]["properties"], digit)
@@ -232,7 +236,7 @@ class Fake:
         choice: dict[str, Any] = {"index": i, "message": message, "finish_reason": "stop"}
         if way == "no_answer":
             message["content"] = None
-        elif way == "misrouted":
+        elif way == "answer_in_reasoning":
             message |= {"content": None, name: content}
         elif way == "truncated":
             message["content"] = content[: len(content) // 2]
@@ -253,17 +257,17 @@ class Fake:
             choice["finish_reason"] = "content_filter"
         return choice
 
-    def die(self) -> web.Response:
-        """Ends all that is under way, and is down for a while."""
-        self.deaths += 1
-        self.dead_until = time.monotonic() + self.plan.get("down", 0.3)
+    def crash(self) -> web.Response:
+        """Cancel all requests in flight and crash for a while."""
+        self.crashes += 1
+        self.crashed_until = time.monotonic() + self.plan.get("down", 0.3)
         me = asyncio.current_task()
-        for task in self.living:
+        for task in self.active_tasks:
             if task is not me:
                 task.cancel()
-        return self.gone()
+        return self.crashed_response()
 
-    def gone(self) -> web.Response:
+    def crashed_response(self) -> web.Response:
         if self.plan.get("gateway"):
             return _error(502, "Bad Gateway")
         return _error(500, "EngineCore encountered an issue. See stack trace.")
@@ -284,7 +288,7 @@ def _error(status: int, message: str, **more: Any) -> web.Response:
 
 
 class Running:
-    """A fake in a thread of this process: `with Running(plan) as fake`."""
+    """A fake server in a thread of this process: `with Running(plan) as fake`."""
 
     def __init__(self, plan: dict[str, Any] | None = None, seed: int = 0, port: int = 0) -> None:
         self.fake, self.port = Fake(plan or {}, seed), port
@@ -338,7 +342,7 @@ def main() -> None:
         with Path(record).open("a") as file:
             print(json.dumps({"pid": os.getpid(), "arguments": sys.argv[1:]}), file=file)
     if plan.get("worker"):
-        # As vLLM's engine: a process of its own, which outlives the one that started it.
+        # As vLLM's engine: a separate process that outlives its parent.
         import subprocess
 
         worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])

@@ -12,7 +12,7 @@ from ixt_data.store.store import Store
 
 
 class Length(EmbeddedCritic):
-    """Scores a document by its length."""
+    """A critic that scores a document by its length."""
 
     def __init__(self, version: int = 1, name: str = "length") -> None:
         self.name, self.version = name, version
@@ -38,7 +38,7 @@ class Length(EmbeddedCritic):
 def add_documents(
     store: Store, texts: Sequence[str], corpus: str = "web", per_shard: int = 10, **metadata: list
 ) -> int:
-    """Commits texts to a corpus, some per shard; returns the version."""
+    """Commit texts to a corpus, some per shard; return the version."""
     with store.begin("ingest") as txn:
         family = txn.family("text", corpus, TEXT_COLUMNS)
         for start in range(0, len(texts), per_shard):
@@ -50,6 +50,12 @@ def add_documents(
             columns = {key: values[start : start + per_shard] for key, values in metadata.items()}
             txn.add_rows("documents", corpus, documents_table(part, corpus, shard.path, columns))
         return txn.commit(documents=len(texts))
+
+
+def add_commits(store: Store, n: int) -> None:
+    """Commit n times three texts to the corpus `web`."""
+    for i in range(n):
+        add_documents(store, [f"{i}-{j}" for j in range(3)])
 
 
 def documents_table(

@@ -105,12 +105,12 @@ def fresh(critic: VllmCritic, server: Server, documents: list[Document]) -> str:
 def ours(critic: VllmCritic, server: Server, documents: list[Document]) -> Cost:
     """Our critic."""
     fresh(critic, server, documents)
-    critic.spent.clear()
+    critic.usage.clear()
     start, cpu = time.perf_counter(), time.process_time() + cpu_of(server.pid)
     done = list(critic.run(documents))
     seconds, cpu = time.perf_counter() - start, time.process_time() + cpu_of(server.pid) - cpu
-    assert len(done) == critic.spent["requests"] == len(documents)
-    return Cost(seconds, cpu, critic.spent["tokens_out"])
+    assert len(done) == critic.usage["requests"] == len(documents)
+    return Cost(seconds, cpu, critic.usage["tokens_out"])
 
 
 def datatrove(

@@ -88,7 +88,7 @@ def calibrate(
 
     Exit code 1 if a canary is out of range or has no score.
     """
-    from ixt_data.analysis import calibration, look, read_canaries
+    from ixt_data.analysis import calibration, read_canaries, run_canaries
     from ixt_data.analysis import write_quantiles as write
     from ixt_data.store import Store
 
@@ -102,11 +102,11 @@ def calibrate(
     known = read_canaries(canaries) if canaries is not None else []
     opened, out = Store.open(store), Output(output)
     found = calibration.calibrate(opened, critic or (), corpora=corpus or (), at=at, scale=scale)
-    seen = look(opened, known, [scores.critic for scores in found.critics], found.snapshot)
+    seen = run_canaries(opened, known, [scores.critic for scores in found.critics], found.snapshot)
     record: dict[str, Any] = asdict(found)
     if canaries is not None:
         record["canaries"] = [asdict(one) for one in seen]
-        record["moved"] = [one.name for one in seen if not one.holds]
+        record["changed_canaries"] = [one.name for one in seen if not one.has_passed]
     if plots is not None:
         from ixt_tools.report import write_page
 
@@ -114,8 +114,8 @@ def calibrate(
     if write_quantiles is not None:
         record["quantiles"] = asdict(write(opened, (critic or [])[0], write_quantiles))
     _print_calibration(out, record, found, seen)
-    if record.get("moved"):
-        out.note(f"canaries out of range: {', '.join(record['moved'])}")
+    if record.get("changed_canaries"):
+        out.note(f"canaries out of range: {', '.join(record['changed_canaries'])}")
         raise typer.Exit(1)
 
 

@@ -1,1 +1,1 @@
-"""The rules critic: document statistics turned into a critique that names the defects."""
+"""The `rules` critic: document statistics turned into a critique that names the defects."""

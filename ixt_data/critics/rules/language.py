@@ -1,4 +1,4 @@
-"""Whether a document is text or code, and in which family of languages."""
+"""Detection of text or code, and of the language family of code."""
 
 import re
 from pathlib import PurePosixPath
@@ -19,12 +19,12 @@ EXTENSIONS: dict[str, Language] = {
     **dict.fromkeys("csv geojson ipynb json svg tsv xml".split(), "data"),
     **dict.fromkeys("adoc htm html md org rst tex txt".split(), "text"),
 }
-SAMPLE = 16_384
-"""Characters that are looked at to guess."""
-CODE_LINES = 0.3
+SAMPLE_CHARS = 16_384
+"""Characters that the detection reads."""
+MIN_CODE_LINES = 0.3
 """Share of code-like lines from which a document counts as code. Ours."""
-MARKERS = 0.5
-"""How many of the code-like lines must be a language's own for it to be named. Ours."""
+MIN_MARKERS = 0.5
+"""Share of the code-like lines that must be specific to a language to select it. Ours."""
 
 _LINE = re.compile(r"^.*\S.*$", re.M)
 _CODE = re.compile(
@@ -43,19 +43,19 @@ _DASH = re.compile(r"^[ \t]*(?:--\s|SELECT\b|INSERT\b|CREATE\b|local\b)", re.M)
 
 
 def language_of(text: str, source_id: str = "") -> Language:
-    """By the extension of `source_id` where it is one that we know, else by the content."""
+    """Return the language by the extension of `source_id` if it is known, else by the content."""
     named = EXTENSIONS.get(PurePosixPath(source_id).suffix[1:].lower())
-    return named or _guess(text[:SAMPLE])
+    return named or _detect(text[:SAMPLE_CHARS])
 
 
-def _guess(sample: str) -> Language:
+def _detect(sample: str) -> Language:
     lines = sum(1 for _ in _LINE.finditer(sample))
     code = sum(1 for _ in _CODE.finditer(sample))
-    if not lines or code < CODE_LINES * lines:
+    if not lines or code < MIN_CODE_LINES * lines:
         return "text"
     slash, dash = len(_SLASH.findall(sample)), len(_DASH.findall(sample))
-    if slash > MARKERS * code:
+    if slash > MIN_MARKERS * code:
         return "slash"
     if _PYTHON.search(sample):
         return "python"
-    return "dash" if dash > MARKERS * code else "hash"
+    return "dash" if dash > MIN_MARKERS * code else "hash"

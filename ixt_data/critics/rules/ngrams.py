@@ -1,4 +1,4 @@
-"""Repeated n-grams of words, counted as in Gopher's table A1: by their share of the characters."""
+"""Repeated n-grams of words, counted by their share of the characters (Gopher, table A1)."""
 
 from collections.abc import Collection, Sequence
 
@@ -7,10 +7,10 @@ import numpy.typing as npt
 
 Words = npt.NDArray[np.uint64]
 
-SCREEN = 0.02
-"""Below this share of repeated n-grams no limit is near, and nothing further is counted."""
-MIN_TOP = 3
-"""How often an n-gram must come to be called frequent. Ours."""
+MIN_REPEATED_SHARE = 0.02
+"""Below this share of repeated n-grams no limit is near, so the rest is not computed."""
+MIN_TOP_COUNT = 3
+"""Occurrences from which an n-gram counts as frequent. Ours."""
 # Odd constants of 64 bits. n-grams are compared by a hash; two of a document's at most 2^20 words
 # share one with a chance of some 10^-8.
 _MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -22,7 +22,7 @@ class NGrams:
     """The n-grams of a text.
 
     Args:
-        words: in their order, not empty.
+        words: the words in order, not empty.
         distinct: each of them once.
     """
 
@@ -34,32 +34,32 @@ class NGrams:
         self._total = int(self._sizes.sum())
 
     def top_share(self, n: int) -> float:
-        """Share of the text in its most frequent n-gram, 0 where that comes once or twice."""
+        """Return the share of the text in its most frequent n-gram, 0 below 3 occurrences."""
         grams = self._grams(n)
         ordered = np.sort(grams)
         starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
-        times = np.diff(starts, append=len(ordered))
-        most = int(times.max(initial=0))
-        if most < MIN_TOP:
+        counts = np.diff(starts, append=len(ordered))
+        max_count = int(counts.max(initial=0))
+        if max_count < MIN_TOP_COUNT:
             return 0.0
-        first = int(np.argmax(grams == ordered[starts[int(times.argmax())]]))
-        return min(1.0, most * int(self._sizes[first : first + n].sum()) / self._total)
+        first = int(np.argmax(grams == ordered[starts[int(counts.argmax())]]))
+        return min(1.0, max_count * int(self._sizes[first : first + n].sum()) / self._total)
 
     def copied_share(self, n: int) -> float:
-        """Share of the text in n-grams that came before, no character counted twice."""
+        """Return the share of the text in n-grams that occurred before, each character once."""
         grams = self._grams(n)
         ordered = np.sort(grams)
-        if np.count_nonzero(ordered[1:] == ordered[:-1]) <= SCREEN * len(grams):
+        if np.count_nonzero(ordered[1:] == ordered[:-1]) <= MIN_REPEATED_SHARE * len(grams):
             return 0.0
-        places = np.argsort(grams, kind="stable")
-        copies = places[1:][grams[places[1:]] == grams[places[:-1]]]
+        order = np.argsort(grams, kind="stable")
+        copies = order[1:][grams[order[1:]] == grams[order[:-1]]]
         depth = np.zeros(len(self._words) + 1, np.int64)
         depth[copies] += 1
         depth[copies + n] -= 1
         return float(self._sizes[np.cumsum(depth)[:-1] > 0].sum() / self._total)
 
     def _grams(self, n: int) -> Words:
-        """One hash for each place where an n-gram begins."""
+        """Return one hash per n-gram, in order."""
         size = max(0, len(self._words) - n + 1)
         grams = np.zeros(size, np.uint64)
         for offset in range(n):

@@ -1,4 +1,4 @@
-"""Facts on a Python file from its syntax tree. Nothing is compiled further, imported or run."""
+"""Facts about a Python file from its syntax tree. The file is only parsed, never run."""
 
 import ast
 import gc
@@ -7,29 +7,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-MAX_SOURCE = 1 << 20
-"""Characters beyond which a file is not parsed. Ours: a tree takes up to 300 bytes for each."""
+MAX_SOURCE_CHARS = 1 << 20
+"""Characters beyond which a file is not parsed. Ours: a tree needs 300 bytes each."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 @dataclass(slots=True)
 class PythonFacts:
-    """What the tree shows.
+    """Facts from a syntax tree.
 
     Attributes:
-        error: why it does not parse, empty where it does.
-        error_line: where, from 1; 0 where that is not known.
-        module_docstring: whether the file says what it is for.
+        error: why the file does not parse, empty if it does.
+        error_line: line of the error, from 1; 0 if unknown.
+        module_docstring: whether the module has a docstring.
         docstring_characters: of all docstrings.
-        definitions: public functions and classes, tests and nested functions aside.
-        documented: how many of those have a docstring.
+        definitions: public functions and classes, without tests and nested functions.
+        documented: how many of `definitions` have a docstring.
         functions: (name, first line, last line) of every function.
-        stubs: functions that do nothing.
-        tests: functions whose name begins with `test`.
-        statements: all of them.
-        imports: import statements.
-        depth: the deepest nesting of blocks.
+        stubs: functions with an empty body.
+        tests: functions with a name that starts with `test`.
+        statements: number of statements.
+        imports: number of import statements.
+        depth: deepest nesting of blocks.
     """
 
     error: str = ""
@@ -47,13 +47,13 @@ class PythonFacts:
 
 
 def python_facts(text: str) -> PythonFacts | None:
-    """The facts; None for a text too long to parse."""
-    if len(text) > MAX_SOURCE:
+    """Return the facts, None for a text that is too long to parse."""
+    if len(text) > MAX_SOURCE_CHARS:
         return None
     facts = PythonFacts()
     try:
-        with _quiet():
-            _read(ast.parse(text), facts)
+        with _without_warnings_and_gc():
+            _collect(ast.parse(text), facts)
     except SyntaxError as error:
         facts.error, facts.error_line = error.msg or "invalid syntax", error.lineno or 0
     except (ValueError, RecursionError, MemoryError) as error:
@@ -62,8 +62,8 @@ def python_facts(text: str) -> PythonFacts | None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """No warnings, and no collector: a tree is all live objects, which it would walk in vain."""
+def _without_warnings_and_gc() -> Iterator[None]:
+    """Suppress warnings, and the garbage collector, which would scan a tree of live objects."""
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -75,11 +75,11 @@ def _quiet() -> Iterator[None]:
             gc.enable()
 
 
-def _read(tree: ast.Module, facts: PythonFacts) -> None:
+def _collect(tree: ast.Module, facts: PythonFacts) -> None:
     docstring = _docstring(tree.body)
     facts.module_docstring = docstring is not None
     facts.docstring_characters = len(docstring or "")
-    # An explicit stack: a chain of a thousand `elif` is nested a thousand deep.
+    # An explicit stack, because a chain of a thousand `elif` is nested a thousand deep.
     stack: list[tuple[list[ast.stmt], int, bool]] = [(tree.body, 0, False)]
     while stack:
         body, depth, in_function = stack.pop()
@@ -87,7 +87,7 @@ def _read(tree: ast.Module, facts: PythonFacts) -> None:
         facts.depth = max(facts.depth, depth)
         for node in body:
             if isinstance(node, Function | ast.ClassDef):
-                _read_definition(node, facts, in_function)
+                _collect_definition(node, facts, in_function)
                 stack.append((node.body, depth + 1, in_function or isinstance(node, Function)))
             elif isinstance(node, ast.Import | ast.ImportFrom):
                 facts.imports += 1
@@ -95,20 +95,22 @@ def _read(tree: ast.Module, facts: PythonFacts) -> None:
                 stack.extend((block, d + depth, in_function) for block, d in _blocks(node))
 
 
-def _read_definition(node: Function | ast.ClassDef, facts: PythonFacts, in_function: bool) -> None:
+def _collect_definition(
+    node: Function | ast.ClassDef, facts: PythonFacts, in_function: bool
+) -> None:
     docstring = _docstring(node.body)
     facts.docstring_characters += len(docstring or "")
-    test = node.name.lower().startswith("test")
-    if not (in_function or test or node.name.startswith("_")):
+    is_test = node.name.lower().startswith("test")
+    if not (in_function or is_test or node.name.startswith("_")):
         facts.definitions += 1
         facts.documented += docstring is not None
     if isinstance(node, Function):
-        facts.tests += test
+        facts.tests += is_test
         facts.functions.append((node.name, node.lineno, node.end_lineno or node.lineno))
-        facts.stubs += all(isinstance(s, ast.Pass | ast.Expr) and _empty(s) for s in node.body)
+        facts.stubs += all(isinstance(s, ast.Pass | ast.Expr) and _is_empty(s) for s in node.body)
 
 
-def _empty(node: ast.Pass | ast.Expr) -> bool:
+def _is_empty(node: ast.Pass | ast.Expr) -> bool:
     return isinstance(node, ast.Pass) or isinstance(node.value, ast.Constant)
 
 
@@ -121,7 +123,7 @@ def _docstring(body: list[ast.stmt]) -> str | None:
 
 
 def _blocks(node: ast.stmt) -> Iterator[tuple[list[ast.stmt], int]]:
-    """The blocks inside a statement, and how much deeper they stand: an `elif` no deeper."""
+    """Yield the blocks inside a statement with their extra depth; an `elif` adds none."""
     match node:
         case ast.If(body=body, orelse=orelse):
             yield body, 1

@@ -22,7 +22,7 @@ from math import prod
 from ixt_data.records import Span
 
 Measures = Mapping[str, float]
-"""Statistic by name. One that makes no sense for a document is absent, and its rule is silent."""
+"""Statistics by name; a statistic that does not apply is absent, and its rule is skipped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +30,17 @@ class Rule:
     """A limit on one statistic.
 
     Attributes:
-        flag: the machine-readable name of the violation.
+        flag: machine-readable name of the violation.
         dimension: the sub-score that it lowers.
-        measure: the statistic.
-        free: up to here nothing is lost. Always our number.
-        limit: beyond here the rule is violated: the published threshold. Below `free` where small
-            values are the bad ones.
-        weight: share of the dimension's score lost at full severity.
-        source: where `limit` is from.
+        measure: name of the statistic.
+        free: up to this value nothing is lost. Always our number.
+        limit: the published threshold; values beyond it violate the rule. It is below `free` where
+            small values are bad.
+        weight: share of the dimension's score that full severity costs.
+        source: publication of `limit`.
         complaint: a clause for the critique. `{value}` is the statistic, `{much}` "rather", "too"
             or "far too", `{many}` "some", "many" or "very many", by severity.
-        praise: a clause for a document that keeps well clear of the limit, empty for none.
+        praise: a clause for a document far from the limit, empty for none.
     """
 
     flag: str
@@ -54,17 +54,17 @@ class Rule:
     praise: str = ""
 
     def severity(self, value: float) -> float:
-        """0 up to `free`, 0.5 at `limit`, and on along that line to 1."""
+        """Return 0 up to `free`, 0.5 at `limit`, and linearly up to 1."""
         return min(1.0, max(0.0, 0.5 * (value - self.free) / (self.limit - self.free)))
 
-    def violated(self, value: float) -> bool:
-        """Whether `value` is beyond the limit."""
+    def is_violated_by(self, value: float) -> bool:
+        """Return whether `value` is beyond the limit."""
         return value > self.limit if self.limit > self.free else value < self.limit
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one rule says of one document."""
+    """The result of one rule on one document."""
 
     rule: Rule
     value: float
@@ -76,9 +76,9 @@ class Finding:
         return self.rule.weight * self.severity
 
     @property
-    def violated(self) -> bool:
-        """Whether the rule's limit is passed."""
-        return self.rule.violated(self.value)
+    def is_violated(self) -> bool:
+        """True if the value is beyond the rule's limit."""
+        return self.rule.is_violated_by(self.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,21 +93,28 @@ class Verdict:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """The violated rules, in the order of their table."""
-        return tuple(finding.rule.flag for finding in self.findings if finding.violated)
+        """Flags of the violated rules, in the order of their table."""
+        return tuple(finding.rule.flag for finding in self.findings if finding.is_violated)
 
 
-def weigh(
+def aggregate_score(
     kind: str,
     rules: Sequence[Rule],
     weights: Mapping[str, float],
     measures: Measures,
     spans: Iterable[Span] = (),
 ) -> Verdict:
-    """Applies `rules` to `measures`.
+    """Return the verdict of `rules` on `measures`.
 
     A dimension's score is the product of what its rules leave. The score is the product of the
-    dimensions, each to the power of its weight: one ruined dimension is not bought off by others.
+    dimensions, each to the power of its weight. So good dimensions do not compensate a ruined one.
+
+    Args:
+        kind: `text` or `code`.
+        rules: the rules to apply.
+        weights: exponent of each dimension.
+        measures: statistics of the document.
+        spans: shown with the verdict.
     """
     findings = tuple(
         Finding(rule, value, rule.severity(value))

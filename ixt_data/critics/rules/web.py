@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from ixt_data.critics.rules.ngrams import SCREEN, NGrams
+from ixt_data.critics.rules.ngrams import MIN_REPEATED_SHARE, NGrams
 from ixt_data.critics.rules.rule import Measures, Rule
 from ixt_data.records import Span
 
@@ -96,8 +96,8 @@ STOP_WORDS = frozenset((
     "a", "in", "is", "it", "for", "on", "as", "was", "are", "by", "an", "this",
 ))
 # fmt: on
-"""Gopher's eight words and the twelve most frequent others, so that a share can be taken."""
-POLICY = (
+"""Gopher's eight words and the twelve most frequent others, for a meaningful share."""
+POLICY_PHRASES = (
     "terms of use",
     "privacy policy",
     "cookie policy",
@@ -105,7 +105,7 @@ POLICY = (
     "use of cookies",
     "use cookies",
 )
-TERMINAL = (".", "!", "?", '"', "'", "”", "’", ":", "。", "！", "？")
+SENTENCE_ENDS = (".", "!", "?", '"', "'", "”", "’", ":", "。", "！", "？")
 BULLETS = ("•", "*", "-", "‣", "●", "◦", "–")
 SHORT_LINE = 30
 
@@ -115,12 +115,12 @@ _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,200}>")
 _BROKEN = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\ufffd\ud800-\udfff]")
 _PARAGRAPH = re.compile(r"[^\n]+(?:\n[^\n]+)*")
 MIN_PARAGRAPH = 40
-"""A paragraph shorter than this, a heading perhaps, may come twice. Ours."""
+"""Characters below which a paragraph (perhaps a heading) may repeat. Ours."""
 _LOREM = re.compile(r"lorem ipsum", re.I)
 
 
 def measure(text: str) -> Measures:
-    """The statistics of a text that is not blank."""
+    """Return the statistics of a text that is not blank."""
     words = text.split()
     lines = [stripped for line in text.split("\n") if (stripped := line.strip())]
     counts = Counter(words)
@@ -157,7 +157,7 @@ def _repetition(
         "duplicate_lines": 1 - len(distinct) / len(lines),
         "duplicate_line_characters": _repeated_characters(distinct) / len(text),
         "duplicate_paragraph_characters": _repeated_characters(paragraphs) / len(text),
-        **_phrases(words, counts),
+        **_phrase_measures(words, counts),
     }
 
 
@@ -165,15 +165,15 @@ def _repeated_characters(counts: Counter[str]) -> int:
     return sum(len(piece) * (n - 1) for piece, n in counts.items() if n > 1)
 
 
-def _phrases(words: Sequence[str], counts: Counter[str]) -> Measures:
+def _phrase_measures(words: Sequence[str], counts: Counter[str]) -> Measures:
     grams = NGrams(words, counts)
     top, copied = grams.top_share(2), grams.copied_share(5)
-    # A frequent 4-gram holds frequent 2-grams, and a repeated 10-gram is full of repeated 5-grams.
+    # A frequent 4-gram contains frequent 2-grams, a repeated 10-gram repeated 5-grams.
     return {
         "top_2_gram": top,
-        "top_4_gram": grams.top_share(4) if top > SCREEN else 0.0,
+        "top_4_gram": grams.top_share(4) if top > MIN_REPEATED_SHARE else 0.0,
         "duplicate_5_grams": copied,
-        "duplicate_10_grams": grams.copied_share(10) if copied > SCREEN else 0.0,
+        "duplicate_10_grams": grams.copied_share(10) if copied > MIN_REPEATED_SHARE else 0.0,
     }
 
 
@@ -185,7 +185,7 @@ def _structure(
         "words": float(len(words)),
         "longest_word": float(max(map(len, counts))),
         "sentences": float(sum(1 for _ in islice(_SENTENCE_END.finditer(text), 100))),
-        "finished_lines": sum(line.endswith(TERMINAL) for line in lines) / n_lines,
+        "finished_lines": sum(line.endswith(SENTENCE_ENDS) for line in lines) / n_lines,
         "short_lines": sum(len(line) <= SHORT_LINE for line in lines) / n_lines,
         "bullet_lines": sum(line.startswith(BULLETS) for line in lines) / n_lines,
         "ellipsis_lines": sum(line.endswith(("...", "…")) for line in lines) / n_lines,
@@ -198,7 +198,7 @@ def _boilerplate(text: str, words: Sequence[str], lines: Sequence[str]) -> Measu
         "lorem_ipsum": float(lower.count("lorem ipsum")),
         "curly_braces": text.count("{") / n_lines,
         "javascript_lines": lower.count("javascript") / n_lines,
-        "policy_lines": sum(map(lower.count, POLICY)) / n_lines,
+        "policy_lines": sum(map(lower.count, POLICY_PHRASES)) / n_lines,
         "hash_marks": text.count("#") / total,
         "ellipses": (text.count("...") + text.count("…")) / total,
         "markup": sum(len(tag) for tag in _TAG.findall(text)) / len(text),
@@ -206,7 +206,7 @@ def _boilerplate(text: str, words: Sequence[str], lines: Sequence[str]) -> Measu
 
 
 def spans(text: str) -> Iterator[Span]:
-    """Repeated paragraphs and filler text."""
+    """Yield repeated paragraphs and filler text."""
     seen: set[str] = set()
     for match in _PARAGRAPH.finditer(text):
         paragraph = match.group()

@@ -1,1 +1,1 @@
-"""The vLLM critic: any OpenAI-compatible server as a judge, over HTTP."""
+"""The `vllm` critic: a judge behind OpenAI-compatible servers, over HTTP."""

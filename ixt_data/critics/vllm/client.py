@@ -1,4 +1,4 @@
-"""HTTP to one judge's server. The only module that imports aiohttp, and only when it is used."""
+"""HTTP client for the servers of a judge. The only module that imports aiohttp, on first use."""
 
 import asyncio
 from dataclasses import dataclass
@@ -14,42 +14,47 @@ PROBE_SECONDS = 5.0
 
 
 class EndpointUnreachable(Exception):
-    """No connection could be made: the request was not sent."""
+    """The connection could not be opened, so the request was not sent."""
 
 
 class ConnectionBroken(Exception):
-    """The connection broke while the request was under way."""
+    """The connection broke while the request was in flight."""
 
 
 class RequestTimeout(Exception):
-    """No whole answer came in time."""
+    """The complete response did not arrive in time."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """An answer over HTTP: its status and body."""
+    """An HTTP response.
+
+    Attributes:
+        status: HTTP status code.
+        body: raw bytes of the body.
+    """
 
     status: int
     body: bytes
 
     def json(self) -> Any:
-        """The body as JSON, None if it is none."""
+        """Return the body parsed as JSON, None if it is not JSON."""
         try:
             return orjson.loads(self.body)
         except orjson.JSONDecodeError:
             return None
 
 
-def root_of(url: str) -> str:
-    """The server's root, where `/health`, `/metrics` and `/tokenize` are, of its `/v1` address."""
+def server_root(url: str) -> str:
+    """Return the root of a `/v1` address, where `/health`, `/metrics` and `/tokenize` are."""
     return url.rstrip("/").removesuffix("/v1")
 
 
 class Client:
-    """Requests to any number of endpoints over connections that are kept.
+    """HTTP requests to any number of endpoints over pooled connections.
 
     Args:
-        api_key: sent as a bearer token; kept out of every message.
+        api_key: sent as a bearer token; no error or log message contains it.
     """
 
     def __init__(self, api_key: str | None = None) -> None:
@@ -57,18 +62,27 @@ class Client:
         self._session: aiohttp.ClientSession | None = None
 
     async def post(self, url: str, body: bytes, timeout: float) -> HttpResponse:
-        """Sends JSON.
+        """Send a POST request with a JSON body.
+
+        Args:
+            url: complete address.
+            body: JSON, encoded.
+            timeout: seconds until the complete response must have arrived.
 
         Raises:
-            Unreachable, Cut, Late: there is no whole answer.
+            EndpointUnreachable: the request was not sent.
+            ConnectionBroken: the connection broke before the response was complete.
+            RequestTimeout: the response is not complete after `timeout` seconds.
         """
-        return await self._ask("POST", url, body, timeout)
+        return await self._request("POST", url, body, timeout)
 
     async def get(self, url: str, timeout: float = PROBE_SECONDS) -> HttpResponse:
-        """Reads a page; raises as `post` does."""
-        return await self._ask("GET", url, None, timeout)
+        """Send a GET request; raises the same errors as `post`."""
+        return await self._request("GET", url, None, timeout)
 
-    async def _ask(self, method: str, url: str, body: bytes | None, timeout: float) -> HttpResponse:
+    async def _request(
+        self, method: str, url: str, body: bytes | None, timeout: float
+    ) -> HttpResponse:
         import aiohttp
 
         session = self._session or self._open()
@@ -79,7 +93,7 @@ class Client:
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise EndpointUnreachable(_reason(error)) from None
         except TimeoutError:
-            raise RequestTimeout(f"no answer in {timeout:g} s") from None
+            raise RequestTimeout(f"no response within {timeout:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise ConnectionBroken(_reason(error)) from None
 
@@ -89,17 +103,17 @@ class Client:
         headers = {"Content-Type": "application/json"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
-        # Endpoints limit what is under way, not the pool.
+        # The endpoints limit the requests in flight, not the connection pool.
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=4)
         self._session = aiohttp.ClientSession(connector=connector, headers=headers)
         return self._session
 
     async def close(self) -> None:
-        """Lets all connections go."""
+        """Close all connections."""
         if self._session is not None:
             await self._session.close()
             self._session = None
-            # Transports end in the next turns of the loop.
+            # The transports close in the next iteration of the event loop.
             await asyncio.sleep(0)
 
 

@@ -1,4 +1,4 @@
-"""The critic itself: every document asked until it has a critique or a reason for having none."""
+"""The `vllm` critic: a reasoning judge behind OpenAI-compatible servers, over HTTP."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ixt_data.critics.rubric import Rubric, load_rubric
-from ixt_data.critics.vllm import judge_info as judges
+from ixt_data.critics.vllm import judge_info
 from ixt_data.critics.vllm.client import (
     Client,
     ConnectionBroken,
@@ -19,8 +19,8 @@ from ixt_data.critics.vllm.client import (
 )
 from ixt_data.critics.vllm.document_request import DocumentRequester
 from ixt_data.critics.vllm.endpoint import Endpoint
-from ixt_data.critics.vllm.endpoint_pool import FROZEN, Endpoints, Timeouts
-from ixt_data.critics.vllm.endpoint_stats import Meters
+from ixt_data.critics.vllm.endpoint_pool import HUNG, EndpointPool, Timeouts
+from ixt_data.critics.vllm.endpoint_stats import StatsByEndpoint
 from ixt_data.critics.vllm.judge_info import Judge
 from ixt_data.critics.vllm.prompts import PROMPT_VERSION, JudgeSampling, PromptBuilder
 from ixt_data.critics.vllm.responses import FailureStatus
@@ -30,28 +30,34 @@ from ixt_data.records import OK, Critique, Document
 if TYPE_CHECKING:
     from ixt_data.critics.vllm.server import Server
 
-RECENT = 200
-"""Documents over which the share of failures is watched."""
+FAILURE_WINDOW = 200
+"""The share of failures is that of the last this many documents."""
 
 
 class VllmCritic:
-    """A thinking judge that applies a rubric, behind one or many OpenAI-compatible servers.
+    """A reasoning judge that applies a rubric, behind one or many OpenAI-compatible servers.
 
     Args:
-        endpoints: addresses up to `/v1`, one or several, or separated by commas.
-        model: its name there; may be left out where a server has only one.
-        rubric: a rubric, the name of one that comes with ixt, or its file.
-        sampling: how answers are drawn.
-        concurrency: requests under way at each endpoint, at most.
-        attempts: how often a document is asked before its failure counts.
-        max_failed: share of failures among the last 200 documents that stops the critique run.
-        patience: how long to wait for what.
-        context: tokens of prompt and answer together, where the server does not say.
-        api_key: for servers that want one; the environment's IXT_API_KEY by default.
-        server: a server of our own, which is kept alive while this critic is open.
+        endpoints: addresses up to `/v1`: a list, or one text separated by commas.
+        model: its name on the servers; optional where a server has only one model.
+        rubric: a rubric, the name of a rubric that is shipped with ixt, or a YAML file.
+        sampling: sampling parameters, or a mapping of them.
+        concurrency: maximum of requests in flight per endpoint.
+        attempts: maximum of requests per document until its failure is final.
+        max_failed: share of failures among the last 200 documents, 0 to 1, above which the run
+            stops.
+        timeouts: of requests and health checks.
+        context: tokens of prompt and completion together, where the server does not report it.
+        api_key: bearer token for the servers; by default the environment's IXT_API_KEY.
+        server: a `vllm serve` that this critic starts, supervises and stops.
 
     Attributes:
-        spent: requests, `tokens_in`, `tokens_out` and `thinking_tokens` so far, with retries.
+        usage: so far, with retries: `requests`, `retries`, `tokens_in`, `tokens_out`,
+            `thinking_tokens`, `token_counts`.
+
+    Raises:
+        CriticError: neither an endpoint nor a server is given, or a sampling option is wrong.
+        ConfigError: the rubric does not exist or is wrong.
     """
 
     name = "vllm"
@@ -68,7 +74,7 @@ class VllmCritic:
         concurrency: int | str = 256,
         attempts: int | str = 3,
         max_failed: float | str = 0.5,
-        patience: Timeouts | None = None,
+        timeouts: Timeouts | None = None,
         context: int | str | None = None,
         api_key: str | None = None,
         server: "Server | None" = None,
@@ -81,16 +87,16 @@ class VllmCritic:
         self.sampling = (
             sampling if isinstance(sampling, JudgeSampling) else JudgeSampling(**sampling)
         )
-        self.spent: Counter[str] = Counter()
+        self.usage: Counter[str] = Counter()
         self._urls, self._model, self._server = urls, model, server
         self._concurrency, self._attempts = int(concurrency), int(attempts)
         self._max_failed, self._context = float(max_failed), int(context) if context else None
-        self._patience = patience or Timeouts()
+        self._timeouts = timeouts or Timeouts()
         self._client = Client(api_key or os.environ.get("IXT_API_KEY"))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._judge: Judge | None = None
-        self._recent: deque[str] = deque(maxlen=RECENT)
-        self._failures: Counter[str] = Counter()
+        self._recent_statuses: deque[str] = deque(maxlen=FAILURE_WINDOW)
+        self._recent_counts: Counter[str] = Counter()
 
     def __enter__(self) -> "VllmCritic":
         return self
@@ -104,7 +110,11 @@ class VllmCritic:
         self.close()
 
     def config(self) -> dict[str, Any]:
-        """See `Critic.config`; asks a server for its tokenizer and chat template."""
+        """See `Critic.config`; reads tokenizer and chat template from a server.
+
+        Raises:
+            CriticError: see `connect`.
+        """
         self.connect()
         assert self._judge is not None
         return {
@@ -118,10 +128,10 @@ class VllmCritic:
         }
 
     def connect(self) -> None:
-        """Finds the servers, and what judge they are.
+        """Connect to the servers and identify the judge behind them.
 
         Raises:
-            CriticError: none answers, or one is another judge.
+            CriticError: no server responds, or one serves another judge.
         """
         if self._loop is not None:
             return
@@ -137,76 +147,77 @@ class VllmCritic:
             self._urls = [*self._urls, await self._server.start(self._client)]
         if self._model is None:
             self._model = await self._only_model()
-        self._requests = PromptBuilder(self._model, self.rubric, self.sampling)
-        self._endpoints = Endpoints(
-            self._urls, self._client, self._concurrency, self._patience, self._check
+        self._prompts = PromptBuilder(self._model, self.rubric, self.sampling)
+        self._endpoints = EndpointPool(
+            self._urls, self._client, self._concurrency, self._timeouts, self._check
         )
         reasons = []
         for endpoint in self._endpoints.all:
             try:
                 await self._check(endpoint)
-                endpoint.welcome()
+                endpoint.readmit()
             except (EndpointUnreachable, ConnectionBroken, RequestTimeout) as error:
-                endpoint.why = str(error)
+                endpoint.reason = str(error)
                 reasons.append(f"{endpoint.url}: {error}")
         if self._judge is None:
-            raise CriticError(f"no server answers: {'; '.join(reasons)}")
-        self._asker = DocumentRequester(
-            self._requests, self._endpoints, self._client, self._judge, self._attempts, self.spent
+            raise CriticError(f"no server responds: {'; '.join(reasons)}")
+        self._requester = DocumentRequester(
+            self._prompts, self._endpoints, self._client, self._judge, self._attempts, self.usage
         )
         self._endpoints.watch()
         if self._server is not None:
-            self._keeper = asyncio.ensure_future(self._keep(self._server))
+            self._supervision = asyncio.ensure_future(self._supervise(self._server))
 
     async def _only_model(self) -> str:
         for url in self._urls:
             with contextlib.suppress(EndpointUnreachable, ConnectionBroken, RequestTimeout):
-                models = [m["id"] for m in await judges.served_models(self._client, url)]
+                models = [m["id"] for m in await judge_info.served_models(self._client, url)]
                 if len(models) != 1:
                     raise CriticError(f"{url} serves {', '.join(models)}: choose one by --model")
                 return str(models[0])
-        raise CriticError(f"no server answers at {', '.join(self._urls)}")
+        raise CriticError(f"no server responds at {', '.join(self._urls)}")
 
     async def _check(self, endpoint: Endpoint) -> None:
-        found = await judges.examine(self._client, endpoint, self._requests)
+        judge = await judge_info.inspect_judge(self._client, endpoint, self._prompts)
         if self._judge is None:
-            self._judge = replace(found, context=found.context or self._context)
-        elif found.tokenizer != self._judge.tokenizer:
+            self._judge = replace(judge, context=judge.context or self._context)
+        elif judge.tokenizer != self._judge.tokenizer:
             raise CriticError(
                 f"{endpoint.url} has another tokenizer or chat template than the first server: "
                 "one critique run needs one judge"
             )
         else:
-            # Any of them may be asked: what fits must fit into all.
-            contexts = [one.context for one in (self._judge, found) if one.context]
+            # Any endpoint may get any document, so the smallest context counts.
+            contexts = [one.context for one in (self._judge, judge) if one.context]
             self._judge = replace(self._judge, context=min(contexts, default=None))
 
-    async def _keep(self, server: "Server") -> None:
+    async def _supervise(self, server: "Server") -> None:
         try:
-            await server.keep(lambda: self._is_frozen(server.url))
+            await server.supervise(lambda: self._is_hung(server.url))
         except CriticError as error:
             self._endpoints.fatal = error
 
-    def _is_frozen(self, url: str) -> bool:
-        own = (endpoint for endpoint in self._endpoints.all if endpoint.url == url)
-        return any(not endpoint.up and endpoint.why.startswith(FROZEN) for endpoint in own)
+    def _is_hung(self, url: str) -> bool:
+        matching = (endpoint for endpoint in self._endpoints.all if endpoint.url == url)
+        return any(not one.is_up and one.reason.startswith(HUNG) for one in matching)
 
-    def meters(self) -> Meters:
-        """What is known of the endpoints at this moment; nothing before `connect`."""
+    def endpoint_stats(self) -> StatsByEndpoint:
+        """Return the endpoints' statistics at this moment; empty before `connect`."""
         endpoints = getattr(self, "_endpoints", None)
-        return {one.url: one.meter for one in endpoints.all} if endpoints is not None else {}
+        return {one.url: one.stats for one in endpoints.all} if endpoints is not None else {}
 
     def count_tokens(self, text: str) -> int:
-        """Tokens of a text by the judge's tokenizer; estimated where no server counts them.
+        """Return the tokens of a text by the judge's tokenizer, or an estimate.
 
-        To be called between answers, not from within the loop.
+        It is an estimate where no server counts tokens. Call it between critiques, never from a
+        callback inside the event loop.
         """
         self.connect()
         assert self._loop is not None
-        return self._loop.run_until_complete(self._asker.count_text(text))
+        return self._loop.run_until_complete(self._requester.count_text(text))
 
     def close(self) -> None:
-        """Ends requests, connections, and the server that was started."""
+        """Cancel requests, close connections, and stop the server that was started."""
         loop, self._loop = self._loop, None
         try:
             if loop is not None:
@@ -223,13 +234,13 @@ class VllmCritic:
         await self._client.close()
 
     def run(self, documents: Iterable[Document]) -> Iterator[Critique]:
-        """See `Critic.run`: as they are answered.
+        """Yield one critique per document, in the order of their completion.
 
-        A document is begun only when the caller has taken up an earlier one, so that a killed
-        worker loses no more answers than requests may be under way.
+        A new document is requested only after the caller took a finished critique. So a killed
+        worker loses no more critiques than requests may be in flight.
 
         Raises:
-            CriticError: going on would be of no use, for instance since the model is another.
+            CriticError: every further document would fail, for instance with another model.
         """
         self.connect()
         assert self._loop is not None
@@ -238,7 +249,7 @@ class VllmCritic:
         finished: deque[asyncio.Task[Critique]] = deque()
         wake = asyncio.Event()
 
-        def done(task: asyncio.Task[Critique]) -> None:
+        def on_done(task: asyncio.Task[Critique]) -> None:
             finished.append(task)
             wake.set()
 
@@ -248,8 +259,8 @@ class VllmCritic:
                     document = next(source, None)
                     if document is None:
                         break
-                    task = self._loop.create_task(self._asker.critique(document))
-                    task.add_done_callback(done)
+                    task = self._loop.create_task(self._requester.critique(document))
+                    task.add_done_callback(on_done)
                     tasks.add(task)
                 if not tasks:
                     return
@@ -260,28 +271,28 @@ class VllmCritic:
                     critique = task.result()
                     yield critique
                     tasks.discard(task)
-                    self._watch_share(critique)
+                    self._check_failures(critique)
         finally:
             for task in tasks:
                 task.cancel()
             if tasks and not self._loop.is_closed():
                 self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
 
-    def _watch_share(self, critique: Critique) -> None:
-        recent, failed = self._recent, critique.status != OK
-        if len(recent) == RECENT:
-            self._failures[recent[0]] -= 1
+    def _check_failures(self, critique: Critique) -> None:
+        recent, has_failed = self._recent_statuses, critique.status != OK
+        if len(recent) == FAILURE_WINDOW:
+            self._recent_counts[recent[0]] -= 1
         recent.append(critique.status)
-        self._failures[critique.status] += 1
-        if not failed or len(recent) < RECENT:
+        self._recent_counts[critique.status] += 1
+        if not has_failed or len(recent) < FAILURE_WINDOW:
             return
-        bad = self._failures.copy()
-        del bad[OK]
-        if bad.total() <= self._max_failed * RECENT:
+        failures = self._recent_counts.copy()
+        del failures[OK]
+        if failures.total() <= self._max_failed * FAILURE_WINDOW:
             return
-        (status, n), *_ = bad.most_common(1)
+        (status, n), *_ = failures.most_common(1)
         raise CriticError(
-            f"{bad.total()} of the last {RECENT} documents failed, {n} of them with {status} "
-            f"(the last one: {critique.error}). Mend that and run again with --retry-failed, or "
-            "raise --max-failed"
+            f"{failures.total()} of the last {FAILURE_WINDOW} documents failed, {n} of them with "
+            f"{status} (the last one: {critique.error}). Fix the cause, then rerun with "
+            "--retry-failed, or raise --max-failed"
         )

@@ -1,18 +1,18 @@
-"""One server of a judge: how much it gets at a time, and whether it is well."""
+"""One server of a judge: its limit of concurrent requests and its health."""
 
 import asyncio
 import random
 import time
 from dataclasses import dataclass, field
 
-from ixt_data.critics.vllm.client import root_of
-from ixt_data.critics.vllm.endpoint_stats import LatencyHistogram, Meter
+from ixt_data.critics.vllm.client import server_root
+from ixt_data.critics.vllm.endpoint_stats import EndpointStats, LatencyHistogram
 
-START = 32
-"""Requests under way at first; doubled every round until a server has enough."""
+INITIAL_LIMIT = 32
+"""Requests in flight at first; doubled every round until the server is saturated."""
 
-SLOW = 4.0
-"""Answers that take this many times the best are a reason not to send more."""
+SLOW_FACTOR = 4.0
+"""The limit stops growing when responses take this many times the best latency."""
 
 
 @dataclass(eq=False)
@@ -21,133 +21,156 @@ class Endpoint:
 
     Attributes:
         url: its address up to `/v1`.
-        most: requests under way at most.
-        limit: how many it gets at the moment.
-        up: whether it gets any.
-        why: why it is set aside.
-        epoch: how often it died.
-        reserved: whether one document has it for itself.
-        refusing: whether it has refused for overload since its last answer, at `answered_at`.
+        max_in_flight: upper bound of `limit`.
+        limit: maximum of requests in flight at this moment.
+        is_up: whether it gets requests.
+        reason: why it is not up.
+        epoch: how often it crashed or hung.
+        is_reserved: whether one document has it exclusively.
+        in_flight: requests in flight.
+        tasks: the asyncio tasks of these requests.
+        last_response: time of the last HTTP response, by `time.monotonic`.
+        last_success: time of the last response that was not an overload, by `time.monotonic`.
+        refusals: how often it refused because of overload.
+        is_refusing: whether it refused since its last successful response.
+        latencies: of its responses.
     """
 
     url: str
-    most: int
+    max_in_flight: int
     limit: float = 0.0
-    up: bool = False
-    why: str = ""
+    is_up: bool = False
+    reason: str = ""
     epoch: int = 0
-    reserved: bool = False
+    is_reserved: bool = False
     in_flight: int = 0
     tasks: set["asyncio.Task[object]"] = field(default_factory=set)
-    last_answer: float = 0.0
-    answered_at: float = 0.0
+    last_response: float = 0.0
+    last_success: float = 0.0
     refusals: int = 0
-    refusing: bool = False
-    times: LatencyHistogram = field(default_factory=LatencyHistogram)
-    _growing: bool = True
-    _backoff: int = 0
-    _rest_until: float = 0.0
-    _pace: float = 0.0
-    _best: float = float("inf")
-    _reduced: float = 0.0
-    _queue: float = 0.0
-    _generated: float = -1.0
-    _moved: float = 0.0
+    is_refusing: bool = False
+    latencies: LatencyHistogram = field(default_factory=LatencyHistogram)
+    _is_growing: bool = True
+    _backoff_exponent: int = 0
+    _backoff_until: float = 0.0
+    _latency_average: float = 0.0
+    _best_latency: float = float("inf")
+    _last_reduction: float = 0.0
+    _queue_length: float = 0.0
+    _generated_tokens: float = -1.0
+    _last_progress: float = 0.0
 
     def __post_init__(self) -> None:
         self.url = self.url.rstrip("/")
-        self.limit = min(self.most, START)
+        self.limit = min(self.max_in_flight, INITIAL_LIMIT)
 
     @property
     def root(self) -> str:
-        """Where `/health` is."""
-        return root_of(self.url)
+        """Address of the server without `/v1`."""
+        return server_root(self.url)
 
     @property
-    def state(self) -> str:
-        """Why it does nothing for us."""
-        return "refuses every request, it says for overload" if self.up else self.why
+    def problem(self) -> str:
+        """Why the endpoint serves no requests, for an error message."""
+        return "refuses every request because of overload" if self.is_up else self.reason
 
     @property
-    def meter(self) -> Meter:
-        """Its figures at this moment."""
-        limit = int(self.limit) if self.up else 0
-        # A copy, so that all of it is of one moment.
-        times = self.times + LatencyHistogram()
-        return Meter(self.in_flight, limit, self.up, self.epoch, self.refusals, times)
+    def stats(self) -> EndpointStats:
+        """Its statistics at this moment."""
+        limit = int(self.limit) if self.is_up else 0
+        # A copy: another thread reads it while this one counts on.
+        latencies = self.latencies + LatencyHistogram()
+        return EndpointStats(
+            self.in_flight, limit, self.is_up, self.epoch, self.refusals, latencies
+        )
 
-    def free(self, now: float) -> bool:
-        """Whether it takes another request."""
-        room = self.in_flight < int(self.limit)
-        return self.up and not self.reserved and room and not self.resting(now)
+    def can_accept(self, now: float) -> bool:
+        """Return whether it may get another request at a time of `time.monotonic`."""
+        has_capacity = self.in_flight < int(self.limit)
+        return self.is_up and not self.is_reserved and has_capacity and not self.in_backoff(now)
 
-    def resting(self, now: float) -> bool:
-        """Whether it is left alone for a moment, since it had too much to do."""
-        return now < self._rest_until
+    def in_backoff(self, now: float) -> bool:
+        """Return whether requests pause after a refusal because of overload."""
+        return now < self._backoff_until
 
-    def answered(self, seconds: float) -> None:
-        """Notes an answer: more may be sent, by one for each at first, later by one a round."""
-        self._backoff, self.refusing, self.answered_at = 0, False, time.monotonic()
-        self.times.add(seconds)
+    def record_response(self, seconds: float) -> None:
+        """Record a response and raise the limit: by 1 per response at first, later per round."""
+        self._backoff_exponent, self.is_refusing = 0, False
+        self.last_success = time.monotonic()
+        self.latencies.add(seconds)
         if self.in_flight + 1 < 0.8 * self.limit:
-            # How long an answer takes alone says nothing of how long it may take among others.
+            # The latency of a lone request is no measure for a full server.
             return
-        self._pace = seconds if not self._pace else 0.95 * self._pace + 0.05 * seconds
-        self._best = min(self._best, self._pace)
-        if self._pace <= SLOW * self._best:
-            step = 1.0 if self._growing else 1.0 / self.limit
-            self.limit = min(self.most, self.limit + step)
+        average = self._latency_average
+        self._latency_average = seconds if not average else 0.95 * average + 0.05 * seconds
+        self._best_latency = min(self._best_latency, self._latency_average)
+        if self._latency_average <= SLOW_FACTOR * self._best_latency:
+            step = 1.0 if self._is_growing else 1.0 / self.limit
+            self.limit = min(self.max_in_flight, self.limit + step)
 
-    def overloaded(self) -> None:
-        """Notes a refusal for overload: half as much, and a pause that doubles each time."""
+    def record_refusal(self) -> None:
+        """Record an overload response: halve the limit and back off exponentially."""
         now = time.monotonic()
-        self.refusals, self.refusing = self.refusals + 1, True
-        # All refusals of one round are one sign.
-        if now >= self._rest_until:
-            pause = min(10.0, 0.05 * 2**self._backoff)
-            self._rest_until = now + pause * random.uniform(0.5, 1.0)
-            self._backoff = min(self._backoff + 1, 10)
+        self.refusals, self.is_refusing = self.refusals + 1, True
+        # All refusals of one round count once.
+        if now >= self._backoff_until:
+            pause = min(10.0, 0.05 * 2**self._backoff_exponent)
+            self._backoff_until = now + pause * random.uniform(0.5, 1.0)
+            self._backoff_exponent = min(self._backoff_exponent + 1, 10)
         self._reduce(0.5, now)
 
-    def queueing(self, waiting: float) -> None:
-        """Notes the length of the server's own queue: a short one is good, a long one is not.
+    def record_queue_length(self, waiting: float) -> None:
+        """Record the length of the server's own queue; reduce the limit if it stays long.
 
-        One that is gone at the next look was only that of many prompts that came together.
+        Prompts that arrive together make a queue for a moment, so two long ones in a row count.
         """
-        if min(waiting, self._queue) > max(4.0, 0.2 * self.limit):
+        if min(waiting, self._queue_length) > max(4.0, 0.2 * self.limit):
             self._reduce(0.9, time.monotonic())
-        self._queue = waiting
+        self._queue_length = waiting
 
     def _reduce(self, factor: float, now: float) -> None:
-        if now - self._reduced > min(max(self._pace, 0.1), 10.0):
-            self.limit, self._growing, self._reduced = max(1.0, self.limit * factor), False, now
+        if now - self._last_reduction > min(max(self._latency_average, 0.1), 10.0):
+            self.limit, self._is_growing = max(1.0, self.limit * factor), False
+            self._last_reduction = now
 
-    def pause(self, why: str) -> None:
-        """Gives it nothing until it is well again; what it has under way may still come."""
-        self.up, self.why = False, why
+    def pause(self, reason: str) -> None:
+        """Send no more requests until `readmit`; those in flight may still succeed."""
+        self.is_up, self.reason = False, reason
 
-    def set_aside(self, why: str, epoch: int) -> None:
-        """Notes its death, once for all that were sent in an epoch: what it had is lost."""
+    def mark_crashed(self, reason: str, epoch: int) -> None:
+        """Record a crash, once for all requests of an epoch, and cancel those in flight."""
         if self.epoch == epoch:
-            self.up, self.why, self.epoch = False, why, epoch + 1
+            self.is_up, self.reason, self.epoch = False, reason, epoch + 1
             for task in self.tasks:
                 task.cancel()
 
-    def welcome(self) -> None:
-        """Takes it back."""
-        self.up, self.why, self.refusing, self.limit = True, "", False, min(self.most, START)
-        self._growing, self._generated, self._moved = True, -1.0, time.monotonic()
-        self._best, self._pace, self._rest_until, self._queue = float("inf"), 0.0, 0.0, 0.0
+    def readmit(self) -> None:
+        """Send requests again, with the initial limit."""
+        self.is_up, self.reason, self.is_refusing = True, "", False
+        self.limit, self._is_growing = min(self.max_in_flight, INITIAL_LIMIT), True
+        self._generated_tokens, self._last_progress = -1.0, time.monotonic()
+        self._best_latency, self._latency_average = float("inf"), 0.0
+        self._backoff_until, self._queue_length = 0.0, 0.0
 
-    def begin(self, task: "asyncio.Task[object]") -> None:
-        """Notes a request: the time for which it had nothing to do does not count."""
+    def track(self, task: "asyncio.Task[object]") -> None:
+        """Add a request in flight; idle time before it does not count as hung."""
         if not self.tasks:
-            self._moved = time.monotonic()
+            self._last_progress = time.monotonic()
         self.tasks.add(task)
 
-    def frozen(self, generated: float, seconds: float) -> bool:
-        """Whether it has made no token for some seconds though it has work."""
+    def is_hung(self, generated_tokens: float, seconds: float) -> bool:
+        """Return whether it generated no token for some seconds with requests in flight.
+
+        Args:
+            generated_tokens: the server's own count so far.
+            seconds: without progress.
+        """
         now = time.monotonic()
-        if generated != self._generated or not self.tasks or self.last_answer > self._moved:
-            self._generated, self._moved = generated, now
-        return now - self._moved > seconds
+        has_progress = (
+            generated_tokens != self._generated_tokens
+            or not self.tasks
+            or self.last_response > self._last_progress
+        )
+        if has_progress:
+            self._generated_tokens, self._last_progress = generated_tokens, now
+        return now - self._last_progress > seconds

@@ -1,4 +1,4 @@
-"""The servers of one judge: how much each one gets, and which are set aside for now."""
+"""All servers of one judge: load balancing, health checks and crash recovery."""
 
 import asyncio
 import re
@@ -19,159 +19,166 @@ from ixt_data.critics.vllm.client import (
 from ixt_data.critics.vllm.endpoint import Endpoint
 from ixt_data.errors import CriticError
 
-HEALTH_LAG = 0.5
-"""Seconds after its death for which a server may still call itself healthy (measured: 0.45)."""
+HEALTH_LAG_SECONDS = 0.5
+"""A server may report itself healthy for so long after its engine crashed (measured: 0.45)."""
 
-FROZEN = "frozen"
+HUNG = "hung"
+"""Start of the reason of an endpoint that is down because it hung."""
 
 _WAITING = re.compile(rb"^vllm:num_requests_waiting(?:\{[^}]*\})?\s+([0-9.e+]+)", re.MULTILINE)
 _GENERATED = re.compile(rb"^vllm:generation_tokens_total(?:\{[^}]*\})?\s+([0-9.e+]+)", re.MULTILINE)
 
 
-class ServerDied(Exception):
-    """The server died or froze while the request was under way."""
+class ServerCrashed(Exception):
+    """The server crashed or hung while the request was in flight."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long is waited for what.
+    """Timeouts of requests and health checks.
 
     Attributes:
-        request: seconds for one answer.
-        frozen: seconds without a token, with requests under way, after which a server counts as
-            frozen.
-        nobody: seconds without any server after which the critique run stops.
-        watch: seconds between looks at a server.
+        request_seconds: for one response.
+        hung_seconds: without a generated token, with requests in flight, until a server counts as
+            hung.
+        no_server_seconds: without any usable server until the critique run stops.
+        watch_seconds: between two health checks of a server.
     """
 
-    request: float = 600.0
-    frozen: float = 120.0
-    nobody: float = 900.0
-    watch: float = 5.0
+    request_seconds: float = 600.0
+    hung_seconds: float = 120.0
+    no_server_seconds: float = 900.0
+    watch_seconds: float = 5.0
 
 
-class Endpoints:
+class EndpointPool:
     """All servers of a judge.
 
     Args:
-        urls: their addresses.
-        client: speaks HTTP.
-        most: requests under way at each, at most.
-        patience: how long to wait.
-        check: tells whether a server that answers is the right one; raises CriticError if not.
+        urls: their addresses up to `/v1`.
+        client: sends the requests.
+        max_in_flight: maximum of requests in flight per server.
+        timeouts: of requests and health checks.
+        check: raises CriticError if a server that responds serves another judge.
+
+    Attributes:
+        all: the endpoints.
+        fatal: the error that ends the critique run, if one occurred.
     """
 
     def __init__(
         self,
         urls: Sequence[str],
         client: Client,
-        most: int,
-        patience: Timeouts,
+        max_in_flight: int,
+        timeouts: Timeouts,
         check: Callable[[Endpoint], Awaitable[None]],
     ) -> None:
-        self.all = [Endpoint(url, most) for url in urls]
-        self._client, self._patience, self._check = client, patience, check
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self.all = [Endpoint(url, max_in_flight) for url in urls]
+        self._client, self._timeouts, self._check = client, timeouts, check
+        self._waiters: deque[asyncio.Future[None]] = deque()
         self._probes: dict[Endpoint, asyncio.Task[bool]] = {}
         self._watchers: list[asyncio.Task[None]] = []
-        self._alone = asyncio.Lock()
-        self._alive = time.monotonic()
+        self._exclusive = asyncio.Lock()
+        self._last_usable = time.monotonic()
         self.fatal: CriticError | None = None
 
     @property
     def window(self) -> int:
-        """How many documents may be under way."""
-        return max(1, sum(int(endpoint.limit) for endpoint in self.all if endpoint.up))
+        """Maximum of documents in flight at this moment."""
+        return max(1, sum(int(endpoint.limit) for endpoint in self.all if endpoint.is_up))
 
     def resume(self) -> None:
-        """Goes on after a pause of the loop, in which nobody looked at a server."""
-        self._alive = time.monotonic()
+        """Restart the timeout without a server: the event loop paused and checked none."""
+        self._last_usable = time.monotonic()
 
     def watch(self) -> None:
-        """Begins to look after the servers, for as long as the loop runs."""
+        """Start the health checks; they run as long as the event loop."""
         self._watchers = [asyncio.ensure_future(self._watch(endpoint)) for endpoint in self.all]
 
     async def close(self) -> None:
-        """Ends all tasks."""
+        """Cancel all health checks."""
         tasks = [*self._watchers, *self._probes.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def acquire(self) -> Endpoint:
-        """A server that takes another request; waits for one.
+        """Return the least loaded server that accepts a request; wait until there is one.
 
         Raises:
-            CriticError: none was there for too long, or one turned out to be wrong.
+            CriticError: no server was usable for `no_server_seconds`, or one serves another judge.
         """
         while True:
             if self.fatal is not None:
                 raise self.fatal
             now = time.monotonic()
-            free = [endpoint for endpoint in self.all if endpoint.free(now)]
-            if free:
-                best = min(free, key=lambda endpoint: endpoint.in_flight / endpoint.limit)
+            candidates = [endpoint for endpoint in self.all if endpoint.can_accept(now)]
+            if candidates:
+                best = min(candidates, key=lambda endpoint: endpoint.in_flight / endpoint.limit)
                 best.in_flight += 1
-                self._alive = now
+                self._last_usable = now
                 return best
             await self._wait(0.05)
 
-    async def acquire_alone(self) -> Endpoint:
-        """A server with nothing else under way, kept so until `release`."""
-        await self._alone.acquire()
+    async def acquire_exclusive(self) -> Endpoint:
+        """Return a server with no other request in flight, reserved until `release`.
+
+        Raises:
+            CriticError: see `acquire`.
+        """
+        await self._exclusive.acquire()
         try:
             while True:
                 if self.fatal is not None:
                     raise self.fatal
-                up = [endpoint for endpoint in self.all if endpoint.up]
+                up = [endpoint for endpoint in self.all if endpoint.is_up]
                 if up:
                     chosen = min(up, key=lambda endpoint: endpoint.in_flight)
-                    chosen.reserved = True
+                    chosen.is_reserved = True
                     try:
-                        while chosen.up and (chosen.in_flight or self._rests(chosen)):
+                        while chosen.is_up and (
+                            chosen.in_flight or chosen.in_backoff(time.monotonic())
+                        ):
                             await self._wait(0.05)
                     finally:
-                        chosen.reserved = chosen.up and not chosen.in_flight
-                    if chosen.reserved:
+                        chosen.is_reserved = chosen.is_up and not chosen.in_flight
+                    if chosen.is_reserved:
                         chosen.in_flight += 1
                         return chosen
                 await self._wait(0.05)
         except BaseException:
-            self._alone.release()
+            self._exclusive.release()
             raise
 
-    @staticmethod
-    def _rests(endpoint: Endpoint) -> bool:
-        return endpoint.resting(time.monotonic())
-
-    def release(self, endpoint: Endpoint, alone: bool) -> None:
-        """Gives a server back."""
+    def release(self, endpoint: Endpoint, exclusive: bool) -> None:
+        """Return a server that `acquire` or `acquire_exclusive` gave."""
         endpoint.in_flight -= 1
-        if alone:
-            endpoint.reserved = False
-            self._alone.release()
-        while self._waiting:
-            future = self._waiting.popleft()
+        if exclusive:
+            endpoint.is_reserved = False
+            self._exclusive.release()
+        while self._waiters:
+            future = self._waiters.popleft()
             if not future.done():
                 future.set_result(None)
                 break
 
     async def _wait(self, seconds: float) -> None:
-        now, patience = time.monotonic(), self._patience.nobody
-        up = [endpoint for endpoint in self.all if endpoint.up]
+        now, timeout = time.monotonic(), self._timeouts.no_server_seconds
+        up = [endpoint for endpoint in self.all if endpoint.is_up]
         if up:
-            # What a full server has taken may take as long as any answer.
-            patience = max(patience, self._patience.request)
-        if any(not endpoint.refusing for endpoint in up):
-            self._alive = now
-        elif now - max(self._alive, *(one.answered_at for one in self.all)) > patience:
-            states = "; ".join(f"{endpoint.url}: {endpoint.state}" for endpoint in self.all)
+            # The requests in a full server may take as long as any other.
+            timeout = max(timeout, self._timeouts.request_seconds)
+        if any(not endpoint.is_refusing for endpoint in up):
+            self._last_usable = now
+        elif now - max(self._last_usable, *(one.last_success for one in self.all)) > timeout:
+            problems = "; ".join(f"{endpoint.url}: {endpoint.problem}" for endpoint in self.all)
             raise CriticError(
-                f"no server for {patience:g} s ({states}). What is done is kept: run the same "
-                "command again once one is up"
+                f"no server is usable for {timeout:g} s ({problems}). Finished critiques are "
+                "stored: rerun the same command once a server is up"
             )
         future = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
+        self._waiters.append(future)
         handle = asyncio.get_running_loop().call_later(seconds, _resolve, future)
         try:
             await future
@@ -179,96 +186,105 @@ class Endpoints:
             handle.cancel()
 
     async def post(self, endpoint: Endpoint, path: str, body: bytes, epoch: int) -> HttpResponse:
-        """One request to a server that was acquired.
+        """Send one request to an acquired server.
+
+        Args:
+            endpoint: the server.
+            path: below `/v1`.
+            body: JSON, encoded.
+            epoch: of the endpoint when it was acquired.
 
         Raises:
-            Died: the server died or froze meanwhile.
-            Cut: the connection broke and the server lives.
-            Unreachable, Late: see `Client.post`.
+            ServerCrashed: the server crashed or hung meanwhile.
+            ConnectionBroken: the connection broke, but the server is healthy.
+            EndpointUnreachable, RequestTimeout: see `Client.post`.
         """
         task = asyncio.current_task()
         assert task is not None
-        endpoint.begin(task)
+        endpoint.track(task)
         start = time.monotonic()
         try:
-            reply = await self._client.post(endpoint.url + path, body, self._patience.request)
-            endpoint.last_answer = time.monotonic()
-            return reply
+            response = await self._client.post(
+                endpoint.url + path, body, self._timeouts.request_seconds
+            )
+            endpoint.last_response = time.monotonic()
+            return response
         except asyncio.CancelledError:
             if endpoint.epoch == epoch:
                 raise
             task.uncancel()
-            raise ServerDied(endpoint.why) from None
+            raise ServerCrashed(endpoint.reason) from None
         except EndpointUnreachable as error:
             endpoint.pause(str(error))
             raise
         except RequestTimeout as error:
-            if endpoint.last_answer < start:
+            if endpoint.last_response < start:
                 endpoint.tasks.discard(task)
-                endpoint.set_aside(f"{FROZEN}: {error}, to nobody", epoch)
+                endpoint.mark_crashed(f"{HUNG}: {error} to any request", epoch)
             raise
         except ConnectionBroken as error:
             endpoint.tasks.discard(task)
-            if await self.has_died(endpoint, epoch):
-                raise ServerDied(str(error)) from None
-            endpoint.last_answer = time.monotonic()
+            if await self.has_crashed(endpoint, epoch):
+                raise ServerCrashed(str(error)) from None
+            endpoint.last_response = time.monotonic()
             raise
         finally:
             endpoint.tasks.discard(task)
 
-    async def has_died(self, endpoint: Endpoint, epoch: int) -> bool:
-        """Whether a server has died since `epoch`, by one look at it for all who ask."""
+    async def has_crashed(self, endpoint: Endpoint, epoch: int) -> bool:
+        """Return whether a server crashed since `epoch`; concurrent callers share one probe."""
         if endpoint.epoch != epoch:
             return True
         if endpoint not in self._probes:
-            self._probes[endpoint] = asyncio.ensure_future(self._examine(endpoint))
+            self._probes[endpoint] = asyncio.ensure_future(self._probe(endpoint))
         return await asyncio.shield(self._probes[endpoint])
 
-    async def _examine(self, endpoint: Endpoint) -> bool:
+    async def _probe(self, endpoint: Endpoint) -> bool:
         epoch = endpoint.epoch
         try:
-            await asyncio.sleep(HEALTH_LAG)
+            await asyncio.sleep(HEALTH_LAG_SECONDS)
             try:
-                well = (await self._client.get(f"{endpoint.root}/health")).status < 500
+                is_healthy = (await self._client.get(f"{endpoint.root}/health")).status < 500
             except (EndpointUnreachable, ConnectionBroken, RequestTimeout):
-                well = False
-            if not well:
-                endpoint.set_aside("its connections broke and /health fails", epoch)
+                is_healthy = False
+            if not is_healthy:
+                endpoint.mark_crashed("its connections broke and /health fails", epoch)
             return endpoint.epoch != epoch
         finally:
             del self._probes[endpoint]
 
     async def _watch(self, endpoint: Endpoint) -> None:
-        """Looks at a server again and again: takes it back, or sets it aside."""
+        """Check a server periodically: readmit it, or mark it as hung."""
         tries = 0
         while True:
-            if endpoint.up:
+            if endpoint.is_up:
                 tries = 0
-                await asyncio.sleep(self._patience.watch)
-                if endpoint.up:
-                    await self._look(endpoint)
+                await asyncio.sleep(self._timeouts.watch_seconds)
+                if endpoint.is_up:
+                    await self._check_load(endpoint)
                 continue
-            await asyncio.sleep(min(self._patience.watch, 0.2 * 2**tries))
+            await asyncio.sleep(min(self._timeouts.watch_seconds, 0.2 * 2**tries))
             tries = min(tries + 1, 10)
             try:
                 await self._check(endpoint)
-                endpoint.welcome()
+                endpoint.readmit()
             except CriticError as error:
                 self.fatal = error
                 return
             except (EndpointUnreachable, ConnectionBroken, RequestTimeout) as error:
-                endpoint.why = str(error)
+                endpoint.reason = str(error)
 
-    async def _look(self, endpoint: Endpoint) -> None:
+    async def _check_load(self, endpoint: Endpoint) -> None:
         try:
-            reply = await self._client.get(f"{endpoint.root}/metrics")
+            response = await self._client.get(f"{endpoint.root}/metrics")
         except (EndpointUnreachable, ConnectionBroken, RequestTimeout):
             return
-        # One line for each engine of a server.
-        waiting, generated = _WAITING.findall(reply.body), _GENERATED.findall(reply.body)
-        endpoint.queueing(sum(map(float, waiting)))
-        if generated and endpoint.frozen(sum(map(float, generated)), self._patience.frozen):
-            endpoint.set_aside(f"{FROZEN}: no token in {self._patience.frozen:g} s", endpoint.epoch)
+        # One line per engine of a server.
+        waiting, generated = _WAITING.findall(response.body), _GENERATED.findall(response.body)
+        endpoint.record_queue_length(sum(map(float, waiting)))
+        seconds = self._timeouts.hung_seconds
+        if generated and endpoint.is_hung(sum(map(float, generated)), seconds):
+            endpoint.mark_crashed(f"{HUNG}: no token in {seconds:g} s", endpoint.epoch)
 
 
 def _resolve(future: "asyncio.Future[None]") -> None:
@@ -277,6 +293,6 @@ def _resolve(future: "asyncio.Future[None]") -> None:
 
 
 def probe_body(model: str) -> bytes:
-    """The smallest request that makes an engine work: a frozen one answers all others."""
+    """Return the smallest request that needs the engine: a hung server serves all others."""
     message = {"role": "user", "content": "1"}
     return orjson.dumps({"model": model, "messages": [message], "max_tokens": 1})

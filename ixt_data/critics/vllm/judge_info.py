@@ -1,4 +1,4 @@
-"""What is known of a judge from its servers: model, context length, tokenizer and chat template."""
+"""Facts about a judge from its servers: model, context length, tokenizer, chat template."""
 
 import re
 import time
@@ -20,9 +20,9 @@ from ixt_data.records import content_id
 
 UNKNOWN = "unknown"
 BYTES_PER_TOKEN = 2.5
-"""Taken where nobody counts tokens: fewer than text of any kind is said to have on average."""
+"""Estimate where no server counts tokens; below the average that is reported for any text."""
 
-PROBE_SECONDS = 60.0
+PROBE_TIMEOUT_SECONDS = 60.0
 _TEXT = "Zwölf Boxkämpfer, 12,345.67 — def f(x):\n\treturn x**2  # naïve 数学 🙂\r\n"
 _DATES = ("%Y-%m-%d", "%d %b %Y", "%d %B %Y", "%B %d, %Y", "%b %d, %Y", "%d/%m/%Y", "%m/%d/%Y")
 
@@ -32,9 +32,9 @@ class Judge:
     """A judge as its server reports it.
 
     Attributes:
-        context: tokens of prompt and answer together, None if the server does not say.
-        tokenizer: hash of how it cuts up a text and a conversation.
-        overhead: tokens of the prompt without a document; None where the server does not count.
+        context: tokens of prompt and completion together, None if the server does not report it.
+        tokenizer: hash of the tokens of a sample text and a sample conversation.
+        overhead: tokens of the prompt without a document; None where the server counts none.
     """
 
     context: int | None
@@ -42,94 +42,97 @@ class Judge:
     overhead: int | None
 
     @property
-    def counts(self) -> bool:
-        """Whether its server counts tokens."""
+    def can_count(self) -> bool:
+        """True if its servers count tokens."""
         return self.overhead is not None
 
 
 async def served_models(client: Client, url: str) -> list[dict[str, Any]]:
-    """The models of a server.
+    """Return the models of a server, as its `/models` lists them.
 
     Raises:
-        Unreachable, Cut, Late: it does not answer, or not yet.
-        CriticError: it wants other credentials.
+        EndpointUnreachable, ConnectionBroken, RequestTimeout: it is not ready.
+        CriticError: it refuses the credentials.
     """
-    reply = await client.get(f"{url.rstrip('/')}/models")
-    if reply.status in (401, 403):
+    response = await client.get(f"{url.rstrip('/')}/models")
+    if response.status in (401, 403):
         raise CriticError(
-            f"{url}: refuses these credentials (HTTP {reply.status}); set IXT_API_KEY"
+            f"{url} refuses these credentials (HTTP {response.status}); set IXT_API_KEY"
         )
-    body = reply.json()
-    if reply.status != 200 or not isinstance(body, dict):
-        raise ConnectionBroken(f"{url}/models answers HTTP {reply.status}")
+    body = response.json()
+    if response.status != 200 or not isinstance(body, dict):
+        raise ConnectionBroken(f"{url}/models responds with HTTP {response.status}")
     return [dict(model) for model in body.get("data") or []]
 
 
-async def examine(client: Client, endpoint: Endpoint, requests: PromptBuilder) -> Judge:
-    """Asks a server who it is, and makes it work once.
+async def inspect_judge(client: Client, endpoint: Endpoint, prompts: PromptBuilder) -> Judge:
+    """Return the judge behind a server, after one request that needs its engine.
 
     Raises:
-        Unreachable, Cut, Late: it does not answer, or not yet.
-        CriticError: it serves another model.
+        EndpointUnreachable, ConnectionBroken, RequestTimeout: it is not ready.
+        CriticError: it does not serve the model.
     """
     models = {str(model.get("id")): model for model in await served_models(client, endpoint.url)}
-    if requests.model not in models:
+    if prompts.model not in models:
         raise CriticError(
-            f"{endpoint.url} serves no model {requests.model!r}; it serves {', '.join(models)}"
+            f"{endpoint.url} does not serve the model {prompts.model!r}; "
+            f"it serves {', '.join(models)}"
         )
-    body = probe_body(requests.model)
-    worked = await client.post(f"{endpoint.url}/chat/completions", body, PROBE_SECONDS)
-    if worked.status >= 500 and worked.status != 503:
-        raise ConnectionBroken(f"{endpoint.url} answers HTTP {worked.status}")
-    context = models[requests.model].get("max_model_len")
-    return await _tokenizer(client, endpoint, requests, context)
-
-
-async def _tokenizer(
-    client: Client, endpoint: Endpoint, requests: PromptBuilder, context: int | None
-) -> Judge:
-    text = await _post(client, endpoint, "/tokenize", requests.tokenize_text(_TEXT))
-    chat = await count(client, endpoint, requests, requests.messages(_TEXT))
-    empty = await count(
-        client, endpoint, requests, requests.messages(requests.rubric.empty_message)
+    body = probe_body(prompts.model)
+    probe_response = await client.post(
+        f"{endpoint.url}/chat/completions", body, PROBE_TIMEOUT_SECONDS
     )
-    if text is None or chat is None or empty is None:
+    if probe_response.status >= 500 and probe_response.status != 503:
+        raise ConnectionBroken(f"{endpoint.url} responds with HTTP {probe_response.status}")
+    context = models[prompts.model].get("max_model_len")
+    return await _with_tokenizer(client, endpoint, prompts, context)
+
+
+async def _with_tokenizer(
+    client: Client, endpoint: Endpoint, prompts: PromptBuilder, context: int | None
+) -> Judge:
+    text = await _post(client, endpoint, "/tokenize", prompts.tokenize_text(_TEXT))
+    conversation = await count_conversation(client, endpoint, prompts, prompts.messages(_TEXT))
+    empty = await count_conversation(
+        client, endpoint, prompts, prompts.messages(prompts.rubric.empty_message)
+    )
+    if text is None or conversation is None or empty is None:
         return Judge(context, UNKNOWN, None)
     probe = [{"role": role, "content": _TEXT} for role in ("system", "user")]
-    template = await _post(client, endpoint, "/tokenize", requests.tokenize(probe))
+    template = await _post(client, endpoint, "/tokenize", prompts.tokenize(probe))
     tokens = (template or {}).get("tokens") or []
-    spoken = await _post(client, endpoint, "/detokenize", requests.detokenize(tokens))
-    # The text rather than the tokens, since some templates write today's date.
-    said = _without_dates(str((spoken or {}).get("prompt", tokens)))
+    detokenized = await _post(client, endpoint, "/detokenize", prompts.detokenize(tokens))
+    # Text instead of tokens, because some templates contain today's date.
+    rendered = _without_dates(str((detokenized or {}).get("prompt", tokens)))
     return Judge(
-        context or text.get("max_model_len"), content_id([text.get("tokens"), said]), empty
+        context or text.get("max_model_len"), content_id([text.get("tokens"), rendered]), empty
     )
 
 
-async def count(
-    client: Client, endpoint: Endpoint, requests: PromptBuilder, messages: list[dict[str, str]]
+async def count_conversation(
+    client: Client, endpoint: Endpoint, prompts: PromptBuilder, messages: list[dict[str, str]]
 ) -> int | None:
-    """Tokens of a conversation, None where the server does not count."""
-    answer = await _post(client, endpoint, "/tokenize", requests.tokenize(messages))
-    return None if answer is None or "count" not in answer else int(answer["count"])
+    """Return the tokens of a conversation, None where the server does not count."""
+    body = await _post(client, endpoint, "/tokenize", prompts.tokenize(messages))
+    return None if body is None or "count" not in body else int(body["count"])
 
 
 async def count_text(
-    client: Client, endpoint: Endpoint, requests: PromptBuilder, text: str
+    client: Client, endpoint: Endpoint, prompts: PromptBuilder, text: str
 ) -> int | None:
-    """Tokens of a bare text, None where the server does not count."""
-    answer = await _post(client, endpoint, "/tokenize", requests.tokenize_text(text))
-    return None if answer is None or "count" not in answer else int(answer["count"])
+    """Return the tokens of a plain text, None where the server does not count."""
+    body = await _post(client, endpoint, "/tokenize", prompts.tokenize_text(text))
+    return None if body is None or "count" not in body else int(body["count"])
 
 
 async def _post(
     client: Client, endpoint: Endpoint, path: str, body: bytes
 ) -> dict[str, Any] | None:
-    reply: HttpResponse = await client.post(endpoint.root + path, body, PROBE_SECONDS)
-    if reply.status in (429, 503) or reply.status >= 500:
-        raise ConnectionBroken(f"{endpoint.root}{path} answers HTTP {reply.status}")
-    answer = reply.json() if reply.status == 200 else None
-    return answer if isinstance(answer, dict) else None
+    response: HttpResponse = await client.post(endpoint.root + path, body, PROBE_TIMEOUT_SECONDS)
+    if response.status in (429, 503) or response.status >= 500:
+        raise ConnectionBroken(f"{endpoint.root}{path} responds with HTTP {response.status}")
+    content = response.json() if response.status == 200 else None
+    return content if isinstance(content, dict) else None
 
 
 def _without_dates(text: str) -> str:
@@ -145,8 +148,8 @@ __all__ = [
     "EndpointUnreachable",
     "Judge",
     "RequestTimeout",
-    "count",
+    "count_conversation",
     "count_text",
-    "examine",
+    "inspect_judge",
     "served_models",
 ]

@@ -1,4 +1,4 @@
-"""What is sent to a judge: the chat request, the question for one digit, and excerpts."""
+"""Request bodies for a judge: chat requests, the one-digit request, and excerpts."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,10 +10,10 @@ from ixt_data.critics.rubric import TOP, LongDocuments, Rubric
 from ixt_data.errors import CriticError
 
 PROMPT_VERSION = 2
-"""Part of the critic's id: raised when this module or `Rubric` renders a prompt in another way."""
+"""Part of the critic's id; raise it when this module or `Rubric` renders a prompt differently."""
 
 ANSWER_TOKENS = 1024
-"""Room for the answer beside the thinking, where only a thinking budget is given."""
+"""Tokens for the answer besides the thinking, where only a thinking budget is given."""
 
 _MARK = "\n\n[... {n:,} characters left out ...]\n\n"
 
@@ -22,17 +22,22 @@ Message = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class JudgeSampling:
-    """How the judge draws its answer.
+    """Sampling parameters of the judge.
 
     Attributes:
-        temperature: 0 draws the same answer every time.
-        top_p: share of the probability that is drawn from.
-        max_tokens: thinking and answer together.
-        thinking_budget: tokens of thinking at most; 0 turns it off, None leaves it to the server.
-        samples: answers per document.
-        expected: whether to ask for the distribution of the overall score.
-        seed: of the first attempt; none by default. Servers sample the seeded requests of a batch
-            one by one, and a vLLM for the CPU (0.32) dies of one whose prompt is read in chunks.
+        temperature: 0 to 2; 0 gives the same completion every time.
+        top_p: share of the probability mass to sample from, 0 to 1.
+        max_tokens: maximum of tokens for thinking and answer together.
+        thinking_budget: maximum of thinking tokens; 0 turns thinking off, None leaves it to the
+            server.
+        samples: completions per document.
+        expected: whether to request the distribution of the overall score, too.
+        seed: of the first attempt; None sends no seed. Servers sample the seeded requests of a
+            batch one by one. A vLLM for the CPU (0.32) crashes on a seeded request whose prompt is
+            read in chunks.
+
+    Raises:
+        CriticError: a value is out of its range.
     """
 
     temperature: float = 0.6
@@ -45,31 +50,33 @@ class JudgeSampling:
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature <= 2:
-            raise CriticError(f"temperature {self.temperature} is not from 0 to 2")
+            raise CriticError(f"temperature {self.temperature} is not between 0 and 2")
         if self.max_tokens < 1 or self.samples < 1:
-            raise CriticError("max-tokens and samples are at least 1")
+            raise CriticError(
+                f"max-tokens {self.max_tokens} and samples {self.samples} must be 1 or more"
+            )
         if self.samples > 1 and self.temperature == 0:
             raise CriticError(
                 f"{self.samples} samples at temperature 0 would be the same; raise --temperature"
             )
         if self.thinking_budget is not None and self.thinking_budget >= self.max_tokens:
             raise CriticError(
-                f"a thinking budget of {self.thinking_budget} leaves nothing of the "
-                f"{self.max_tokens} tokens for the answer; raise --max-tokens"
+                f"thinking budget {self.thinking_budget} leaves nothing of max-tokens "
+                f"{self.max_tokens} for the answer; raise --max-tokens"
             )
 
     def to_json(self) -> dict[str, Any]:
-        """For the critic's config."""
+        """Return the parameters as the critic's config contains them."""
         return asdict(self)
 
 
 class PromptBuilder:
-    """Makes the bodies of requests to a judge.
+    """The builder of request bodies for a judge.
 
     Args:
-        model: the name that the server knows.
-        rubric: what is asked.
-        sampling: how answers are drawn.
+        model: its name on the server.
+        rubric: gives the messages and the answer's schema.
+        sampling: sampling parameters.
     """
 
     def __init__(self, model: str, rubric: Rubric, sampling: JudgeSampling) -> None:
@@ -77,7 +84,7 @@ class PromptBuilder:
         self._options = self._shared_options()
         schema = {"name": rubric.name, "schema": rubric.answer_schema, "strict": True}
         form = {"type": "json_schema", "json_schema": schema}
-        # Rendered once: the same bytes begin every request.
+        # Rendered once: every request starts with the same bytes.
         self._system = {"role": "system", "content": rubric.system_message}
         self._form = orjson.Fragment(orjson.dumps(form))
 
@@ -89,11 +96,16 @@ class PromptBuilder:
         return options
 
     def messages(self, user: str) -> list[Message]:
-        """The conversation with one document in it."""
+        """Return the conversation with one document in the user message."""
         return [self._system, {"role": "user", "content": user}]
 
     def chat(self, user: str, attempt: int) -> bytes:
-        """The request for a critique; every attempt draws anew."""
+        """Return the request for a critique.
+
+        Args:
+            user: the user message, see `Rubric.user_message`.
+            attempt: number of the attempt, from 0; it is added to the seed.
+        """
         sampling = self.sampling
         body = self._options | {
             "messages": self.messages(user),
@@ -111,19 +123,24 @@ class PromptBuilder:
         return orjson.dumps(body)
 
     def digit(self, user: str, answer: dict[str, Any], thinking: str | None) -> bytes:
-        """The request for one token: the overall score once more, with all digits' probabilities.
+        """Return the request for one token: the overall score, with all digits' probabilities.
 
-        The judge's own answer is put into its mouth up to the overall score.
+        The judge's own answer up to the overall score is the prefix of the completion.
+
+        Args:
+            user: the user message.
+            answer: the judge's answer, a JSON object.
+            thinking: the judge's reasoning, None if it gave none.
         """
-        said = {key: value for key, value in answer.items() if key != "overall"}
-        begun = orjson.dumps(said).decode()[:-1] + ',"overall":'
-        spoken: dict[str, Any] = {"role": "assistant", "content": begun}
+        fields = {key: value for key, value in answer.items() if key != "overall"}
+        prefix = orjson.dumps(fields).decode()[:-1] + ',"overall":'
+        message: dict[str, Any] = {"role": "assistant", "content": prefix}
         if thinking:
-            # The older and the newer name; chat templates read the former.
-            spoken |= {"reasoning_content": thinking, "reasoning": thinking}
+            # The old and the new name of the field; chat templates read the old one.
+            message |= {"reasoning_content": thinking, "reasoning": thinking}
         digits = [str(digit) for digit in range(TOP + 1)]
         body = self._options | {
-            "messages": [*self.messages(user), spoken],
+            "messages": [*self.messages(user), message],
             "add_generation_prompt": False,
             "continue_final_message": True,
             "structured_outputs": {"choice": digits},
@@ -135,25 +152,25 @@ class PromptBuilder:
         return orjson.dumps(body)
 
     def tokenize(self, messages: Sequence[Message]) -> bytes:
-        """The request for the tokens of a conversation."""
+        """Return the request for the tokens of a conversation."""
         return orjson.dumps(self._options | {"messages": messages, "add_generation_prompt": True})
 
     def tokenize_text(self, text: str) -> bytes:
-        """The request for the tokens of a bare text."""
+        """Return the request for the tokens of a plain text."""
         return orjson.dumps({"model": self.model, "prompt": text, "add_special_tokens": False})
 
     def detokenize(self, tokens: Sequence[int]) -> bytes:
-        """The request for the text of tokens."""
+        """Return the request for the text of tokens."""
         return orjson.dumps({"model": self.model, "tokens": list(tokens)})
 
 
 def excerpt(text: str, chars: int, rules: LongDocuments) -> tuple[str, float]:
-    """Head, middle and tail of a text with marks between, and the share of it that they cover.
+    """Return head, middle and tail of a text with marks between, and the share that they cover.
 
     Args:
         text: a text longer than `chars`.
-        chars: characters to keep.
-        rules: how they are divided.
+        chars: characters to include.
+        rules: divides them among head, middle and tail.
     """
     chars = max(0, min(chars, len(text)))
     head, middle = int(chars * rules.head), int(chars * rules.middle)
@@ -166,5 +183,5 @@ def excerpt(text: str, chars: int, rules: LongDocuments) -> tuple[str, float]:
     return "".join(parts), chars / len(text) if text else 1.0
 
 
-def _mark(left_out: int) -> str:
-    return _MARK.format(n=left_out) if left_out > 0 else ""
+def _mark(n_omitted: int) -> str:
+    return _MARK.format(n=n_omitted) if n_omitted > 0 else ""

@@ -1,4 +1,4 @@
-"""What a judge's server answers: critiques, and what went wrong, class by class."""
+"""Responses of a judge's server: critiques, and failures by class."""
 
 import math
 import statistics
@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from ixt_data.critics.rubric import TOP, VERDICTS, Rubric, SpanRules, restored
+from ixt_data.critics.rubric import TOP, VERDICTS, Rubric, SpanRules, restore_neutralized
 from ixt_data.critics.vllm.client import HttpResponse
 from ixt_data.critics.vllm.quote_matching import locate
 from ixt_data.errors import CriticError
@@ -22,46 +22,51 @@ FAILED_SAMPLES = "failed_samples"
 
 
 class FailureStatus(StrEnum):
-    """Why a document has no critique: the statuses of its row beside `ok`."""
+    """Statuses of a document without a critique."""
 
     too_long = "too_long"
     no_answer = "no_answer"
-    misrouted = "misrouted"
+    answer_in_reasoning = "answer_in_reasoning"
     truncated = "truncated"
     invalid = "invalid"
     refused = "refused"
     timeout = "timeout"
-    server_died = "server_died"
+    server_crashed = "server_crashed"
     poison = "poison"
 
 
-FINAL = frozenset({FailureStatus.too_long, FailureStatus.refused, FailureStatus.poison})
-"""Asking again would give the same."""
+FINAL_STATUSES = frozenset({FailureStatus.too_long, FailureStatus.refused, FailureStatus.poison})
+"""Failures that a retry would repeat."""
 
 
 class InvalidResponse(Exception):
-    """An answer that is no critique."""
+    """A response without a usable critique.
 
-    def __init__(self, status: FailureStatus, what: str) -> None:
-        super().__init__(what)
+    Args:
+        status: class of the failure.
+        message: what is wrong.
+    """
+
+    def __init__(self, status: FailureStatus, message: str) -> None:
+        super().__init__(message)
         self.status = status
 
 
 class Overloaded(Exception):
-    """The server takes no more for now; the document is not to blame."""
+    """The server refuses requests because of overload; it never started on the document."""
 
 
 class EngineCrashed(Exception):
-    """The server says that its engine is gone."""
+    """The server reports that its engine crashed."""
 
 
 @dataclass
 class Judgement:
-    """One answer of the judge, checked.
+    """One completion of the judge, validated against the rubric.
 
     Attributes:
         answer: the JSON object.
-        thinking: what came before it, None if nothing.
+        thinking: the reasoning before it, None if there is no reasoning.
     """
 
     answer: dict[str, Any]
@@ -70,11 +75,11 @@ class Judgement:
 
 @dataclass
 class JudgeResponse:
-    """All answers to one request.
+    """All completions of one request.
 
     Attributes:
-        judgements: those that are critiques.
-        failures: what the others were.
+        judgements: the valid ones.
+        failures: errors of the others.
         tokens: `tokens_in`, `tokens_out`, `thinking_tokens`.
     """
 
@@ -83,20 +88,26 @@ class JudgeResponse:
     tokens: Counter[str] = field(default_factory=Counter)
 
 
-def read_answer(reply: HttpResponse, rubric: Rubric, max_tokens: int) -> JudgeResponse:
-    """The critiques in a server's reply to a chat request.
+def read_judge_response(reply: HttpResponse, rubric: Rubric, max_tokens: int) -> JudgeResponse:
+    """Return the judgements in the response to a chat request.
+
+    Args:
+        reply: the HTTP response.
+        rubric: defines a valid answer.
+        max_tokens: of the request, for messages about truncation.
 
     Raises:
-        Failed: there is none; its status tells the class.
-        Overloaded, EngineDied: the server's own trouble.
-        CriticError: no document would fare better: the model is another, the schema is refused.
+        InvalidResponse: the response contains no completion, or the server refuses the document.
+        Overloaded: the server refuses requests for now.
+        EngineCrashed: the server's engine crashed.
+        CriticError: every document would fail: another model, wrong credentials, a refused schema.
     """
     body = reply.json()
     if reply.status != 200:
-        raise _refusal(reply, body)
+        raise _error_of(reply, body)
     try:
         choices, usage = body["choices"], body.get("usage") or {}
-        judged: list[Judgement | InvalidResponse] = [
+        results: list[Judgement | InvalidResponse] = [
             _judgement(choice, rubric, usage, max_tokens) for choice in choices
         ]
         tokens = _tokens(usage, choices)
@@ -104,10 +115,12 @@ def read_answer(reply: HttpResponse, rubric: Rubric, max_tokens: int) -> JudgeRe
         raise InvalidResponse(
             FailureStatus.invalid, f"not a chat completion: {_short(reply.body)}"
         ) from None
-    if not judged:
-        raise InvalidResponse(FailureStatus.no_answer, "the server's reply holds no answer at all")
-    good = [one for one in judged if isinstance(one, Judgement)]
-    bad = [one for one in judged if isinstance(one, InvalidResponse)]
+    if not results:
+        raise InvalidResponse(
+            FailureStatus.no_answer, "the server's response contains no completion"
+        )
+    good = [one for one in results if isinstance(one, Judgement)]
+    bad = [one for one in results if isinstance(one, InvalidResponse)]
     return JudgeResponse(good, bad, tokens)
 
 
@@ -122,38 +135,40 @@ def _judgement(
             FailureStatus.refused, f"the judge declined: {message.get('refusal') or finish}"
         )
     if finish == "length":
-        return InvalidResponse(FailureStatus.truncated, _cut_off(content, usage, max_tokens))
+        return InvalidResponse(
+            FailureStatus.truncated, _truncation_reason(content, usage, max_tokens)
+        )
     if not content.strip():
-        if thinking and isinstance(_checked(thinking.strip(), rubric), dict):
+        if thinking and isinstance(_checked_answer(thinking.strip(), rubric), dict):
             return InvalidResponse(
-                FailureStatus.misrouted,
-                "the answer came as reasoning: the server's --reasoning-parser does not fit the "
+                FailureStatus.answer_in_reasoning,
+                "the answer is in the reasoning: the server's --reasoning-parser does not fit the "
                 "model, or thinking is off",
             )
-        return InvalidResponse(FailureStatus.no_answer, "the judge ended without an answer")
-    answer = _checked(content, rubric)
+        return InvalidResponse(FailureStatus.no_answer, "the completion contains no answer")
+    answer = _checked_answer(content, rubric)
     if isinstance(answer, str):
         return InvalidResponse(FailureStatus.invalid, f"{answer}: {_short(content)}")
     return Judgement(answer, thinking)
 
 
-def _cut_off(content: str, usage: Mapping[str, Any], max_tokens: int) -> str:
-    spent = usage.get("completion_tokens") or 0
+def _truncation_reason(content: str, usage: Mapping[str, Any], max_tokens: int) -> str:
+    used = usage.get("completion_tokens") or 0
     if content and len(content) - len(content.rstrip()) > 64:
-        return f"nothing but white space up to {spent} tokens"
-    if 0 < spent < max_tokens:
-        return f"the server allowed {spent} of {max_tokens} tokens"
-    return f"no end after {max_tokens} tokens; raise --max-tokens or set --thinking-budget"
+        return f"only white space up to {used} tokens"
+    if 0 < used < max_tokens:
+        return f"the server limited it to {used} of {max_tokens} tokens"
+    return f"incomplete after {max_tokens} tokens; raise --max-tokens or set --thinking-budget"
 
 
-def _checked(content: str, rubric: Rubric) -> dict[str, Any] | str:
-    """The answer in `content`, or what is wrong with it."""
+def _checked_answer(content: str, rubric: Rubric) -> dict[str, Any] | str:
+    """Return the answer in `content`, or what is wrong with it."""
     try:
         answer = orjson.loads(content)
     except orjson.JSONDecodeError as error:
         return f"not JSON ({error})"
     if not isinstance(answer, dict) or not isinstance(answer.get("critique"), str):
-        return "no object with a critique"
+        return "not an object with a critique"
     if not answer["critique"].strip():
         return "an empty critique"
     scores, flags = answer.get("scores"), answer.get("flags", [])
@@ -163,14 +178,14 @@ def _checked(content: str, rubric: Rubric) -> dict[str, Any] | str:
     if not _is_digit(answer.get("overall")):
         return f"no overall score from 0 to {TOP}"
     if not isinstance(flags, list) or not {*map(str, flags)} <= {*rubric.flags}:
-        return "flags that the rubric does not have"
+        return "flags that the rubric does not define"
     if rubric.spans is not None and not _are_spans(answer.get("spans", []), rubric.spans):
-        return "spans without a quote, or with a verdict or tag that the rubric does not have"
+        return "spans without a quote, or with a verdict or tag that the rubric does not define"
     return answer
 
 
 def _are_spans(spans: Any, rules: SpanRules) -> bool:
-    """Whether quotes have the rubric's verdicts and tags; not every server binds an answer."""
+    """Return whether spans have the rubric's verdicts and tags: some servers ignore the schema."""
     return isinstance(spans, list) and all(
         isinstance(span, dict)
         and isinstance(span.get("quote"), str)
@@ -184,8 +199,8 @@ def _is_digit(value: Any) -> bool:
     return type(value) is int and 0 <= value <= TOP
 
 
-def _refusal(reply: HttpResponse, body: Any) -> Exception:
-    """What an HTTP status other than 200 means."""
+def _error_of(reply: HttpResponse, body: Any) -> Exception:
+    """Return the error for an HTTP status other than 200."""
     error = body.get("error", body) if isinstance(body, dict) else {}
     error = error if isinstance(error, dict) else {"message": str(error)}
     message = _short(str(error.get("message") or reply.body.decode(errors="replace")))
@@ -195,14 +210,14 @@ def _refusal(reply: HttpResponse, body: Any) -> Exception:
     if reply.status >= 500:
         if "enginecore" in lower or "engine core" in lower or "enginedead" in lower:
             return EngineCrashed(message)
-        return InvalidResponse(FailureStatus.server_died, f"HTTP {reply.status}: {message}")
+        return InvalidResponse(FailureStatus.server_crashed, f"HTTP {reply.status}: {message}")
     if reply.status == 413 or error.get("param") == "input_tokens" or "context length" in lower:
         return InvalidResponse(FailureStatus.too_long, f"the server: {message}")
     if reply.status == 404:
-        return CriticError(f"the server does not know this model or address: {message}")
+        return CriticError(f"the server does not serve this model or address: {message}")
     if reply.status in (401, 403):
         return CriticError(
-            f"the server wants other credentials (HTTP {reply.status}); set IXT_API_KEY"
+            f"the server refuses these credentials (HTTP {reply.status}); set IXT_API_KEY"
         )
     if any(word in lower for word in ("json_schema", "response_format", "grammar", "schema")):
         return CriticError(f"the server refuses the rubric's answer schema: {message}")
@@ -210,83 +225,99 @@ def _refusal(reply: HttpResponse, body: Any) -> Exception:
 
 
 def _short(text: str | bytes) -> str:
-    shown = text.decode(errors="replace") if isinstance(text, bytes) else text
-    shown = " ".join(shown.split())
-    return shown if len(shown) <= 200 else f"{shown[:200]}…"
+    flat = text.decode(errors="replace") if isinstance(text, bytes) else text
+    flat = " ".join(flat.split())
+    return flat if len(flat) <= 200 else f"{flat[:200]}…"
 
 
 def _tokens(usage: Mapping[str, Any], choices: Sequence[Mapping[str, Any]]) -> Counter[str]:
     out = usage.get("completion_tokens") or 0
-    thought = (usage.get("completion_tokens_details") or {}).get("reasoning_tokens")
-    if thought is None:
-        # Most servers do not count it apart: by its share of the characters.
+    thinking_tokens = (usage.get("completion_tokens_details") or {}).get("reasoning_tokens")
+    if thinking_tokens is None:
+        # Most servers do not count thinking separately: estimate it by its share of the characters.
         messages = [choice["message"] for choice in choices]
-        spoken = sum(len(m.get("content") or "") for m in messages)
-        hidden = sum(len(m.get("reasoning") or m.get("reasoning_content") or "") for m in messages)
-        thought = round(out * hidden / (hidden + spoken)) if hidden else 0
+        visible_chars = sum(len(m.get("content") or "") for m in messages)
+        hidden_chars = sum(
+            len(m.get("reasoning") or m.get("reasoning_content") or "") for m in messages
+        )
+        thinking_tokens = (
+            round(out * hidden_chars / (hidden_chars + visible_chars)) if hidden_chars else 0
+        )
     read = usage.get("prompt_tokens") or 0
-    return Counter(tokens_in=int(read), tokens_out=int(out), thinking_tokens=int(thought))
+    return Counter(tokens_in=int(read), tokens_out=int(out), thinking_tokens=int(thinking_tokens))
 
 
 def to_critique(
-    document: Document, answer: JudgeResponse, rubric: Rubric, flags: set[str]
+    document: Document, response: JudgeResponse, rubric: Rubric, flags: set[str]
 ) -> Critique:
-    """The critique of a document: of several answers the one nearest to their mean, with spread."""
-    overall = [judged.answer["overall"] for judged in answer.judgements]
+    """Return the critique of a document from the judge's response.
+
+    With several samples, the score is their mean, `scores` has their spread, and text and spans are
+    those of the sample closest to the mean.
+
+    Args:
+        document: what was judged.
+        response: with one judgement or more.
+        rubric: names the dimensions.
+        flags: flags to add to the judge's own.
+    """
+    overall = [judgement.answer["overall"] for judgement in response.judgements]
     mean = statistics.fmean(overall)
-    middle = min(answer.judgements, key=lambda judged: abs(judged.answer["overall"] - mean))
+    closest = min(
+        response.judgements, key=lambda judgement: abs(judgement.answer["overall"] - mean)
+    )
     scores = {
         dimension.name: statistics.fmean(
-            judged.answer["scores"][dimension.name] for judged in answer.judgements
+            judgement.answer["scores"][dimension.name] for judgement in response.judgements
         )
         for dimension in rubric.dimensions
     }
     scores["overall"] = mean
-    if len(overall) + len(answer.failures) > 1:
+    if len(overall) + len(response.failures) > 1:
         scores |= {"samples": len(overall), "spread": statistics.pstdev(overall)}
         scores |= {f"sample_{i}": score for i, score in enumerate(overall, 1)}
-    marks = set(flags).union(*(judged.answer["flags"] for judged in answer.judgements))
-    quoted = middle.answer.get("spans", []) if rubric.spans is not None else []
-    spans, lost = _spans(document.text, quoted)
-    marks |= {NOT_LOCATED} if lost else set()
-    marks |= {FAILED_SAMPLES} if answer.failures else set()
-    thoughts = [judged.thinking for judged in answer.judgements if judged.thinking]
+    all_flags = set(flags).union(*(judgement.answer["flags"] for judgement in response.judgements))
+    quotes = closest.answer.get("spans", []) if rubric.spans is not None else []
+    spans, n_lost = _locate_quotes(document.text, quotes)
+    all_flags |= {NOT_LOCATED} if n_lost else set()
+    all_flags |= {FAILED_SAMPLES} if response.failures else set()
+    thoughts = [judgement.thinking for judgement in response.judgements if judgement.thinking]
     return Critique(
         document.doc_id,
         OK,
-        critique=middle.answer["critique"],
+        critique=closest.answer["critique"],
         score=mean / TOP,
         scores=scores,
         spans=spans,
-        flags=tuple(sorted(marks)),
-        thinking=_joined(thoughts),
-        n_thinking_tokens=answer.tokens["thinking_tokens"],
+        flags=tuple(sorted(all_flags)),
+        thinking=_join_thinking(thoughts),
+        n_thinking_tokens=response.tokens["thinking_tokens"],
     )
 
 
-def _joined(thoughts: Sequence[str]) -> str | None:
+def _join_thinking(thoughts: Sequence[str]) -> str | None:
     if len(thoughts) < 2:
         return thoughts[0] if thoughts else None
     return "\n\n".join(f"=== sample {i} ===\n{thought}" for i, thought in enumerate(thoughts, 1))
 
 
-def _spans(text: str, quoted: Sequence[Mapping[str, Any]]) -> tuple[tuple[Span, ...], int]:
-    """Spans in document order, and how many quotes are not in the document."""
-    found, lost = [], 0
-    for quote in quoted:
-        words, comment = quote["quote"], str(quote.get("comment") or "")
-        place = locate(text, words) or locate(text, restored(words))
-        if place is None:
-            lost += 1
+def _locate_quotes(text: str, quotes: Sequence[Mapping[str, Any]]) -> tuple[tuple[Span, ...], int]:
+    """Return spans in document order, and the number of quotes that do not match."""
+    spans, n_lost = [], 0
+    for quote in quotes:
+        quoted, comment = quote["quote"], str(quote.get("comment") or "")
+        offsets = locate(text, quoted) or locate(text, restore_neutralized(quoted))
+        if offsets is None:
+            n_lost += 1
             continue
-        found.append(Span(*place, quote["verdict"], quote["tag"], comment))
-    return tuple(sorted(found, key=lambda span: (span.start, span.end))), lost
+        spans.append(Span(*offsets, quote["verdict"], quote["tag"], comment))
+    return tuple(sorted(spans, key=lambda span: (span.start, span.end))), n_lost
 
 
 def read_digits(reply: HttpResponse) -> tuple[float, float] | None:
-    """Expected score (0 to 1) and entropy in nats from the reply about one digit, None if none.
+    """Return expected score (0 to 1) and entropy (nats) from a one-digit response, or None.
 
-    The probabilities of the digits are renormalized: other tokens cannot be drawn.
+    The probabilities of the digits are renormalized, because other tokens cannot be sampled.
     """
     body = reply.json() if reply.status == 200 else None
     try:

@@ -1,4 +1,4 @@
-"""A `vllm serve` of our own: started with the right flags, kept alive, and never left behind."""
+"""A `vllm serve` process: started with suitable flags, supervised, and always stopped."""
 
 import asyncio
 import contextlib
@@ -36,26 +36,31 @@ PARSERS = (
     ("qwq", "deepseek_r1"),
     ("qwen3", "qwen3"),
 )
-"""vLLM's reasoning parser by a part of the model's name; `qwen3` fits most others that think."""
+"""vLLM's reasoning parser by a part of the model's name; `qwen3` fits most other models."""
 
-RESTARTS = 5
-WITHIN = 600.0
-"""More restarts than this in this many seconds are no accident."""
+MAX_RESTARTS = 5
+RESTART_WINDOW_SECONDS = 600.0
+"""More restarts than `MAX_RESTARTS` within this time stop the critique run."""
 
-_TAIL = 2000
+_TAIL_BYTES = 2000
 
 
 class Server:
-    """One `vllm serve`.
+    """One `vllm serve` process.
 
     Args:
-        model: what it serves: a folder or a name.
-        binary: the program; vLLM lives in an environment of its own.
-        name: the model's name in requests, the same on every machine.
-        reasoning_parser: by the model's name if it is not given.
-        arguments: more of vLLM's own flags.
-        log: file for its output; `vllm-PORT.log` in the working folder by default.
-        start_seconds: how long it may take until it is well.
+        model: a folder, or a name on the Hugging Face hub.
+        binary: the program; vLLM has a separate environment.
+        name: the model's name in requests, the same on every machine; by default `model`.
+        reasoning_parser: vLLM's parser; by default inferred from the model's name.
+        arguments: further flags of `vllm serve`.
+        log: file for its output; by default `vllm-PORT.log` in the working folder.
+        start_seconds: timeout until it is ready.
+
+    Attributes:
+        port: local port that it listens on.
+        command: the complete command line.
+        restarts: times of recent restarts, by `time.monotonic`.
     """
 
     def __init__(
@@ -78,9 +83,9 @@ class Server:
             *(binary, "serve", model),
             *("--host", "127.0.0.1", "--port", str(self.port)),
             *("--served-model-name", self.name),
-            *("--reasoning-parser", reasoning_parser or parser_of(model)),
-            # White space without end is what judges fall into; and speculative decoding, which
-            # does not go with schemas, is off unless asked for.
+            *("--reasoning-parser", reasoning_parser or reasoning_parser_of(model)),
+            # Without this, judges may generate white space until max_tokens. Speculative decoding
+            # does not work with schemas, so it stays off by default.
             *("--structured-outputs-config.backend", "xgrammar"),
             *("--structured-outputs-config.disable_any_whitespace", "true"),
             "--enable-prefix-caching",
@@ -94,66 +99,72 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """The process that holds its group.
+        """Process id of the supervisor, which leads the process group.
 
         Raises:
-            CriticError: it is not up.
+            CriticError: the server is not running.
         """
         if self._process is None:
-            raise CriticError(f"no vllm of {self.model} is up")
+            raise CriticError(f"vllm serve {self.model} is not running")
         return self._process.pid
 
     async def start(self, client: Client) -> str:
-        """Starts it and waits until it is well; returns its address.
+        """Start the server, wait until it is ready, and return its address.
 
         Raises:
-            CriticError: it ends, or takes too long; with the end of what it wrote.
+            CriticError: it exits, or is not ready in time; the message has the end of its log.
         """
         self._launch()
         end = time.monotonic() + self._start_seconds
         while time.monotonic() < end:
-            if not self._runs():
-                raise CriticError(f"vllm ended before it was up. {self._last_words()}")
+            if not self._is_running():
+                raise CriticError(f"vllm exited before it was ready. {self._log_tail()}")
             with contextlib.suppress(EndpointUnreachable, ConnectionBroken, RequestTimeout):
                 if (await client.get(f"http://127.0.0.1:{self.port}/health")).status == 200:
                     return self.url
             await asyncio.sleep(0.2)
         self.stop()
-        raise CriticError(f"vllm was not up after {self._start_seconds:g} s. {self._last_words()}")
+        raise CriticError(f"vllm was not ready after {self._start_seconds:g} s. {self._log_tail()}")
 
-    async def keep(self, is_frozen: Callable[[], bool]) -> None:
-        """Starts it again whenever it ends or freezes, for as long as this runs.
+    async def supervise(self, is_hung: Callable[[], bool]) -> None:
+        """Restart the server whenever it exits or hangs, until this task is cancelled.
+
+        Args:
+            is_hung: returns whether the server hangs.
 
         Raises:
-            CriticError: it ends again and again.
+            CriticError: it exits again and again.
         """
         while True:
             await asyncio.sleep(0.2)
-            if self._runs() and not is_frozen():
+            if self._is_running() and not is_hung():
                 continue
             now = time.monotonic()
-            self.restarts = [then for then in self.restarts if now - then < WITHIN] + [now]
-            if len(self.restarts) > RESTARTS:
+            self.restarts = [
+                then for then in self.restarts if now - then < RESTART_WINDOW_SECONDS
+            ] + [now]
+            if len(self.restarts) > MAX_RESTARTS:
                 raise CriticError(
-                    f"vllm ended {RESTARTS + 1} times in {WITHIN:g} s. {self._last_words()}"
+                    f"vllm exited {MAX_RESTARTS + 1} times in {RESTART_WINDOW_SECONDS:g} s. "
+                    f"{self._log_tail()}"
                 )
             self.stop()
             await asyncio.sleep(0.2 * 2 ** len(self.restarts))
             self._launch()
-            # It cannot be well before it has read its weights.
+            # It is not ready before it has loaded its weights.
             end = time.monotonic() + self._start_seconds
-            while is_frozen() and self._runs() and time.monotonic() < end:
+            while is_hung() and self._is_running() and time.monotonic() < end:
                 await asyncio.sleep(0.2)
 
     def stop(self) -> None:
-        """Ends it and all its processes."""
+        """Stop the server and all its processes."""
         process, self._process = self._process, None
         if process is None:
             return
         assert process.stdin is not None
         process.stdin.close()
         try:
-            process.wait(supervisor.GRACE + 5)
+            process.wait(supervisor.GRACE_SECONDS + 5)
         except subprocess.TimeoutExpired:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -172,19 +183,19 @@ class Server:
             except OSError as error:
                 raise CriticError(f"cannot start {self.command[0]!r}: {error}") from None
 
-    def _runs(self) -> bool:
+    def _is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def _last_words(self) -> str:
+    def _log_tail(self) -> str:
         with contextlib.suppress(OSError):
-            text = self.log.read_bytes()[-_TAIL:].decode(errors="replace")
+            text = self.log.read_bytes()[-_TAIL_BYTES:].decode(errors="replace")
             lines = [line.strip() for line in text.splitlines() if line.strip()]
-            return f"{self.log} ends: {' | '.join(lines[-5:])}"
+            return f"{self.log} ends with: {' | '.join(lines[-5:])}"
         return f"Its log is {self.log}"
 
 
-def parser_of(model: str) -> str:
-    """The reasoning parser that fits a model, by its name."""
+def reasoning_parser_of(model: str) -> str:
+    """Return the reasoning parser for a model, by its name."""
     lower = model.lower()
     return next((parser for part, parser in PARSERS if part in lower), "qwen3")
 

@@ -1,10 +1,10 @@
-"""Runs one command in a process group of its own, and ends the whole group with it or with us.
+"""Run one command in a separate process group, and kill the whole group at its end.
 
-    python keeper.py COMMAND ...
+    python supervisor.py COMMAND ...
 
-Standard input is a pipe from the process that started this one: when it closes, for whatever
-reason (also SIGKILL), the group is ended. So is it when the command ends: an engine may outlive its
-server.
+Standard input is a pipe from the process that started this one. When that pipe closes, for any
+reason (also SIGKILL), this process kills the group. It also kills the group when the command exits,
+because an engine may outlive its server.
 """
 
 import os
@@ -14,27 +14,27 @@ import subprocess
 import sys
 import time
 
-GRACE = 10.0
+GRACE_SECONDS = 10.0
 
 
 def main() -> None:
-    """Runs the command to its end, or ours."""
-    # What is sent to the group is for the others in it.
+    """Run the command until it exits or standard input closes."""
+    # Signals to the group are meant for its other processes.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, preexec_fn=_defaults)
+    child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, preexec_fn=_reset_signals)
     while child.poll() is None:
         readable, _, _ = select.select([0], [], [], 0.2)
         if readable and not os.read(0, 1):
             os.killpg(0, signal.SIGTERM)
-            end = time.monotonic() + GRACE
+            end = time.monotonic() + GRACE_SECONDS
             while child.poll() is None and time.monotonic() < end:
                 time.sleep(0.05)
             break
     os.killpg(0, signal.SIGKILL)
 
 
-def _defaults() -> None:
+def _reset_signals() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 

@@ -73,10 +73,10 @@ def test_critique_reuses_responses_unless_the_critic_changes(tmp_path: Path) -> 
         assert (report["documents"], two.fake.requests["chat"]) == (20, 20)
         asking = command(two, *quick, "--rubric", "mine.yaml", "--temperature", 0.5)
         found = as_json(*asking, "--estimate", folder=tmp_path)
-        assert (found["replaces"], found["documents"]) == (report["critic"], 20)
-        assert found["changed"] == ["sampling.temperature"]
+        assert (found["previous_critic"], found["documents"]) == (report["critic"], 20)
+        assert found["changed_keys"] == ["sampling.temperature"]
         said = ixt(*asking, folder=tmp_path).stderr
-        assert "sampling.temperature changed. 20 documents to do" in " ".join(said.split())
+        assert "sampling.temperature changed. 20 documents to critique" in " ".join(said.split())
         assert "note:" not in ixt(*asking, folder=tmp_path).stderr
 
 
@@ -97,7 +97,7 @@ def test_wrong_usage(tmp_path: Path) -> None:
     done = ixt(*base, "rules", "--endpoint", "http://a/v1", folder=tmp_path, code=2)
     assert "is for --critic vllm" in done.stderr
     done = ixt(*base, "vllm", "--endpoint", "http://127.0.0.1:9/v1", folder=tmp_path, code=1)
-    assert "no server answers" in done.stderr
+    assert "no server responds" in done.stderr
     with Running() as fake:
         done = ixt(*command(fake, "--rubric", "wbe"), folder=tmp_path, code=1)
     assert "valid are code, math, sft, web" in done.stderr
@@ -224,5 +224,5 @@ def test_server_that_cannot_start_states_the_reason(tmp_path: Path) -> None:
     program.chmod(0o755)
     base = ("critique", "--corpus", "web", "--critic", "vllm")
     done = ixt(*base, "--serve", "m", "--vllm-bin", program, folder=tmp_path, code=1)
-    assert "vllm ended before it was up" in done.stderr.replace("\n", " ")
+    assert "vllm exited before it was ready" in done.stderr.replace("\n", " ")
     assert "CUDA out of memory" in done.stderr

@@ -25,7 +25,16 @@ from ixt_data.store.store import Store
 
 FAKE = Path(__file__).resolve().parents[2] / "support/fake_vllm.py"
 N, SECONDS = 160, 60
-WAYS = ("no_answer", "misrouted", "truncated", "runaway", "invalid", "overload", "error", "refused")
+WAYS = (
+    "no_answer",
+    "answer_in_reasoning",
+    "truncated",
+    "runaway",
+    "invalid",
+    "overload",
+    "error",
+    "refused",
+)
 WORDS = ("[[refused]]", "[[too_long]]", "[[once_cut]]", "[[once_invalid]]")
 
 
@@ -116,7 +125,7 @@ def test_each_document_has_one_row_after_failures(tmp_path: Path, seed: int) -> 
     store = Store.init(tmp_path / "S")
     ingest(store, "web", [tmp_path / "a.jsonl"], shard_bytes=1500)
     plan: dict[str, Any] = {way: dice.uniform(0, 0.06) for way in WAYS}
-    plan |= {"cut": 0.01, "engine_died": 0.001, "delay": 0.1, "seats": 12, "down": 0.3}
+    plan |= {"cut": 0.01, "engine_crashed": 0.001, "delay": 0.1, "seats": 12, "down": 0.3}
     with servers(plan) as both:
         urls = [server.url for server in both]
         parent = critique(tmp_path, urls, "--workers", 2)

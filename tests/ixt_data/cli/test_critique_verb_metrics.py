@@ -88,7 +88,7 @@ def test_metrics_of_a_judge_are_served_during_the_run(tmp_path: Path) -> None:
         judge = ("--critic", "vllm", "--endpoint", fake.url, "--model", "judge", "--no-expected")
         with running(tmp_path, *judge, "--concurrency", 4) as (process, url):
             scrape_until(url, "ixt_documents_total", "ok", 21)
-            found = scrape_until(url, "ixt_answer_seconds_count", fake.url, 22)
+            found = scrape_until(url, "ixt_response_seconds_count", fake.url, 22)
             assert process.poll() is None
             process.terminate()
     assert found["ixt_corpus_documents", ""] == 22
@@ -97,14 +97,14 @@ def test_metrics_of_a_judge_are_served_during_the_run(tmp_path: Path) -> None:
     assert found["ixt_requests_total", ""] == fake.fake.requests["chat"] >= 23
     assert found["ixt_retries_total", ""] == 1
     assert found["ixt_endpoint_up", fake.url] == 1
-    assert found["ixt_endpoint_in_flight", fake.url] == 1
-    assert 1 <= found["ixt_endpoint_limit", fake.url] <= 4
-    assert found["ixt_endpoint_deaths_total", fake.url] == 0
+    assert found["ixt_endpoint_requests_in_flight", fake.url] == 1
+    assert 1 <= found["ixt_endpoint_requests_limit", fake.url] <= 4
+    assert found["ixt_endpoint_crashes_total", fake.url] == 0
     assert found["ixt_endpoint_refusals_total", fake.url] == fake.fake.requests["overload"]
-    assert found["ixt_answer_seconds_sum", fake.url] > 0
-    buckets = [n for (name, _), n in found.items() if name == "ixt_answer_seconds_bucket"]
+    assert found["ixt_response_seconds_sum", fake.url] > 0
+    buckets = [n for (name, _), n in found.items() if name == "ixt_response_seconds_bucket"]
     assert buckets == sorted(buckets)
-    assert buckets[-1] == found["ixt_answer_seconds_count", fake.url] == 22
+    assert buckets[-1] == found["ixt_response_seconds_count", fake.url] == 22
 
 
 def test_metrics_of_an_embedded_critic_are_served(tmp_path: Path) -> None:
@@ -127,4 +127,4 @@ def test_port_in_use_is_named(tmp_path: Path) -> None:
     with Running() as fake:
         base = ("critique", "--corpus", "web", "--critic", "rules")
         done = ixt(*base, "--metrics-port", fake.port, folder=tmp_path, code=1)
-    assert f"--metrics-port: cannot listen at 127.0.0.1:{fake.port}" in done.stderr
+    assert f"--metrics-port: cannot listen on 127.0.0.1:{fake.port}" in done.stderr

@@ -80,7 +80,7 @@ def written(chain: tuple[int, list[tuple[int, int]], str, random.Random]) -> str
 
 
 @given(st.lists(chains, min_size=1, max_size=3))
-def test_agrees_with_brute_force(drawn):
+def test_arithmetic_agrees_with_brute_force(drawn):
     text = " ; ".join(map(written, drawn)) + " ;"
     critique = judge(text)
     score, kind = brute_force(text)
@@ -90,13 +90,13 @@ def test_agrees_with_brute_force(drawn):
 
 
 @pytest.mark.parametrize("kind", DEFECTS)
-def test_names_each_defect(kind):
+def test_arithmetic_names_each_defect(kind):
     operations = [(1, 5), (-1, 8), (1, 3), (-1, 2)]
     text = written((17, operations, kind, random.Random(0)))
     assert judge(text).critique == SENTENCES[kind]
 
 
-def test_spans_point_at_the_steps():
+def test_arithmetic_spans_cover_the_steps():
     text = "17 + 5 = 23 - 8 = 16 ; 3 - 9 = 34 ;"
     critique = judge(text)
     assert [text[span.start : span.end] for span in critique.spans] == [
@@ -115,17 +115,17 @@ def test_spans_point_at_the_steps():
 @pytest.mark.parametrize(
     ("text", "where"),
     [
-        ("", "expected a number at character 0, found the end"),
-        ("The quick brown fox", "expected a number at character 0, found 'The'"),
+        ("", "expected a number at character 0, got the end"),
+        ("The quick brown fox", "expected a number at character 0, got 'The'"),
         ("17", "expected '+' or '-' at character 2"),
         ("17 + 5", "expected '=' at character 6"),
-        ("17 + 5 = 22 x", "expected '+', '-' or ';' at character 12, found 'x'"),
+        ("17 + 5 = 22 x", "expected '+', '-' or ';' at character 12, got 'x'"),
         ("17 + 5 = 22 ; ;", "expected a number at character 14"),
         ("40 + 5 = 5", "expected a number below 40 at character 0"),
         ("1 + " + "9" * 5000 + " = 2", "expected a number at character 4"),
     ],
 )
-def test_other_texts_are_invalid(text, where):
+def test_arithmetic_on_other_texts_is_invalid(text, where):
     critique = judge(text)
     assert critique.status == "invalid"
     assert critique.score is None
@@ -134,19 +134,19 @@ def test_other_texts_are_invalid(text, where):
 
 
 @given(st.text(alphabet="0123456789+-=; \n٣x") | st.text())
-def test_any_text_has_a_critique(text):
+def test_arithmetic_judges_any_text(text):
     critique = critic.judge(Document(bytes(16), text))
     assert critique.status in ("ok", "invalid")
     for span in critique.spans:
         assert 0 <= span.start < span.end <= len(text)
 
 
-def test_a_text_of_another_kind_is_left_early():
+def test_arithmetic_stops_early_on_other_texts():
     with pytest.raises(NotASumError):
         parse_chains("word " * 2_000_000)
 
 
-def test_lab_figures(tmp_path: Path):
+def test_arithmetic_scores_match_the_reference(tmp_path: Path):
     """90% of the authors have one of 7 defects: about 10% of the documents score 1."""
     paths = write_corpus(tmp_path, documents=4000, bad=0.9, seed=1)
     rows = [orjson.loads(line) for line in paths.corpus.open("rb")]
@@ -160,7 +160,7 @@ def test_lab_figures(tmp_path: Path):
         assert agreed[kind, True] > 0.85 * (agreed[kind, True] + agreed[kind, False])
 
 
-def test_clock_is_an_option_and_part_of_the_id():
+def test_clock_option_is_part_of_the_id():
     assert ArithmeticCritic(clock="12").judge(Document(bytes(16), "7 + 8 = 3")).score == 1
     assert critic_id(ArithmeticCritic(12)) != critic_id(critic)
     assert critic_id(ArithmeticCritic("40")) == critic_id(critic)

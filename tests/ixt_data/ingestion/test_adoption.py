@@ -20,7 +20,7 @@ from ixt_data.critics.registry import load_critic
 from ixt_data.critique_runs.annotation import annotate
 from ixt_data.errors import CommitError, CorruptError, StoreError
 from ixt_data.ingestion.adoption import adopt
-from ixt_data.maintenance.garbage_collection import collect
+from ixt_data.maintenance.garbage_collection import collect_garbage
 from ixt_data.maintenance.verification import verify
 from ixt_data.mds.encodings import decoder
 from ixt_data.records import document_id
@@ -177,7 +177,7 @@ def test_a_change_is_noticed_and_named(store: Store, tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(CorruptError, match="missing"):
         store.shard(info)
-    assert [p.what for p in verify(store, fast=True).problems] == ["missing"]
+    assert [p.problem for p in verify(store, fast=True).problems] == ["missing"]
 
 
 def test_garbage_collection_leaves_it_alone(store: Store, tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_garbage_collection_leaves_it_alone(store: Store, tmp_path: Path) -> Non
     adopt(store, "web", folder)
     before = state(folder)
     nothing = timedelta()
-    report = collect(store, keep_versions=1, keep=nothing, grace=nothing)
+    report = collect_garbage(store, keep_versions=1, keep=nothing, grace=nothing)
     assert not [key for key in report.deleted if str(folder) in key]
     assert state(folder) == before
     assert store.shard(store.snapshot().text_shards()[0]).samples > 0

@@ -21,11 +21,11 @@ from typer.testing import CliRunner
 
 from ixt_data.cli.app import build
 from ixt_data.critics.base import critic_id
-from ixt_data.critique_runs.annotation import annotate, pending
+from ixt_data.critique_runs.annotation import annotate, pending_shards
 from ixt_data.errors import IxtError, MissingExtra, StoreError
 from ixt_data.log import commit_log
 from ixt_data.log.snapshot import Entry
-from ixt_data.maintenance.garbage_collection import collect
+from ixt_data.maintenance.garbage_collection import collect_garbage
 from ixt_data.maintenance.verification import verify
 from ixt_data.storage.opening import open_storage
 from ixt_data.storage.s3 import S3Storage
@@ -244,7 +244,7 @@ def test_a_bad_night_loses_nothing_and_doubles_nothing(
     for view in ("documents", "critiques_all"):
         found = store.sql(f"SELECT count(*) AS n, count(DISTINCT doc_id) AS d FROM {view}")
         assert found.to_pylist() == [{"n": 24, "d": 24}]
-    assert pending(store.snapshot(), "web", critic_id(Length())) == []
+    assert pending_shards(store.snapshot(), "web", critic_id(Length())) == []
     report = verify(store)
     assert (report.problems, report.orphans) == ([], [])
 
@@ -264,7 +264,7 @@ def test_workers_on_one_corpus_publish_each_unit_once(root: str) -> None:
     assert store.sql("SELECT count(*) AS n FROM critiques_all")["n"].to_pylist() == [12]
     # What came second was removed by its writer.
     assert verify(store).orphans == []
-    assert collect(store, keep=timedelta(0), grace=timedelta(0)).deleted == {}
+    assert collect_garbage(store, keep=timedelta(0), grace=timedelta(0)).deleted == {}
 
 
 def test_probe_refuses_storage_without_put_if_absent(root: str, proxy: Proxy) -> None:

@@ -498,7 +498,7 @@ def test_units_under_way_are_shown(tmp_path: Path) -> None:
     client = TestClient(build(inspector, AccessPolicy()), base_url=HERE)
     assert "Nobody." in client.get("/critique-runs").text
     with (
-        Leases(store.storage, critic.id).take(unit),
+        Leases(store.storage, critic.id).acquire(unit),
         Journal(journal_folder(store), critic.id, unit) as journal,
     ):
         for number in range(3):

@@ -60,7 +60,7 @@ def view_store(store: Store, at: int | str | None = None, *, verify: bool = Fals
     if verify:
         from ixt_data.maintenance import verify as check
 
-        problems += [f"{found.path}: {found.what}" for found in check(store).problems]
+        problems += [f"{found.path}: {found.problem}" for found in check(store).problems]
     return StoreView(
         root=store.root,
         snapshot=snapshot.version,

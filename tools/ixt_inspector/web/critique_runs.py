@@ -5,7 +5,13 @@ from typing import Any
 
 from starlette.responses import Response
 
-from ixt_data.critique_runs import holders, in_progress, journal_folder, lease_name, unit_name
+from ixt_data.critique_runs import (
+    journal_folder,
+    lease_holders,
+    lease_name,
+    unit_name,
+    units_in_progress,
+)
 from ixt_data.log import Snapshot
 from ixt_inspector.web.request import PageRequest
 from ixt_inspector.web.snapshot_cache import SnapshotView
@@ -23,8 +29,8 @@ def show(call: PageRequest) -> Response:
     """The page."""
     view = call.view
     store = call.inspector.views.store
-    workers = list(holders(store.storage, view.snapshot.critics))
-    journals = list(in_progress(journal_folder(store)))
+    workers = list(lease_holders(store.storage, view.snapshot.critics))
+    journals = list(units_in_progress(journal_folder(store)))
     units = view.memo.get("units", lambda: _units(view.snapshot))
     return call.page(
         "critique_runs.html",
@@ -36,7 +42,7 @@ def show(call: PageRequest) -> Response:
         failures=view.once(_FAILED),
         names={critic.id: critic.name for critic in view.snapshot.critics.values()},
         now=time.time(),
-        live=not call.at and (any(worker.alive for worker in workers) or bool(journals)),
+        live=not call.at and (any(worker.is_alive for worker in workers) or bool(journals)),
     )
 
 
@@ -79,7 +85,7 @@ def _coverage(view: SnapshotView, journals: list[Any]) -> list[dict[str, Any]]:
                     "units": len(done),
                     "of": len(shards),
                     "documents": sum(shard.samples for shard in done),
-                    "waiting": sum(journal.answers for journal in under_way),
+                    "waiting": sum(journal.critiques for journal in under_way),
                     "total": total,
                 }
             )

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from ixt_data.errors import CommitError, ConfigError, StoreError
 from ixt_data.ingestion import RESERVED, SeenIds, id_array
 from ixt_data.log import Snapshot
-from ixt_data.maintenance import by_lane, rewrite
+from ixt_data.maintenance import group_mergeable, rewrite
 from ixt_data.records import ProgressCallback
 from ixt_data.sql import DerivedColumns, choose_critic, critiques_query
 from ixt_data.store import Store, Transaction
@@ -209,7 +209,9 @@ def _write_columns(
             writer.write_table(pa.table(columns, schema=schema))
     derived = DerivedColumns(dict(zip(names, _TYPES, strict=True)), target, ("doc_id",))
     files = [file for file in txn.base.rows.values() if file.table == "documents"]
-    for group in by_lane(file for file in files if not corpora or file.partition in corpora):
+    for group in group_mergeable(
+        file for file in files if not corpora or file.partition in corpora
+    ):
         rewrite(txn, group, derived)
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ixt_data.critics import load_critic
-from ixt_data.critique_runs import annotate, succeeded
+from ixt_data.critique_runs import annotate, count_succeeded
 from ixt_data.ingestion import ingest, open_inputs
 from ixt_data.store import Store
 from ixt_tools.demo.clock_arithmetic import write_corpus
@@ -67,5 +67,5 @@ def add_critiques(scene: DemoWorkspace, store: Store, corpus: str, critic: str) 
         report = annotate(
             store, corpus, load_critic(critic), lambda done, critique: bar.update(done)
         )
-    ok = succeeded(report)
+    ok = count_succeeded(report)
     scene.say(f"  {report.critic}: {ok:,} of {report.documents:,} documents of {corpus} critiqued")

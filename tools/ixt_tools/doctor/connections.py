@@ -12,7 +12,7 @@ from ixt_data.critics import (
     EndpointUnreachable,
     HttpResponse,
     RequestTimeout,
-    root_of,
+    server_root,
 )
 from ixt_data.errors import IxtError
 from ixt_data.storage import LocalStorage, probe
@@ -52,7 +52,7 @@ def check_endpoint(url: str) -> Iterator[Check]:
 
 
 async def _endpoint(url: str) -> list[Check]:
-    client, base = Client(os.environ.get("IXT_API_KEY")), root_of(url)
+    client, base = Client(os.environ.get("IXT_API_KEY")), server_root(url)
     name = f"endpoint {base}"
     remedy = "start it (vllm serve MODEL --port ...), or correct the address up to /v1"
     try:

@@ -53,7 +53,7 @@ def samples_table(found: Calibration) -> ReportTable | None:
         (
             scores.critic,
             f"{samples.documents:,}",
-            str(samples.most),
+            str(samples.max_samples),
             *map(number, (samples.spread, samples.kappa, samples.spearman)),
         )
         for scores in found.critics

@@ -1,34 +1,37 @@
-"""What servers and documents do to the vllm critic that is no plain failure of one answer."""
+"""Requests for documents: failures of servers, overload, and documents of extreme size."""
 
 import dataclasses
 import time
 
 import pytest
 from fake_vllm import Running
-from test_vllm import PLAIN, QUICK, document, judged
+from judging import PLAIN, QUICK, document, judged
 
 from ixt_data.critics.vllm.critic import VllmCritic
 from ixt_data.errors import CriticError
 
 
-def test_a_reply_without_any_answer_is_a_failure_of_its_document() -> None:
+def test_response_without_choices_fails_its_document() -> None:
     with Running() as fake:
         empty, good = judged(fake, "[[no_choices]] page", "A page.")
     assert (empty.status, empty.attempts, good.status) == ("no_answer", 3, "ok")
 
 
-def test_a_gateway_that_answers_for_a_dead_server_blames_no_document() -> None:
+def test_gateway_error_of_a_crashed_server_blames_no_document() -> None:
     with Running({"gateway": True, "down": 0.5, "delay": 0.02}) as fake:
         texts = [f"page {i}" for i in range(40)]
-        once, *good = judged(fake, "[[once_engine_died]] page", *texts, concurrency=8)
-        assert fake.fake.deaths == 1
+        once, *good = judged(fake, "[[once_engine_crashed]] page", *texts, concurrency=8)
+        assert fake.fake.crashes == 1
     assert {critique.status for critique in (once, *good)} == {"ok"}
 
 
-def test_a_server_that_only_ever_refuses_stops_the_run() -> None:
-    patience = dataclasses.replace(QUICK, nobody=0.8)
-    with Running({"overload": 1.0}) as fake, pytest.raises(CriticError, match="for overload"):
-        judged(fake, "a", "b", patience=patience)
+def test_server_that_always_refuses_stops_the_run() -> None:
+    timeouts = dataclasses.replace(QUICK, no_server_seconds=0.8)
+    with (
+        Running({"overload": 1.0}) as fake,
+        pytest.raises(CriticError, match="because of overload"),
+    ):
+        judged(fake, "a", "b", timeouts=timeouts)
 
 
 def test_overload_does_not_cost_the_expected_score() -> None:
@@ -38,30 +41,30 @@ def test_overload_does_not_cost_the_expected_score() -> None:
     assert critique.flags == ()
 
 
-def test_one_idle_engine_of_several_does_not_make_a_server_frozen() -> None:
+def test_server_with_one_idle_engine_is_not_hung() -> None:
     with Running({"engines": 2}) as fake:
         (critique,) = judged(fake, "[[slow]] page")
     assert (critique.status, critique.attempts) == ("ok", 1)
 
 
-def test_a_pause_between_units_is_not_the_servers() -> None:
-    patience = dataclasses.replace(QUICK, frozen=1.0, nobody=1.0)
+def test_pause_between_units_does_not_count_as_hung() -> None:
+    timeouts = dataclasses.replace(QUICK, hung_seconds=1.0, no_server_seconds=1.0)
     with (
         Running({"delay": 0.4, "down": 0.3}) as fake,
-        VllmCritic(fake.url, "judge", sampling=PLAIN, patience=patience) as critic,
+        VllmCritic(fake.url, "judge", sampling=PLAIN, timeouts=timeouts) as critic,
     ):
         (first,) = critic.run([document("a")])
         # As a worker does that waits for the units of another one.
         time.sleep(1.5)
         more = list(critic.run([document("b"), document("c")]))
         assert [one.attempts for one in (first, *more)] == [1, 1, 1]
-        assert critic.meters()[fake.url].deaths == 0
+        assert critic.endpoint_stats()[fake.url].crashes == 0
         time.sleep(1.5)
-        (died,) = critic.run([document("[[once_engine_died]] d")])
+        (died,) = critic.run([document("[[once_engine_crashed]] d")])
     assert (died.status, died.attempts) == ("ok", 2)
 
 
-def test_a_document_must_fit_into_every_server() -> None:
+def test_document_must_fit_into_the_smallest_context() -> None:
     sampling = dataclasses.replace(PLAIN, max_tokens=800)
     with Running({"context": 32768}) as large, Running({"context": 4000}) as small:
         urls = [large.url, small.url]
@@ -72,7 +75,7 @@ def test_a_document_must_fit_into_every_server() -> None:
 
 
 @pytest.mark.parametrize(("characters", "status"), [(400_000, "ok"), (30_000_000, "too_long")])
-def test_no_server_has_to_count_a_huge_document(characters: int, status: str) -> None:
+def test_huge_document_is_not_counted(characters: int, status: str) -> None:
     text = "All that was ever said. " * (characters // 24)
     with Running({"context": 8000}) as fake:
         start = time.monotonic()
@@ -86,7 +89,7 @@ def test_no_server_has_to_count_a_huge_document(characters: int, status: str) ->
         assert "over 1,8" in (critique.error or "")
 
 
-def test_a_huge_text_is_counted_in_pieces() -> None:
+def test_huge_text_is_counted_in_parts() -> None:
     with Running() as fake, VllmCritic(fake.url, "judge", sampling=PLAIN) as critic:
         assert critic.count_tokens("word " * 200_000) == 1_000_000
         assert fake.fake.largest < 300_000

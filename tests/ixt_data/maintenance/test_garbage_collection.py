@@ -6,21 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_stores import add_documents
+from small_stores import add_commits
 
 from ixt_data.critics.base import EmbeddedCritic
 from ixt_data.critique_runs.annotation import annotate
 from ixt_data.errors import CorruptError, SnapshotError, StoreError, TransactionAborted
 from ixt_data.log import pins
 from ixt_data.log.pins import Pin
-from ixt_data.log.snapshot import Entry, RowsFile
-from ixt_data.maintenance.compaction import choose, compact
-from ixt_data.maintenance.garbage_collection import collect
+from ixt_data.log.snapshot import Entry
+from ixt_data.maintenance.compaction import compact
+from ixt_data.maintenance.garbage_collection import collect_garbage
 from ixt_data.mds.shards import TEXT_COLUMNS
 from ixt_data.records import Critique, Document
 from ixt_data.storage.local import LocalStorage
-from ixt_data.store.store import Store
-from ixt_data.store.transaction import Transaction
+from ixt_data.store.store import Store, Transaction
 
 NOW = timedelta(0)
 
@@ -47,64 +46,25 @@ def age(store: Store, seconds: float) -> None:
         os.utime(path, (when, when))
 
 
-def many(store: Store, n: int) -> None:
-    for i in range(n):
-        add_documents(store, [f"{i}-{j}" for j in range(3)])
-
-
-def test_compaction_keeps_the_rows_and_leaves_one_file(store: Store) -> None:
-    many(store, 9)
-    before = store.sql("SELECT * FROM documents ORDER BY doc_id").to_pylist()
-    (merge,) = compact(store)
-    assert (merge.files, merge.rows, merge.snapshot) == (9, 27, 10)
-    assert len(store.snapshot().rows) == 1
-    assert store.sql("SELECT * FROM documents").to_pylist() == before  # it is sorted by document
-    assert compact(store) == []
-    assert store.sql("SELECT count(*) AS n FROM documents", at=9)["n"].to_pylist() == [27]
-
-
-def test_of_two_compactions_one_counts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    many(store, 9)
-    annotate(store, "web", Zero())
-    other, begin = Store.open(store.root), store.begin
-
-    def late(*args: Any, **options: Any) -> Transaction:
-        monkeypatch.setattr(store, "begin", begin)
-        assert len(compact(other)) == 2
-        return begin(*args, **options)
-
-    # Both chose the same files, and the other one was done before this one began to write.
-    monkeypatch.setattr(store, "begin", late)
-    assert compact(store) == []
-    for table in ("documents", "critiques"):
-        assert store.sql(f"SELECT count(*) AS n FROM {table}")["n"].to_pylist() == [27]
-
-
-def test_a_large_base_is_left_alone() -> None:
-    sizes = [100_000, 10, 12, 9]
-    partition = [RowsFile(f"{size}", "documents", "web", 1, size, "", {}) for size in sizes]
-    assert [file.bytes for file in choose(partition)] == [9, 10, 12]
-
-
-def test_what_only_old_versions_hold_goes(store: Store) -> None:
-    many(store, 9)
+def test_files_of_expired_versions_are_deleted(store: Store) -> None:
+    add_commits(store, 9)
     compact(store)
     old = {path for path in files(store) if path.startswith("meta/")} - {*store.snapshot().rows}
-    assert collect(store, keep=NOW, keep_versions=1, dry_run=True).deleted.keys() == old
+    assert collect_garbage(store, keep=NOW, keep_versions=1, dry_run=True).deleted.keys() == old
     assert files(store) >= old
-    report = collect(store, keep=NOW, keep_versions=1)
+    report = collect_garbage(store, keep=NOW, keep_versions=1)
     assert report.deleted.keys() == old
     assert files(store).isdisjoint(old)
     assert store.sql("SELECT count(*) AS n FROM documents")["n"].to_pylist() == [27]
-    assert collect(store, keep=NOW, keep_versions=1).deleted == {}
+    assert collect_garbage(store, keep=NOW, keep_versions=1).deleted == {}
 
 
-def test_young_versions_and_tags_are_kept(store: Store) -> None:
-    many(store, 9)
+def test_recent_versions_and_tags_are_retained(store: Store) -> None:
+    add_commits(store, 9)
     store.tag("nine")
     compact(store)
-    assert collect(store, keep=timedelta(hours=1), keep_versions=1).deleted == {}
-    assert collect(store, keep=NOW, keep_versions=1).deleted == {}
+    assert collect_garbage(store, keep=timedelta(hours=1), keep_versions=1).deleted == {}
+    assert collect_garbage(store, keep=NOW, keep_versions=1).deleted == {}
     assert store.sql("SELECT count(*) AS n FROM documents", at="nine")["n"].to_pylist() == [27]
     with pytest.raises(SnapshotError, match="let go"):
         store.tag("gone", at=3)
@@ -113,23 +73,23 @@ def test_young_versions_and_tags_are_kept(store: Store) -> None:
     assert store.tag("again", at=9) == 9
 
 
-def test_a_job_holds_its_version_and_a_dead_one_does_not(store: Store) -> None:
-    many(store, 9)
+def test_pin_of_a_running_job_retains_its_version(store: Store) -> None:
+    add_commits(store, 9)
     with store.pins.hold(9, "train") as pin:
         compact(store)
-        assert collect(store, keep=NOW, keep_versions=1).deleted == {}
+        assert collect_garbage(store, keep=NOW, keep_versions=1).deleted == {}
         assert store.pins.all().keys() == {pin.name}
     assert store.pins.all() == {}
     store.pins.create(Pin("dead", 10, datetime.now(UTC) - timedelta(seconds=1)))
-    report = collect(store, keep=NOW, keep_versions=1)
+    report = collect_garbage(store, keep=NOW, keep_versions=1)
     assert report.expired == ["dead"]
     assert len(report.deleted) == 9
 
 
-def test_the_heartbeat_moves_the_end(store: Store) -> None:
+def test_heartbeat_extends_a_pin(store: Store) -> None:
     with store.pins.hold(0, "train", timedelta(seconds=1.2)) as pin:
         time.sleep(2.5)
-        assert store.pins.all()[pin.name].is_valid(datetime.now(UTC))
+        assert store.pins.all()[pin.name].alive(datetime.now(UTC))
 
 
 def slow(store: Store) -> Transaction:
@@ -145,15 +105,15 @@ def slow(store: Store) -> Transaction:
     return txn
 
 
-def test_a_stale_writer_is_fenced_and_stops(store: Store) -> None:
-    many(store, 2)
+def test_stale_writer_is_aborted_and_stops(store: Store) -> None:
+    add_commits(store, 2)
     txn = slow(Store.open(store.root))
-    assert collect(store).aborted == []
+    assert collect_garbage(store).aborted == []
     age(store, 3 * 24 * 3600)
-    report = collect(store)
+    report = collect_garbage(store)
     assert report.aborted == [txn.id]
     assert {key for key in report.deleted if txn.id in key} == {*report.deleted}
-    with pytest.raises(TransactionAborted, match="aborted as stale"):
+    with pytest.raises(TransactionAborted, match="given up as stale"):
         txn.commit()
     assert store.snapshot().corpora["web"].documents == 6
 
@@ -164,69 +124,69 @@ def commit_after_a_collection(store: Store) -> None:
         family.write({"doc_id": b"x" * 16, "source": "", "source_id": "", "text": "x"})
         family.cut()
         age(store, 3 * 24 * 3600)
-        assert collect(store).aborted == [txn.id]
+        assert collect_garbage(store).aborted == [txn.id]
         txn.commit()
 
 
-def test_a_writer_whose_files_were_taken_says_why(store: Store) -> None:
-    many(store, 2)
-    with pytest.raises(TransactionAborted, match="aborted as stale by version 3"):
+def test_aborted_writer_reports_the_reason(store: Store) -> None:
+    add_commits(store, 2)
+    with pytest.raises(TransactionAborted, match="given up as stale by version 3"):
         commit_after_a_collection(store)
 
 
-def test_a_writer_in_time_is_not_touched(store: Store) -> None:
-    many(store, 2)
+def test_active_writer_is_not_aborted(store: Store) -> None:
+    add_commits(store, 2)
     txn = slow(Store.open(store.root))
-    assert collect(store, keep=NOW, keep_versions=1).deleted == {}
+    assert collect_garbage(store, keep=NOW, keep_versions=1).deleted == {}
     assert txn.commit() == 4  # after the collection's own commit
     assert not any(p.is_file() for p in Path(store.root, "_tmp").rglob("*"))
 
 
-def test_what_is_left_of_killed_writers_goes(store: Store) -> None:
+def test_files_of_killed_writers_are_deleted(store: Store) -> None:
     txn = store.begin("ingest")
     (txn.scratch / "half").write_text("x")
     age(store, 3 * 24 * 3600)
-    assert len(collect(store).deleted) == 1
+    assert len(collect_garbage(store).deleted) == 1
     assert files(store) == set()
 
 
-def test_aligned_shards_stay_readable_after_everything(store: Store) -> None:
-    many(store, 9)
+def test_aligned_shards_stay_readable(store: Store) -> None:
+    add_commits(store, 9)
     annotate(store, "web", Zero())
     compact(store)
-    collect(store, keep=NOW, keep_versions=1)
+    collect_garbage(store, keep=NOW, keep_versions=1)
     for shard in store.snapshot().shards:
         assert store.shard(shard).samples == 3
     assert store.sql("SELECT count(*) AS n FROM critiques")["n"].to_pylist() == [27]
 
 
-def test_what_a_killed_writer_left_beside_the_log_goes(store: Store) -> None:
-    many(store, 1)
+def test_temporary_files_next_to_the_log_are_deleted(store: Store) -> None:
+    add_commits(store, 1)
     beside = Path(store.root, "_log", ".00000000000000000002.json.abc.tmp")
     beside.write_text("{")
-    assert collect(store).deleted == {}
+    assert collect_garbage(store).deleted == {}
     age(store, 3 * 24 * 3600)
-    assert collect(store).deleted.keys() == {f"_log/{beside.name}"}
+    assert collect_garbage(store).deleted.keys() == {f"_log/{beside.name}"}
     assert not beside.exists()
     assert Store.open(store.root).snapshot().version == 1
 
 
-def test_checkpoints_of_versions_that_are_let_go_go_too(store: Store) -> None:
+def test_checkpoints_of_expired_versions_are_deleted(store: Store) -> None:
     for i in range(160):
         store.log.commit(Entry(0, f"{i}", "critique"), i)
     store.tag("old", at=60)
     state = store.snapshot(60)
-    gone = collect(store, keep=NOW, keep_versions=5).deleted
-    # 50 is what 60 is built from, and 150 what the kept ones are.
+    gone = collect_garbage(store, keep=NOW, keep_versions=5).deleted
+    # Version 60 is built from 50, and the retained ones from 150.
     assert {key.split("/")[1].lstrip("0") for key in gone} == {"100"}
     assert Store.open(store.root).snapshot(60) == state
     assert Store.open(store.root).snapshot(120).version == 120
     store.untag("old")
-    assert len(collect(store, keep=NOW, keep_versions=5).deleted) == 5
+    assert len(collect_garbage(store, keep=NOW, keep_versions=5).deleted) == 5
     assert Store.open(store.root).snapshot().rows == state.rows
 
 
-def test_a_checkpoint_that_goes_while_it_is_read_is_none(
+def test_checkpoint_deleted_during_a_read_is_ignored(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for i in range(120):
@@ -236,7 +196,7 @@ def test_a_checkpoint_that_goes_while_it_is_read_is_none(
     def read_late(storage: LocalStorage, key: str) -> bytes:
         data = read(storage, key)
         if key == "_checkpoint/00000000000000000050/state.json":
-            collect(store, keep=NOW, keep_versions=1)
+            collect_garbage(store, keep=NOW, keep_versions=1)
         return data
 
     monkeypatch.setattr(LocalStorage, "read", read_late)
@@ -244,7 +204,7 @@ def test_a_checkpoint_that_goes_while_it_is_read_is_none(
     assert not Path(store.root, "_checkpoint/00000000000000000050").exists()
 
 
-def test_a_collector_killed_between_two_files_leaves_no_half_checkpoint(
+def test_killed_collector_leaves_no_partial_checkpoint(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for i in range(120):
@@ -259,21 +219,21 @@ def test_a_collector_killed_between_two_files_leaves_no_half_checkpoint(
     with monkeypatch.context() as patched:
         patched.setattr(Path, "unlink", killed_after_one)
         with pytest.raises(KeyboardInterrupt):
-            collect(store, keep=NOW, keep_versions=1)
+            collect_garbage(store, keep=NOW, keep_versions=1)
     assert len(list(Path(store.root, "_checkpoint/00000000000000000050").iterdir())) == 4
     assert Store.open(store.root).snapshot(60).version == 60
 
 
-def test_a_version_that_was_let_go_says_so(store: Store) -> None:
-    many(store, 9)
+def test_expired_version_error_says_so(store: Store) -> None:
+    add_commits(store, 9)
     compact(store)
-    collect(store, keep=NOW, keep_versions=1)
+    collect_garbage(store, keep=NOW, keep_versions=1)
     with pytest.raises(SnapshotError, match=r"version 3 was let go .* from 10 on"):
         store.sql("SELECT * FROM documents", at=3)
 
 
 @pytest.mark.parametrize("hours", [-5, 5])
-def test_a_job_whose_clock_is_wrong_holds_its_version(
+def test_pin_with_a_wrong_clock_retains_its_version(
     store: Store, monkeypatch: pytest.MonkeyPatch, hours: float
 ) -> None:
     class Wrong(datetime):
@@ -281,23 +241,23 @@ def test_a_job_whose_clock_is_wrong_holds_its_version(
         def now(cls, tz: Any = None) -> datetime:
             return datetime.now(tz) + timedelta(hours=hours)
 
-    many(store, 9)
+    add_commits(store, 9)
     monkeypatch.setattr(pins, "datetime", Wrong)
     with store.pins.hold(9, "train"):
         monkeypatch.undo()
         compact(store)
-        report = collect(store, keep=NOW, keep_versions=1)
+        report = collect_garbage(store, keep=NOW, keep_versions=1)
         assert (report.deleted, report.expired) == ({}, [])
         assert [*report.pins.values()] == [9]
-        # A killed one goes when its time is over, whatever its clock said.
+        # The pin of a killed job expires on time, independent of its clock.
         age(store, 2 * 3600)
-        assert len(collect(store, keep=NOW, keep_versions=1).expired) == 1
+        assert len(collect_garbage(store, keep=NOW, keep_versions=1).expired) == 1
 
 
-def test_a_heartbeat_goes_on_after_a_failure(
+def test_heartbeat_continues_after_a_failure(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    many(store, 1)
+    add_commits(store, 1)
     replace, failures = store.storage.replace, iter([OSError("no route"), StoreError("SlowDown")])
 
     def broken(key: str, data: bytes) -> None:
@@ -308,33 +268,31 @@ def test_a_heartbeat_goes_on_after_a_failure(
     with store.pins.hold(1, "train", timedelta(seconds=1)) as pin:
         monkeypatch.setattr(store.storage, "replace", broken)
         time.sleep(1.5)
-        assert store.pins.all()[pin.name].is_valid(datetime.now(UTC))
+        assert store.pins.all()[pin.name].alive(datetime.now(UTC))
     assert [record.args and record.args[1] for record in caplog.records] != []
     assert "no route" in caplog.text
     assert "SlowDown" in caplog.text
 
 
-def test_who_slept_through_the_end_of_a_pin_is_told(store: Store) -> None:
-    many(store, 9)
+def test_expired_pin_is_reported_to_its_job(store: Store) -> None:
+    add_commits(store, 9)
     with store.pins.hold(9, "train") as pin:
         store.pins.release(pin.name)  # as garbage collection does after the end
         store.pins.renew(pin)  # nothing was let go meanwhile
         assert pin.name in store.pins.all()
         store.pins.release(pin.name)
         compact(store)
-        collect(store, keep=NOW, keep_versions=1)
-        with pytest.raises(SnapshotError, match="version 9 was expired"):
+        collect_garbage(store, keep=NOW, keep_versions=1)
+        with pytest.raises(SnapshotError, match="version 9 was let go"):
             store.pins.renew(pin)
         assert pin.name not in store.pins.all()
 
 
-def test_a_store_that_is_read_only_needs_a_tag(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_read_only_store_needs_a_tag(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuses(key: str, data: bytes) -> bool:
         raise OSError(errno.EROFS, "Read-only file system", key)
 
-    many(store, 2)
+    add_commits(store, 2)
     store.tag("two")
     monkeypatch.setattr(store.storage, "create", refuses)
     with store.pins.hold(2, "train"):
@@ -346,12 +304,12 @@ def test_a_store_that_is_read_only_needs_a_tag(
         pass
 
 
-def test_a_pin_that_is_torn_stops_garbage_collection(store: Store) -> None:
-    many(store, 9)
+def test_truncated_pin_stops_garbage_collection(store: Store) -> None:
+    add_commits(store, 9)
     store.tag("one", at=1)
     compact(store)
     Path(store.root, "_pins/one.json").write_text('{"version":')
     before = files(store)
-    with pytest.raises(CorruptError, match=r"_pins/one\.json: truncated or changed"):
-        collect(store, keep=NOW, keep_versions=1)
+    with pytest.raises(CorruptError, match=r"_pins/one\.json: torn or changed"):
+        collect_garbage(store, keep=NOW, keep_versions=1)
     assert files(store) == before

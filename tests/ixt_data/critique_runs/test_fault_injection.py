@@ -1,6 +1,6 @@
 """After any night the set of (document, critic) rows is exact.
 
-Any night: every way to answer badly at random, overload, cuts, deaths, and workers that end in the
+Any night: every way to answer badly at random, overload, cuts, crashes, and workers that end in the
 middle. `cli/test_critique_night.py` does the same to processes, with SIGKILL.
 """
 
@@ -12,8 +12,8 @@ import pytest
 from fake_vllm import Running
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from judging import PLAIN, QUICK, SHARES
 from small_stores import add_documents
-from test_vllm import PLAIN, QUICK, SHARES
 
 from ixt_data.critics.vllm.critic import VllmCritic
 from ixt_data.critique_runs.annotation import annotate
@@ -25,12 +25,12 @@ CONCURRENCY, SHARD = 8, 12
 WEB = [*(f"page {i}" for i in range(44)), "[[refused]] page", "[[too_long]] p", "[[no_choices]] p"]
 BOOKS = [*WEB[::4], *(f"chapter {i}" for i in range(8))]
 WAYS = (
-    "no_answer misrouted truncated clamped runaway invalid empty bad_score no_choices overload "
-    "error"
+    "no_answer answer_in_reasoning truncated clamped runaway invalid empty bad_score no_choices "
+    "overload error"
 ).split()
 RARE = st.floats(0, 0.02)
-NIGHT = st.fixed_dictionaries(
-    dict.fromkeys(WAYS, SHARES) | dict.fromkeys(("cut", "engine_died", "refused"), RARE)
+FAILURES = st.fixed_dictionaries(
+    dict.fromkeys(WAYS, SHARES) | dict.fromkeys(("cut", "engine_crashed", "refused"), RARE)
 )
 STOPS = st.lists(st.tuples(st.sampled_from(["web", "books"]), st.integers(1, 40)), max_size=4)
 
@@ -46,7 +46,7 @@ def work(fake: Running, store: Store, corpus: str, stop: int = 0, *, again: bool
         if done == stop:
             raise Killed
 
-    judge = {"sampling": PLAIN, "patience": QUICK, "concurrency": CONCURRENCY, "max_failed": 1.0}
+    judge = {"sampling": PLAIN, "timeouts": QUICK, "concurrency": CONCURRENCY, "max_failed": 1.0}
     with VllmCritic(fake.url, "judge", **judge) as critic:
         annotate(store, corpus, critic, progress, retry_failed=again)
 
@@ -69,10 +69,10 @@ def shown(store: Store) -> dict[bytes, str]:
     return {row["doc_id"].bytes: row["status"] for row in rows}
 
 
-@given(NIGHT, st.integers(0, 99), STOPS)
+@given(FAILURES, st.integers(0, 99), STOPS)
 @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @pytest.mark.slow
-def test_after_any_night_the_rows_are_exact(
+def test_rows_after_random_failures_are_exact(
     plan: dict[str, float], seed: int, stops: list[tuple[str, int]]
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -90,7 +90,7 @@ def test_after_any_night_the_rows_are_exact(
             asked = fake.fake.asked.copy()
             work(fake, store, "books")
             twice = [text for text in BOOKS if fake.fake.asked[text] > asked[text] > 0]
-            # A document that is in both corpora is asked about once.
+            # A document in both corpora is requested once.
             assert not {*map(document_id, twice)} & good
         found = exact(store)
         assert [found[document_id(text)] for text in WEB[-3:]] == [

@@ -9,7 +9,7 @@ from small_stores import Length, add_documents
 from ixt_data.critique_runs.annotation import annotate
 from ixt_data.critique_runs.journal import Journal, decode, encode, journal_folder
 from ixt_data.critique_runs.units import unit_name
-from ixt_data.maintenance.garbage_collection import collect
+from ixt_data.maintenance.garbage_collection import collect_garbage
 from ixt_data.records import Critique, Document, Span, document_id
 from ixt_data.store.store import Store
 
@@ -29,7 +29,7 @@ WHOLE = Critique(
 
 
 class Slow(Length):
-    """Journaled; fails on some texts, and stops as if killed after some answers."""
+    """A journaled critic that fails on some texts, and stops after some critiques as if killed."""
 
     journaled = True
 
@@ -53,12 +53,12 @@ def journals(store: Store) -> list[Path]:
     return list(journal_folder(store).rglob("*.jsonl"))
 
 
-def test_a_critique_comes_back_as_it_was() -> None:
+def test_journal_line_round_trips() -> None:
     for critique in (WHOLE, Critique(document_id("b"), "invalid", error="no", attempts=3)):
         assert decode(encode(critique)) == critique
 
 
-def test_a_torn_line_is_left_out_and_written_over(tmp_path: Path) -> None:
+def test_journal_truncated_line_is_overwritten(tmp_path: Path) -> None:
     with Journal(tmp_path, "c", "u") as journal:
         journal.append(WHOLE)
         path = journal.path
@@ -66,29 +66,29 @@ def test_a_torn_line_is_left_out_and_written_over(tmp_path: Path) -> None:
     for cut in range(1, 60):
         path.write_bytes(whole + encode(WHOLE)[:-cut])
         with Journal(tmp_path, "c", "u") as journal:
-            assert list(journal.answers.values()) == [WHOLE]
+            assert list(journal.critiques.values()) == [WHOLE]
         assert path.read_bytes() == whole
-    with Journal(tmp_path, "c", "u", replaces="another") as other:
+    with Journal(tmp_path, "c", "u", replaced_txn="another") as other:
         assert other.path != path
-        assert other.answers == {}
+        assert other.critiques == {}
 
 
-def test_whoever_has_the_lease_goes_on_with_a_copy(tmp_path: Path) -> None:
+def test_journal_of_a_hung_worker_is_copied(tmp_path: Path) -> None:
     other = Critique(document_id("b"), score=0.1)
     with Journal(tmp_path, "c", "u") as frozen:
         frozen.append(WHOLE)
         with Journal(tmp_path, "c", "u") as journal:
-            assert list(journal.answers.values()) == [WHOLE]
+            assert list(journal.critiques.values()) == [WHOLE]
             journal.append(other)
             frozen.append(other)
             frozen.remove()
     with Journal(tmp_path, "c", "u") as journal:
-        assert list(journal.answers.values()) == [WHOLE, other]
+        assert list(journal.critiques.values()) == [WHOLE, other]
         journal.remove()
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
 
 
-def test_a_stopped_run_goes_on_where_it_was(store: Store) -> None:
+def test_interrupted_run_resumes_from_the_journal(store: Store) -> None:
     add_documents(store, TEXTS, per_shard=4)
     with pytest.raises(KeyboardInterrupt):
         annotate(store, "web", Slow(stop_after=3))
@@ -103,7 +103,7 @@ def test_a_stopped_run_goes_on_where_it_was(store: Store) -> None:
     assert scores == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
 
 
-def test_identical_documents_are_asked_about_once(store: Store) -> None:
+def test_identical_documents_are_judged_once(store: Store) -> None:
     add_documents(store, TEXTS, "web")
     add_documents(store, ["eeeee", "new", "eeeee", "a"], "books")
     annotate(store, "web", Slow())
@@ -123,7 +123,7 @@ def test_identical_documents_are_asked_about_once(store: Store) -> None:
     assert counts.to_pylist() == [{"n": 7, "d": 7}]
 
 
-def test_only_failures_are_taken_up_again(store: Store) -> None:
+def test_retry_failed_judges_only_failures(store: Store) -> None:
     add_documents(store, TEXTS, per_shard=2)
     first = Slow(fails=["bb", "ccc"])
     report = annotate(store, "web", first)
@@ -149,7 +149,7 @@ def test_only_failures_are_taken_up_again(store: Store) -> None:
     assert annotate(store, "web", Slow(), retry_failed=True).documents == 0
 
 
-def test_a_stopped_retry_goes_on_too(store: Store) -> None:
+def test_interrupted_retry_resumes(store: Store) -> None:
     add_documents(store, TEXTS)
     annotate(store, "web", Slow(fails=TEXTS[:3]))
     with pytest.raises(KeyboardInterrupt):
@@ -160,23 +160,25 @@ def test_a_stopped_retry_goes_on_too(store: Store) -> None:
     assert dict(report.statuses) == {"ok": 6}
 
 
-def test_garbage_collection_keeps_what_may_still_be_waited_for(store: Store) -> None:
+def test_garbage_collection_keeps_journals_of_pending_units(store: Store) -> None:
     add_documents(store, TEXTS, per_shard=3)
     second = store.snapshot().text_shards()[1]
     with pytest.raises(KeyboardInterrupt):
         annotate(store, "web", Slow(stop_after=2))
     (kept,) = journals(store)
     critic, unit = kept.parent.name, unit_name(kept.parent.name, second)
-    # As a worker leaves them that lost its unit, or died before it wrote anything.
+    # As left by a worker that lost its unit, or crashed before its first write.
     folder = journal_folder(store)
     with Journal(folder, critic, unit) as lost, Journal(folder, critic, "torn") as torn:
         lost.append(WHOLE)
     torn.path.write_bytes(b"")
     open_units = {kept, lost.path, torn.path}
-    assert collect(store).journals == {}
-    assert set(collect(store, keep_journals=timedelta(0), dry_run=True).journals) == open_units
+    assert collect_garbage(store).journals == {}
+    assert (
+        set(collect_garbage(store, keep_journals=timedelta(0), dry_run=True).journals) == open_units
+    )
     with Journal(folder, critic, unit):
-        found = collect(store, keep_journals=timedelta(0), dry_run=True).journals
+        found = collect_garbage(store, keep_journals=timedelta(0), dry_run=True).journals
         assert set(found) == open_units - {lost.path}
     assert set(journals(store)) == open_units
 
@@ -185,15 +187,15 @@ def test_garbage_collection_keeps_what_may_still_be_waited_for(store: Store) -> 
     assert again.asked == TEXTS[2:]
     with Journal(folder, critic, unit) as late:
         late.append(WHOLE)
-    report = collect(store)
+    report = collect_garbage(store)
     assert (set(report.journals), report.bytes > 0) == ({late.path}, True)
     assert journals(store) == [torn.path]
 
 
-def test_a_critique_run_has_a_row(store: Store) -> None:
+def test_critique_run_has_a_row_in_the_view(store: Store) -> None:
     add_documents(store, TEXTS, per_shard=2)
     critic = Slow(fails=["bb"])
-    critic.spent = {"requests": 7, "tokens_in": 10}  # type: ignore[attr-defined]
+    critic.usage = {"requests": 7, "tokens_in": 10}  # type: ignore[attr-defined]
     report = annotate(store, "web", critic)
     annotate(store, "web", Length())
     slow, length = store.sql("SELECT * FROM critique_runs ORDER BY version").to_pylist()

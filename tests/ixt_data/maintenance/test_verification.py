@@ -14,7 +14,7 @@ from ixt_data.critique_runs.units import publish
 from ixt_data.log import commit_log
 from ixt_data.log.snapshot import CriticInfo
 from ixt_data.maintenance.compaction import compact
-from ixt_data.maintenance.garbage_collection import collect
+from ixt_data.maintenance.garbage_collection import collect_garbage
 from ixt_data.maintenance.verification import repair, verify
 from ixt_data.records import Critique
 from ixt_data.store.store import Store
@@ -55,30 +55,30 @@ DAMAGE: dict[str, tuple[Callable[[Store], Path], Callable[[Path], None], str]] =
     "a truncated index": (
         lambda s: next(Path(s.root, "shards/text").rglob("index.json")),
         lambda p: p.write_bytes(p.read_bytes()[:-40]),
-        "torn",
+        "truncated",
     ),
     "a deleted log entry": (
         lambda s: Path(s.root, commit_log.key(2)),
         Path.unlink,
-        "newer entries",
+        "newer entries exist",
     ),
 }
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_every_damage_is_named_by_path(full: Store, name: str) -> None:
+def test_verify_names_every_damage_by_path(full: Store, name: str) -> None:
     place, damage, what = DAMAGE[name]
     path = place(full)
     damage(path)
     problems = verify(Store.open(full.root)).problems
     named = [p for p in problems if p.path == path.relative_to(full.root).as_posix()]
     assert named, problems
-    assert what in named[0].what
+    assert what in named[0].problem
     assert named[0].remedy
 
 
 def one_row_short(store: Store) -> str:
-    """Publishes critiques of a text shard without the last one; returns the shard's path."""
+    """Publish critiques of a text shard without the last one; return the shard's path."""
     text = store.snapshot().text_shards()[0]
     info = CriticInfo("short-0", "short", {})
     ids = store.shard(text).column("doc_id")
@@ -90,7 +90,7 @@ def one_row_short(store: Store) -> str:
 
 @pytest.mark.parametrize("output", ["json", "text"])
 @pytest.mark.parametrize("name", [*DAMAGE, "a critique shard one row short"])
-def test_the_verb_names_every_damage_by_path(
+def test_verify_verb_names_every_damage_by_path(
     full: Store, name: str, output: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if name in DAMAGE:
@@ -108,7 +108,7 @@ def test_the_verb_names_every_damage_by_path(
         return
     found = orjson.loads(done.stdout)
     assert not found["ok"]
-    assert [p["what"] for p in found["problems"] if p["path"] == path and what in p["what"]]
+    assert [p["problem"] for p in found["problems"] if p["path"] == path and what in p["problem"]]
 
 
 def ixt(*words: str) -> Any:
@@ -116,12 +116,12 @@ def ixt(*words: str) -> Any:
     return orjson.loads(done.stdout)
 
 
-def test_files_that_only_a_tag_holds_are_checked(full: Store) -> None:
+def test_verify_checks_files_of_tagged_versions(full: Store) -> None:
     full.tag("before")
     old = next(path for path in full.snapshot().rows if path.startswith("meta/critiques"))
     compact(full, min_files=2)
     full.untag("before")
-    collect(full, keep=timedelta(0), keep_versions=1)
+    collect_garbage(full, keep=timedelta(0), keep_versions=1)
     assert verify(full).to_json()["ok"]
     assert verify(full).orphans == []
     # The same, with the tag.
@@ -129,38 +129,38 @@ def test_files_that_only_a_tag_holds_are_checked(full: Store) -> None:
     annotate(full, "web", Length())
     full.tag("again")
     old = next(path for path in full.snapshot().rows if path.startswith("meta/critiques"))
-    compact(full, min_files=2, everything=True)
-    collect(full, keep=timedelta(0), keep_versions=1)
+    compact(full, min_files=2, full=True)
+    collect_garbage(full, keep=timedelta(0), keep_versions=1)
     assert old not in full.snapshot().rows
     assert verify(full).orphans == []
     flip(Path(full.root, old), 60)
     (problem,) = verify(full).problems
-    assert (problem.path, "only older snapshots" in problem.what) == (old, True)
+    assert (problem.path, "only older snapshots" in problem.problem) == (old, True)
     assert verify(full, at=full.snapshot().version).problems == []
     (problem,) = verify(full, at="again").problems
     assert ixt("verify", "--store", full.root, "--at", "again")["problems"][0]["path"] == old
 
 
-def test_what_is_lost_at_the_end_of_the_log_is_named(store: Store) -> None:
+def test_verify_names_entries_missing_at_the_end(store: Store) -> None:
     for i in range(50):
         add_documents(store, [f"{i}"])
     Path(store.root, commit_log.key(50)).unlink()
     found = [
-        p.what for p in verify(Store.open(store.root)).problems if p.path == commit_log.key(50)
+        p.problem for p in verify(Store.open(store.root)).problems if p.path == commit_log.key(50)
     ]
-    assert found[0] == "missing, but _log/_last is of it"
+    assert found[0] == "missing, but _log/_last refers to it"
     assert verify(Store.open(store.root)).orphans == []
 
 
-def test_a_pin_that_is_torn_is_named(full: Store) -> None:
+def test_verify_names_a_truncated_pin(full: Store) -> None:
     full.tag("one", at=1)
     Path(full.root, "_pins/one.json").write_text("{}")
     assert [p.path for p in verify(full).problems] == ["_pins/one.json"]
     Path(full.root, "_pins/one.json").write_text('{"version": 99, "expires": null}')
-    assert [p.what for p in verify(full).problems] == ["keeps version 99, which is not there"]
+    assert [p.problem for p in verify(full).problems] == ["pins version 99, which does not exist"]
 
 
-def test_a_critique_shard_one_row_short_is_all_that_is_wrong(full: Store) -> None:
+def test_verify_names_only_the_short_critique_shard(full: Store) -> None:
     path = one_row_short(full)
     for fast in (True, False):
         assert {problem.path for problem in verify(full, fast=fast).problems} == {path}
@@ -181,7 +181,7 @@ def test_repair_rebuilds_the_index_and_requeues_the_unit(full: Store) -> None:
     assert full.sql(rows).to_pylist() == [{"n": 25, "d": 25}]
 
 
-def test_repair_does_not_touch_what_it_cannot_rebuild(full: Store) -> None:
+def test_repair_leaves_what_it_cannot_rebuild(full: Store) -> None:
     path = shard(full, "text")
     flip(path, 60)
     damaged = path.read_bytes()
@@ -191,7 +191,7 @@ def test_repair_does_not_touch_what_it_cannot_rebuild(full: Store) -> None:
     assert report.problems[0].documents == 10
 
 
-def test_a_checkpoint_is_written_anew(store: Store) -> None:
+def test_repair_rebuilds_a_checkpoint(store: Store) -> None:
     for i in range(51):
         add_documents(store, [f"{i}"])
     files = next(Path(store.root, "_checkpoint").rglob("files.parquet"))
@@ -204,7 +204,7 @@ def test_a_checkpoint_is_written_anew(store: Store) -> None:
     assert Store.open(store.root).snapshot().corpora["web"].documents == 51
 
 
-def test_what_no_version_holds_is_an_orphan(full: Store) -> None:
+def test_verify_lists_orphans(full: Store) -> None:
     txn = full.begin("ingest")
     (txn.scratch / "half").write_text("x")
     report = verify(full)

@@ -9,9 +9,9 @@ from fake_vllm import DOCUMENT, THINKING, Running
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ixt_data.conversation import canonical_text, parse_conversation
+from ixt_data.conversation import canonical, read
 from ixt_data.critics.base import EmbeddedCritic, critic_id
-from ixt_data.critics.chunked import ChunkedCritic, ChunkOptions, cut
+from ixt_data.critics.chunked import ChunkedCritic, ChunkOptions, chunk_offsets
 from ixt_data.critics.registry import load_critic
 from ixt_data.critics.rubric import load_rubric
 from ixt_data.critics.vllm.endpoint_pool import Timeouts
@@ -22,11 +22,11 @@ from ixt_data.ingestion import ingest
 from ixt_data.records import Critique, Document, Span, document_id
 from ixt_data.store.store import Store
 
-QUICK = Timeouts(request=2.0, frozen=0.6, nobody=3.0, watch=0.1)
+QUICK = Timeouts(request_seconds=2.0, hung_seconds=0.6, no_server_seconds=3.0, watch_seconds=0.1)
 
 
 class Vowels(EmbeddedCritic):
-    """Scores a text by its share of `a`, marks each `bad`, and has no answer for `silent`."""
+    """A critic that scores the share of `a`, marks each `bad`, and fails on `silent`."""
 
     name = "vowels"
 
@@ -63,18 +63,18 @@ def judged(parts: ChunkOptions, *texts: str) -> list[Critique]:
 
 
 @given(st.text(alphabet="ab \n"), st.integers(1, 9))
-def test_chunks_are_the_whole_text_in_order(text: str, size: int) -> None:
-    places = list(cut(text, size))
+def test_chunk_offsets_cover_the_text_in_order(text: str, size: int) -> None:
+    places = list(chunk_offsets(text, size))
     assert "".join(text[a:b] for a, b in places) == text
     assert all(0 < b - a <= size for a, b in places)
 
 
-def test_a_chunk_ends_at_a_line_or_a_word() -> None:
-    assert list(cut("one twos\nthree four", 10)) == [(0, 9), (9, 19)]
-    assert list(cut("x" * 25, 10)) == [(0, 10), (10, 20), (20, 25)]
+def test_chunk_offsets_end_at_a_line_or_a_word() -> None:
+    assert list(chunk_offsets("one twos\nthree four", 10)) == [(0, 9), (9, 19)]
+    assert list(chunk_offsets("x" * 25, 10)) == [(0, 10), (10, 20), (20, 25)]
 
 
-def test_a_document_is_the_mean_of_its_chunks() -> None:
+def test_chunked_score_is_the_mean_of_the_chunks() -> None:
     (critique,) = judged(ChunkOptions("chunk", chars=10), "aaaaabbbbb" + "abad bbbbb" + "aaaaa")
     assert critique.status == "ok"
     assert critique.score == pytest.approx((0.5 * 10 + 0.2 * 10 + 1.0 * 5) / 25)
@@ -92,7 +92,7 @@ def test_a_document_is_the_mean_of_its_chunks() -> None:
     assert critique.n_thinking_tokens == 6
 
 
-def test_a_short_document_is_one_chunk() -> None:
+def test_chunked_short_document_is_one_chunk() -> None:
     short, blank = judged(ChunkOptions("chunk", chars=10), "ab", "ab" + " " * 20)
     assert short.spans == (Span(0, 2, "chunk", "", "2 characters", 0.5),)
     assert short.thinking == "hm"
@@ -100,7 +100,7 @@ def test_a_short_document_is_one_chunk() -> None:
     assert blank.scores["chunks"] == 1
 
 
-def test_chunks_that_fail() -> None:
+def test_chunked_failures_are_flagged() -> None:
     some, most = judged(
         ChunkOptions("chunk", chars=8), "aaaabbbb" * 3 + "silentbb", "aabbaabb" + "silentbb" * 2
     )
@@ -112,7 +112,7 @@ def test_chunks_that_fail() -> None:
     assert most.error == "2 of 3 chunks failed; the first: nothing said"
 
 
-def test_how_it_is_divided_is_part_of_the_id() -> None:
+def test_chunk_options_are_part_of_the_id() -> None:
     whole = load_critic("rules")
     ids = {critic_id(whole)}
     for parts in (
@@ -123,7 +123,7 @@ def test_how_it_is_divided_is_part_of_the_id() -> None:
     ):
         ids.add(critic_id(load_critic("rules", parts=parts)))
     assert len(ids) == 5
-    with pytest.raises(CriticError, match="counts no tokens: give --chunk-chars"):
+    with pytest.raises(CriticError, match="cannot count tokens: give --chunk-chars"):
         load_critic("rules", parts=ChunkOptions("chunk", tokens=100))
     with pytest.raises(CriticError, match="size of 1 or more"):
         ChunkOptions("chunk")
@@ -144,7 +144,7 @@ def store_of(folder: Path, lines: list[dict[str, Any]]) -> Store:
     return store
 
 
-def test_turns_are_rows_spans_and_shards(tmp_path: Path) -> None:
+def test_turns_become_rows_spans_and_shards(tmp_path: Path) -> None:
     store = store_of(tmp_path, [{"messages": TALK}, {"text": "plain aaaa"}])
     report = annotate(store, "chat", ChunkedCritic(Vowels(), ChunkOptions("turn")))
     assert report.statuses == {"ok": 2}
@@ -155,7 +155,7 @@ def test_turns_are_rows_spans_and_shards(tmp_path: Path) -> None:
     (shard,) = store.snapshot().family(f"critique/{report.critic}")
     spans = [[Span(*span) for span in found] for found in store.shard(shard).column("spans")]
     first, second = next(found for found in spans if len(found) == 2)
-    text = canonical_text(TALK)
+    text = canonical(TALK)
     assert [text[s.start : s.end] for s in (first, second)] == ["aaaa", "bbbb"]
     assert first.verdict == "turn"
     assert (first.score or 0) > 0
@@ -171,15 +171,15 @@ def asked(fake: Running) -> list[str]:
 
 
 def judge(fake: Running, parts: ChunkOptions, **options: Any) -> ChunkedCritic:
-    given = {"endpoints": fake.url, "model": "judge", "patience": QUICK, "rubric": "sft"}
+    given = {"endpoints": fake.url, "model": "judge", "timeouts": QUICK, "rubric": "sft"}
     given["sampling"] = JudgeSampling(expected=False)
     found = load_critic("vllm", options=given | options, parts=parts)
     assert isinstance(found, ChunkedCritic)
     return found
 
 
-def test_each_turn_is_asked_with_what_precedes_it() -> None:
-    text = canonical_text(TALK)
+def test_turn_request_contains_the_previous_messages() -> None:
+    text = canonical(TALK)
     with Running({"keep_bodies": True}) as fake:
         critic = judge(fake, ChunkOptions("turn"))
         (critique,) = critic.run([document(text)])
@@ -194,12 +194,12 @@ def test_each_turn_is_asked_with_what_precedes_it() -> None:
     assert [text[span.start : span.end] for span in turns] == ["aaaa", "bbbb"]
     assert critique.thinking is not None
     assert critique.thinking.count(THINKING) == 2
-    # The fake quotes the judge's header, which nobody has said.
+    # The fake server quotes the header of the prompt, which is not in the document.
     assert "quote_not_found" in critique.flags
 
 
-def test_a_conversation_whole_is_one_question() -> None:
-    text = canonical_text(TALK)
+def test_conversation_is_one_request() -> None:
+    text = canonical(TALK)
     with Running({"keep_bodies": True}) as fake:
         critic = judge(fake, ChunkOptions("conversation"))
         (critique,) = critic.run([document(text)])
@@ -212,19 +212,19 @@ def test_a_conversation_whole_is_one_question() -> None:
     assert "turns" not in critique.scores
 
 
-def test_quotes_from_turns_have_their_place_in_what_is_stored() -> None:
+def test_turn_quotes_map_to_stored_offsets() -> None:
     talk = [TALK[0], {"role": "assistant", "content": 'He said\n"a" twice.'}]
-    text = canonical_text(talk)
-    found = parse_conversation(text)
+    text = canonical(talk)
+    found = read(text)
     assert found is not None
     part = ChunkedCritic(Vowels(), ChunkOptions("turn"))._divide(document(text))[0]
     start = part.text.index('"a" twice')
-    place = part.place(start, start + 9)
+    place = part.to_document(start, start + 9)
     assert place is not None
     assert text[slice(*place)] == r"\"a\" twice"
 
 
-def test_chunks_in_tokens_of_the_judge() -> None:
+def test_chunk_size_in_the_judges_tokens() -> None:
     text = "word " * 1000
     with Running({"keep_bodies": True}) as fake:
         critic = judge(fake, ChunkOptions("chunk", tokens=500), rubric="web")

@@ -1,10 +1,12 @@
 """Critics by name and by `module:Class`."""
 
+import doctest
 import subprocess
 import sys
 
 import pytest
 
+from ixt_data.critics import registry
 from ixt_data.critics.base import Critic
 from ixt_data.critics.registry import load_critic
 from ixt_data.errors import CriticError
@@ -46,13 +48,13 @@ def own(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["rules", "arithmetic"])
-def test_by_name(name):
+def test_load_critic_by_name(name):
     critic = load_critic(name)
     assert isinstance(critic, Critic)
     assert critic.name == name
 
 
-def test_options_go_to_the_class(tmp_path):
+def test_load_critic_passes_options_to_the_class(tmp_path):
     (tmp_path / "c.jsonl").write_text('{"source_id": "a", "score": 3}')
     options = {"path": str(tmp_path / "c.jsonl"), "score_max": "6"}
     critic = load_critic("import", options=options)
@@ -60,7 +62,7 @@ def test_options_go_to_the_class(tmp_path):
     assert critique.score == 0.5
 
 
-def test_own_class_in_the_working_folder(own):
+def test_load_critic_finds_a_class_in_the_working_folder(own):
     critic = load_critic("own_critics:Length", options={"unit": "4"})
     (critique,) = critic.run([Document(bytes(16), "ab")])
     assert critique.score == 0.5
@@ -70,23 +72,27 @@ def test_own_class_in_the_working_folder(own):
     ("spec", "options", "message"),
     [
         ("vllm", {}, "needs --endpoint URL"),
-        ("rulez", {}, "there is no critic 'rulez'; valid are rules"),
-        ("rules", {"x": "1"}, r"'rules' does not take the options \{'x': '1'\}.*valid are \(\)"),
+        ("rulez", {}, "unknown critic 'rulez'; valid are rules"),
+        ("rules", {"x": "1"}, r"'rules' does not accept the options \{'x': '1'\}.*valid are \(\)"),
         ("import", {}, "missing a required argument: 'path'"),
         ("no_such_module:X", {}, "cannot import 'no_such_module'"),
         (":X", {}, "cannot import"),
-        ("own_critics:Lenght", {}, "has no class 'Lenght'; it has .*Length"),
-        ("own_critics:NotYet", {}, r"no critic: it lacks name .*'not yet'\), config\(\), run\(\)"),
+        ("own_critics:Lenght", {}, "does not define the class 'Lenght'; it defines .*Length"),
+        (
+            "own_critics:NotYet",
+            {},
+            r"not a critic: it does not define name .*'not yet'\), config\(\), run\(\)",
+        ),
         ("own_critics:Broken", {}, r"config\(\) is not plain JSON"),
         ("own_critics:Fails", {}, "RuntimeError: no power"),
     ],
 )
-def test_errors_say_what_is_valid(own, spec, options, message):
+def test_load_critic_errors_name_valid_values(own, spec, options, message):
     with pytest.raises(CriticError, match=message):
         load_critic(spec, options=options)
 
 
-def test_asking_for_one_imports_no_other():
+def test_load_critic_imports_no_other_critic():
     code = (
         "import sys; from ixt_data.critics.registry import load_critic; load_critic('arithmetic');"
         "print([m for m in ('pyarrow', 'numpy', 'torch', 'ixt_data.critics.rules')"
@@ -94,3 +100,8 @@ def test_asking_for_one_imports_no_other():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_examples_of_load_critic_run() -> None:
+    results = doctest.testmod(registry)
+    assert (results.failed, results.attempted > 5) == (0, True)

@@ -13,14 +13,15 @@ from pathlib import Path
 
 import boto3
 import pytest
+from counting_critic import Counting
 from s3_server import BUCKET, Proxy, moto
-from small_stores import Length, add_documents
+from small_stores import add_documents
 
 from ixt_data.critique_runs.annotation import annotate
-from ixt_data.critique_runs.leases import PLACE, Lease, LeaseConflict, LeaseHeld, Leases
+from ixt_data.critique_runs.leases import LEASES_PREFIX, Lease, LeaseConflict, LeaseHeld, Leases
 from ixt_data.errors import ConfigError
-from ixt_data.maintenance.garbage_collection import collect
-from ixt_data.records import Critique, Document
+from ixt_data.maintenance.garbage_collection import collect_garbage
+from ixt_data.records import Critique
 from ixt_data.store.store import Store
 
 SHORT = 1.5
@@ -35,12 +36,12 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 def leases(store: Store) -> Leases:
     """What another process sees."""
     found = Leases(store.storage, "c-0")
-    found.look()
+    found.refresh()
     return found
 
 
 def files(store: Store) -> list[str]:
-    return [file.key for file in store.storage.list(PLACE)]
+    return [file.key for file in store.storage.list(LEASES_PREFIX)]
 
 
 def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
@@ -50,26 +51,26 @@ def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
         time.sleep(0.01)
 
 
-def test_a_unit_is_one_workers(store: Store) -> None:
+def test_lease_has_one_holder(store: Store) -> None:
     early = leases(store)
-    with leases(store).take("u"):
+    with leases(store).acquire("u"):
         with pytest.raises(LeaseHeld):
-            leases(store).take("u")
+            leases(store).acquire("u")
         with pytest.raises(LeaseConflict):
-            early.take("u")
-        with early.take("v"):
+            early.acquire("u")
+        with early.acquire("v"):
             assert len([key for key in files(store) if key.endswith(".json")]) == 2
     assert files(store) == []
-    early.look()
-    with early.take("u"):
+    early.refresh()
+    with early.acquire("u"):
         pass
 
 
-def test_units_are_taken_and_given_back_side_by_side(store: Store) -> None:
+def test_leases_are_acquired_and_released_in_parallel(store: Store) -> None:
     def often(name: int) -> None:
         found = leases(store)
         for i in range(20):
-            with found.take(f"{name}-{i}"):
+            with found.acquire(f"{name}-{i}"):
                 pass
 
     # The folder that one finds empty and removes is the one that another is about to write to.
@@ -78,12 +79,12 @@ def test_units_are_taken_and_given_back_side_by_side(store: Store) -> None:
     assert files(store) == []
 
 
-def test_it_is_renewed_while_it_is_held(store: Store, short: None) -> None:
-    with leases(store).take("u") as lease:
+def test_lease_is_renewed_while_it_is_held(store: Store, short: None) -> None:
+    with leases(store).acquire("u") as lease:
         end = time.monotonic() + 1.6 * SHORT
         while time.monotonic() < end:
             with pytest.raises(LeaseHeld):
-                leases(store).take("u")
+                leases(store).acquire("u")
             time.sleep(0.05)
         lease.check()
 
@@ -93,25 +94,25 @@ def stop_renewing(lease: Lease) -> None:
     lease._thread.join()
 
 
-def test_an_expired_one_is_taken_over_and_its_holder_stops(store: Store, short: None) -> None:
-    first = leases(store).take("u")
+def test_expired_lease_is_taken_over_and_its_holder_stops(store: Store, short: None) -> None:
+    first = leases(store).acquire("u")
     time.sleep(1.1 * SHORT)
-    with leases(store).take("u"), first:
+    with leases(store).acquire("u"), first:
         # It wakes up, and finds out.
         until(first._lost.is_set)
         with pytest.raises(LeaseHeld):
             first.check()
         with pytest.raises(LeaseHeld):
-            leases(store).take("u")
+            leases(store).acquire("u")
         assert len([key for key in files(store) if key.endswith(".json")]) == 2
     assert files(store) == []
 
 
-def test_a_dead_holder_of_this_machine_is_not_waited_for(store: Store) -> None:
+def test_lease_of_a_crashed_local_worker_is_free_at_once(store: Store) -> None:
     code = (
         "import os, sys; from ixt_data.critique_runs.leases import Leases\n"
         "from ixt_data.store import Store\n"
-        "Leases(Store.open(sys.argv[1]).storage, 'c-0').take('u').__enter__()\n"
+        "Leases(Store.open(sys.argv[1]).storage, 'c-0').acquire('u').__enter__()\n"
         "print('taken', flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", code, store.root]
@@ -119,39 +120,39 @@ def test_a_dead_holder_of_this_machine_is_not_waited_for(store: Store) -> None:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"taken\n"
         with pytest.raises(LeaseHeld):
-            leases(store).take("u")
+            leases(store).acquire("u")
         holder.kill()
         holder.wait()
-        with leases(store).take("u") as lease:
+        with leases(store).acquire("u") as lease:
             assert lease.key.endswith(".000002.json")
     assert files(store) == []
 
 
-def test_another_machines_holder_is_waited_for(store: Store, short: None) -> None:
-    first = leases(store).take("u")
+def test_lease_of_another_machine_must_expire(store: Store, short: None) -> None:
+    first = leases(store).acquire("u")
     record = json.loads(first.record())
     store.storage.replace(first.key, json.dumps(record | {"machine": "x", "pid": 0}).encode())
     with pytest.raises(LeaseHeld):
-        leases(store).take("u")
+        leases(store).acquire("u")
     time.sleep(1.1 * SHORT)
-    with leases(store).take("u"):
+    with leases(store).acquire("u"):
         pass
 
 
-def test_a_wrong_setting_is_said(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_lease_seconds_are_reported(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IXT_LEASE_SECONDS", "a minute")
-    with pytest.raises(ConfigError, match="'a minute', not a number of seconds"):
+    with pytest.raises(ConfigError, match="'a minute' must be a number of seconds"):
         leases(store)
 
 
-def test_garbage_collection_clears_what_nobody_renews(store: Store, short: None) -> None:
+def test_garbage_collection_deletes_expired_leases(store: Store, short: None) -> None:
     def collected(grace: float) -> list[str]:
-        return [*collect(store, grace=timedelta(seconds=grace)).deleted]
+        return [*collect_garbage(store, grace=timedelta(seconds=grace)).deleted]
 
-    dead = leases(store).take("u")
-    with leases(store).take("v") as alive:
+    dead = leases(store).acquire("u")
+    with leases(store).acquire("v") as alive:
         time.sleep(1.1 * SHORT)
-        with leases(store).take("u") as second:
+        with leases(store).acquire("u") as second:
             assert collected(0) == []
             stop_renewing(second)
             time.sleep(1.1 * SHORT)
@@ -160,21 +161,7 @@ def test_garbage_collection_clears_what_nobody_renews(store: Store, short: None)
         alive.check()
 
 
-class Counting(Length):
-    """Says how many documents it was asked about."""
-
-    def __init__(self, name: str = "length", pause: float = 0.0) -> None:
-        super().__init__(name=name)
-        self.asked: list[str] = []
-        self.pause = pause
-
-    def judge(self, document: Document) -> Critique:
-        self.asked.append(document.text)
-        time.sleep(self.pause)
-        return super().judge(document)
-
-
-def test_a_worker_that_lost_its_unit_stops(store: Store, short: None) -> None:
+def test_worker_that_lost_its_lease_stops(store: Store, short: None) -> None:
     add_documents(store, [f"text {i}" for i in range(40)], per_shard=20)
     critic = Counting(pause=0.02)
 
@@ -193,7 +180,7 @@ def test_a_worker_that_lost_its_unit_stops(store: Store, short: None) -> None:
 
 WORKER = """
 import sys
-from test_leases import Counting
+from counting_critic import Counting
 from ixt_data.critique_runs.annotation import annotate
 from ixt_data.store.store import Store
 
@@ -204,7 +191,7 @@ print("asked", len(critic.asked), flush=True)
 
 
 def worker(store: Store, pause: float) -> "subprocess.Popen[str]":
-    paths = [str(Path(__file__).parents[1] / "support"), os.environ.get("PYTHONPATH", "")]
+    paths = [str(Path(__file__).parents[2] / "support"), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     command = [sys.executable, "-c", WORKER, store.root, str(pause)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
@@ -224,7 +211,7 @@ def exact(store: Store, documents: int, units: int) -> None:
     assert files(store) == []
 
 
-def test_workers_share_the_units_and_do_none_twice(store: Store) -> None:
+def test_workers_share_the_units_without_duplicates(store: Store) -> None:
     add_documents(store, [f"text {i}" for i in range(120)], per_shard=5)
     workers = [worker(store, pause=0.01) for _ in range(3)]
     shares = [asked(process) for process in workers]
@@ -232,9 +219,7 @@ def test_workers_share_the_units_and_do_none_twice(store: Store) -> None:
     exact(store, 120, 24)
 
 
-def test_a_frozen_worker_is_overtaken_and_publishes_nothing_twice(
-    store: Store, short: None
-) -> None:
+def test_hung_worker_is_superseded_and_publishes_nothing_twice(store: Store, short: None) -> None:
     add_documents(store, [f"text {i}" for i in range(60)], per_shard=20)
     frozen = worker(store, pause=0.02)
     assert frozen.stdout is not None
@@ -275,7 +260,7 @@ def test_workers_share_a_store_on_s3(on_s3: Proxy) -> None:
 
 
 @pytest.mark.slow
-def test_a_dead_worker_is_replaced_on_s3(on_s3: Proxy, short: None) -> None:
+def test_crashed_worker_is_replaced_on_s3(on_s3: Proxy, short: None) -> None:
     store = Store.init(f"s3://{BUCKET}/dead")
     add_documents(store, [f"text {i}" for i in range(20)], per_shard=10)
     frozen = worker(store, pause=0.05)
@@ -289,10 +274,10 @@ def test_a_dead_worker_is_replaced_on_s3(on_s3: Proxy, short: None) -> None:
     exact(store, 20, 2)
 
 
-def test_a_unit_costs_a_store_on_s3_few_requests(on_s3: Proxy) -> None:
+def test_unit_needs_few_requests_on_s3(on_s3: Proxy) -> None:
     store = Store.init(f"s3://{BUCKET}/few")
     found = leases(store)
     on_s3.seen.clear()
-    with found.take("u"):
+    with found.acquire("u"):
         pass
     assert on_s3.seen == {"PUT": 1, "DELETE": 1}

@@ -1,8 +1,12 @@
+"""Critique runs of one worker: alignment, reuse, failures, progress."""
+
+import doctest
 from collections.abc import Iterable, Iterator
 
 import pytest
 from small_stores import Length, add_documents
 
+from ixt_data.critique_runs import annotation
 from ixt_data.critique_runs.annotation import annotate
 from ixt_data.critique_runs.units import publish
 from ixt_data.errors import CriticError, StoreError, UnitAlreadyPublished
@@ -13,7 +17,7 @@ from ixt_data.store.store import Store
 TEXTS = ["a", "bb", "ccc", "dddd", "eeeee", "ffffff"]
 
 
-def test_families_are_aligned_and_rows_complete(store: Store) -> None:
+def test_annotate_aligns_families_and_completes_rows(store: Store) -> None:
     add_documents(store, TEXTS, per_shard=4)
     report = annotate(store, "web", Length())
     assert (report.documents, report.units, dict(report.statuses)) == (6, 2, {"ok": 6})
@@ -42,7 +46,7 @@ def test_families_are_aligned_and_rows_complete(store: Store) -> None:
     }
 
 
-def test_only_what_is_new_is_critiqued(store: Store) -> None:
+def test_annotate_again_critiques_only_new_documents(store: Store) -> None:
     add_documents(store, TEXTS)
     annotate(store, "web", Length())
     again = annotate(store, "web", Length())
@@ -51,7 +55,7 @@ def test_only_what_is_new_is_critiqued(store: Store) -> None:
     assert annotate(store, "web", Length()).documents == 1
 
 
-def test_a_changed_critic_is_a_new_lane_and_the_latest_counts(store: Store) -> None:
+def test_changed_critic_has_a_new_partition_and_the_latest_counts(store: Store) -> None:
     add_documents(store, TEXTS)
     old, new = (annotate(store, "web", Length(version)) for version in (1, 2))
     assert old.critic != new.critic
@@ -66,7 +70,7 @@ def test_a_changed_critic_is_a_new_lane_and_the_latest_counts(store: Store) -> N
     ]
 
 
-def test_one_document_in_two_corpora_has_one_latest_critique(store: Store) -> None:
+def test_document_in_two_corpora_has_one_latest_critique(store: Store) -> None:
     add_documents(store, TEXTS, "web")
     add_documents(store, ["a", "new"], "books")
     annotate(store, "web", Length())
@@ -75,7 +79,7 @@ def test_one_document_in_two_corpora_has_one_latest_critique(store: Store) -> No
     assert counts.to_pylist() == [{"n": 7, "d": 7}]
 
 
-def test_a_document_that_breaks_the_critic_gets_a_row(store: Store) -> None:
+def test_document_that_raises_gets_a_row(store: Store) -> None:
     add_documents(store, ["fine", "raise"])
     report = annotate(store, "web", Length())
     assert dict(report.statuses) == {"ok": 1, "error": 1}
@@ -91,7 +95,7 @@ class Backwards(Length):
                 yield self.judge(document)
 
 
-def test_answers_out_of_order_and_none_at_all(store: Store) -> None:
+def test_critiques_out_of_order_and_missing_are_aligned(store: Store) -> None:
     add_documents(store, TEXTS)
     report = annotate(store, "web", Backwards())
     assert dict(report.statuses) == {"ok": 5, "no_answer": 1}
@@ -99,9 +103,9 @@ def test_answers_out_of_order_and_none_at_all(store: Store) -> None:
     assert store.shard(shard).column("status") == ["ok", "ok", "no_answer", "ok", "ok", "ok"]
 
 
-def test_a_score_out_of_range_stops_the_run(store: Store) -> None:
+def test_score_out_of_range_stops_the_run(store: Store) -> None:
     add_documents(store, TEXTS)
-    with pytest.raises(CriticError, match="scores are 0 to 1"):
+    with pytest.raises(CriticError, match="a score must be between 0 and 1"):
         annotate(store, "web", Length(version=-1))
     assert store.snapshot().version == 1
 
@@ -118,7 +122,45 @@ def test_two_workers_publish_a_unit_once(store: Store) -> None:
     assert store.snapshot().version == 2
 
 
-def test_an_unknown_corpus_names_those_there_are(store: Store) -> None:
+def test_unknown_corpus_error_names_the_corpora(store: Store) -> None:
     add_documents(store, TEXTS)
     with pytest.raises(StoreError, match="corpora: web"):
         annotate(store, "wbe", Length())
+
+
+def test_annotate_with_progress_true_shows_a_bar_on_stderr(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    add_documents(store, TEXTS)
+    report = annotate(store, "web", Length(), progress=True)
+    output = capsys.readouterr()
+    assert report.documents == 6
+    assert "critiquing" in output.err
+    assert "6/6" in output.err
+    assert output.out == ""
+
+
+@pytest.mark.parametrize("progress", [None, False])
+def test_annotate_without_progress_shows_nothing(
+    progress: bool | None,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    add_documents(store, TEXTS)
+    assert annotate(store, "web", Length(), progress=progress).documents == 6
+    assert capsys.readouterr() == ("", "")
+
+
+def test_annotate_with_a_progress_function_calls_it_per_document(store: Store) -> None:
+    add_documents(store, TEXTS)
+    calls: list[tuple[int, str]] = []
+    annotate(store, "web", Length(), lambda done, critique: calls.append((done, critique.status)))
+    assert calls == [(n, "ok") for n in range(1, 7)]
+
+
+def test_examples_of_annotate_run() -> None:
+    results = doctest.testmod(annotation)
+    assert (results.failed, results.attempted > 5) == (0, True)
