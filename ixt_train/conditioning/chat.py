@@ -46,7 +46,7 @@ _OPEN, _CLOSE = "\ue000", "\ue001"
 
 
 def set_template(tokenizer: Any, file: str | None) -> None:
-    """Gives a tokenizer the chat template in a file, or a plain one where it has none.
+    """Give a tokenizer the chat template in a file, or a plain one where it has none.
 
     Raises:
         ConfigError: the file cannot be read.
@@ -72,7 +72,7 @@ def conditioner_of(
     condition: Condition,
     observed: Mapping[str, tuple[float, str]] | None = None,
 ) -> Conditioner:
-    """The conditioner of a train run's stage; see `Conditioner`."""
+    """Return the conditioner of a train run's stage; see `Conditioner`."""
     if config.stage == "sft":
         return ChatConditioner(tokenizer, condition, observed, config.sft.feedback)
     return Conditioner(tokenizer, condition, observed)
@@ -106,7 +106,7 @@ class TemplateFrames:
     """What a chat template writes around contents, by the roles of the messages."""
 
     def __init__(self, tokenizer: Any) -> None:
-        """Tries the template.
+        """Try the template.
 
         Raises:
             ConfigError: it has none, or one that does not end the assistant's turn.
@@ -140,7 +140,7 @@ class TemplateFrames:
         self._cached = lru_cache(_REMEMBERED)(self._pieces)
 
     def of(self, messages: Sequence[Mapping[str, Any]], begun: bool) -> list[TemplateSegment]:
-        """The pieces of a conversation, in order.
+        """Return the pieces of a conversation, in order.
 
         Args:
             messages: with `content` true where there is any.
@@ -187,7 +187,7 @@ class TemplateFrames:
         return pieces
 
     def _harmless(self, shape: bytes) -> bytes:
-        """The same without special tokens in what is no content, such as calls of tools."""
+        """Return the same without special tokens in what is no content, such as calls of tools."""
         text = shape.decode()
         for token in self._special:
             text = text.replace(token, f"{token[0]}\u200b{token[1:]}")
@@ -303,7 +303,7 @@ class ChatConditioner(Conditioner):
         return self._chat(conversation, told, spans)
 
     def prompt(self, text: str = "", feedback: Choice = "best") -> TokenArray:
-        """The tokens after which the assistant answers.
+        """Return the tokens after which the assistant answers.
 
         Args:
             text: what the user says, or the text of a conversation so far; empty: a document.
@@ -316,7 +316,7 @@ class ChatConditioner(Conditioner):
         return self.reply(messages, feedback)
 
     def reply(self, messages: Sequence[Mapping[str, Any]], feedback: Choice = "best") -> TokenArray:
-        """The tokens after which the assistant answers some messages."""
+        """Return the tokens after which the assistant answers some messages."""
         begun = Conversation(tuple(messages), (0,) * len(messages))
         ids = self._chat(begun, self._feedback(feedback), begun=True).input_ids
         return self._goes_on(ids, feedback)
@@ -365,7 +365,7 @@ class ChatConditioner(Conditioner):
         return ids, np.broadcast_to(np.asarray(weights, np.float32), len(ids))
 
     def _by_turn(self, conversation: Conversation, spans: Sequence[Span]) -> dict[int, TokenArray]:
-        """The feedback on turns that were judged on their own."""
+        """Return the feedback on turns that were judged on their own."""
         judged = {(s.start, s.end): s for s in spans if s.verdict == TURN}
         found = {number: judged.get(conversation.span(number)) for number in conversation.turns}
         return {n: self._told(s.score, s.comment) for n, s in found.items() if s is not None}
@@ -373,7 +373,7 @@ class ChatConditioner(Conditioner):
     def _in_system(
         self, messages: list[Mapping[str, Any]], contents: list[Tokens], told: TokenArray
     ) -> tuple[list[Mapping[str, Any]], list[Tokens]]:
-        """The same with feedback at the end of the system message, made if there is none."""
+        """Return the same with feedback at the end of the system message, made if there is none."""
         if messages[0]["role"] not in _SYSTEM:
             return [{"role": _SYSTEM[0]}, *messages], [self._weighed(told), *contents]
         return messages, [_joined([contents[0], self._weighed(told)]), *contents[1:]]
@@ -390,7 +390,7 @@ def _joined(parts: Sequence[Tokens]) -> Tokens:
 def _within(
     conversation: Conversation, number: int, spans: Sequence[Span], shift: int
 ) -> list[Span]:
-    """The passages that were judged in a message, by the characters of its content."""
+    """Return the passages that were judged in a message, by the characters of its content."""
     start, end = conversation.span(number)
     if not isinstance(conversation.messages[number].get("content"), str):
         return []

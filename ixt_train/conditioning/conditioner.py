@@ -55,7 +55,7 @@ class Encoded:
 
 
 def score_bin(score: float, edges: Sequence[float] = ()) -> int:
-    """The bin of a score, 0 to 10: in steps of 0.1, or by the share of edges that it reaches."""
+    """Return the bin of a score, 0 to 10: in steps of 0.1, or by the share of edges that it reaches."""
     # Scores are float32 in shards and float64 in rows: 0.35 must mean the same in both.
     if edges:
         score = bisect_right(edges, round(score, 5) + 1e-9) / len(edges)
@@ -63,12 +63,12 @@ def score_bin(score: float, edges: Sequence[float] = ()) -> int:
 
 
 def score_token(score: float) -> str:
-    """The token of a score from 0 to 1, in steps of 0.1."""
+    """Return the token of a score from 0 to 1, in steps of 0.1."""
     return SCORES[score_bin(score)]
 
 
 def tag_token(tag: str) -> str:
-    """The single token of a span's tag, for tokenizers that have it; others spell the tag out."""
+    """Return the single token of a span's tag, for tokenizers that have it; others spell the tag out."""
     return f"<|flaw:{tag}|>"
 
 
@@ -84,7 +84,7 @@ class Conditioner:
         condition: Condition,
         observed: Mapping[str, tuple[float, str]] | None = None,
     ) -> None:
-        """Checks that the tokenizer has every token that the condition needs.
+        """Check that the tokenizer has every token that the condition needs.
 
         Args:
             tokenizer: a fast Hugging Face tokenizer with beginning and end tokens.
@@ -114,7 +114,7 @@ class Conditioner:
         return Feedback(self.observed["best"].score if "best" in self.observed else None, said)
 
     def with_condition(self, condition: Condition) -> "Conditioner":
-        """The same for another condition, as a phase of the schedule may have."""
+        """Return the same for another condition, as a phase of the schedule may have."""
         return Conditioner(self.tokenizer, condition, self._pairs())
 
     def _pairs(self) -> dict[str, tuple[float, str]]:
@@ -153,7 +153,7 @@ class Conditioner:
         spans: Sequence[Span] = (),
         feedback: Choice = "given",
     ) -> Encoded:
-        """One sample: beginning, feedback and document as the condition says, end.
+        """Return one sample: beginning, feedback and document as the condition says, end.
 
         Args:
             text: the document, or its tokens; spans need the text itself.
@@ -182,7 +182,7 @@ class Conditioner:
         return Encoded(ids, loss)
 
     def prompt(self, text: str = "", feedback: Choice = "best") -> TokenArray:
-        """The tokens from which a model goes on writing: beginning, feedback, begun document.
+        """Return the tokens from which a model goes on writing: beginning, feedback, begun document.
 
         Feedback that comes after the document is not in it. Where the condition is spans, words of
         feedback are a tag, which stands where the model goes on.
@@ -205,7 +205,7 @@ class Conditioner:
         return sorted(set(control_tokens(self.tokenizer)) - set(self.ends))
 
     def tags(self) -> list[str]:
-        """Tags of spans that have a token of their own."""
+        """Return tags of spans that have a token of their own."""
         tokens = sorted(self._backend.get_vocab())
         before, after = tag_token("\0").split("\0")
         return [
@@ -224,7 +224,7 @@ class Conditioner:
         return np.concatenate([begun, self._tag(feedback.critique)]).astype(np.int32)
 
     def _feedback(self, choice: Choice) -> TokenArray:
-        """The tokens of feedback other than the document's own; empty where there is none."""
+        """Return the tokens of feedback other than the document's own; empty where there is none."""
         if choice in ("none", "given"):
             return _NOTHING
         if isinstance(choice, str):
@@ -236,7 +236,7 @@ class Conditioner:
         return self._told(*choice)
 
     def _told(self, score: float | None, critique: str | TokenArray) -> TokenArray:
-        """The feedback's tokens; empty where there is nothing to tell."""
+        """Return the feedback's tokens; empty where there is nothing to tell."""
         kind = self.condition.kind
         words: TokenArray = _NOTHING
         if kind in ("critique", "both") and len(critique):
@@ -257,7 +257,7 @@ class Conditioner:
     def _repeated(
         self, document: TokenArray, weights: Weights | float, told: TokenArray
     ) -> tuple[TokenArray, Weights | float]:
-        """A document with its feedback told again between its chunks."""
+        """Return a document with its feedback told again between its chunks."""
         every = self.condition.repeat_every or len(document)
         at = np.array(range(every, len(document), every), np.int64)
         if not len(at):
@@ -298,7 +298,7 @@ class Conditioner:
     def _found(
         self, wanted: str | None, text: str, offsets: npt.NDArray[np.int64], span: range
     ) -> int | None:
-        """The first token of a span that reads like `wanted`, None where there is none."""
+        """Return the first token of a span that reads like `wanted`, None where there is none."""
         if wanted is None:
             return None
         return next((i for i in span if text[slice(*offsets[i])].strip() == wanted), None)
@@ -310,7 +310,7 @@ class Conditioner:
         places: Sequence[tuple[int, list[int]]],
         kept: npt.NDArray[np.bool_],
     ) -> tuple[TokenArray, Weights]:
-        """Tags before the tokens at their places; they carry the loss of feedback."""
+        """Return tags before the tokens at their places; they carry the loss of feedback."""
         if not places:
             return ids, weights
         at = np.repeat([place for place, _ in places], [len(tag) for _, tag in places])

@@ -27,7 +27,7 @@ class Encoder:
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        """Takes over how a fast Hugging Face tokenizer splits text.
+        """Take over how a fast Hugging Face tokenizer splits text.
 
         Raises:
             ConfigError: it is no fast tokenizer.
@@ -51,21 +51,21 @@ class Encoder:
         self._short_words = lru_cache(_REMEMBERED)(self._encode_words)
 
     def document(self, text: str) -> TokenArray:
-        """The tokens of a document."""
+        """Return the tokens of a document."""
         return self.documents([text])[0]
 
     def documents(self, texts: list[str]) -> list[TokenArray]:
-        """The tokens of some documents, on all cores where TOKENIZERS_PARALLELISM allows it."""
+        """Return the tokens of some documents, on all cores where TOKENIZERS_PARALLELISM allows it."""
         encoded = self.backend.encode_batch_fast(texts, add_special_tokens=False)
         return [self._ids(encoding) for encoding in encoded]
 
     def document_with_offsets(self, text: str) -> tuple[TokenArray, npt.NDArray[np.int64]]:
-        """The tokens of a document, and the characters from where to where each one stands."""
+        """Return the tokens of a document, and the characters from where to where each one stands."""
         encoding = self.backend.encode(text, add_special_tokens=False)
         return self._ids(encoding), np.array(encoding.offsets, np.int64).reshape(-1, 2)
 
     def words(self, text: str) -> TokenArray:
-        """The tokens of a critique or a tag, which follow a control token."""
+        """Return the tokens of a critique or a tag, which follow a control token."""
         return (self._short_words if len(text) <= _REMEMBERED_CHARACTERS else self._encode_words)(
             text
         )
@@ -83,7 +83,7 @@ class Encoder:
 
 
 def _text_only(backend: Tokenizer) -> Tokenizer:
-    """A copy that neither cuts nor pads, and takes control tokens in a text for plain letters."""
+    """Return a copy that neither cuts nor pads, and takes control tokens in a text for plain letters."""
     copy = Tokenizer.from_str(backend.to_str())
     copy.no_truncation()
     copy.no_padding()

@@ -29,7 +29,7 @@ _PIECES = Regex(r" ?[\p{L}_]+| ?\p{N}{1,3}| ?[^\s\p{L}\p{N}_]+|\s+(?!\S)|\s+")
 def train_tokenizer(
     texts: Iterable[str], training: TokenizerTraining, special: Sequence[str]
 ) -> PreTrainedTokenizerFast:
-    """A tokenizer of the kind and size that `training` says, over `texts`.
+    """Return a tokenizer of the kind and size that `training` says, over `texts`.
 
     Args:
         texts: what it learns from, read once.
@@ -88,7 +88,7 @@ def _train_bpe(texts: Iterable[str], vocab_size: int, reserved: list[str]) -> To
 
 
 def load_tokenizer(folder: str | Path, special: Sequence[str] = ()) -> PreTrainedTokenizerFast:
-    """The tokenizer in a folder, with roles and feedback tokens added where they lack.
+    """Return the tokenizer in a folder, with roles and feedback tokens added where they lack.
 
     Raises:
         ConfigError: there is no tokenizer in it.
@@ -103,7 +103,7 @@ def load_tokenizer(folder: str | Path, special: Sequence[str] = ()) -> PreTraine
 
 
 def add_special_tokens(tokenizer: Any, special: Sequence[str]) -> PreTrainedTokenizerFast:
-    """Adds the roles and tokens that `tokenizer` lacks; those it has stay as they are."""
+    """Add the roles and tokens that `tokenizer` lacks; those it has stay as they are."""
     roles = {role: token for role, token in ROLES.items() if getattr(tokenizer, role) is None}
     others = [token for token in special if token not in ROLES.values()]
     tokenizer.add_special_tokens(
@@ -119,5 +119,5 @@ def tokenizer_id(tokenizer: Any) -> str:
 
 
 def control_tokens(tokenizer: Any) -> list[int]:
-    """Ids that a model must never write: every special token but the end of the document."""
+    """Return ids that a model must never write: every special token but the end of the document."""
     return sorted(set(tokenizer.all_special_ids) - {tokenizer.eos_token_id})

@@ -17,7 +17,7 @@ _TAG_DOCUMENTS = 100_000
 def make_tokenizer(
     config: TokenizerConfig | Path, store: Store, mix: Mix, saved: Path | None
 ) -> Any:
-    """The tokenizer that a config asks for; one that was trained before comes from `saved`.
+    """Return the tokenizer that a config asks for; one that was trained before comes from `saved`.
 
     Args:
         config: what to train, or a folder with a tokenizer.
@@ -44,7 +44,7 @@ def make_tokenizer(
 
 
 def corpus_texts(store: Store, mix: Mix, limit: int) -> Iterator[str]:
-    """The first documents of a mix's corpora, up to `limit`, and their critiques."""
+    """Return the first documents of a mix's corpora, up to `limit`, and their critiques."""
     with Scope(store, mix) as scope:
         for shard in scope.shards:
             texts = store.shard(shard).column("text")[:limit]
@@ -59,7 +59,7 @@ def corpus_texts(store: Store, mix: Mix, limit: int) -> Iterator[str]:
 
 
 def span_tags(store: Store, mix: Mix, limit: int = _TAG_DOCUMENTS) -> list[str]:
-    """Tags of the spans in the first critiques of a mix's corpora, in alphabetical order."""
+    """Return tags of the spans in the first critiques of a mix's corpora, in alphabetical order."""
     tags: set[str] = set()
     with Scope(store, mix) as scope:
         for shard, critic in product(scope.shards, scope.critics):

@@ -48,7 +48,7 @@ class Amount(ConfigModel):
         return f"{self.value}{self.unit}"
 
     def of(self, steps: int, tokens: int) -> float:
-        """Which share of this amount `steps` and `tokens` are; 1 where the amount is 0."""
+        """Return which share of this amount `steps` and `tokens` are; 1 where the amount is 0."""
         return (steps if self.unit == "ba" else tokens) / self.value if self.value else 1.0
 
 
@@ -232,7 +232,7 @@ class StopConfig(ConfigModel):
     """Stop at the first evaluation that reaches it: from above for a loss, else from below."""
 
     def reached(self, figures: Mapping[str, Any]) -> bool:
-        """Whether the figures of an evaluation reach it.
+        """Return whether the figures of an evaluation reach it.
 
         Raises:
             ConfigError: there is no such figure.
@@ -352,7 +352,7 @@ class TrainConfig(ConfigModel):
         return self.model.path if self.model else None
 
     def fingerprint(self) -> dict[str, Any]:
-        """The settings that the weights depend on, by dotted key.
+        """Return the settings that the weights depend on, by dotted key.
 
         Plan, tokenizer, and what the train run starts from are for the run folder to add.
         """
@@ -374,7 +374,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def load_train_config(path: str | Path, overrides: Iterable[str] = ()) -> TrainConfig:
-    """The train config in a YAML file, every path in it absolute.
+    """Return the train config in a YAML file, every path in it absolute.
 
     Inputs (mix, model, tokenizer, tasks) are relative to the file; outputs, the store, and what
     comes as an override, to the working folder.
@@ -417,7 +417,7 @@ def _absolute(path: str | None) -> str | None:
 
 
 def load_mix_of(config: TrainConfig) -> Mix:
-    """The mix that a train config names or holds.
+    """Return the mix that a train config names or holds.
 
     Raises:
         ConfigError: it cannot be read, or a key is wrong.

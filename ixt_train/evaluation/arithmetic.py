@@ -20,13 +20,13 @@ Sum = tuple[int, tuple[Operation, ...]]
 
 
 def draw_sum(rng: random.Random, steps: int = STEPS) -> Sum:
-    """One chain without its results."""
+    """Return one chain without its results."""
     start = rng.randrange(CLOCK)
     return start, tuple((rng.choice((1, -1)), rng.choice(OPERANDS)) for _ in range(steps))
 
 
 def held_out_sums(count: int, steps: int = STEPS) -> list[Sum]:
-    """The first `count` distinct sums of the held-out task, the same for every corpus."""
+    """Return the first `count` distinct sums of the held-out task, the same for every corpus."""
     rng = random.Random(HELD_OUT_SEED)
     sums: dict[Sum, None] = {}
     while len(sums) < count:
@@ -35,7 +35,7 @@ def held_out_sums(count: int, steps: int = STEPS) -> list[Sum]:
 
 
 def task_segments(problem: Sum) -> list[list[str]]:
-    """A sum as [given text, right answer] pairs: `[["17 + 5 =", "22"], ["- 8 =", "14"]]`."""
+    """Return a sum as [given text, right answer] pairs: `[["17 + 5 =", "22"], ["- 8 =", "14"]]`."""
     start, operations = problem
     givens = [f"{'+' if sign > 0 else '-'} {operand} =" for sign, operand in operations]
     givens[0] = f"{start} {givens[0]}"

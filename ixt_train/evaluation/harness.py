@@ -60,7 +60,7 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
         batch_size: int | str | None = None,
         **_: Any,
     ) -> None:
-        """Loads the model.
+        """Load the model.
 
         Args:
             checkpoint: a model, or where one is.
@@ -107,7 +107,7 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
     def tok_encode(
         self, string: str, add_special_tokens: bool | None = None, **_: Any
     ) -> list[int]:
-        """Text as training reads it: whatever it spells, no control token comes out of it."""
+        """Return text as training reads it: whatever it spells, no control token comes out of it."""
         return list(self._conditioner.encoder.document(string).tolist())
 
     @property
@@ -118,7 +118,7 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
-        """A conversation as text, to be rendered when it is asked: contents stay contents.
+        """Return a conversation as text, to be rendered when it is asked: contents stay contents.
 
         Args:
             chat_history: messages; the last one is a begun answer where nothing is to follow it.
@@ -227,7 +227,7 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
         )
 
     def _begin(self, context: Sequence[int], room: int, write: int) -> GenerationPrefix:
-        """A context under the feedback, of which the last `room` tokens stay."""
+        """Return a context under the feedback, of which the last `room` tokens stay."""
         if room < 0:
             raise ConfigError(
                 f"an answer of {self._room - room} tokens does not fit into the {self._room} that "
@@ -240,7 +240,7 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
         return GenerationPrefix(self._told + ids, self._base + ids, write)
 
     def _begin_chat(self, context: str, room: int, write: int) -> GenerationPrefix:
-        """A conversation under the feedback; where it leaves less `room`, its first turns go."""
+        """Return a conversation under the feedback; where it leaves less `room`, its first turns go."""
         messages, begun = json.loads(context.removeprefix(_CONVERSATION))
         answer = tuple(self.tok_encode(begun))
         while True:
@@ -262,7 +262,7 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
     def _batches(
         self, chosen: Iterable[int], lengths: Sequence[int], quiet: bool
     ) -> Iterable[list[int]]:
-        """The longest first: what does not fit into memory shows at once."""
+        """Return the longest first: what does not fit into memory shows at once."""
         order = sorted(chosen, key=lambda i: -lengths[i])
         out = Output(OutputMode.text)
         bar = nullcontext() if quiet else out.progress("Asking", len(order), "questions")
@@ -282,7 +282,7 @@ def run_tasks(
     fewshot: int | None = None,
     chat: bool | None = None,
 ) -> list[dict[str, Any]]:
-    """A row for each task and metric of the harness.
+    """Return a row for each task and metric of the harness.
 
     Args:
         model: what is asked.
@@ -312,7 +312,7 @@ def run_tasks(
 
 
 def _manager(tasks: Sequence[str], folder: str | Path | None) -> TaskManager:
-    """One that knows the tasks: those of the folder, else also the thousands of the harness."""
+    """Return one that knows the tasks: those of the folder, else also the thousands of the harness."""
     if folder is not None and not Path(folder).is_dir():
         raise ConfigError(f"--lm-eval-path {folder} is no folder")
     path = None if folder is None else str(folder)

@@ -45,14 +45,14 @@ class HeldOut:
 
 
 def bucket_names(edges: Sequence[float]) -> list[str]:
-    """Names of the buckets between edges, as in 0.8-1."""
+    """Name of the buckets between edges, as in 0.8-1."""
     return [f"{a:g}-{b:g}" for a, b in pairwise(edges)]
 
 
 def held_out_documents(
     store: Store, mix: Mix, share: float, edges: Sequence[float], per_bucket: int
 ) -> list[HeldOut]:
-    """Held-out documents of a mix's corpora, up to so many per bucket, evenly from the store.
+    """Return held-out documents of a mix's corpora, up to so many per bucket, evenly from the store.
 
     Args:
         store: where they are.
@@ -115,7 +115,7 @@ class Evaluator:
         documents: Sequence[HeldOut],
         max_length: int,
     ) -> None:
-        """Tokenizes everything.
+        """Tokenize everything.
 
         Args:
             conditioner: as in training.
@@ -146,11 +146,11 @@ class Evaluator:
         self._tasks: list[Task] = [load_task(task, conditioner) for task in config.tasks]
 
     def documents(self) -> dict[str, int]:
-        """How many held-out documents there are by bucket."""
+        """Return how many held-out documents there are by bucket."""
         return {bucket: len(at) for bucket, at in self._buckets.items()}
 
     def measure(self, model: Any) -> dict[str, Any]:
-        """Figures of a model in evaluation mode; parts without documents or tasks are left out.
+        """Return figures of a model in evaluation mode; parts without documents or tasks are left out.
 
         `loss`: by feedback and bucket (`all`: over all of them), in nats per token of the document.
         `follows`: likewise, how much less the loss is than without feedback; see `gap`.
@@ -188,7 +188,7 @@ class Evaluator:
 
     @torch.inference_mode()
     def _losses(self, model: Any, samples: list[dict[str, Any]]) -> tuple[Floats, Floats]:
-        """Of each document, the sum of its tokens' losses in nats, and how many they are."""
+        """Return of each document, the sum of its tokens' losses in nats, and how many they are."""
         nats, tokens = np.zeros(len(samples)), np.zeros(len(samples))
         # Rows of like length go together, so that little of a batch is padding.
         order = sorted(range(len(samples)), key=lambda i: len(samples[i]["input_ids"]))
@@ -203,7 +203,7 @@ class Evaluator:
 
 
 def gap(untold: Floats, told: Floats, tokens: Floats) -> dict[str, float | None]:
-    """How much feedback lowers the loss, in nats per token; negative where it raises it.
+    """Return how much feedback lowers the loss, in nats per token; negative where it raises it.
 
     The standard error is that of a ratio of sums over documents (Cochran, Sampling Techniques,
     section 6.4): tokens of one document are not independent. None for a single document.
@@ -221,7 +221,7 @@ def gap(untold: Floats, told: Floats, tokens: Floats) -> dict[str, float | None]
 
 
 def _has(condition: Condition, feedback: str) -> bool:
-    """Whether a model of this condition can tell this feedback from none."""
+    """Return whether a model of this condition can tell this feedback from none."""
     if condition.kind == "none":
         return feedback == "none"
     return condition.kind != "spans" or feedback in ("none", "observed")
@@ -230,7 +230,7 @@ def _has(condition: Condition, feedback: str) -> bool:
 def _encode(
     conditioner: Conditioner, documents: Sequence[HeldOut], choice: Choice
 ) -> list[dict[str, Any]]:
-    """Samples whose loss counts the document's own tokens, each once."""
+    """Return samples whose loss counts the document's own tokens, each once."""
     even = {"loss_on_prefix": 0.0, "loss_by_verdict": {}}
     asking = conditioner.with_condition(conditioner.condition.model_copy(update=even))
     tokenizer = conditioner.tokenizer
@@ -254,7 +254,7 @@ def _sample(document: HeldOut, encoded: Encoded, control: Any) -> dict[str, Any]
 
 
 def _count_alike(by_feedback: Sequence[Sequence[dict[str, Any]]], max_length: int) -> None:
-    """Counts of each document only tokens that are there, and fit, under every feedback.
+    """Count of each document only tokens that are there, and fit, under every feedback.
 
     A tag that takes a token's place leaves the document without it.
     """
@@ -290,7 +290,7 @@ def evaluate(
     config: str | Path | None = None,
     samples: int | None = None,
 ) -> dict[str, Any]:
-    """Measures a trained model as its train run did, or as another config says.
+    """Measure a trained model as its train run did, or as another config says.
 
     Args:
         trained: the model.
@@ -330,7 +330,7 @@ def evaluate(
 
 
 def solve_tasks(trained: LoadedModel, tasks: Iterable[TaskConfig]) -> list[dict[str, Any]]:
-    """A row for each task: share of items that came out right, with its standard error.
+    """Return a row for each task: share of items that came out right, with its standard error.
 
     Raises:
         ConfigError: a task cannot be read.

@@ -82,7 +82,7 @@ class Task:
     gamma: float = 1.0
 
     def solve(self, model: Any, conditioner: Conditioner) -> list[bool]:
-        """Whether each item came out right; control tokens are never chosen."""
+        """Return whether each item came out right; control tokens are never chosen."""
         right = [False] * len(self.items)
         problems = {i: p for i, p in enumerate(self.items) if isinstance(p, TaskProblem)}
         questions = {i: q for i, q in enumerate(self.items) if isinstance(q, TaskQuestion)}
@@ -98,7 +98,7 @@ class Task:
 
 
 def load_task(task: TaskConfig, conditioner: Conditioner) -> Task:
-    """The items of a task under its feedback.
+    """Return the items of a task under its feedback.
 
     A line is `{"segments": [["17 + 5 =", "22"], ["- 8 =", "14"]]}`, or `{"prompt": "Q: ...",
     "answer": "4"}` and, where a newline is not what ends an answer, `"stop": ["..."]`. A model of
@@ -180,7 +180,7 @@ def tokenize_problem(
     told: Sequence[int] = (),
     base: Sequence[int] = (),
 ) -> TaskProblem:
-    """The segments in tokens, as they come out of the whole text joined by spaces.
+    """Return the segments in tokens, as they come out of the whole text joined by spaces.
 
     Text before a boundary may not change its tokens by what follows; where a tokenizer merges over
     the boundary, the token belongs to the side on which it ends.
@@ -211,7 +211,7 @@ def solve(
     gamma: float = 1.0,
     pad: int = 0,
 ) -> list[bool]:
-    """Whether each problem came out right: every answer token, the model's own fed back.
+    """Return whether each problem came out right: every answer token, the model's own fed back.
 
     An answer gets as many tokens as the reference has, each the most likely one not in `banned`.
 
@@ -260,7 +260,7 @@ def _tensor(rows: Sequence[TokenIds], device: Any) -> Tensor:
 def answer(
     model: Any, questions: Sequence[TaskQuestion], conditioner: Conditioner, gamma: float = 1.0
 ) -> list[bool]:
-    """Whether the model's text up to a stop string or its end is the answer, but for white space.
+    """Return whether the model's text up to a stop string or its end is the answer, but for white space.
 
     Args:
         model: a Hugging Face causal language model, in evaluation mode.

@@ -101,7 +101,7 @@ class _Branch:
         self._mask = torch.tensor(real, dtype=torch.long, device=model.device)
 
     def feed(self, ids: Tensor | None) -> Tensor:
-        """Log-probabilities [B, V] of the token after `ids` [B, n], which follow what was fed."""
+        """Return log-probabilities [B, V] of the token after `ids` [B, n], which follow what was fed."""
         if ids is not None:
             self._waiting = torch.cat([self._waiting, ids], 1)
             self._mask = torch.cat([self._mask, torch.ones_like(ids)], 1)
@@ -137,7 +137,7 @@ class GenerationBatch:
         banned: Sequence[int],
         pad: int,
     ) -> None:
-        """Begins the rows.
+        """Start the rows.
 
         Args:
             model: a Hugging Face causal language model, in evaluation mode.
@@ -152,7 +152,7 @@ class GenerationBatch:
         self._base = None if gamma == 1 else _Branch(model, base, pad)
 
     def feed(self, ids: Tensor | None = None) -> Tensor:
-        """Scores [B, V] of the next token after `ids` [B, n], which follow what was fed before."""
+        """Return scores [B, V] of the next token after `ids` [B, n], which follow what was fed before."""
         scores = self._told.feed(ids)
         if self._base is not None:
             scores = guided(scores, self._base.feed(ids), self._gamma)
@@ -161,7 +161,7 @@ class GenerationBatch:
 
 
 def pick(scores: Tensor, how: TokenSampling, draws: Callable[[], Tensor]) -> Tensor:
-    """One token for each row of scores [B, V].
+    """Return one token for each row of scores [B, V].
 
     Args:
         scores: log-probabilities, not necessarily normalised.
@@ -187,7 +187,7 @@ def pick(scores: Tensor, how: TokenSampling, draws: Callable[[], Tensor]) -> Ten
 def write_all(
     model: Any, conditioner: Conditioner, begun: Sequence[GenerationPrefix], how: TokenSampling
 ) -> list[Generated]:
-    """Lets begun rows go on until each has ended, met a stop string, or is full.
+    """Let begun rows go on until each has ended, met a stop string, or is full.
 
     Args:
         model: a Hugging Face causal language model, in evaluation mode.
@@ -256,7 +256,7 @@ def likelihoods(
     banned: Sequence[int],
     pad: int,
 ) -> list[tuple[float, bool]]:
-    """Of each continuation its log-likelihood in nats, and whether greedy decoding writes it.
+    """Return of each continuation its log-likelihood in nats, and whether greedy decoding writes it.
 
     Args:
         model: a Hugging Face causal language model, in evaluation mode.
@@ -283,7 +283,7 @@ def likelihoods(
 def _scores(
     model: Any, before: Sequence[TokenIds], after: Sequence[TokenIds], pad: int
 ) -> list[Tensor]:
-    """Log-probabilities [len(after), V] that each row has at the tokens of `after`."""
+    """Return log-probabilities [len(after), V] that each row has at the tokens of `after`."""
     rows = [a + b for a, b in zip(before, after, strict=True)]
     longest = max(map(len, rows))
     ids = torch.tensor([[*row, *[pad] * (longest - len(row))] for row in rows], device=model.device)
@@ -299,5 +299,5 @@ def _holds(text: str, stop: Sequence[str]) -> bool:
 
 
 def until(text: str, stop: Sequence[str]) -> str:
-    """The text before the first stop string in it."""
+    """Return the text before the first stop string in it."""
     return text[: min((at for s in stop if (at := text.find(s)) >= 0), default=len(text))]

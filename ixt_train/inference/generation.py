@@ -56,7 +56,7 @@ class GenerationRequest:
         return replace(default or cls(""), prompt=prompt, messages=turns)
 
     def begin(self, conditioner: Conditioner, choice: Choice) -> tuple[int, ...]:
-        """The tokens to go on from."""
+        """Return the tokens to go on from."""
         if self.messages is None:
             return tuple(conditioner.prompt(self.prompt, choice).tolist())
         if not isinstance(conditioner, ChatConditioner):
@@ -100,7 +100,7 @@ def generate(
     against: str = "none",
     **how: Any,
 ) -> Generation:
-    """Lets the model continue one prompt, once; for the settings `how` see `TokenSampling`."""
+    """Let the model continue one prompt, once; for the settings `how` see `TokenSampling`."""
     request = GenerationRequest(prompt, feedback, score, against)
     return generate_texts(trained, [request], TokenSampling(**how))[0]
 
@@ -108,7 +108,7 @@ def generate(
 def generate_texts(
     trained: LoadedModel, requests: Sequence[GenerationRequest], how: TokenSampling
 ) -> list[Generation]:
-    """Lets the model continue prompts; control tokens cannot be written.
+    """Let the model continue prompts; control tokens cannot be written.
 
     Args:
         trained: the model.
@@ -156,7 +156,7 @@ def generate_texts(
 def read_requests(
     lines: Iterable[str], name: str, default: GenerationRequest
 ) -> list[GenerationRequest]:
-    """Requests of a JSONL of `{"prompt": "..."}` or `{"messages": [...]}`.
+    """Return requests of a JSONL of `{"prompt": "..."}` or `{"messages": [...]}`.
 
     A line may have its own `feedback`, `score` and `against`; what it lacks comes from `default`.
 
@@ -183,19 +183,19 @@ def read_requests(
 
 
 def told_text(trained: LoadedModel, choice: Choice) -> str:
-    """The feedback as the model reads it."""
+    """Return the feedback as the model reads it."""
     ids = trained.conditioner.prompt("", choice)[1:].tolist()
     return str(trained.tokenizer.decode(ids))
 
 
 def _seed(seed: int, prompt: str, sample: int) -> int:
-    """The same for a prompt and sample wherever they stand, and below 2^63 as torch wants it."""
+    """Return the same for a prompt and sample wherever they stand, and below 2^63 as torch wants it."""
     digest = blake2b(f"{seed} {sample} {prompt}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 
 def continuation(tokenizer: Any, begun: GenerationPrefix, row: Generated) -> str:
-    """The text that was written, with the white space that parts it from what was begun."""
+    """Return the text that was written, with the white space that parts it from what was begun."""
     start = tokenizer.decode(begun.told, skip_special_tokens=True)
     whole = tokenizer.decode(begun.told + row.ids, skip_special_tokens=True)
     if whole.startswith(start):

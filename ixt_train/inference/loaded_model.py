@@ -56,7 +56,7 @@ class LoadedModel:
 
 
 def load_model(checkpoint: str | Path) -> LoadedModel:
-    """The model in a run folder (its newest checkpoint), a checkpoint file, or an exported folder.
+    """Return the model in a run folder (its newest checkpoint), a checkpoint file, or an exported folder.
 
     Raises:
         ConfigError: it is none of these.
@@ -166,7 +166,7 @@ def choose_feedback(conditioner: Conditioner, said: str, score: float | None = N
 
 
 def beginning(conditioner: Conditioner, choice: Choice) -> tuple[int, ...]:
-    """The tokens that stand before any document under this feedback.
+    """Return the tokens that stand before any document under this feedback.
 
     Raises:
         ConfigError: a tag, whose place is inside a document.
@@ -181,5 +181,5 @@ def beginning(conditioner: Conditioner, choice: Choice) -> tuple[int, ...]:
 
 
 def pick_device() -> torch.device:
-    """The GPU where there is one."""
+    """Return the GPU where there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

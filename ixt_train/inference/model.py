@@ -16,7 +16,7 @@ _RESIDUAL_OUTPUTS = ("o_proj.weight", "down_proj.weight", "c_proj.weight", "dens
 
 
 def build_model(model: ModelConfig, tokenizer: Any, seed: int, max_length: int) -> Any:
-    """The causal language model that `model` describes, fitted to `tokenizer`.
+    """Return the causal language model that `model` describes, fitted to `tokenizer`.
 
     Raises:
         ConfigError: the Hugging Face config is wrong, or the folder holds no model.
@@ -60,13 +60,13 @@ def _from_folder(folder: str, tokenizer: Any) -> Any:
 
 
 def model_like(folder: Path) -> Any:
-    """A model by the config in a folder; its weights are arbitrary."""
+    """Return a model by the config in a folder; its weights are arbitrary."""
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     return AutoModelForCausalLM.from_config(config).float()
 
 
 def fit_vocabulary(model: Any, tokenizer: Any) -> Any:
-    """The model with embeddings for all tokens, new ones drawn around the mean of the others."""
+    """Return the model with embeddings for all tokens, new ones drawn around the mean of the others."""
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer))
     for role in ROLE_NAMES:
@@ -85,12 +85,12 @@ def _initialize(model: Any, init: InitConfig) -> None:
 
 
 def parameter_count(model: nn.Module) -> int:
-    """Parameters, shared ones once."""
+    """Return parameters, shared ones once."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def logits_of(model: Any, batch: dict[str, Tensor]) -> Tensor:
-    """Logits [B, T, V] of a batch whose rows are padded on the right.
+    """Return logits [B, T, V] of a batch whose rows are padded on the right.
 
     Padding comes after every token that counts, so the causal mask is enough. It is said with a
     mask of ones: transformers 4.57 then leaves it to scaled_dot_product_attention, while without
@@ -103,7 +103,7 @@ def logits_of(model: Any, batch: dict[str, Tensor]) -> Tensor:
 
 
 def row_losses(logits: Tensor, input_ids: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Per row, the sum of weighted cross-entropies of the next tokens in nats, and of the weights.
+    """Return per row, the sum of weighted cross-entropies of the next tokens in nats, and of the weights.
 
     Args:
         logits: [B, T, V].

@@ -40,7 +40,7 @@ _SYSTEM = (
 
 
 def export_model(trained: LoadedModel, folder: str | Path) -> dict[str, Any]:
-    """Writes weights (safetensors), config, tokenizer, generation config and ixt.json.
+    """Write weights (safetensors), config, tokenizer, generation config and ixt.json.
 
     The generation config bans control tokens; ixt.json holds the strings to put in front of a
     document to ask for the best or the worst. The chat template of a model of conversations asks
@@ -93,7 +93,7 @@ def model_card(trained: LoadedModel) -> dict[str, Any]:
 
 
 def told_template(trained: LoadedModel) -> str | None:
-    """The chat template with the best feedback where training had it; None where there is none."""
+    """Return the chat template with the best feedback where training had it; None where there is none."""
     conditioner, template = trained.conditioner, trained.tokenizer.chat_template
     if not isinstance(conditioner, ChatConditioner) or "best" not in conditioner.observed:
         return template  # type: ignore[no-any-return]

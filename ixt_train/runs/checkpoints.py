@@ -43,7 +43,7 @@ def checkpoint_path(run_folder: Path, step: int) -> Path:
 
 
 def step_of(path: Path) -> int:
-    """The step in a checkpoint's name.
+    """Return the step in a checkpoint's name.
 
     Raises:
         ValueError: the name is not that of a checkpoint.
@@ -55,18 +55,18 @@ def step_of(path: Path) -> int:
 
 
 def is_name(name: str) -> bool:
-    """Whether a file name is that of a checkpoint."""
+    """Return whether a file name is that of a checkpoint."""
     return _NAME.fullmatch(name) is not None
 
 
 def list_checkpoints(run_folder: Path) -> list[Path]:
-    """Checkpoints of a run folder, newest first."""
+    """Return checkpoints of a run folder, newest first."""
     files = (run_folder / FOLDER).glob("ba*.pt")
     return sorted((f for f in files if is_name(f.name)), key=step_of, reverse=True)
 
 
 def newest_checkpoint(run_folder: Path) -> Path | None:
-    """The newest checkpoint that opens, or None where there is none at all.
+    """Return the newest checkpoint that opens, or None where there is none at all.
 
     Raises:
         CorruptError: there are checkpoints, and not one of them opens.
@@ -85,7 +85,7 @@ def newest_checkpoint(run_folder: Path) -> Path | None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The state in a checkpoint; tensors stay on disk until they are touched.
+    """Return the state in a checkpoint; tensors stay on disk until they are touched.
 
     Raises:
         CorruptError: it is cut off, or a pickle that wants to run code.
@@ -121,12 +121,12 @@ def refuse_code() -> Iterator[None]:
 
 
 def averaged_weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """The averaged weights in a checkpoint's state, by name; empty where there are none."""
+    """Return the averaged weights in a checkpoint's state, by name; empty where there are none."""
     return state["state"].get("callbacks", {}).get("Ema", {}).get("weights", {})  # type: ignore[no-any-return]
 
 
 def load_weights(model: torch.nn.Module, state: dict[str, Any], average: bool = True) -> None:
-    """Puts the weights of a checkpoint's state into a model.
+    """Put the weights of a checkpoint's state into a model.
 
     Args:
         model: the model.

@@ -36,7 +36,7 @@ class DrawWriter:
                 file.unlink()
 
     def add(self, step: int, doc_ids: Sequence[str | bytes]) -> None:
-        """Records the documents of one step, in batch order."""
+        """Record the documents of one step, in batch order."""
         if step != self._first + len(self._steps):
             raise ValueError(f"step {step} follows {self._first + len(self._steps) - 1}")
         self._steps.append(b"".join(i if isinstance(i, bytes) else parse_id(i) for i in doc_ids))
@@ -44,7 +44,7 @@ class DrawWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Writes what was recorded since the last time."""
+        """Write what was recorded since the last time."""
         if not self._steps:
             return
         last = self._first + len(self._steps) - 1
@@ -61,7 +61,7 @@ class DrawWriter:
 
 
 def is_after(name: str, step: int) -> bool:
-    """Whether a file name is that of draws that go beyond a step."""
+    """Return whether a file name is that of draws that go beyond a step."""
     match = _NAME.fullmatch(name)
     return match is not None and int(match[2]) > step
 
@@ -88,7 +88,7 @@ def _load(file: Path) -> list[npt.NDArray[np.uint8]]:
 
 
 def draws_of(run_folder: Path | str, step: int) -> list[str] | None:
-    """The doc_ids of one step, ranks one after the other; None where it is not on record."""
+    """Return the doc_ids of one step, ranks one after the other; None where it is not on record."""
     found: list[str] = []
     for file, first, last, _ in _files(Path(run_folder) / FOLDER):
         if first <= step <= last:
@@ -97,7 +97,7 @@ def draws_of(run_folder: Path | str, step: int) -> list[str] | None:
 
 
 def steps_of(run_folder: Path | str, doc_id: bytes) -> list[int]:
-    """The steps on record that drew a document, once for every time."""
+    """Return the steps on record that drew a document, once for every time."""
     wanted, found = np.frombuffer(doc_id, np.uint8), []
     for file, first, _, _ in _files(Path(run_folder) / FOLDER):
         with np.load(file) as piece:

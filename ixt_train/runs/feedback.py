@@ -10,5 +10,5 @@ def observed_pairs(record: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[f
 
 
 def feedback_record(observed: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The record that `observed_pairs` reads."""
+    """Return the record that `observed_pairs` reads."""
     return {name: {"score": f[0], "critique": f[1]} for name, f in observed.items()}

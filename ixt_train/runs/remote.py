@@ -23,7 +23,7 @@ class Remote:
     """The remote side of one run folder; only the first rank has one."""
 
     def __init__(self, root: str, folder: Path) -> None:
-        """Says where both sides are; nothing is asked yet.
+        """Record where both sides are; nothing is asked yet.
 
         Raises:
             StoreError: the address is wrong, or S3 cannot be reached.
@@ -43,7 +43,7 @@ class Remote:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Waits for the upload under way; its failure counts where nothing else failed."""
+        """Wait for the upload under way; its failure counts where nothing else failed."""
         self._pool.shutdown()
         if error is None:
             self.wait()
@@ -51,13 +51,13 @@ class Remote:
     # There
 
     def push_records(self) -> None:
-        """Uploads what the run folder began with."""
+        """Upload what the run folder began with."""
         tops = [path for path in self.folder.iterdir() if path.is_file()]
         inner = [p for name in _FOLDERS for p in sorted((self.folder / name).glob("*"))]
         self._publish(path for path in [*tops, *inner] if not path.name.startswith("."))
 
     def push(self, path: Path, keep: int) -> None:
-        """Uploads a checkpoint in the background, after the records of its steps.
+        """Upload a checkpoint in the background, after the records of its steps.
 
         Args:
             path: the file, whole; it must stay until `wait`.
@@ -80,7 +80,7 @@ class Remote:
             self._storage.delete(*old)
 
     def wait(self) -> None:
-        """Waits until the upload under way is done.
+        """Wait until the upload under way is done.
 
         Raises:
             StoreError: it failed.
@@ -100,7 +100,7 @@ class Remote:
         return sorted(named, key=lambda key: checkpoints.step_of(Path(key)), reverse=True)
 
     def begin(self, begin: Callable[[], T], overwrite: bool) -> T:
-        """Does `begin` on the run folder, with what is there brought here before.
+        """Run `begin` on the run folder, with what is there brought here before.
 
         Raises:
             FingerprintError: another train run is there.
@@ -118,7 +118,7 @@ class Remote:
         return result
 
     def clear(self) -> None:
-        """Drops the train run that is there, if there is one."""
+        """Drop the train run that is there, if there is one."""
         keys = [file.key for file in self._storage.list("")]
         tops = (*_FOLDERS, checkpoints.FOLDER)
         own = [
@@ -130,7 +130,7 @@ class Remote:
     # Back
 
     def fingerprint(self) -> dict[str, Any] | None:
-        """The fingerprint of the train run that is there, None if there is none."""
+        """Return the fingerprint of the train run that is there, None if there is none."""
         try:
             found: dict[str, Any] = json.loads(self._storage.read(run_folder.FINGERPRINT))
         except FileNotFoundError:
@@ -138,7 +138,7 @@ class Remote:
         return found
 
     def pull(self) -> bool:
-        """Brings the train run here as far as it went, unless it went further here.
+        """Bring the train run here as far as it went, unless it went further here.
 
         Returns whether anything was brought.
 
@@ -165,7 +165,7 @@ class Remote:
         return True
 
     def _bring_checkpoint(self, keys: list[str]) -> int:
-        """Brings the newest checkpoint that opens; returns its step."""
+        """Bring the newest checkpoint that opens; returns its step."""
         errors = []
         for key in keys:
             self._bring([key])
@@ -194,7 +194,7 @@ def _copier(source: Path) -> Callable[[Path], object]:
 
 
 def fetch_run(root: str, folder: Path) -> Path:
-    """Brings a train run from where `checkpoint.remote` put it into an empty folder.
+    """Bring a train run from where `checkpoint.remote` put it into an empty folder.
 
     Raises:
         ConfigError: there is none.

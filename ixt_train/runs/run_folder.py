@@ -34,7 +34,7 @@ _SHOWN = 5
 
 
 def prepare(folder: Path, fingerprint: Mapping[str, Any], overwrite: bool = False) -> bool:
-    """Makes the folder, or finds in it the same train run; returns whether there was one.
+    """Make the folder, or finds in it the same train run; returns whether there was one.
 
     Args:
         folder: of the train run.
@@ -60,7 +60,7 @@ def prepare(folder: Path, fingerprint: Mapping[str, Any], overwrite: bool = Fals
 
 
 def check_same(place: Path | str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Compares the fingerprint of the train run in a place with that of this one.
+    """Compare the fingerprint of the train run in a place with that of this one.
 
     Raises:
         FingerprintError: they differ; the message names both, and the keys in which they do.
@@ -88,13 +88,13 @@ def run_id(folder: Path) -> str:
 
 
 def keep_copy(source: Path, target: Path) -> None:
-    """A copy of a file, whole."""
+    """Return a copy of a file, whole."""
     if source != target:
         atomic_write(target, lambda partial: shutil.copyfile(source, partial))
 
 
 def keep_link(source: Path, target: Path) -> None:
-    """The same file once more, by a hard link where that can be, for files that never change."""
+    """Return the same file once more, by a hard link where that can be, for files that never change."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         target.hardlink_to(source)
@@ -103,19 +103,19 @@ def keep_link(source: Path, target: Path) -> None:
 
 
 def write_json(path: Path, record: Any) -> None:
-    """Writes a record for people and programs, whole."""
+    """Write a record for people and programs, whole."""
     text = json.dumps(record, indent=2, default=str) + "\n"
     atomic_write(path, lambda partial: partial.write_text(text))
 
 
 def write_yaml(path: Path, model: BaseModel) -> None:
-    """Writes a configuration as the YAML that it can be read from."""
+    """Write a configuration as the YAML that it can be read from."""
     text = yaml.safe_dump(model.model_dump(mode="json"), sort_keys=False)
     atomic_write(path, lambda partial: partial.write_text(text))
 
 
 def read_json(path: Path) -> Any:
-    """A record of the run folder.
+    """Return a record of the run folder.
 
     Raises:
         ConfigError: it is missing.

@@ -51,7 +51,7 @@ class TrainRun:
 
 
 def read_train_run(folder: Path) -> TrainRun:
-    """The train run in a folder, finished or under way.
+    """Return the train run in a folder, finished or under way.
 
     Raises:
         ConfigError: there is none in it.

@@ -23,7 +23,7 @@ def curve_chart(
     targets: Sequence[float] = (),
     size: tuple[int, int] = (620, 320),
 ) -> str:
-    """A metric over a clock as SVG: a colour for each arm, a line for each run.
+    """Return a metric over a clock as SVG: a colour for each arm, a line for each run.
 
     Args:
         curves: what to draw, in the order of their arms.

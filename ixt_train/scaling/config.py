@@ -53,7 +53,7 @@ class ScalingConfig(ConfigModel):
 
 
 def load_scaling_config(path: str | Path, overrides: Iterable[str] = ()) -> ScalingConfig:
-    """The scaling config in a YAML file.
+    """Return the scaling config in a YAML file.
 
     Raises:
         ConfigError: the file cannot be read, or a key is wrong.
@@ -62,7 +62,7 @@ def load_scaling_config(path: str | Path, overrides: Iterable[str] = ()) -> Scal
 
 
 def jobs_of(config: ScalingConfig, folder: Path) -> Iterator[tuple[TrainJob, RunLabel]]:
-    """The train runs, seed by seed; each has its own config in the folder of the runs.
+    """Return the train runs, seed by seed; each has its own config in the folder of the runs.
 
     Args:
         config: what to run.
@@ -93,5 +93,5 @@ def jobs_of(config: ScalingConfig, folder: Path) -> Iterator[tuple[TrainJob, Run
 
 
 def write_label(folder: Path, label: RunLabel) -> None:
-    """Says in a run folder where it belongs."""
+    """Record in a run folder where it belongs."""
     run_folder.write_json(folder / LABEL, label.__dict__)

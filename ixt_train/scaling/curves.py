@@ -73,7 +73,7 @@ class LearningCurve:
     annotation_flops: float = 0.0
 
     def axis(self, name: str) -> Sequence[float]:
-        """One of the clocks."""
+        """Return one of the clocks."""
         return getattr(self, name)  # type: ignore[no-any-return]
 
     @property
@@ -83,7 +83,7 @@ class LearningCurve:
 
 
 def read_run(folder: Path, label: RunLabel | None = None) -> LearningCurve:
-    """The curve of a run folder, finished or not.
+    """Return the curve of a run folder, finished or not.
 
     Args:
         folder: as `ixt train` leaves it.
@@ -154,7 +154,7 @@ def _label(folder: Path, config: Mapping[str, Any]) -> RunLabel:
 
 
 def write_curves(path: Path, curves: Iterable[LearningCurve]) -> None:
-    """A file of curves, one JSON object a line; those that it has under the same key are replaced.
+    """Return a file of curves, one JSON object a line; those that it has under the same key are replaced.
 
     It holds all that a report needs, so that results can be kept without their run folders.
     """
@@ -175,7 +175,7 @@ def _line(curve: LearningCurve) -> bytes:
 
 
 def read_curves(path: Path) -> list[LearningCurve]:
-    """The curves of such a file.
+    """Return the curves of such a file.
 
     Raises:
         ConfigError: a line of it is none.

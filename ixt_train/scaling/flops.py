@@ -24,7 +24,7 @@ class ModelSize:
 
 
 def size_of(model_folder: Path) -> ModelSize:
-    """The size of the model whose Hugging Face config lies in a folder; no weights are made."""
+    """Return the size of the model whose Hugging Face config lies in a folder; no weights are made."""
     return _size((model_folder / "config.json").read_text())
 
 

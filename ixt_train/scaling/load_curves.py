@@ -10,7 +10,7 @@ from ixt_train.scaling.curves import LearningCurve, read_curves, read_run
 
 
 def read_paths(paths: Sequence[str]) -> list[LearningCurve]:
-    """The curves of run folders, folders of run folders, and JSONL; `arm=PATH` names the arm.
+    """Return the curves of run folders, folders of run folders, and JSONL; `arm=PATH` names the arm.
 
     Raises:
         ConfigError: a path holds none.
@@ -46,7 +46,7 @@ def _read(path: Path) -> Iterator[LearningCurve]:
 
 
 def _apart(curves: Sequence[LearningCurve]) -> list[LearningCurve]:
-    """No two runs under one key: two plain runs of a seed would hide each other."""
+    """Return no two runs under one key: two plain runs of a seed would hide each other."""
     seen: dict[tuple[str, str, int, str], LearningCurve] = {}
     for curve in curves:
         if seen.setdefault(curve.key, curve) != curve:

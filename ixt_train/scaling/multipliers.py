@@ -25,7 +25,7 @@ class Crossing:
 
 
 def falls(metric: str) -> bool:
-    """Whether less of a metric is better."""
+    """Return whether less of a metric is better."""
     return metric.startswith("loss.")
 
 
@@ -73,7 +73,7 @@ class Multiplier:
 
 
 def multiplier(arm: dict[int, Crossing], baseline: dict[int, Crossing]) -> Multiplier:
-    """Of an arm against a baseline, seed by seed."""
+    """Return of an arm against a baseline, seed by seed."""
     seeds, bounds = dict[int, float](), dict[int, int]()
     for seed in sorted(arm.keys() & baseline.keys()):
         ours, theirs = arm[seed], baseline[seed]
@@ -102,14 +102,14 @@ def _kind(bounds: dict[int, int]) -> str:
 
 
 def interval(values: Sequence[float]) -> float:
-    """Half of the 95% interval of a mean, by Student's t."""
+    """Return half of the 95% interval of a mean, by Student's t."""
     freedom = len(values) - 1
     t = _T[freedom - 1] if freedom <= len(_T) else 1.96
     return t * stdev(values) / math.sqrt(len(values))
 
 
 def best_of(arms: Sequence[dict[int, Crossing]]) -> dict[int, Crossing]:
-    """By seed, what the best of several arms needs; only seeds that all of them have."""
+    """Return by seed, what the best of several arms needs; only seeds that all of them have."""
     found = {}
     for seed in set.intersection(*(set(arm) for arm in arms)):
         each = [arm[seed] for arm in arms]

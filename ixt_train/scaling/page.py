@@ -26,7 +26,7 @@ NOTE = (
 
 
 def write_page(path: Path, groups: Sequence[GroupReport], curves: Sequence[LearningCurve]) -> None:
-    """Writes the page: for each group its curves, and a table for each target."""
+    """Write the page: for each group its curves, and a table for each target."""
     parts = ["<h1>What each arm needs</h1>", f'<p class="note">{escape(NOTE)}</p>']
     for group in groups:
         own = joined(curve for curve in curves if curve.group == group.group)

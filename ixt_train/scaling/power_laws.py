@@ -28,7 +28,7 @@ class PowerLaw:
 
 
 def fit(compute: Sequence[float], loss: Sequence[float]) -> PowerLaw | None:
-    """The least-squares fit on logarithms; None for fewer than 4 different points.
+    """Return the least-squares fit on logarithms; None for fewer than 4 different points.
 
     From 6 points on the floor is fitted as well, over a grid below the lowest loss.
     """

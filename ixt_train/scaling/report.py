@@ -78,7 +78,7 @@ def describe(
     targets: Sequence[float] = (),
     against: Sequence[str] = (),
 ) -> list[GroupReport]:
-    """A report for each group of curves.
+    """Return a report for each group of curves.
 
     Args:
         curves: of any arms, seeds and budgets.
@@ -100,7 +100,7 @@ def describe(
 
 
 def joined(curves: Iterable[LearningCurve]) -> list[LearningCurve]:
-    """One curve for each arm and seed: that of its only budget, or the ends of its budgets.
+    """Return one curve for each arm and seed: that of its only budget, or the ends of its budgets.
 
     A learning rate that falls makes a model good at the end of its budget, not on the way.
     """

@@ -13,7 +13,7 @@ _UNITS = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "
 
 
 def quantity(value: float | None) -> str:
-    """A number as people read it, three digits of it."""
+    """Return a number as people read it, three digits of it."""
     if value is None:
         return "–"
     for size, letter in _UNITS:
@@ -31,7 +31,7 @@ def needed(need: RequiredBudget, axis: str) -> str:
 
 
 def times(found: Multiplier | None) -> str:
-    """A multiplier with its interval, or what is known of it."""
+    """Return a multiplier with its interval, or what is known of it."""
     if found is None:
         return ""
     if found.value is None:
@@ -46,14 +46,14 @@ def times(found: Multiplier | None) -> str:
 
 
 def columns(group: GroupReport) -> list[str]:
-    """The heads of `rows`."""
+    """Return the heads of `rows`."""
     heads = [f"{baseline}, {axis}" for baseline in group.baselines for axis in ("tokens", "FLOPs")]
     best = "lowest" if falls(group.metric) else "highest"
     return ["arm", "runs", best, "steps", "tokens", "FLOPs", *heads]
 
 
 def rows(group: GroupReport, target: float) -> list[list[str]]:
-    """A row for each arm: what it needs, and its multipliers in tokens and FLOPs."""
+    """Return a row for each arm: what it needs, and its multipliers in tokens and FLOPs."""
     return [_row(group, arm, f"{target:g}") for arm in group.arms]
 
 

@@ -9,7 +9,7 @@ from ixt_train.scaling.runner import TrainJob, run_jobs
 
 
 def run_arms(config: ScalingConfig, folder: Path, out: Output) -> list[LearningCurve]:
-    """Trains what is not trained yet and reads all; an interrupted run goes on where it stopped.
+    """Train what is not trained yet and reads all; an interrupted run goes on where it stopped.
 
     Raises:
         ConfigError: a config is wrong.

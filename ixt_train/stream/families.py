@@ -40,7 +40,7 @@ LogicalShard = Sequence[tuple[ShardInfo, Mapping[str, str]]]
 
 
 def index_entry(shard: ShardInfo, copy: int = 0) -> dict[str, Any]:
-    """A shard's entry of an index.json whose basenames are relative to the store's root.
+    """Return a shard's entry of an index.json whose basenames are relative to the store's root.
 
     A shard of an adopted folder, which is elsewhere, gets a folder of its own; and so does every
     further copy of a shard, one of which may be evicted while another is read.
@@ -65,7 +65,7 @@ def index_entry(shard: ShardInfo, copy: int = 0) -> dict[str, Any]:
 
 
 def _stored(entry: Mapping[str, Any]) -> str:
-    """The basename of the file that is stored."""
+    """Return the basename of the file that is stored."""
     return str((entry["zip_data"] or entry["raw_data"])["basename"])
 
 
@@ -99,7 +99,7 @@ class OpenShard:
 
 
 def _map(path: Path, samples: int) -> Shard:
-    """A file in memory, its columns found in one pass.
+    """Return a file in memory, its columns found in one pass.
 
     Raises:
         FileNotFoundError: it is not here (any more).
@@ -119,7 +119,7 @@ def _map(path: Path, samples: int) -> Shard:
 
 
 def _fixed(shard: Shard, name: str, kind: str) -> npt.NDArray[Any]:
-    """The values of a column whose values are all of one size, in one pass.
+    """Return the values of a column whose values are all of one size, in one pass.
 
     Raises:
         CorruptError: they are not.
@@ -133,7 +133,7 @@ def _fixed(shard: Shard, name: str, kind: str) -> npt.NDArray[Any]:
 
 
 def _is_ok(shard: Shard) -> npt.NDArray[np.bool_]:
-    """Which critiques have the status `ok`."""
+    """Return which critiques have the status `ok`."""
     expected, starts = OK.encode(), shard.starts["status"]
     long = shard.ends["status"] - starts == len(expected)
     data = np.frombuffer(shard.data, np.uint8)
@@ -143,7 +143,7 @@ def _is_ok(shard: Shard) -> npt.NDArray[np.bool_]:
 
 
 def _ids(shard: Shard, text: str | None) -> npt.NDArray[np.void]:
-    """The ids of all samples, V16[samples]; of a shard that has none, made of the column `text`."""
+    """Return the ids of all samples, V16[samples]; of a shard that has none, made of the column `text`."""
     if text is None:
         return _fixed(shard, "doc_id", f"V{ID_BYTES}")
     bounds = zip(shard.starts[text].tolist(), shard.ends[text].tolist(), strict=True)
@@ -160,7 +160,7 @@ class FamilyReader(Reader):  # type: ignore[misc]
         wanted: Sequence[Mapping[str, str]],
         adopted: Sequence[str | None],
     ) -> None:
-        """Joins aligned shards.
+        """Join aligned shards.
 
         Args:
             parts: readers of the same samples, text first.
@@ -183,7 +183,7 @@ class FamilyReader(Reader):  # type: ignore[misc]
         return {**self.__dict__, "opened": None}
 
     def validate(self, allow_unsafe_types: bool) -> None:
-        """Refuses columns whose decoding could run code."""
+        """Refuse columns whose decoding could run code."""
         for part in self.parts:
             part.validate(allow_unsafe_types)
 
@@ -193,7 +193,7 @@ class FamilyReader(Reader):  # type: ignore[misc]
         return all(Path(self.dirname, raw.basename).is_file() for raw, _ in self.file_pairs)
 
     def open(self) -> OpenShard:
-        """Maps all files and finds the places of the wanted columns.
+        """Map all files and finds the places of the wanted columns.
 
         Raises:
             FileNotFoundError: one is not here.
@@ -257,7 +257,7 @@ class FamilyStream(Stream):  # type: ignore[misc]
         retries: int,
         timeout: float,
     ) -> None:
-        """Says where the shards are and where they go.
+        """Record where the shards are and where they go.
 
         Args:
             root: of the store: a folder or an address such as `s3://bucket/prefix`.
@@ -278,7 +278,7 @@ class FamilyStream(Stream):  # type: ignore[misc]
         self.safe_keep_zip = False
 
     def get_shards(self, world: World, allow_unsafe_types: bool) -> list[Reader]:
-        """The plan's shards as readers; the local leader writes the folder's index.json."""
+        """Return the plan's shards as readers; the local leader writes the folder's index.json."""
         entries = self._entries()
         if world.is_local_leader:
             index = orjson.dumps({"version": 2, "shards": [parts[0] for parts in entries]})
@@ -294,7 +294,7 @@ class FamilyStream(Stream):  # type: ignore[misc]
         return readers
 
     def _entries(self) -> list[list[dict[str, Any]]]:
-        """The index entries of all parts, by their names in the local folder."""
+        """Return the index entries of all parts, by their names in the local folder."""
         seen: Counter[str] = Counter()
         entries = []
         for logical in self._shards:
@@ -308,11 +308,11 @@ class FamilyStream(Stream):  # type: ignore[misc]
         return entries
 
     def get_index_size(self) -> int:
-        """Bytes of the index that count for the cache limit."""
+        """Return bytes of the index that count for the cache limit."""
         return 0
 
     def prepare_shard(self, shard: FamilyReader) -> int:
-        """Brings the files of one logical shard here; returns the change in cache usage, bytes.
+        """Bring the files of one logical shard here; returns the change in cache usage, bytes.
 
         Raises:
             StoreError: a file is missing or cannot be fetched.

@@ -62,7 +62,7 @@ def materialize_mix(
     shard_bytes: int = SHARD_BYTES,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> MaterializeReport:
-    """Writes the conditioned samples of a mix, one after the other, cut into rows.
+    """Write the conditioned samples of a mix, one after the other, cut into rows.
 
     Args:
         store: where the mix draws from.
@@ -122,7 +122,7 @@ def _counted(
 
 
 def _rows(samples: Iterator[npt.NDArray[np.int32]], width: int) -> Iterator[npt.NDArray[np.int32]]:
-    """The tokens of all samples in rows of `width`; the last one may be shorter."""
+    """Return the tokens of all samples in rows of `width`; the last one may be shorter."""
     waiting: list[npt.NDArray[np.int32]] = []
     held = 0
     for ids in samples:

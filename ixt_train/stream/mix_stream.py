@@ -59,7 +59,7 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
         timeout: float = 60.0,
         retries: int = 3,
     ) -> None:
-        """Takes the local folder and checks the sizes; nothing is read yet.
+        """Take the local folder and checks the sizes; nothing is read yet.
 
         Args:
             plan: what to draw.
@@ -127,7 +127,7 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
         self.close()
 
     def close(self) -> None:
-        """Removes the uncompressed shards and lets the local folder and shared memory go."""
+        """Remove the uncompressed shards and lets the local folder and shared memory go."""
         for shared in self._shared_memory():
             # Stock would keep it, and a file handle each, until the process ends.
             atexit.unregister(shared.cleanup)
@@ -168,7 +168,7 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
     def resample_streams(
         self, epoch: int, stream_id: int | None = None
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """The draws of one epoch in order, which stock partitions among the processes."""
+        """Return the draws of one epoch in order, which stock partitions among the processes."""
         draws = self.plan.order(epoch)
         self.epoch_size = len(draws)
         return np.array([len(draws)]), draws
@@ -196,7 +196,7 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
                 yield self._samples(draws[part], shards[part], rows[part], ahead)
 
     def _places(self, draws: Ints) -> tuple[Ints, Ints]:
-        """The shard of each draw, and its row there."""
+        """Return the shard of each draw, and its row there."""
         samples = samples_of(draws)
         shards = np.searchsorted(self.sample_offset_per_shard, samples, "right") - 1
         return shards, samples - self.sample_offset_per_shard[shards]
@@ -286,12 +286,12 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
         )
 
     def get_item(self, sample_id: int, retry: int = _RETRIES) -> dict[str, Any]:
-        """The sample of one draw of the plan, in any order: what `__iter__` yields for it."""
+        """Return the sample of one draw of the plan, in any order: what `__iter__` yields for it."""
         sample: dict[str, Any] = self.__getitem__([sample_id])[0]
         return sample
 
     def __getitem__(self, at: Any) -> Any:
-        """The sample of one draw, or of several."""
+        """Return the sample of one draw, or of several."""
         if isinstance(at, int | np.integer):
             return self.get_item(int(at))
         draws = np.array([int(draw) for draw in at], np.int64)
@@ -300,7 +300,7 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
     # Shards
 
     def prepare_shard(self, shard_id: int, blocking: bool = True) -> None:
-        """Brings a shard here, or waits until another process has.
+        """Bring a shard here, or waits until another process has.
 
         Unlike stock, a failure frees the shard for others, who will meet it themselves, and
         raises here; and room is taken before the bytes come.
@@ -331,7 +331,7 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
             self._shard_states[shard_id] = _ShardState.LOCAL
 
     def _claim(self, lock: FileLock, shard_id: int, reader: FamilyReader) -> bool:
-        """Whether it is now ours to bring the shard."""
+        """Return whether it is now ours to bring the shard."""
         with lock:
             state = self._shard_states[shard_id]
             if state == _ShardState.PREPARING or (state == _ShardState.LOCAL and reader.here):
@@ -361,7 +361,7 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
         return {**state, **self._identity}
 
     def load_state_dict(self, obj: dict[str, Any]) -> None:
-        """Continues where `state_dict` was taken.
+        """Continue where `state_dict` was taken.
 
         Raises:
             FingerprintError: it is of another snapshot, plan or tokenizer.
@@ -402,7 +402,7 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
 def _conditioners(
     conditioner: Conditioner | None, conditions: Sequence[Condition]
 ) -> tuple[Conditioner, ...]:
-    """One per phase; phases under the conditioner's own condition share it."""
+    """Return one per phase; phases under the conditioner's own condition share it."""
     if conditioner is None:
         return ()
     return tuple(
@@ -412,7 +412,7 @@ def _conditioners(
 
 
 def _check_sizes(plan: MixPlan, batch_size: int, world: World) -> None:
-    """Refuses what stock would fill up with samples that were drawn before."""
+    """Refuse what stock would fill up with samples that were drawn before."""
     step = batch_size * world.num_ranks
     for name, size in (("samples", plan.samples), ("epoch", plan.epoch_samples)):
         if size % step:

@@ -33,7 +33,7 @@ class Collator:
         *,
         keep_apart: bool = False,
     ) -> None:
-        """How rows are made.
+        """Return how rows are made.
 
         Args:
             pad_id: token that fills rows up.
@@ -53,7 +53,7 @@ class Collator:
         self.keep_apart = keep_apart
 
     def __call__(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """The batch of some samples of `MixStream`."""
+        """Return the batch of some samples of `MixStream`."""
         ids = [np.asarray(sample["input_ids"]) for sample in samples]
         weights = [np.asarray(sample["loss_weights"]) for sample in samples]
         names = [format_id(sample["doc_id"]) for sample in samples]
@@ -114,14 +114,14 @@ class Collator:
 
 
 def _from_zero(places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Places in their documents; a document that began in the row before begins anew."""
+    """Return places in their documents; a document that began in the row before begins anew."""
     ends = np.flatnonzero(places == 0)
     rest = int(ends[0]) if len(ends) else len(places)
     return np.concatenate([np.arange(rest), places[rest:]])
 
 
 def best_fit(lengths: Sequence[int], width: int) -> list[list[int]]:
-    """Which samples share a row: the longest first, each where the least room is left.
+    """Return which samples share a row: the longest first, each where the least room is left.
 
     Args:
         lengths: tokens of each sample, at most `width`.
@@ -142,13 +142,13 @@ def best_fit(lengths: Sequence[int], width: int) -> list[list[int]]:
 
 
 def documents_of(batch: Mapping[str, Any]) -> torch.Tensor:
-    """The number of the document that each token is of, in its row, -1 for padding: [rows, T]."""
+    """Return the number of the document that each token is of, in its row, -1 for padding: [rows, T]."""
     places, mask = batch["position_ids"], batch["attention_mask"]
     return torch.where(mask > 0, (places == 0).long().cumsum(1) - 1, -1)
 
 
 def document_mask(batch: Mapping[str, Any]) -> torch.Tensor:
-    """Which tokens may look at which, for scaled_dot_product_attention: bool[rows, 1, T, T].
+    """Return which tokens may look at which, for scaled_dot_product_attention: bool[rows, 1, T, T].
 
     Only tokens of their own document, and none after themselves. Padding sees itself.
     """
@@ -170,7 +170,7 @@ def cu_seqlens(batch: Mapping[str, Any]) -> torch.Tensor:
 
 
 def batch_doc_ids(batch: Mapping[str, Any]) -> list[str]:
-    """The documents of a batch, row by row; but for `best_fit` in the order of the draws."""
+    """Return the documents of a batch, row by row; but for `best_fit` in the order of the draws."""
     return [name for names in batch["doc_ids"] for name in names.split()]
 
 
@@ -180,5 +180,5 @@ def batch_samples(batch: Mapping[str, Any]) -> int:
 
 
 def batch_tokens(batch: Mapping[str, Any]) -> int:
-    """Tokens in a batch, without padding."""
+    """Return tokens in a batch, without padding."""
     return int(batch["attention_mask"].sum())

@@ -21,7 +21,7 @@ class Replay:
     """The batches of one train run."""
 
     def __init__(self, folder: Path, store: str | None = None) -> None:
-        """Plans the train run again.
+        """Plan the train run again.
 
         Args:
             folder: of the train run.
@@ -48,7 +48,7 @@ class Replay:
             )
 
     def batch(self, step: int) -> dict[str, Any]:
-        """The documents, critiques and tokens of one step, in the order of the plan.
+        """Return the documents, critiques and tokens of one step, in the order of the plan.
 
         Raises:
             ConfigError: the train run has no such step.
@@ -78,7 +78,7 @@ class Replay:
         return {"step": step, "recorded": recorded is not None, "samples": samples}
 
     def document(self, doc_id: str) -> dict[str, Any]:
-        """The steps on record that drew a document, once for every time.
+        """Return the steps on record that drew a document, once for every time.
 
         Raises:
             ConfigError: it is no doc_id.

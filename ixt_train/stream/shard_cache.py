@@ -34,7 +34,7 @@ class OpenShards:
         self._held = 0
 
     def open(self, reader: FamilyReader) -> OpenShard:
-        """Maps a shard. Raises FileNotFoundError."""
+        """Map a shard. Raises FileNotFoundError."""
         opened = reader.open()
         self._open.append(reader)
         self._held += reader.samples
@@ -59,7 +59,7 @@ class Prefetcher:
         samples: int,
         threads: int,
     ) -> None:
-        """Looks ahead in one worker's samples.
+        """Look ahead in one worker's samples.
 
         Args:
             readers: all shards.
@@ -87,7 +87,7 @@ class Prefetcher:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
     def look(self, at: int) -> None:
-        """Has all shards fetched that samples before `at` and soon after it need."""
+        """Have all shards fetched that samples before `at` and soon after it need."""
         stop = min(at + self._samples, len(self._shards))
         upcoming = self._shards[self._seen : stop]
         self._seen = stop
@@ -102,7 +102,7 @@ class Prefetcher:
         return self._pool.submit(self._bring, shard)
 
     def wait(self, shard: int) -> None:
-        """Returns when the shard was brought; raises what bringing it raised."""
+        """Return when the shard was brought; raises what bringing it raised."""
         coming = self._coming.pop(shard, None)
         if coming is not None:
             coming.result()
@@ -118,7 +118,7 @@ class LocalFolder:
     _guard = threading.Lock()
 
     def __init__(self, path: Path, world: World) -> None:
-        """Takes the folder.
+        """Take the folder.
 
         Raises:
             StoreError: another process, or another stream of this one, has it.
@@ -146,7 +146,7 @@ class LocalFolder:
             self._ours.add(self.path)
 
     def release(self) -> bool:
-        """Empties the folder and lets it go; whether this process held it."""
+        """Empty the folder and lets it go; whether this process held it."""
         if self._descriptor is None or os.getpid() != self._owner:
             return False
         shutil.rmtree(self.path, ignore_errors=True)
@@ -158,7 +158,7 @@ class LocalFolder:
 
     @classmethod
     def _sweep(cls) -> None:
-        """Unlinks the shared memory that killed jobs left on this machine.
+        """Unlink the shared memory that killed jobs left on this machine.
 
         Stock attaches to all it finds whenever a stream begins, and keeps the handles.
         """
@@ -176,7 +176,7 @@ class LocalFolder:
 
     @classmethod
     def _left(cls, folder: Path) -> bool:
-        """Whether a job of ours had the folder, and ended without letting it go."""
+        """Return whether a job of ours had the folder, and ended without letting it go."""
         with cls._guard:
             if folder in cls._ours:
                 return False

@@ -29,7 +29,7 @@ class ShardColumns:
     """Some samples of some open shards, column by column."""
 
     def __init__(self, opened: Mapping[int, OpenShard], shards: Ints, rows: Ints) -> None:
-        """Sorts the samples by shard, once for all columns.
+        """Sort the samples by shard, once for all columns.
 
         Args:
             opened: the shards by number.
@@ -65,18 +65,18 @@ class ShardColumns:
         return self._spread(files), self._in_order(starts), self._in_order(ends)
 
     def slices(self, name: str) -> Iterator[bytes]:
-        """The bytes of one column, empty where a shard does not have it; read one by one."""
+        """Return the bytes of one column, empty where a shard does not have it; read one by one."""
         files, starts, ends = self._slices(name)
         return _cut(files, starts, ends)
 
     def texts(self, name: str) -> Iterator[str]:
-        """The values of one column of text, read one by one."""
+        """Return the values of one column of text, read one by one."""
         return map(bytes.decode, self.slices(name))
 
     def tokens_or_text(
         self, tokens: str, text: str, dtype: npt.DTypeLike
     ) -> Iterator[str | npt.NDArray[Any]]:
-        """The tokens of each sample where its shard has them, else the text."""
+        """Return the tokens of each sample where its shard has them, else the text."""
         have = [tokens in shard.columns for shard, _ in self._groups]
         if not any(have):
             return self.texts(text)
@@ -112,7 +112,7 @@ class ShardColumns:
         return (tuple(Span(*span) for span in orjson.loads(data or b"[]")) for data in found)
 
     def _spread(self, values: list[Any]) -> list[Any]:
-        """One value per shard, given to each of its samples."""
+        """Return one value per shard, given to each of its samples."""
         if len(values) == 1:
             return values * self._sizes[0]
         each = np.empty(len(values), object)

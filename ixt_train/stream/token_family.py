@@ -52,7 +52,7 @@ class TokenizeReport:
 def sources(
     snapshot: Snapshot, corpora: Collection[str] | None, critics: Collection[str] | None
 ) -> list[ShardInfo]:
-    """The text shards of some corpora, and the newest critique shards of some critics of them.
+    """Return the text shards of some corpora, and the newest critique shards of some critics of them.
 
     Raises:
         StoreError: there is no such corpus or critic.
@@ -81,7 +81,7 @@ def tokenize(
     critics: Collection[str] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> TokenizeReport:
-    """Writes the tokens of documents and critiques that have none by this tokenizer.
+    """Write the tokens of documents and critiques that have none by this tokenizer.
 
     Args:
         store: where they are.
@@ -116,7 +116,7 @@ def tokenize(
 
 
 def _publish(store: Store, shard: ShardInfo, encoder: Encoder) -> int:
-    """Commits the tokens of one shard; returns how many they are.
+    """Commit the tokens of one shard; returns how many they are.
 
     Raises:
         AlreadyDone: another process did it first.

@@ -23,12 +23,12 @@ from ixt_train.stream import batch_doc_ids
 
 
 def progress_of(state: State) -> tuple[int, int]:
-    """Steps and tokens done."""
+    """Return steps and tokens done."""
     return int(state.timestamp.batch), int(state.timestamp.token)
 
 
 def is_due(every: Amount, state: State) -> bool:
-    """Whether the step just done crossed a multiple of `every`, or was the last one."""
+    """Return whether the step just done crossed a multiple of `every`, or was the last one."""
     if state.timestamp >= state.max_duration:
         return True
     before = state.previous_timestamp
@@ -39,7 +39,7 @@ def is_due(every: Amount, state: State) -> bool:
 
 
 def rate_factor(schedule: ScheduleConfig, duration: Amount, steps: int, tokens: int) -> float:
-    """Share of the highest learning rate for the step that follows `steps` and `tokens`."""
+    """Return share of the highest learning rate for the step that follows `steps` and `tokens`."""
     ramp = schedule.warmup.of(steps + 1, tokens + 1)
     if ramp < 1:
         return ramp
@@ -67,7 +67,7 @@ class LearningRate(Callback):  # type: ignore[misc]
         self._schedule, self._duration, self._highest = schedule, duration, highest
 
     def batch_start(self, state: State, logger: Logger) -> None:
-        """Applies the rate of this step."""
+        """Apply the rate of this step."""
         factor = rate_factor(self._schedule, self._duration, *progress_of(state))
         for optimizer in state.optimizers:
             for group in optimizer.param_groups:
@@ -87,7 +87,7 @@ class Ema(Callback):  # type: ignore[misc]
         weights: dict[str, Tensor] | None = None,
         before: int = 0,
     ) -> None:
-        """Begins anew, or goes on with the average of an earlier train run of `before` steps."""
+        """Start anew, or goes on with the average of an earlier train run of `before` steps."""
         self._decay = decay
         self._model = model
         self._weights = dict(weights or {})
@@ -97,13 +97,13 @@ class Ema(Callback):  # type: ignore[misc]
         return {name: p.detach() for name, p in self._model.named_parameters()}
 
     def fit_start(self, state: State, logger: Logger) -> None:
-        """Starts from the weights as they are, unless a checkpoint brought an average."""
+        """Start from the weights as they are, unless a checkpoint brought an average."""
         live = self._live()
         known = self._weights or live
         self._weights = {k: known[k].to(w, copy=True) for k, w in live.items()}
 
     def batch_end(self, state: State, logger: Logger) -> None:
-        """Moves the average."""
+        """Move the average."""
         step = self._before + int(state.timestamp.batch)
         towards = 1 - min(self._decay, step / (step + 10))
         torch._foreach_lerp_(list(self._weights.values()), list(self._live().values()), towards)
@@ -120,11 +120,11 @@ class Ema(Callback):  # type: ignore[misc]
             _copy(kept, live)
 
     def state_dict(self) -> dict[str, Any]:
-        """The average by parameter name."""
+        """Return the average by parameter name."""
         return {"weights": self._weights, "before": self._before}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes the average of a checkpoint."""
+        """Take the average of a checkpoint."""
         self._weights, self._before = dict(state["weights"]), int(state["before"])
 
 
@@ -144,15 +144,15 @@ class RandomState(Callback):  # type: ignore[misc]
         self._loaded: list[dict[str, Any]] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The state by rank."""
+        """Return the state by rank."""
         return {"ranks": reproducibility.get_rng_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Keeps it for the first batch: the loader draws numbers while it starts."""
+        """Keep it for the first batch: the loader draws numbers while it starts."""
         self._loaded = state["ranks"]
 
     def after_dataloader(self, state: State, logger: Logger) -> None:
-        """Restores it once."""
+        """Restore it once."""
         if self._loaded is not None:
             reproducibility.load_rng_state(self._loaded)
             self._loaded = None
@@ -165,15 +165,15 @@ class Draws(Callback):  # type: ignore[misc]
         self._writer = DrawWriter(run_folder, dist.get_global_rank())
 
     def fit_start(self, state: State, logger: Logger) -> None:
-        """Drops what an interrupted run recorded after the checkpoint."""
+        """Drop what an interrupted run recorded after the checkpoint."""
         self._writer.start_after(int(state.timestamp.batch))
 
     def batch_end(self, state: State, logger: Logger) -> None:
-        """Records one step."""
+        """Record one step."""
         self._writer.add(int(state.timestamp.batch), batch_doc_ids(state.batch))
 
     def flush(self) -> None:
-        """Brings the records to disk."""
+        """Bring the records to disk."""
         self._writer.flush()
 
 
@@ -185,14 +185,14 @@ class MetricsCallback(Callback):  # type: ignore[misc]
         self._every = every
 
     def fit_start(self, state: State, logger: Logger) -> None:
-        """Drops rows after the checkpoint."""
+        """Drop rows after the checkpoint."""
         if dist.get_global_rank() == 0:
             step = int(state.timestamp.batch)
             kept = [json.dumps(row) for row in read_metrics(self._path) if row["step"] <= step]
             self._path.write_text("".join(f"{row}\n" for row in kept))
 
     def batch_end(self, state: State, logger: Logger) -> None:
-        """Writes the row of a step."""
+        """Write the row of a step."""
         if is_due(Amount(value=self._every), state):
             loss = state.total_loss_dict["loss/train/total"]
             rate = state.optimizers[0].param_groups[0]["lr"]
@@ -200,7 +200,7 @@ class MetricsCallback(Callback):  # type: ignore[misc]
             self.write(state, {"loss": loss, "lr": rate})
 
     def write(self, state: State, fields: dict[str, Any]) -> None:
-        """Adds a row with the clocks of `state`."""
+        """Add a row with the clocks of `state`."""
         steps, tokens = progress_of(state)
         clocks = {
             "step": steps,
@@ -223,7 +223,7 @@ class Checkpoints(Callback):  # type: ignore[misc]
         self._remote = remote
 
     def batch_checkpoint(self, state: State, logger: Logger) -> None:
-        """Writes one where it is due."""
+        """Write one where it is due."""
         if not is_due(self._config.every, state):
             return
         self._draws.flush()
@@ -256,7 +256,7 @@ class Evaluate(Callback):  # type: ignore[misc]
         self._stop = stop
 
     def batch_end(self, state: State, logger: Logger) -> None:
-        """Evaluates where it is due."""
+        """Evaluate where it is due."""
         if not is_due(self._every, state):
             return
         state.model.eval()
@@ -274,14 +274,14 @@ class Evaluate(Callback):  # type: ignore[misc]
 
 
 def _first_rank_says(yes: bool) -> bool:
-    """The first rank's answer: figures of others may differ in their last digit."""
+    """Return the first rank's answer: figures of others may differ in their last digit."""
     answers = [yes]
     dist.broadcast_object_list(answers, src=0)
     return answers[0]
 
 
 def flat_figures(figures: dict[str, Any], prefix: str = "eval") -> dict[str, float]:
-    """The numbers in nested figures, by path as TensorBoard wants it."""
+    """Return the numbers in nested figures, by path as TensorBoard wants it."""
     flat: dict[str, float] = {}
     for key, value in figures.items():
         if isinstance(value, dict):
@@ -299,7 +299,7 @@ class ProgressBarCallback(Callback):  # type: ignore[misc]
         self._said = time.monotonic()
 
     def batch_end(self, state: State, logger: Logger) -> None:
-        """Shows the step and its loss."""
+        """Show the step and its loss."""
         step, loss = int(state.timestamp.batch), state.total_loss_dict["loss/train/total"]
         self._bar.update(step, note=f"loss {loss:.4f}")
         now = time.monotonic()
@@ -319,5 +319,5 @@ class HookCallback(Callback):  # type: ignore[misc]
         self._begins()
 
     def batch_checkpoint(self, state: State, logger: Logger) -> None:
-        """A step has ended."""
+        """Return a step has ended."""
         self._ends()

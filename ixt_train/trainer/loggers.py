@@ -57,12 +57,12 @@ class ThrottledDestination(LoggerDestination):  # type: ignore[misc]
     every = 1
 
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
-        """Passes on what is due."""
+        """Pass on what is due."""
         if step is None or step % self.every == 0 or any(k.startswith("eval/") for k in metrics):
             self.write(metrics, step)
 
     def write(self, metrics: dict[str, Any], step: int | None) -> None:
-        """Logs some metrics."""
+        """Log some metrics."""
         raise NotImplementedError
 
 
@@ -74,7 +74,7 @@ class Tensorboard(ThrottledDestination, TensorboardLogger):  # type: ignore[misc
         self.every = every
 
     def write(self, metrics: dict[str, Any], step: int | None) -> None:
-        """Logs some metrics."""
+        """Log some metrics."""
         TensorboardLogger.log_metrics(self, metrics, step)
 
 
@@ -84,7 +84,7 @@ class Wandb(ThrottledDestination):
     def __init__(
         self, config: WandbConfig, every: int, folder: Path, settings: Mapping[str, Any]
     ) -> None:
-        """Begins the record of a train run there, or finds it again.
+        """Start the record of a train run there, or finds it again.
 
         Raises:
             MissingExtra: wandb is not installed.
@@ -112,15 +112,15 @@ class Wandb(ThrottledDestination):
             raise ConfigError(f"logging.wandb: {_line(error)}") from None
 
     def log_hyperparameters(self, hyperparameters: dict[str, Any]) -> None:
-        """Adds what Composer knows."""
+        """Add what Composer knows."""
         self._run.config.update(hyperparameters, allow_val_change=True)
 
     def write(self, metrics: dict[str, Any], step: int | None) -> None:
-        """Logs some metrics."""
+        """Log some metrics."""
         self._run.log(dict(metrics), step=step)
 
     def close(self, state: State, logger: Logger) -> None:
-        """Ends the record, as failed where the train run was."""
+        """End the record, as failed where the train run was."""
         self._run.finish(exit_code=_failed())
 
 
@@ -130,7 +130,7 @@ class Mlflow(ThrottledDestination):
     def __init__(
         self, config: MlflowConfig, every: int, folder: Path, settings: Mapping[str, Any]
     ) -> None:
-        """Begins the record of a train run there, or finds it again.
+        """Start the record of a train run there, or finds it again.
 
         Raises:
             MissingExtra: mlflow is not installed.
@@ -160,7 +160,7 @@ class Mlflow(ThrottledDestination):
             raise ConfigError(f"logging.mlflow: {place}: {_line(error)}") from None
 
     def _begin(self, config: MlflowConfig, folder: Path) -> str:
-        """The id of the record; a tag tells which train run it is of."""
+        """Return the id of the record; a tag tells which train run it is of."""
         own = run_folder.run_id(folder)
         known = self._client.get_experiment_by_name(config.experiment)
         if known is None:
@@ -175,7 +175,7 @@ class Mlflow(ThrottledDestination):
         return str(made.info.run_id)
 
     def write(self, metrics: dict[str, Any], step: int | None) -> None:
-        """Takes some metrics."""
+        """Take some metrics."""
         now = round(time.time() * 1000)
         self._waiting += [
             self._metric(_NOT_IN_NAMES.sub("_", name), float(value), now, step or 0)
@@ -192,7 +192,7 @@ class Mlflow(ThrottledDestination):
         self._waiting, self._said = [], time.monotonic()
 
     def close(self, state: State, logger: Logger) -> None:
-        """Sends the rest and ends the record, as failed where the train run was."""
+        """Send the rest and ends the record, as failed where the train run was."""
         self._send()
         self._client.set_terminated(self._run, "FAILED" if _failed() else "FINISHED")
 

@@ -22,17 +22,17 @@ class LanguageModel(ComposerModel):  # type: ignore[misc]
         self.model = model
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits [B, T, V]."""
+        """Return logits [B, T, V]."""
         return logits_of(self.model, batch)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Mean weighted loss of the micro-batch, in nats per unit of weight."""
+        """Return mean weighted loss of the micro-batch, in nats per unit of weight."""
         total, weight = weighted_loss(outputs, batch["input_ids"], batch["loss_weights"])
         return total / weight.clamp_min(torch.finfo(weight.dtype).tiny)
 
 
 def count_tokens(batch: Batch) -> dict[str, Any]:
-    """Tokens of the batch, and the loss weight that Composer scales micro-batches and ranks by.
+    """Return tokens of the batch, and the loss weight that Composer scales micro-batches and ranks by.
 
     With the weight as `loss_generating`, the gradient is that of sum(ce x w) / sum(w) over the
     whole global batch, however it was split.
@@ -42,7 +42,7 @@ def count_tokens(batch: Batch) -> dict[str, Any]:
 
 
 def split_batch(batch: Batch, rows: int | float) -> list[Batch]:
-    """Micro-batches of `rows` rows each: only the tensors that the model reads."""
+    """Return micro-batches of `rows` rows each: only the tensors that the model reads."""
     tensors = {key: value for key, value in batch.items() if isinstance(value, Tensor)}
     parts = {key: torch.split(value, int(rows)) for key, value in tensors.items()}
     count = len(next(iter(parts.values())))
@@ -50,7 +50,7 @@ def split_batch(batch: Batch, rows: int | float) -> list[Batch]:
 
 
 def data_spec(loader: Iterable[Batch]) -> DataSpec:
-    """The loader as Composer sees it: samples are source documents, however they are packed."""
+    """Return the loader as Composer sees it: samples are source documents, however they are packed."""
     return DataSpec(
         loader,
         split_batch=split_batch,

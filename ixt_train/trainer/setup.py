@@ -36,7 +36,7 @@ from ixt_train.trainer.warm_start import (
 
 
 def begin(folder: Path, config: TrainConfig, mix: Mix, store: Store, overwrite: bool) -> MixPlan:
-    """Fills a new run folder, or checks that the one there is of the same train run.
+    """Fill a new run folder, or checks that the one there is of the same train run.
 
     Raises:
         ConfigError: the config, or a file that it names, is wrong.
@@ -71,7 +71,7 @@ def _fill(
     tokenizer: Any,
     sources: StartingCheckpoint | Path | None,
 ) -> None:
-    """Writes all that repeats the train run into its folder."""
+    """Write all that repeats the train run into its folder."""
     mix = plan.mix
     tokenizer.save_pretrained(folder / run_folder.TOKENIZER)
     if isinstance(sources, StartingCheckpoint):
@@ -91,7 +91,7 @@ def _fill(
 
 
 def _check_inputs(folder: Path, config: TrainConfig) -> None:
-    """Refuses to drop a train run whose folder holds what this one needs."""
+    """Refuse to drop a train run whose folder holds what this one needs."""
     paths = [
         *(("model.path", part.path) for part in [config.model] if part),
         *(("tokenizer.path", part.path) for part in [config.tokenizer] if part),
@@ -152,7 +152,7 @@ def _tokenizer(
 
 
 def _own_config(folder: Path, config: TrainConfig, mix: Mix) -> TrainConfig:
-    """The config as it works from within the run folder, beside the files that it names."""
+    """Return the config as it works from within the run folder, beside the files that it names."""
     tasks = []
     for number, task in enumerate(config.eval.tasks):
         name = None
@@ -177,7 +177,7 @@ def _own_config(folder: Path, config: TrainConfig, mix: Mix) -> TrainConfig:
 
 
 def starting_model(folder: Path, config: TrainConfig, tokenizer: Any) -> WarmStart:
-    """The model of step 0, from what the run folder keeps."""
+    """Return the model of step 0, from what the run folder keeps."""
     if config.start is not None:
         kept = config.start.model_copy(update={"checkpoint": str(folder / run_folder.START / KEPT)})
         return start_from(find_origin(kept), kept, tokenizer, config.seed)
@@ -189,12 +189,12 @@ def starting_model(folder: Path, config: TrainConfig, tokenizer: Any) -> WarmSta
 
 
 def resumed_model(folder: Path) -> WarmStart:
-    """A model for the weights of a checkpoint of this train run."""
+    """Return a model for the weights of a checkpoint of this train run."""
     return WarmStart(model_like(folder / run_folder.MODEL))
 
 
 def plan_run(store: Store, mix: Mix, config: TrainConfig, tokenizer: Any) -> MixPlan:
-    """The plan of everything that the train run draws, whole batches of it.
+    """Return the plan of everything that the train run draws, whole batches of it.
 
     A budget in tokens becomes a number of steps by the mean length of a thousand draws.
 
@@ -217,7 +217,7 @@ def plan_run(store: Store, mix: Mix, config: TrainConfig, tokenizer: Any) -> Mix
 def mean_length(
     store: Store, plan: MixPlan, conditioner: Conditioner, longest: int, samples: int = 1000
 ) -> float:
-    """Mean tokens of a sample, feedback included, over draws spread evenly over a plan."""
+    """Return mean tokens of a sample, feedback included, over draws spread evenly over a plan."""
     draws = plan.order(0)
     chosen = samples_of(draws[np.linspace(0, len(draws) - 1, min(samples, len(draws))).astype(int)])
     starts = np.cumsum([0] + [text.samples for text, _ in plan.shards])

@@ -155,7 +155,7 @@ def _begin(
 
 
 def _stopped(folder: Path, config: TrainConfig, newest: Path) -> bool:
-    """Whether the evaluation at the newest checkpoint ended the train run."""
+    """Return whether the evaluation at the newest checkpoint ended the train run."""
     rows = read_metrics(folder / run_folder.METRICS)
     at = [row["eval"] for row in rows if "eval" in row and row["step"] == step_of(newest)]
     return config.stop is not None and bool(at) and config.stop.reached(at[-1])
@@ -169,7 +169,7 @@ def _check_machine(config: TrainConfig) -> None:
 
 
 def _pinned(store: Store, version: int) -> AbstractContextManager[object]:
-    """Keeps the train run's snapshot from garbage collection, once for all ranks."""
+    """Keep the train run's snapshot from garbage collection, once for all ranks."""
     return store.pins.held(version, "train") if dist.get_global_rank() == 0 else nullcontext()
 
 
@@ -178,14 +178,14 @@ def _absolute(root: str) -> str:
 
 
 def set_threads(threads: int | None) -> None:
-    """Torch threads of this process: more than the cores of the machine fight each other."""
+    """Return torch threads of this process: more than the cores of the machine fight each other."""
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // local))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def keep_memory() -> None:
-    """Lets the C library keep what tensors free, where they come from it: on machines without GPU.
+    """Let the C library keep what tensors free, where they come from it: on machines without GPU.
 
     By itself glibc gives the memory of large tensors back and takes it anew at every step, page by
     page: 6,000 page faults and 5 of 130 ms. Other C libraries are left as they are.
@@ -197,7 +197,7 @@ def keep_memory() -> None:
 
 
 def _on_first_rank(action: Callable[[], T]) -> T | None:
-    """The result of `action` on the first rank; the others wait for it and get None."""
+    """Return the result of `action` on the first rank; the others wait for it and get None."""
     error: list[Exception | None] = [None]
     result = None
     if dist.get_global_rank() == 0:
@@ -222,7 +222,7 @@ def _fit(
     out: Output | None,
     further: Sequence[Callback],
 ) -> None:
-    """Runs Composer to the end of the plan."""
+    """Run Composer to the end of the plan."""
     folder, tokenizer = Path(config.run_folder), conditioner.tokenizer
     started = (
         starting_model(folder, config, tokenizer) if checkpoint is None else resumed_model(folder)
@@ -306,7 +306,7 @@ def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.AdamW:
 
 
 def keep_optimizer(trainer: Trainer, kept: dict[str, Any]) -> None:
-    """Gives AdamW the moments of an earlier train run; its settings stay those of this one."""
+    """Give AdamW the moments of an earlier train run; its settings stay those of this one."""
     (optimizer,) = trainer.state.optimizers
     settings = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
     groups = [group | settings for group in kept["param_groups"]]

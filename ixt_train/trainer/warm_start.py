@@ -47,7 +47,7 @@ class StartingCheckpoint:
     record: dict[str, Any]
 
     def keep(self, folder: Path) -> None:
-        """Brings it into the folder of the train run that starts from it."""
+        """Bring it into the folder of the train run that starts from it."""
         target = folder / run_folder.START
         if self.checkpoint != target / KEPT:
             # A checkpoint never changes: a link is as good as a copy.
@@ -57,7 +57,7 @@ class StartingCheckpoint:
 
 
 def find_origin(start: StartConfig) -> StartingCheckpoint:
-    """The checkpoint that a train config names.
+    """Return the checkpoint that a train config names.
 
     Raises:
         ConfigError: there is none.
@@ -113,7 +113,7 @@ def model_id(source: Path) -> str:
 
 
 def keep_model(source: Path, folder: Path) -> None:
-    """Brings the files of a model folder into the folder of the train run that starts from it."""
+    """Bring the files of a model folder into the folder of the train run that starts from it."""
     target = folder / run_folder.START
     for path in [p for pattern in _MODEL_FILES for p in source.glob(pattern)]:
         # Of somebody else, who may write into them: no links.
@@ -141,7 +141,7 @@ class WarmStart:
 def start_from(
     origin: StartingCheckpoint, start: StartConfig, tokenizer: Any, seed: int
 ) -> WarmStart:
-    """The model, and as much else of the origin as `start` says.
+    """Return the model, and as much else of the origin as `start` says.
 
     Raises:
         ConfigError: the weights are those of another model.
