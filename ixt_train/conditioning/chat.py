@@ -1,8 +1,8 @@
-"""Conversations for SFT: rendered by the chat template, with feedback, loss on responses only.
+"""Conversations for SFT: chat template, feedback, loss on the assistant's messages only.
 
-A template says what stands around contents; contents are the document's own, so that nothing in
-them can pass for a control token. What it writes for messages of certain roles is rendered once,
-with marks for contents, and kept as tokens.
+A chat template writes the text around message contents. Contents are tokenized separately, so no
+content can produce a control token. The template's own text is rendered once per sequence of
+roles, with marks for contents, and cached as tokens.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from ixt_train.conditioning.tokenizer import add_special_tokens
 from ixt_train.config import TrainConfig
 
 TURN = "turn"
-"""The verdict of a span that judges a whole turn."""
+"""Verdict of a span that judges a complete turn."""
 
 PARTS = (TURN, "chunk", "failed")
 """Verdicts of spans that are parts of a document, not passages."""
@@ -41,12 +41,12 @@ DEFAULT_TEMPLATE = (
 )
 _REMEMBERED = 4096
 _SYSTEM = ("system", "developer")
-# Private characters, which no template looks at.
+# Private-use characters, which no template inspects.
 _OPEN, _CLOSE = "\ue000", "\ue001"
 
 
 def set_template(tokenizer: Any, file: str | None) -> None:
-    """Give a tokenizer the chat template in a file, or a plain one where it has none.
+    """Set the tokenizer's chat template from a file, or a plain one if it has none.
 
     Raises:
         ConfigError: the file cannot be read.
@@ -62,7 +62,7 @@ def set_template(tokenizer: Any, file: str | None) -> None:
 
 
 def template_id(tokenizer: Any) -> str:
-    """12 hex digits over the chat template."""
+    """Return 12 hex digits over the chat template."""
     return content_id(tokenizer.chat_template)
 
 
@@ -72,20 +72,20 @@ def conditioner_of(
     condition: Condition,
     observed: Mapping[str, tuple[float, str]] | None = None,
 ) -> Conditioner:
-    """Return the conditioner of a train run's stage; see `Conditioner`."""
+    """Build the conditioner of a train run's stage; see `Conditioner`."""
     if config.stage == "sft":
         return ChatConditioner(tokenizer, condition, observed, config.sft.feedback)
     return Conditioner(tokenizer, condition, observed)
 
 
 class TemplateSegment(NamedTuple):
-    """A stretch of a rendered conversation.
+    """A segment of a rendered conversation.
 
     Attributes:
-        ids: tokens of the template; empty where a content or feedback stands.
-        content: number of the message whose content stands here.
-        feedback: number of the turn whose feedback stands here.
-        learnt: whether the loss counts it: it is part of what the assistant says.
+        ids: tokens of the template; empty if the segment is a content or feedback.
+        content: number of the message whose content this is.
+        feedback: number of the turn whose feedback this is.
+        learnt: whether the loss counts it, because the assistant writes it.
     """
 
     ids: tuple[int, ...] = ()
@@ -95,7 +95,7 @@ class TemplateSegment(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """Where a turn of the assistant stands: its feedback's place, its first and last offset."""
+    """A turn of the assistant: offset of its feedback, its first offset and its end."""
 
     feedback: int
     start: int
@@ -103,16 +103,16 @@ class Turn(NamedTuple):
 
 
 class TemplateFrames:
-    """What a chat template writes around contents, by the roles of the messages."""
+    """The text that a chat template writes around contents, by the roles of the messages."""
 
     def __init__(self, tokenizer: Any) -> None:
-        """Try the template.
+        """Render a trial conversation.
 
         Raises:
-            ConfigError: it has none, or one that does not end the assistant's turn.
+            ConfigError: the tokenizer has no template, or it does not end the assistant's turn.
         """
         if not tokenizer.chat_template:
-            raise ConfigError("the tokenizer has no chat template; train with stage sft gives one")
+            raise ConfigError("the tokenizer has no chat template; train with stage sft to set one")
         self._tokenizer = tokenizer
         self._special = [t for t in tokenizer.all_special_tokens if len(t) > 1]
         self._cached = lru_cache(_REMEMBERED)(self._pieces)
@@ -122,13 +122,13 @@ class TemplateFrames:
         self._end = trial.partition(answered)[2].strip()
         if not self._end:
             raise ConfigError(
-                "the chat template writes nothing after what the assistant says, so a model would "
-                "never end its turn; name another one in sft.template"
+                "the chat template writes nothing after the assistant's content, so a model would "
+                "never end its turn; name another template in sft.template"
             )
 
     @property
     def end_token(self) -> int | None:
-        """The special token that ends a turn of the assistant, None where the end is plain text."""
+        """The special token that ends a turn of the assistant, None if the end is plain text."""
         first = self._tokenizer(self._end, add_special_tokens=False)["input_ids"][0]
         return int(first) if first in self._tokenizer.all_special_ids else None
 
@@ -140,14 +140,14 @@ class TemplateFrames:
         self._cached = lru_cache(_REMEMBERED)(self._pieces)
 
     def of(self, messages: Sequence[Mapping[str, Any]], begun: bool) -> list[TemplateSegment]:
-        """Return the pieces of a conversation, in order.
+        """Return the segments of a conversation, in order.
 
         Args:
-            messages: with `content` true where there is any.
-            begun: end with the beginning of a further turn of the assistant.
+            messages: with `content` true if the message has content.
+            begun: append the start of another turn of the assistant.
 
         Raises:
-            ConfigError: the template refuses such a conversation.
+            ConfigError: the template rejects such a conversation.
         """
         return self._cached(orjson.dumps(list(messages)), begun)
 
@@ -187,7 +187,7 @@ class TemplateFrames:
         return pieces
 
     def _harmless(self, shape: bytes) -> bytes:
-        """Return the same without special tokens in what is no content, such as calls of tools."""
+        """Return the messages without special tokens outside of contents, such as in tool calls."""
         text = shape.decode()
         for token in self._special:
             text = text.replace(token, f"{token[0]}\u200b{token[1:]}")
@@ -202,12 +202,12 @@ class TemplateFrames:
             start = len(begun)
             feedback = len(before) if begun.startswith(before) else start
         elif at >= 0:
-            # Some templates write earlier messages otherwise when later ones follow.
+            # Some templates write earlier messages differently when later ones follow.
             start = feedback = at
         else:
             raise ConfigError(
-                f"the chat template hides where message {number} of {_roles(messages)} begins; "
-                "name another one in sft.template"
+                f"the chat template hides where message {number} of {_roles(messages)} starts; "
+                "name another template in sft.template"
             )
         after = max(start, at + len(mark or ""))
         end = whole.find(self._end, after)
@@ -224,7 +224,7 @@ class TemplateFrames:
                 list(messages), tokenize=False, add_generation_prompt=begun
             )
         except (TemplateError, TypeError, KeyError, ValueError) as error:
-            raise ConfigError(
+            f"the chat template rejects a conversation of {_roles(messages)}: {error}"
                 f"the chat template refuses a conversation of {_roles(messages)}: {error}"
             ) from None
 
@@ -242,7 +242,7 @@ def _roles(messages: Sequence[Mapping[str, Any]]) -> str:
 
 
 class ChatConditioner(Conditioner):
-    """Conversations by the chat template; documents that are none, as in other stages."""
+    """A conditioner of conversations by the chat template, and of documents as in other stages."""
 
     reads_text = True
 
@@ -257,16 +257,16 @@ class ChatConditioner(Conditioner):
 
         Args:
             tokenizer: with a chat template.
-            condition: `position` append and `repeat_every` have no meaning in a conversation.
+            condition: `position` append and `repeat_every` are not valid for a conversation.
             observed: see `Conditioner`.
-            placement: where feedback stands; see `SftConfig.feedback`.
+            placement: position of feedback; see `SftConfig.feedback`.
 
         Raises:
-            ConfigError: the tokenizer, its template or the condition does not do.
+            ConfigError: the tokenizer, its template or the condition is not valid.
         """
         if condition.position == "append" or condition.repeat_every is not None:
             raise ConfigError(
-                "condition: in stage sft, sft.feedback says where feedback stands; take out "
+                "condition: in stage sft, sft.feedback decides the position of feedback; remove "
                 "position and repeat_every"
             )
         super().__init__(tokenizer, condition, observed)
@@ -276,7 +276,7 @@ class ChatConditioner(Conditioner):
 
     @property
     def ends(self) -> tuple[int, ...]:
-        """See `Conditioner.ends`; a template may end turns with a special token of its own."""
+        """See `Conditioner.ends`; a template may end turns with another special token."""
         last = self._skeletons.end_token
         own = super().ends
         return own if last is None or last in own else (*own, last)
@@ -303,11 +303,11 @@ class ChatConditioner(Conditioner):
         return self._chat(conversation, told, spans)
 
     def prompt(self, text: str = "", feedback: Choice = "best") -> TokenArray:
-        """Return the tokens after which the assistant answers.
+        """Return the tokens after which the assistant replies.
 
         Args:
-            text: what the user says, or the text of a conversation so far; empty: a document.
-            feedback: told before every turn of the assistant.
+            text: the user's message, or the text of a conversation so far; empty: a document.
+            feedback: inserted before every turn of the assistant.
         """
         if not text:
             return super().prompt(text, feedback)
@@ -316,7 +316,7 @@ class ChatConditioner(Conditioner):
         return self.reply(messages, feedback)
 
     def reply(self, messages: Sequence[Mapping[str, Any]], feedback: Choice = "best") -> TokenArray:
-        """Return the tokens after which the assistant answers some messages."""
+        """Return the tokens, int32[T], after which the assistant replies to some messages."""
         begun = Conversation(tuple(messages), (0,) * len(messages))
         ids = self._chat(begun, self._feedback(feedback), begun=True).input_ids
         return self._goes_on(ids, feedback)
@@ -351,7 +351,7 @@ class ChatConditioner(Conditioner):
         return Encoded(*_joined(parts))
 
     def _content(self, conversation: Conversation, number: int, spans: Sequence[Span]) -> Tokens:
-        """What a message says; the loss counts what the assistant does."""
+        """Return a message's tokens and loss weights; only the assistant's messages have loss."""
         message = conversation.messages[number]
         text = said(message)
         shift = len(text) - len(text.lstrip()) if self._skeletons.strips else 0
@@ -365,7 +365,7 @@ class ChatConditioner(Conditioner):
         return ids, np.broadcast_to(np.asarray(weights, np.float32), len(ids))
 
     def _by_turn(self, conversation: Conversation, spans: Sequence[Span]) -> dict[int, TokenArray]:
-        """Return the feedback on turns that were judged on their own."""
+        """Return the feedback on turns that have a critique of their own, by message number."""
         judged = {(s.start, s.end): s for s in spans if s.verdict == TURN}
         found = {number: judged.get(conversation.span(number)) for number in conversation.turns}
         return {n: self._told(s.score, s.comment) for n, s in found.items() if s is not None}
@@ -373,7 +373,7 @@ class ChatConditioner(Conditioner):
     def _in_system(
         self, messages: list[Mapping[str, Any]], contents: list[Tokens], told: TokenArray
     ) -> tuple[list[Mapping[str, Any]], list[Tokens]]:
-        """Return the same with feedback at the end of the system message, made if there is none."""
+        """Append feedback to the system message; add a system message if there is none."""
         if messages[0]["role"] not in _SYSTEM:
             return [{"role": _SYSTEM[0]}, *messages], [self._weighed(told), *contents]
         return messages, [_joined([contents[0], self._weighed(told)]), *contents[1:]]
@@ -390,7 +390,7 @@ def _joined(parts: Sequence[Tokens]) -> Tokens:
 def _within(
     conversation: Conversation, number: int, spans: Sequence[Span], shift: int
 ) -> list[Span]:
-    """Return the passages that were judged in a message, by the characters of its content."""
+    """Return the judged passages of a message, in characters of its content."""
     start, end = conversation.span(number)
     if not isinstance(conversation.messages[number].get("content"), str):
         return []

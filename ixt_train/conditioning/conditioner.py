@@ -1,7 +1,7 @@
-"""Conditioning: a document and its critique become one row of tokens with loss weights.
+"""Conditioning: a document and its critique as one row of tokens with loss weights.
 
 `<|bos|><|feedback|><|score_10|> every step is correct<|/feedback|>` + document + `<|eos|>`.
-The template is ours: the paper's (arXiv 2605.20285) is not public.
+The template is this project's: the paper's (arXiv 2605.20285) is not public.
 """
 
 from bisect import bisect_right
@@ -23,7 +23,7 @@ FEEDBACK, END_FEEDBACK = "<|feedback|>", "<|/feedback|>"
 FLAW, END_FLAW = "<|flaw|>", "<|/flaw|>"
 SCORES = tuple(f"<|score_{n}|>" for n in range(11))
 SPECIAL_TOKENS: tuple[str, ...] = (FEEDBACK, END_FEEDBACK, *SCORES, FLAW, END_FLAW)
-"""What a tokenizer needs beside its beginning, end and padding tokens."""
+"""Special tokens that a tokenizer needs besides its beginning, end and padding tokens."""
 
 Weights = npt.NDArray[np.float32]
 _NOTHING = np.empty(0, np.int32)
@@ -31,14 +31,14 @@ _PARTING = "\n\n"
 
 
 class Feedback(NamedTuple):
-    """What the model is told of a document: a score from 0 to 1, and words; either may lack."""
+    """Feedback on a document: a score from 0 to 1 and a critique; either may be missing."""
 
     score: float | None = None
     critique: str = ""
 
 
 Choice = Literal["given", "best", "worst", "none"] | Feedback
-"""The document's own feedback, the best or worst that was observed, none, or a certain one."""
+"""The document's own feedback, the best or worst observed in training, none, or a given one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,8 @@ class Encoded:
 
 
 def score_bin(score: float, edges: Sequence[float] = ()) -> int:
-    """Return the bin of a score, 0 to 10: in steps of 0.1, or by the share of edges that it reaches."""
-    # Scores are float32 in shards and float64 in rows: 0.35 must mean the same in both.
+    """Return the bin of a score, 0 to 10: steps of 0.1, or the share of edges it reaches."""
+    # Scores are float32 in shards and float64 in rows: both must give the same bin for 0.35.
     if edges:
         score = bisect_right(edges, round(score, 5) + 1e-9) / len(edges)
     return min(max(floor(round(score * 10, 4) + 0.5), 0), 10)
@@ -68,15 +68,19 @@ def score_token(score: float) -> str:
 
 
 def tag_token(tag: str) -> str:
-    """Return the single token of a span's tag, for tokenizers that have it; others spell the tag out."""
+    """Return the single token of a span's tag; tokenizers without it spell the tag out."""
     return f"<|flaw:{tag}|>"
 
 
 class Conditioner:
-    """Turns documents with critiques into tokens, by one condition."""
+    """An encoder of documents with critiques as tokens, under one condition.
+
+The feedback is in front of the document (or after it, or inside it for spans), between control
+tokens that no document can spell.
+"""
 
     reads_text = False
-    """Whether documents must come as text and with their spans, whatever the condition."""
+    """Whether documents must come as text and with their spans, under any condition."""
 
     def __init__(
         self,
@@ -89,10 +93,10 @@ class Conditioner:
         Args:
             tokenizer: a fast Hugging Face tokenizer with beginning and end tokens.
             condition: see `ixt_data.mix.Condition`.
-            observed: what `best` and `worst` mean; see `ixt_data.mix.observed_feedback`.
+            observed: the feedback `best` and `worst`; see `ixt_data.mix.observed_feedback`.
 
         Raises:
-            ConfigError: it is no fast tokenizer, or lacks tokens.
+            ConfigError: the tokenizer is not a fast one, or tokens are missing.
         """
         self.encoder = Encoder(tokenizer)
         self.tokenizer = tokenizer
@@ -105,7 +109,7 @@ class Conditioner:
 
     @property
     def told(self) -> Choice:
-        """What the condition tells of every document that has feedback; `given` for its own."""
+        """The feedback for every document that has any; `given` is its own."""
         said = self.condition.told
         if said is None:
             return "given"
@@ -114,7 +118,7 @@ class Conditioner:
         return Feedback(self.observed["best"].score if "best" in self.observed else None, said)
 
     def with_condition(self, condition: Condition) -> "Conditioner":
-        """Return the same for another condition, as a phase of the schedule may have."""
+        """Return a conditioner for another condition, such as a phase of the schedule has."""
         return Conditioner(self.tokenizer, condition, self._pairs())
 
     def _pairs(self) -> dict[str, tuple[float, str]]:
@@ -126,7 +130,7 @@ class Conditioner:
         kind = self.condition.kind
         if self.condition.bins == "quantile" and not self.condition.edges:
             raise ConfigError(
-                "condition.edges: bins is quantile, and the edges were not found yet; see "
+                "condition.edges: bins is quantile, but the edges are not computed yet; call "
                 "ixt_data.mix.with_edges"
             )
         needed: tuple[str, ...] = ()
@@ -141,7 +145,7 @@ class Conditioner:
         lacking = [token for token in needed if self._backend.token_to_id(token) is None]
         if lacking:
             raise ConfigError(
-                f"the tokenizer lacks {', '.join(lacking)} for condition.kind {kind!r}; add them: "
+                f"the tokenizer has no {', '.join(lacking)} for condition.kind {kind!r}; add them: "
                 "ixt_train.conditioning.tokenizer.add_special_tokens(tokenizer, SPECIAL_TOKENS)"
             )
 
@@ -153,14 +157,20 @@ class Conditioner:
         spans: Sequence[Span] = (),
         feedback: Choice = "given",
     ) -> Encoded:
-        """Return one sample: beginning, feedback and document as the condition says, end.
+        """Encode one sample: beginning, feedback and document under the condition, end.
 
         Args:
-            text: the document, or its tokens; spans need the text itself.
-            critique: its critique in words, or their tokens.
+            text: the document, or its tokens int32[N]; spans need the text.
+            critique: the text of its critique, or its tokens.
             score: its score, 0 to 1.
-            spans: judged stretches, in document order.
-            feedback: what to condition on instead of the document's own.
+            spans: judged passages, in document order; character offsets.
+            feedback: feedback that replaces the document's own.
+
+            Returns:
+                `input_ids` int32[T] and `loss_weights` float32[T].
+
+            Raises:
+                ConfigError: `best` or `worst`, and the conditioner has no observed feedback.
         """
         if feedback == "given":
             told = self._told(score, "" if critique is None else critique)
@@ -182,10 +192,13 @@ class Conditioner:
         return Encoded(ids, loss)
 
     def prompt(self, text: str = "", feedback: Choice = "best") -> TokenArray:
-        """Return the tokens from which a model goes on writing: beginning, feedback, begun document.
+        """Return the tokens that a model continues: beginning, feedback, start of the document.
 
-        Feedback that comes after the document is not in it. Where the condition is spans, words of
-        feedback are a tag, which stands where the model goes on.
+        It omits feedback that comes after the document. Under the condition `spans`, feedback
+        text is a tag at the position where the model continues.
+
+        Returns:
+            int32[T].
         """
         told = self._feedback(feedback)
         if self.condition.position == "append":
@@ -196,16 +209,16 @@ class Conditioner:
 
     @property
     def ends(self) -> tuple[int, ...]:
-        """The tokens with which a model ends what it writes."""
+        """The tokens with which a model ends its text."""
         return (self._eos,)
 
     @property
     def banned(self) -> list[int]:
-        """The tokens that a model must never write."""
+        """The tokens that a model must never generate."""
         return sorted(set(control_tokens(self.tokenizer)) - set(self.ends))
 
     def tags(self) -> list[str]:
-        """Return tags of spans that have a token of their own."""
+        """Return the tags of spans that have a dedicated token."""
         tokens = sorted(self._backend.get_vocab())
         before, after = tag_token("\0").split("\0")
         return [
@@ -215,7 +228,7 @@ class Conditioner:
         ]
 
     def _goes_on(self, begun: TokenArray, feedback: Choice) -> TokenArray:
-        """What a model goes on from: with a tag at its end, or in place of its last token."""
+        """Return the ids to continue: with a tag appended, or replacing their last token."""
         if self.condition.kind != "spans" or isinstance(feedback, str) or not feedback.critique:
             return begun
         last = self._backend.decode(begun[-1:].tolist(), skip_special_tokens=False)
@@ -224,19 +237,21 @@ class Conditioner:
         return np.concatenate([begun, self._tag(feedback.critique)]).astype(np.int32)
 
     def _feedback(self, choice: Choice) -> TokenArray:
-        """Return the tokens of feedback other than the document's own; empty where there is none."""
+        """Return the tokens of chosen feedback; empty if there is none."""
         if choice in ("none", "given"):
             return _NOTHING
         if isinstance(choice, str):
             if choice not in self.observed:
                 if self.condition.kind in ("none", "spans"):
                     return _NOTHING
-                raise ConfigError(f"feedback {choice!r}: the conditioner was not told what that is")
+                raise ConfigError(
+                    f"feedback {choice!r}: the conditioner has no observed feedback of that name"
+                )
             choice = self.observed[choice]
         return self._told(*choice)
 
     def _told(self, score: float | None, critique: str | TokenArray) -> TokenArray:
-        """Return the feedback's tokens; empty where there is nothing to tell."""
+        """Return the tokens of feedback; empty if it has neither score nor critique."""
         kind = self.condition.kind
         words: TokenArray = _NOTHING
         if kind in ("critique", "both") and len(critique):
@@ -257,7 +272,7 @@ class Conditioner:
     def _repeated(
         self, document: TokenArray, weights: Weights | float, told: TokenArray
     ) -> tuple[TokenArray, Weights | float]:
-        """Return a document with its feedback told again between its chunks."""
+        """Insert the feedback again between chunks of a document."""
         every = self.condition.repeat_every or len(document)
         at = np.array(range(every, len(document), every), np.int64)
         if not len(at):
@@ -298,7 +313,7 @@ class Conditioner:
     def _found(
         self, wanted: str | None, text: str, offsets: npt.NDArray[np.int64], span: range
     ) -> int | None:
-        """Return the first token of a span that reads like `wanted`, None where there is none."""
+        """Return the first token of a span whose text is `wanted`, or None."""
         if wanted is None:
             return None
         return next((i for i in span if text[slice(*offsets[i])].strip() == wanted), None)
@@ -310,7 +325,7 @@ class Conditioner:
         places: Sequence[tuple[int, list[int]]],
         kept: npt.NDArray[np.bool_],
     ) -> tuple[TokenArray, Weights]:
-        """Return tags before the tokens at their places; they carry the loss of feedback."""
+        """Insert tags before the tokens at their positions, with the loss weight of feedback."""
         if not places:
             return ids, weights
         at = np.repeat([place for place, _ in places], [len(tag) for _, tag in places])

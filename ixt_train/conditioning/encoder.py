@@ -1,4 +1,4 @@
-"""The encoder: text to token ids, the same while training reads and when tokens are written."""
+"""The encoder: text to token ids, the same for streamed text and for stored tokens."""
 
 from functools import lru_cache
 from hashlib import blake2b
@@ -14,26 +14,28 @@ from ixt_train.conditioning.tokenizer import tokenizer_id
 
 TokenArray = npt.NDArray[np.int32]
 
-# Critiques repeat themselves: rules and verifiers have a few hundred sentences.
+# Critiques repeat: rules and verifiers have a few hundred sentences.
 _REMEMBERED, _REMEMBERED_CHARACTERS = 1 << 14, 500
 
 
 class Encoder:
-    """Plain text to tokens: whatever a text spells, control tokens do not come out of it.
+    """An encoder of plain text: no text can produce control tokens.
 
     Attributes:
-        family: where the tokens of this encoder stand in a store.
-        dtype: of those tokens.
+        family: name of this encoder's token family in a store.
+        dtype: integer type of the stored tokens.
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        """Take over how a fast Hugging Face tokenizer splits text.
+        """Copy how a fast Hugging Face tokenizer splits text.
 
         Raises:
-            ConfigError: it is no fast tokenizer.
+            ConfigError: the tokenizer is not a fast one.
         """
         if getattr(tokenizer, "backend_tokenizer", None) is None:
-            raise ConfigError(f"{type(tokenizer).__name__} is no fast tokenizer (tokenizers)")
+            raise ConfigError(
+                f"{type(tokenizer).__name__} is not a fast tokenizer; load one with AutoTokenizer"
+            )
         self.backend = _text_only(tokenizer.backend_tokenizer)
         self._forged = _forgeable(self.backend, tokenizer)
         self._unknown = tokenizer.unk_token_id
@@ -51,16 +53,16 @@ class Encoder:
         self._short_words = lru_cache(_REMEMBERED)(self._encode_words)
 
     def document(self, text: str) -> TokenArray:
-        """Return the tokens of a document."""
+        """Return the tokens of a document, int32[T]."""
         return self.documents([text])[0]
 
     def documents(self, texts: list[str]) -> list[TokenArray]:
-        """Return the tokens of some documents, on all cores where TOKENIZERS_PARALLELISM allows it."""
+        """Encode documents, int32[T] each, on all cores if TOKENIZERS_PARALLELISM allows it."""
         encoded = self.backend.encode_batch_fast(texts, add_special_tokens=False)
         return [self._ids(encoding) for encoding in encoded]
 
     def document_with_offsets(self, text: str) -> tuple[TokenArray, npt.NDArray[np.int64]]:
-        """Return the tokens of a document, and the characters from where to where each one stands."""
+        """Return a document's tokens int32[T] and their character offsets int64[T, 2]."""
         encoding = self.backend.encode(text, add_special_tokens=False)
         return self._ids(encoding), np.array(encoding.offsets, np.int64).reshape(-1, 2)
 
@@ -83,7 +85,7 @@ class Encoder:
 
 
 def _text_only(backend: Tokenizer) -> Tokenizer:
-    """Return a copy that neither cuts nor pads, and takes control tokens in a text for plain letters."""
+    """Return a copy that neither truncates nor pads, and reads control tokens as plain text."""
     copy = Tokenizer.from_str(backend.to_str())
     copy.no_truncation()
     copy.no_padding()
@@ -92,7 +94,7 @@ def _text_only(backend: Tokenizer) -> Tokenizer:
 
 
 def _forgeable(backend: Tokenizer, tokenizer: Any) -> TokenArray:
-    """Control tokens that plain text can still spell, as with one word per token."""
+    """Return control tokens that plain text can still spell, as with one token per word."""
     if tokenizer.unk_token_id is None:
         return np.empty(0, np.int32)
     found = [

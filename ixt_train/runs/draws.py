@@ -1,7 +1,7 @@
-"""Which documents each step drew: compact, and exact after any interruption.
+"""The documents that each step drew: compact, and exact after any interruption.
 
 `draws/<first step>-<last step>.rank<r>.npz` holds `counts` int64[steps] and `doc_ids`
-uint8[documents, 16]. Every checkpoint ends a file, so a resume drops whole files only.
+uint8[documents, 16]. Every checkpoint closes a file, so a resume drops complete files only.
 """
 
 import re
@@ -20,7 +20,7 @@ _NAME = re.compile(r"(\d+)-(\d+)\.rank(\d+)\.npz")
 
 
 class DrawWriter:
-    """Collects the draws of one rank and writes them in pieces."""
+    """A writer that collects the draws of one rank and writes them in batches."""
 
     def __init__(self, run_folder: Path, rank: int = 0) -> None:
         self._folder = run_folder / FOLDER
@@ -29,7 +29,7 @@ class DrawWriter:
         self._first = 1
 
     def start_after(self, step: int) -> None:
-        """Goes on after `step`: what this rank wrote for later steps is dropped."""
+        """Resume after `step`: delete what this rank recorded for later steps."""
         self._steps, self._first = [], step + 1
         for file, first, _, rank in _files(self._folder):
             if first > step and rank == self._rank:
@@ -44,7 +44,7 @@ class DrawWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Write what was recorded since the last time."""
+        """Write the steps recorded since the last flush."""
         if not self._steps:
             return
         last = self._first + len(self._steps) - 1
@@ -61,7 +61,7 @@ class DrawWriter:
 
 
 def is_after(name: str, step: int) -> bool:
-    """Return whether a file name is that of draws that go beyond a step."""
+    """Return whether a file name contains draws of steps after `step`."""
     match = _NAME.fullmatch(name)
     return match is not None and int(match[2]) > step
 
@@ -72,7 +72,7 @@ def _files(folder: Path) -> list[tuple[Path, int, int, int]]:
 
 
 def read_draws(run_folder: Path | str) -> Iterator[tuple[int, list[str]]]:
-    """Step and doc_ids of every step on record, in order; ranks follow each other in a step."""
+    """Yield step and doc_ids of every recorded step, in order; ranks follow each other."""
     pieces: dict[int, list[Path]] = {}
     for file, first, _, _ in _files(Path(run_folder) / FOLDER):
         pieces.setdefault(first, []).append(file)
@@ -88,7 +88,7 @@ def _load(file: Path) -> list[npt.NDArray[np.uint8]]:
 
 
 def draws_of(run_folder: Path | str, step: int) -> list[str] | None:
-    """Return the doc_ids of one step, ranks one after the other; None where it is not on record."""
+    """Return the doc_ids of one step, rank by rank; None if the step was not recorded."""
     found: list[str] = []
     for file, first, last, _ in _files(Path(run_folder) / FOLDER):
         if first <= step <= last:
@@ -97,7 +97,7 @@ def draws_of(run_folder: Path | str, step: int) -> list[str] | None:
 
 
 def steps_of(run_folder: Path | str, doc_id: bytes) -> list[int]:
-    """Return the steps on record that drew a document, once for every time."""
+    """Return the recorded steps that drew a document, once per draw."""
     wanted, found = np.frombuffer(doc_id, np.uint8), []
     for file, first, _, _ in _files(Path(run_folder) / FOLDER):
         with np.load(file) as piece:

@@ -1,4 +1,4 @@
-"""A train run's folder on S3: checkpoints go there once they are whole, and come from there."""
+"""A run folder on S3: complete checkpoints are uploaded there, and a resume downloads them."""
 
 import json
 import shutil
@@ -15,15 +15,15 @@ from ixt_train.runs.checkpoints import list_checkpoints, read_checkpoint
 
 T = TypeVar("T")
 
-# Records come in these folders and files; caches and logs stay on the machine.
+# Records are in these folders and files; caches and logs stay on the machine.
 _FOLDERS = (draws.FOLDER, run_folder.TOKENIZER, run_folder.MODEL, run_folder.TASKS)
 
 
 class Remote:
-    """The remote side of one run folder; only the first rank has one."""
+    """The remote copy of one run folder; only the first rank opens it."""
 
     def __init__(self, root: str, folder: Path) -> None:
-        """Record where both sides are; nothing is asked yet.
+        """Open both sides; this sends no request yet.
 
         Raises:
             StoreError: the address is wrong, or S3 cannot be reached.
@@ -43,15 +43,15 @@ class Remote:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Wait for the upload under way; its failure counts where nothing else failed."""
+        """Wait for the upload in progress; raise its failure if no other exception is active."""
         self._pool.shutdown()
         if error is None:
             self.wait()
 
-    # There
+    # Upload
 
     def push_records(self) -> None:
-        """Upload what the run folder began with."""
+        """Upload the records that the run folder starts with."""
         tops = [path for path in self.folder.iterdir() if path.is_file()]
         inner = [p for name in _FOLDERS for p in sorted((self.folder / name).glob("*"))]
         self._publish(path for path in [*tops, *inner] if not path.name.startswith("."))
@@ -60,13 +60,13 @@ class Remote:
         """Upload a checkpoint in the background, after the records of its steps.
 
         Args:
-            path: the file, whole; it must stay until `wait`.
-            keep: how many of the newest stay there.
+            path: the complete file; it must exist until `wait` returns.
+            keep: number of latest checkpoints that stay in the remote copy.
         """
         self.wait()
         there = {file.key for file in self._storage.list(draws.FOLDER)}
         here = {f"{draws.FOLDER}/{p.name}": p for p in (self.folder / draws.FOLDER).glob("*.npz")}
-        # An interrupted train run recorded steps that it had no checkpoint of.
+        # An interrupted train run recorded steps after its last checkpoint.
         if stale := there - here.keys():
             self._storage.delete(*stale)
         fresh = [path for key, path in here.items() if key not in there]
@@ -80,10 +80,10 @@ class Remote:
             self._storage.delete(*old)
 
     def wait(self) -> None:
-        """Wait until the upload under way is done.
+        """Wait until the upload in progress is complete.
 
         Raises:
-            StoreError: it failed.
+            StoreError: the upload failed.
         """
         upload, self._upload = self._upload, None
         if upload is not None:
@@ -94,16 +94,16 @@ class Remote:
         self._storage.publish(files)
 
     def _checkpoints(self) -> list[str]:
-        """Their keys, newest first."""
+        """Return the keys of the remote checkpoints, latest first."""
         keys = [file.key for file in self._storage.list(checkpoints.FOLDER)]
         named = [key for key in keys if checkpoints.is_name(PurePosixPath(key).name)]
         return sorted(named, key=lambda key: checkpoints.step_of(Path(key)), reverse=True)
 
     def begin(self, begin: Callable[[], T], overwrite: bool) -> T:
-        """Run `begin` on the run folder, with what is there brought here before.
+        """Call `begin` on the run folder, after downloading what the remote copy has.
 
         Raises:
-            FingerprintError: another train run is there.
+            FingerprintError: the remote copy is another train run.
         """
         pulled = not overwrite and self.pull()
         try:
@@ -118,7 +118,7 @@ class Remote:
         return result
 
     def clear(self) -> None:
-        """Drop the train run that is there, if there is one."""
+        """Delete the train run in the remote copy, if it has one."""
         keys = [file.key for file in self._storage.list("")]
         tops = (*_FOLDERS, checkpoints.FOLDER)
         own = [
@@ -127,10 +127,10 @@ class Remote:
         if run_folder.FINGERPRINT in keys:
             self._storage.delete(*own)
 
-    # Back
+    # Download
 
     def fingerprint(self) -> dict[str, Any] | None:
-        """Return the fingerprint of the train run that is there, None if there is none."""
+        """Return the fingerprint of the train run in the remote copy, or None if it has none."""
         try:
             found: dict[str, Any] = json.loads(self._storage.read(run_folder.FINGERPRINT))
         except FileNotFoundError:
@@ -138,13 +138,14 @@ class Remote:
         return found
 
     def pull(self) -> bool:
-        """Bring the train run here as far as it went, unless it went further here.
+        """Download the train run, unless the local run folder has gone further.
 
-        Returns whether anything was brought.
+        Returns:
+            Whether anything was downloaded.
 
         Raises:
-            FingerprintError: here is another train run than there.
-            CorruptError: not one of its checkpoints opens.
+            FingerprintError: the local and the remote train run differ.
+            CorruptError: none of its checkpoints can be read.
         """
         there = self.fingerprint()
         if there is None:
@@ -165,7 +166,7 @@ class Remote:
         return True
 
     def _bring_checkpoint(self, keys: list[str]) -> int:
-        """Bring the newest checkpoint that opens; returns its step."""
+        """Download the latest readable checkpoint; return its step."""
         errors = []
         for key in keys:
             self._bring([key])
@@ -177,14 +178,16 @@ class Remote:
                 continue
             return checkpoints.step_of(Path(key))
         if errors:
-            raise CorruptError(f"{self.root}: no checkpoint opens: {errors[0]}")
+            raise CorruptError(f"{self.root}: no checkpoint can be read: {errors[0]}")
         return 0
 
     def _bring(self, keys: Iterable[str]) -> None:
         for key in keys:
             path = PurePosixPath(key)
             if path.is_absolute() or ".." in path.parts:
-                raise CorruptError(f"{self.root}: the key {key!r} leads out of the run folder")
+                raise CorruptError(
+                    f"{self.root}: the key {key!r} is outside of the run folder (path traversal)"
+                )
             with self._storage.original(key) as source:
                 atomic_write(self.folder / key, _copier(source))
 
@@ -194,12 +197,12 @@ def _copier(source: Path) -> Callable[[Path], object]:
 
 
 def fetch_run(root: str, folder: Path) -> Path:
-    """Bring a train run from where `checkpoint.remote` put it into an empty folder.
+    """Download a train run from its `checkpoint.remote` into an empty folder.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: the address contains no train run.
     """
     with Remote(root, folder) as remote:
         if not remote.pull():
-            raise ConfigError(f"{root}: no train run is there, as checkpoint.remote writes one")
+            raise ConfigError(f"{root}: no train run found; checkpoint.remote writes one")
     return folder

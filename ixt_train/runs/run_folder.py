@@ -1,4 +1,4 @@
-"""The folder of a train run: what it began with, so that it can be repeated or goes on."""
+"""The folder of a train run: the records that reproduce or resume it."""
 
 import json
 import os
@@ -34,16 +34,16 @@ _SHOWN = 5
 
 
 def prepare(folder: Path, fingerprint: Mapping[str, Any], overwrite: bool = False) -> bool:
-    """Make the folder, or finds in it the same train run; returns whether there was one.
+    """Create the run folder, or find the same train run in it; return whether it existed.
 
     Args:
-        folder: of the train run.
-        fingerprint: everything that its weights depend on, by dotted key.
-        overwrite: drop a train run of another fingerprint, and one of the same too.
+        folder: the run folder.
+        fingerprint: everything that the weights depend on, by dotted key.
+        overwrite: delete any train run in the folder first.
 
     Raises:
-        FingerprintError: another train run lives there; the message names what differs.
-        ConfigError: there are files of somebody else in it.
+        FingerprintError: the folder has another train run; the message names the differences.
+        ConfigError: the folder contains files but no train run.
     """
     known = folder / FINGERPRINT
     if overwrite and known.exists():
@@ -51,7 +51,7 @@ def prepare(folder: Path, fingerprint: Mapping[str, Any], overwrite: bool = Fals
     if not known.exists():
         if folder.exists() and any(folder.iterdir()):
             raise ConfigError(
-                f"run_folder: {folder} has files in it but no train run; choose another folder"
+                f"run_folder: {folder} contains files but no train run; choose another folder"
             )
         write_json(known, dict(fingerprint))
         return False
@@ -60,41 +60,41 @@ def prepare(folder: Path, fingerprint: Mapping[str, Any], overwrite: bool = Fals
 
 
 def check_same(place: Path | str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Compare the fingerprint of the train run in a place with that of this one.
+    """Compare the fingerprint of the train run at `place` with the current one.
 
     Raises:
-        FingerprintError: they differ; the message names both, and the keys in which they do.
+        FingerprintError: they differ; the message has both ids and the keys that differ.
     """
     now = json.loads(json.dumps(now))
     if before != now:
         raise FingerprintError(
-            f"{place} holds another train run, {content_id(before)} instead of {content_id(now)}: "
-            f"{differences(before, now)}. "
-            "Choose another run_folder, or drop that train run with --overwrite"
+            f"{place} contains another train run, {content_id(before)} instead of "
+            f"{content_id(now)}: {differences(before, now)}. "
+            "Choose another run_folder, or delete that train run with --overwrite"
         )
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What changed between two flat records, the first few keys of it."""
+    """Return the first few differences between two flat records as text."""
     keys = [k for k in sorted({*before, *now}) if before.get(k) != now.get(k)]
-    shown = [f"{k} was {before.get(k)!r} and is {now.get(k)!r}" for k in keys[:_SHOWN]]
+    shown = [f"{k} was {before.get(k)!r}, is now {now.get(k)!r}" for k in keys[:_SHOWN]]
     more = len(keys) - len(shown)
     return "; ".join(shown) + (f"; and {more} more" if more else "")
 
 
 def run_id(folder: Path) -> str:
-    """12 hex digits over the fingerprint of the train run in a folder."""
+    """Return 12 hex digits over the fingerprint of the train run in a folder."""
     return content_id(read_json(folder / FINGERPRINT))
 
 
 def keep_copy(source: Path, target: Path) -> None:
-    """Return a copy of a file, whole."""
+    """Copy a file atomically."""
     if source != target:
         atomic_write(target, lambda partial: shutil.copyfile(source, partial))
 
 
 def keep_link(source: Path, target: Path) -> None:
-    """Return the same file once more, by a hard link where that can be, for files that never change."""
+    """Hard-link an immutable file, or copy it where hard links are not supported."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         target.hardlink_to(source)
@@ -103,31 +103,33 @@ def keep_link(source: Path, target: Path) -> None:
 
 
 def write_json(path: Path, record: Any) -> None:
-    """Write a record for people and programs, whole."""
+    """Write a human-readable JSON record atomically."""
     text = json.dumps(record, indent=2, default=str) + "\n"
     atomic_write(path, lambda partial: partial.write_text(text))
 
 
 def write_yaml(path: Path, model: BaseModel) -> None:
-    """Write a configuration as the YAML that it can be read from."""
+    """Write a configuration as YAML that its loader accepts."""
     text = yaml.safe_dump(model.model_dump(mode="json"), sort_keys=False)
     atomic_write(path, lambda partial: partial.write_text(text))
 
 
 def read_json(path: Path) -> Any:
-    """Return a record of the run folder.
+    """Read a JSON record of the run folder.
 
     Raises:
-        ConfigError: it is missing.
+        ConfigError: the file is missing.
     """
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
-        raise ConfigError(f"{path} is missing: {path.parent} is no whole run folder") from None
+        raise ConfigError(
+            f"{path} is missing: {path.parent} is not a complete run folder"
+        ) from None
 
 
 def versions() -> dict[str, Any]:
-    """Interpreter, machine and libraries."""
+    """Return the versions of interpreter, machine and libraries."""
     return {
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",

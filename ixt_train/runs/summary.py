@@ -1,4 +1,4 @@
-"""Train runs as their folders tell them: curves and last figures, read without torch."""
+"""Summaries of train runs for pages and reports: curves and last metrics, without torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ import yaml
 from ixt_data.errors import ConfigError
 
 METRICS = "metrics.jsonl"
-"""What makes a folder a run folder."""
+"""The file that marks a folder as a run folder."""
 LossPoints = tuple[tuple[int, float], ...]
-"""Tokens seen and a value, in order."""
+"""(tokens seen, value) pairs, in order."""
 POINTS = 400
-"""Points of a drawn curve at most; each is the mean of its stretch."""
+"""Maximum points of a drawn curve; each is the mean of its interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +23,16 @@ class TrainRun:
     """One train run.
 
     Attributes:
-        name: of its folder.
-        folder: where it is.
-        steps, tokens, seconds: how far it has come.
+        name: name of the folder.
+        folder: path of the folder.
+        steps, tokens, seconds: progress of the train run.
         digest, snapshot: of its plan.
         stage: pretrain, midtrain or sft.
-        loss: training loss in nats per token, thinned for drawing.
+        loss: training loss in nats per token, downsampled for drawing.
         held_out: held-out loss over all buckets, by feedback.
         tasks: share of problems solved, by task.
         by_bucket: the last evaluation's loss, by feedback and bucket.
-        config: the train config's text.
+        config: text of the train config.
     """
 
     name: str
@@ -51,15 +51,15 @@ class TrainRun:
 
 
 def read_train_run(folder: Path) -> TrainRun:
-    """Return the train run in a folder, finished or under way.
+    """Read the train run in a folder, finished or in progress.
 
     Raises:
-        ConfigError: there is none in it.
-    """
+        ConfigError: the folder is not a run folder.
+        CorruptError: a row of its metrics is not JSON.
     metrics = folder / METRICS
     if not metrics.is_file():
-        raise ConfigError(f"{folder} is no run folder: {METRICS} is missing in it")
-    rows = _rows(metrics)
+        raise ConfigError(f"{folder} is not a run folder: it has no {METRICS}")
+    rows = read_metrics(metrics)
     plan = _json(folder / "plan.json")
     text = _text(folder / "config.yaml")
     settings = yaml.safe_load(text) or {}
@@ -95,21 +95,11 @@ def _curves(evals: list[tuple[int, dict[str, Any]]], *path: str) -> dict[str, Lo
 
 
 def thinned(points: list[tuple[int, float]], most: int = POINTS) -> LossPoints:
-    """At most so many points, each the mean of its stretch at the stretch's end."""
+    """Average points over at most `most` equal intervals; each point is at its interval's end."""
     size = max(1, -(-len(points) // most))
     parts = (points[i : i + size] for i in range(0, len(points), size))
     return tuple((part[-1][0], sum(value for _, value in part) / len(part)) for part in parts)
 
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    # A run that is being written, or was killed, ends in half a line.
-    rows = []
-    for line in path.read_bytes().splitlines():
-        try:
-            rows.append(orjson.loads(line))
-        except orjson.JSONDecodeError:
-            break
-    return rows
 
 
 def _json(path: Path) -> dict[str, Any]:
