@@ -75,9 +75,9 @@ def tag_token(tag: str) -> str:
 class Conditioner:
     """An encoder of documents with critiques as tokens, under one condition.
 
-The feedback is in front of the document (or after it, or inside it for spans), between control
-tokens that no document can spell.
-"""
+    The feedback is in front of the document (or after it, or inside it for spans), between control
+    tokens that no document can spell.
+    """
 
     reads_text = False
     """Whether documents must come as text and with their spans, under any condition."""

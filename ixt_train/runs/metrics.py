@@ -35,7 +35,7 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
             ... )
             >>> [(row["step"], row["loss"]) for row in read_metrics(run)]
             [(10, 4.2)]
-        """
+    """
     path = Path(path)
     if path.is_dir():
         path = path / "metrics.jsonl"

@@ -1,6 +1,6 @@
-"""Aligned families as one: a text shard and its critique shard come, stay and go together.
+"""Aligned families as one: a text shard and its critique shard are cached and evicted together.
 
-This module and `stream` are all that knows the insides of mosaicml-streaming (0.13).
+Only this module, `mix_stream` and `shard_cache` use the internals of mosaicml-streaming (0.13).
 """
 
 import mmap
@@ -40,13 +40,13 @@ LogicalShard = Sequence[tuple[ShardInfo, Mapping[str, str]]]
 
 
 def index_entry(shard: ShardInfo, copy: int = 0) -> dict[str, Any]:
-    """Return a shard's entry of an index.json whose basenames are relative to the store's root.
+    """Return a shard's entry of an index.json, with basenames relative to the store's root.
 
-    A shard of an adopted folder, which is elsewhere, gets a folder of its own; and so does every
-    further copy of a shard, one of which may be evicted while another is read.
+    A shard of an adopted folder, outside of the store, gets a separate folder. So does every
+    further copy of a shard, because one may be evicted while another is read.
 
     Raises:
-        CorruptError: a basename leads out of the shard's folder.
+        CorruptError: a basename is outside of the shard's folder.
     """
     entry = dict(shard.index)
     folder = PurePosixPath(shard.path).parent
@@ -65,12 +65,12 @@ def index_entry(shard: ShardInfo, copy: int = 0) -> dict[str, Any]:
 
 
 def _stored(entry: Mapping[str, Any]) -> str:
-    """Return the basename of the file that is stored."""
+    """Return the basename of the stored file."""
     return str((entry["zip_data"] or entry["raw_data"])["basename"])
 
 
 @dataclass(frozen=True, slots=True)
-class ColumnSlices:
+"""The values of one column in a file: byte offsets, uint32[samples] each."""
     """Where the values of one column stand in a file: byte offsets, uint32[samples] each."""
 
     data: bytes | mmap.mmap
@@ -80,13 +80,13 @@ class ColumnSlices:
 
 @dataclass(frozen=True, slots=True)
 class OpenShard:
-    """One logical shard in memory; a critique that failed is as if it were not there.
+    """One logical shard in memory; a failed critique counts as missing.
 
     Attributes:
         doc_ids: V16[samples].
         columns: values of variable size by name: `text` or `tokens`, `critique` or
             `critique_tokens`, `spans`.
-        score: NaN where there is none, float32[samples].
+        score: NaN if there is none, float32[samples].
         has_spans: whether any sample has spans.
         nothing: an empty value for every sample.
     """
@@ -99,11 +99,11 @@ class OpenShard:
 
 
 def _map(path: Path, samples: int) -> Shard:
-    """Return a file in memory, its columns found in one pass.
+    """Map a file into memory and parse its columns in one pass.
 
     Raises:
-        FileNotFoundError: it is not here (any more).
-        CorruptError: it is no shard, or not the one that the index says.
+        FileNotFoundError: the file is not in the local folder (any more).
+        CorruptError: the file is not a shard, or not the one in the index.
     """
     with path.open("rb") as file:
         if not os.fstat(file.fileno()).st_size:
@@ -119,10 +119,10 @@ def _map(path: Path, samples: int) -> Shard:
 
 
 def _fixed(shard: Shard, name: str, kind: str) -> npt.NDArray[Any]:
-    """Return the values of a column whose values are all of one size, in one pass.
+    """Return the values of a column of fixed size, in one pass.
 
     Raises:
-        CorruptError: they are not.
+        CorruptError: a value has another size.
     """
     size = np.dtype(kind).itemsize
     starts = shard.starts[name]
@@ -133,7 +133,7 @@ def _fixed(shard: Shard, name: str, kind: str) -> npt.NDArray[Any]:
 
 
 def _is_ok(shard: Shard) -> npt.NDArray[np.bool_]:
-    """Return which critiques have the status `ok`."""
+    """Return which critiques have the status `ok`, bool[samples]."""
     expected, starts = OK.encode(), shard.starts["status"]
     long = shard.ends["status"] - starts == len(expected)
     data = np.frombuffer(shard.data, np.uint8)
@@ -143,7 +143,7 @@ def _is_ok(shard: Shard) -> npt.NDArray[np.bool_]:
 
 
 def _ids(shard: Shard, text: str | None) -> npt.NDArray[np.void]:
-    """Return the ids of all samples, V16[samples]; of a shard that has none, made of the column `text`."""
+    """Return the ids of all samples, V16[samples]; hash the column `text` if there are no ids."""
     if text is None:
         return _fixed(shard, "doc_id", f"V{ID_BYTES}")
     bounds = zip(shard.starts[text].tolist(), shard.ends[text].tolist(), strict=True)
@@ -152,20 +152,20 @@ def _ids(shard: Shard, text: str | None) -> npt.NDArray[np.void]:
 
 
 class FamilyReader(Reader):  # type: ignore[misc]
-    """A text shard with its critique shard, where there is one, as one logical shard."""
+    """A reader of a text shard and its critique shard, if there is one, as one logical shard."""
 
     def __init__(
         self,
         parts: Sequence[MDSReader],
         wanted: Sequence[Mapping[str, str]],
         adopted: Sequence[str | None],
-    ) -> None:
+        ) -> None:
         """Join aligned shards.
 
         Args:
             parts: readers of the same samples, text first.
-            wanted: columns to read of each, with the names that `OpenShard` gives them.
-            adopted: of those that are in adopted folders the column of the text, else None.
+            wanted: columns to read from each part, with their names in `OpenShard`.
+            adopted: text column of each part in an adopted folder, None for other parts.
         """
         text = parts[0]
         if any(part.samples != text.samples for part in parts):
@@ -193,12 +193,11 @@ class FamilyReader(Reader):  # type: ignore[misc]
         return all(Path(self.dirname, raw.basename).is_file() for raw, _ in self.file_pairs)
 
     def open(self) -> OpenShard:
-        """Map all files and finds the places of the wanted columns.
+        """Map all files and find the values of the requested columns.
 
         Raises:
-            FileNotFoundError: one is not here.
-            CorruptError: one is not what was written, or the families are not about the same
-                documents.
+            FileNotFoundError: a file is not in the local folder.
+            CorruptError: a file was changed, or the families are not about the same documents.
         """
         columns: dict[str, ColumnSlices] = {}
         score = np.full(self.samples, np.nan, np.float32)
@@ -209,7 +208,7 @@ class FamilyReader(Reader):  # type: ignore[misc]
         for part, own in zip(self.parts[1:], ids[1:], strict=True):
             self._check_aligned(part, ids[0], own)
         for shard, wanted, text in zip(mapped, self.wanted, self._adopted, strict=True):
-            # Columns of adopted shards are the user's, whatever their names.
+            # Columns of adopted shards have the user's names, whatever they are.
             ok = _is_ok(shard) if text is None and "status" in shard.starts else None
             for name, known_as in wanted.items():
                 starts, ends = shard.starts[name], shard.ends[name]
@@ -237,16 +236,16 @@ class FamilyReader(Reader):  # type: ignore[misc]
             )
 
     def get_sample_data(self, idx: int) -> bytes:
-        """Not for joined shards: samples are read from `open`."""
+        """Raise: samples of joined shards are read from `open`."""
         raise NotImplementedError
 
     def decode_sample(self, data: bytes) -> dict[str, Any]:
-        """Not for joined shards: samples are read from `open`."""
+        """Raise: samples of joined shards are read from `open`."""
         raise NotImplementedError
 
 
 class FamilyStream(Stream):  # type: ignore[misc]
-    """The shards of a plan: from the store's root into a local folder, every byte checked."""
+    """The shards of a plan, copied from the store into a local folder with every byte checked."""
 
     def __init__(
         self,
@@ -257,23 +256,23 @@ class FamilyStream(Stream):  # type: ignore[misc]
         retries: int,
         timeout: float,
     ) -> None:
-        """Record where the shards are and where they go.
+        """Set where the shards are and where they are copied to.
 
         Args:
-            root: of the store: a folder or an address such as `s3://bucket/prefix`.
-            shards: what is read together.
-            local: folder of this train run, on this snapshot, alone.
-            retries: of a download.
-            timeout: of a download, in seconds.
+            root: root of the store: a folder or an address such as `s3://bucket/prefix`.
+            shards: shards that are read together.
+            local: folder that only this train run, on this snapshot, uses.
+            retries: attempts per download.
+            timeout: seconds per download.
         """
-        # To stock streaming there is no remote: it would guard `local` by shared memory, which a
-        # killed job leaves behind. The lock of `cache.LocalFolder` ends with its process.
+        # No remote for streaming itself: it would guard `local` by shared memory, which a killed
+        # job leaves behind. The lock of `shard_cache.LocalFolder` ends with its process.
         super().__init__(local=local, download_retry=retries, download_timeout=timeout)
         self._root, self._shards = root, tuple(shards)
         self._elsewhere: dict[str, str] = {}
 
     def apply_default(self, default: dict[str, Any]) -> None:
-        """As in stock; compressed forms are not kept."""
+        """Apply streaming's defaults, except that compressed files are deleted."""
         super().apply_default(default)
         self.safe_keep_zip = False
 
@@ -308,15 +307,15 @@ class FamilyStream(Stream):  # type: ignore[misc]
         return entries
 
     def get_index_size(self) -> int:
-        """Return bytes of the index that count for the cache limit."""
+        """Return 0: the index does not count for the cache limit."""
         return 0
 
     def prepare_shard(self, shard: FamilyReader) -> int:
-        """Bring the files of one logical shard here; returns the change in cache usage, bytes.
+        """Copy the files of one logical shard here; return the change in cache usage, in bytes.
 
         Raises:
-            StoreError: a file is missing or cannot be fetched.
-            CorruptError: a file is not what was written.
+            StoreError: a file is missing or cannot be downloaded.
+            CorruptError: a file was changed.
         """
         delta = 0
         for part in shard.parts:
@@ -331,7 +330,7 @@ class FamilyStream(Stream):  # type: ignore[misc]
         data = self._fetch(stored)
         self._check(stored, data)
         if packed is None and not self._is_remote(raw) and raw.basename not in self._elsewhere:
-            # Already uncompressed on this machine: read it where it is.
+            # An uncompressed file on this machine: link to it instead of copying it.
             target.parent.mkdir(parents=True, exist_ok=True)
             target.unlink(missing_ok=True)
             target.symlink_to(Path(self._named(raw)).absolute())
@@ -372,7 +371,7 @@ class FamilyStream(Stream):  # type: ignore[misc]
             retry(clean_up_fn=downloader.clean_up, num_attempts=self.download_retry)(once)()
             return target.read_bytes()
         except Exception as error:
-            raise StoreError(f"{source}: cannot be fetched: {error!r}. {_REMEDY}") from error
+            raise StoreError(f"{source}: cannot be downloaded: {error!r}. {_REMEDY}") from error
         finally:
             target.unlink(missing_ok=True)
 
@@ -386,7 +385,7 @@ class FamilyStream(Stream):  # type: ignore[misc]
                 raise CorruptError(f"{self._named(file)}: its {algorithm} is wrong. {_REMEDY}")
 
     def _named(self, file: FileInfo) -> str:
-        """Where a file is: a path or an address."""
+        """Return the path or address of a file."""
         elsewhere = self._elsewhere.get(file.basename)
         return elsewhere or f"{self._root.rstrip('/')}/{file.basename}"
 
@@ -394,7 +393,7 @@ class FamilyStream(Stream):  # type: ignore[misc]
         return "://" in self._named(file)
 
 
-# Clients are not made to be shared by threads, nor to be sent to other processes.
+# Clients are not safe to share between threads or to send to other processes.
 _downloaders = threading.local()
 
 

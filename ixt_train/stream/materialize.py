@@ -1,7 +1,7 @@
-"""Baking: the samples of a mix as packed, tokenized MDS, for trainers that know nothing of ours.
+"""Materialization: the samples of a mix as packed, tokenized MDS for any other trainer.
 
 llm-foundry reads such a folder as its pre-tokenized data: `tokens` is `max_length` ids of 8 bytes.
-Loss weights are not in it, since nobody else would know them.
+Loss weights are omitted: other trainers have no column for them.
 """
 
 import tempfile
@@ -26,15 +26,15 @@ COLUMNS = {"tokens": "bytes"}
 
 @dataclass(frozen=True)
 class MaterializeReport:
-    """What was baked.
+    """The result of `materialize_mix`.
 
     Attributes:
-        folder: where it is.
-        rows: of `max_length` tokens each.
-        samples: drawn.
+        folder: the export.
+        rows: rows of `max_length` tokens each.
+        samples: samples drawn.
         left_over: tokens at the end that fill no row.
-        digest: of the plan.
-        snapshot: its version.
+        digest: digest of the plan.
+        snapshot: version of the snapshot.
     """
 
     folder: str
@@ -45,7 +45,7 @@ class MaterializeReport:
     snapshot: int
 
     def record(self) -> dict[str, Any]:
-        """As the command line prints it."""
+        """Return the report as the JSON object that `ixt export` prints."""
         return asdict(self)
 
 
@@ -62,24 +62,24 @@ def materialize_mix(
     shard_bytes: int = SHARD_BYTES,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> MaterializeReport:
-    """Write the conditioned samples of a mix, one after the other, cut into rows.
+    """Write the conditioned samples of a mix in draw order, split into rows.
 
     Args:
-        store: where the mix draws from.
-        mix: what to draw and how to condition it.
+        store: the mix's store.
+        mix: the draws and their conditioning.
         tokenizer: a fast Hugging Face tokenizer with the special tokens.
         out: a new folder.
-        max_length: tokens of a row.
-        samples: how many to draw; None draws as many as there are documents.
+        max_length: tokens per row.
+        samples: number of draws; None draws as many as there are documents.
         holdout: share of documents, by doc_id, that is never drawn, as in a train run.
-        overwrite: replace an earlier export.
-        shard_bytes: uncompressed size at which a shard ends.
-        progress: called with the samples done and to do.
+        overwrite: replace an existing export.
+        shard_bytes: uncompressed size at which a shard ends, in bytes.
+        progress: called with the number of samples done and the total.
 
     Raises:
         ConfigError: the samples do not fill one row.
         MixError: the mix cannot be planned.
-        StoreError: the place is taken, or part of a store.
+        StoreError: the folder exists, or is part of a store.
     """
     mix = with_edges(store, mix, holdout)
     plan = plan_mix(mix, samples, store=store, holdout=holdout)
@@ -122,7 +122,7 @@ def _counted(
 
 
 def _rows(samples: Iterator[npt.NDArray[np.int32]], width: int) -> Iterator[npt.NDArray[np.int32]]:
-    """Return the tokens of all samples in rows of `width`; the last one may be shorter."""
+    """Yield the tokens of all samples in rows of `width`; the last one may be shorter."""
     waiting: list[npt.NDArray[np.int32]] = []
     held = 0
     for ids in samples:

@@ -1,4 +1,4 @@
-"""From samples to batches: padded one by one, or packed into rows of one length."""
+"""Collation of samples as batches: padded one by one, or packed into rows of one length."""
 
 from bisect import bisect_left, insort
 from collections.abc import Mapping, Sequence
@@ -17,12 +17,13 @@ _KINDS = ("pad", "concat", "best_fit")
 
 
 class Collator:
-    """Makes one batch of some samples; hand it to a DataLoader as `collate_fn`.
+    """A collator of samples as one batch; pass it to a DataLoader as `collate_fn`.
 
-    A batch holds `input_ids`, `labels` (-100 where the loss weight is 0), `loss_weights` and
-    `attention_mask`, each [rows, T]; `doc_ids`, per row the ids of the documents that begin in it,
-    parted by spaces; and `truncated`, the number of tokens that were cut off. Where documents are
-    kept apart it also holds `position_ids`, which begin at 0 with each document.
+    A batch has `input_ids` int64, `labels` int64 (-100 where the loss weight is 0), `loss_weights`
+    float32 and `attention_mask` int64, each [rows, T]. `doc_ids` has per row the ids of the
+    documents that start in it, separated by spaces. `truncated` is the number of tokens that were
+    cut off. With `keep_apart` it also has `position_ids` int64[rows, T], which start at 0 in each
+    document.
     """
 
     def __init__(
@@ -33,17 +34,17 @@ class Collator:
         *,
         keep_apart: bool = False,
     ) -> None:
-        """Return how rows are made.
+        """Set the shape of rows.
 
         Args:
-            pad_id: token that fills rows up.
-            max_length: longest row, in tokens.
-            packing: `pad`: a sample per row, as long as the longest, cut at `max_length`.
-                `concat`: one sample after the other in rows of `max_length`; nothing is lost.
-                `best_fit`: whole samples in rows of `max_length`, each put where the least room is
-                left; only a sample longer than a row is cut.
-            keep_apart: give position ids, by which attention stays within each document: models of
-                transformers mask by them, others take `document_mask` or `cu_seqlens`.
+            pad_id: token that fills up rows.
+            max_length: maximum length of a row, in tokens.
+            packing: `pad`: one sample per row, as long as the longest, cut at `max_length`.
+                `concat`: one sample after the other in rows of `max_length`; no token is lost.
+                `best_fit`: complete samples in rows of `max_length`, each in the row with the least
+                sufficient space; only a sample longer than a row is cut.
+            keep_apart: add position ids, which limit attention to each document: models of
+                transformers mask by them, others use `document_mask` or `cu_seqlens`.
         """
         if packing not in _KINDS:
             raise ConfigError(f"packing: {packing!r} is unknown. Valid: {', '.join(_KINDS)}")
@@ -114,14 +115,14 @@ class Collator:
 
 
 def _from_zero(places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return places in their documents; a document that began in the row before begins anew."""
+    """Restart positions at 0 for a document that continues from the previous row."""
     ends = np.flatnonzero(places == 0)
     rest = int(ends[0]) if len(ends) else len(places)
     return np.concatenate([np.arange(rest), places[rest:]])
 
 
 def best_fit(lengths: Sequence[int], width: int) -> list[list[int]]:
-    """Return which samples share a row: the longest first, each where the least room is left.
+    """Group samples into rows: the longest first, each in the row with the least sufficient space.
 
     Args:
         lengths: tokens of each sample, at most `width`.
@@ -142,15 +143,15 @@ def best_fit(lengths: Sequence[int], width: int) -> list[list[int]]:
 
 
 def documents_of(batch: Mapping[str, Any]) -> torch.Tensor:
-    """Return the number of the document that each token is of, in its row, -1 for padding: [rows, T]."""
+    """Return the number of each token's document in its row, -1 for padding: int64[rows, T]."""
     places, mask = batch["position_ids"], batch["attention_mask"]
     return torch.where(mask > 0, (places == 0).long().cumsum(1) - 1, -1)
 
 
 def document_mask(batch: Mapping[str, Any]) -> torch.Tensor:
-    """Return which tokens may look at which, for scaled_dot_product_attention: bool[rows, 1, T, T].
+    """Return the mask for scaled_dot_product_attention: bool[rows, 1, T, T].
 
-    Only tokens of their own document, and none after themselves. Padding sees itself.
+    A token attends to earlier tokens of its own document and to itself; padding attends to itself.
     """
     documents = documents_of(batch)
     same = documents[:, :, None] == documents[:, None, :]
@@ -159,9 +160,9 @@ def document_mask(batch: Mapping[str, Any]) -> torch.Tensor:
 
 
 def cu_seqlens(batch: Mapping[str, Any]) -> torch.Tensor:
-    """Where the documents end, over all rows without padding: int32[documents + 1], from 0.
+    """Return the ends of documents over all rows without padding: int32[documents + 1], from 0.
 
-    For attention of sequences of different lengths, over `input_ids[attention_mask > 0]`.
+    It serves attention over sequences of different lengths, `input_ids[attention_mask > 0]`.
     """
     documents = documents_of(batch)
     counts = [torch.bincount(row[row >= 0]) for row in documents]
@@ -170,15 +171,15 @@ def cu_seqlens(batch: Mapping[str, Any]) -> torch.Tensor:
 
 
 def batch_doc_ids(batch: Mapping[str, Any]) -> list[str]:
-    """Return the documents of a batch, row by row; but for `best_fit` in the order of the draws."""
+    """Return the documents of a batch row by row; in draw order except for `best_fit`."""
     return [name for names in batch["doc_ids"] for name in names.split()]
 
 
 def batch_samples(batch: Mapping[str, Any]) -> int:
-    """Source samples in a batch, which is what a checkpoint counts; not its rows."""
+    """Return the number of source samples in a batch, which checkpoints count; not its rows."""
     return len(batch_doc_ids(batch))
 
 
 def batch_tokens(batch: Mapping[str, Any]) -> int:
-    """Return tokens in a batch, without padding."""
+    """Return the number of tokens in a batch, without padding."""
     return int(batch["attention_mask"].sum())

@@ -1,4 +1,4 @@
-"""Which shards and columns a plan needs, for samples that are conditioned in a certain way."""
+"""The projection of a plan: the shards and columns that its conditions need."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from ixt_train.stream.families import LogicalShard
 
 
 def logical_shards(plan: MixPlan, conditioner: Conditioner | None) -> list[LogicalShard]:
-    """What to read of text and of critiques: tokens where they are there and are enough."""
+    """Return the shards and columns to read; stored tokens replace texts if they suffice."""
     whole, kinds = conditioner is None, {condition.kind for condition in plan.conditions}
     told = whole or bool(kinds & {"critique", "both"})
     spans = (
@@ -18,7 +18,7 @@ def logical_shards(plan: MixPlan, conditioner: Conditioner | None) -> list[Logic
         or "spans" in kinds
         or any(condition.weighs_spans for condition in plan.conditions)
     )
-    # Spans are stretches of characters, which tokens do not know.
+    # Spans are ranges of characters, which tokens do not have.
     family = conditioner.encoder.family if conditioner and not spans else ""
     critique = {"critique": "critique"} if told else {}
     if spans:

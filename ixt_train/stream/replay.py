@@ -1,4 +1,4 @@
-"""Replay: what a past train run read, from its plan, and checked against its record."""
+"""Replay: the batches of a past train run, recomputed from its plan and checked by its record."""
 
 import tempfile
 from collections import Counter
@@ -18,18 +18,18 @@ from ixt_train.stream.mix_stream import MixStream
 
 
 class Replay:
-    """The batches of one train run."""
+    """The batches of one past train run."""
 
     def __init__(self, folder: Path, store: str | None = None) -> None:
-        """Plan the train run again.
+        """Recompute the plan of the train run.
 
         Args:
-            folder: of the train run.
-            store: root of the store; None takes the one that it trained from.
+            folder: run folder of the train run.
+            store: root of the store; None uses the store that it trained from.
 
         Raises:
-            ConfigError: there is no whole train run in the folder.
-            FingerprintError: the plan is not what it was.
+            ConfigError: the folder is not a complete run folder.
+            FingerprintError: the recomputed plan differs.
         """
         self.folder = Path(folder)
         record = run_folder.read_json(self.folder / run_folder.PLAN)
@@ -44,7 +44,7 @@ class Replay:
             raise FingerprintError(
                 f"{self.folder}: its plan was {record['digest']} and would now be "
                 f"{self.plan.digest}: the store is another one, or this version of ixt orders "
-                "otherwise. Name the store that it trained from: --store"
+                "differently. Name the store that it trained from: --store"
             )
 
     def batch(self, step: int) -> dict[str, Any]:
@@ -78,15 +78,15 @@ class Replay:
         return {"step": step, "recorded": recorded is not None, "samples": samples}
 
     def document(self, doc_id: str) -> dict[str, Any]:
-        """Return the steps on record that drew a document, once for every time.
+        """Return the recorded steps that drew a document, once per draw.
 
         Raises:
-            ConfigError: it is no doc_id.
+            ConfigError: `doc_id` is not a doc_id.
         """
         try:
             known = parse_id(doc_id)
         except ValueError:
-            raise ConfigError(f"--doc: {doc_id!r} is no doc_id; they are UUIDs") from None
+            raise ConfigError(f"--doc: {doc_id!r} is not a doc_id; a doc_id is a UUID") from None
         return {"doc_id": format_id(known), "steps": steps_of(self.folder, known)}
 
     def _draws(self, step: int) -> Ints:

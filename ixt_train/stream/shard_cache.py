@@ -1,4 +1,4 @@
-"""The local side of the stream: its folder, the shards that are open, and those on their way."""
+"""The local side of the stream: its folder, the open shards, and the downloads in progress."""
 
 import fcntl
 import os
@@ -22,10 +22,10 @@ from ixt_train.stream.families import FamilyReader, OpenShard
 
 
 class OpenShards:
-    """Which shards this process holds mapped; the ones that were opened first are let go first.
+    """The shards that this process has mapped; it closes the ones that it opened first.
 
-    A map keeps an evicted file's bytes on the disk, and a shard's places take some 40 bytes a
-    sample, so both have a limit.
+    A map keeps an evicted file's bytes on the disk, and the offsets of a shard use some 40 bytes
+    per sample, so both have a limit.
     """
 
     def __init__(self, most: int, samples: int = 1 << 23) -> None:
@@ -34,7 +34,7 @@ class OpenShards:
         self._held = 0
 
     def open(self, reader: FamilyReader) -> OpenShard:
-        """Map a shard. Raises FileNotFoundError."""
+        """Map a shard; raise FileNotFoundError if a file is not in the local folder."""
         opened = reader.open()
         self._open.append(reader)
         self._held += reader.samples
@@ -46,9 +46,9 @@ class OpenShards:
 
 
 class Prefetcher:
-    """Brings the shards that are read next, in threads, while others are read.
+    """A prefetcher: threads copy the shards that are read next, while others are read.
 
-    Where all shards are open already there is nothing to bring, and no thread starts.
+    If all shards are open already, it starts no thread.
     """
 
     def __init__(
@@ -59,14 +59,14 @@ class Prefetcher:
         samples: int,
         threads: int,
     ) -> None:
-        """Look ahead in one worker's samples.
+        """Set the samples of one worker.
 
         Args:
             readers: all shards.
-            bring: brings one here, by number; may raise.
-            shards: shard of each sample, in the order of reading.
-            samples: how far to look.
-            threads: how many shards at a time.
+            bring: function that copies one shard here, by number; may raise.
+            shards: shard of each sample, in the order of reading, int64[N].
+            samples: number of samples to look ahead.
+            threads: number of concurrent copies.
         """
         self._readers, self._bring = readers, bring
         self._shards, self._samples, self._threads = shards, samples, threads
@@ -87,7 +87,7 @@ class Prefetcher:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
     def look(self, at: int) -> None:
-        """Have all shards fetched that samples before `at` and soon after it need."""
+        """Submit the copying of all shards that samples before `at` and soon after it need."""
         stop = min(at + self._samples, len(self._shards))
         upcoming = self._shards[self._seen : stop]
         self._seen = stop
@@ -102,7 +102,7 @@ class Prefetcher:
         return self._pool.submit(self._bring, shard)
 
     def wait(self, shard: int) -> None:
-        """Return when the shard was brought; raises what bringing it raised."""
+        """Wait until a shard is copied; raise the exception of its copying."""
         coming = self._coming.pop(shard, None)
         if coming is not None:
             coming.result()
@@ -112,16 +112,16 @@ _SHARED = Path("/dev/shm")
 
 
 class LocalFolder:
-    """A folder that one job at a time may use; the lock ends with the process that holds it."""
+    """A folder that one job at a time may use; its lock ends with the process that has it."""
 
     _ours: ClassVar[set[Path]] = set()
     _guard = threading.Lock()
 
     def __init__(self, path: Path, world: World) -> None:
-        """Take the folder.
+        """Lock the folder.
 
         Raises:
-            StoreError: another process, or another stream of this one, has it.
+            StoreError: another process, or another stream of this process, has it.
         """
         self.path = path.absolute()
         self._descriptor: int | None = None
@@ -135,18 +135,18 @@ class LocalFolder:
                 raise StoreError(f"{self.path}: a stream of this process is open there; close it")
             self._descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
             try:
-                # Not inherited by workers, unlike flock: a killed job's workers live on a while.
+                # Not inherited by workers, unlike flock: the workers of a killed job may run on.
                 fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 os.close(self._descriptor)
                 raise StoreError(
                     f"{self.path}: another job is reading into this folder. Give each train run a "
-                    "local folder of its own"
+                    "separate local folder"
                 ) from None
             self._ours.add(self.path)
 
     def release(self) -> bool:
-        """Empty the folder and lets it go; whether this process held it."""
+        """Empty the folder and release its lock; return whether this process had it."""
         if self._descriptor is None or os.getpid() != self._owner:
             return False
         shutil.rmtree(self.path, ignore_errors=True)
@@ -160,7 +160,7 @@ class LocalFolder:
     def _sweep(cls) -> None:
         """Unlink the shared memory that killed jobs left on this machine.
 
-        Stock attaches to all it finds whenever a stream begins, and keeps the handles.
+        Streaming attaches to all of it whenever a stream starts, and keeps the handles.
         """
         for path in _SHARED.glob(f"[0-9]*_{LOCALS}"):
             try:
@@ -168,7 +168,7 @@ class LocalFolder:
                 if not all(cls._left(Path(folder)) for folder in folders):
                     continue
             except (OSError, ValueError, IndexError):
-                # Gone meanwhile, another user's, or still being written.
+                # Deleted meanwhile, another user's, or still being written.
                 continue
             prefix = path.name.removesuffix(LOCALS)
             for name in SHM_TO_CLEAN:
@@ -176,7 +176,7 @@ class LocalFolder:
 
     @classmethod
     def _left(cls, folder: Path) -> bool:
-        """Return whether a job of ours had the folder, and ended without letting it go."""
+        """Return whether a job of ours had the folder, and ended without releasing it."""
         with cls._guard:
             if folder in cls._ours:
                 return False

@@ -1,4 +1,4 @@
-"""Samples of open shards, in the order of the draws: places are found for many at a time."""
+"""Samples of open shards in draw order; their offsets are computed for many at a time."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import repeat
@@ -18,7 +18,7 @@ FIRST_CHUNK, CHUNK = 64, 2048
 
 
 def chunks(n: int) -> Iterator[slice]:
-    """`n` draws in pieces, small ones first: the first sample waits for the shards of its piece."""
+    """Split `n` draws into chunks, small ones first: a sample waits for its chunk's shards."""
     start, size = 0, FIRST_CHUNK
     while start < n:
         yield slice(start, min(start + size, n))
@@ -26,7 +26,7 @@ def chunks(n: int) -> Iterator[slice]:
 
 
 class ShardColumns:
-    """Some samples of some open shards, column by column."""
+    """The columns of some samples of some open shards."""
 
     def __init__(self, opened: Mapping[int, OpenShard], shards: Ints, rows: Ints) -> None:
         """Sort the samples by shard, once for all columns.
@@ -55,7 +55,7 @@ class ShardColumns:
         return ordered
 
     def _slices(self, name: str) -> tuple[list[bytes | mmap], Offsets, Offsets]:
-        """File, begin and end of each value of one column; empty where a shard lacks it."""
+        """Return file, start and end of each value of a column; empty if a shard lacks it."""
         files, starts, ends = [], [], []
         for shard, rows in self._groups:
             column = shard.columns.get(name) or shard.nothing
@@ -65,18 +65,18 @@ class ShardColumns:
         return self._spread(files), self._in_order(starts), self._in_order(ends)
 
     def slices(self, name: str) -> Iterator[bytes]:
-        """Return the bytes of one column, empty where a shard does not have it; read one by one."""
+        """Yield the bytes of one column, empty if a shard does not have it."""
         files, starts, ends = self._slices(name)
         return _cut(files, starts, ends)
 
     def texts(self, name: str) -> Iterator[str]:
-        """Return the values of one column of text, read one by one."""
+        """Yield the values of one text column."""
         return map(bytes.decode, self.slices(name))
 
     def tokens_or_text(
         self, tokens: str, text: str, dtype: npt.DTypeLike
     ) -> Iterator[str | npt.NDArray[Any]]:
-        """Return the tokens of each sample where its shard has them, else the text."""
+        """Yield the tokens of each sample if its shard has them, else its text."""
         have = [tokens in shard.columns for shard, _ in self._groups]
         if not any(have):
             return self.texts(text)
@@ -95,7 +95,7 @@ class ShardColumns:
 
     @property
     def scores(self) -> list[float | None]:
-        """The score of each sample, None where there is none."""
+        """The score of each sample, None if it has none."""
         scores = self._in_order([shard.score[rows] for shard, rows in self._groups])
         values = scores.astype(object)
         values[np.isnan(scores)] = None
@@ -112,7 +112,7 @@ class ShardColumns:
         return (tuple(Span(*span) for span in orjson.loads(data or b"[]")) for data in found)
 
     def _spread(self, values: list[Any]) -> list[Any]:
-        """Return one value per shard, given to each of its samples."""
+        """Repeat one value per shard for each of its samples."""
         if len(values) == 1:
             return values * self._sizes[0]
         each = np.empty(len(values), object)
@@ -122,6 +122,6 @@ class ShardColumns:
 
 
 def _cut(files: list[bytes | mmap], starts: Offsets, ends: Offsets) -> Iterator[bytes]:
-    # In C from end to end: this is the way of every byte that training reads.
+    # In C from end to end: every byte that training reads passes here.
     slices = map(slice, starts.tolist(), ends.tolist())
     return map(cast("Callable[[Any, slice], bytes]", getitem), files, slices)
