@@ -224,8 +224,8 @@ class TemplateFrames:
                 list(messages), tokenize=False, add_generation_prompt=begun
             )
         except (TemplateError, TypeError, KeyError, ValueError) as error:
-            f"the chat template rejects a conversation of {_roles(messages)}: {error}"
-                f"the chat template refuses a conversation of {_roles(messages)}: {error}"
+            raise ConfigError(
+                f"the chat template rejects a conversation of {_roles(messages)}: {error}"
             ) from None
 
 

@@ -160,17 +160,17 @@ class Conditioner:
         """Encode one sample: beginning, feedback and document under the condition, end.
 
         Args:
-            text: the document, or its tokens int32[N]; spans need the text.
-            critique: the text of its critique, or its tokens.
-            score: its score, 0 to 1.
-            spans: judged passages, in document order; character offsets.
-            feedback: feedback that replaces the document's own.
+                text: the document, or its tokens int32[N]; spans need the text.
+                critique: the text of its critique, or its tokens.
+                score: its score, 0 to 1.
+                spans: judged passages, in document order; character offsets.
+                feedback: feedback that replaces the document's own.
 
-            Returns:
+        Returns:
                 `input_ids` int32[T] and `loss_weights` float32[T].
 
-            Raises:
-                ConfigError: `best` or `worst`, and the conditioner has no observed feedback.
+        Raises:
+            ConfigError: `best` or `worst`, and the conditioner has no observed feedback.
         """
         if feedback == "given":
             told = self._told(score, "" if critique is None else critique)

@@ -1,17 +1,16 @@
-"""lm-evaluation-harness asks a trained model, which is told feedback before every question.
+"""An adapter of a trained model for lm-evaluation-harness, with feedback before every question.
 
-Its own command line knows the model by the name `ixt` when it is started from here:
+The harness's own command line knows the model as `ixt` if it is started from this module:
 `python -m ixt_train.evaluation.harness run --model ixt --model_args checkpoint=DIR --tasks ...`
 """
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext, redirect_stdout
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from ixt_data.console import Output, OutputMode
 from ixt_data.errors import ConfigError, MissingExtra
 from ixt_train.conditioning import ChatConditioner, Choice
 from ixt_train.inference import (
@@ -40,15 +39,15 @@ except ImportError:
     raise MissingExtra("lm_eval", "eval") from None
 
 _BATCH_SIZE = 16
-# Of a model whose config does not say.
+# For a model whose config does not specify its length.
 _LONGEST = 2048
-# Begins the JSON of a conversation where the harness wants one as text; no question begins so.
+# First character of a conversation's JSON, passed to the harness as text; no question starts so.
 _CONVERSATION = "\ue000"
 
 
 @register_model("ixt")
 class ConditionedLM(TemplateLM):  # type: ignore[misc]
-    """A trained model as the harness asks it; what does not fit is cut between feedback and end."""
+    """A trained model for the harness; a context that does not fit is cut after the feedback."""
 
     def __init__(
         self,
@@ -58,20 +57,22 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
         guidance: float = 1.0,
         against: str = "none",
         batch_size: int | str | None = None,
+        progress: Callable[[int, int], None] = lambda done, total: None,
         **_: Any,
     ) -> None:
         """Load the model.
 
         Args:
-            checkpoint: a model, or where one is.
+            checkpoint: a model, or a path for `load_model`.
             feedback: best, worst, none, or any text.
             score: the score that goes with a text, 0 to 1.
-            guidance: gamma; 1 is without.
+            guidance: gamma; 1 disables guidance.
             against: the feedback that guidance leads away from.
-            batch_size: rows that go through the model together.
+            batch_size: rows per forward pass.
+            progress: called with the number of answered questions and their total.
 
         Raises:
-            ConfigError: there is no model, or feedback means nothing to it.
+            ConfigError: there is no model, or it does not know such feedback.
         """
         super().__init__()
         trained = checkpoint if isinstance(checkpoint, LoadedModel) else load_model(checkpoint)
@@ -81,6 +82,7 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
             choose_feedback(conditioner, against),
         )
         self._told, self._base = (beginning(conditioner, choice) for choice in self._choices)
+        self._progress = progress
         self._how = TokenSampling(guidance=float(guidance))
         self._rows = int(batch_size) if batch_size and batch_size != "auto" else _BATCH_SIZE
         self._conditioner, self.tokenizer = conditioner, trained.tokenizer
@@ -96,18 +98,18 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
 
     @property
     def prefix_token_id(self) -> int:
-        """The token that begins a document."""
+        """The token in front of a document."""
         return int(self.tokenizer.bos_token_id)
 
     @property
     def tokenizer_name(self) -> str:
-        """Names the tokenizer in caches of requests."""
+        """The name of the tokenizer in the harness's cache of requests."""
         return str(self.tokenizer.name_or_path).replace("/", "__")
 
     def tok_encode(
         self, string: str, add_special_tokens: bool | None = None, **_: Any
     ) -> list[int]:
-        """Return text as training reads it: whatever it spells, no control token comes out of it."""
+        """Return the tokens of a text as training reads it, without control tokens."""
         return list(self._conditioner.encoder.document(string).tolist())
 
     @property
@@ -118,17 +120,17 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
-        """Return a conversation as text, to be rendered when it is asked: contents stay contents.
+        """Return a conversation as text; it is rendered later, and contents stay contents.
 
         Args:
-            chat_history: messages; the last one is a begun answer where nothing is to follow it.
-            add_generation_prompt: whether an answer of the assistant is to follow.
+            chat_history: messages; the last one is the start of a reply if none is to follow.
+            add_generation_prompt: whether a reply of the assistant is to follow.
 
         Raises:
             ConfigError: the model was not trained on conversations.
         """
         if not self.chats:
-            raise ConfigError("the model was not trained on conversations (stage sft); no chat")
+            raise ConfigError("the model was not trained on conversations (stage sft)")
         begun = "" if add_generation_prompt else chat_history[-1]["content"]
         messages = chat_history if add_generation_prompt else chat_history[:-1]
         return _CONVERSATION + json.dumps([messages, begun])
@@ -142,14 +144,14 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
     def loglikelihood_rolling(
         self, requests: Sequence[Any], disable_tqdm: bool = False
     ) -> list[float]:
-        """Log-likelihood of whole texts in nats, each window of them under the feedback."""
+        """Return the log-likelihood of complete texts in nats, each window under the feedback."""
         windows: list[tuple[Any, list[int], list[int]]] = []
         counts = []
         for (text,) in (request.args for request in requests):
             found = get_rolling_token_windows(
                 token_list=self.tok_encode(text),
                 prefix_token=self.prefix_token_id,
-                # One for the token before the window.
+                # One position for the token before the window.
                 max_seq_len=self._room - 1,
                 context_len=1,
             )
@@ -189,7 +191,7 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
         return [found[i] for i in range(len(asked))]
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
-        """Texts up to a stop string, as long as the task allows and the model has room for."""
+        """Generate texts up to a stop string, as long as the task and the model allow."""
         asked = []
         for context, settings in (request.args for request in requests):
             how = self._sampling(settings)
@@ -227,11 +229,11 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
         )
 
     def _begin(self, context: Sequence[int], room: int, write: int) -> GenerationPrefix:
-        """Return a context under the feedback, of which the last `room` tokens stay."""
+        """Return a context under the feedback, cut to its last `room` tokens."""
         if room < 0:
             raise ConfigError(
-                f"an answer of {self._room - room} tokens does not fit into the {self._room} that "
-                "the model has beside its feedback"
+                f"an answer of {self._room - room} tokens does not fit into the {self._room} "
+                "positions that the model has besides its feedback"
             )
         ids = tuple(context)
         if ids[:1] == (self.prefix_token_id,):
@@ -240,7 +242,7 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
         return GenerationPrefix(self._told + ids, self._base + ids, write)
 
     def _begin_chat(self, context: str, room: int, write: int) -> GenerationPrefix:
-        """Return a conversation under the feedback; where it leaves less `room`, its first turns go."""
+        """Return a conversation under the feedback; drop its first turns to leave `room`."""
         messages, begun = json.loads(context.removeprefix(_CONVERSATION))
         answer = tuple(self.tok_encode(begun))
         while True:
@@ -262,16 +264,13 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
     def _batches(
         self, chosen: Iterable[int], lengths: Sequence[int], quiet: bool
     ) -> Iterable[list[int]]:
-        """Return the longest first: what does not fit into memory shows at once."""
+        """Yield batches, the longest rows first: a lack of memory shows immediately."""
         order = sorted(chosen, key=lambda i: -lengths[i])
-        out = Output(OutputMode.text)
-        bar = nullcontext() if quiet else out.progress("Asking", len(order), "questions")
-        with bar as shown:
-            for start in range(0, len(order), self._rows):
-                chunk = order[start : start + self._rows]
-                yield chunk
-                if shown is not None:
-                    shown.update(start + len(chunk))
+        for start in range(0, len(order), self._rows):
+            chunk = order[start : start + self._rows]
+            yield chunk
+            if not quiet:
+                self._progress(start + len(chunk), len(order))
 
 
 def run_tasks(
@@ -282,18 +281,18 @@ def run_tasks(
     fewshot: int | None = None,
     chat: bool | None = None,
 ) -> list[dict[str, Any]]:
-    """Return a row for each task and metric of the harness.
+    """Run tasks of the harness; return one row per task and metric.
 
     Args:
-        model: what is asked.
-        tasks: their names, several of them with commas between if need be.
-        folder: where task files of one's own are.
-        limit: ask only the first so many questions of each task.
-        fewshot: solved examples before each question; None leaves it to the task.
-        chat: ask as the user of a conversation; None where the model was trained on some.
+        model: the model to evaluate.
+        tasks: task names, also several separated by commas.
+        folder: folder of custom task files.
+        limit: number of questions per task, from the start; None asks all.
+        fewshot: solved examples before each question; None uses the task's default.
+        chat: prompt as the user of a conversation; None decides by the model's training.
 
     Raises:
-        ConfigError: the harness does not know a task, or cannot load it.
+        ConfigError: the harness has no such task, or cannot load it.
     """
     tasks = [name for names in tasks for name in names.split(",")]
     manager = _manager(tasks, folder)
@@ -312,9 +311,9 @@ def run_tasks(
 
 
 def _manager(tasks: Sequence[str], folder: str | Path | None) -> TaskManager:
-    """Return one that knows the tasks: those of the folder, else also the thousands of the harness."""
+    """Return a manager that knows the tasks: those of the folder, else also the harness's own."""
     if folder is not None and not Path(folder).is_dir():
-        raise ConfigError(f"--lm-eval-path {folder} is no folder")
+        raise ConfigError(f"--lm-eval-path {folder} is not a folder")
     path = None if folder is None else str(folder)
     manager = TaskManager(include_path=path, include_defaults=folder is None)
     if folder is not None and any(not manager.match_tasks([task]) for task in tasks):
@@ -324,7 +323,7 @@ def _manager(tasks: Sequence[str], folder: str | Path | None) -> TaskManager:
         own = "" if folder is None else f" or in {folder}"
         raise ConfigError(
             f"lm-evaluation-harness has no task {', '.join(unknown)} in its own list{own}; "
-            "lm-eval ls tasks lists them"
+            "run: lm-eval ls tasks"
         )
     return manager
 

@@ -1,4 +1,4 @@
-"""Evaluation: held-out loss by score bucket and feedback, what feedback changes, and tasks."""
+"""Evaluation: held-out loss by score bucket and feedback, the effect of feedback, and tasks."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,7 +34,7 @@ UNSCORED, ALL = "unscored", "all"
 
 @dataclass(frozen=True)
 class HeldOut:
-    """A document that training never saw, with its critique; the bucket is that of its score."""
+    """A document that training never reads, with its critique and the bucket of its score."""
 
     doc_id: bytes
     text: str
@@ -45,22 +45,22 @@ class HeldOut:
 
 
 def bucket_names(edges: Sequence[float]) -> list[str]:
-    """Name of the buckets between edges, as in 0.8-1."""
+    """Return the names of the buckets between edges, such as 0.8-1."""
     return [f"{a:g}-{b:g}" for a, b in pairwise(edges)]
 
 
 def held_out_documents(
     store: Store, mix: Mix, share: float, edges: Sequence[float], per_bucket: int
 ) -> list[HeldOut]:
-    """Return held-out documents of a mix's corpora, up to so many per bucket, evenly from the store.
+    """Select held-out documents of a mix's corpora, spread evenly, with a maximum per bucket.
 
     Args:
-        store: where they are.
-        mix: with its snapshot pinned; predicates of its selections do not matter here, and of
-            several critics the first one scores.
-        share: the share that was held out of training.
-        edges: of the score buckets.
-        per_bucket: documents per bucket; those without a score make a bucket of their own.
+        store: the mix's store.
+        mix: a mix with a pinned snapshot. Its selections do not matter here, and the first of
+            several critics gives the score.
+        share: share of documents that was held out of training.
+        edges: edges of the score buckets.
+        per_bucket: maximum documents per bucket; documents without a score are a separate bucket.
     """
     if not share or not per_bucket:
         return []
@@ -106,7 +106,7 @@ def _document(text: dict[str, Any], critique: dict[str, Any], bucket: str) -> He
 
 
 class Evaluator:
-    """Measures a model again and again on the same documents and problems, tokenized once."""
+    """A repeated measurement of a model on the same documents and problems, tokenized once."""
 
     def __init__(
         self,
@@ -115,14 +115,14 @@ class Evaluator:
         documents: Sequence[HeldOut],
         max_length: int,
     ) -> None:
-        """Tokenize everything.
+        """Tokenize documents and problems.
 
         Args:
-            conditioner: as in training.
-            config: what to measure.
+            conditioner: the conditioner of training.
+            config: the evaluation settings.
             documents: held-out documents.
-            max_length: longer samples are cut, so that under every feedback the loss is about
-                the same tokens of the document.
+            max_length: longer samples are cut. Under every feedback the loss then covers the same
+                tokens of the document.
 
         Raises:
             ConfigError: a task cannot be read.
@@ -146,14 +146,14 @@ class Evaluator:
         self._tasks: list[Task] = [load_task(task, conditioner) for task in config.tasks]
 
     def documents(self) -> dict[str, int]:
-        """Return how many held-out documents there are by bucket."""
+        """Return the number of held-out documents by bucket."""
         return {bucket: len(at) for bucket, at in self._buckets.items()}
 
     def measure(self, model: Any) -> dict[str, Any]:
-        """Return figures of a model in evaluation mode; parts without documents or tasks are left out.
+        """Measure a model in evaluation mode; skip parts without documents or tasks.
 
-        `loss`: by feedback and bucket (`all`: over all of them), in nats per token of the document.
-        `follows`: likewise, how much less the loss is than without feedback; see `gap`.
+        `loss`: by feedback and bucket (`all`: all buckets), in nats per token of the document.
+        `follows`: likewise, the reduction of the loss by feedback; see `gap`.
         `tasks`: share of problems with every answer right.
         """
         figures: dict[str, Any] = {}
@@ -183,14 +183,14 @@ class Evaluator:
         return figures
 
     def _counted(self, tokens: Floats) -> Iterator[tuple[str, Any]]:
-        """Buckets that have tokens to count, and the numbers of their documents."""
+        """Yield buckets that have tokens to count, and the numbers of their documents."""
         return ((name, at) for name, at in self._buckets.items() if tokens[at].any())
 
     @torch.inference_mode()
     def _losses(self, model: Any, samples: list[dict[str, Any]]) -> tuple[Floats, Floats]:
-        """Return of each document, the sum of its tokens' losses in nats, and how many they are."""
+        """Return per document the sum of token losses in nats, and the number of tokens."""
         nats, tokens = np.zeros(len(samples)), np.zeros(len(samples))
-        # Rows of like length go together, so that little of a batch is padding.
+        # Rows of similar length share a batch, to keep padding small.
         order = sorted(range(len(samples)), key=lambda i: len(samples[i]["input_ids"]))
         for begin in range(0, len(order), self._batch_size):
             chosen = order[begin : begin + self._batch_size]
@@ -203,15 +203,15 @@ class Evaluator:
 
 
 def gap(untold: Floats, told: Floats, tokens: Floats) -> dict[str, float | None]:
-    """Return how much feedback lowers the loss, in nats per token; negative where it raises it.
+    """Return how much feedback lowers the loss, in nats per token; negative if it raises it.
 
     The standard error is that of a ratio of sums over documents (Cochran, Sampling Techniques,
-    section 6.4): tokens of one document are not independent. None for a single document.
+    section 6.4): tokens of one document are not independent. It is None for a single document.
 
     Args:
-        untold: nats of each document without feedback, float[N].
-        told: nats of each document with it, float[N].
-        tokens: of each document, float[N].
+        untold: nats of each document without feedback, float64[N].
+        told: nats of each document with feedback, float64[N].
+        tokens: tokens of each document, float64[N].
     """
     differences, n = untold - told, len(tokens)
     mean = differences.sum() / tokens.sum()
@@ -221,7 +221,7 @@ def gap(untold: Floats, told: Floats, tokens: Floats) -> dict[str, float | None]
 
 
 def _has(condition: Condition, feedback: str) -> bool:
-    """Return whether a model of this condition can tell this feedback from none."""
+    """Return whether a model of this condition can distinguish this feedback from none."""
     if condition.kind == "none":
         return feedback == "none"
     return condition.kind != "spans" or feedback in ("none", "observed")
@@ -230,7 +230,7 @@ def _has(condition: Condition, feedback: str) -> bool:
 def _encode(
     conditioner: Conditioner, documents: Sequence[HeldOut], choice: Choice
 ) -> list[dict[str, Any]]:
-    """Return samples whose loss counts the document's own tokens, each once."""
+    """Encode samples whose loss counts each of the document's own tokens once."""
     even = {"loss_on_prefix": 0.0, "loss_by_verdict": {}}
     asking = conditioner.with_condition(conditioner.condition.model_copy(update=even))
     tokenizer = conditioner.tokenizer
@@ -254,9 +254,9 @@ def _sample(document: HeldOut, encoded: Encoded, control: Any) -> dict[str, Any]
 
 
 def _count_alike(by_feedback: Sequence[Sequence[dict[str, Any]]], max_length: int) -> None:
-    """Count of each document only tokens that are there, and fit, under every feedback.
+    """Set weights to 1 for the tokens that exist and fit under every feedback, else to 0.
 
-    A tag that takes a token's place leaves the document without it.
+    A tag that replaces a token removes it from the document.
     """
     for samples in zip(*by_feedback, strict=True):
         places = [np.flatnonzero(s["loss_weights"]) for s in samples]
@@ -272,7 +272,7 @@ def _count_alike(by_feedback: Sequence[Sequence[dict[str, Any]]], max_length: in
 
 
 def _within(ids: Any, kept: Any) -> Any:
-    """Where the sequence `kept` stands in `ids`, which may have further tokens between."""
+    """Return the positions of the subsequence `kept` in `ids`."""
     if len(ids) == len(kept):
         return np.arange(len(ids))
     found, at = [], 0
@@ -290,25 +290,33 @@ def evaluate(
     config: str | Path | None = None,
     samples: int | None = None,
 ) -> dict[str, Any]:
-    """Measure a trained model as its train run did, or as another config says.
+    """Evaluate a trained model as its train run did, or by another train config.
 
     Args:
         trained: the model.
-        store: where the held-out documents are; by default where the train run had them.
-        config: a train config whose mix, holdout and eval part count; an exported model needs one.
-        samples: held-out documents per bucket; by default as many as the config says.
+        store: root of the store; by default the store of the train run.
+        config: a train config with another mix, holdout and eval; an exported model needs one.
+        samples: held-out documents per bucket; by default the config's `eval.samples`.
 
     Returns:
-        The figures of `Evaluator.measure`, with tasks as `solve_tasks` gives them, and documents by
-        bucket.
+        `step`, `documents` (their number by bucket), `loss` and `follows` as `Evaluator.measure`
+        returns them, and `tasks` as `solve_tasks` returns them. Losses are in nats per token.
 
     Raises:
-        ConfigError: an exported model without a config.
+        ConfigError: the model is an exported one, and there is no config.
+        StoreError: the store or the snapshot does not exist.
+
+    Examples:
+        >>> metrics = evaluate(load_model(run), samples=2)
+        >>> sorted(metrics)
+        ['documents', 'follows', 'loss', 'step', 'tasks']
+        >>> sorted(metrics["loss"])
+        ['best', 'none', 'observed', 'worst']
     """
     if config is None and trained.run is None:
         raise ConfigError(
-            "an exported model does not say what to measure; name a train config (--config), a "
-            "task (--task) or a task of lm-evaluation-harness (--lm-eval)"
+            "an exported model does not define what to measure; name a train config (--config), "
+            "a task (--task) or a task of lm-evaluation-harness (--lm-eval)"
         )
     path = Path(config) if config is not None else _own_config(trained)
     settings = load_train_config(path)
@@ -330,7 +338,7 @@ def evaluate(
 
 
 def solve_tasks(trained: LoadedModel, tasks: Iterable[TaskConfig]) -> list[dict[str, Any]]:
-    """Return a row for each task: share of items that came out right, with its standard error.
+    """Solve tasks; return one row per task: share of right items and its standard error.
 
     Raises:
         ConfigError: a task cannot be read.

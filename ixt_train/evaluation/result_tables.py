@@ -1,4 +1,4 @@
-"""Figures and generations as people read them."""
+"""Tables of metrics and generations for the terminal."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
 
 def figures_text(figures: Mapping[str, Any]) -> "RenderableType":
-    """What `ixt eval` found, a table for each part."""
+    """Format the metrics of `ixt eval`, a table for each part."""
     from rich.console import Group
 
     parts: list[RenderableType] = [f"Step {figures['step']:,}"]
     if figures.get("loss"):
         parts += ["", "Held-out loss, nats per token of the document", _losses(figures)]
     if figures.get("follows"):
-        parts += ["", "Nats per token that feedback saves against none", _follows(figures)]
+        parts += ["", "Nats per token that feedback saves, compared with none", _follows(figures)]
     for name, title in (("tasks", "Tasks by exact match"), ("lm_eval", "lm-evaluation-harness")):
         if figures.get(name):
             parts += ["", title, _rows(figures[name])]
@@ -53,7 +53,7 @@ def _rows(rows: Sequence[Mapping[str, Any]]) -> Any:
 
 
 def generations_text(records: Iterable[Mapping[str, Any]]) -> "RenderableType":
-    """Each prompt with what was written after it."""
+    """Format each prompt with its continuation."""
     from rich.console import Group
     from rich.text import Text
 

@@ -1,8 +1,8 @@
-"""Tasks by exact match: the arithmetic that is built in, or a JSONL of problems.
+"""Tasks scored by exact match: the built-in arithmetic, or a JSONL of problems.
 
-A line with `segments` is worked through: what is given is fed in, each answer is the model's own,
-token for token. A line with `prompt` (or `messages`) and `answer` is answered to the end and
-compared as text; a model of conversations reads the prompt as what the user says.
+In a line with `segments`, each given part is fed to the model, and each answer is the model's own,
+token by token. A line with `prompt` (or `messages`) and `answer` is generated to its end and
+compared as text. A model of conversations reads the prompt as the user's message.
 """
 
 import json
@@ -31,20 +31,20 @@ from ixt_train.inference import (
     write_all,
 )
 
-# Tokens that one forward pass may hold in its cache: rows x length.
+# Tokens in the cache of one forward pass: rows x length.
 _TOKENS_AT_ONCE = 1 << 16
-# An answer that runs on so far past the right one is wrong anyway.
+# An answer that is so many tokens longer than the right one is wrong in any case.
 _TOKENS_OVER = 8
 
 
 @dataclass(frozen=True)
 class TaskProblem:
-    """A problem in tokens: by segment, what is given and the answer to it.
+    """A problem in tokens: per segment, the given part and the answer.
 
     Attributes:
-        given, answers: of each segment.
-        told: the beginning with the feedback, which stands before the first segment.
-        base: the beginning without, for guidance.
+        given, answers: tokens of each segment.
+        told: the prefix with the feedback, in front of the first segment.
+        base: the prefix without feedback, for guidance.
     """
 
     given: tuple[TokenIds, ...]
@@ -54,13 +54,13 @@ class TaskProblem:
 
     @property
     def shape(self) -> tuple[tuple[int, int], ...]:
-        """Lengths by segment; problems of one shape run side by side."""
+        """Lengths per segment; problems of one shape share a batch."""
         return tuple((len(g), len(a)) for g, a in zip(self.given, self.answers, strict=True))
 
 
 @dataclass(frozen=True)
 class TaskQuestion:
-    """A prompt in tokens, with feedback and without, and the text that is the right answer."""
+    """A prompt in tokens, with feedback and without, and the text of the right answer."""
 
     begun: GenerationPrefix
     answer: str
@@ -69,12 +69,12 @@ class TaskQuestion:
 
 @dataclass(frozen=True)
 class Task:
-    """A task as a model is asked it.
+    """The items of a task, tokenized for one model.
 
     Attributes:
-        name: what figures call it.
+        name: name of the task in metrics.
         items: problems and questions, in the order of the file.
-        gamma: of guidance.
+        gamma: strength of guidance.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Task:
     gamma: float = 1.0
 
     def solve(self, model: Any, conditioner: Conditioner) -> list[bool]:
-        """Return whether each item came out right; control tokens are never chosen."""
+        """Return whether each item is right; control tokens are never generated."""
         right = [False] * len(self.items)
         problems = {i: p for i, p in enumerate(self.items) if isinstance(p, TaskProblem)}
         questions = {i: q for i, q in enumerate(self.items) if isinstance(q, TaskQuestion)}
@@ -98,15 +98,15 @@ class Task:
 
 
 def load_task(task: TaskConfig, conditioner: Conditioner) -> Task:
-    """Return the items of a task under its feedback.
+    """Load the items of a task under its feedback.
 
     A line is `{"segments": [["17 + 5 =", "22"], ["- 8 =", "14"]]}`, or `{"prompt": "Q: ...",
-    "answer": "4"}` and, where a newline is not what ends an answer, `"stop": ["..."]`. A model of
-    conversations is asked the prompt, or the line's `messages`, and ends its turn itself. Where the
-    feedback is `given`, a line may have its own as `"feedback": "text"` and `"score": 0.5`.
+    "answer": "4"}` with an optional `"stop": ["..."]`, by default a newline. A model of
+    conversations gets the prompt, or the line's `messages`, and ends its turn itself. With the
+    feedback `given`, a line may have its own `"feedback": "text"` and `"score": 0.5`.
 
     Raises:
-        ConfigError: the file is missing, or a line is not of this form.
+        ConfigError: the file is missing, or a line has another form.
     """
     items = []
     for place, record in _records(task):
@@ -119,7 +119,7 @@ def load_task(task: TaskConfig, conditioner: Conditioner) -> Task:
                 f"({type(error).__name__}: {error})"
             ) from None
     if not items:
-        raise ConfigError(f"task {task.name}: {task.path} holds no problem")
+        raise ConfigError(f"task {task.name}: {task.path} contains no problem")
     return Task(task.name, tuple(items), task.guidance)
 
 
@@ -139,9 +139,9 @@ def _records(task: TaskConfig) -> Iterator[tuple[str, dict[str, Any]]]:
         try:
             record = json.loads(line)
         except ValueError as error:
-            raise ConfigError(f"task {task.name}: {place}: no JSON ({error})") from None
+            raise ConfigError(f"task {task.name}: {place}: not JSON ({error})") from None
         if not isinstance(record, dict):
-            raise ConfigError(f"task {task.name}: {place}: no JSON object: {line[:60]}")
+            raise ConfigError(f"task {task.name}: {place}: not a JSON object: {line[:60]}")
         yield place, record
 
 
@@ -161,7 +161,7 @@ def _item(
     right = str(record["answer"]).strip()
     asked = GenerationRequest.of(record)
     length = len(conditioner.encoder.document(f" {right}"))
-    # A model of conversations ends its turn by itself.
+    # A model of conversations ends its turn itself.
     stop = record.get("stop", [] if isinstance(conditioner, ChatConditioner) else ["\n"])
     return TaskQuestion(
         begun=GenerationPrefix(
@@ -180,10 +180,10 @@ def tokenize_problem(
     told: Sequence[int] = (),
     base: Sequence[int] = (),
 ) -> TaskProblem:
-    """Return the segments in tokens, as they come out of the whole text joined by spaces.
+    """Tokenize the segments as parts of the complete text, joined by spaces.
 
-    Text before a boundary may not change its tokens by what follows; where a tokenizer merges over
-    the boundary, the token belongs to the side on which it ends.
+    Text after a boundary must not change the tokens before it. If a tokenizer merges over the
+    boundary, the token belongs to the side on which it ends.
     """
     pieces = [piece for segment in segments for piece in segment]
     ends, text = [], ""
@@ -211,15 +211,15 @@ def solve(
     gamma: float = 1.0,
     pad: int = 0,
 ) -> list[bool]:
-    """Return whether each problem came out right: every answer token, the model's own fed back.
+    """Return whether each problem is right: every answer token, the model's own fed back.
 
-    An answer gets as many tokens as the reference has, each the most likely one not in `banned`.
+    An answer gets as many tokens as the reference, each the most likely one not in `banned`.
 
     Args:
         model: a Hugging Face causal language model, in evaluation mode.
-        problems: of any shapes; those of one shape go through the model together.
+        problems: problems of any shapes; those of one shape share a batch.
         banned: tokens that are never chosen.
-        gamma: of guidance.
+        gamma: strength of guidance.
         pad: the padding token.
     """
     right = [False] * len(problems)
@@ -260,13 +260,13 @@ def _tensor(rows: Sequence[TokenIds], device: Any) -> Tensor:
 def answer(
     model: Any, questions: Sequence[TaskQuestion], conditioner: Conditioner, gamma: float = 1.0
 ) -> list[bool]:
-    """Return whether the model's text up to a stop string or its end is the answer, but for white space.
+    """Return whether the model's text is the answer, up to white space and a stop string.
 
     Args:
         model: a Hugging Face causal language model, in evaluation mode.
-        questions: in any order; those with the same stop strings go through the model together.
-        conditioner: of the model.
-        gamma: of guidance.
+        questions: questions in any order; those with the same stop strings share a batch.
+        conditioner: the model's conditioner.
+        gamma: strength of guidance.
     """
     right = [False] * len(questions)
     by_stop: dict[tuple[str, ...], list[int]] = defaultdict(list)

@@ -1,7 +1,7 @@
-"""Decoding: rows of tokens that a model goes on writing, guided by what it would write untold.
+"""Decoding: continuation of token rows, guided by what the model generates without feedback.
 
-Guidance is classifier-free (Ho & Salimans, arXiv 2207.12598; of language models Sanchez et al.,
-arXiv 2306.17806): log p = log p_base + gamma (log p_told - log p_base), gamma 1 being no guidance.
+Guidance is classifier-free (Ho & Salimans, arXiv 2207.12598; for language models Sanchez et al.,
+arXiv 2306.17806): log p = log p_base + gamma (log p_conditioned - log p_base). Gamma 1 disables it.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,18 +21,18 @@ Ending = Literal["end", "stop", "length"]
 
 @dataclass(frozen=True)
 class TokenSampling:
-    """How tokens are chosen.
+    """The selection of tokens.
 
     Attributes:
-        max_new_tokens: write at most so many.
-        temperature: 0 takes the most likely token each time.
-        top_p: sample from the fewest tokens that hold this share of the probability.
-        top_k: sample from so many of the most likely tokens; 0 from all.
+        max_new_tokens: maximum number of generated tokens.
+        temperature: 0 chooses the most likely token each time.
+        top_p: sample from the fewest tokens that cover this share of the probability.
+        top_k: sample from this number of the most likely tokens; 0 samples from all.
         stop: end before any of these strings.
-        guidance: gamma; above 1 the model is drawn to its feedback, at 0 it does not hear it.
-        samples: how many continuations of each prompt.
-        seed: of sampling; the same seed writes the same, whatever else is in the batch.
-        batch_size: rows that go through the model together.
+        guidance: gamma; above 1 it strengthens the feedback, at 0 it removes it.
+        samples: number of continuations per prompt.
+        seed: seed of sampling; it gives the same continuation in any batch.
+        batch_size: rows per forward pass.
     """
 
     max_new_tokens: int = 64
@@ -66,13 +66,13 @@ class TokenSampling:
 
 @dataclass(frozen=True)
 class GenerationPrefix:
-    """A row to go on with.
+    """A row of tokens to continue.
 
     Attributes:
-        told: the prompt with feedback, in tokens.
-        base: the prompt without, read only where there is guidance.
-        room: write at most so many tokens.
-        seed: of sampling.
+        told: the prompt with feedback.
+        base: the prompt without feedback, used for guidance only.
+        room: maximum number of generated tokens.
+        seed: seed of sampling.
     """
 
     told: TokenIds
@@ -83,14 +83,14 @@ class GenerationPrefix:
 
 @dataclass(frozen=True)
 class Generated:
-    """What a row came to: its new tokens without the end token, and why they end there."""
+    """The generated tokens of a row without the end token, and the reason for its end."""
 
     ids: TokenIds
     ending: Ending
 
 
 class _Branch:
-    """The rows under one feedback, padded on the left, with the keys and values of the past."""
+    """Rows under one feedback, padded on the left, with the key-value cache of the past."""
 
     def __init__(self, model: Any, rows: Sequence[Sequence[int]], pad: int) -> None:
         self._model, self._cache = model, None
@@ -101,7 +101,7 @@ class _Branch:
         self._mask = torch.tensor(real, dtype=torch.long, device=model.device)
 
     def feed(self, ids: Tensor | None) -> Tensor:
-        """Return log-probabilities [B, V] of the token after `ids` [B, n], which follow what was fed."""
+        """Return log-probabilities [B, V] of the token after `ids` [B, n] and all previous ids."""
         if ids is not None:
             self._waiting = torch.cat([self._waiting, ids], 1)
             self._mask = torch.cat([self._mask, torch.ones_like(ids)], 1)
@@ -120,12 +120,12 @@ class _Branch:
 
 
 def guided(told: Tensor, base: Tensor, gamma: float) -> Tensor:
-    """Log-probabilities, not normalised, between `base` (gamma 0), `told` (1) and beyond."""
+    """Return log-probabilities, not normalised: `base` at gamma 0, `told` at gamma 1."""
     return base + gamma * (told - base)
 
 
 class GenerationBatch:
-    """Rows that a model goes on writing: told their feedback, and for guidance beside it a base."""
+    """Rows that a model continues under feedback, with base rows for guidance."""
 
     def __init__(
         self,
@@ -142,8 +142,8 @@ class GenerationBatch:
         Args:
             model: a Hugging Face causal language model, in evaluation mode.
             told: the prompts with feedback, of any lengths.
-            base: the same prompts without; read only where gamma is not 1.
-            gamma: of guidance.
+            base: the same prompts without feedback; used only if gamma is not 1.
+            gamma: strength of guidance.
             banned: tokens that are never chosen.
             pad: the padding token.
         """
@@ -152,7 +152,7 @@ class GenerationBatch:
         self._base = None if gamma == 1 else _Branch(model, base, pad)
 
     def feed(self, ids: Tensor | None = None) -> Tensor:
-        """Return scores [B, V] of the next token after `ids` [B, n], which follow what was fed before."""
+        """Return scores [B, V] of the token after `ids` [B, n], given all previous ids."""
         scores = self._told.feed(ids)
         if self._base is not None:
             scores = guided(scores, self._base.feed(ids), self._gamma)
@@ -166,13 +166,13 @@ def pick(scores: Tensor, how: TokenSampling, draws: Callable[[], Tensor]) -> Ten
     Args:
         scores: log-probabilities, not necessarily normalised.
         how: greedy or sampled.
-        draws: gives a number from 0 to 1 for each row, float64[B].
+        draws: returns a random number from 0 to 1 for each row, float64[B].
     """
     if how.temperature == 0:
         return scores.argmax(-1)
     chances, order = (scores.double() / how.temperature).softmax(-1).sort(-1, descending=True)
     before = chances.cumsum(-1) - chances
-    # The first token that passes the share still belongs to it.
+    # The first token that exceeds the share still belongs to it.
     chances = chances * (before < how.top_p)
     if how.top_k:
         chances[:, how.top_k :] = 0
@@ -187,16 +187,16 @@ def pick(scores: Tensor, how: TokenSampling, draws: Callable[[], Tensor]) -> Ten
 def write_all(
     model: Any, conditioner: Conditioner, begun: Sequence[GenerationPrefix], how: TokenSampling
 ) -> list[Generated]:
-    """Let begun rows go on until each has ended, met a stop string, or is full.
+    """Continue rows until each has ended, reached a stop string or its maximum length.
 
     Args:
         model: a Hugging Face causal language model, in evaluation mode.
-        conditioner: knows the tokens that end a row, and those that are never chosen.
-        begun: in any order; those of like length go through the model together.
-        how: temperature, stop strings and the like.
+        conditioner: knows the tokens that end a row and the banned tokens.
+        begun: rows in any order; those of similar length share a batch.
+        how: temperature, stop strings and so on.
     """
     written: dict[int, Generated] = {}
-    # The longest first: what does not fit into memory shows at once.
+    # The longest rows first: a lack of memory shows immediately.
     order = sorted(range(len(begun)), key=lambda i: -len(begun[i].told))
     for start in range(0, len(order), how.batch_size):
         chunk = order[start : start + how.batch_size]
@@ -227,7 +227,7 @@ def _write(
     written: list[list[int]] = [[] for _ in begun]
     endings: list[Ending | None] = [None if row.room > 0 else "length" for row in begun]
     decode = conditioner.tokenizer.decode
-    # A letter has at most 4 tokens, so a stop string cannot begin before the last of these.
+    # A letter has at most 4 tokens: a stop string cannot start before the last of these.
     reach = 4 * max(map(len, how.stop), default=0)
     chosen = None
     while None in endings:
@@ -256,13 +256,13 @@ def likelihoods(
     banned: Sequence[int],
     pad: int,
 ) -> list[tuple[float, bool]]:
-    """Return of each continuation its log-likelihood in nats, and whether greedy decoding writes it.
+    """Return each continuation's log-likelihood in nats, and whether it is the greedy choice.
 
     Args:
         model: a Hugging Face causal language model, in evaluation mode.
-        begun: what comes before.
+        begun: the prefixes.
         continuations: one or more tokens each.
-        gamma: of guidance; the guided distribution is normalised.
+        gamma: strength of guidance; the guided distribution is normalised.
         banned: tokens that decoding never chooses.
         pad: the padding token.
     """
@@ -283,7 +283,7 @@ def likelihoods(
 def _scores(
     model: Any, before: Sequence[TokenIds], after: Sequence[TokenIds], pad: int
 ) -> list[Tensor]:
-    """Return log-probabilities [len(after), V] that each row has at the tokens of `after`."""
+    """Return log-probabilities [len(after), V] of each row at the tokens of `after`."""
     rows = [a + b for a, b in zip(before, after, strict=True)]
     longest = max(map(len, rows))
     ids = torch.tensor([[*row, *[pad] * (longest - len(row))] for row in rows], device=model.device)
@@ -299,5 +299,5 @@ def _holds(text: str, stop: Sequence[str]) -> bool:
 
 
 def until(text: str, stop: Sequence[str]) -> str:
-    """Return the text before the first stop string in it."""
+    """Return the text before its first stop string."""
     return text[: min((at for s in stop if (at := text.find(s)) >= 0), default=len(text))]

@@ -1,4 +1,4 @@
-"""A trained model with all that using it needs: tokenizer, condition, observed feedback."""
+"""A trained model with everything that its use needs: tokenizer, condition, feedback."""
 
 import json
 from dataclasses import dataclass
@@ -36,14 +36,14 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model and how to ask it.
+    """A model with its tokenizer and conditioner.
 
     Attributes:
         model: a Hugging Face causal language model, in evaluation mode.
         tokenizer: with the feedback tokens.
-        conditioner: puts feedback in front as in training.
-        step: steps of training.
-        digest: of the plan that it was trained on.
+        conditioner: inserts feedback as in training.
+        step: number of training steps.
+        digest: digest of the training plan.
         run: the run folder, None for an exported model.
     """
 
@@ -56,10 +56,17 @@ class LoadedModel:
 
 
 def load_model(checkpoint: str | Path) -> LoadedModel:
-    """Return the model in a run folder (its newest checkpoint), a checkpoint file, or an exported folder.
+    """Load the model in a run folder, a checkpoint file, or an exported folder.
+
+    A run folder gives its latest readable checkpoint, with averaged weights if the train run has
+    them. The model is on the CPU, in evaluation mode.
+
+    Args:
+        checkpoint: a run folder, a file in its checkpoints/, or a folder of `ixt export-model`.
 
     Raises:
-        ConfigError: it is none of these.
+        ConfigError: the path is none of these, or the run folder has no checkpoint yet.
+        CorruptError: no checkpoint can be read.
     """
     path = Path(checkpoint)
     if (path / CARD).is_file():
@@ -68,14 +75,14 @@ def load_model(checkpoint: str | Path) -> LoadedModel:
         newest = newest_checkpoint(path)
         if newest is None:
             raise ConfigError(
-                f"{path} has no checkpoint yet; train on: ixt train {path}/config.yaml"
+                f"{path} has no checkpoint yet; continue training: ixt train {path}/config.yaml"
             )
         return _from_run(path, newest)
     if path.is_file() and path.parent.name == FOLDER:
         return _from_run(path.parent.parent, path)
     raise ConfigError(
-        f"{checkpoint} is neither a run folder, nor a file in its {FOLDER}/, nor a folder that "
-        "ixt export-model wrote"
+        f"{checkpoint} is not a run folder, a file in its {FOLDER}/, or a folder written by "
+        "ixt export-model"
     )
 
 
@@ -86,7 +93,9 @@ def _from_run(folder: Path, checkpoint: Path) -> LoadedModel:
     try:
         load_weights(model, read_checkpoint(checkpoint))
     except RuntimeError as error:
-        raise ConfigError(f"{checkpoint} is not of {folder / run_folder.MODEL}: {error}") from None
+        raise ConfigError(
+            f"{checkpoint} does not fit {folder / run_folder.MODEL}: {error}"
+        ) from None
     mix = load_config(Mix, folder / run_folder.MIX)
     config = load_train_config(folder / run_folder.CONFIG)
     feedback = run_folder.read_json(folder / run_folder.FEEDBACK)
@@ -126,18 +135,18 @@ def _from_export(folder: Path) -> LoadedModel:
 
 
 def choose_feedback(conditioner: Conditioner, said: str, score: float | None = None) -> Choice:
-    """What to condition on: best, worst, none, or else any text.
+    """Return the feedback for a user's choice: best, worst, none, or any other text.
 
-    A model of spans is at its best without any tag; a text is the tag that stands where it goes on.
-    Best of a model that never saw feedback is none.
+    For a model of spans, best is no tag, and a text is the tag at the position of continuation. For
+    a model without feedback, best is none.
 
     Args:
         conditioner: knows the best feedback, whose score a text gets by default.
-        said: what the user asks for.
+        said: the user's choice.
         score: the score that goes with a text, 0 to 1.
 
     Raises:
-        ConfigError: feedback that the model never saw.
+        ConfigError: the model has no such feedback.
     """
     kind = conditioner.condition.kind
     if score is not None and not 0 <= score <= 1:
@@ -158,7 +167,7 @@ def choose_feedback(conditioner: Conditioner, said: str, score: float | None = N
         return Feedback(None, said)
     if said in ("best", "worst"):
         if said not in conditioner.observed:
-            raise ConfigError(f"feedback {said}: no feedback was observed in training; give a text")
+            raise ConfigError(f"feedback {said}: training observed no feedback; give a text")
         return "best" if said == "best" else "worst"
     if score is None and "best" in conditioner.observed:
         score = conditioner.observed["best"].score
@@ -166,20 +175,20 @@ def choose_feedback(conditioner: Conditioner, said: str, score: float | None = N
 
 
 def beginning(conditioner: Conditioner, choice: Choice) -> tuple[int, ...]:
-    """Return the tokens that stand before any document under this feedback.
+    """Return the tokens in front of any document under this feedback.
 
     Raises:
-        ConfigError: a tag, whose place is inside a document.
+        ConfigError: the feedback is a tag, whose position is inside a document.
     """
     spans = conditioner.condition.kind == "spans"
     if spans and isinstance(choice, Feedback) and choice.critique:
         raise ConfigError(
-            f"feedback {choice.critique!r}: a tag of spans stands inside a document, at the place "
-            "where ixt generate goes on; here give best or none"
+            f"feedback {choice.critique!r}: a tag of spans belongs inside a document, at the "
+            "position where ixt generate continues; here give best or none"
         )
     return tuple(conditioner.prompt("", choice).tolist())
 
 
 def pick_device() -> torch.device:
-    """Return the GPU where there is one."""
+    """Return the GPU if the machine has one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,4 +1,4 @@
-"""Export: a folder that transformers, vLLM and the like load without this package."""
+"""Export: a model folder that transformers, vLLM and others load without this package."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ _RENDERED = (
     "{% macro ixt_rendered(messages, add_generation_prompt) %}TEMPLATE{% endmacro %}"
     "{% set ixt_told = feedback if feedback is defined else BEST %}"
 )
-# As training does: before the assistant's header where the template can be told apart there.
+# As in training: before the assistant's header if the template separates it, else after it.
 _TURN = (
     "{% set ixt_whole = ixt_rendered(messages, add_generation_prompt) %}"
     "{% set ixt = namespace(at=0) %}{% for message in messages %}"
@@ -42,16 +42,16 @@ _SYSTEM = (
 def export_model(trained: LoadedModel, folder: str | Path) -> dict[str, Any]:
     """Write weights (safetensors), config, tokenizer, generation config and ixt.json.
 
-    The generation config bans control tokens; ixt.json holds the strings to put in front of a
-    document to ask for the best or the worst. The chat template of a model of conversations asks
-    for the best by itself; its variable `feedback` asks for something else, or with "" for nothing.
+    The generation config bans control tokens. ixt.json contains the prefixes that condition a
+    document on the best or the worst feedback. The chat template of a model of conversations
+    inserts the best feedback; its variable `feedback` replaces it, and "" removes it.
 
     Raises:
-        ConfigError: the folder has something in it.
+        ConfigError: the folder exists and is not empty.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} is there already; export into a new folder")
+        raise ConfigError(f"{folder} already exists; export into a new folder")
     tokenizer, model, conditioner = trained.tokenizer, trained.model, trained.conditioner
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id,
@@ -70,10 +70,10 @@ def export_model(trained: LoadedModel, folder: str | Path) -> dict[str, Any]:
 
 
 def model_card(trained: LoadedModel) -> dict[str, Any]:
-    """What ixt.json holds: the condition, and what to say to the model."""
+    """Return the content of ixt.json: the condition, and the feedback to prompt with."""
     conditioner, tokenizer = trained.conditioner, trained.tokenizer
     choices: tuple[Literal["best", "worst", "none"], ...] = ("best", "worst", "none")
-    # Some tokenizers write the beginning themselves, as servers let them.
+    # Some tokenizers insert the beginning token themselves, and servers use them so.
     begins = tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]
     bos = "" if begins else tokenizer.bos_token
     asked = [c for c in choices if c == "none" or c in conditioner.observed]
@@ -93,7 +93,7 @@ def model_card(trained: LoadedModel) -> dict[str, Any]:
 
 
 def told_template(trained: LoadedModel) -> str | None:
-    """Return the chat template with the best feedback where training had it; None where there is none."""
+    """Return the chat template with the best feedback that training observed, if any."""
     conditioner, template = trained.conditioner, trained.tokenizer.chat_template
     if not isinstance(conditioner, ChatConditioner) or "best" not in conditioner.observed:
         return template  # type: ignore[no-any-return]

@@ -9,10 +9,10 @@ from ixt_data.errors import CorruptError
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
-    """Read the rows of a metrics.jsonl, in the order in which the run wrote them.
+    r"""Read the rows of a metrics.jsonl, in the order in which the run wrote them.
 
-    A last line that a kill cut off is dropped. Where a resumed run wrote a step again, its
-    latest row counts.
+    It drops a last line that a crash cut off. If a resumed run repeats a step, only the latest
+    row of that step is returned.
 
     Args:
         path: a metrics.jsonl, or the run folder that contains one.
@@ -25,16 +25,16 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     Raises:
         CorruptError: a line other than the last one is not JSON; the message names file and line.
 
-        Examples:
-            >>> from pathlib import Path
-            >>> from tempfile import mkdtemp
-            >>> run = Path(mkdtemp())
-            >>> _ = (run / "metrics.jsonl").write_text(
-            ...     '{"step": 10, "tokens": 5120, "samples": 80, "loss": 4.2, "lr": 3e-4}\\n'
-            ...     '{"step": 20, "tok'
-            ... )
-            >>> [(row["step"], row["loss"]) for row in read_metrics(run)]
-            [(10, 4.2)]
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import mkdtemp
+        >>> run = Path(mkdtemp())
+        >>> _ = (run / "metrics.jsonl").write_text(
+        ...     '{"step": 10, "tokens": 5120, "samples": 80, "loss": 4.2, "lr": 3e-4}\n'
+        ...     '{"step": 20, "tok'
+        ... )
+        >>> [(row["step"], row["loss"]) for row in read_metrics(run)]
+        [(10, 4.2)]
     """
     path = Path(path)
     if path.is_dir():

@@ -9,6 +9,7 @@ import orjson
 import yaml
 
 from ixt_data.errors import ConfigError
+from ixt_train.runs.metrics import read_metrics
 
 METRICS = "metrics.jsonl"
 """The file that marks a folder as a run folder."""
@@ -56,6 +57,7 @@ def read_train_run(folder: Path) -> TrainRun:
     Raises:
         ConfigError: the folder is not a run folder.
         CorruptError: a row of its metrics is not JSON.
+    """
     metrics = folder / METRICS
     if not metrics.is_file():
         raise ConfigError(f"{folder} is not a run folder: it has no {METRICS}")
@@ -99,7 +101,6 @@ def thinned(points: list[tuple[int, float]], most: int = POINTS) -> LossPoints:
     size = max(1, -(-len(points) // most))
     parts = (points[i : i + size] for i in range(0, len(points), size))
     return tuple((part[-1][0], sum(value for _, value in part) / len(part)) for part in parts)
-
 
 
 def _json(path: Path) -> dict[str, Any]:

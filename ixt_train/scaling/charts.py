@@ -1,4 +1,4 @@
-"""Charts of curves as SVG, drawn without a browser and without the network."""
+"""Charts of learning curves as SVG, drawn without a browser or the network."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from ixt_train.scaling.curves import LearningCurve
 from ixt_train.scaling.multipliers import falls
 
 FONT = "ui-sans-serif, system-ui, sans-serif"
-# Okabe and Ito's colours, which stay apart for colour-blind readers, then some more.
+# Okabe and Ito's colours, which colour-blind readers can distinguish, then more colours.
 PALETTE = (
     "#7f7f7f", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000",
     "#8c564b", "#6a3d9a", "#b2df8a", "#17becf",
@@ -23,14 +23,14 @@ def curve_chart(
     targets: Sequence[float] = (),
     size: tuple[int, int] = (620, 320),
 ) -> str:
-    """Return a metric over a clock as SVG: a colour for each arm, a line for each run.
+    """Draw a metric over a clock as SVG: a colour per arm, a line per train run.
 
     Args:
-        curves: what to draw, in the order of their arms.
-        metric: on the upright axis.
+        curves: the curves, in the order of their arms.
+        metric: metric on the vertical axis.
         axis: `steps`, `tokens` or `flops`.
-        targets: drawn as thin lines.
-        size: width and height in pixels, without legend.
+        targets: values drawn as thin lines.
+        size: width and height in pixels, without the legend.
     """
     import altair as alt
 

@@ -1,6 +1,5 @@
-"""Curves: what a train run had reached after how much compute, read from folders or files."""
+"""Learning curves: metrics of a train run over compute, read from run folders or files."""
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,26 +12,26 @@ import yaml
 from ixt_data.errors import ConfigError
 from ixt_data.storage import atomic_write
 from ixt_train.config import flatten
-from ixt_train.runs import run_folder
+from ixt_train.runs import read_metrics, run_folder
 from ixt_train.scaling.flops import size_of
 
 LABEL = "scaling.json"
-"""In a run folder: which arm, group, seed and budget it is of."""
+"""File in a run folder with its arm, group, seed and budget."""
 AXES = ("steps", "tokens", "flops")
 _SEED = re.compile(r"(?P<arm>.+?)[-_.]s?(?:eed)?\d+")
 
 
 @dataclass(frozen=True)
 class RunLabel:
-    """Where a train run belongs.
+    """The place of a train run in a comparison.
 
     Attributes:
-        arm: what it tries.
+        arm: name of the arm.
         group: arms of one group are compared: the same corpus, model and task.
-        seed: runs of one seed are compared first of all.
+        seed: train runs of one seed are compared with each other.
         budget: its duration, as the train config writes it.
-        annotation_flops: of the critics that its mix needs, over the whole corpus: 2 x parameters x
-            tokens read and written; 0 for critics that are no models.
+        annotation_flops: FLOPs of the critics that its mix needs, over the complete corpus:
+            2 x parameters x tokens read and generated; 0 for critics without a model.
     """
 
     arm: str
@@ -44,18 +43,18 @@ class RunLabel:
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """One train run: clocks and figures at each of its evaluations.
+    """One train run: clocks and metrics at each of its evaluations.
 
     Attributes:
         arm, group, seed, budget, annotation_flops: see `RunLabel`.
-        parameters: of the model.
-        documents: different documents that it drew.
-        digest: of its plan.
-        steps, tokens, flops: the clocks; tokens are those of documents and feedback, without
-            padding, and operations are those of training on them, without evaluation.
-        metrics: by name, a figure for each evaluation. `loss.asked...` is the loss under the best
-            feedback where the model takes any, else without.
-        seconds: of training.
+        parameters: number of the model's parameters.
+        documents: number of different documents drawn.
+        digest: digest of its plan.
+        steps, tokens, flops: the clocks. Tokens are those of documents and feedback, without
+            padding. FLOPs are those of training on them, without evaluation.
+        metrics: by name, one value per evaluation. `loss.asked...` is the loss under the best
+            feedback if the model uses any, else without feedback.
+        seconds: training time.
     """
 
     arm: str
@@ -78,25 +77,26 @@ class LearningCurve:
 
     @property
     def key(self) -> tuple[str, str, int, str]:
-        """What tells it from the others."""
+        """The identity of the train run in a comparison."""
         return (self.group, self.arm, self.seed, self.budget)
 
 
 def read_run(folder: Path, label: RunLabel | None = None) -> LearningCurve:
-    """Return the curve of a run folder, finished or not.
+    """Read the curve of a run folder, finished or in progress.
 
     Args:
-        folder: as `ixt train` leaves it.
-        label: where it belongs; by default as its scaling.json says, else its name up to a
-            number, such as `critique-0`, is the arm.
+        folder: run folder of `ixt train`.
+        label: its place in a comparison; by default from its scaling.json, else the arm is its
+            name up to a number, such as `critique` of `critique-0`.
 
     Raises:
-        ConfigError: it is no run folder, or was never evaluated.
+        ConfigError: the folder is not a run folder, or has no evaluation yet.
+        CorruptError: a row of its metrics is not JSON.
     """
     rows = _rows(folder / run_folder.METRICS)
     found = [row for row in rows if "eval" in row]
     if not found:
-        raise ConfigError(f"{folder} has no evaluation yet; set eval.every of its train config")
+        raise ConfigError(f"{folder} has no evaluation yet; set eval.every in its train config")
     config = yaml.safe_load((folder / run_folder.CONFIG).read_text())
     plan = run_folder.read_json(folder / run_folder.PLAN)
     label = label or _label(folder, config)
@@ -126,16 +126,8 @@ def read_run(folder: Path, label: RunLabel | None = None) -> LearningCurve:
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
-        raise ConfigError(f"{path.parent} is no run folder: it has no {path.name}")
-    rows = {}
-    for line in path.read_text().splitlines():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            break
-        # A resumed train run evaluates its last step again.
-        rows[row["step"], "eval" in row] = row
-    return list(rows.values())
+        raise ConfigError(f"{path.parent} is not a run folder: it has no {path.name}")
+    return read_metrics(path)
 
 
 def _figures(measured: Mapping[str, Any]) -> dict[str, float]:
@@ -154,9 +146,9 @@ def _label(folder: Path, config: Mapping[str, Any]) -> RunLabel:
 
 
 def write_curves(path: Path, curves: Iterable[LearningCurve]) -> None:
-    """Return a file of curves, one JSON object a line; those that it has under the same key are replaced.
+    """Write a file of curves, one JSON object per line; replace curves of the same key.
 
-    It holds all that a report needs, so that results can be kept without their run folders.
+    It contains everything that a report needs, without the run folders.
     """
     known = {curve.key: curve for curve in (read_curves(path) if path.is_file() else ())}
     known |= {curve.key: curve for curve in curves}

@@ -10,10 +10,10 @@ from ixt_train.scaling.curves import LearningCurve, read_curves, read_run
 
 
 def read_paths(paths: Sequence[str]) -> list[LearningCurve]:
-    """Return the curves of run folders, folders of run folders, and JSONL; `arm=PATH` names the arm.
+    """Read the curves of run folders, folders of run folders, and JSONL; `arm=PATH` sets the arm.
 
     Raises:
-        ConfigError: a path holds none.
+        ConfigError: a path contains no curves.
     """
     curves: list[LearningCurve] = []
     for text in paths:
@@ -38,7 +38,7 @@ def _read(path: Path) -> Iterator[LearningCurve]:
     files = sorted(path.glob("*.jsonl"))
     folders = sorted(place.parent for place in path.glob(f"**/{run_folder.METRICS}"))
     if not files and not folders:
-        raise ConfigError(f"{path} holds neither run folders nor a JSONL of curves")
+        raise ConfigError(f"{path} contains neither run folders nor a JSONL of curves")
     for file in files:
         yield from read_curves(file)
     for folder in folders:
@@ -46,13 +46,13 @@ def _read(path: Path) -> Iterator[LearningCurve]:
 
 
 def _apart(curves: Sequence[LearningCurve]) -> list[LearningCurve]:
-    """Return no two runs under one key: two plain runs of a seed would hide each other."""
+    """Check that no two train runs have the same key: one would hide the other."""
     seen: dict[tuple[str, str, int, str], LearningCurve] = {}
     for curve in curves:
         if seen.setdefault(curve.key, curve) != curve:
             place = f" in {curve.group}" if curve.group else ""
             raise ConfigError(
                 f"two runs of arm {curve.arm!r}, seed {curve.seed}, budget {curve.budget}{place}; "
-                "name them apart: other-arm=FOLDER"
+                "give one another name: other-arm=FOLDER"
             )
     return list(seen.values())

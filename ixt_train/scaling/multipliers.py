@@ -1,4 +1,4 @@
-"""Multipliers: how much less compute an arm needs than another to be as good."""
+"""Multipliers: how much less compute one arm needs than another for the same result."""
 
 import math
 from collections.abc import Sequence
@@ -7,17 +7,16 @@ from statistics import fmean, stdev
 
 from ixt_train.scaling.curves import LearningCurve
 
-# Student's t at 97.5% by degrees of freedom; beyond the table the normal distribution's.
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 
 @dataclass(frozen=True)
 class Crossing:
-    """Where a curve first reaches a target.
+    """The point where a curve first reaches a target.
 
     Attributes:
-        at: on the axis; None where it does not.
-        end: how far the curve goes.
+        at: value on the axis, None if the curve does not reach the target.
+        end: value on the axis at the end of the curve.
     """
 
     at: float | None
@@ -25,14 +24,14 @@ class Crossing:
 
 
 def falls(metric: str) -> bool:
-    """Return whether less of a metric is better."""
+    """Return whether lower values of a metric are better."""
     return metric.startswith("loss.")
 
 
 def crossing(curve: LearningCurve, metric: str, target: float, axis: str) -> Crossing:
-    """Where a curve first reaches a target, interpolated between two evaluations.
+    """Find where a curve first reaches a target, interpolated between two evaluations.
 
-    Shares are interpolated over the axis as it is, losses over its logarithm.
+    Task scores are interpolated linearly in the axis, losses in its logarithm.
     """
     clock, values = curve.axis(axis), curve.metrics[metric]
     sign = -1 if falls(metric) else 1
@@ -51,17 +50,17 @@ def crossing(curve: LearningCurve, metric: str, target: float, axis: str) -> Cro
 
 @dataclass(frozen=True)
 class Multiplier:
-    """How many times as much of something the baseline needs.
+    """The ratio of what the baseline needs to what the arm needs.
 
     Attributes:
-        kind: `mean`: every seed has both. `at least`: the baseline did not get there in some
-            seeds; `at most`: the arm did not; the value counts how far they went. `neither`: no
-            seed says anything. `unclear`: some seeds bound it from below and some from above.
-        value: geometric mean over the seeds, None where there is none.
-        low, high: interval at 95% over seeds (Student's t on logarithms), None for fewer than 2
+        kind: `mean`: every seed has both. `at least`: the baseline did not reach the target in some
+            seeds. `at most`: the arm did not; the value uses the ends of the curves. `neither`:
+            no seed reached it. `unclear`: some seeds give a lower bound and some an upper bound.
+        value: geometric mean over the seeds, None if unknown.
+        low, high: 95% interval over seeds (Student's t on logarithms), None for fewer than 2
             seeds or bounds.
-        seeds: the multiplier of each seed that has one, bounds marked in `bounds`.
-        bounds: by seed, -1 where it is at least and 1 where it is at most the value, else 0.
+        seeds: the multiplier of each seed that has one.
+        bounds: by seed, -1 for a lower bound, 1 for an upper bound, else 0.
     """
 
     kind: str
@@ -73,7 +72,7 @@ class Multiplier:
 
 
 def multiplier(arm: dict[int, Crossing], baseline: dict[int, Crossing]) -> Multiplier:
-    """Return of an arm against a baseline, seed by seed."""
+    """Return the multiplier of an arm against a baseline, from their crossings by seed."""
     seeds, bounds = dict[int, float](), dict[int, int]()
     for seed in sorted(arm.keys() & baseline.keys()):
         ours, theirs = arm[seed], baseline[seed]
@@ -102,14 +101,18 @@ def _kind(bounds: dict[int, int]) -> str:
 
 
 def interval(values: Sequence[float]) -> float:
-    """Return half of the 95% interval of a mean, by Student's t."""
+    """Return half of the 95% interval of a mean, by Student's t (scipy.stats).
+
+    Args:
+        values: two or more measurements.
+    """
     freedom = len(values) - 1
     t = _T[freedom - 1] if freedom <= len(_T) else 1.96
     return t * stdev(values) / math.sqrt(len(values))
 
 
 def best_of(arms: Sequence[dict[int, Crossing]]) -> dict[int, Crossing]:
-    """Return by seed, what the best of several arms needs; only seeds that all of them have."""
+    """Return by seed the earliest crossing of several arms; only seeds that all arms have."""
     found = {}
     for seed in set.intersection(*(set(arm) for arm in arms)):
         each = [arm[seed] for arm in arms]

@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs nothing else."""
+"""The report as one self-contained HTML file."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -18,16 +18,16 @@ th:first-child, td:first-child { text-align: left; }
 svg { max-width: 100%; height: auto; }
 .wide { overflow-x: auto; } .note { color: #5f636a; }"""
 NOTE = (
-    "A multiplier says how many times as much the baseline needs to be as good, by interpolation "
-    "between evaluations; the geometric mean over seeds, with its 95% interval. Tokens are those "
-    "of documents and feedback, without padding. FLOPs are 6 per parameter and token, and those of "
-    "attention; evaluation and annotation are not in them."
+    "A multiplier is the ratio of what the baseline needs to what the arm needs for the same "
+    "result, interpolated between evaluations: the geometric mean over seeds, with its 95% "
+    "interval. Tokens are those of documents and feedback, without padding. FLOPs are 6 per parameter and "
+    "token, plus those of attention; they exclude evaluation and annotation."
 )
 
 
 def write_page(path: Path, groups: Sequence[GroupReport], curves: Sequence[LearningCurve]) -> None:
     """Write the page: for each group its curves, and a table for each target."""
-    parts = ["<h1>What each arm needs</h1>", f'<p class="note">{escape(NOTE)}</p>']
+    parts = ["<h1>Compute to reach a target</h1>", f'<p class="note">{escape(NOTE)}</p>']
     for group in groups:
         own = joined(curve for curve in curves if curve.group == group.group)
         parts.append(f"<h2>{escape(group.group or group.metric)}</h2>")

@@ -12,12 +12,12 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """A fit.
+    """A fitted power law.
 
     Attributes:
-        scale, exponent, floor: of the law; the floor is 0 where points are few.
+        scale, exponent, floor: parameters of the law; the floor is 0 for few points.
         r2: share of the variance of the loss that it explains.
-        points: that it is fitted to.
+        points: number of fitted points.
     """
 
     scale: float
@@ -28,9 +28,9 @@ class PowerLaw:
 
 
 def fit(compute: Sequence[float], loss: Sequence[float]) -> PowerLaw | None:
-    """Return the least-squares fit on logarithms; None for fewer than 4 different points.
+    """Fit a power law by least squares on logarithms; None for fewer than 4 different points.
 
-    From 6 points on the floor is fitted as well, over a grid below the lowest loss.
+    From 6 points on, it also fits the floor, over a grid below the lowest loss.
     """
     x, y = np.asarray(compute, float), np.asarray(loss, float)
     usable = (x > 0) & (y > 0)

@@ -1,4 +1,4 @@
-"""The report: by group and target, what each arm needs and its multipliers against baselines."""
+"""The report: by group and target, each arm's budget and its multipliers over baselines."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,17 +14,17 @@ from ixt_train.scaling.power_laws import PowerLaw, fit
 ACCURACIES = (0.3, 0.5, 0.9)
 WITH_ANNOTATION = "flops with annotation"
 EITHER = "|"
-"""Between arms of which the better one is the baseline, seed by seed."""
+"""Separator between arms of which the better one is the baseline, seed by seed."""
 
 
 @dataclass(frozen=True)
 class RequiredBudget:
-    """What an arm needs to reach a target.
+    """The budget that an arm needs to reach a target.
 
     Attributes:
-        reached, runs: how many of its runs get there.
-        mean: by axis, over those that do.
-        seeds: by axis, the value of each seed, None where it does not get there.
+        reached, runs: number of its train runs that reach the target, and of all.
+        mean: by axis, the mean over those that do.
+        seeds: by axis, the value of each seed, None if it does not reach the target.
     """
 
     reached: int
@@ -39,14 +39,14 @@ class ArmReport:
 
     Attributes:
         arm: its name.
-        seeds: of its runs.
-        documents: different documents that it drew, the most over its runs.
-        parameters: of the model.
-        annotation_flops: of the critics that it needs, apart from training.
-        best, last: of the metric, by seed.
-        needs: by target.
-        against: by target, baseline and axis.
-        fit: the power law of a loss over FLOPs, where there are enough points.
+        seeds: seeds of its train runs.
+        documents: different documents drawn, the maximum over its train runs.
+        parameters: number of the model's parameters.
+        annotation_flops: FLOPs of the critics that it needs, separate from training.
+        best, last: values of the metric, by seed.
+        needs: required budgets, by target.
+        against: multipliers, by target, baseline and axis.
+        fit: power law of the loss over FLOPs, if there are enough points.
     """
 
     arm: str
@@ -78,18 +78,18 @@ def describe(
     targets: Sequence[float] = (),
     against: Sequence[str] = (),
 ) -> list[GroupReport]:
-    """Return a report for each group of curves.
+    """Compare the arms of each group of curves.
 
     Args:
-        curves: of any arms, seeds and budgets.
-        metric: to compare at; by default the first task, else the loss under the best feedback.
-        targets: of the metric; by default .3, .5 and .9 of a task, and what `plain` (or else the
-            worst arm) comes to at half of its compute and at its end.
+        curves: curves of any arms, seeds and budgets.
+        metric: metric to compare; by default the first task, else the loss under the best feedback.
+        targets: values of the metric; by default .3, .5 and .9 of a task, or the losses of `plain`
+            (else of the worst arm) at half of its compute and at its end.
         against: baselines, each an arm or the better of several as in `plain|filter`; by default
-            plain, every filter, and the best filter where there are several.
+            plain, every filter, and the best filter if there are several.
 
     Raises:
-        ConfigError: no curve, or the metric is not in all of them.
+        ConfigError: there are no curves, or not all of them have the metric.
     """
     groups = defaultdict[str, list[LearningCurve]](list)
     for curve in curves:
@@ -100,9 +100,9 @@ def describe(
 
 
 def joined(curves: Iterable[LearningCurve]) -> list[LearningCurve]:
-    """Return one curve for each arm and seed: that of its only budget, or the ends of its budgets.
+    """Return one curve per arm and seed: its only budget's, or the ends of its budgets.
 
-    A learning rate that falls makes a model good at the end of its budget, not on the way.
+    With a falling learning rate, a model is good at the end of its budget, not before.
     """
     runs = defaultdict[tuple[str, int], list[LearningCurve]](list)
     for curve in curves:
@@ -253,7 +253,7 @@ def _against(
 
 
 def record(groups: Sequence[GroupReport]) -> dict[str, Any]:
-    """As the command line prints it: seeds are keys, and keys of JSON are text."""
+    """Return the report as a JSON object; JSON requires text keys, also for seeds."""
     return {"groups": [_plain(asdict(group)) for group in groups]}
 
 

@@ -13,7 +13,7 @@ _UNITS = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "
 
 
 def quantity(value: float | None) -> str:
-    """Return a number as people read it, three digits of it."""
+    """Format a number in three digits with a unit prefix."""
     if value is None:
         return "–"
     for size, letter in _UNITS:
@@ -23,7 +23,7 @@ def quantity(value: float | None) -> str:
 
 
 def needed(need: RequiredBudget, axis: str) -> str:
-    """What reaching a target takes, with the number of runs where not all got there."""
+    """Format a required budget, with the number of train runs if not all reached the target."""
     if not need.reached:
         return "not reached"
     share = "" if need.reached == need.runs else f" ({need.reached} of {need.runs} runs)"
@@ -31,7 +31,7 @@ def needed(need: RequiredBudget, axis: str) -> str:
 
 
 def times(found: Multiplier | None) -> str:
-    """Return a multiplier with its interval, or what is known of it."""
+    """Format a multiplier with its interval, or with its bound."""
     if found is None:
         return ""
     if found.value is None:
@@ -46,14 +46,14 @@ def times(found: Multiplier | None) -> str:
 
 
 def columns(group: GroupReport) -> list[str]:
-    """Return the heads of `rows`."""
+    """Return the headings of `rows`."""
     heads = [f"{baseline}, {axis}" for baseline in group.baselines for axis in ("tokens", "FLOPs")]
     best = "lowest" if falls(group.metric) else "highest"
     return ["arm", "runs", best, "steps", "tokens", "FLOPs", *heads]
 
 
 def rows(group: GroupReport, target: float) -> list[list[str]]:
-    """Return a row for each arm: what it needs, and its multipliers in tokens and FLOPs."""
+    """Return a row for each arm: its budget, and its multipliers in tokens and FLOPs."""
     return [_row(group, arm, f"{target:g}") for arm in group.arms]
 
 
@@ -70,7 +70,7 @@ def _row(group: GroupReport, arm: ArmReport, target: str) -> list[str]:
 
 
 def render(groups: Sequence[GroupReport]) -> "Group":
-    """All groups and targets."""
+    """Format the tables of all groups and targets."""
     from rich.console import Group, RenderableType
 
     from ixt_data.console import table

@@ -1,4 +1,4 @@
-"""Train runs side by side, each in a process of its own that starts with everything imported."""
+"""Parallel train runs, each in a separate process that starts with its imports loaded."""
 
 import multiprocessing
 import os
@@ -16,10 +16,10 @@ class TrainJob:
     """One train run.
 
     Attributes:
-        name: what people call it.
+        name: name in messages.
         config: its train YAML.
-        log: where the process says what it says.
-        run_folder: where it trains.
+        log: file for stdout and stderr of the process.
+        run_folder: its run folder.
     """
 
     name: str
@@ -55,7 +55,7 @@ def run_jobs(jobs: Iterable[TrainJob], side_by_side: int, done: Callable[[TrainJ
 
 
 def _train(job: TrainJob) -> None:
-    """In the process of a job: train, and say everything into its log."""
+    """Train in the process of a job; write stdout and stderr into its log."""
     job.log.parent.mkdir(parents=True, exist_ok=True)
     log = os.open(job.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     for stream in (1, 2):

@@ -1,4 +1,4 @@
-"""Running the arms of a scaling config."""
+"""The train runs of a scaling config."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from ixt_train.scaling.runner import TrainJob, run_jobs
 
 
 def run_arms(config: ScalingConfig, folder: Path, out: Output) -> list[LearningCurve]:
-    """Train what is not trained yet and reads all; an interrupted run goes on where it stopped.
+    """Train the arms that are not trained yet and read all curves; resume interrupted runs.
 
     Raises:
         ConfigError: a config is wrong.

@@ -70,8 +70,8 @@ def _stored(entry: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-"""The values of one column in a file: byte offsets, uint32[samples] each."""
-    """Where the values of one column stand in a file: byte offsets, uint32[samples] each."""
+class ColumnSlices:
+    """The values of one column in a file: byte offsets, uint32[samples] each."""
 
     data: bytes | mmap.mmap
     starts: Offsets
@@ -159,7 +159,7 @@ class FamilyReader(Reader):  # type: ignore[misc]
         parts: Sequence[MDSReader],
         wanted: Sequence[Mapping[str, str]],
         adopted: Sequence[str | None],
-        ) -> None:
+    ) -> None:
         """Join aligned shards.
 
         Args:

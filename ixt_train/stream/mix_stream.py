@@ -44,14 +44,15 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
     conditioner it is `doc_id`, `draw`, `text`, `critique`, `score`, `spans` and `given`.
 
     Any DataLoader iterates it, with any number of workers. `state_dict` and `load_state_dict`
-    resume it on any number of processes that divides the global batch. A missing or changed shard raises.
+    resume it on any number of processes that divides the global batch. A missing or changed
+    shard raises.
 
     Examples:
         .. code-block:: python
 
             plan = plan_mix(mix, samples=64_000, batch=32)
             conditioner = Conditioner(tokenizer, mix.condition)
-            with MixStream(plan, conditioner, local="/tmp/shards", batch_size=32) as stream:
+            with MixStream(plan, conditioner, local="shards", batch_size=32) as stream:
                 loader = DataLoader(stream, batch_size=32, collate_fn=Collator(0, 1024))
                 for batch in loader:
                     print(batch["input_ids"].shape)

@@ -1,4 +1,4 @@
-"""What happens around Composer's steps: learning rate, averaged weights, records, checkpoints."""
+"""Callbacks around Composer's steps: learning rate, averaged weights, records, checkpoints."""
 
 import json
 import math
@@ -23,12 +23,12 @@ from ixt_train.stream import batch_doc_ids
 
 
 def progress_of(state: State) -> tuple[int, int]:
-    """Return steps and tokens done."""
+    """Return the number of steps and tokens done."""
     return int(state.timestamp.batch), int(state.timestamp.token)
 
 
 def is_due(every: Amount, state: State) -> bool:
-    """Return whether the step just done crossed a multiple of `every`, or was the last one."""
+    """Return whether the last step crossed a multiple of `every`, or was the final one."""
     if state.timestamp >= state.max_duration:
         return True
     before = state.previous_timestamp
@@ -39,7 +39,7 @@ def is_due(every: Amount, state: State) -> bool:
 
 
 def rate_factor(schedule: ScheduleConfig, duration: Amount, steps: int, tokens: int) -> float:
-    """Return share of the highest learning rate for the step that follows `steps` and `tokens`."""
+    """Return the share of the maximum learning rate for the step after `steps` and `tokens`."""
     ramp = schedule.warmup.of(steps + 1, tokens + 1)
     if ramp < 1:
         return ramp
@@ -49,7 +49,7 @@ def rate_factor(schedule: ScheduleConfig, duration: Amount, steps: int, tokens: 
     if schedule.kind == "wsd":
         left = min(1.0, (1 - done) / schedule.decay)
         return schedule.final + (1 - schedule.final) * left
-    # Cosine runs from the end of the warm-up; where the units differ, from the start.
+    # Cosine starts at the end of the warm-up; if the units differ, at the start of the train run.
     same_unit = schedule.warmup.unit == duration.unit
     warm = schedule.warmup.value / duration.value if same_unit else 0.0
     share = (done - warm) / (1 - warm) if warm < 1 else 1.0
@@ -57,17 +57,17 @@ def rate_factor(schedule: ScheduleConfig, duration: Amount, steps: int, tokens: 
 
 
 class LearningRate(Callback):  # type: ignore[misc]
-    """Sets the learning rate before each step, from the step's number alone.
+    """A setter of the learning rate before each step, from the step's number alone.
 
-    Composer steps its schedulers before it moves the clock, so that the first two steps share a
-    rate; and a scheduler's state need not be saved where there is none.
+    Composer steps its schedulers before it advances the clock, and the first two steps would share
+    a rate. This callback has no state to save.
     """
 
     def __init__(self, schedule: ScheduleConfig, duration: Amount, highest: float) -> None:
         self._schedule, self._duration, self._highest = schedule, duration, highest
 
     def batch_start(self, state: State, logger: Logger) -> None:
-        """Apply the rate of this step."""
+        """Set the rate of this step."""
         factor = rate_factor(self._schedule, self._duration, *progress_of(state))
         for optimizer in state.optimizers:
             for group in optimizer.param_groups:
@@ -75,7 +75,7 @@ class LearningRate(Callback):  # type: ignore[misc]
 
 
 class Ema(Callback):  # type: ignore[misc]
-    """An exponential moving average of the weights, with a warm-up.
+    """An exponential moving average (EMA) of the weights, with a warm-up.
 
     After step s the average moves by 1 - min(decay, s / (s + 10)) towards the weights.
     """
@@ -87,7 +87,7 @@ class Ema(Callback):  # type: ignore[misc]
         weights: dict[str, Tensor] | None = None,
         before: int = 0,
     ) -> None:
-        """Start anew, or goes on with the average of an earlier train run of `before` steps."""
+        """Start an average, or continue that of a previous train run of `before` steps."""
         self._decay = decay
         self._model = model
         self._weights = dict(weights or {})
@@ -97,20 +97,20 @@ class Ema(Callback):  # type: ignore[misc]
         return {name: p.detach() for name, p in self._model.named_parameters()}
 
     def fit_start(self, state: State, logger: Logger) -> None:
-        """Start from the weights as they are, unless a checkpoint brought an average."""
+        """Start from the current weights, unless a checkpoint provided an average."""
         live = self._live()
         known = self._weights or live
         self._weights = {k: known[k].to(w, copy=True) for k, w in live.items()}
 
     def batch_end(self, state: State, logger: Logger) -> None:
-        """Move the average."""
+        """Update the average."""
         step = self._before + int(state.timestamp.batch)
         towards = 1 - min(self._decay, step / (step + 10))
         torch._foreach_lerp_(list(self._weights.values()), list(self._live().values()), towards)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Within it, the model has the averaged weights."""
+        """Give the model the averaged weights within the context."""
         live = self._live()
         kept = {name: weight.clone() for name, weight in live.items()}
         _copy(self._weights, live)
@@ -124,7 +124,7 @@ class Ema(Callback):  # type: ignore[misc]
         return {"weights": self._weights, "before": self._before}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take the average of a checkpoint."""
+        """Load the average of a checkpoint."""
         self._weights, self._before = dict(state["weights"]), int(state["before"])
 
 
@@ -135,37 +135,37 @@ def _copy(source: dict[str, Tensor], target: dict[str, Tensor]) -> None:
 
 
 class RandomState(Callback):  # type: ignore[misc]
-    """Carries the random state of every rank over a resume.
+    """A carrier of every rank's random state across a resume.
 
-    Composer restores it only at the start of an epoch when the loader resumes by itself.
+    Composer restores it only at the start of an epoch if the loader resumes by itself.
     """
 
     def __init__(self) -> None:
         self._loaded: list[dict[str, Any]] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state by rank."""
+        """Return the random state by rank."""
         return {"ranks": reproducibility.get_rng_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Keep it for the first batch: the loader draws numbers while it starts."""
+        """Store the state until the first batch: a starting loader draws random numbers."""
         self._loaded = state["ranks"]
 
     def after_dataloader(self, state: State, logger: Logger) -> None:
-        """Restore it once."""
+        """Restore the state once."""
         if self._loaded is not None:
             reproducibility.load_rng_state(self._loaded)
             self._loaded = None
 
 
 class Draws(Callback):  # type: ignore[misc]
-    """Records the documents of every step."""
+    """A recorder of the documents of every step."""
 
     def __init__(self, run_folder: Path) -> None:
         self._writer = DrawWriter(run_folder, dist.get_global_rank())
 
     def fit_start(self, state: State, logger: Logger) -> None:
-        """Drop what an interrupted run recorded after the checkpoint."""
+        """Drop the records of an interrupted train run after the checkpoint."""
         self._writer.start_after(int(state.timestamp.batch))
 
     def batch_end(self, state: State, logger: Logger) -> None:
@@ -173,12 +173,12 @@ class Draws(Callback):  # type: ignore[misc]
         self._writer.add(int(state.timestamp.batch), batch_doc_ids(state.batch))
 
     def flush(self) -> None:
-        """Bring the records to disk."""
+        """Flush the records to the disk."""
         self._writer.flush()
 
 
 class MetricsCallback(Callback):  # type: ignore[misc]
-    """metrics.jsonl: a row per so many steps, and a row per evaluation."""
+    """A writer of metrics.jsonl: a row every few steps, and a row per evaluation."""
 
     def __init__(self, run_folder: Path, every: int) -> None:
         self._path = run_folder / "metrics.jsonl"
@@ -200,7 +200,7 @@ class MetricsCallback(Callback):  # type: ignore[misc]
             self.write(state, {"loss": loss, "lr": rate})
 
     def write(self, state: State, fields: dict[str, Any]) -> None:
-        """Add a row with the clocks of `state`."""
+        """Append a row with the clocks of `state`."""
         steps, tokens = progress_of(state)
         clocks = {
             "step": steps,
@@ -214,7 +214,7 @@ class MetricsCallback(Callback):  # type: ignore[misc]
 
 
 class Checkpoints(Callback):  # type: ignore[misc]
-    """Writes a checkpoint whole, after every record of its steps is on disk."""
+    """A writer of complete checkpoints, after all records of their steps are on the disk."""
 
     def __init__(
         self, run_folder: Path, config: CheckpointConfig, draws: Draws, remote: Remote | None
@@ -223,13 +223,13 @@ class Checkpoints(Callback):  # type: ignore[misc]
         self._remote = remote
 
     def batch_checkpoint(self, state: State, logger: Logger) -> None:
-        """Write one where it is due."""
+        """Write a checkpoint if one is due."""
         if not is_due(self._config.every, state):
             return
         self._draws.flush()
         dist.barrier()
         path = checkpoint_path(self._run_folder, int(state.timestamp.batch))
-        # Every rank takes part in gathering the state; only the first has a file to rename.
+        # Every rank gathers the state; only the first rank has a file to rename.
         if dist.get_global_rank() == 0:
             atomic_write(path, lambda partial: save_checkpoint(state, str(partial)))
             if self._remote is not None:
@@ -242,7 +242,7 @@ class Checkpoints(Callback):  # type: ignore[misc]
 
 
 class Evaluate(Callback):  # type: ignore[misc]
-    """Evaluates on the averaged weights where there are any, and writes the row."""
+    """An evaluation on the averaged weights, if there are any; it writes a row of metrics."""
 
     def __init__(
         self,
@@ -256,7 +256,7 @@ class Evaluate(Callback):  # type: ignore[misc]
         self._stop = stop
 
     def batch_end(self, state: State, logger: Logger) -> None:
-        """Evaluate where it is due."""
+        """Evaluate if an evaluation is due."""
         if not is_due(self._every, state):
             return
         state.model.eval()
@@ -269,19 +269,19 @@ class Evaluate(Callback):  # type: ignore[misc]
         self._metrics.write(state, {"eval": figures})
         logger.log_metrics(flat_figures(figures))
         if self._stop is not None and _first_rank_says(self._stop.reached(figures)):
-            # The checkpoint of this step is then the last one: it comes after this event.
+            # The checkpoint of this step is then the last one: it follows this event.
             state.stop_training()
 
 
 def _first_rank_says(yes: bool) -> bool:
-    """Return the first rank's answer: figures of others may differ in their last digit."""
+    """Return the first rank's decision: metrics of other ranks may differ in the last digit."""
     answers = [yes]
     dist.broadcast_object_list(answers, src=0)
     return answers[0]
 
 
 def flat_figures(figures: dict[str, Any], prefix: str = "eval") -> dict[str, float]:
-    """Return the numbers in nested figures, by path as TensorBoard wants it."""
+    """Return the numbers in nested metrics, by path as TensorBoard expects it."""
     flat: dict[str, float] = {}
     for key, value in figures.items():
         if isinstance(value, dict):
@@ -292,7 +292,7 @@ def flat_figures(figures: dict[str, Any], prefix: str = "eval") -> dict[str, flo
 
 
 class ProgressBarCallback(Callback):  # type: ignore[misc]
-    """Moves the bar; where stderr is no terminal, says how far it is now and then."""
+    """A progress bar; it writes a line to the log from time to time if stderr is not a terminal."""
 
     def __init__(self, bar: ProgressBar, out: Output, quiet_seconds: float = 15.0) -> None:
         self._bar, self._out, self._quiet = bar, out, quiet_seconds
@@ -309,15 +309,15 @@ class ProgressBarCallback(Callback):  # type: ignore[misc]
 
 
 class HookCallback(Callback):  # type: ignore[misc]
-    """Calls functions where training begins, and where a step ends and all that goes with it."""
+    """A callback that calls functions at the start of training and at the end of each step."""
 
     def __init__(self, begins: Callable[[], None], ends: Callable[[], None]) -> None:
         self._begins, self._ends = begins, ends
 
     def fit_start(self, state: State, logger: Logger) -> None:
-        """Training begins."""
+        """Call the function for the start of training."""
         self._begins()
 
     def batch_checkpoint(self, state: State, logger: Logger) -> None:
-        """Return a step has ended."""
+        """Call the function for the end of a step, after its checkpoint."""
         self._ends()

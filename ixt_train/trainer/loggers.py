@@ -1,7 +1,7 @@
-"""Services that metrics go to: TensorBoard, and by extras Weights & Biases and MLflow.
+"""Loggers of metrics: TensorBoard, and by extras Weights & Biases and MLflow.
 
-The latter two are not Composer's own loggers: of wandb 0.31 its logger calls a method that is gone
-(`Run.get_url`), and its MLflow logger wants the whole package.
+The latter two replace Composer's own: its wandb logger calls `Run.get_url`, which wandb 0.31 does
+not have, and its MLflow logger requires the complete MLflow package.
 """
 
 import os
@@ -22,18 +22,18 @@ from ixt_train.runs import run_folder
 
 _FLUSH = 100
 _FILE_STORE = "MLFLOW_ALLOW_FILE_STORE"
-# What a request to MLflow may hold.
+# Limits of one request to MLflow.
 _METRICS_AT_ONCE, _PARAMS_AT_ONCE, _LONGEST = 1000, 100, 6000
 _SECONDS = 5.0
 _NOT_IN_NAMES = re.compile(r"[^\w/.: -]")
 
 
 def loggers_of(config: TrainConfig, folder: Path) -> list[LoggerDestination]:
-    """Composer's loggers that a train run asks for; services hear from the first rank only.
+    """Return Composer's loggers for a train run; services get the first rank's metrics only.
 
     Raises:
-        MissingExtra: the package of one is not installed.
-        ConfigError: its service refuses the settings.
+        MissingExtra: the package of a service is not installed.
+        ConfigError: a service rejects the settings.
     """
     wanted, settings = config.logging, flatten(config.model_dump(mode="json"))
     loggers: list[LoggerDestination] = []
@@ -49,46 +49,46 @@ def loggers_of(config: TrainConfig, folder: Path) -> list[LoggerDestination]:
 
 
 class ThrottledDestination(LoggerDestination):  # type: ignore[misc]
-    """Takes the metrics of every so many steps, and of evaluations.
+    """A destination of the metrics of every few steps, and of all evaluations.
 
-    Composer logs six times a step, which is a fiftieth of a step of 100 ms with TensorBoard alone.
+    Composer logs six times per step, a fiftieth of a step of 100 ms with TensorBoard alone.
     """
 
     every = 1
 
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
-        """Pass on what is due."""
+        """Write metrics that are due."""
         if step is None or step % self.every == 0 or any(k.startswith("eval/") for k in metrics):
             self.write(metrics, step)
 
     def write(self, metrics: dict[str, Any], step: int | None) -> None:
-        """Log some metrics."""
+        """Write some metrics."""
         raise NotImplementedError
 
 
 class Tensorboard(ThrottledDestination, TensorboardLogger):  # type: ignore[misc]
-    """Composer's TensorBoard logger, thinned."""
+    """Composer's TensorBoard logger, throttled."""
 
     def __init__(self, every: int, **settings: Any) -> None:
         super().__init__(**settings)
         self.every = every
 
     def write(self, metrics: dict[str, Any], step: int | None) -> None:
-        """Log some metrics."""
+        """Write some metrics."""
         TensorboardLogger.log_metrics(self, metrics, step)
 
 
 class Wandb(ThrottledDestination):
-    """Metrics to Weights & Biases; after a resume they go on where they ended."""
+    """Metrics to Weights & Biases; a resume appends to the same run."""
 
     def __init__(
         self, config: WandbConfig, every: int, folder: Path, settings: Mapping[str, Any]
     ) -> None:
-        """Start the record of a train run there, or finds it again.
+        """Start a wandb run for the train run, or resume it.
 
         Raises:
             MissingExtra: wandb is not installed.
-            ConfigError: it refuses.
+            ConfigError: wandb rejects the settings.
         """
         self.every = every
         try:
@@ -112,29 +112,29 @@ class Wandb(ThrottledDestination):
             raise ConfigError(f"logging.wandb: {_line(error)}") from None
 
     def log_hyperparameters(self, hyperparameters: dict[str, Any]) -> None:
-        """Add what Composer knows."""
+        """Add Composer's hyperparameters."""
         self._run.config.update(hyperparameters, allow_val_change=True)
 
     def write(self, metrics: dict[str, Any], step: int | None) -> None:
-        """Log some metrics."""
+        """Write some metrics."""
         self._run.log(dict(metrics), step=step)
 
     def close(self, state: State, logger: Logger) -> None:
-        """End the record, as failed where the train run was."""
+        """End the wandb run, as failed if the train run failed."""
         self._run.finish(exit_code=_failed())
 
 
 class Mlflow(ThrottledDestination):
-    """Metrics to MLflow, a few seconds of them at a time."""
+    """Metrics to MLflow, sent every few seconds."""
 
     def __init__(
         self, config: MlflowConfig, every: int, folder: Path, settings: Mapping[str, Any]
     ) -> None:
-        """Start the record of a train run there, or finds it again.
+        """Start an MLflow run for the train run, or resume it.
 
         Raises:
             MissingExtra: mlflow is not installed.
-            ConfigError: it refuses.
+            ConfigError: MLflow rejects the settings.
         """
         self.every = every
         try:
@@ -146,7 +146,7 @@ class Mlflow(ThrottledDestination):
         place = config.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
         if place is None:
             place = (folder / "mlruns").as_uri()
-            # Else MLflow 3 refuses a folder, and its small package knows only servers beside.
+            # Without it MLflow 3 refuses a folder; its small package supports servers only.
             os.environ.setdefault(_FILE_STORE, "true")
         self._metric, self._waiting = Metric, list[Any]()
         self._said = time.monotonic()
@@ -160,7 +160,7 @@ class Mlflow(ThrottledDestination):
             raise ConfigError(f"logging.mlflow: {place}: {_line(error)}") from None
 
     def _begin(self, config: MlflowConfig, folder: Path) -> str:
-        """Return the id of the record; a tag tells which train run it is of."""
+        """Return the id of the MLflow run; a tag identifies the train run."""
         own = run_folder.run_id(folder)
         known = self._client.get_experiment_by_name(config.experiment)
         if known is None:
@@ -175,7 +175,7 @@ class Mlflow(ThrottledDestination):
         return str(made.info.run_id)
 
     def write(self, metrics: dict[str, Any], step: int | None) -> None:
-        """Take some metrics."""
+        """Queue some metrics."""
         now = round(time.time() * 1000)
         self._waiting += [
             self._metric(_NOT_IN_NAMES.sub("_", name), float(value), now, step or 0)
@@ -192,13 +192,13 @@ class Mlflow(ThrottledDestination):
         self._waiting, self._said = [], time.monotonic()
 
     def close(self, state: State, logger: Logger) -> None:
-        """Send the rest and ends the record, as failed where the train run was."""
+        """Send the rest and end the MLflow run, as failed if the train run failed."""
         self._send()
         self._client.set_terminated(self._run, "FAILED" if _failed() else "FINISHED")
 
 
 def _failed() -> int:
-    """1 where an error is on its way, which the train run is closed for."""
+    """Return 1 if an exception is active, which ends the train run."""
     return int(sys.exc_info()[0] is not None)
 
 

@@ -1,4 +1,4 @@
-"""How a train run begins: its plan and tokenizer are made, and its folder holds what repeats it."""
+"""The setup of a train run: its plan, its tokenizer, and the records in its run folder."""
 
 import json
 from contextlib import ExitStack
@@ -36,7 +36,7 @@ from ixt_train.trainer.warm_start import (
 
 
 def begin(folder: Path, config: TrainConfig, mix: Mix, store: Store, overwrite: bool) -> MixPlan:
-    """Fill a new run folder, or checks that the one there is of the same train run.
+    """Fill a new run folder, or check that the existing one is of the same train run.
 
     Raises:
         ConfigError: the config, or a file that it names, is wrong.
@@ -71,7 +71,7 @@ def _fill(
     tokenizer: Any,
     sources: StartingCheckpoint | Path | None,
 ) -> None:
-    """Write all that repeats the train run into its folder."""
+    """Write everything that reproduces the train run into its folder."""
     mix = plan.mix
     tokenizer.save_pretrained(folder / run_folder.TOKENIZER)
     if isinstance(sources, StartingCheckpoint):
@@ -86,12 +86,12 @@ def _fill(
     run_folder.write_yaml(folder / run_folder.CONFIG, _own_config(folder, config, mix))
     run_folder.write_yaml(folder / run_folder.MIX, mix)
     run_folder.write_json(folder / run_folder.PLAN, plan.summary())
-    # Last: a folder with it is whole.
+    # Last: a folder with this file is complete.
     run_folder.write_json(folder / run_folder.VERSIONS, run_folder.versions())
 
 
 def _check_inputs(folder: Path, config: TrainConfig) -> None:
-    """Refuse to drop a train run whose folder holds what this one needs."""
+    """Refuse to delete a run folder that contains inputs of this train run."""
     paths = [
         *(("model.path", part.path) for part in [config.model] if part),
         *(("tokenizer.path", part.path) for part in [config.tokenizer] if part),
@@ -101,7 +101,7 @@ def _check_inputs(folder: Path, config: TrainConfig) -> None:
     for key, path in paths:
         if path is not None and Path(path).is_relative_to(folder):
             raise ConfigError(
-                f"--overwrite: {key} is {path}, which would be dropped with {folder}. Choose "
+                f"--overwrite: {key} is {path}, which would be deleted with {folder}. Choose "
                 "another run_folder"
             )
 
@@ -109,9 +109,9 @@ def _check_inputs(folder: Path, config: TrainConfig) -> None:
 def _sources(
     folder: Path, config: TrainConfig, overwrite: bool, stack: ExitStack
 ) -> tuple[StartingCheckpoint | Path | None, dict[str, Any]]:
-    """Where the weights come from, if from anywhere, and what the fingerprint says of it.
+    """Return the source of the weights, if any, and its part of the fingerprint.
 
-    A train run that has begun goes on without the place that it started from.
+    A train run that has started resumes without the source.
     """
     path = config.start.checkpoint if config.start else config.model_path
     if path is None:
@@ -152,7 +152,7 @@ def _tokenizer(
 
 
 def _own_config(folder: Path, config: TrainConfig, mix: Mix) -> TrainConfig:
-    """Return the config as it works from within the run folder, beside the files that it names."""
+    """Return the config with the files of the run folder as its inputs."""
     tasks = []
     for number, task in enumerate(config.eval.tasks):
         name = None
@@ -177,7 +177,7 @@ def _own_config(folder: Path, config: TrainConfig, mix: Mix) -> TrainConfig:
 
 
 def starting_model(folder: Path, config: TrainConfig, tokenizer: Any) -> WarmStart:
-    """Return the model of step 0, from what the run folder keeps."""
+    """Return the model of step 0, from the files of the run folder."""
     if config.start is not None:
         kept = config.start.model_copy(update={"checkpoint": str(folder / run_folder.START / KEPT)})
         return start_from(find_origin(kept), kept, tokenizer, config.seed)
@@ -194,12 +194,12 @@ def resumed_model(folder: Path) -> WarmStart:
 
 
 def plan_run(store: Store, mix: Mix, config: TrainConfig, tokenizer: Any) -> MixPlan:
-    """Return the plan of everything that the train run draws, whole batches of it.
+    """Plan all draws of the train run, in complete batches.
 
     A budget in tokens becomes a number of steps by the mean length of a thousand draws.
 
     Raises:
-        ConfigError: the batch cannot be dealt out to the processes.
+        ConfigError: the batch cannot be divided among the processes.
         MixError: the mix cannot be planned.
     """
     batch, world = config.global_batch_size, dist.get_world_size()
@@ -217,7 +217,7 @@ def plan_run(store: Store, mix: Mix, config: TrainConfig, tokenizer: Any) -> Mix
 def mean_length(
     store: Store, plan: MixPlan, conditioner: Conditioner, longest: int, samples: int = 1000
 ) -> float:
-    """Return mean tokens of a sample, feedback included, over draws spread evenly over a plan."""
+    """Return the mean tokens of a sample with feedback, over draws spread evenly over a plan."""
     draws = plan.order(0)
     chosen = samples_of(draws[np.linspace(0, len(draws) - 1, min(samples, len(draws))).astype(int)])
     starts = np.cumsum([0] + [text.samples for text, _ in plan.shards])

@@ -1,4 +1,4 @@
-"""A train run through Composer: from a config to checkpoints, metrics and draws in its folder."""
+"""A train run through Composer: from a config to checkpoints, metrics and draws."""
 
 import ctypes
 import os
@@ -58,24 +58,24 @@ from ixt_train.trainer.warm_start import WarmStart
 
 T = TypeVar("T")
 
-# Of glibc's malloc.h.
+# Constants of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a train run came to.
+    """The result of a train run.
 
     Attributes:
-        steps, tokens, samples: how far it went.
-        losses: `train` of the last step; `eval` held out, with each document's own feedback where
-            the model takes any; None where nothing was held out.
+        steps, tokens, samples: totals of the train run.
+        losses: `train`, of the last step; `eval`, held out, under each document's own feedback if
+            the model uses any; None if nothing was held out. In nats per token.
         tasks: share of problems solved, by task.
-        checkpoint: the last one.
-        run_folder: where everything is.
-        seconds: of training, over all resumes, without evaluation.
-        digest: of the plan.
-        snapshot: its version.
+        checkpoint: path of the last checkpoint.
+        run_folder: path of the run folder.
+        seconds: training time over all resumes, without evaluation.
+        digest: digest of the plan.
+        snapshot: version of the snapshot.
     """
 
     steps: int
@@ -90,7 +90,7 @@ class TrainResult:
     snapshot: int
 
     def record(self) -> dict[str, Any]:
-        """As the command line prints it."""
+        """Return the result as the JSON object that `ixt train` prints."""
         return asdict(self)
 
 
@@ -101,25 +101,39 @@ def train(
     out: Output | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> TrainResult:
-    """Trains, or goes on where an interrupted train run of the same folder stopped.
+    """Train a model, or resume the train run in the same run folder.
+
+    The run folder gets the config, the plan, checkpoints, metrics.jsonl and the draws of every
+    step. A finished train run returns its result without training.
 
     Args:
         config: a train config, or the path of its YAML file.
-        overwrite: drop what the run folder holds.
-        out: where to show progress; None shows none.
-        callbacks: further ones for Composer; what they do is not in the fingerprint.
+        overwrite: delete the train run in the run folder first.
+        out: destination of progress; None shows none.
+        callbacks: additional Composer callbacks; they are not in the fingerprint.
+
+    Returns:
+            Totals, losses, tasks and the last checkpoint.
 
     Raises:
-        ConfigError: the config, the mix or a file it names is wrong.
+        ConfigError: the config, the mix or one of their files is not valid.
         MixError: the mix cannot be planned.
-        FingerprintError: the run folder holds another train run.
+        FingerprintError: the run folder has another train run.
+        CorruptError: a shard was changed, or no checkpoint can be read.
+        StoreError: the store, the snapshot or a shard is missing.
+
+    Examples:
+            .. code-block:: python
+
+                result = train("run.yaml")
+                print(result.steps, result.losses["eval"], result.checkpoint)
     """
     if not isinstance(config, TrainConfig):
         config = load_train_config(config)
     _check_machine(config)
     set_threads(config.threads)
     keep_memory()
-    # A group of one would only slow down: every step reduces four small tensors over it.
+    # A group of one process would only cost time: every step reduces four small tensors over it.
     if dist.get_world_size() > 1 or config.fsdp is not None:
         dist.initialize_dist(get_device(None))
     folder = Path(config.run_folder)
@@ -155,7 +169,7 @@ def _begin(
 
 
 def _stopped(folder: Path, config: TrainConfig, newest: Path) -> bool:
-    """Return whether the evaluation at the newest checkpoint ended the train run."""
+    """Return whether the evaluation at the latest checkpoint stopped the train run."""
     rows = read_metrics(folder / run_folder.METRICS)
     at = [row["eval"] for row in rows if "eval" in row and row["step"] == step_of(newest)]
     return config.stop is not None and bool(at) and config.stop.reached(at[-1])
@@ -163,13 +177,13 @@ def _stopped(folder: Path, config: TrainConfig, newest: Path) -> bool:
 
 def _check_machine(config: TrainConfig) -> None:
     if config.precision == "amp_fp16" and not torch.cuda.is_available():
-        raise ConfigError("precision: amp_fp16 needs a GPU, and there is none here")
+        raise ConfigError("precision: amp_fp16 needs a GPU, and this machine has none")
     if config.fsdp is not None:
         sharding(config.fsdp)
 
 
 def _pinned(store: Store, version: int) -> AbstractContextManager[object]:
-    """Keep the train run's snapshot from garbage collection, once for all ranks."""
+    """Pin the train run's snapshot against garbage collection, once for all ranks."""
     return store.pins.held(version, "train") if dist.get_global_rank() == 0 else nullcontext()
 
 
@@ -178,17 +192,17 @@ def _absolute(root: str) -> str:
 
 
 def set_threads(threads: int | None) -> None:
-    """Return torch threads of this process: more than the cores of the machine fight each other."""
+    """Set the torch threads of this process; more threads than cores slow each other down."""
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // local))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def keep_memory() -> None:
-    """Let the C library keep what tensors free, where they come from it: on machines without GPU.
+    """Make glibc keep the memory that tensors free, on machines without a GPU.
 
-    By itself glibc gives the memory of large tensors back and takes it anew at every step, page by
-    page: 6,000 page faults and 5 of 130 ms. Other C libraries are left as they are.
+    By default glibc returns the memory of large tensors and requests it again at every step, page
+    by page: 6,000 page faults and 5 of 130 ms. Other C libraries are unchanged.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None and not torch.cuda.is_available():
@@ -197,7 +211,7 @@ def keep_memory() -> None:
 
 
 def _on_first_rank(action: Callable[[], T]) -> T | None:
-    """Return the result of `action` on the first rank; the others wait for it and get None."""
+    """Return the result of `action` on the first rank; other ranks wait for it and get None."""
     error: list[Exception | None] = [None]
     result = None
     if dist.get_global_rank() == 0:
@@ -205,7 +219,7 @@ def _on_first_rank(action: Callable[[], T]) -> T | None:
             result = action()
         except Exception as caught:
             error[0] = caught
-    # The others must not wait for a rank that gave up.
+    # Other ranks must not wait for a rank that failed.
     dist.broadcast_object_list(error, src=0)
     if error[0] is not None:
         raise error[0]
@@ -287,7 +301,7 @@ def _fit(
 
 
 def _cache(config: TrainConfig) -> Path:
-    """This machine's folder of shards: a run folder may be on a disk that machines share."""
+    """Return this machine's folder of shards: machines may share the disk of a run folder."""
     if config.cache.folder is not None:
         return Path(config.cache.folder)
     return Path(config.run_folder, run_folder.CACHE, f"node-{dist.get_node_rank()}")
@@ -306,7 +320,7 @@ def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.AdamW:
 
 
 def keep_optimizer(trainer: Trainer, kept: dict[str, Any]) -> None:
-    """Give AdamW the moments of an earlier train run; its settings stay those of this one."""
+    """Load AdamW's moments of a previous train run; its settings stay this train run's."""
     (optimizer,) = trainer.state.optimizers
     settings = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
     groups = [group | settings for group in kept["param_groups"]]
@@ -326,7 +340,7 @@ def _callbacks(
     evaluator: Evaluator,
     remote: Remote | None,
 ) -> list[Callback]:
-    """In the order in which they act: the average moves first, a checkpoint holds everything."""
+    """Return callbacks in order of execution: the average first, the checkpoint last."""
     duration = Amount(value=plan.samples // config.global_batch_size)
     folder, model = Path(config.run_folder), started.model
     ema = None if config.ema is None else Ema(model, config.ema, started.averaged, started.step)
@@ -347,7 +361,7 @@ def _callbacks(
 
 @contextmanager
 def quiet_stdout() -> Iterator[None]:
-    """Within it, what libraries print goes to stderr: stdout is for results."""
+    """Redirect what libraries print to stderr within the context: stdout is for results."""
     with redirect_stdout(sys.stderr):
         yield
 

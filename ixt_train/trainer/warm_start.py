@@ -1,7 +1,7 @@
-"""What a train run starts from: a checkpoint of an earlier one, or a folder with a model.
+"""The start of a train run: a checkpoint of a previous one, or a folder with a model.
 
-Both are kept in the run folder, by hard links where that can be, so that it can be repeated when
-the earlier one is gone.
+The run folder keeps both, by hard links where possible. The train run can then be reproduced
+without the previous one.
 """
 
 import hashlib
@@ -32,13 +32,13 @@ _MODEL_FILES = (_CONFIG, "*.safetensors", "*.safetensors.index.json")
 
 @dataclass(frozen=True)
 class StartingCheckpoint:
-    """The checkpoint that a train run goes on from.
+    """The checkpoint that a train run starts from.
 
     Attributes:
-        checkpoint: the file.
+        checkpoint: path of the file.
         model: folder with the model's config.
         tokenizer: folder with a tokenizer that has all of its tokens.
-        record: which train run it is from, and which step of it.
+        record: its train run and step.
     """
 
     checkpoint: Path
@@ -47,7 +47,7 @@ class StartingCheckpoint:
     record: dict[str, Any]
 
     def keep(self, folder: Path) -> None:
-        """Bring it into the folder of the train run that starts from it."""
+        """Link it into the folder of the train run that starts from it."""
         target = folder / run_folder.START
         if self.checkpoint != target / KEPT:
             # A checkpoint never changes: a link is as good as a copy.
@@ -57,10 +57,10 @@ class StartingCheckpoint:
 
 
 def find_origin(start: StartConfig) -> StartingCheckpoint:
-    """Return the checkpoint that a train config names.
+    """Find the checkpoint that a train config names.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: the path is not a checkpoint or a run folder with one.
     """
     path = Path(start.checkpoint)
     if (path.parent / RECORD).is_file():
@@ -71,13 +71,13 @@ def find_origin(start: StartConfig) -> StartingCheckpoint:
     run = path if path.is_dir() else path.parent.parent
     if not (run / run_folder.FINGERPRINT).is_file():
         raise ConfigError(
-            f"start.checkpoint: {path} is neither a run folder nor a file in its {FOLDER}/; for a "
-            "model from elsewhere set model.path"
+            f"start.checkpoint: {path} is not a run folder or a file in its {FOLDER}/; for any "
+            "other model set model.path"
         )
     checkpoint = path if path.is_file() else newest_checkpoint(run)
     if checkpoint is None:
         raise ConfigError(
-            f"start.checkpoint: {run} has no checkpoint yet; train on: ixt train {run}/config.yaml"
+            f"start.checkpoint: {run} has no checkpoint yet; run: ixt train {run}/config.yaml"
         )
     known = run_folder.read_json(run / run_folder.FINGERPRINT)
     record = {
@@ -94,10 +94,10 @@ def find_origin(start: StartConfig) -> StartingCheckpoint:
 
 
 def model_id(source: Path) -> str:
-    """12 hex digits over the weights in a model folder.
+    """Return 12 hex digits over the weights in a model folder.
 
     Raises:
-        ConfigError: there are no weights as safetensors.
+        ConfigError: the folder has no weights as safetensors.
     """
     weights = hashlib.blake2b(digest_size=6)
     found = sorted(source.glob("*.safetensors"))
@@ -107,29 +107,28 @@ def model_id(source: Path) -> str:
     if not found:
         raise ConfigError(
             f"model.path: {source} has no *.safetensors. Weights in a pickle could run code; write "
-            "them anew with save_pretrained(folder, safe_serialization=True)"
+            "them again with save_pretrained(folder, safe_serialization=True)"
         )
     return weights.hexdigest()
 
 
 def keep_model(source: Path, folder: Path) -> None:
-    """Bring the files of a model folder into the folder of the train run that starts from it."""
+    """Copy the files of a model folder into the folder of the train run that starts from it."""
     target = folder / run_folder.START
     for path in [p for pattern in _MODEL_FILES for p in source.glob(pattern)]:
-        # Of somebody else, who may write into them: no links.
+        # Another user may write into the originals: no links.
         run_folder.keep_copy(path, target / path.name)
 
 
 @dataclass(frozen=True)
 class WarmStart:
-    """A model to be trained, and what goes on from its origin.
+    """A model to train, with the state that it takes over.
 
     Attributes:
-        model: with the origin's weights, and embeddings for new tokens.
-        optimizer: AdamW's state by parameter name as Composer's checkpoints have it; None if it
-            begins anew.
-        averaged: averaged weights by parameter name, where they go on.
-        step: steps that are behind it.
+        model: the model, with embeddings for new tokens.
+        optimizer: AdamW's state by parameter name, as in Composer's checkpoints, or None.
+        averaged: averaged weights by parameter name, None for a new average.
+        step: steps that the weights were averaged over.
     """
 
     model: Any
@@ -141,11 +140,11 @@ class WarmStart:
 def start_from(
     origin: StartingCheckpoint, start: StartConfig, tokenizer: Any, seed: int
 ) -> WarmStart:
-    """Return the model, and as much else of the origin as `start` says.
+    """Load the model, and as much of the previous training state as `start` selects.
 
     Raises:
-        ConfigError: the weights are those of another model.
-        CorruptError: the checkpoint does not open.
+        ConfigError: the weights belong to another model.
+        CorruptError: the checkpoint cannot be read.
     """
     state = read_checkpoint(origin.checkpoint)
     model = model_like(origin.model)
@@ -172,7 +171,7 @@ def start_from(
 
 
 def _fitted(moments: dict[str, Tensor], weight: Tensor) -> dict[str, Tensor]:
-    """AdamW's state of one parameter; rows of new tokens have moments of zero."""
+    """Resize AdamW's state of one parameter; rows of new tokens have moments of zero."""
     nothing = torch.zeros_like(weight)
     return {
         key: value.clone() if value.dim() == 0 else _grown(value, nothing)
@@ -181,5 +180,5 @@ def _fitted(moments: dict[str, Tensor], weight: Tensor) -> dict[str, Tensor]:
 
 
 def _grown(old: Tensor, now: Tensor) -> Tensor:
-    """`old` with the rows that `now` has beyond it."""
+    """Return `old`, extended by the rows of `now` beyond its end."""
     return torch.cat([old.to(now), now[len(old) :]]) if len(old) < len(now) else old.to(now).clone()
