@@ -20,7 +20,7 @@ from ixt_train.inference import (
     TokenSampling,
     beginning,
     choose_feedback,
-    continuation,
+    decode_continuation,
     likelihoods,
     load_model,
     pick_device,
@@ -212,7 +212,7 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
                 for i, row in zip(
                     chunk, write_all(self._model, self._conditioner, begun, how), strict=True
                 ):
-                    text = continuation(self.tokenizer, asked[i][1], row)
+                    text = decode_continuation(self.tokenizer, asked[i][1], row)
                     texts[i] = until(text, how.stop)
         return [texts[i] for i in range(len(asked))]
 

@@ -158,9 +158,9 @@ def _item(
     if "segments" in record:
         segments = [(str(given), str(answer)) for given, answer in record["segments"]]
         return tokenize_problem(segments, conditioner.tokenizer, told, base)
-    right = str(record["answer"]).strip()
+    expected = str(record["answer"]).strip()
     asked = GenerationRequest.of(record)
-    length = len(conditioner.encoder.document(f" {right}"))
+    length = len(conditioner.encoder.document(f" {expected}"))
     # A model of conversations ends its turn itself.
     stop = record.get("stop", [] if isinstance(conditioner, ChatConditioner) else ["\n"])
     return TaskQuestion(
@@ -169,7 +169,7 @@ def _item(
             asked.begin(conditioner, "none"),
             length + _TOKENS_OVER,
         ),
-        answer=" ".join(right.split()),
+        answer=" ".join(expected.split()),
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
     )
 

@@ -42,7 +42,7 @@ class ScalingConfig(ConfigModel):
     """Seeds of model and mix; each arm runs with each seed."""
     budgets: tuple[AmountText, ...] = ()
     """Durations; none uses the train config's. Several budgets compare the ends of their runs."""
-    side_by_side: PositiveInt = 1
+    parallel_runs: PositiveInt = 1
     """Number of parallel train runs, each with one thread."""
     metric: str | None = None
     """Metric to compare, such as `tasks.sums` or `loss.asked.all`; null uses the first task."""

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from ixt_train.scaling.curves import LearningCurve
+from scipy import stats
 
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+from ixt_train.scaling.curves import LearningCurve
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,7 @@ def interval(values: Sequence[float]) -> float:
     Args:
         values: two or more measurements.
     """
-    freedom = len(values) - 1
-    t = _T[freedom - 1] if freedom <= len(_T) else 1.96
+    t = float(stats.t.ppf(0.975, len(values) - 1))
     return t * stdev(values) / math.sqrt(len(values))
 
 

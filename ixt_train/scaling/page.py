@@ -20,8 +20,8 @@ svg { max-width: 100%; height: auto; }
 NOTE = (
     "A multiplier is the ratio of what the baseline needs to what the arm needs for the same "
     "result, interpolated between evaluations: the geometric mean over seeds, with its 95% "
-    "interval. Tokens are those of documents and feedback, without padding. FLOPs are 6 per parameter and "
-    "token, plus those of attention; they exclude evaluation and annotation."
+    "interval. Tokens are those of documents and feedback, without padding. FLOPs are 6 per "
+    "parameter and token, plus those of attention; they exclude evaluation and annotation."
 )
 
 

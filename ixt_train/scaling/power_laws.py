@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import optimize, stats
 
-FEWEST, FEWEST_WITH_FLOOR = 4, 6
+MIN_POINTS, MIN_POINTS_WITH_FLOOR = 4, 6
 Floats = npt.NDArray[np.float64]
 
 
@@ -35,15 +36,18 @@ def fit(compute: Sequence[float], loss: Sequence[float]) -> PowerLaw | None:
     x, y = np.asarray(compute, float), np.asarray(loss, float)
     usable = (x > 0) & (y > 0)
     x, y = x[usable], y[usable]
-    if len(np.unique(x)) < FEWEST:
+    if len(np.unique(x)) < MIN_POINTS:
         return None
-    floors = y.min() * np.linspace(0, 0.99, 100) if len(x) >= FEWEST_WITH_FLOOR else np.zeros(1)
-    return max((_fit(x, y, float(floor)) for floor in floors), key=lambda law: law.r2)
+    floor = 0.0
+    if len(x) >= MIN_POINTS_WITH_FLOOR:
+        grid = ((0.0, 0.99 * y.min()),)
+        floor = float(optimize.brute(lambda at: -_fit(x, y, at[0]).r2, grid, Ns=100, finish=None))
+    return _fit(x, y, floor)
 
 
 def _fit(x: Floats, y: Floats, floor: float) -> PowerLaw:
-    slope, start = np.polyfit(np.log(x), np.log(y - floor), 1)
-    guess = floor + np.exp(start) * x**slope
+    line = stats.linregress(np.log(x), np.log(y - floor))
+    guess = floor + np.exp(line.intercept) * x**line.slope
     total = float(((y - y.mean()) ** 2).sum())
     r2 = 1 - float(((y - guess) ** 2).sum()) / total if total else 1.0
-    return PowerLaw(float(np.exp(start)), float(-slope), floor, r2, len(x))
+    return PowerLaw(float(np.exp(line.intercept)), float(-line.slope), float(floor), r2, len(x))

@@ -19,11 +19,13 @@ def run_arms(config: ScalingConfig, folder: Path, out: Output) -> list[LearningC
     with out.progress("Training", total=len(jobs), unit="runs") as bar:
         finished = 0
 
-        def done(job: TrainJob) -> None:
+        def on_update(job: TrainJob) -> None:
             nonlocal finished
+            if not job.is_finished:
+                return
             finished += 1
             write_label(job.run_folder, jobs[job])
             bar.update(finished, note=job.name)
 
-        run_jobs(jobs, config.side_by_side, done)
+        run_jobs(jobs, config.parallel_runs, on_update)
     return [read_run(job.run_folder, label) for job, label in jobs.items()]

@@ -31,11 +31,11 @@ def is_due(every: Amount, state: State) -> bool:
     """Return whether the last step crossed a multiple of `every`, or was the final one."""
     if state.timestamp >= state.max_duration:
         return True
-    before = state.previous_timestamp
-    if every.value == 0 or before is None:
+    previous = state.previous_timestamp
+    if every.value == 0 or previous is None:
         return False
     done = math.floor(every.of(*progress_of(state)))
-    return done > math.floor(every.of(int(before.batch), int(before.token)))
+    return done > math.floor(every.of(int(previous.batch), int(previous.token)))
 
 
 def rate_factor(schedule: ScheduleConfig, duration: Amount, steps: int, tokens: int) -> float:
@@ -188,8 +188,8 @@ class MetricsCallback(Callback):  # type: ignore[misc]
         """Drop rows after the checkpoint."""
         if dist.get_global_rank() == 0:
             step = int(state.timestamp.batch)
-            kept = [json.dumps(row) for row in read_metrics(self._path) if row["step"] <= step]
-            self._path.write_text("".join(f"{row}\n" for row in kept))
+            lines = [json.dumps(row) for row in read_metrics(self._path) if row["step"] <= step]
+            self._path.write_text("".join(f"{row}\n" for row in lines))
 
     def batch_end(self, state: State, logger: Logger) -> None:
         """Write the row of a step."""

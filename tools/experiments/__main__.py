@@ -22,7 +22,7 @@ QUICK_DOCUMENTS, QUICK_STEPS, QUICK_EVERY, QUICK_PROBLEMS = 200, 8, 4, 20
 
 
 def train_all(
-    runs: Sequence[Run], folder: Path, curves: Path, side_by_side: int, quick: bool, out: Output
+    runs: Sequence[Run], folder: Path, curves: Path, parallel: int, quick: bool, out: Output
 ) -> None:
     """Trains what is not trained yet; the curve of each run is kept as it ends.
 
@@ -42,15 +42,17 @@ def train_all(
     with out.progress("Training", total=len(runs), unit="runs") as bar:
         finished = 0
 
-        def done(job: TrainJob) -> None:
+        def on_update(job: TrainJob) -> None:
             nonlocal finished
+            if not job.is_finished:
+                return
             finished += 1
             run = by_job[job]
             curve = read_run(job.run_folder, run.label)
             write_curves(curves / f"{run.corpus.name}.jsonl", [curve])
             bar.update(finished, note=f"{job.name}: {max(curve.metrics['tasks.sums']):.2f}")
 
-        run_jobs(jobs(), side_by_side, done)
+        run_jobs(jobs(), parallel, on_update)
 
 
 def _main(

@@ -43,8 +43,8 @@ def test_a_multiplier_is_the_geometric_mean_with_its_interval() -> None:
     theirs = {0: Crossing(20.0, 40), 1: Crossing(40.0, 40), 2: Crossing(10.0, 40)}
     found = multiplier(ours, theirs)
     assert (found.kind, found.value) == ("mean", pytest.approx(2.0))
-    # ln 2, ln 4, ln 1: deviation ln 2, so half of the interval is 4.303 ln 2 / sqrt 3.
-    assert found.high == pytest.approx(2 * math.exp(4.303 * math.log(2) / math.sqrt(3)))
+    # ln 2, ln 4, ln 1: deviation ln 2, so half of the interval is 4.30265 ln 2 / sqrt 3.
+    assert found.high == pytest.approx(2 * math.exp(4.3026527 * math.log(2) / math.sqrt(3)))
     assert found.low is not None
     assert found.low * (found.high or 0) == pytest.approx(4)
 

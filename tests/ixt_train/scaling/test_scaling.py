@@ -58,7 +58,7 @@ def test_arms_run_and_are_compared(config_tree: Tree, sums: Path, tmp_path: Path
         "critique": {"mix": "a.yaml", "annotation_flops": 1e9},
     }
     config = {"train": "train.yaml", "arms": arms, "runs": str(tmp_path / "runs"), "seeds": [0, 1]}
-    config |= {"side_by_side": 2, "metric": "loss.asked.all", "targets": [9.0]}
+    config |= {"parallel_runs": 2, "metric": "loss.asked.all", "targets": [9.0]}
     path = tmp_path / "scaling.yaml"
     path.write_text(yaml.safe_dump(config))
     page, kept = tmp_path / "page.html", tmp_path / "curves.jsonl"
