@@ -109,9 +109,9 @@ def evaluate(
             figures["lm_eval"] = _ask_harness(
                 trained, said, lm_eval, lm_eval_path, fewshot, limit, chat, batch_size
             )
-    from ixt_train.evaluation import figures_text
+    from ixt_train.evaluation import metrics_text
 
-    Output(output).result(figures, figures_text(figures))
+    Output(output).result(figures, metrics_text(figures))
 
 
 def _ask_tasks(

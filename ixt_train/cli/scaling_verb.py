@@ -27,7 +27,9 @@ def scaling(
     paths: PathsArgument,
     metric: Annotated[
         str | None,
-        typer.Option(help="What to compare at, as in tasks.sums or loss.asked.all [first task]."),
+        typer.Option(
+            help="What to compare at, as in tasks.sums or loss.inference.all [first task]."
+        ),
     ] = None,
     target: Annotated[
         list[float] | None, typer.Option(help="Of the metric; may be repeated [.3 .5 .9].")
@@ -51,27 +53,27 @@ def scaling(
     Tokens of the feedback count, padding does not; annotation is counted apart.
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    from ixt_train.scaling import describe, record, render, write_curves
+    from ixt_train.scaling import compare_arms, render_tables, report_record, write_curves
 
     out = Output(output)
     if html is not None:
         MissingExtra.require("train", "altair", "vl_convert")
     curves, config = _curves(paths, out)
-    groups = describe(
+    groups = compare_arms(
         curves,
         metric or (config.metric if config else None),
         target or (config.targets if config else ()),
         against or (config.against if config else ()),
     )
-    found = record(groups)
+    report = report_record(groups)
     if save is not None:
         write_curves(save, curves)
     if html is not None:
         from ixt_train.scaling import write_page
 
         write_page(html, groups, curves)
-        found["page"] = str(html)
-    out.result(found, render(groups))
+        report["page"] = str(html)
+    out.result(report, render_tables(groups))
 
 
 def _curves(

@@ -79,7 +79,7 @@ class Conditioner:
     tokens that no document can spell.
     """
 
-    reads_text = False
+    needs_text = False
     """Whether documents must come as text and with their spans, under any condition."""
 
     def __init__(
@@ -108,14 +108,14 @@ class Conditioner:
         self._check()
 
     @property
-    def told(self) -> Choice:
+    def default_choice(self) -> Choice:
         """The feedback for every document that has any; `given` is its own."""
-        said = self.condition.told
-        if said is None:
+        preamble = self.condition.told
+        if preamble is None:
             return "given"
-        if said == "best" or said == "worst":
-            return "best" if said == "best" else "worst"
-        return Feedback(self.observed["best"].score if "best" in self.observed else None, said)
+        if preamble == "best" or preamble == "worst":
+            return "best" if preamble == "best" else "worst"
+        return Feedback(self.observed["best"].score if "best" in self.observed else None, preamble)
 
     def with_condition(self, condition: Condition) -> "Conditioner":
         """Return a conditioner for another condition, such as a phase of the schedule has."""
@@ -142,10 +142,10 @@ class Conditioner:
             needed += SCORES
         if kind == "spans":
             needed = (FLAW, END_FLAW)
-        lacking = [token for token in needed if self._backend.token_to_id(token) is None]
-        if lacking:
+        missing = [token for token in needed if self._backend.token_to_id(token) is None]
+        if missing:
             raise ConfigError(
-                f"the tokenizer has no {', '.join(lacking)} for condition.kind {kind!r}; add them: "
+                f"the tokenizer has no {', '.join(missing)} for condition.kind {kind!r}; add them: "
                 "ixt_train.conditioning.tokenizer.add_special_tokens(tokenizer, SPECIAL_TOKENS)"
             )
 
@@ -173,13 +173,13 @@ class Conditioner:
             ConfigError: `best` or `worst`, and the conditioner has no observed feedback.
         """
         if feedback == "given":
-            told = self._told(score, "" if critique is None else critique)
+            told = self._feedback_tokens(score, "" if critique is None else critique)
         else:
-            told = self._feedback(feedback)
+            told = self._chosen_tokens(feedback)
         tagged = self.condition.kind == "spans" and feedback == "given"
         document, weights = self._document(text, spans, tagged)
         if self.condition.repeat_every and len(told):
-            document, weights = self._repeated(document, weights, told)
+            document, weights = self._with_repeats(document, weights, told)
         first, last = len(told), len(document)
         ids = np.empty(first + last + 2, np.int32)
         loss = np.empty(first + last + 2, np.float32)
@@ -200,12 +200,12 @@ class Conditioner:
         Returns:
             int32[T].
         """
-        told = self._feedback(feedback)
+        told = self._chosen_tokens(feedback)
         if self.condition.position == "append":
             told = told[:0]
         document, _ = self._document(text, (), tagged=False)
-        begun = self._goes_on(document, feedback)
-        return np.concatenate([[self._bos], told, begun]).astype(np.int32)
+        prefix_ids = self._with_tag(document, feedback)
+        return np.concatenate([[self._bos], told, prefix_ids]).astype(np.int32)
 
     @property
     def ends(self) -> tuple[int, ...]:
@@ -213,7 +213,7 @@ class Conditioner:
         return (self._eos,)
 
     @property
-    def banned(self) -> list[int]:
+    def banned_tokens(self) -> list[int]:
         """The tokens that a model must never generate."""
         return sorted(set(control_tokens(self.tokenizer)) - set(self.ends))
 
@@ -227,16 +227,16 @@ class Conditioner:
             if token.startswith(before) and token.endswith(after)
         ]
 
-    def _goes_on(self, begun: TokenArray, feedback: Choice) -> TokenArray:
+    def _with_tag(self, prefix_ids: TokenArray, feedback: Choice) -> TokenArray:
         """Return the ids to continue: with a tag appended, or replacing their last token."""
         if self.condition.kind != "spans" or isinstance(feedback, str) or not feedback.critique:
-            return begun
-        last = self._backend.decode(begun[-1:].tolist(), skip_special_tokens=False)
+            return prefix_ids
+        last = self._backend.decode(prefix_ids[-1:].tolist(), skip_special_tokens=False)
         if last.strip() == self.condition.tag_replaces:
-            begun = begun[:-1]
-        return np.concatenate([begun, self._tag(feedback.critique)]).astype(np.int32)
+            prefix_ids = prefix_ids[:-1]
+        return np.concatenate([prefix_ids, self._tag(feedback.critique)]).astype(np.int32)
 
-    def _feedback(self, choice: Choice) -> TokenArray:
+    def _chosen_tokens(self, choice: Choice) -> TokenArray:
         """Return the tokens of chosen feedback; empty if there is none."""
         if choice in ("none", "given"):
             return _NOTHING
@@ -248,28 +248,28 @@ class Conditioner:
                     f"feedback {choice!r}: the conditioner has no observed feedback of that name"
                 )
             choice = self.observed[choice]
-        return self._told(*choice)
+        return self._feedback_tokens(*choice)
 
-    def _told(self, score: float | None, critique: str | TokenArray) -> TokenArray:
+    def _feedback_tokens(self, score: float | None, critique: str | TokenArray) -> TokenArray:
         """Return the tokens of feedback; empty if it has neither score nor critique."""
         kind = self.condition.kind
-        words: TokenArray = _NOTHING
+        critique_ids: TokenArray = _NOTHING
         if kind in ("critique", "both") and len(critique):
-            words = self.encoder.words(critique) if isinstance(critique, str) else critique
+            critique_ids = self.encoder.words(critique) if isinstance(critique, str) else critique
         scored = kind in ("score", "both") and score is not None
-        if not scored and not len(words):
+        if not scored and not len(critique_ids):
             return _NOTHING
         number = score_bin(score, self.condition.edges) if scored and score is not None else None
         if self.condition.template == "plain":
-            said = "Feedback:" if number is None else f"Feedback: {number}/10."
+            preamble = "Feedback:" if number is None else f"Feedback: {number}/10."
             return np.concatenate(
-                [self.encoder.words(said), words, self.encoder.document(_PARTING)]
+                [self.encoder.words(preamble), critique_ids, self.encoder.document(_PARTING)]
             )
         token = [] if number is None else [self._id(SCORES[number])]
         ends = [self._id(FEEDBACK)], [self._id(END_FEEDBACK)]
-        return np.concatenate([ends[0], token, words, ends[1]]).astype(np.int32)
+        return np.concatenate([ends[0], token, critique_ids, ends[1]]).astype(np.int32)
 
-    def _repeated(
+    def _with_repeats(
         self, document: TokenArray, weights: Weights | float, told: TokenArray
     ) -> tuple[TokenArray, Weights | float]:
         """Insert the feedback again between chunks of a document."""
@@ -278,10 +278,10 @@ class Conditioner:
         if not len(at):
             return document, weights
         each = np.broadcast_to(np.asarray(weights, np.float32), len(document))
-        places = np.repeat(at, len(told))
+        positions = np.repeat(at, len(told))
         return (
-            np.insert(document, places, np.tile(told, len(at))),
-            np.insert(each, places, np.float32(self.condition.loss_on_prefix)),
+            np.insert(document, positions, np.tile(told, len(at))),
+            np.insert(each, positions, np.float32(self.condition.loss_on_prefix)),
         )
 
     def _document(
@@ -295,45 +295,47 @@ class Conditioner:
             return self.encoder.document(text), rest
         ids, offsets = self.encoder.document_with_offsets(text)
         weights = np.full(len(ids), rest, np.float32)
-        places, kept = [], np.ones(len(ids), bool)
+        positions, keep = [], np.ones(len(ids), bool)
         for span in spans:
             first = int(np.searchsorted(offsets[:, 1], span.start, "right"))
             last = int(np.searchsorted(offsets[:, 0], span.end, "left"))
             tokens = range(first, last)
-            sign = self._found(self.condition.verdict_after, text, offsets, tokens)
+            sign = self._find_token(self.condition.verdict_after, text, offsets, tokens)
             judged = first if sign is None else sign + 1
             weights[judged:last] = by_verdict.get(span.verdict, rest)
             if tagged and (span.tag or span.verdict == "wrong"):
-                replaced = self._found(self.condition.tag_replaces, text, offsets, tokens)
+                replaced = self._find_token(self.condition.tag_replaces, text, offsets, tokens)
                 if replaced is not None:
-                    kept[replaced] = False
-                places.append((first if replaced is None else replaced, self._tag(span.tag)))
-        return self._insert(ids, weights, places, kept)
+                    keep[replaced] = False
+                positions.append((first if replaced is None else replaced, self._tag(span.tag)))
+        return self._insert(ids, weights, positions, keep)
 
-    def _found(
-        self, wanted: str | None, text: str, offsets: npt.NDArray[np.int64], span: range
+    def _find_token(
+        self, pattern: str | None, text: str, offsets: npt.NDArray[np.int64], span: range
     ) -> int | None:
-        """Return the first token of a span whose text is `wanted`, or None."""
-        if wanted is None:
+        """Return the first token of a span whose text is `pattern`, or None."""
+        if pattern is None:
             return None
-        return next((i for i in span if text[slice(*offsets[i])].strip() == wanted), None)
+        return next((i for i in span if text[slice(*offsets[i])].strip() == pattern), None)
 
     def _insert(
         self,
         ids: TokenArray,
         weights: Weights,
-        places: Sequence[tuple[int, list[int]]],
-        kept: npt.NDArray[np.bool_],
+        positions: Sequence[tuple[int, list[int]]],
+        keep: npt.NDArray[np.bool_],
     ) -> tuple[TokenArray, Weights]:
         """Insert tags before the tokens at their positions, with the loss weight of feedback."""
-        if not places:
+        if not positions:
             return ids, weights
-        at = np.repeat([place for place, _ in places], [len(tag) for _, tag in places])
-        tags = np.array([token for _, tag in places for token in tag], np.int32)
-        kept = np.insert(kept, at, True)
+        at = np.repeat(
+            [token_index for token_index, _ in positions], [len(tag) for _, tag in positions]
+        )
+        tags = np.array([token for _, tag in positions for token in tag], np.int32)
+        keep = np.insert(keep, at, True)
         return (
-            np.insert(ids, at, tags)[kept],
-            np.insert(weights, at, np.float32(self.condition.loss_on_prefix))[kept],
+            np.insert(ids, at, tags)[keep],
+            np.insert(weights, at, np.float32(self.condition.loss_on_prefix))[keep],
         )
 
     def _tag(self, tag: str) -> list[int]:

@@ -23,7 +23,7 @@ from ixt_train.config import TokenizerTraining
 PAD, BOS, EOS, UNKNOWN = "<|pad|>", "<|bos|>", "<|eos|>", "<|unknown|>"
 ROLES = {"pad_token": PAD, "bos_token": BOS, "eos_token": EOS}
 # Runs of white space stay whole and words carry their leading space: indented code stays short.
-_PIECES = Regex(r" ?[\p{L}_]+| ?\p{N}{1,3}| ?[^\s\p{L}\p{N}_]+|\s+(?!\S)|\s+")
+_PRETOKENS = Regex(r" ?[\p{L}_]+| ?\p{N}{1,3}| ?[^\s\p{L}\p{N}_]+|\s+(?!\S)|\s+")
 
 
 def train_tokenizer(
@@ -40,11 +40,11 @@ def train_tokenizer(
         ConfigError: the vocabulary is too small for the special tokens.
     """
     reserved = list(dict.fromkeys([*ROLES.values(), UNKNOWN, *special]))
-    fewest = len(reserved) + (256 if training.kind == "bpe" else 1)
-    if training.vocab_size < fewest:
+    min_size = len(reserved) + (256 if training.kind == "bpe" else 1)
+    if training.vocab_size < min_size:
         raise ConfigError(
             f"tokenizer.train.vocab_size: {training.vocab_size} is too small; "
-            f"{training.kind} with {len(reserved)} special tokens needs {fewest}"
+            f"{training.kind} with {len(reserved)} special tokens needs {min_size}"
         )
     train = _train_words if training.kind == "words" else _train_bpe
     tokenizer = PreTrainedTokenizerFast(
@@ -72,7 +72,7 @@ def _train_bpe(texts: Iterable[str], vocab_size: int, reserved: list[str]) -> To
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(_PIECES, behavior="isolated"),
+            pre_tokenizers.Split(_PRETOKENS, behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )

@@ -14,7 +14,7 @@ from ixt_train.config import TokenizerConfig
 _TAG_DOCUMENTS = 100_000
 
 
-def make_tokenizer(
+def prepare_tokenizer(
     config: TokenizerConfig | Path, store: Store, mix: Mix, saved: Path | None
 ) -> Any:
     """Load or train the tokenizer that a config names; reuse a saved one.

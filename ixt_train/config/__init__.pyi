@@ -16,5 +16,5 @@ from .train_config import TokenizerConfig as TokenizerConfig
 from .train_config import TokenizerTraining as TokenizerTraining
 from .train_config import TrainConfig as TrainConfig
 from .train_config import flatten as flatten
-from .train_config import load_mix_of as load_mix_of
+from .train_config import load_run_mix as load_run_mix
 from .train_config import load_train_config as load_train_config

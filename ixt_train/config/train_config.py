@@ -131,7 +131,7 @@ class CacheConfig(ConfigModel):
     folder: str | None = None
     """A folder on a disk of this machine, relative to the working folder; null uses one folder
     per machine in the run folder."""
-    limit: PositiveInt | None = None
+    max_bytes: PositiveInt | None = None
     """Maximum bytes of cached shards; null caches every shard that the train run reads."""
 
 
@@ -231,7 +231,7 @@ class StopConfig(ConfigModel):
 
     metric: str
     """Path of an evaluation metric, such as `tasks.sums` or `loss.best.all`."""
-    at: float
+    threshold: float
     """Stop at the first evaluation at or below it for a loss, at or above it for other metrics."""
 
     def reached(self, figures: Mapping[str, Any]) -> bool:
@@ -245,7 +245,9 @@ class StopConfig(ConfigModel):
             known = ", ".join(sorted(flat)) or "none"
             raise ConfigError(f"stop.metric: no metric {self.metric!r}; measured are: {known}")
         value = flat[self.metric]
-        return bool(value <= self.at if self.metric.startswith("loss.") else value >= self.at)
+        return bool(
+            value <= self.threshold if self.metric.startswith("loss.") else value >= self.threshold
+        )
 
 
 class LoggingConfig(ConfigModel):
@@ -290,7 +292,7 @@ class TrainConfig(ConfigModel):
     packing: Literal["pad", "concat", "best_fit"] = "pad"
     """`pad`: one document per row. `concat`: documents fill rows of max_length. `best_fit`: rows of
     max_length contain several complete documents."""
-    attend: Literal["row", "document"] = "row"
+    attention: Literal["row", "document"] = "row"
     """Scope of attention: a token attends to its `row`, or only to its own `document`."""
     global_batch_size: PositiveInt = 32
     """Documents per step, over all processes."""
@@ -311,7 +313,7 @@ class TrainConfig(ConfigModel):
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.02
     """Share of documents, selected by doc_id, that training never draws."""
     checkpoint: CheckpointConfig = CheckpointConfig()
-    """Checkpoints."""
+    """CheckpointCallback."""
     eval: EvalConfig = EvalConfig()
     """Evaluation."""
     stop: StopConfig | None = None
@@ -446,7 +448,7 @@ def _absolute(path: str | None) -> str | None:
     return None if path is None else str(Path(path).resolve())
 
 
-def load_mix_of(config: TrainConfig) -> Mix:
+def load_run_mix(config: TrainConfig) -> Mix:
     """Return the mix that a train config names or contains.
 
     Raises:

@@ -18,14 +18,14 @@ from ixt_train.inference import (
     LoadedModel,
     TokenIds,
     TokenSampling,
-    beginning,
     choose_feedback,
+    cut_at_stop,
     decode_continuation,
-    likelihoods,
+    feedback_prefix,
+    generate_all,
     load_model,
     pick_device,
-    until,
-    write_all,
+    score_continuations,
 )
 
 try:
@@ -40,7 +40,7 @@ except ImportError:
 
 _BATCH_SIZE = 16
 # For a model whose config does not specify its length.
-_LONGEST = 2048
+_DEFAULT_MAX_LENGTH = 2048
 # First character of a conversation's JSON, passed to the harness as text; no question starts so.
 _CONVERSATION = "\ue000"
 
@@ -75,21 +75,25 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
             ConfigError: there is no model, or it does not know such feedback.
         """
         super().__init__()
-        trained = checkpoint if isinstance(checkpoint, LoadedModel) else load_model(checkpoint)
-        conditioner = trained.conditioner
+        loaded = checkpoint if isinstance(checkpoint, LoadedModel) else load_model(checkpoint)
+        conditioner = loaded.conditioner
         self._choices = (
             choose_feedback(conditioner, feedback, score),
             choose_feedback(conditioner, against),
         )
-        self._told, self._base = (beginning(conditioner, choice) for choice in self._choices)
+        self._conditioned, self._base = (
+            feedback_prefix(conditioner, choice) for choice in self._choices
+        )
         self._progress = progress
-        self._how = TokenSampling(guidance=float(guidance))
+        self._guidance_sampling = TokenSampling(guidance=float(guidance))
         self._rows = int(batch_size) if batch_size and batch_size != "auto" else _BATCH_SIZE
-        self._conditioner, self.tokenizer = conditioner, trained.tokenizer
-        self._model = trained.model.to(pick_device())
+        self._conditioner, self.tokenizer = conditioner, loaded.tokenizer
+        self._model = loaded.model.to(pick_device())
         self._device = self._model.device
-        self._longest = getattr(trained.model.config, "max_position_embeddings", _LONGEST)
-        self._room = self._longest - max(len(self._told), len(self._base))
+        self._max_length = getattr(
+            loaded.model.config, "max_position_embeddings", _DEFAULT_MAX_LENGTH
+        )
+        self._context_budget = self._max_length - max(len(self._conditioned), len(self._base))
 
     @property
     def eot_token_id(self) -> int:
@@ -113,7 +117,7 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
         return list(self._conditioner.encoder.document(string).tolist())
 
     @property
-    def chats(self) -> bool:
+    def is_chat(self) -> bool:
         """Whether the model was trained on conversations."""
         return isinstance(self._conditioner, ChatConditioner)
 
@@ -129,11 +133,11 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
         Raises:
             ConfigError: the model was not trained on conversations.
         """
-        if not self.chats:
+        if not self.is_chat:
             raise ConfigError("the model was not trained on conversations (stage sft)")
-        begun = "" if add_generation_prompt else chat_history[-1]["content"]
+        prefix = "" if add_generation_prompt else chat_history[-1]["content"]
         messages = chat_history if add_generation_prompt else chat_history[:-1]
-        return _CONVERSATION + json.dumps([messages, begun])
+        return _CONVERSATION + json.dumps([messages, prefix])
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         if context.startswith(_CONVERSATION):
@@ -148,14 +152,14 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
         windows: list[tuple[Any, list[int], list[int]]] = []
         counts = []
         for (text,) in (request.args for request in requests):
-            found = get_rolling_token_windows(
+            results = get_rolling_token_windows(
                 token_list=self.tok_encode(text),
                 prefix_token=self.prefix_token_id,
                 # One position for the token before the window.
-                max_seq_len=self._room - 1,
+                max_seq_len=self._context_budget - 1,
                 context_len=1,
             )
-            own = [(None, *make_disjoint_window(window)) for window in found]
+            own = [(None, *make_disjoint_window(window)) for window in results]
             counts.append(len(own))
             windows += own
         nats = iter(self._loglikelihood_tokens(windows, disable_tqdm))
@@ -167,93 +171,103 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
         disable_tqdm: bool = False,
         **_: Any,
     ) -> list[tuple[float, bool]]:
-        asked = [
+        pending = [
             (
-                self._begin_chat(pair[0], len(after), 0)
+                self._chat_prefix(pair[0], len(after), 0)
                 if pair and pair[0].startswith(_CONVERSATION)
-                else self._begin(context, self._room - len(after), 0),
+                else self._prefix(context, self._context_budget - len(after), 0),
                 tuple(after),
             )
             for pair, context, after in requests
         ]
-        found: dict[int, tuple[float, bool]] = {}
-        lengths = [len(begun.told) + len(after) for begun, after in asked]
-        for chunk in self._batches(range(len(asked)), lengths, disable_tqdm):
-            scored = likelihoods(
+        results: dict[int, tuple[float, bool]] = {}
+        lengths = [len(prefix.conditioned) + len(after) for prefix, after in pending]
+        for chunk in self._batches(range(len(pending)), lengths, disable_tqdm):
+            scored = score_continuations(
                 self._model,
-                [asked[i][0] for i in chunk],
-                [asked[i][1] for i in chunk],
-                gamma=self._how.guidance,
-                banned=self._conditioner.banned,
+                [pending[i][0] for i in chunk],
+                [pending[i][1] for i in chunk],
+                gamma=self._guidance_sampling.guidance,
+                banned_tokens=self._conditioner.banned_tokens,
                 pad=self.tokenizer.pad_token_id,
             )
-            found |= dict(zip(chunk, scored, strict=True))
-        return [found[i] for i in range(len(asked))]
+            results |= dict(zip(chunk, scored, strict=True))
+        return [results[i] for i in range(len(pending))]
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
         """Generate texts up to a stop string, as long as the task and the model allow."""
-        asked = []
+        pending = []
         for context, settings in (request.args for request in requests):
-            how = self._sampling(settings)
+            sampling = self._sampling_of(settings)
             if context.startswith(_CONVERSATION):
-                room = min(how.max_new_tokens, self._longest // 2)
-                asked.append((how, self._begin_chat(context, room, room)))
+                token_budget = min(sampling.max_new_tokens, self._max_length // 2)
+                pending.append((sampling, self._chat_prefix(context, token_budget, token_budget)))
                 continue
             ids = self.tok_encode(context)
-            kept = min(len(ids), max(self._room - how.max_new_tokens, self._room // 2))
-            room = min(how.max_new_tokens, self._room - kept)
-            asked.append((how, self._begin(ids, kept, room)))
+            n_kept = min(
+                len(ids),
+                max(self._context_budget - sampling.max_new_tokens, self._context_budget // 2),
+            )
+            token_budget = min(sampling.max_new_tokens, self._context_budget - n_kept)
+            pending.append((sampling, self._prefix(ids, n_kept, token_budget)))
         texts: dict[int, str] = {}
-        for how in dict.fromkeys(how for how, _ in asked):
-            same = [i for i, (own, _) in enumerate(asked) if own == how]
-            lengths = [len(begun.told) for _, begun in asked]
-            for chunk in self._batches(same, lengths, disable_tqdm):
-                begun = [asked[i][1] for i in chunk]
+        for sampling in dict.fromkeys(sampling for sampling, _ in pending):
+            indices = [i for i, (own, _) in enumerate(pending) if own == sampling]
+            lengths = [len(prefix.conditioned) for _, prefix in pending]
+            for chunk in self._batches(indices, lengths, disable_tqdm):
+                prefix = [pending[i][1] for i in chunk]
                 for i, row in zip(
-                    chunk, write_all(self._model, self._conditioner, begun, how), strict=True
+                    chunk,
+                    generate_all(self._model, self._conditioner, prefix, sampling),
+                    strict=True,
                 ):
-                    text = decode_continuation(self.tokenizer, asked[i][1], row)
-                    texts[i] = until(text, how.stop)
-        return [texts[i] for i in range(len(asked))]
+                    text = decode_continuation(self.tokenizer, pending[i][1], row)
+                    texts[i] = cut_at_stop(text, sampling.stop)
+        return [texts[i] for i in range(len(pending))]
 
-    def _sampling(self, settings: dict[str, Any]) -> TokenSampling:
-        wanted = normalize_gen_kwargs(settings, default_max_gen_toks=256)
+    def _sampling_of(self, settings: dict[str, Any]) -> TokenSampling:
+        normalized = normalize_gen_kwargs(settings, default_max_gen_toks=256)
         return TokenSampling(
-            max_new_tokens=int(wanted["max_gen_toks"]),
-            temperature=float(wanted["temperature"]) if wanted["do_sample"] else 0.0,
-            top_p=float(wanted.get("top_p", 1.0)),
-            top_k=int(wanted.get("top_k", 0)),
-            stop=tuple(s for s in wanted["until"] if s),
-            guidance=self._how.guidance,
+            max_new_tokens=int(normalized["max_gen_toks"]),
+            temperature=float(normalized["temperature"]) if normalized["do_sample"] else 0.0,
+            top_p=float(normalized.get("top_p", 1.0)),
+            top_k=int(normalized.get("top_k", 0)),
+            stop=tuple(s for s in normalized["until"] if s),
+            guidance=self._guidance_sampling.guidance,
             batch_size=self._rows,
         )
 
-    def _begin(self, context: Sequence[int], room: int, write: int) -> GenerationPrefix:
-        """Return a context under the feedback, cut to its last `room` tokens."""
-        if room < 0:
+    def _prefix(
+        self, context: Sequence[int], token_budget: int, max_new_tokens: int
+    ) -> GenerationPrefix:
+        """Return a context under the feedback, cut to its last `token_budget` tokens."""
+        if token_budget < 0:
             raise ConfigError(
-                f"an answer of {self._room - room} tokens does not fit into the {self._room} "
+                f"an answer of {self._context_budget - token_budget} tokens does not fit into the "
+                f"{self._context_budget} "
                 "positions that the model has besides its feedback"
             )
         ids = tuple(context)
         if ids[:1] == (self.prefix_token_id,):
             ids = ids[1:]
-        ids = ids[len(ids) - min(room, len(ids)) :]
-        return GenerationPrefix(self._told + ids, self._base + ids, write)
+        ids = ids[len(ids) - min(token_budget, len(ids)) :]
+        return GenerationPrefix(self._conditioned + ids, self._base + ids, max_new_tokens)
 
-    def _begin_chat(self, context: str, room: int, write: int) -> GenerationPrefix:
-        """Return a conversation under the feedback; drop its first turns to leave `room`."""
-        messages, begun = json.loads(context.removeprefix(_CONVERSATION))
-        answer = tuple(self.tok_encode(begun))
+    def _chat_prefix(
+        self, context: str, token_budget: int, max_new_tokens: int
+    ) -> GenerationPrefix:
+        """Return a conversation under the feedback; drop its first turns if it is too long."""
+        messages, prefix = json.loads(context.removeprefix(_CONVERSATION))
+        answer = tuple(self.tok_encode(prefix))
         while True:
-            told, base = (self._reply(messages, choice) + answer for choice in self._choices)
-            if max(len(told), len(base)) + room <= self._longest:
-                return GenerationPrefix(told, base, write)
+            conditioned, base = (self._reply(messages, choice) + answer for choice in self._choices)
+            if max(len(conditioned), len(base)) + token_budget <= self._max_length:
+                return GenerationPrefix(conditioned, base, max_new_tokens)
             first = 1 if messages[0]["role"] == "system" else 0
             if len(messages) - first < 2:
                 raise ConfigError(
-                    f"the question {messages[-1]['content'][:40]!r}... and an answer of {room} "
-                    f"tokens do not fit into the model's {self._longest}"
+                    f"the question {messages[-1]['content'][:40]!r}... and an answer of "
+                    f"{token_budget} tokens do not fit into the model's {self._max_length}"
                 )
             del messages[first]
 
@@ -298,16 +312,16 @@ def run_tasks(
     manager = _manager(tasks, folder)
     # Tasks print; stdout is for results.
     with redirect_stdout(sys.stderr):
-        found = simple_evaluate(
+        results = simple_evaluate(
             model,
             tasks=tasks,
             num_fewshot=fewshot,
             limit=limit,
-            apply_chat_template=model.chats if chat is None else chat,
+            apply_chat_template=model.is_chat if chat is None else chat,
             task_manager=manager,
             log_samples=False,
         )
-    return [row for task, figures in found["results"].items() for row in _rows(task, figures)]
+    return [row for task, metrics in results["results"].items() for row in _rows(task, metrics)]
 
 
 def _manager(tasks: Sequence[str], folder: str | Path | None) -> TaskManager:
@@ -328,16 +342,16 @@ def _manager(tasks: Sequence[str], folder: str | Path | None) -> TaskManager:
     return manager
 
 
-def _rows(task: str, figures: dict[str, Any]) -> Iterable[dict[str, Any]]:
-    for key, value in figures.items():
-        metric, _, used = key.partition(",")
-        if not used or metric.endswith("_stderr"):
+def _rows(task: str, metrics: dict[str, Any]) -> Iterable[dict[str, Any]]:
+    for key, value in metrics.items():
+        metric, _, filter_name = key.partition(",")
+        if not filter_name or metric.endswith("_stderr"):
             continue
-        error = figures.get(f"{metric}_stderr,{used}")
+        error = metrics.get(f"{metric}_stderr,{filter_name}")
         yield {
             "task": task,
             "metric": metric,
-            "filter": used,
+            "filter": filter_name,
             "value": value,
             "standard_error": error if isinstance(error, float) else None,
         }

@@ -25,16 +25,16 @@ from ixt_train.inference import (
     GenerationRequest,
     TokenIds,
     TokenSampling,
-    beginning,
     choose_feedback,
-    until,
-    write_all,
+    cut_at_stop,
+    feedback_prefix,
+    generate_all,
 )
 
 # Tokens in the cache of one forward pass: rows x length.
-_TOKENS_AT_ONCE = 1 << 16
+_MAX_BATCH_TOKENS = 1 << 16
 # An answer that is so many tokens longer than the right one is wrong in any case.
-_TOKENS_OVER = 8
+_EXTRA_TOKENS = 8
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ class TaskProblem:
 
     Attributes:
         given, answers: tokens of each segment.
-        told: the prefix with the feedback, in front of the first segment.
+        conditioned: the prefix with the feedback, in front of the first segment.
         base: the prefix without feedback, for guidance.
     """
 
     given: tuple[TokenIds, ...]
     answers: tuple[TokenIds, ...]
-    told: TokenIds = ()
+    conditioned: TokenIds = ()
     base: TokenIds = ()
 
     @property
@@ -62,7 +62,7 @@ class TaskProblem:
 class TaskQuestion:
     """A prompt in tokens, with feedback and without, and the text of the right answer."""
 
-    begun: GenerationPrefix
+    prefix: GenerationPrefix
     answer: str
     stop: tuple[str, ...]
 
@@ -83,18 +83,21 @@ class Task:
 
     def solve(self, model: Any, conditioner: Conditioner) -> list[bool]:
         """Return whether each item is right; control tokens are never generated."""
-        right = [False] * len(self.items)
+        is_right = [False] * len(self.items)
         problems = {i: p for i, p in enumerate(self.items) if isinstance(p, TaskProblem)}
         questions = {i: q for i, q in enumerate(self.items) if isinstance(q, TaskQuestion)}
-        banned, pad = [*conditioner.banned, *conditioner.ends], conditioner.tokenizer.pad_token_id
-        worked = solve(model, list(problems.values()), banned, self.gamma, pad)
-        asked = answer(model, list(questions.values()), conditioner, self.gamma)
+        banned_tokens, pad = (
+            [*conditioner.banned_tokens, *conditioner.ends],
+            conditioner.tokenizer.pad_token_id,
+        )
+        problem_results = solve(model, list(problems.values()), banned_tokens, self.gamma, pad)
+        request = answer(model, list(questions.values()), conditioner, self.gamma)
         for i, outcome in (
-            *zip(problems, worked, strict=True),
-            *zip(questions, asked, strict=True),
+            *zip(problems, problem_results, strict=True),
+            *zip(questions, request, strict=True),
         ):
-            right[i] = outcome
-        return right
+            is_right[i] = outcome
+        return is_right
 
 
 def load_task(task: TaskConfig, conditioner: Conditioner) -> Task:
@@ -109,13 +112,13 @@ def load_task(task: TaskConfig, conditioner: Conditioner) -> Task:
         ConfigError: the file is missing, or a line has another form.
     """
     items = []
-    for place, record in _records(task):
+    for location, record in _records(task):
         choice = _choice(task, record, conditioner)
         try:
             items.append(_item(record, conditioner, choice))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(
-                f"task {task.name}: {place}: neither segments nor prompt and answer "
+                f"task {task.name}: {location}: neither segments nor prompt and answer "
                 f"({type(error).__name__}: {error})"
             ) from None
     if not items:
@@ -135,14 +138,14 @@ def _records(task: TaskConfig) -> Iterator[tuple[str, dict[str, Any]]]:
     for number, line in enumerate(lines[: task.limit], 1):
         if not line.strip():
             continue
-        place = f"{task.path} line {number}"
+        location = f"{task.path} line {number}"
         try:
             record = json.loads(line)
         except ValueError as error:
-            raise ConfigError(f"task {task.name}: {place}: not JSON ({error})") from None
+            raise ConfigError(f"task {task.name}: {location}: not JSON ({error})") from None
         if not isinstance(record, dict):
-            raise ConfigError(f"task {task.name}: {place}: not a JSON object: {line[:60]}")
-        yield place, record
+            raise ConfigError(f"task {task.name}: {location}: not a JSON object: {line[:60]}")
+        yield location, record
 
 
 def _choice(task: TaskConfig, record: dict[str, Any], conditioner: Conditioner) -> Choice:
@@ -154,20 +157,20 @@ def _choice(task: TaskConfig, record: dict[str, Any], conditioner: Conditioner) 
 def _item(
     record: dict[str, Any], conditioner: Conditioner, choice: Choice
 ) -> TaskProblem | TaskQuestion:
-    told, base = beginning(conditioner, choice), beginning(conditioner, "none")
+    conditioned, base = feedback_prefix(conditioner, choice), feedback_prefix(conditioner, "none")
     if "segments" in record:
         segments = [(str(given), str(answer)) for given, answer in record["segments"]]
-        return tokenize_problem(segments, conditioner.tokenizer, told, base)
+        return tokenize_problem(segments, conditioner.tokenizer, conditioned, base)
     expected = str(record["answer"]).strip()
-    asked = GenerationRequest.of(record)
+    request = GenerationRequest.of(record)
     length = len(conditioner.encoder.document(f" {expected}"))
     # A model of conversations ends its turn itself.
     stop = record.get("stop", [] if isinstance(conditioner, ChatConditioner) else ["\n"])
     return TaskQuestion(
-        begun=GenerationPrefix(
-            asked.begin(conditioner, choice),
-            asked.begin(conditioner, "none"),
-            length + _TOKENS_OVER,
+        prefix=GenerationPrefix(
+            request.prompt_ids(conditioner, choice),
+            request.prompt_ids(conditioner, "none"),
+            length + _EXTRA_TOKENS,
         ),
         answer=" ".join(expected.split()),
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
@@ -177,7 +180,7 @@ def _item(
 def tokenize_problem(
     segments: Sequence[tuple[str, str]],
     tokenizer: Any,
-    told: Sequence[int] = (),
+    conditioned: Sequence[int] = (),
     base: Sequence[int] = (),
 ) -> TaskProblem:
     """Tokenize the segments as parts of the complete text, joined by spaces.
@@ -190,8 +193,8 @@ def tokenize_problem(
     for piece in pieces:
         text += f" {piece}" if text else piece
         ends.append(len(text))
-    coded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    ids, stops = coded["input_ids"], [stop for _, stop in coded["offset_mapping"]]
+    encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    ids, stops = encoding["input_ids"], [stop for _, stop in encoding["offset_mapping"]]
     parts: list[TokenIds] = []
     start = 0
     for end in ends:
@@ -200,41 +203,46 @@ def tokenize_problem(
             stop += 1
         parts.append(tuple(ids[start:stop]))
         start = stop
-    return TaskProblem(tuple(parts[::2]), tuple(parts[1::2]), tuple(told), tuple(base))
+    return TaskProblem(tuple(parts[::2]), tuple(parts[1::2]), tuple(conditioned), tuple(base))
 
 
 @torch.inference_mode()
 def solve(
     model: Any,
     problems: Sequence[TaskProblem],
-    banned: Sequence[int],
+    banned_tokens: Sequence[int],
     gamma: float = 1.0,
     pad: int = 0,
 ) -> list[bool]:
     """Return whether each problem is right: every answer token, the model's own fed back.
 
-    An answer gets as many tokens as the reference, each the most likely one not in `banned`.
+    An answer gets as many tokens as the reference, each the most likely one not in `banned_tokens`.
 
     Args:
         model: a Hugging Face causal language model, in evaluation mode.
         problems: problems of any shapes; those of one shape share a batch.
-        banned: tokens that are never chosen.
+        banned_tokens: tokens that are never chosen.
         gamma: strength of guidance.
         pad: the padding token.
     """
-    right = [False] * len(problems)
+    is_right = [False] * len(problems)
     by_shape: dict[tuple[tuple[int, int], ...], list[int]] = defaultdict(list)
     for index, problem in enumerate(problems):
         by_shape[problem.shape].append(index)
     for shape, indices in by_shape.items():
-        length = sum(g + a for g, a in shape) + max(len(problems[i].told) for i in indices)
-        for chunk in _chunks(indices, max(1, _TOKENS_AT_ONCE // length)):
-            same = [problems[i] for i in chunk]
-            told, base = [p.told + p.given[0] for p in same], [p.base + p.given[0] for p in same]
-            rows = GenerationBatch(model, told, base, gamma=gamma, banned=banned, pad=pad)
-            for index, outcome in zip(chunk, _solve(rows, same, model.device), strict=True):
-                right[index] = outcome
-    return right
+        length = sum(g + a for g, a in shape) + max(len(problems[i].conditioned) for i in indices)
+        for chunk in _chunks(indices, max(1, _MAX_BATCH_TOKENS // length)):
+            batch = [problems[i] for i in chunk]
+            conditioned, base = (
+                [p.conditioned + p.given[0] for p in batch],
+                [p.base + p.given[0] for p in batch],
+            )
+            rows = GenerationBatch(
+                model, conditioned, base, gamma=gamma, banned_tokens=banned_tokens, pad=pad
+            )
+            for index, outcome in zip(chunk, _solve(rows, batch, model.device), strict=True):
+                is_right[index] = outcome
+    return is_right
 
 
 def _chunks(items: list[int], size: int) -> Iterator[list[int]]:
@@ -242,15 +250,15 @@ def _chunks(items: list[int], size: int) -> Iterator[list[int]]:
 
 
 def _solve(rows: GenerationBatch, problems: list[TaskProblem], device: Any) -> list[bool]:
-    right = torch.ones(len(problems), dtype=torch.bool, device=device)
+    is_right = torch.ones(len(problems), dtype=torch.bool, device=device)
     feed: Tensor | None = None
     for number in range(len(problems[0].given)):
         if feed is not None:
             feed = torch.cat([feed, _tensor([p.given[number] for p in problems], device)], 1)
         for expected in _tensor([p.answers[number] for p in problems], device).T:
             feed = rows.feed(feed).argmax(-1, keepdim=True)
-            right &= feed[:, 0] == expected
-    return right.tolist()
+            is_right &= feed[:, 0] == expected
+    return is_right.tolist()
 
 
 def _tensor(rows: Sequence[TokenIds], device: Any) -> Tensor:
@@ -268,14 +276,16 @@ def answer(
         conditioner: the model's conditioner.
         gamma: strength of guidance.
     """
-    right = [False] * len(questions)
+    is_right = [False] * len(questions)
     by_stop: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for index, question in enumerate(questions):
         by_stop[question.stop].append(index)
     for stop, indices in by_stop.items():
-        how = TokenSampling(stop=stop, guidance=gamma)
-        begun = [questions[i].begun for i in indices]
-        for i, row in zip(indices, write_all(model, conditioner, begun, how), strict=True):
-            text = until(conditioner.tokenizer.decode(row.ids, skip_special_tokens=True), stop)
-            right[i] = row.ending != "length" and " ".join(text.split()) == questions[i].answer
-    return right
+        sampling = TokenSampling(stop=stop, guidance=gamma)
+        prefix = [questions[i].prefix for i in indices]
+        for i, row in zip(indices, generate_all(model, conditioner, prefix, sampling), strict=True):
+            text = cut_at_stop(
+                conditioner.tokenizer.decode(row.ids, skip_special_tokens=True), stop
+            )
+            is_right[i] = row.ending != "length" and " ".join(text.split()) == questions[i].answer
+    return is_right

@@ -15,8 +15,8 @@ from ixt_train.inference.decoding import (
     Generated,
     GenerationPrefix,
     TokenSampling,
-    until,
-    write_all,
+    cut_at_stop,
+    generate_all,
 )
 from ixt_train.inference.loaded_model import LoadedModel, choose_feedback, pick_device
 
@@ -55,7 +55,7 @@ class GenerationRequest:
         turns = None if messages is None else tuple(messages)
         return replace(default or cls(""), prompt=prompt, messages=turns)
 
-    def begin(self, conditioner: Conditioner, choice: Choice) -> tuple[int, ...]:
+    def prompt_ids(self, conditioner: Conditioner, choice: Choice) -> tuple[int, ...]:
         """Return the tokens to continue, with the feedback in front.
 
         Raises:
@@ -96,23 +96,23 @@ class Generation:
 
 
 def generate(
-    trained: LoadedModel,
+    loaded: LoadedModel,
     prompt: str,
     feedback: str = "best",
     *,
     score: float | None = None,
     against: str = "none",
-    **how: Any,
+    **sampling: Any,
 ) -> Generation:
     """Generate one continuation of a prompt, conditioned on feedback.
 
     Args:
-        trained: a model from `load_model`.
+        loaded: a model from `load_model`.
         prompt: the start of a document, or the user's message to a model of conversations.
         feedback: best, worst, none, or any text.
         score: the score that goes with a text, 0 to 1; by default the best observed score.
         against: the feedback that guidance leads away from: none, worst, or any text.
-        **how: fields of `TokenSampling`, such as `max_new_tokens=64` or `temperature=0.8`.
+        **sampling: fields of `TokenSampling`, such as `max_new_tokens=64` or `temperature=0.8`.
 
     Raises:
         ConfigError: the prompt does not fit into the model, the model does not know such feedback,
@@ -127,54 +127,56 @@ def generate(
         True
     """
     request = GenerationRequest(prompt, feedback, score, against)
-    return generate_texts(trained, [request], TokenSampling(**how))[0]
+    return generate_texts(loaded, [request], TokenSampling(**sampling))[0]
 
 
 def generate_texts(
-    trained: LoadedModel, requests: Sequence[GenerationRequest], how: TokenSampling
+    loaded: LoadedModel, requests: Sequence[GenerationRequest], sampling: TokenSampling
 ) -> list[Generation]:
     """Generate continuations of prompts; control tokens are never generated.
 
     Args:
-        trained: the model.
-        requests: each gets `how.samples` continuations, one after the other in the result.
-        how: greedy or sampled, guidance, stop strings.
+        loaded: the model.
+        requests: each gets `sampling.samples` continuations, one after the other in the result.
+        sampling: greedy or sampled, guidance, stop strings.
 
     Raises:
         ConfigError: a prompt does not fit into the model, or it does not know such feedback.
     """
-    conditioner, tokenizer = trained.conditioner, trained.tokenizer
-    longest = getattr(trained.model.config, "max_position_embeddings", None)
-    asked: list[tuple[GenerationRequest, Choice, int, GenerationPrefix]] = []
-    for request, sample in product(requests, range(how.samples)):
+    conditioner, tokenizer = loaded.conditioner, loaded.tokenizer
+    max_length = getattr(loaded.model.config, "max_position_embeddings", None)
+    pending: list[tuple[GenerationRequest, Choice, int, GenerationPrefix]] = []
+    for request, sample in product(requests, range(sampling.samples)):
         choice = choose_feedback(conditioner, request.feedback, request.score)
         base = choose_feedback(conditioner, request.against)
-        told = request.begin(conditioner, choice)
-        room = how.max_new_tokens if longest is None else longest - len(told)
-        if room < 1:
-            raise ConfigError(
-                f"prompt {request.prompt[:40]!r}...: {len(told)} tokens with feedback fill the "
-                f"model's {longest} positions; give a shorter prompt"
-            )
-        begun = GenerationPrefix(
-            told=told,
-            base=request.begin(conditioner, base),
-            room=min(room, how.max_new_tokens),
-            seed=_seed(how.seed, request.prompt, sample),
+        conditioned = request.prompt_ids(conditioner, choice)
+        token_budget = (
+            sampling.max_new_tokens if max_length is None else max_length - len(conditioned)
         )
-        asked.append((request, choice, sample, begun))
-    model = trained.model.to(pick_device())
-    written = write_all(model, conditioner, [begun for *_, begun in asked], how)
+        if token_budget < 1:
+            raise ConfigError(
+                f"prompt {request.prompt[:40]!r}...: {len(conditioned)} tokens with feedback fill "
+                f"the model's {max_length} positions; give a shorter prompt"
+            )
+        prefix = GenerationPrefix(
+            conditioned=conditioned,
+            base=request.prompt_ids(conditioner, base),
+            token_budget=min(token_budget, sampling.max_new_tokens),
+            seed=_seed(sampling.seed, request.prompt, sample),
+        )
+        pending.append((request, choice, sample, prefix))
+    model = loaded.model.to(pick_device())
+    generated = generate_all(model, conditioner, [prefix for *_, prefix in pending], sampling)
     return [
         Generation(
             prompt=request.prompt,
-            feedback=told_text(trained, choice),
-            text=until(continuation(tokenizer, begun, row), how.stop),
+            feedback=feedback_text(loaded, choice),
+            text=cut_at_stop(decode_continuation(tokenizer, prefix, row), sampling.stop),
             tokens=len(row.ids),
             ending=row.ending,
             sample=sample,
         )
-        for (request, choice, sample, begun), row in zip(asked, written, strict=True)
+        for (request, choice, sample, prefix), row in zip(pending, generated, strict=True)
     ]
 
 
@@ -207,10 +209,10 @@ def read_requests(
     return requests
 
 
-def told_text(trained: LoadedModel, choice: Choice) -> str:
+def feedback_text(loaded: LoadedModel, choice: Choice) -> str:
     """Return the feedback as the model reads it."""
-    ids = trained.conditioner.prompt("", choice)[1:].tolist()
-    return str(trained.tokenizer.decode(ids))
+    ids = loaded.conditioner.prompt("", choice)[1:].tolist()
+    return str(loaded.tokenizer.decode(ids))
 
 
 def _seed(seed: int, prompt: str, sample: int) -> int:
@@ -219,10 +221,10 @@ def _seed(seed: int, prompt: str, sample: int) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def continuation(tokenizer: Any, begun: GenerationPrefix, row: Generated) -> str:
+def decode_continuation(tokenizer: Any, prefix: GenerationPrefix, row: Generated) -> str:
     """Return the generated text, with the white space that separates it from the prompt."""
-    start = tokenizer.decode(begun.told, skip_special_tokens=True)
-    whole = tokenizer.decode(begun.told + row.ids, skip_special_tokens=True)
-    if whole.startswith(start):
-        return str(whole[len(start) :])
+    start = tokenizer.decode(prefix.conditioned, skip_special_tokens=True)
+    complete_text = tokenizer.decode(prefix.conditioned + row.ids, skip_special_tokens=True)
+    if complete_text.startswith(start):
+        return str(complete_text[len(start) :])
     return str(tokenizer.decode(row.ids, skip_special_tokens=True))

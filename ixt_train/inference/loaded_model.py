@@ -16,18 +16,18 @@ from ixt_train.conditioning import (
     Choice,
     Conditioner,
     Feedback,
-    conditioner_of,
+    build_conditioner,
     load_tokenizer,
 )
 from ixt_train.config import load_train_config
 from ixt_train.runs import (
     FOLDER,
+    checkpoint_step,
     load_weights,
     newest_checkpoint,
     observed_pairs,
     read_checkpoint,
     run_folder,
-    step_of,
 )
 
 CARD = "ixt.json"
@@ -72,12 +72,12 @@ def load_model(checkpoint: str | Path) -> LoadedModel:
     if (path / CARD).is_file():
         return _from_export(path)
     if (path / run_folder.FINGERPRINT).is_file():
-        newest = newest_checkpoint(path)
-        if newest is None:
+        latest = newest_checkpoint(path)
+        if latest is None:
             raise ConfigError(
                 f"{path} has no checkpoint yet; continue training: ixt train {path}/config.yaml"
             )
-        return _from_run(path, newest)
+        return _from_run(path, latest)
     if path.is_file() and path.parent.name == FOLDER:
         return _from_run(path.parent.parent, path)
     raise ConfigError(
@@ -102,8 +102,8 @@ def _from_run(folder: Path, checkpoint: Path) -> LoadedModel:
     return LoadedModel(
         model=model.eval(),
         tokenizer=tokenizer,
-        conditioner=conditioner_of(config, tokenizer, mix.condition, observed_pairs(feedback)),
-        step=step_of(checkpoint),
+        conditioner=build_conditioner(config, tokenizer, mix.condition, observed_pairs(feedback)),
+        step=checkpoint_step(checkpoint),
         digest=run_folder.read_json(folder / run_folder.PLAN)["digest"],
         run=folder,
     )
@@ -134,7 +134,7 @@ def _from_export(folder: Path) -> LoadedModel:
     )
 
 
-def choose_feedback(conditioner: Conditioner, said: str, score: float | None = None) -> Choice:
+def choose_feedback(conditioner: Conditioner, choice: str, score: float | None = None) -> Choice:
     """Return the feedback for a user's choice: best, worst, none, or any other text.
 
     For a model of spans, best is no tag, and a text is the tag at the position of continuation. For
@@ -142,7 +142,7 @@ def choose_feedback(conditioner: Conditioner, said: str, score: float | None = N
 
     Args:
         conditioner: knows the best feedback, whose score a text gets by default.
-        said: the user's choice.
+        choice: the user's choice.
         score: the score that goes with a text, 0 to 1.
 
     Raises:
@@ -151,30 +151,30 @@ def choose_feedback(conditioner: Conditioner, said: str, score: float | None = N
     kind = conditioner.condition.kind
     if score is not None and not 0 <= score <= 1:
         raise ConfigError(f"score: {score} is not 0 to 1")
-    if said == "none" or (kind in ("none", "spans") and said == "best"):
+    if choice == "none" or (kind in ("none", "spans") and choice == "best"):
         return "none"
     if kind == "none":
         raise ConfigError(
-            f"feedback {said!r}: the model was trained without feedback (condition.kind none)"
+            f"feedback {choice!r}: the model was trained without feedback (condition.kind none)"
         )
     if kind == "spans":
         tags = conditioner.tags()
-        if tags and said not in tags:
+        if tags and choice not in tags:
             raise ConfigError(
-                f"feedback {said!r}: the model was trained on spans; give best, none, or a tag: "
+                f"feedback {choice!r}: the model was trained on spans; give best, none, or a tag: "
                 f"{', '.join(tags)}"
             )
-        return Feedback(None, said)
-    if said in ("best", "worst"):
-        if said not in conditioner.observed:
-            raise ConfigError(f"feedback {said}: training observed no feedback; give a text")
-        return "best" if said == "best" else "worst"
+        return Feedback(None, choice)
+    if choice in ("best", "worst"):
+        if choice not in conditioner.observed:
+            raise ConfigError(f"feedback {choice}: training observed no feedback; give a text")
+        return "best" if choice == "best" else "worst"
     if score is None and "best" in conditioner.observed:
         score = conditioner.observed["best"].score
-    return Feedback(score, said)
+    return Feedback(score, choice)
 
 
-def beginning(conditioner: Conditioner, choice: Choice) -> tuple[int, ...]:
+def feedback_prefix(conditioner: Conditioner, choice: Choice) -> tuple[int, ...]:
     """Return the tokens in front of any document under this feedback.
 
     Raises:

@@ -41,12 +41,12 @@ def build_model(model: ModelConfig, tokenizer: Any, seed: int, max_length: int) 
         )
     try:
         config = AutoConfig.for_model(**{**ids, **settings})
-        built = AutoModelForCausalLM.from_config(config)
+        causal_lm = AutoModelForCausalLM.from_config(config)
     except (ValueError, TypeError, KeyError) as error:
         raise ConfigError(f"model.config: {error}") from None
     with torch.no_grad():
-        _initialize(built, model.init)
-    return built
+        _initialize(causal_lm, model.init)
+    return causal_lm
 
 
 ROLE_NAMES = ("pad", "bos", "eos")

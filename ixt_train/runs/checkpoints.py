@@ -25,7 +25,7 @@ FOLDER = "checkpoints"
 _NAME = re.compile(r"ba(\d{9,})\.pt")
 _LOADED_BY_COMPOSER = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 # Versions, clocks of the timestamp, NumPy's random state: these types only store values.
-_HARMLESS: list[Any] = [
+_SAFE_TYPES: list[Any] = [
     torch.torch_version.TorchVersion,
     datetime.timedelta,
     defaultdict,
@@ -42,7 +42,7 @@ def checkpoint_path(run_folder: Path, step: int) -> Path:
     return run_folder / FOLDER / f"ba{step:09d}.pt"
 
 
-def step_of(path: Path) -> int:
+def checkpoint_step(path: Path) -> int:
     """Return the step in a checkpoint's file name.
 
     Raises:
@@ -62,7 +62,7 @@ def is_name(name: str) -> bool:
 def list_checkpoints(run_folder: Path) -> list[Path]:
     """Return the checkpoints of a run folder, latest first."""
     files = (run_folder / FOLDER).glob("ba*.pt")
-    return sorted((f for f in files if is_name(f.name)), key=step_of, reverse=True)
+    return sorted((f for f in files if is_name(f.name)), key=checkpoint_step, reverse=True)
 
 
 def newest_checkpoint(run_folder: Path) -> Path | None:
@@ -91,7 +91,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         CorruptError: the file is truncated, or its pickle requires code.
     """
     try:
-        with torch.serialization.safe_globals(_HARMLESS):
+        with torch.serialization.safe_globals(_SAFE_TYPES):
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
         raise CorruptError(f"{path} cannot be read as a checkpoint: {_reason(error)}") from None
@@ -111,7 +111,7 @@ def refuse_code() -> Iterator[None]:
     before = os.environ.get(_LOADED_BY_COMPOSER)
     os.environ[_LOADED_BY_COMPOSER] = "1"
     try:
-        with torch.serialization.safe_globals(_HARMLESS):
+        with torch.serialization.safe_globals(_SAFE_TYPES):
             yield
     finally:
         if before is None:
@@ -122,7 +122,7 @@ def refuse_code() -> Iterator[None]:
 
 def averaged_weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:
     """Return the averaged weights in a checkpoint's state, by name; empty if it has none."""
-    return state["state"].get("callbacks", {}).get("Ema", {}).get("weights", {})  # type: ignore[no-any-return]
+    return state["state"].get("callbacks", {}).get("EmaCallback", {}).get("weights", {})  # type: ignore[no-any-return]
 
 
 def load_weights(model: torch.nn.Module, state: dict[str, Any], average: bool = True) -> None:

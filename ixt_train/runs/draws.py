@@ -67,41 +67,41 @@ def is_after(name: str, step: int) -> bool:
 
 
 def _files(folder: Path) -> list[tuple[Path, int, int, int]]:
-    found = ((file, _NAME.fullmatch(file.name)) for file in sorted(folder.glob("*.npz")))
-    return [(f, int(m[1]), int(m[2]), int(m[3])) for f, m in found if m is not None]
+    matches = ((file, _NAME.fullmatch(file.name)) for file in sorted(folder.glob("*.npz")))
+    return [(f, int(m[1]), int(m[2]), int(m[3])) for f, m in matches if m is not None]
 
 
 def read_draws(run_folder: Path | str) -> Iterator[tuple[int, list[str]]]:
     """Yield step and doc_ids of every recorded step, in order; ranks follow each other."""
-    pieces: dict[int, list[Path]] = {}
+    files_by_step: dict[int, list[Path]] = {}
     for file, first, _, _ in _files(Path(run_folder) / FOLDER):
-        pieces.setdefault(first, []).append(file)
-    for first, files in sorted(pieces.items()):
+        files_by_step.setdefault(first, []).append(file)
+    for first, files in sorted(files_by_step.items()):
         ranks = [_load(file) for file in files]
         for offset, parts in enumerate(zip(*ranks, strict=True)):
             yield first + offset, [format_id(row.tobytes()) for part in parts for row in part]
 
 
 def _load(file: Path) -> list[npt.NDArray[np.uint8]]:
-    with np.load(file) as piece:
-        return np.split(piece["doc_ids"], np.cumsum(piece["counts"])[:-1])
+    with np.load(file) as archive:
+        return np.split(archive["doc_ids"], np.cumsum(archive["counts"])[:-1])
 
 
-def draws_of(run_folder: Path | str, step: int) -> list[str] | None:
+def read_step_draws(run_folder: Path | str, step: int) -> list[str] | None:
     """Return the doc_ids of one step, rank by rank; None if the step was not recorded."""
-    found: list[str] = []
+    matches: list[str] = []
     for file, first, last, _ in _files(Path(run_folder) / FOLDER):
         if first <= step <= last:
-            found += [format_id(row.tobytes()) for row in _load(file)[step - first]]
-    return found or None
+            matches += [format_id(row.tobytes()) for row in _load(file)[step - first]]
+    return matches or None
 
 
-def steps_of(run_folder: Path | str, doc_id: bytes) -> list[int]:
+def find_steps(run_folder: Path | str, doc_id: bytes) -> list[int]:
     """Return the recorded steps that drew a document, once per draw."""
-    wanted, found = np.frombuffer(doc_id, np.uint8), []
+    target, matches = np.frombuffer(doc_id, np.uint8), []
     for file, first, _, _ in _files(Path(run_folder) / FOLDER):
-        with np.load(file) as piece:
-            at = np.flatnonzero((piece["doc_ids"] == wanted).all(axis=1))
-            steps = np.searchsorted(np.cumsum(piece["counts"]), at, "right")
-        found += [first + int(step) for step in steps]
-    return sorted(found)
+        with np.load(file) as archive:
+            at = np.flatnonzero((archive["doc_ids"] == target).all(axis=1))
+            steps = np.searchsorted(np.cumsum(archive["counts"]), at, "right")
+        matches += [first + int(step) for step in steps]
+    return sorted(matches)

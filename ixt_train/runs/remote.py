@@ -52,9 +52,9 @@ class Remote:
 
     def push_records(self) -> None:
         """Upload the records that the run folder starts with."""
-        tops = [path for path in self.folder.iterdir() if path.is_file()]
-        inner = [p for name in _FOLDERS for p in sorted((self.folder / name).glob("*"))]
-        self._publish(path for path in [*tops, *inner] if not path.name.startswith("."))
+        top_files = [path for path in self.folder.iterdir() if path.is_file()]
+        nested_files = [p for name in _FOLDERS for p in sorted((self.folder / name).glob("*"))]
+        self._publish(path for path in [*top_files, *nested_files] if not path.name.startswith("."))
 
     def push(self, path: Path, keep: int) -> None:
         """Upload a checkpoint in the background, after the records of its steps.
@@ -64,13 +64,13 @@ class Remote:
             keep: number of latest checkpoints that stay in the remote copy.
         """
         self.wait()
-        there = {file.key for file in self._storage.list(draws.FOLDER)}
-        here = {f"{draws.FOLDER}/{p.name}": p for p in (self.folder / draws.FOLDER).glob("*.npz")}
+        remote = {file.key for file in self._storage.list(draws.FOLDER)}
+        local = {f"{draws.FOLDER}/{p.name}": p for p in (self.folder / draws.FOLDER).glob("*.npz")}
         # An interrupted train run recorded steps after its last checkpoint.
-        if stale := there - here.keys():
+        if stale := remote - local.keys():
             self._storage.delete(*stale)
-        fresh = [path for key, path in here.items() if key not in there]
-        self._publish([*fresh, self.folder / run_folder.METRICS])
+        new_files = [path for key, path in local.items() if key not in remote]
+        self._publish([*new_files, self.folder / run_folder.METRICS])
         self._upload = self._pool.submit(self._push, path, keep)
 
     def _push(self, path: Path, keep: int) -> None:
@@ -97,17 +97,17 @@ class Remote:
         """Return the keys of the remote checkpoints, latest first."""
         keys = [file.key for file in self._storage.list(checkpoints.FOLDER)]
         named = [key for key in keys if checkpoints.is_name(PurePosixPath(key).name)]
-        return sorted(named, key=lambda key: checkpoints.step_of(Path(key)), reverse=True)
+        return sorted(named, key=lambda key: checkpoints.checkpoint_step(Path(key)), reverse=True)
 
-    def begin(self, begin: Callable[[], T], overwrite: bool) -> T:
-        """Call `begin` on the run folder, after downloading what the remote copy has.
+    def set_up(self, set_up: Callable[[], T], overwrite: bool) -> T:
+        """Call `set_up` on the run folder, after downloading what the remote copy has.
 
         Raises:
             FingerprintError: the remote copy is another train run.
         """
         pulled = not overwrite and self.pull()
         try:
-            result = begin()
+            result = set_up()
         except FingerprintError as error:
             if pulled:
                 shutil.rmtree(self.folder)
@@ -120,9 +120,11 @@ class Remote:
     def clear(self) -> None:
         """Delete the train run in the remote copy, if it has one."""
         keys = [file.key for file in self._storage.list("")]
-        tops = (*_FOLDERS, checkpoints.FOLDER)
+        top_files = (*_FOLDERS, checkpoints.FOLDER)
         own = [
-            key for key in keys if "/" not in key or key.startswith(tuple(f"{t}/" for t in tops))
+            key
+            for key in keys
+            if "/" not in key or key.startswith(tuple(f"{t}/" for t in top_files))
         ]
         if run_folder.FINGERPRINT in keys:
             self._storage.delete(*own)
@@ -132,10 +134,10 @@ class Remote:
     def fingerprint(self) -> dict[str, Any] | None:
         """Return the fingerprint of the train run in the remote copy, or None if it has none."""
         try:
-            found: dict[str, Any] = json.loads(self._storage.read(run_folder.FINGERPRINT))
+            record: dict[str, Any] = json.loads(self._storage.read(run_folder.FINGERPRINT))
         except FileNotFoundError:
             return None
-        return found
+        return record
 
     def pull(self) -> bool:
         """Download the train run, unless the local run folder has gone further.
@@ -147,41 +149,43 @@ class Remote:
             FingerprintError: the local and the remote train run differ.
             CorruptError: none of its checkpoints can be read.
         """
-        there = self.fingerprint()
-        if there is None:
+        remote = self.fingerprint()
+        if remote is None:
             return False
-        known = self.folder / run_folder.FINGERPRINT
-        if known.exists():
-            run_folder.check_same(self.root, there, json.loads(known.read_text()))
-        newest = self._checkpoints()
-        here = list_checkpoints(self.folder)
-        if known.exists() and (
-            not newest or (here and here[0].name >= PurePosixPath(newest[0]).name)
+        own_fingerprint = self.folder / run_folder.FINGERPRINT
+        if own_fingerprint.exists():
+            run_folder.check_fingerprint(self.root, remote, json.loads(own_fingerprint.read_text()))
+        latest = self._checkpoints()
+        local = list_checkpoints(self.folder)
+        if own_fingerprint.exists() and (
+            not latest or (local and local[0].name >= PurePosixPath(latest[0]).name)
         ):
             return False
         keys = [file.key for file in self._storage.list("")]
-        others = [key for key in keys if not key.startswith(f"{checkpoints.FOLDER}/")]
-        step = self._bring_checkpoint(newest)
-        self._bring(key for key in others if not draws.is_after(PurePosixPath(key).name, step))
+        other_keys = [key for key in keys if not key.startswith(f"{checkpoints.FOLDER}/")]
+        step = self._download_checkpoint(latest)
+        self._download(
+            key for key in other_keys if not draws.is_after(PurePosixPath(key).name, step)
+        )
         return True
 
-    def _bring_checkpoint(self, keys: list[str]) -> int:
+    def _download_checkpoint(self, keys: list[str]) -> int:
         """Download the latest readable checkpoint; return its step."""
         errors = []
         for key in keys:
-            self._bring([key])
+            self._download([key])
             try:
                 read_checkpoint(self.folder / key)
             except CorruptError as error:
                 errors.append(str(error))
                 (self.folder / key).unlink()
                 continue
-            return checkpoints.step_of(Path(key))
+            return checkpoints.checkpoint_step(Path(key))
         if errors:
             raise CorruptError(f"{self.root}: no checkpoint can be read: {errors[0]}")
         return 0
 
-    def _bring(self, keys: Iterable[str]) -> None:
+    def _download(self, keys: Iterable[str]) -> None:
         for key in keys:
             path = PurePosixPath(key)
             if path.is_absolute() or ".." in path.parts:

@@ -16,7 +16,7 @@ from ixt_data.errors import ConfigError, FingerprintError
 from ixt_data.records import content_id
 from ixt_data.storage import atomic_write
 
-CONFIG, GIVEN, MIX = "config.yaml", "given.yaml", "mix.yaml"
+CONFIG, SUBMITTED, MIX = "config.yaml", "submitted.yaml", "mix.yaml"
 PLAN, FINGERPRINT = "plan.json", "fingerprint.json"
 FEEDBACK, VERSIONS, METRICS = "feedback.json", "versions.json", "metrics.jsonl"
 TOKENIZER, MODEL, CACHE, START, TASKS = "tokenizer", "model", "cache", "start", "tasks"
@@ -30,10 +30,10 @@ _LIBRARIES = (
     "numpy",
     "duckdb",
 )
-_SHOWN = 5
+_MAX_SHOWN = 5
 
 
-def prepare(folder: Path, fingerprint: Mapping[str, Any], overwrite: bool = False) -> bool:
+def prepare_folder(folder: Path, fingerprint: Mapping[str, Any], overwrite: bool = False) -> bool:
     """Create the run folder, or find the same train run in it; return whether it existed.
 
     Args:
@@ -45,22 +45,24 @@ def prepare(folder: Path, fingerprint: Mapping[str, Any], overwrite: bool = Fals
         FingerprintError: the folder has another train run; the message names the differences.
         ConfigError: the folder contains files but no train run.
     """
-    known = folder / FINGERPRINT
-    if overwrite and known.exists():
+    fingerprint_path = folder / FINGERPRINT
+    if overwrite and fingerprint_path.exists():
         shutil.rmtree(folder)
-    if not known.exists():
+    if not fingerprint_path.exists():
         if folder.exists() and any(folder.iterdir()):
             raise ConfigError(
                 f"run_folder: {folder} contains files but no train run; choose another folder"
             )
-        write_json(known, dict(fingerprint))
+        write_json(fingerprint_path, dict(fingerprint))
         return False
-    check_same(folder, json.loads(known.read_text()), fingerprint)
+    check_fingerprint(folder, json.loads(fingerprint_path.read_text()), fingerprint)
     return True
 
 
-def check_same(place: Path | str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Compare the fingerprint of the train run at `place` with the current one.
+def check_fingerprint(
+    location: Path | str, before: Mapping[str, Any], now: Mapping[str, Any]
+) -> None:
+    """Compare the fingerprint of the train run at `location` with the current one.
 
     Raises:
         FingerprintError: they differ; the message has both ids and the keys that differ.
@@ -68,7 +70,7 @@ def check_same(place: Path | str, before: Mapping[str, Any], now: Mapping[str, A
     now = json.loads(json.dumps(now))
     if before != now:
         raise FingerprintError(
-            f"{place} contains another train run, {content_id(before)} instead of "
+            f"{location} contains another train run, {content_id(before)} instead of "
             f"{content_id(now)}: {differences(before, now)}. "
             "Choose another run_folder, or delete that train run with --overwrite"
         )
@@ -77,9 +79,9 @@ def check_same(place: Path | str, before: Mapping[str, Any], now: Mapping[str, A
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Return the first few differences between two flat records as text."""
     keys = [k for k in sorted({*before, *now}) if before.get(k) != now.get(k)]
-    shown = [f"{k} was {before.get(k)!r}, is now {now.get(k)!r}" for k in keys[:_SHOWN]]
-    more = len(keys) - len(shown)
-    return "; ".join(shown) + (f"; and {more} more" if more else "")
+    listed = [f"{k} was {before.get(k)!r}, is now {now.get(k)!r}" for k in keys[:_MAX_SHOWN]]
+    n_more = len(keys) - len(listed)
+    return "; ".join(listed) + (f"; and {n_more} more" if n_more else "")
 
 
 def run_id(folder: Path) -> str:
@@ -87,19 +89,19 @@ def run_id(folder: Path) -> str:
     return content_id(read_json(folder / FINGERPRINT))
 
 
-def keep_copy(source: Path, target: Path) -> None:
+def copy_file(source: Path, target: Path) -> None:
     """Copy a file atomically."""
     if source != target:
         atomic_write(target, lambda partial: shutil.copyfile(source, partial))
 
 
-def keep_link(source: Path, target: Path) -> None:
+def link_or_copy(source: Path, target: Path) -> None:
     """Hard-link an immutable file, or copy it where hard links are not supported."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         target.hardlink_to(source)
     except OSError:
-        keep_copy(source, target)
+        copy_file(source, target)
 
 
 def write_json(path: Path, record: Any) -> None:
@@ -134,11 +136,11 @@ def versions() -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
-        "libraries": {name: _version(name) for name in _LIBRARIES},
+        "libraries": {name: _library_version(name) for name in _LIBRARIES},
     }
 
 
-def _version(name: str) -> str | None:
+def _library_version(name: str) -> str | None:
     try:
         return version(name)
     except PackageNotFoundError:

@@ -15,7 +15,7 @@ METRICS = "metrics.jsonl"
 """The file that marks a folder as a run folder."""
 LossPoints = tuple[tuple[int, float], ...]
 """(tokens seen, value) pairs, in order."""
-POINTS = 400
+MAX_POINTS = 400
 """Maximum points of a drawn curve; each is the mean of its interval."""
 
 
@@ -77,7 +77,7 @@ def read_train_run(folder: Path) -> TrainRun:
         digest=str(plan.get("digest", "")),
         snapshot=plan.get("snapshot"),
         stage=str(settings.get("stage", "pretrain")),
-        loss=thinned(losses),
+        loss=downsample(losses),
         held_out=_curves(evals, "loss", "all"),
         tasks=_curves(evals, "tasks"),
         by_bucket=next((e["loss"] for _, e in reversed(evals) if e.get("loss")), {}),
@@ -86,26 +86,26 @@ def read_train_run(folder: Path) -> TrainRun:
 
 
 def _curves(evals: list[tuple[int, dict[str, Any]]], *path: str) -> dict[str, LossPoints]:
-    found: dict[str, dict[int, float]] = {}
+    values: dict[str, dict[int, float]] = {}
     for tokens, figures in evals:
         for name, value in figures.get(path[0], {}).items():
             for key in path[1:]:
                 value = value.get(key) if isinstance(value, dict) else None
             if isinstance(value, int | float):
-                found.setdefault(name, {})[tokens] = float(value)
-    return {name: tuple(sorted(points.items())) for name, points in found.items()}
+                values.setdefault(name, {})[tokens] = float(value)
+    return {name: tuple(sorted(points.items())) for name, points in values.items()}
 
 
-def thinned(points: list[tuple[int, float]], most: int = POINTS) -> LossPoints:
-    """Average points over at most `most` equal intervals; each point is at its interval's end."""
-    size = max(1, -(-len(points) // most))
+def downsample(points: list[tuple[int, float]], max_points: int = MAX_POINTS) -> LossPoints:
+    """Average points over equal intervals; each point is at the end of its interval."""
+    size = max(1, -(-len(points) // max_points))
     parts = (points[i : i + size] for i in range(0, len(points), size))
     return tuple((part[-1][0], sum(value for _, value in part) / len(part)) for part in parts)
 
 
 def _json(path: Path) -> dict[str, Any]:
-    found = orjson.loads(path.read_bytes()) if path.is_file() else {}
-    return found if isinstance(found, dict) else {}
+    values = orjson.loads(path.read_bytes()) if path.is_file() else {}
+    return values if isinstance(values, dict) else {}
 
 
 def _text(path: Path) -> str:

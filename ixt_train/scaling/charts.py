@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ixt_train.scaling.curves import LearningCurve
-from ixt_train.scaling.multipliers import falls
+from ixt_train.scaling.multipliers import is_lower_better
 
 FONT = "ui-sans-serif, system-ui, sans-serif"
 # Okabe and Ito's colours, which colour-blind readers can distinguish, then more colours.
@@ -41,7 +41,7 @@ def curve_chart(
     ]
     arms = list(dict.fromkeys(curve.arm for curve in curves))
     scale = alt.Scale(domain=arms, range=[PALETTE[i % len(PALETTE)] for i in range(len(arms))])
-    upright = alt.Scale(zero=False) if falls(metric) else alt.Scale(domain=[0, 1])
+    upright = alt.Scale(zero=False) if is_lower_better(metric) else alt.Scale(domain=[0, 1])
     lines = (
         alt.Chart(alt.Data(values=points))
         .mark_line(strokeWidth=1.8, opacity=0.85)
@@ -51,7 +51,7 @@ def curve_chart(
                 title=AXIS_TITLES[axis],
                 axis=alt.Axis(grid=False, tickCount=6, format="~s"),
                 scale=alt.Scale(type="log")
-                if falls(metric) and _positive(points)
+                if is_lower_better(metric) and _positive(points)
                 else alt.Undefined,
             ),
             y=alt.Y("y:Q", title=metric, scale=upright),

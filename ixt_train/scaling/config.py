@@ -9,7 +9,7 @@ from pydantic import Field, PositiveInt
 
 from ixt_data.config import ConfigModel, load_config, validate
 from ixt_data.mix import load_mix
-from ixt_train.config import AmountText, TrainConfig, load_mix_of, load_train_config
+from ixt_train.config import AmountText, TrainConfig, load_run_mix, load_train_config
 from ixt_train.runs import run_folder
 from ixt_train.scaling.curves import LABEL, RunLabel
 from ixt_train.scaling.runner import TrainJob
@@ -45,7 +45,7 @@ class ScalingConfig(ConfigModel):
     parallel_runs: PositiveInt = 1
     """Number of parallel train runs, each with one thread."""
     metric: str | None = None
-    """Metric to compare, such as `tasks.sums` or `loss.asked.all`; null uses the first task."""
+    """Metric to compare, such as `tasks.sums` or `loss.inference.all`; null uses the first task."""
     targets: tuple[float, ...] = ()
     """Target values of the metric; none uses the defaults."""
     against: tuple[str, ...] = ()
@@ -61,7 +61,7 @@ def load_scaling_config(path: str | Path, overrides: Iterable[str] = ()) -> Scal
     return load_config(ScalingConfig, path, overrides)
 
 
-def jobs_of(config: ScalingConfig, folder: Path) -> Iterator[tuple[TrainJob, RunLabel]]:
+def prepare_jobs(config: ScalingConfig, folder: Path) -> Iterator[tuple[TrainJob, RunLabel]]:
     """Yield the train runs, seed by seed, with one config file each in the folder of the runs.
 
     Args:
@@ -78,7 +78,7 @@ def jobs_of(config: ScalingConfig, folder: Path) -> Iterator[tuple[TrainJob, Run
                 duration = budget or train.duration
                 label = RunLabel(arm, config.group, seed, str(duration), settings.annotation_flops)
                 place = Path(config.runs).resolve() / f"{arm}-{duration}-{seed}"
-                mix = load_mix(folder / settings.mix) if settings.mix else load_mix_of(train)
+                mix = load_mix(folder / settings.mix) if settings.mix else load_run_mix(train)
                 tree: dict[str, Any] = train.model_dump(mode="json") | {
                     "mix": mix.model_copy(update={"seed": seed}).model_dump(mode="json"),
                     "seed": seed,

@@ -13,7 +13,7 @@ from ixt_data.errors import ConfigError
 from ixt_data.storage import atomic_write
 from ixt_train.config import flatten
 from ixt_train.runs import read_metrics, run_folder
-from ixt_train.scaling.flops import size_of
+from ixt_train.scaling.flops import read_model_size
 
 LABEL = "scaling.json"
 """File in a run folder with its arm, group, seed and budget."""
@@ -52,7 +52,7 @@ class LearningCurve:
         digest: digest of its plan.
         steps, tokens, flops: the clocks. Tokens are those of documents and feedback, without
             padding. FLOPs are those of training on them, without evaluation.
-        metrics: by name, one value per evaluation. `loss.asked...` is the loss under the best
+        metrics: by name, one value per evaluation. `loss.inference...` is the loss under the best
             feedback if the model uses any, else without feedback.
         seconds: training time.
     """
@@ -93,47 +93,49 @@ def read_run(folder: Path, label: RunLabel | None = None) -> LearningCurve:
         ConfigError: the folder is not a run folder, or has no evaluation yet.
         CorruptError: a row of its metrics is not JSON.
     """
-    rows = _rows(folder / run_folder.METRICS)
-    found = [row for row in rows if "eval" in row]
-    if not found:
+    rows = _read_rows(folder / run_folder.METRICS)
+    evaluations = [row for row in rows if "eval" in row]
+    if not evaluations:
         raise ConfigError(f"{folder} has no evaluation yet; set eval.every in its train config")
     config = yaml.safe_load((folder / run_folder.CONFIG).read_text())
     plan = run_folder.read_json(folder / run_folder.PLAN)
     label = label or _label(folder, config)
-    size = size_of(folder / run_folder.MODEL)
-    packed = config["packing"] != "pad" and config["attend"] == "row"
-    flops, tokens, samples, spent = [], 0, 0, 0.0
-    for row in found:
+    size = read_model_size(folder / run_folder.MODEL)
+    packed = config["packing"] != "pad" and config["attention"] == "row"
+    flops, tokens, samples, total_flops = [], 0, 0, 0.0
+    for row in evaluations:
         new, drawn = row["tokens"] - tokens, row["samples"] - samples
         length = config["max_length"] if packed or not drawn else new / drawn
-        spent += new * size.per_token(length)
+        total_flops += new * size.per_token(length)
         tokens, samples = row["tokens"], row["samples"]
-        flops.append(spent)
-    figures = [_figures(row["eval"]) for row in found]
-    names = sorted(set.intersection(*(set(figure) for figure in figures)))
+        flops.append(total_flops)
+    per_evaluation = [_metrics_of(row["eval"]) for row in evaluations]
+    names = sorted(set.intersection(*(set(values) for values in per_evaluation)))
     return LearningCurve(
         **asdict(label),
         parameters=size.parameters,
         documents=plan["documents"],
         digest=plan["digest"],
-        steps=tuple(row["step"] for row in found),
-        tokens=tuple(row["tokens"] for row in found),
+        steps=tuple(row["step"] for row in evaluations),
+        tokens=tuple(row["tokens"] for row in evaluations),
         flops=tuple(flops),
-        metrics={name: tuple(figure[name] for figure in figures) for name in names},
-        seconds=found[-1]["seconds"],
+        metrics={name: tuple(values[name] for values in per_evaluation) for name in names},
+        seconds=evaluations[-1]["seconds"],
     )
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def _read_rows(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise ConfigError(f"{path.parent} is not a run folder: it has no {path.name}")
     return read_metrics(path)
 
 
-def _figures(measured: Mapping[str, Any]) -> dict[str, float]:
+def _metrics_of(measured: Mapping[str, Any]) -> dict[str, float]:
     losses = measured.get("loss", {})
-    asked = losses.get("best", losses.get("none"))
-    return flatten(measured) | (flatten({"loss": {"asked": asked}}) if asked else {})
+    inference_loss = losses.get("best", losses.get("none"))
+    return flatten(measured) | (
+        flatten({"loss": {"inference": inference_loss}}) if inference_loss else {}
+    )
 
 
 def _label(folder: Path, config: Mapping[str, Any]) -> RunLabel:
@@ -150,9 +152,9 @@ def write_curves(path: Path, curves: Iterable[LearningCurve]) -> None:
 
     It contains everything that a report needs, without the run folders.
     """
-    known = {curve.key: curve for curve in (read_curves(path) if path.is_file() else ())}
-    known |= {curve.key: curve for curve in curves}
-    lines = b"".join(_line(known[key]) for key in sorted(known))
+    by_key = {curve.key: curve for curve in (read_curves(path) if path.is_file() else ())}
+    by_key |= {curve.key: curve for curve in curves}
+    lines = b"".join(_line(by_key[key]) for key in sorted(by_key))
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(path, lambda partial: partial.write_bytes(lines))
 

@@ -23,7 +23,7 @@ class ModelSize:
         return 6.0 * self.parameters + 6.0 * self.layers * self.width * length
 
 
-def size_of(model_folder: Path) -> ModelSize:
+def read_model_size(model_folder: Path) -> ModelSize:
     """Return the size of the model in a folder, from its Hugging Face config without weights."""
     return _size((model_folder / "config.json").read_text())
 

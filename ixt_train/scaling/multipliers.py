@@ -23,18 +23,18 @@ class Crossing:
     end: float
 
 
-def falls(metric: str) -> bool:
+def is_lower_better(metric: str) -> bool:
     """Return whether lower values of a metric are better."""
     return metric.startswith("loss.")
 
 
-def crossing(curve: LearningCurve, metric: str, target: float, axis: str) -> Crossing:
+def find_crossing(curve: LearningCurve, metric: str, target: float, axis: str) -> Crossing:
     """Find where a curve first reaches a target, interpolated between two evaluations.
 
     Task scores are interpolated linearly in the axis, losses in its logarithm.
     """
     clock, values = curve.axis(axis), curve.metrics[metric]
-    sign = -1 if falls(metric) else 1
+    sign = -1 if is_lower_better(metric) else 1
     for i, value in enumerate(values):
         if sign * value < sign * target:
             continue
@@ -42,7 +42,7 @@ def crossing(curve: LearningCurve, metric: str, target: float, axis: str) -> Cro
             return Crossing(clock[0], clock[-1])
         share = (target - values[i - 1]) / (value - values[i - 1])
         first, last = clock[i - 1], clock[i]
-        if falls(metric) and first > 0:
+        if is_lower_better(metric) and first > 0:
             return Crossing(first * (last / first) ** share, clock[-1])
         return Crossing(first + (last - first) * share, clock[-1])
     return Crossing(None, clock[-1])
@@ -75,32 +75,38 @@ def multiplier(arm: dict[int, Crossing], baseline: dict[int, Crossing]) -> Multi
     """Return the multiplier of an arm against a baseline, from their crossings by seed."""
     seeds, bounds = dict[int, float](), dict[int, int]()
     for seed in sorted(arm.keys() & baseline.keys()):
-        ours, theirs = arm[seed], baseline[seed]
-        if ours.at is None and theirs.at is None:
+        arm_crossing, baseline_crossing = arm[seed], baseline[seed]
+        if arm_crossing.at is None and baseline_crossing.at is None:
             continue
-        bounds[seed] = 0 if ours.at and theirs.at else (-1 if theirs.at is None else 1)
-        seeds[seed] = (theirs.at or theirs.end) / (ours.at or ours.end)
+        bounds[seed] = (
+            0
+            if arm_crossing.at and baseline_crossing.at
+            else (-1 if baseline_crossing.at is None else 1)
+        )
+        seeds[seed] = (baseline_crossing.at or baseline_crossing.end) / (
+            arm_crossing.at or arm_crossing.end
+        )
     if not seeds:
         return Multiplier("neither", None, None, None, {}, {})
     logs = [math.log(value) for value in seeds.values()]
     mean, kind = math.exp(fmean(logs)), _kind(bounds)
     low = high = None
     if kind == "mean" and len(logs) > 1:
-        half = interval(logs)
+        half = confidence_half_width(logs)
         low, high = mean / math.exp(half), mean * math.exp(half)
     return Multiplier(kind, None if kind == "unclear" else mean, low, high, seeds, bounds)
 
 
 def _kind(bounds: dict[int, int]) -> str:
-    found = set(bounds.values()) - {0}
-    if not found:
+    directions = set(bounds.values()) - {0}
+    if not directions:
         return "mean"
-    if len(found) == 2:
+    if len(directions) == 2:
         return "unclear"
-    return "at least" if -1 in found else "at most"
+    return "at least" if -1 in directions else "at most"
 
 
-def interval(values: Sequence[float]) -> float:
+def confidence_half_width(values: Sequence[float]) -> float:
     """Return half of the 95% interval of a mean, by Student's t (scipy.stats).
 
     Args:
@@ -110,11 +116,13 @@ def interval(values: Sequence[float]) -> float:
     return t * stdev(values) / math.sqrt(len(values))
 
 
-def best_of(arms: Sequence[dict[int, Crossing]]) -> dict[int, Crossing]:
+def best_crossings(arms: Sequence[dict[int, Crossing]]) -> dict[int, Crossing]:
     """Return by seed the earliest crossing of several arms; only seeds that all arms have."""
-    found = {}
+    directions = {}
     for seed in set.intersection(*(set(arm) for arm in arms)):
-        each = [arm[seed] for arm in arms]
-        reached = [one.at for one in each if one.at is not None]
-        found[seed] = Crossing(min(reached) if reached else None, min(one.end for one in each))
-    return found
+        candidates = [arm[seed] for arm in arms]
+        reached = [candidate.at for candidate in candidates if candidate.at is not None]
+        directions[seed] = Crossing(
+            min(reached) if reached else None, min(candidate.end for candidate in candidates)
+        )
+    return directions

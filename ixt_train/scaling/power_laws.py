@@ -28,7 +28,7 @@ class PowerLaw:
     points: int
 
 
-def fit(compute: Sequence[float], loss: Sequence[float]) -> PowerLaw | None:
+def fit_power_law(compute: Sequence[float], loss: Sequence[float]) -> PowerLaw | None:
     """Fit a power law by least squares on logarithms; None for fewer than 4 different points.
 
     From 6 points on, it also fits the floor, over a grid below the lowest loss.
@@ -47,7 +47,7 @@ def fit(compute: Sequence[float], loss: Sequence[float]) -> PowerLaw | None:
 
 def _fit(x: Floats, y: Floats, floor: float) -> PowerLaw:
     line = stats.linregress(np.log(x), np.log(y - floor))
-    guess = floor + np.exp(line.intercept) * x**line.slope
+    prediction = floor + np.exp(line.intercept) * x**line.slope
     total = float(((y - y.mean()) ** 2).sum())
-    r2 = 1 - float(((y - guess) ** 2).sum()) / total if total else 1.0
+    r2 = 1 - float(((y - prediction) ** 2).sum()) / total if total else 1.0
     return PowerLaw(float(np.exp(line.intercept)), float(-line.slope), float(floor), r2, len(x))

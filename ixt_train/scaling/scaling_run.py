@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ixt_data.console import Output
-from ixt_train.scaling.config import ScalingConfig, jobs_of, write_label
+from ixt_train.scaling.config import ScalingConfig, prepare_jobs, write_label
 from ixt_train.scaling.curves import LearningCurve, read_run
 from ixt_train.scaling.runner import TrainJob, run_jobs
 
@@ -15,7 +15,7 @@ def run_arms(config: ScalingConfig, folder: Path, out: Output) -> list[LearningC
         ConfigError: a config is wrong.
         IxtError: a train run failed.
     """
-    jobs = dict(jobs_of(config, folder))
+    jobs = dict(prepare_jobs(config, folder))
     with out.progress("Training", total=len(jobs), unit="runs") as bar:
         finished = 0
 

@@ -88,14 +88,14 @@ class OpenShard:
             `critique_tokens`, `spans`.
         score: NaN if there is none, float32[samples].
         has_spans: whether any sample has spans.
-        nothing: an empty value for every sample.
+        no_values: an empty value for every sample.
     """
 
     doc_ids: npt.NDArray[np.void]
     columns: dict[str, ColumnSlices]
     score: npt.NDArray[np.float32]
     has_spans: bool
-    nothing: ColumnSlices
+    no_values: ColumnSlices
 
 
 def _map(path: Path, samples: int) -> Shard:
@@ -135,11 +135,13 @@ def _fixed(shard: Shard, name: str, kind: str) -> npt.NDArray[Any]:
 def _is_ok(shard: Shard) -> npt.NDArray[np.bool_]:
     """Return which critiques have the status `ok`, bool[samples]."""
     expected, starts = OK.encode(), shard.starts["status"]
-    long = shard.ends["status"] - starts == len(expected)
+    has_length = shard.ends["status"] - starts == len(expected)
     data = np.frombuffer(shard.data, np.uint8)
-    found = data[np.where(long, starts, 0)[:, None] + np.arange(len(expected))]
-    same: npt.NDArray[np.bool_] = long & (found == np.frombuffer(expected, np.uint8)).all(axis=1)
-    return same
+    statuses = data[np.where(has_length, starts, 0)[:, None] + np.arange(len(expected))]
+    is_equal: npt.NDArray[np.bool_] = has_length & (
+        statuses == np.frombuffer(expected, np.uint8)
+    ).all(axis=1)
+    return is_equal
 
 
 def _ids(shard: Shard, text: str | None) -> npt.NDArray[np.void]:
@@ -147,8 +149,8 @@ def _ids(shard: Shard, text: str | None) -> npt.NDArray[np.void]:
     if text is None:
         return _fixed(shard, "doc_id", f"V{ID_BYTES}")
     bounds = zip(shard.starts[text].tolist(), shard.ends[text].tolist(), strict=True)
-    made = b"".join([encoded_id(shard.data[start:end]) for start, end in bounds])
-    return np.frombuffer(made, f"V{ID_BYTES}")
+    digests = b"".join([encoded_id(shard.data[start:end]) for start, end in bounds])
+    return np.frombuffer(digests, f"V{ID_BYTES}")
 
 
 class FamilyReader(Reader):  # type: ignore[misc]
@@ -157,15 +159,15 @@ class FamilyReader(Reader):  # type: ignore[misc]
     def __init__(
         self,
         parts: Sequence[MDSReader],
-        wanted: Sequence[Mapping[str, str]],
-        adopted: Sequence[str | None],
+        projections: Sequence[Mapping[str, str]],
+        adopted_text: Sequence[str | None],
     ) -> None:
         """Join aligned shards.
 
         Args:
             parts: readers of the same samples, text first.
-            wanted: columns to read from each part, with their names in `OpenShard`.
-            adopted: text column of each part in an adopted folder, None for other parts.
+            projections: columns to read from each part, with their names in `OpenShard`.
+            adopted_text: text column of each part in an adopted folder, None for other parts.
         """
         text = parts[0]
         if any(part.samples != text.samples for part in parts):
@@ -174,7 +176,11 @@ class FamilyReader(Reader):  # type: ignore[misc]
         super().__init__(
             text.dirname, text.split, text.compression, text.hashes, text.samples, None
         )
-        self.parts, self.wanted, self._adopted = tuple(parts), tuple(wanted), tuple(adopted)
+        self.parts, self.projections, self._adopted_text = (
+            tuple(parts),
+            tuple(projections),
+            tuple(adopted_text),
+        )
         self.opened: OpenShard | None = None
         for part in parts:
             self.file_pairs += part.file_pairs
@@ -188,7 +194,7 @@ class FamilyReader(Reader):  # type: ignore[misc]
             part.validate(allow_unsafe_types)
 
     @property
-    def here(self) -> bool:
+    def is_cached(self) -> bool:
         """Whether all its files are in the local folder."""
         return all(Path(self.dirname, raw.basename).is_file() for raw, _ in self.file_pairs)
 
@@ -204,13 +210,15 @@ class FamilyReader(Reader):  # type: ignore[misc]
         mapped = [
             _map(Path(self.dirname, part.raw_data.basename), part.samples) for part in self.parts
         ]
-        ids = [_ids(shard, text) for shard, text in zip(mapped, self._adopted, strict=True)]
-        for part, own in zip(self.parts[1:], ids[1:], strict=True):
-            self._check_aligned(part, ids[0], own)
-        for shard, wanted, text in zip(mapped, self.wanted, self._adopted, strict=True):
+        ids = [_ids(shard, text) for shard, text in zip(mapped, self._adopted_text, strict=True)]
+        for part, part_ids in zip(self.parts[1:], ids[1:], strict=True):
+            self._check_aligned(part, ids[0], part_ids)
+        for shard, projections, text in zip(
+            mapped, self.projections, self._adopted_text, strict=True
+        ):
             # Columns of adopted shards have the user's names, whatever they are.
             ok = _is_ok(shard) if text is None and "status" in shard.starts else None
-            for name, known_as in wanted.items():
+            for name, known_as in projections.items():
                 starts, ends = shard.starts[name], shard.ends[name]
                 if ok is not None:
                     ends = np.where(ok, ends, starts)
@@ -223,12 +231,12 @@ class FamilyReader(Reader):  # type: ignore[misc]
         # `[]` takes two bytes.
         has_spans = spans is not None and bool((spans.ends > spans.starts + 2).any())
         zeros = np.zeros(self.samples, np.uint32)
-        nothing = ColumnSlices(mapped[0].data, zeros, zeros)
-        self.opened = OpenShard(ids[0], columns, score, has_spans, nothing)
+        no_values = ColumnSlices(mapped[0].data, zeros, zeros)
+        self.opened = OpenShard(ids[0], columns, score, has_spans, no_values)
         return self.opened
 
-    def _check_aligned(self, part: MDSReader, first: Any, own: Any) -> None:
-        different = np.flatnonzero(first != own)
+    def _check_aligned(self, part: MDSReader, first: Any, part_ids: Any) -> None:
+        different = np.flatnonzero(first != part_ids)
         if len(different):
             raise CorruptError(
                 f"{part.raw_data.basename}: sample {different[0]} is about another document than "
@@ -269,7 +277,7 @@ class FamilyStream(Stream):  # type: ignore[misc]
         # job leaves behind. The lock of `shard_cache.LocalFolder` ends with its process.
         super().__init__(local=local, download_retry=retries, download_timeout=timeout)
         self._root, self._shards = root, tuple(shards)
-        self._elsewhere: dict[str, str] = {}
+        self._external: dict[str, str] = {}
 
     def apply_default(self, default: dict[str, Any]) -> None:
         """Apply streaming's defaults, except that compressed files are deleted."""
@@ -287,8 +295,8 @@ class FamilyStream(Stream):  # type: ignore[misc]
         readers: list[Reader] = []
         for parts, logical in zip(entries, self._shards, strict=True):
             files = [MDSReader.from_json(self.local, "", entry) for entry in parts]
-            adopted = [info.text_column if info.outside else None for info, _ in logical]
-            readers.append(FamilyReader(files, [columns for _, columns in logical], adopted))
+            adopted_text = [info.text_column if info.outside else None for info, _ in logical]
+            readers.append(FamilyReader(files, [columns for _, columns in logical], adopted_text))
             readers[-1].validate(allow_unsafe_types)
         return readers
 
@@ -300,9 +308,9 @@ class FamilyStream(Stream):  # type: ignore[misc]
             entries.append([index_entry(info, seen[info.path]) for info, _ in logical])
             for entry, (info, _) in zip(entries[-1], logical, strict=True):
                 if info.outside:
-                    self._elsewhere[_stored(entry)] = info.path
+                    self._external[_stored(entry)] = info.path
                 elif seen[info.path]:
-                    self._elsewhere[_stored(entry)] = f"{self._root.rstrip('/')}/{info.path}"
+                    self._external[_stored(entry)] = f"{self._root.rstrip('/')}/{info.path}"
                 seen[info.path] += 1
         return entries
 
@@ -319,56 +327,60 @@ class FamilyStream(Stream):  # type: ignore[misc]
         """
         delta = 0
         for part in shard.parts:
-            delta += self._bring(part.raw_data, part.zip_data, part.compression)
+            delta += self._copy_file(part.raw_data, part.zip_data, part.compression)
         return delta
 
-    def _bring(self, raw: FileInfo, packed: FileInfo | None, compression: str | None) -> int:
+    def _copy_file(
+        self, raw: FileInfo, compressed: FileInfo | None, compression: str | None
+    ) -> int:
         target = Path(self.local, raw.basename)
         if target.is_file():
             return 0
-        stored = packed or raw
-        data = self._fetch(stored)
+        stored = compressed or raw
+        data = self._read_source(stored)
         self._check(stored, data)
-        if packed is None and not self._is_remote(raw) and raw.basename not in self._elsewhere:
+        if compressed is None and not self._is_remote(raw) and raw.basename not in self._external:
             # An uncompressed file on this machine: link to it instead of copying it.
             target.parent.mkdir(parents=True, exist_ok=True)
             target.unlink(missing_ok=True)
-            target.symlink_to(Path(self._named(raw)).absolute())
+            target.symlink_to(Path(self._address(raw)).absolute())
             return int(raw.bytes)
-        if packed is not None:
+        if compressed is not None:
             try:
                 data = decompress(compression, data)
             except Exception as error:
-                raise CorruptError(f"{self._named(stored)}: {error}. {_REMEDY}") from None
+                raise CorruptError(f"{self._address(stored)}: {error}. {_REMEDY}") from None
         if len(data) != raw.bytes:
             raise CorruptError(
-                f"{self._named(stored)}: {len(data)} bytes unpacked instead of {raw.bytes}. "
+                f"{self._address(stored)}: {len(data)} bytes unpacked instead of {raw.bytes}. "
                 f"{_REMEDY}"
             )
         atomic_write(target, lambda partial: partial.write_bytes(data), durable=False)
         return int(raw.bytes)
 
-    def _fetch(self, file: FileInfo) -> bytes:
+    def _read_source(self, file: FileInfo) -> bytes:
         if self._is_remote(file):
             return self._download(file)
         try:
-            return Path(self._named(file)).read_bytes()
+            return Path(self._address(file)).read_bytes()
         except FileNotFoundError:
-            raise StoreError(f"{self._named(file)}: missing. {_REMEDY}") from None
+            raise StoreError(f"{self._address(file)}: missing. {_REMEDY}") from None
         except OSError as error:
-            raise StoreError(f"{self._named(file)}: {error}. {_REMEDY}") from None
+            raise StoreError(f"{self._address(file)}: {error}. {_REMEDY}") from None
 
     def _download(self, file: FileInfo) -> bytes:
         target = Path(self.local, f"{file.basename}.{os.getpid()}.part")
         target.parent.mkdir(parents=True, exist_ok=True)
-        source = self._named(file)
+        source = self._address(file)
         downloader = _downloader(source)
 
-        def once() -> None:
+        def download_once() -> None:
             downloader.download(source, str(target), self.download_timeout)
 
         try:
-            retry(clean_up_fn=downloader.clean_up, num_attempts=self.download_retry)(once)()
+            retry(clean_up_fn=downloader.clean_up, num_attempts=self.download_retry)(
+                download_once
+            )()
             return target.read_bytes()
         except Exception as error:
             raise StoreError(f"{source}: cannot be downloaded: {error!r}. {_REMEDY}") from error
@@ -378,19 +390,19 @@ class FamilyStream(Stream):  # type: ignore[misc]
     def _check(self, file: FileInfo, data: bytes) -> None:
         if len(data) != file.bytes:
             raise CorruptError(
-                f"{self._named(file)}: {len(data)} bytes instead of {file.bytes}. {_REMEDY}"
+                f"{self._address(file)}: {len(data)} bytes instead of {file.bytes}. {_REMEDY}"
             )
         for algorithm, expected in file.hashes.items():
             if get_hash(algorithm, data) != expected:
-                raise CorruptError(f"{self._named(file)}: its {algorithm} is wrong. {_REMEDY}")
+                raise CorruptError(f"{self._address(file)}: its {algorithm} is wrong. {_REMEDY}")
 
-    def _named(self, file: FileInfo) -> str:
+    def _address(self, file: FileInfo) -> str:
         """Return the path or address of a file."""
-        elsewhere = self._elsewhere.get(file.basename)
-        return elsewhere or f"{self._root.rstrip('/')}/{file.basename}"
+        external = self._external.get(file.basename)
+        return external or f"{self._root.rstrip('/')}/{file.basename}"
 
     def _is_remote(self, file: FileInfo) -> bool:
-        return "://" in self._named(file)
+        return "://" in self._address(file)
 
 
 # Clients are not safe to share between threads or to send to other processes.
@@ -398,8 +410,8 @@ _downloaders = threading.local()
 
 
 def _downloader(address: str) -> CloudDownloader:
-    known = _downloaders.__dict__.setdefault("by_scheme", {})
+    by_scheme = _downloaders.__dict__.setdefault("by_scheme", {})
     scheme = address.partition("://")[0]
-    if scheme not in known:
-        known[scheme] = CloudDownloader.get(address)
-    return known[scheme]
+    if scheme not in by_scheme:
+        by_scheme[scheme] = CloudDownloader.get(address)
+    return by_scheme[scheme]

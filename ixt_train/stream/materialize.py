@@ -32,7 +32,7 @@ class MaterializeReport:
         folder: the export.
         rows: rows of `max_length` tokens each.
         samples: samples drawn.
-        left_over: tokens at the end that fill no row.
+        leftover_tokens: tokens at the end that fill no row.
         digest: digest of the plan.
         snapshot: version of the snapshot.
     """
@@ -40,7 +40,7 @@ class MaterializeReport:
     folder: str
     rows: int
     samples: int
-    left_over: int
+    leftover_tokens: int
     digest: str
     snapshot: int
 
@@ -83,19 +83,19 @@ def materialize_mix(
     """
     mix = with_edges(store, mix, holdout)
     plan = plan_mix(mix, samples, store=store, holdout=holdout)
-    tells = any(condition.told for condition in plan.conditions)
-    observed = observed_feedback(store, mix, holdout) if tells else {}
+    uses_observed = any(condition.told for condition in plan.conditions)
+    observed = observed_feedback(store, mix, holdout) if uses_observed else {}
     conditioner = Conditioner(tokenizer, mix.condition, observed)
-    about = {"format": "mds", "baked": plan.digest, "snapshot": plan.version}
+    export_record = {"format": "mds", "plan": plan.digest, "snapshot": plan.version}
     with (
         tempfile.TemporaryDirectory() as local,
         MixStream(plan, conditioner, store=store.root, local=local, batch_size=1) as stream,
-        new_folder(out, overwrite, about) as folder,
+        new_folder(out, overwrite, export_record) as folder,
     ):
-        writer, rows, rest = ShardWriter(folder, COLUMNS), 0, 0
-        for row in _rows(_counted(stream, plan.epochs, plan.samples, progress), max_length):
+        writer, rows, leftover = ShardWriter(folder, COLUMNS), 0, 0
+        for row in _rows(_with_progress(stream, plan.epochs, plan.samples, progress), max_length):
             if len(row) < max_length:
-                rest = len(row)
+                leftover = len(row)
                 continue
             writer.write({"tokens": row.astype("<i8").tobytes()})
             rows += 1
@@ -106,10 +106,10 @@ def materialize_mix(
         if writer.samples:
             writer.cut()
         writer.close()
-    return MaterializeReport(str(out), rows, plan.samples, rest, plan.digest, plan.version)
+    return MaterializeReport(str(out), rows, plan.samples, leftover, plan.digest, plan.version)
 
 
-def _counted(
+def _with_progress(
     stream: MixStream, epochs: int, total: int, progress: Callable[[int, int], None]
 ) -> Iterator[npt.NDArray[np.int32]]:
     done = 0
@@ -124,14 +124,14 @@ def _counted(
 def _rows(samples: Iterator[npt.NDArray[np.int32]], width: int) -> Iterator[npt.NDArray[np.int32]]:
     """Yield the tokens of all samples in rows of `width`; the last one may be shorter."""
     waiting: list[npt.NDArray[np.int32]] = []
-    held = 0
+    n_waiting = 0
     for ids in samples:
         waiting.append(ids)
-        held += len(ids)
-        if held >= width:
-            joined = np.concatenate(waiting)
-            whole = held // width * width
-            yield from joined[:whole].reshape(-1, width)
-            waiting, held = [joined[whole:]], held - whole
-    if held:
+        n_waiting += len(ids)
+        if n_waiting >= width:
+            join_budgets = np.concatenate(waiting)
+            n_complete = n_waiting // width * width
+            yield from join_budgets[:n_complete].reshape(-1, width)
+            waiting, n_waiting = [join_budgets[n_complete:]], n_waiting - n_complete
+    if n_waiting:
         yield np.concatenate(waiting)

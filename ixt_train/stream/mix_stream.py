@@ -30,7 +30,7 @@ from ixt_train.stream.projection import logical_shards
 from ixt_train.stream.shard_cache import LocalFolder, OpenShards, Prefetcher
 from ixt_train.stream.shard_columns import ShardColumns, chunks
 
-_MOST_OPEN, _MOST_OPEN_LIMITED = 1024, 64
+_MAX_OPEN, _MAX_OPEN_LIMITED = 1024, 64
 # Every open shard uses two file handles; shards may use half of the process's handles.
 _HANDLES = 2
 _RETRIES = 7
@@ -41,7 +41,7 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
 
     Each sample is a dictionary: `input_ids` int32[T], `loss_weights` float32[T] (weight of the loss
     at predicting each token), `doc_id` (16 bytes) and `draw` (its number in the plan). Without a
-    conditioner it is `doc_id`, `draw`, `text`, `critique`, `score`, `spans` and `given`.
+    conditioner it is `doc_id`, `draw`, `text`, `critique`, `score`, `spans` and `has_feedback`.
 
     Any DataLoader iterates it, with any number of workers. `state_dict` and `load_state_dict`
     resume it on any number of processes that divides the global batch. A missing or changed
@@ -77,8 +77,8 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
 
         Args:
             plan: the draws.
-            conditioner: encoder of documents as tokens; None yields the columns, with `given` true
-                if the draw has its feedback.
+            conditioner: encoder of documents as tokens; None yields the columns, with
+                `has_feedback` true if the draw has its feedback.
             store: root of the store; by default the one that the plan's mix names.
             local: folder for uncompressed shards; `close` empties it.
             batch_size: samples per process and step.
@@ -124,9 +124,9 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
         self.epoch_size = plan.epoch_samples
         self.length = ceil(plan.epoch_samples / self._parallel_rank_world.num_ranks)
         self.threads = threads
-        allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2 // _HANDLES
-        most = _MOST_OPEN_LIMITED if cache_limit else _MOST_OPEN
-        self._shards = OpenShards(max(min(most, allowed), 1))
+        max_handles = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2 // _HANDLES
+        max_open = _MAX_OPEN_LIMITED if cache_limit else _MAX_OPEN
+        self._shards = OpenShards(max(min(max_open, max_handles), 1))
         self._warn_of_thrashing()
 
     def __enter__(self) -> "MixStream":
@@ -192,54 +192,54 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield this worker's samples of the next epoch, or from the loaded state on."""
         # Chained: each sample passes through only one generator.
-        return chain.from_iterable(self._pieces())
+        return chain.from_iterable(self._chunks_of_samples())
 
-    def _pieces(self) -> Iterator[Iterator[dict[str, Any]]]:
+    def _chunks_of_samples(self) -> Iterator[Iterator[dict[str, Any]]]:
         self._unique_worker_world = self._unique_rank_world.detect_workers()
         self._parallel_worker_world = self._parallel_rank_world.detect_workers()
         epoch, sample_in_epoch = self._resume_incr_epoch()
         draws = self._get_work(epoch, sample_in_epoch)
         # Workers without a complete batch get padding, which is not a sample.
         draws = draws[draws >= 0]
-        shards, rows = self._places(draws)
+        shards, rows = self._locate(draws)
         with Prefetcher(
             self.shards, self.prepare_shard, shards, self.predownload, self.threads
-        ) as ahead:
-            for part in chunks(len(draws)):
-                ahead.look(part.stop)
-                yield self._samples(draws[part], shards[part], rows[part], ahead)
+        ) as prefetcher:
+            for chunk in chunks(len(draws)):
+                prefetcher.prefetch_until(chunk.stop)
+                yield self._samples(draws[chunk], shards[chunk], rows[chunk], prefetcher)
 
-    def _places(self, draws: Ints) -> tuple[Ints, Ints]:
+    def _locate(self, draws: Ints) -> tuple[Ints, Ints]:
         """Return the shard of each draw, and its row there."""
         samples = samples_of(draws)
         shards = np.searchsorted(self.sample_offset_per_shard, samples, "right") - 1
         return shards, samples - self.sample_offset_per_shard[shards]
 
     def _samples(
-        self, draws: Ints, shards: Ints, rows: Ints, ahead: Prefetcher | None = None
+        self, draws: Ints, shards: Ints, rows: Ints, prefetcher: Prefetcher | None = None
     ) -> Iterator[dict[str, Any]]:
         numbers = np.unique(shards)
         if self.cache_limit:
             self._shard_access_times.numpy()[numbers] = time_ns()
-        opened = {number: self._open(number, ahead) for number in numbers.tolist()}
-        found = told = ShardColumns(opened, shards, rows)
-        of = self.plan.feedback_rows(draws, rows, self.samples_per_shard[shards])
-        if of is not rows:
-            told = ShardColumns(opened, shards, of)
+        opened = {number: self._open(number, prefetcher) for number in numbers.tolist()}
+        columns = feedback_columns = ShardColumns(opened, shards, rows)
+        feedback_rows = self.plan.feedback_rows(draws, rows, self.samples_per_shard[shards])
+        if feedback_rows is not rows:
+            feedback_columns = ShardColumns(opened, shards, feedback_rows)
         if self.conditioner is None:
-            return self._documents(draws, found, told)
-        return self._encoded(draws, found, told)
+            return self._documents(draws, columns, feedback_columns)
+        return self._encoded(draws, columns, feedback_columns)
 
     def _documents(
-        self, draws: Ints, found: ShardColumns, told: ShardColumns
+        self, draws: Ints, columns: ShardColumns, feedback_columns: ShardColumns
     ) -> Iterator[dict[str, Any]]:
-        for doc_id, draw, text, critique, score, spans, given in zip(
-            found.doc_ids,
+        for doc_id, draw, text, critique, score, spans, has_feedback in zip(
+            columns.doc_ids,
             draws.tolist(),
-            found.texts("text"),
-            told.texts("critique"),
-            told.scores,
-            found.spans,
+            columns.texts("text"),
+            feedback_columns.texts("critique"),
+            feedback_columns.scores,
+            columns.spans,
             self.plan.feedback_given(draws).tolist(),
             strict=True,
         ):
@@ -250,30 +250,30 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
                 "critique": critique,
                 "score": score,
                 "spans": spans,
-                "given": given,
+                "has_feedback": has_feedback,
             }
 
     def _encoded(
-        self, draws: Ints, found: ShardColumns, told: ShardColumns
+        self, draws: Ints, columns: ShardColumns, feedback_columns: ShardColumns
     ) -> Iterator[dict[str, Any]]:
         assert self.conditioner is not None
         dtype = self.conditioner.encoder.dtype
         choices: list[Choice] = [
-            conditioner.told if self.feedback == "given" else self.feedback
+            conditioner.default_choice if self.feedback == "given" else self.feedback
             for conditioner in self._conditioners
         ]
-        for draw, phase, doc_id, text, critique, score, spans, given in zip(
+        for draw, phase, doc_id, text, critique, score, spans, has_feedback in zip(
             draws.tolist(),
             regimes_of(draws)[0].tolist(),
-            found.doc_ids,
-            found.tokens_or_text("tokens", "text", dtype),
-            told.tokens_or_text("critique_tokens", "critique", dtype),
-            told.scores,
-            found.spans,
+            columns.doc_ids,
+            columns.tokens_or_text("tokens", "text", dtype),
+            feedback_columns.tokens_or_text("critique_tokens", "critique", dtype),
+            feedback_columns.scores,
+            columns.spans,
             self.plan.feedback_given(draws).tolist(),
             strict=True,
         ):
-            feedback = choices[phase] if given or self.feedback != "given" else "none"
+            feedback = choices[phase] if has_feedback or self.feedback != "given" else "none"
             encoded = self._conditioners[phase].encode(text, critique, score, spans, feedback)
             yield {
                 "input_ids": encoded.input_ids,
@@ -282,12 +282,12 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
                 "draw": draw,
             }
 
-    def _open(self, shard: int, ahead: Prefetcher | None) -> OpenShard:
+    def _open(self, shard: int, prefetcher: Prefetcher | None) -> OpenShard:
         reader: FamilyReader = self.shards[shard]
         if reader.opened is not None:
             return reader.opened
-        if ahead is not None:
-            ahead.wait(shard)
+        if prefetcher is not None:
+            prefetcher.wait(shard)
         for _ in range(_RETRIES):
             try:
                 return self._shards.open(reader)
@@ -309,7 +309,7 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
         if isinstance(at, int | np.integer):
             return self.get_item(int(at))
         draws = np.array([int(draw) for draw in at], np.int64)
-        return list(self._samples(draws, *self._places(draws))) if len(draws) else []
+        return list(self._samples(draws, *self._locate(draws))) if len(draws) else []
 
     # Shards
 
@@ -326,21 +326,21 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
         lock = FileLock(self._cache_filelock_path)
         reader: FamilyReader = self.shards[shard_id]
         while not self._claim(lock, shard_id, reader):
-            if reader.here and self._shard_states[shard_id] == _ShardState.LOCAL:
+            if reader.is_cached and self._shard_states[shard_id] == _ShardState.LOCAL:
                 return
             if not blocking:
                 return
             sleep(TICK)
-        taken = reader.get_max_size()
+        reserved = reader.get_max_size()
         try:
             delta = self.streams[0].prepare_shard(reader)
         except BaseException:
             with lock:
-                self.cache_usage -= taken
+                self.cache_usage -= reserved
                 self._shard_states[shard_id] = _ShardState.REMOTE
             raise
         with lock:
-            self.cache_usage += delta - taken
+            self.cache_usage += delta - reserved
             self._shard_access_times[shard_id] = time_ns()
             self._shard_states[shard_id] = _ShardState.LOCAL
 
@@ -348,7 +348,7 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
         """Claim the copying of a shard; return whether this process has to copy it."""
         with lock:
             state = self._shard_states[shard_id]
-            if state == _ShardState.PREPARING or (state == _ShardState.LOCAL and reader.here):
+            if state == _ShardState.PREPARING or (state == _ShardState.LOCAL and reader.is_cached):
                 return False
             size = reader.get_max_size()
             while self.cache_limit and self.cache_usage + size > self.cache_limit:
@@ -380,11 +380,11 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
         Raises:
             FingerprintError: the state is of another snapshot, plan or tokenizer.
         """
-        for key, own in self._identity.items():
-            if obj.get(key) != own:
+        for key, expected in self._identity.items():
+            if obj.get(key) != expected:
                 raise FingerprintError(
-                    f"the checkpoint's {key} is {obj.get(key)}, this train run's is {own}: the "
-                    "order of samples would change. Resume with the snapshot, mix, sizes and "
+                    f"the checkpoint's {key} is {obj.get(key)}, this train run's is {expected}: "
+                    "the order of samples would change. Resume with the snapshot, mix, sizes and "
                     "tokenizer of the checkpoint, or start a new train run"
                 )
         super().load_state_dict(obj)
@@ -431,9 +431,9 @@ def _check_sizes(plan: MixPlan, batch_size: int, world: World) -> None:
     for name, size in (("samples", plan.samples), ("epoch", plan.epoch_samples)):
         if size % step:
             below, above = size // step * step, ceil(size / step) * step
-            good = f"{below:,} or {above:,}" if below else f"{above:,}"
+            valid_sizes = f"{below:,} or {above:,}" if below else f"{above:,}"
             raise MixError(
                 f"{name}: {size:,} samples are not a multiple of the global batch of {step:,} "
                 f"({batch_size:,} x {world.num_ranks:,} processes); some would be repeated. "
-                f"Nearest: {good}; plan with plan_mix(..., batch={step})"
+                f"Nearest: {valid_sizes}; plan with plan_mix(..., batch={step})"
             )

@@ -22,8 +22,8 @@ class Collator:
     A batch has `input_ids` int64, `labels` int64 (-100 where the loss weight is 0), `loss_weights`
     float32 and `attention_mask` int64, each [rows, T]. `doc_ids` has per row the ids of the
     documents that start in it, separated by spaces. `truncated` is the number of tokens that were
-    cut off. With `keep_apart` it also has `position_ids` int64[rows, T], which start at 0 in each
-    document.
+    cut off. With `separate_documents` it also has `position_ids` int64[rows, T], which start at 0
+    in each document.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Collator:
         max_length: int,
         packing: Packing = "pad",
         *,
-        keep_apart: bool = False,
+        separate_documents: bool = False,
     ) -> None:
         """Set the shape of rows.
 
@@ -43,7 +43,7 @@ class Collator:
                 `concat`: one sample after the other in rows of `max_length`; no token is lost.
                 `best_fit`: complete samples in rows of `max_length`, each in the row with the least
                 sufficient space; only a sample longer than a row is cut.
-            keep_apart: add position ids, which limit attention to each document: models of
+            separate_documents: add position ids, which limit attention to each document: models of
                 transformers mask by them, others use `document_mask` or `cu_seqlens`.
         """
         if packing not in _KINDS:
@@ -51,47 +51,49 @@ class Collator:
         if max_length < 1:
             raise ConfigError(f"max_length: {max_length} is less than 1")
         self.pad_id, self.max_length, self.packing = pad_id, max_length, packing
-        self.keep_apart = keep_apart
+        self.separate_documents = separate_documents
 
     def __call__(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return the batch of some samples of `MixStream`."""
         ids = [np.asarray(sample["input_ids"]) for sample in samples]
         weights = [np.asarray(sample["loss_weights"]) for sample in samples]
-        names = [format_id(sample["doc_id"]) for sample in samples]
+        doc_ids = [format_id(sample["doc_id"]) for sample in samples]
         truncated = 0
         if self.packing != "concat":
             truncated = sum(max(len(row) - self.max_length, 0) for row in ids)
             ids = [row[: self.max_length] for row in ids]
             weights = [row[: self.max_length] for row in weights]
         columns = [ids, weights]
-        if self.keep_apart:
+        if self.separate_documents:
             columns.append([np.arange(len(row)) for row in ids])
         if self.packing == "concat":
-            columns, names = self._concatenate(columns, names)
+            columns, doc_ids = self._concatenate(columns, doc_ids)
         elif self.packing == "best_fit":
-            columns, names = self._fit(columns, names)
-        return {**self._tensors(*columns), "doc_ids": names, "truncated": truncated}
+            columns, doc_ids = self._fit(columns, doc_ids)
+        return {**self._tensors(*columns), "doc_ids": doc_ids, "truncated": truncated}
 
     def _concatenate(
-        self, columns: list[list[Any]], names: list[str]
+        self, columns: list[list[Any]], doc_ids: list[str]
     ) -> tuple[list[list[Any]], list[str]]:
         lengths = [len(row) for row in columns[0]]
         cuts = range(self.max_length, sum(lengths), self.max_length)
         starts: list[list[str]] = [[] for _ in range(len(cuts) + 1)]
-        begin = 0
-        for name, length in zip(names, lengths, strict=True):
-            starts[begin // self.max_length].append(name)
-            begin += length
+        offset = 0
+        for doc_id, length in zip(doc_ids, lengths, strict=True):
+            starts[offset // self.max_length].append(doc_id)
+            offset += length
         rows = [np.split(np.concatenate(column), cuts) for column in columns]
-        return rows, [" ".join(found) for found in starts]
+        return rows, [" ".join(row_names) for row_names in starts]
 
-    def _fit(self, columns: list[list[Any]], names: list[str]) -> tuple[list[list[Any]], list[str]]:
+    def _fit(
+        self, columns: list[list[Any]], doc_ids: list[str]
+    ) -> tuple[list[list[Any]], list[str]]:
         rows = best_fit([len(row) for row in columns[0]], self.max_length)
         packed = [[np.concatenate([column[i] for i in row]) for row in rows] for column in columns]
-        return packed, [" ".join(names[i] for i in row) for row in rows]
+        return packed, [" ".join(doc_ids[i] for i in row) for row in rows]
 
     def _tensors(
-        self, ids: list[Any], weights: list[Any], places: list[Any] | None = None
+        self, ids: list[Any], weights: list[Any], positions: list[Any] | None = None
     ) -> dict[str, torch.Tensor]:
         width = max(map(len, ids)) if self.packing == "pad" else self.max_length
         input_ids = np.full((len(ids), width), self.pad_id, np.int64)
@@ -106,19 +108,19 @@ class Collator:
             "labels": torch.from_numpy(np.where(loss_weights > 0, input_ids, IGNORED)),
             "loss_weights": torch.from_numpy(loss_weights),
         }
-        if places is not None:
+        if positions is not None:
             position_ids = np.zeros((len(ids), width), np.int64)
-            for i, row in enumerate(places):
+            for i, row in enumerate(positions):
                 position_ids[i, : len(row)] = _from_zero(row)
             tensors["position_ids"] = torch.from_numpy(position_ids)
         return tensors
 
 
-def _from_zero(places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _from_zero(positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Restart positions at 0 for a document that continues from the previous row."""
-    ends = np.flatnonzero(places == 0)
-    rest = int(ends[0]) if len(ends) else len(places)
-    return np.concatenate([np.arange(rest), places[rest:]])
+    ends = np.flatnonzero(positions == 0)
+    rest = int(ends[0]) if len(ends) else len(positions)
+    return np.concatenate([np.arange(rest), positions[rest:]])
 
 
 def best_fit(lengths: Sequence[int], width: int) -> list[list[int]]:
@@ -129,23 +131,23 @@ def best_fit(lengths: Sequence[int], width: int) -> list[list[int]]:
         width: tokens of a row.
     """
     rows: list[list[int]] = []
-    room: list[tuple[int, int]] = []
+    free: list[tuple[int, int]] = []
     for sample in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        at = bisect_left(room, (lengths[sample], -1))
-        if at == len(room):
-            left, row = width, len(rows)
+        index = bisect_left(free, (lengths[sample], -1))
+        if index == len(free):
+            space, row = width, len(rows)
             rows.append([])
         else:
-            left, row = room.pop(at)
+            space, row = free.pop(index)
         rows[row].append(sample)
-        insort(room, (left - lengths[sample], row))
+        insort(free, (space - lengths[sample], row))
     return rows
 
 
-def documents_of(batch: Mapping[str, Any]) -> torch.Tensor:
+def document_numbers(batch: Mapping[str, Any]) -> torch.Tensor:
     """Return the number of each token's document in its row, -1 for padding: int64[rows, T]."""
-    places, mask = batch["position_ids"], batch["attention_mask"]
-    return torch.where(mask > 0, (places == 0).long().cumsum(1) - 1, -1)
+    positions, mask = batch["position_ids"], batch["attention_mask"]
+    return torch.where(mask > 0, (positions == 0).long().cumsum(1) - 1, -1)
 
 
 def document_mask(batch: Mapping[str, Any]) -> torch.Tensor:
@@ -153,7 +155,7 @@ def document_mask(batch: Mapping[str, Any]) -> torch.Tensor:
 
     A token attends to earlier tokens of its own document and to itself; padding attends to itself.
     """
-    documents = documents_of(batch)
+    documents = document_numbers(batch)
     same = documents[:, :, None] == documents[:, None, :]
     width = documents.shape[1]
     return (same & torch.ones(width, width, dtype=torch.bool).tril()).unsqueeze(1)
@@ -164,7 +166,7 @@ def cu_seqlens(batch: Mapping[str, Any]) -> torch.Tensor:
 
     It serves attention over sequences of different lengths, `input_ids[attention_mask > 0]`.
     """
-    documents = documents_of(batch)
+    documents = document_numbers(batch)
     counts = [torch.bincount(row[row >= 0]) for row in documents]
     ends = torch.cat(counts).cumsum(0)
     return torch.cat([torch.zeros(1, dtype=torch.int64), ends]).to(torch.int32)
@@ -172,7 +174,7 @@ def cu_seqlens(batch: Mapping[str, Any]) -> torch.Tensor:
 
 def batch_doc_ids(batch: Mapping[str, Any]) -> list[str]:
     """Return the documents of a batch row by row; in draw order except for `best_fit`."""
-    return [name for names in batch["doc_ids"] for name in names.split()]
+    return [doc_id for doc_ids in batch["doc_ids"] for doc_id in doc_ids.split()]
 
 
 def batch_samples(batch: Mapping[str, Any]) -> int:

@@ -11,9 +11,9 @@ from ixt_data.errors import ConfigError, FingerprintError
 from ixt_data.mix import Ints, load_mix, plan_mix
 from ixt_data.records import format_id, parse_id
 from ixt_data.store import Store
-from ixt_train.conditioning import Conditioner, conditioner_of, load_tokenizer
+from ixt_train.conditioning import Conditioner, build_conditioner, load_tokenizer
 from ixt_train.config import load_train_config
-from ixt_train.runs import draws_of, observed_pairs, run_folder, steps_of
+from ixt_train.runs import find_steps, observed_pairs, read_step_draws, run_folder
 from ixt_train.stream.mix_stream import MixStream
 
 
@@ -57,20 +57,20 @@ class Replay:
         draws = self._draws(step)
         tokenizer = load_tokenizer(self.folder / run_folder.TOKENIZER)
         observed = observed_pairs(run_folder.read_json(self.folder / run_folder.FEEDBACK))
-        conditioner = conditioner_of(self.config, tokenizer, self.plan.mix.condition, observed)
-        plain, encoded = self._read(draws, None), self._read(draws, conditioner)
+        conditioner = build_conditioner(self.config, tokenizer, self.plan.mix.condition, observed)
+        columns, tokenized = self._read(draws, None), self._read(draws, conditioner)
         samples = [
             {
                 "doc_id": format_id(sample["doc_id"]),
                 "text": sample["text"],
                 "critique": sample["critique"],
                 "score": sample["score"],
-                "given": sample["given"],
+                "has_feedback": sample["has_feedback"],
                 "input_ids": tokens["input_ids"].tolist(),
             }
-            for sample, tokens in zip(plain, encoded, strict=True)
+            for sample, tokens in zip(columns, tokenized, strict=True)
         ]
-        recorded = draws_of(self.folder, step)
+        recorded = read_step_draws(self.folder, step)
         if recorded is not None and Counter(recorded) != Counter(s["doc_id"] for s in samples):
             raise FingerprintError(
                 f"{self.folder}: the record of step {step} names other documents than its plan"
@@ -84,17 +84,17 @@ class Replay:
             ConfigError: `doc_id` is not a doc_id.
         """
         try:
-            known = parse_id(doc_id)
+            parsed_id = parse_id(doc_id)
         except ValueError:
             raise ConfigError(f"--doc: {doc_id!r} is not a doc_id; a doc_id is a UUID") from None
-        return {"doc_id": format_id(known), "steps": steps_of(self.folder, known)}
+        return {"doc_id": format_id(parsed_id), "steps": find_steps(self.folder, parsed_id)}
 
     def _draws(self, step: int) -> Ints:
         steps = self.plan.samples // self.batch_size
         if not 1 <= step <= steps:
             raise ConfigError(f"--batch: {step} is not among the steps 1 to {steps:,}")
-        epoch, within = divmod((step - 1) * self.batch_size, self.plan.epoch_samples)
-        return self.plan.order(epoch)[within : within + self.batch_size]
+        epoch, offset = divmod((step - 1) * self.batch_size, self.plan.epoch_samples)
+        return self.plan.order(epoch)[offset : offset + self.batch_size]
 
     def _read(self, draws: Ints, conditioner: Conditioner | None) -> list[dict[str, Any]]:
         with (

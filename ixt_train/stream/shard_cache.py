@@ -28,20 +28,22 @@ class OpenShards:
     per sample, so both have a limit.
     """
 
-    def __init__(self, most: int, samples: int = 1 << 23) -> None:
-        self._most, self._samples = most, samples
+    def __init__(self, max_shards: int, samples: int = 1 << 23) -> None:
+        self._max_shards, self._samples = max_shards, samples
         self._open = deque[FamilyReader]()
-        self._held = 0
+        self._open_samples = 0
 
     def open(self, reader: FamilyReader) -> OpenShard:
         """Map a shard; raise FileNotFoundError if a file is not in the local folder."""
         opened = reader.open()
         self._open.append(reader)
-        self._held += reader.samples
-        while len(self._open) > self._most or (self._held > self._samples and len(self._open) > 1):
+        self._open_samples += reader.samples
+        while len(self._open) > self._max_shards or (
+            self._open_samples > self._samples and len(self._open) > 1
+        ):
             oldest = self._open.popleft()
             oldest.opened = None
-            self._held -= oldest.samples
+            self._open_samples -= oldest.samples
         return opened
 
 
@@ -54,7 +56,7 @@ class Prefetcher:
     def __init__(
         self,
         readers: Sequence[FamilyReader],
-        bring: Callable[[int], None],
+        copy_shard: Callable[[int], None],
         shards: npt.NDArray[np.int64],
         samples: int,
         threads: int,
@@ -63,16 +65,16 @@ class Prefetcher:
 
         Args:
             readers: all shards.
-            bring: function that copies one shard here, by number; may raise.
+            copy_shard: function that copies one shard here, by number; may raise.
             shards: shard of each sample, in the order of reading, int64[N].
             samples: number of samples to look ahead.
             threads: number of concurrent copies.
         """
-        self._readers, self._bring = readers, bring
+        self._readers, self._copy_shard = readers, copy_shard
         self._shards, self._samples, self._threads = shards, samples, threads
         self._pool: ThreadPoolExecutor | None = None
-        self._coming: dict[int, Future[None]] = {}
-        self._seen = 0
+        self._pending: dict[int, Future[None]] = {}
+        self._position = 0
 
     def __enter__(self) -> "Prefetcher":
         return self
@@ -86,26 +88,26 @@ class Prefetcher:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def look(self, at: int) -> None:
-        """Submit the copying of all shards that samples before `at` and soon after it need."""
-        stop = min(at + self._samples, len(self._shards))
-        upcoming = self._shards[self._seen : stop]
-        self._seen = stop
+    def prefetch_until(self, position: int) -> None:
+        """Submit the copying of all shards for samples before `position` and soon after it."""
+        stop = min(position + self._samples, len(self._shards))
+        upcoming = self._shards[self._position : stop]
+        self._position = stop
         _, first = np.unique(upcoming, return_index=True)
         for shard in upcoming[np.sort(first)].tolist():
-            if self._readers[shard].opened is None and shard not in self._coming:
-                self._coming[shard] = self._submit(shard)
+            if self._readers[shard].opened is None and shard not in self._pending:
+                self._pending[shard] = self._submit(shard)
 
     def _submit(self, shard: int) -> "Future[None]":
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="shards")
-        return self._pool.submit(self._bring, shard)
+        return self._pool.submit(self._copy_shard, shard)
 
     def wait(self, shard: int) -> None:
         """Wait until a shard is copied; raise the exception of its copying."""
-        coming = self._coming.pop(shard, None)
-        if coming is not None:
-            coming.result()
+        pending = self._pending.pop(shard, None)
+        if pending is not None:
+            pending.result()
 
 
 _SHARED = Path("/dev/shm")
@@ -114,7 +116,7 @@ _SHARED = Path("/dev/shm")
 class LocalFolder:
     """A folder that one job at a time may use; its lock ends with the process that has it."""
 
-    _ours: ClassVar[set[Path]] = set()
+    _open_paths: ClassVar[set[Path]] = set()
     _guard = threading.Lock()
 
     def __init__(self, path: Path, world: World) -> None:
@@ -125,13 +127,13 @@ class LocalFolder:
         """
         self.path = path.absolute()
         self._descriptor: int | None = None
-        self._owner = os.getpid()
+        self._owner_pid = os.getpid()
         if not world.is_local_leader:
             return
         self.path.mkdir(parents=True, exist_ok=True)
-        self._sweep()
+        self._remove_stale_memory()
         with self._guard:
-            if self.path in self._ours:
+            if self.path in self._open_paths:
                 raise StoreError(f"{self.path}: a stream of this process is open there; close it")
             self._descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
             try:
@@ -143,21 +145,21 @@ class LocalFolder:
                     f"{self.path}: another job is reading into this folder. Give each train run a "
                     "separate local folder"
                 ) from None
-            self._ours.add(self.path)
+            self._open_paths.add(self.path)
 
     def release(self) -> bool:
         """Empty the folder and release its lock; return whether this process had it."""
-        if self._descriptor is None or os.getpid() != self._owner:
+        if self._descriptor is None or os.getpid() != self._owner_pid:
             return False
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._descriptor)
         self._descriptor = None
         with self._guard:
-            self._ours.discard(self.path)
+            self._open_paths.discard(self.path)
         return True
 
     @classmethod
-    def _sweep(cls) -> None:
+    def _remove_stale_memory(cls) -> None:
         """Unlink the shared memory that killed jobs left on this machine.
 
         Streaming attaches to all of it whenever a stream starts, and keeps the handles.
@@ -165,7 +167,7 @@ class LocalFolder:
         for path in _SHARED.glob(f"[0-9]*_{LOCALS}"):
             try:
                 folders, _ = _unpack_locals(path.read_bytes())
-                if not all(cls._left(Path(folder)) for folder in folders):
+                if not all(cls._is_abandoned(Path(folder)) for folder in folders):
                     continue
             except (OSError, ValueError, IndexError):
                 # Deleted meanwhile, another user's, or still being written.
@@ -175,10 +177,10 @@ class LocalFolder:
                 (_SHARED / f"{prefix}{name}").unlink(missing_ok=True)
 
     @classmethod
-    def _left(cls, folder: Path) -> bool:
+    def _is_abandoned(cls, folder: Path) -> bool:
         """Return whether a job of ours had the folder, and ended without releasing it."""
         with cls._guard:
-            if folder in cls._ours:
+            if folder in cls._open_paths:
                 return False
             descriptor = os.open(folder / ".lock", os.O_RDWR)
             try:

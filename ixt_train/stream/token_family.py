@@ -58,20 +58,20 @@ def sources(
         StoreError: the snapshot has no such corpus or critic.
     """
     names = {critic.name for critic in snapshot.critics.values()}
-    for what, wanted, known in (
+    for what, requested, known in (
         ("corpus", corpora, set(snapshot.corpora)),
         ("critic", critics, names),
     ):
-        for name in sorted(set(wanted or ()) - known):
+        for name in sorted(set(requested or ()) - known):
             listed = ", ".join(sorted(known)) or "none"
             raise StoreError(f"no {what} {name!r} in snapshot {snapshot.version}; known: {listed}")
-    found = snapshot.text_shards(corpora)
-    said = [
+    text_shards = snapshot.text_shards(corpora)
+    critique_shards = [
         snapshot.newest_critique(shard.path, name)
         for name in sorted(names if critics is None else set(critics))
-        for shard in found
+        for shard in text_shards
     ]
-    return found + [shard for shard in said if shard is not None]
+    return text_shards + [shard for shard in critique_shards if shard is not None]
 
 
 def tokenize(
@@ -148,6 +148,10 @@ def _documents(store: Store, shard: ShardInfo, encoder: Encoder) -> Iterator[dic
 
 def _critiques(store: Store, shard: ShardInfo, encoder: Encoder) -> Iterator[dict[str, Any]]:
     for row in store.shard(shard).rows(("doc_id", "status", "score", "critique")):
-        said = row.pop("critique")
-        told = encoder.words(said) if said and row["status"] == OK else np.empty(0, np.int32)
+        critique_shards = row.pop("critique")
+        told = (
+            encoder.words(critique_shards)
+            if critique_shards and row["status"] == OK
+            else np.empty(0, np.int32)
+        )
         yield {**row, "tokens": told.astype(encoder.dtype).tobytes()}

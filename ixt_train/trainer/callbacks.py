@@ -22,7 +22,7 @@ from ixt_train.runs import DrawWriter, Remote, checkpoint_path, list_checkpoints
 from ixt_train.stream import batch_doc_ids
 
 
-def progress_of(state: State) -> tuple[int, int]:
+def steps_and_tokens(state: State) -> tuple[int, int]:
     """Return the number of steps and tokens done."""
     return int(state.timestamp.batch), int(state.timestamp.token)
 
@@ -34,11 +34,13 @@ def is_due(every: Amount, state: State) -> bool:
     previous = state.previous_timestamp
     if every.value == 0 or previous is None:
         return False
-    done = math.floor(every.of(*progress_of(state)))
+    done = math.floor(every.of(*steps_and_tokens(state)))
     return done > math.floor(every.of(int(previous.batch), int(previous.token)))
 
 
-def rate_factor(schedule: ScheduleConfig, duration: Amount, steps: int, tokens: int) -> float:
+def learning_rate_factor(
+    schedule: ScheduleConfig, duration: Amount, steps: int, tokens: int
+) -> float:
     """Return the share of the maximum learning rate for the step after `steps` and `tokens`."""
     ramp = schedule.warmup.of(steps + 1, tokens + 1)
     if ramp < 1:
@@ -56,7 +58,7 @@ def rate_factor(schedule: ScheduleConfig, duration: Amount, steps: int, tokens: 
     return schedule.final + (1 - schedule.final) * (1 + math.cos(math.pi * share)) / 2
 
 
-class LearningRate(Callback):  # type: ignore[misc]
+class LearningRateCallback(Callback):  # type: ignore[misc]
     """A setter of the learning rate before each step, from the step's number alone.
 
     Composer steps its schedulers before it advances the clock, and the first two steps would share
@@ -68,13 +70,13 @@ class LearningRate(Callback):  # type: ignore[misc]
 
     def batch_start(self, state: State, logger: Logger) -> None:
         """Set the rate of this step."""
-        factor = rate_factor(self._schedule, self._duration, *progress_of(state))
+        factor = learning_rate_factor(self._schedule, self._duration, *steps_and_tokens(state))
         for optimizer in state.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = self._highest * factor
 
 
-class Ema(Callback):  # type: ignore[misc]
+class EmaCallback(Callback):  # type: ignore[misc]
     """An exponential moving average (EMA) of the weights, with a warm-up.
 
     After step s the average moves by 1 - min(decay, s / (s + 10)) towards the weights.
@@ -85,47 +87,49 @@ class Ema(Callback):  # type: ignore[misc]
         model: nn.Module,
         decay: float,
         weights: dict[str, Tensor] | None = None,
-        before: int = 0,
+        previous_steps: int = 0,
     ) -> None:
-        """Start an average, or continue that of a previous train run of `before` steps."""
+        """Start an average, or continue that of a previous train run of `previous_steps` steps."""
         self._decay = decay
         self._model = model
         self._weights = dict(weights or {})
-        self._before = before if weights else 0
+        self._previous_steps = previous_steps if weights else 0
 
-    def _live(self) -> dict[str, Tensor]:
+    def _current_weights(self) -> dict[str, Tensor]:
         return {name: p.detach() for name, p in self._model.named_parameters()}
 
     def fit_start(self, state: State, logger: Logger) -> None:
         """Start from the current weights, unless a checkpoint provided an average."""
-        live = self._live()
-        known = self._weights or live
-        self._weights = {k: known[k].to(w, copy=True) for k, w in live.items()}
+        current = self._current_weights()
+        initial = self._weights or current
+        self._weights = {k: initial[k].to(w, copy=True) for k, w in current.items()}
 
     def batch_end(self, state: State, logger: Logger) -> None:
         """Update the average."""
-        step = self._before + int(state.timestamp.batch)
+        step = self._previous_steps + int(state.timestamp.batch)
         towards = 1 - min(self._decay, step / (step + 10))
-        torch._foreach_lerp_(list(self._weights.values()), list(self._live().values()), towards)
+        torch._foreach_lerp_(
+            list(self._weights.values()), list(self._current_weights().values()), towards
+        )
 
     @contextmanager
-    def applied(self) -> Iterator[None]:
+    def averaged(self) -> Iterator[None]:
         """Give the model the averaged weights within the context."""
-        live = self._live()
-        kept = {name: weight.clone() for name, weight in live.items()}
-        _copy(self._weights, live)
+        current = self._current_weights()
+        live_copy = {name: weight.clone() for name, weight in current.items()}
+        _copy(self._weights, current)
         try:
             yield
         finally:
-            _copy(kept, live)
+            _copy(live_copy, current)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the average by parameter name."""
-        return {"weights": self._weights, "before": self._before}
+        return {"weights": self._weights, "previous_steps": self._previous_steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load the average of a checkpoint."""
-        self._weights, self._before = dict(state["weights"]), int(state["before"])
+        self._weights, self._previous_steps = dict(state["weights"]), int(state["previous_steps"])
 
 
 def _copy(source: dict[str, Tensor], target: dict[str, Tensor]) -> None:
@@ -134,7 +138,7 @@ def _copy(source: dict[str, Tensor], target: dict[str, Tensor]) -> None:
             weight.copy_(source[name])
 
 
-class RandomState(Callback):  # type: ignore[misc]
+class RandomStateCallback(Callback):  # type: ignore[misc]
     """A carrier of every rank's random state across a resume.
 
     Composer restores it only at the start of an epoch if the loader resumes by itself.
@@ -158,7 +162,7 @@ class RandomState(Callback):  # type: ignore[misc]
             self._loaded = None
 
 
-class Draws(Callback):  # type: ignore[misc]
+class DrawsCallback(Callback):  # type: ignore[misc]
     """A recorder of the documents of every step."""
 
     def __init__(self, run_folder: Path) -> None:
@@ -189,7 +193,7 @@ class MetricsCallback(Callback):  # type: ignore[misc]
         if dist.get_global_rank() == 0:
             step = int(state.timestamp.batch)
             lines = [json.dumps(row) for row in read_metrics(self._path) if row["step"] <= step]
-            self._path.write_text("".join(f"{row}\n" for row in lines))
+            self._path.write_text("".join(f"{line}\n" for line in lines))
 
     def batch_end(self, state: State, logger: Logger) -> None:
         """Write the row of a step."""
@@ -201,7 +205,7 @@ class MetricsCallback(Callback):  # type: ignore[misc]
 
     def write(self, state: State, fields: dict[str, Any]) -> None:
         """Append a row with the clocks of `state`."""
-        steps, tokens = progress_of(state)
+        steps, tokens = steps_and_tokens(state)
         clocks = {
             "step": steps,
             "tokens": tokens,
@@ -213,11 +217,15 @@ class MetricsCallback(Callback):  # type: ignore[misc]
                 file.write(json.dumps(clocks | fields) + "\n")
 
 
-class Checkpoints(Callback):  # type: ignore[misc]
+class CheckpointCallback(Callback):  # type: ignore[misc]
     """A writer of complete checkpoints, after all records of their steps are on the disk."""
 
     def __init__(
-        self, run_folder: Path, config: CheckpointConfig, draws: Draws, remote: Remote | None
+        self,
+        run_folder: Path,
+        config: CheckpointConfig,
+        draws: DrawsCallback,
+        remote: Remote | None,
     ) -> None:
         self._run_folder, self._config, self._draws = run_folder, config, draws
         self._remote = remote
@@ -241,7 +249,7 @@ class Checkpoints(Callback):  # type: ignore[misc]
         dist.barrier()
 
 
-class Evaluate(Callback):  # type: ignore[misc]
+class EvaluationCallback(Callback):  # type: ignore[misc]
     """An evaluation on the averaged weights, if there are any; it writes a row of metrics."""
 
     def __init__(
@@ -249,43 +257,43 @@ class Evaluate(Callback):  # type: ignore[misc]
         every: Amount,
         measure: Callable[[], dict[str, Any]],
         metrics: MetricsCallback,
-        ema: Ema | None,
+        ema: EmaCallback | None,
         stop: StopConfig | None = None,
     ) -> None:
         self._every, self._measure, self._metrics, self._ema = every, measure, metrics, ema
         self._stop = stop
 
     def batch_end(self, state: State, logger: Logger) -> None:
-        """Evaluate if an evaluation is due."""
+        """EvaluationCallback if an evaluation is due."""
         if not is_due(self._every, state):
             return
         state.model.eval()
         if self._ema is None:
-            figures = self._measure()
+            measured = self._measure()
         else:
-            with self._ema.applied():
-                figures = self._measure()
+            with self._ema.averaged():
+                measured = self._measure()
         state.model.train()
-        self._metrics.write(state, {"eval": figures})
-        logger.log_metrics(flat_figures(figures))
-        if self._stop is not None and _first_rank_says(self._stop.reached(figures)):
+        self._metrics.write(state, {"eval": measured})
+        logger.log_metrics(flatten_metrics(measured))
+        if self._stop is not None and _broadcast_decision(self._stop.reached(measured)):
             # The checkpoint of this step is then the last one: it follows this event.
             state.stop_training()
 
 
-def _first_rank_says(yes: bool) -> bool:
+def _broadcast_decision(decision: bool) -> bool:
     """Return the first rank's decision: metrics of other ranks may differ in the last digit."""
-    answers = [yes]
-    dist.broadcast_object_list(answers, src=0)
-    return answers[0]
+    decisions = [decision]
+    dist.broadcast_object_list(decisions, src=0)
+    return decisions[0]
 
 
-def flat_figures(figures: dict[str, Any], prefix: str = "eval") -> dict[str, float]:
+def flatten_metrics(measured: dict[str, Any], prefix: str = "eval") -> dict[str, float]:
     """Return the numbers in nested metrics, by path as TensorBoard expects it."""
     flat: dict[str, float] = {}
-    for key, value in figures.items():
+    for key, value in measured.items():
         if isinstance(value, dict):
-            flat |= flat_figures(value, f"{prefix}/{key}")
+            flat |= flatten_metrics(value, f"{prefix}/{key}")
         elif isinstance(value, int | float):
             flat[f"{prefix}/{key}"] = float(value)
     return flat
@@ -295,29 +303,29 @@ class ProgressBarCallback(Callback):  # type: ignore[misc]
     """A progress bar; it writes a line to the log from time to time if stderr is not a terminal."""
 
     def __init__(self, bar: ProgressBar, out: Output, quiet_seconds: float = 15.0) -> None:
-        self._bar, self._out, self._quiet = bar, out, quiet_seconds
-        self._said = time.monotonic()
+        self._bar, self._out, self._quiet_seconds = bar, out, quiet_seconds
+        self._last_report = time.monotonic()
 
     def batch_end(self, state: State, logger: Logger) -> None:
         """Show the step and its loss."""
         step, loss = int(state.timestamp.batch), state.total_loss_dict["loss/train/total"]
         self._bar.update(step, note=f"loss {loss:.4f}")
         now = time.monotonic()
-        if not self._out.log.is_terminal and now - self._said > self._quiet:
-            self._said = now
+        if not self._out.log.is_terminal and now - self._last_report > self._quiet_seconds:
+            self._last_report = now
             self._out.note(f"step {step:,} of {int(state.max_duration):,}, loss {loss:.4f}")
 
 
 class HookCallback(Callback):  # type: ignore[misc]
     """A callback that calls functions at the start of training and at the end of each step."""
 
-    def __init__(self, begins: Callable[[], None], ends: Callable[[], None]) -> None:
-        self._begins, self._ends = begins, ends
+    def __init__(self, on_start: Callable[[], None], on_step_end: Callable[[], None]) -> None:
+        self._on_start, self._on_step_end = on_start, on_step_end
 
     def fit_start(self, state: State, logger: Logger) -> None:
         """Call the function for the start of training."""
-        self._begins()
+        self._on_start()
 
     def batch_checkpoint(self, state: State, logger: Logger) -> None:
         """Call the function for the end of a step, after its checkpoint."""
-        self._ends()
+        self._on_step_end()

@@ -20,31 +20,35 @@ from ixt_data.errors import ConfigError, MissingExtra
 from ixt_train.config import MlflowConfig, TrainConfig, WandbConfig, flatten
 from ixt_train.runs import run_folder
 
-_FLUSH = 100
+_TENSORBOARD_FLUSH_STEPS = 100
 _FILE_STORE = "MLFLOW_ALLOW_FILE_STORE"
 # Limits of one request to MLflow.
-_METRICS_AT_ONCE, _PARAMS_AT_ONCE, _LONGEST = 1000, 100, 6000
-_SECONDS = 5.0
+_MAX_METRICS, _MAX_PARAMS, _MAX_PARAM_LENGTH = 1000, 100, 6000
+_FLUSH_SECONDS = 5.0
 _NOT_IN_NAMES = re.compile(r"[^\w/.: -]")
 
 
-def loggers_of(config: TrainConfig, folder: Path) -> list[LoggerDestination]:
+def build_loggers(config: TrainConfig, folder: Path) -> list[LoggerDestination]:
     """Return Composer's loggers for a train run; services get the first rank's metrics only.
 
     Raises:
         MissingExtra: the package of a service is not installed.
         ConfigError: a service rejects the settings.
     """
-    wanted, settings = config.logging, flatten(config.model_dump(mode="json"))
+    log_config, settings = config.logging, flatten(config.model_dump(mode="json"))
     loggers: list[LoggerDestination] = []
-    if wanted.tensorboard:
-        place = str(folder / "tensorboard")
-        loggers.append(Tensorboard(wanted.every, log_dir=place, flush_interval=_FLUSH))
+    if log_config.tensorboard:
+        location = str(folder / "tensorboard")
+        loggers.append(
+            TensorboardDestination(
+                log_config.every, log_dir=location, flush_interval=_TENSORBOARD_FLUSH_STEPS
+            )
+        )
     if dist.get_global_rank() == 0:
-        if wanted.wandb is not None:
-            loggers.append(Wandb(wanted.wandb, wanted.every, folder, settings))
-        if wanted.mlflow is not None:
-            loggers.append(Mlflow(wanted.mlflow, wanted.every, folder, settings))
+        if log_config.wandb is not None:
+            loggers.append(WandbDestination(log_config.wandb, log_config.every, folder, settings))
+        if log_config.mlflow is not None:
+            loggers.append(MlflowDestination(log_config.mlflow, log_config.every, folder, settings))
     return loggers
 
 
@@ -66,7 +70,7 @@ class ThrottledDestination(LoggerDestination):  # type: ignore[misc]
         raise NotImplementedError
 
 
-class Tensorboard(ThrottledDestination, TensorboardLogger):  # type: ignore[misc]
+class TensorboardDestination(ThrottledDestination, TensorboardLogger):  # type: ignore[misc]
     """Composer's TensorBoard logger, throttled."""
 
     def __init__(self, every: int, **settings: Any) -> None:
@@ -78,7 +82,7 @@ class Tensorboard(ThrottledDestination, TensorboardLogger):  # type: ignore[misc
         TensorboardLogger.log_metrics(self, metrics, step)
 
 
-class Wandb(ThrottledDestination):
+class WandbDestination(ThrottledDestination):
     """Metrics to Weights & Biases; a resume appends to the same run."""
 
     def __init__(
@@ -124,7 +128,7 @@ class Wandb(ThrottledDestination):
         self._run.finish(exit_code=_failed())
 
 
-class Mlflow(ThrottledDestination):
+class MlflowDestination(ThrottledDestination):
     """Metrics to MLflow, sent every few seconds."""
 
     def __init__(
@@ -143,36 +147,38 @@ class Mlflow(ThrottledDestination):
             from mlflow.exceptions import MlflowException
         except ImportError:
             raise MissingExtra("mlflow", "mlflow") from None
-        place = config.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-        if place is None:
-            place = (folder / "mlruns").as_uri()
+        location = config.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+        if location is None:
+            location = (folder / "mlruns").as_uri()
             # Without it MLflow 3 refuses a folder; its small package supports servers only.
             os.environ.setdefault(_FILE_STORE, "true")
         self._metric, self._waiting = Metric, list[Any]()
-        self._said = time.monotonic()
-        params = [Param(key, str(value)[:_LONGEST]) for key, value in settings.items()]
+        self._last_flush = time.monotonic()
+        params = [Param(key, str(value)[:_MAX_PARAM_LENGTH]) for key, value in settings.items()]
         try:
-            self._client = MlflowClient(place)
-            self._run = self._begin(config, folder)
-            for start in range(0, len(params), _PARAMS_AT_ONCE):
-                self._client.log_batch(self._run, params=params[start : start + _PARAMS_AT_ONCE])
+            self._client = MlflowClient(location)
+            self._run = self._start_run(config, folder)
+            for start in range(0, len(params), _MAX_PARAMS):
+                self._client.log_batch(self._run, params=params[start : start + _MAX_PARAMS])
         except MlflowException as error:
-            raise ConfigError(f"logging.mlflow: {place}: {_line(error)}") from None
+            raise ConfigError(f"logging.mlflow: {location}: {_line(error)}") from None
 
-    def _begin(self, config: MlflowConfig, folder: Path) -> str:
+    def _start_run(self, config: MlflowConfig, folder: Path) -> str:
         """Return the id of the MLflow run; a tag identifies the train run."""
-        own = run_folder.run_id(folder)
-        known = self._client.get_experiment_by_name(config.experiment)
-        if known is None:
-            place = self._client.create_experiment(config.experiment)
+        run_tag = run_folder.run_id(folder)
+        existing = self._client.get_experiment_by_name(config.experiment)
+        if existing is None:
+            location = self._client.create_experiment(config.experiment)
         else:
-            place = known.experiment_id
-            for run in self._client.search_runs([place], f"tags.ixt_run = '{own}'", max_results=1):
+            location = existing.experiment_id
+            for run in self._client.search_runs(
+                [location], f"tags.ixt_run = '{run_tag}'", max_results=1
+            ):
                 self._client.update_run(run.info.run_id, status="RUNNING")
                 return str(run.info.run_id)
         name = config.name or folder.name
-        made = self._client.create_run(place, tags={"ixt_run": own}, run_name=name)
-        return str(made.info.run_id)
+        created = self._client.create_run(location, tags={"ixt_run": run_tag}, run_name=name)
+        return str(created.info.run_id)
 
     def write(self, metrics: dict[str, Any], step: int | None) -> None:
         """Queue some metrics."""
@@ -181,15 +187,15 @@ class Mlflow(ThrottledDestination):
             self._metric(_NOT_IN_NAMES.sub("_", name), float(value), now, step or 0)
             for name, value in metrics.items()
         ]
-        late = time.monotonic() - self._said > _SECONDS
-        if late or len(self._waiting) >= _METRICS_AT_ONCE:
+        is_due = time.monotonic() - self._last_flush > _FLUSH_SECONDS
+        if is_due or len(self._waiting) >= _MAX_METRICS:
             self._send()
 
     def _send(self) -> None:
-        for start in range(0, len(self._waiting), _METRICS_AT_ONCE):
-            part = self._waiting[start : start + _METRICS_AT_ONCE]
+        for start in range(0, len(self._waiting), _MAX_METRICS):
+            part = self._waiting[start : start + _MAX_METRICS]
             self._client.log_batch(self._run, metrics=part)
-        self._waiting, self._said = [], time.monotonic()
+        self._waiting, self._last_flush = [], time.monotonic()
 
     def close(self, state: State, logger: Logger) -> None:
         """Send the rest and end the MLflow run, as failed if the train run failed."""

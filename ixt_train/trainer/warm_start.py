@@ -19,14 +19,14 @@ from ixt_train.inference import fit_vocabulary, model_like
 from ixt_train.runs import (
     FOLDER,
     averaged_weights,
+    checkpoint_step,
     load_weights,
     newest_checkpoint,
     read_checkpoint,
     run_folder,
-    step_of,
 )
 
-KEPT, RECORD, _CONFIG = "checkpoint.pt", "origin.json", "config.json"
+CHECKPOINT_FILE, RECORD, _CONFIG = "checkpoint.pt", "origin.json", "config.json"
 _MODEL_FILES = (_CONFIG, "*.safetensors", "*.safetensors.index.json")
 
 
@@ -46,17 +46,17 @@ class StartingCheckpoint:
     tokenizer: Path
     record: dict[str, Any]
 
-    def keep(self, folder: Path) -> None:
+    def link_into(self, folder: Path) -> None:
         """Link it into the folder of the train run that starts from it."""
         target = folder / run_folder.START
-        if self.checkpoint != target / KEPT:
+        if self.checkpoint != target / CHECKPOINT_FILE:
             # A checkpoint never changes: a link is as good as a copy.
-            run_folder.keep_link(self.checkpoint, target / KEPT)
-            run_folder.keep_copy(self.model / _CONFIG, target / _CONFIG)
+            run_folder.link_or_copy(self.checkpoint, target / CHECKPOINT_FILE)
+            run_folder.copy_file(self.model / _CONFIG, target / _CONFIG)
             run_folder.write_json(target / RECORD, self.record)
 
 
-def find_origin(start: StartConfig) -> StartingCheckpoint:
+def find_starting_checkpoint(start: StartConfig) -> StartingCheckpoint:
     """Find the checkpoint that a train config names.
 
     Raises:
@@ -79,14 +79,14 @@ def find_origin(start: StartConfig) -> StartingCheckpoint:
         raise ConfigError(
             f"start.checkpoint: {run} has no checkpoint yet; run: ixt train {run}/config.yaml"
         )
-    known = run_folder.read_json(run / run_folder.FINGERPRINT)
+    fingerprint = run_folder.read_json(run / run_folder.FINGERPRINT)
     record = {
-        "run": content_id(known),
-        "stage": known["stage"],
-        "step": step_of(checkpoint),
-        "plan": known["plan.digest"],
-        "snapshot": known["snapshot"],
-        "tokenizer": known["tokenizer.id"],
+        "run": content_id(fingerprint),
+        "stage": fingerprint["stage"],
+        "step": checkpoint_step(checkpoint),
+        "plan": fingerprint["plan.digest"],
+        "snapshot": fingerprint["snapshot"],
+        "tokenizer": fingerprint["tokenizer.id"],
     }
     return StartingCheckpoint(
         checkpoint, run / run_folder.MODEL, run / run_folder.TOKENIZER, record
@@ -100,11 +100,11 @@ def model_id(source: Path) -> str:
         ConfigError: the folder has no weights as safetensors.
     """
     weights = hashlib.blake2b(digest_size=6)
-    found = sorted(source.glob("*.safetensors"))
-    for path in found:
+    weight_files = sorted(source.glob("*.safetensors"))
+    for path in weight_files:
         with path.open("rb") as file:
             weights.update(hashlib.file_digest(file, "blake2b").digest())
-    if not found:
+    if not weight_files:
         raise ConfigError(
             f"model.path: {source} has no *.safetensors. Weights in a pickle could run code; write "
             "them again with save_pretrained(folder, safe_serialization=True)"
@@ -112,12 +112,12 @@ def model_id(source: Path) -> str:
     return weights.hexdigest()
 
 
-def keep_model(source: Path, folder: Path) -> None:
+def copy_model(source: Path, folder: Path) -> None:
     """Copy the files of a model folder into the folder of the train run that starts from it."""
     target = folder / run_folder.START
     for path in [p for pattern in _MODEL_FILES for p in source.glob(pattern)]:
         # Another user may write into the originals: no links.
-        run_folder.keep_copy(path, target / path.name)
+        run_folder.copy_file(path, target / path.name)
 
 
 @dataclass(frozen=True)
@@ -148,37 +148,41 @@ def start_from(
     """
     state = read_checkpoint(origin.checkpoint)
     model = model_like(origin.model)
-    keep = start.optimizer == "keep"
+    link_into = start.optimizer == "keep"
     try:
-        load_weights(model, state, average=not keep)
+        load_weights(model, state, average=not link_into)
     except RuntimeError as error:
         raise ConfigError(f"start.checkpoint: {origin.checkpoint}: {error}") from None
     # For the embeddings of new tokens.
     torch.manual_seed(seed)
     model = fit_vocabulary(model, tokenizer)
-    if not keep:
+    if not link_into:
         return WarmStart(model)
     weights = dict(model.named_parameters())
     moments = state["state"]["optimizers"]["AdamW"]
     averaged = averaged_weights(state)
     return WarmStart(
         model,
-        moments | {"state": {name: _fitted(s, weights[name.removeprefix("model.")])
+        moments | {"state": {name: _resize_moments(s, weights[name.removeprefix("model.")])
                              for name, s in moments["state"].items()}},
-        {name: _grown(w, weights[name].detach()) for name, w in averaged.items()} or None,
+        {name: _resize_rows(w, weights[name].detach()) for name, w in averaged.items()} or None,
         int(origin.record["step"]),
     )  # fmt: skip
 
 
-def _fitted(moments: dict[str, Tensor], weight: Tensor) -> dict[str, Tensor]:
+def _resize_moments(moments: dict[str, Tensor], weight: Tensor) -> dict[str, Tensor]:
     """Resize AdamW's state of one parameter; rows of new tokens have moments of zero."""
-    nothing = torch.zeros_like(weight)
+    zeros = torch.zeros_like(weight)
     return {
-        key: value.clone() if value.dim() == 0 else _grown(value, nothing)
+        key: value.clone() if value.dim() == 0 else _resize_rows(value, zeros)
         for key, value in moments.items()
     }
 
 
-def _grown(old: Tensor, now: Tensor) -> Tensor:
-    """Return `old`, extended by the rows of `now` beyond its end."""
-    return torch.cat([old.to(now), now[len(old) :]]) if len(old) < len(now) else old.to(now).clone()
+def _resize_rows(rows: Tensor, target_rows: Tensor) -> Tensor:
+    """Return `rows`, extended by the rows of `target_rows` beyond its end."""
+    return (
+        torch.cat([rows.to(target_rows), target_rows[len(rows) :]])
+        if len(rows) < len(target_rows)
+        else rows.to(target_rows).clone()
+    )

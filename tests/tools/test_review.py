@@ -17,7 +17,7 @@ from ixt_data.ingestion import ingest
 from ixt_data.store.store import Store
 from ixt_tools.demo.clock_arithmetic import write_corpus
 from ixt_tools.report.review import make_review
-from ixt_train.runs.summary import read_train_run, thinned
+from ixt_train.runs.summary import downsample, read_train_run
 
 
 @pytest.fixture(scope="module")
@@ -101,4 +101,4 @@ def test_a_run_that_was_cut_off_is_read_up_to_there(folder: Path) -> None:
 
 
 def test_curves_are_thinned_by_means() -> None:
-    assert thinned([(1, 1.0), (2, 3.0), (3, 5.0)], most=2) == ((2, 2.0), (3, 5.0))
+    assert downsample([(1, 1.0), (2, 3.0), (3, 5.0)], most=2) == ((2, 2.0), (3, 5.0))

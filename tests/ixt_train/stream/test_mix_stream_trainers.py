@@ -53,7 +53,7 @@ def weights(model) -> torch.Tensor:
 
 
 def test_a_bare_loop(samples, model, tokenizer):
-    collate = Collator(tokenizer.pad_token_id, 32, "best_fit", keep_apart=True)
+    collate = Collator(tokenizer.pad_token_id, 32, "best_fit", separate_documents=True)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     before = weights(model)
     batch = next(iter(DataLoader(samples, batch_size=16, collate_fn=collate)))
@@ -66,7 +66,7 @@ def test_a_bare_loop(samples, model, tokenizer):
 
 def test_packed_documents_do_not_see_each_other(samples, model, tokenizer):
     model.eval()
-    collate = Collator(tokenizer.pad_token_id, 64, "best_fit", keep_apart=True)
+    collate = Collator(tokenizer.pad_token_id, 64, "best_fit", separate_documents=True)
     some = [sample for _, sample in zip(range(8), samples, strict=False)]
     packed = collate(some)
     mask = document_mask(packed)

@@ -16,7 +16,7 @@ from ixt_data.records import Span
 from ixt_train.conditioning.conditioner import SPECIAL_TOKENS, Conditioner, tag_token
 from ixt_train.conditioning.tokenizer import train_tokenizer
 from ixt_train.config.train_config import EvalConfig, TaskConfig, TokenizerTraining
-from ixt_train.evaluation.held_out import Evaluator, HeldOut, gap, solve_tasks
+from ixt_train.evaluation.held_out import Evaluator, HeldOut, feedback_gain, solve_tasks
 from ixt_train.evaluation.tasks import Task, load_task
 from ixt_train.inference.loaded_model import LoadedModel, load_model
 
@@ -60,21 +60,23 @@ def test_the_loss_is_that_of_the_documents_tokens_by_hand():
             {"0-0.5": nats[3:].mean(), "0.5-1": nats[:3].mean(), "all": nats.mean()}, rel=1e-5
         )
     saved = np.log(5)
-    follows = measured["follows"]["best"]
-    assert follows["0.5-1"]["gap"] == pytest.approx(saved / 3, rel=1e-5)
-    assert follows["all"]["gap"] == pytest.approx(2 * saved / 5, rel=1e-5)
+    follows = measured["feedback_gain"]["best"]
+    assert follows["0.5-1"]["gain"] == pytest.approx(saved / 3, rel=1e-5)
+    assert follows["all"]["gain"] == pytest.approx(2 * saved / 5, rel=1e-5)
     # Residuals: saved - 3 x 2 saved / 5 and its opposite.
     assert follows["all"]["standard_error"] == pytest.approx(2 * saved / 5 / 5, rel=1e-4)
-    assert set(measured["follows"]) == {"best"}
+    assert set(measured["feedback_gain"]) == {"best"}
 
 
 def test_the_gap_and_its_error_by_hand():
     # Two documents of 2 and 4 tokens; feedback saves 1 nat of the first and 5 of the second.
-    found = gap(np.array([4.0, 9.0]), np.array([3.0, 4.0]), np.array([2.0, 4.0]))
-    assert found["gap"] == 1.0
+    found = feedback_gain(np.array([4.0, 9.0]), np.array([3.0, 4.0]), np.array([2.0, 4.0]))
+    assert found["gain"] == 1.0
     # Residuals 1 - 2 and 5 - 4, so sqrt(2 (1 + 1) / 1) / 6.
     assert found["standard_error"] == pytest.approx(2 / 6)
-    assert gap(np.array([4.0]), np.array([3.0]), np.array([2.0]))["standard_error"] is None
+    assert (
+        feedback_gain(np.array([4.0]), np.array([3.0]), np.array([2.0]))["standard_error"] is None
+    )
 
 
 def test_a_token_whose_place_a_tag_took_counts_nowhere():
@@ -91,7 +93,7 @@ def test_a_token_whose_place_a_tag_took_counts_nowhere():
     assert set(measured["loss"]) == {"none", "observed"}
     expected = (np.log(1e9) + 2 * np.log(n - 1)) / 3
     assert measured["loss"]["none"]["all"] == pytest.approx(expected, rel=1e-4)
-    assert measured["follows"]["observed"]["all"]["gap"] == pytest.approx(0, abs=1e-5)
+    assert measured["feedback_gain"]["observed"]["all"]["gain"] == pytest.approx(0, abs=1e-5)
 
 
 def test_a_prompt_is_answered_to_its_end(trained_run: Path, tmp_path: Path) -> None:
@@ -163,11 +165,11 @@ def test_best_is_below_none_and_none_below_worst_on_good_documents(follower: Pat
     loss = {name: by_bucket["0.9-1"] for name, by_bucket in figures["loss"].items()}
     assert loss["best"] + 0.05 < loss["none"] < loss["worst"] - 0.5
     assert loss["observed"] == pytest.approx(loss["best"], abs=1e-4)
-    follows = figures["follows"]
-    assert follows["best"]["0.9-1"]["gap"] == pytest.approx(loss["none"] - loss["best"], rel=1e-4)
-    assert follows["best"]["0.9-1"]["gap"] > 10 * follows["best"]["0.9-1"]["standard_error"]
+    follows = figures["feedback_gain"]
+    assert follows["best"]["0.9-1"]["gain"] == pytest.approx(loss["none"] - loss["best"], rel=1e-4)
+    assert follows["best"]["0.9-1"]["gain"] > 10 * follows["best"]["0.9-1"]["standard_error"]
     # Bad documents are no likelier under best feedback, and likelier under their own.
-    assert follows["best"]["0-0.5"]["gap"] < 0 < follows["observed"]["0-0.5"]["gap"]
+    assert follows["best"]["0-0.5"]["gain"] < 0 < follows["observed"]["0-0.5"]["gain"]
 
 
 @pytest.mark.slow
@@ -178,7 +180,7 @@ def test_who_is_told_the_best_calculates_and_guidance_leads_there(follower: Path
         task = TaskConfig(name="arithmetic", feedback=feedback, guidance=guidance, limit=200)
         (row,) = solve_tasks(trained, [task])
         assert row["problems"] == 200
-        return float(row["exact"])
+        return float(row["exact_match"])
 
     best, none = exact("best"), exact("none")
     assert best > none + 0.2

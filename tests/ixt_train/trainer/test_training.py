@@ -8,46 +8,24 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from train_runs import Stopped, Tree, crash_at, run
 
-from ixt_data.config import validate
 from ixt_data.errors import ConfigError, CorruptError, FingerprintError
-from ixt_train.config.train_config import TrainConfig
 from ixt_train.evaluation.held_out import evaluate
 from ixt_train.inference.loaded_model import load_model
 from ixt_train.runs.checkpoints import (
     checkpoint_path,
+    checkpoint_step,
     list_checkpoints,
     newest_checkpoint,
     read_checkpoint,
-    step_of,
 )
 from ixt_train.runs.draws import read_draws
 from ixt_train.runs.metrics import read_metrics
-from ixt_train.trainer.training import TrainResult, train
-
-Tree = dict[str, Any]
-
-
-class Stopped(Exception):
-    """Stands for a crash in the middle of a train run."""
-
-
-def run(tree: Tree, **changes: Any) -> TrainResult:
-    return train(validate(TrainConfig, tree | changes, "test"))
-
-
-def crash_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ixt_train.trainer.callbacks import LearningRate
-
-    def batch_end(self: Any, state: Any, logger: Any) -> None:
-        if int(state.timestamp.batch) == step:
-            raise Stopped
-
-    monkeypatch.setattr(LearningRate, "batch_end", batch_end, raising=False)
+from ixt_train.trainer.training import TrainResult
 
 
 def test_a_train_run_leaves_all_that_repeats_it(config_tree: Tree) -> None:
@@ -71,7 +49,7 @@ def test_a_train_run_leaves_all_that_repeats_it(config_tree: Tree) -> None:
     assert [step for step, _ in draws] == steps
     assert all(len(doc_ids) == 8 for _, doc_ids in draws)
     # `keep` is 2; the newest is the end.
-    assert [step_of(path) for path in list_checkpoints(folder)] == [12, 8]
+    assert [checkpoint_step(path) for path in list_checkpoints(folder)] == [12, 8]
     assert result.checkpoint == str(checkpoint_path(folder, 12))
 
 
@@ -159,7 +137,7 @@ def test_evaluating_a_run_folder_gives_the_figures_of_its_end(config_tree: Tree)
     result = run(config_tree)
     figures = evaluate(load_model(result.run_folder))
     assert figures["loss"]["observed"]["all"] == pytest.approx(result.losses["eval"], abs=1e-6)
-    assert {row["task"]: row["exact"] for row in figures["tasks"]} == result.tasks
+    assert {row["task"]: row["exact_match"] for row in figures["tasks"]} == result.tasks
 
 
 def test_what_needs_a_gpu_says_so(config_tree: Tree) -> None:
@@ -244,20 +222,24 @@ def test_a_train_run_stops_where_it_is_told_and_can_go_on(
     config_tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run(config_tree, run_folder=str(tmp_path / "whole"))
-    stop = {"metric": "loss.observed.all", "at": 100.0}
+    stop = {"metric": "loss.observed.all", "threshold": 100.0}
     with monkeypatch.context() as patch:
         crash_at(5, patch)
         with pytest.raises(Stopped):
             run(config_tree, stop=stop)
     stopped = run(config_tree, stop=stop)
     assert stopped.steps == 6
-    assert step_of(Path(stopped.checkpoint)) == 6
+    assert checkpoint_step(Path(stopped.checkpoint)) == 6
     before = (Path(stopped.run_folder) / "metrics.jsonl").read_bytes()
     assert run(config_tree, stop=stop) == stopped
     assert (Path(stopped.run_folder) / "metrics.jsonl").read_bytes() == before
-    longer = run(config_tree, stop={"metric": "tasks.sums", "at": 2.0})
+    longer = run(config_tree, stop={"metric": "tasks.sums", "threshold": 2.0})
     assert longer.steps == 12
     assert longer.losses == whole.losses
     assert weights(longer) == weights(whole)
     with pytest.raises(ConfigError, match=r"no figure 'tasks\.none'; .*tasks\.sums"):
-        run(config_tree, run_folder=str(tmp_path / "x"), stop={"metric": "tasks.none", "at": 1})
+        run(
+            config_tree,
+            run_folder=str(tmp_path / "x"),
+            stop={"metric": "tasks.none", "threshold": 1},
+        )

@@ -14,10 +14,10 @@ from ixt_train.config.train_config import TokenizerTraining
 from ixt_train.inference.decoding import (
     GenerationPrefix,
     TokenSampling,
-    likelihoods,
-    pick,
-    until,
-    write_all,
+    choose_tokens,
+    cut_at_stop,
+    generate_all,
+    score_continuations,
 )
 
 WORDS = [f"w{i}" for i in range(30)]
@@ -47,9 +47,10 @@ def model(conditioner):
     return LlamaForCausalLM(config).eval()
 
 
-def begun(prompts=PROMPTS, before=(5, 6), room=12, seed=0):
+def begun(prompts=PROMPTS, before=(5, 6), token_budget=12, seed=0):
     return [
-        GenerationPrefix((1, *before, *p), (1, *p), room, seed + i) for i, p in enumerate(prompts)
+        GenerationPrefix((1, *before, *p), (1, *p), token_budget, seed + i)
+        for i, p in enumerate(prompts)
     ]
 
 
@@ -57,13 +58,13 @@ def begun(prompts=PROMPTS, before=(5, 6), room=12, seed=0):
 def slow_greedy(model, conditioner, row, gamma):
     """The same by the formula: the whole text through the model anew for every token."""
     ids = ()
-    while len(ids) < row.room:
+    while len(ids) < row.token_budget:
         told, base = (
             model(torch.tensor([[*side, *ids]])).logits[0, -1].log_softmax(-1)
-            for side in (row.told, row.base)
+            for side in (row.conditioned, row.base)
         )
         scores = base + gamma * (told - base)
-        scores[conditioner.banned] = -torch.inf
+        scores[conditioner.banned_tokens] = -torch.inf
         token = int(scores.argmax())
         if token in conditioner.ends:
             break
@@ -74,7 +75,7 @@ def slow_greedy(model, conditioner, row, gamma):
 @pytest.mark.parametrize("gamma", [0.0, 1.0, 3.0])
 def test_rows_of_any_length_go_on_as_each_does_alone(model, conditioner, gamma):
     rows = begun()
-    together = write_all(model, conditioner, rows, TokenSampling(guidance=gamma, batch_size=3))
+    together = generate_all(model, conditioner, rows, TokenSampling(guidance=gamma, batch_size=3))
     assert [row.ids for row in together] == [
         slow_greedy(model, conditioner, r, gamma) for r in rows
     ]
@@ -85,30 +86,30 @@ def test_guidance_is_between_and_beyond_the_two(model, conditioner):
     rows = begun()
 
     def texts(**how):
-        return [row.ids for row in write_all(model, conditioner, rows, TokenSampling(**how))]
+        return [row.ids for row in generate_all(model, conditioner, rows, TokenSampling(**how))]
 
-    untold = [GenerationPrefix(row.base, row.base, row.room) for row in rows]
+    untold = [GenerationPrefix(row.base, row.base, row.token_budget) for row in rows]
     assert texts(guidance=0.0) == [
-        r.ids for r in write_all(model, conditioner, untold, TokenSampling())
+        r.ids for r in generate_all(model, conditioner, untold, TokenSampling())
     ]
     assert texts(guidance=0.0) != texts() != texts(guidance=3.0)
 
 
 def test_control_tokens_are_never_written_however_hot(model, conditioner):
     how = TokenSampling(temperature=100.0)
-    rows = begun([[7]] * 40, room=30)
-    tokens = {t for row in write_all(model, conditioner, rows, how) for t in row.ids}
+    rows = begun([[7]] * 40, token_budget=30)
+    tokens = {t for row in generate_all(model, conditioner, rows, how) for t in row.ids}
     assert len(tokens) > 20
-    assert not tokens & {*conditioner.banned, *conditioner.ends}
+    assert not tokens & {*conditioner.banned_tokens, *conditioner.ends}
 
 
 def test_a_sample_depends_on_its_seed_and_not_on_its_neighbours(model, conditioner):
     how = TokenSampling(temperature=1.5, top_p=0.95)
     rows = begun(seed=100)
-    together = write_all(model, conditioner, rows, how)
-    alone = [write_all(model, conditioner, [row], how)[0] for row in rows]
+    together = generate_all(model, conditioner, rows, how)
+    alone = [generate_all(model, conditioner, [row], how)[0] for row in rows]
     assert together == alone
-    assert write_all(model, conditioner, begun(seed=200), how) != together
+    assert generate_all(model, conditioner, begun(seed=200), how) != together
 
 
 @pytest.mark.parametrize(
@@ -128,32 +129,32 @@ def test_sampling_draws_by_the_probabilities(how, expected):
     n = 20_000
     scores = torch.tensor([0.1, 0.4, 0.2, 0.3]).log().expand(n, 4)
     evenly = (torch.arange(n, dtype=torch.float64) + 0.5) / n
-    counts = Counter(pick(scores, TokenSampling(**how), lambda: evenly).tolist())
+    counts = Counter(choose_tokens(scores, TokenSampling(**how), lambda: evenly).tolist())
     assert [counts[i] / n for i in (1, 3, 2, 0)] == pytest.approx(expected, abs=2e-4)
 
 
 def test_a_row_ends_before_its_stop_string(model, conditioner):
-    (free,) = write_all(model, conditioner, begun([[7]]), TokenSampling())
+    (free,) = generate_all(model, conditioner, begun([[7]]), TokenSampling())
     stop = conditioner.tokenizer.decode(free.ids[4:6])
-    (row,) = write_all(model, conditioner, begun([[7]]), TokenSampling(stop=("never", stop)))
+    (row,) = generate_all(model, conditioner, begun([[7]]), TokenSampling(stop=("never", stop)))
     assert row.ending == "stop"
     assert row.ids == free.ids[: len(row.ids)]
     text = conditioner.tokenizer.decode(row.ids)
     assert stop in text
-    assert stop not in until(text, (stop,))
-    assert until("a b c b", ("x", "c", "b")) == "a "
+    assert stop not in cut_at_stop(text, (stop,))
+    assert cut_at_stop("a b c b", ("x", "c", "b")) == "a "
 
 
 def test_likelihoods_are_those_of_the_whole_text(model, conditioner):
     after = [(9, 10), (11,), (12, 13, 14), (15,)]
     for gamma in (1.0, 2.0):
-        found = likelihoods(model, begun(), after, gamma=gamma, banned=[0], pad=0)
+        found = score_continuations(model, begun(), after, gamma=gamma, banned_tokens=[0], pad=0)
         for row, own, (nats, greedy) in zip(begun(), after, found, strict=True):
             expected, likeliest = 0.0, True
             for i, token in enumerate(own):
                 told, base = (
                     model(torch.tensor([[*side, *own[:i]]])).logits[0, -1].detach().log_softmax(-1)
-                    for side in (row.told, row.base)
+                    for side in (row.conditioned, row.base)
                 )
                 scores = (base + gamma * (told - base)).log_softmax(-1)
                 expected += float(scores[token])

@@ -2,75 +2,18 @@
 
 import json
 import math
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import yaml
+from harness_tasks import evaluate_tasks
 from typer.testing import CliRunner
 
 from ixt_data.cli.app import build
 from ixt_data.errors import ConfigError, MissingExtra
-from ixt_train.evaluation.arithmetic import held_out_sums, task_segments
 from ixt_train.inference.loaded_model import load_model
-
-OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_EVALUATE_OFFLINE": "1"}
-CHOOSE: dict[str, Any] = {
-    "task": "choose",
-    "output_type": "multiple_choice",
-    "doc_to_text": "{{question}}",
-    "doc_to_target": 0,
-    "doc_to_choice": "{{choices}}",
-    "metric_list": [{"metric": "acc"}],
-}
-WRITE: dict[str, Any] = {
-    "task": "write",
-    "output_type": "generate_until",
-    "doc_to_text": "{{question}}",
-    "doc_to_target": "{{choices[0]}}",
-    "generation_kwargs": {"until": ["+", "-", ";"], "do_sample": False, "max_gen_toks": 300},
-    "filter_list": [
-        {"name": "strip", "filter": [{"function": "remove_whitespace"}, {"function": "take_first"}]}
-    ],
-    "metric_list": [{"metric": "exact_match"}],
-}
-ROLL: dict[str, Any] = {
-    "task": "roll",
-    "output_type": "loglikelihood_rolling",
-    "doc_to_text": "",
-    "doc_to_target": "{{text}}",
-    "metric_list": [{"metric": "word_perplexity"}],
-}
-
-
-@pytest.fixture(scope="module")
-def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tasks")
-    with (folder / "sums.jsonl").open("w") as file:
-        for problem in held_out_sums(40):
-            segments = task_segments(problem)
-            given, answer = segments[0]
-            choices = [str((int(answer) + k) % 40) for k in range(4)]
-            text = " ".join(word for segment in segments for word in segment)
-            file.write(json.dumps({"question": given, "choices": choices, "text": text}) + "\n")
-    files = {"data_files": {"test": str(folder / "sums.jsonl")}}
-    for task in (CHOOSE, WRITE, ROLL):
-        own = {"dataset_path": "json", "dataset_kwargs": files, "test_split": "test"}
-        (folder / f"{task['task']}.yaml").write_text(yaml.safe_dump(task | own))
-    return folder
-
-
-def evaluate(run: Path, tasks: Path, home: Path, *options: object) -> list[dict[str, Any]]:
-    arguments = ("--lm-eval-path", tasks, *options, "--output", "json")
-    command = [sys.executable, "-m", "ixt_data", "eval", str(run), *map(str, arguments)]
-    environment = os.environ | OFFLINE | {"HF_HOME": str(home)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    return list(json.loads(done.stdout)["lm_eval"])
 
 
 def by_name(rows: list[dict[str, Any]]) -> dict[tuple[Any, ...], float]:
@@ -80,7 +23,7 @@ def by_name(rows: list[dict[str, Any]]) -> dict[tuple[Any, ...], float]:
 @pytest.mark.slow
 def test_a_task_of_ones_own_in_three_ways(follower: Path, tasks: Path, tmp_path: Path) -> None:
     feedback = ("--feedback", "best", "--feedback", "none", "--guidance", 1, "--guidance", 2)
-    rows = evaluate(follower, tasks, tmp_path, "--lm-eval", "choose,write,roll", *feedback)
+    rows = evaluate_tasks(follower, tasks, tmp_path, "--lm-eval", "choose,write,roll", *feedback)
     found = by_name(rows)
     assert len(found) == 3 * 2 * 2
     for kind, better in (("write", 1), ("choose", 1), ("roll", -1)):
@@ -121,8 +64,8 @@ def test_windows_keep_the_feedback_and_count_each_token_once(trained_run: Path) 
     assert [t for _, _, after in seen for t in after] == model.tok_encode(text)
     for _, context, after in seen:
         begun = model._begin(context, model._room - len(after), 0)
-        assert begun.told[: len(model._told)] == model._told
-        assert len(begun.told) + len(after) <= 96
+        assert begun.conditioned[: len(model._conditioned)] == model._conditioned
+        assert len(begun.conditioned) + len(after) <= 96
 
 
 def test_long_contexts_keep_feedback_and_end(trained_run: Path) -> None:

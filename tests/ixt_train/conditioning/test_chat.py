@@ -10,7 +10,12 @@ from ixt_data.conversation import canonical, read
 from ixt_data.errors import ConfigError
 from ixt_data.mix import Condition
 from ixt_data.records import Span
-from ixt_train.conditioning.chat import DEFAULT_TEMPLATE, ROLE_TOKENS, ChatConditioner, set_template
+from ixt_train.conditioning.chat import (
+    DEFAULT_TEMPLATE,
+    ROLE_TOKENS,
+    ChatConditioner,
+    set_chat_template,
+)
 from ixt_train.conditioning.conditioner import SPECIAL_TOKENS
 from ixt_train.conditioning.tokenizer import add_special_tokens, train_tokenizer
 from ixt_train.config.train_config import TokenizerTraining
@@ -42,7 +47,7 @@ def bpe(template: str | None = None, special: tuple[str, ...] = ()) -> Any:
     training = TokenizerTraining(vocab_size=600)
     tokenizer = train_tokenizer([TEXT, "is wrong"], training, SPECIAL_TOKENS)
     if template is None:
-        set_template(tokenizer, None)
+        set_chat_template(tokenizer, None)
     else:
         add_special_tokens(tokenizer, [*SPECIAL_TOKENS, *special])
         tokenizer.chat_template = template
@@ -218,5 +223,5 @@ def test_what_cannot_be_is_said() -> None:
     with pytest.raises(ConfigError, match="refuses a conversation of system, user"):
         conditioner.encode(TEXT)
     with pytest.raises(ConfigError, match=r"sft\.template: nowhere"):
-        set_template(bpe(), "nowhere")
+        set_chat_template(bpe(), "nowhere")
     assert set(ROLE_TOKENS) <= set(bpe().all_special_tokens)

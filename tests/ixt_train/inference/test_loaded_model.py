@@ -39,21 +39,21 @@ def test_a_problem_is_cut_where_its_segments_are(trained: LoadedModel) -> None:
 def test_solving_feeds_back_the_models_own_answers(trained: LoadedModel) -> None:
     """Against generation with the whole text fed in anew for each token."""
     tokenizer, model = trained.tokenizer, trained.model
-    banned = [*control_tokens(tokenizer), tokenizer.eos_token_id]
+    banned_tokens = [*control_tokens(tokenizer), tokenizer.eos_token_id]
     prefix = trained.conditioner.prompt("", "best").tolist()
     text, segments = "", []
     for given in ("17 + 5 =", "- 8 =", "+ 2 ="):
         text = f"{text} {given}".strip()
         ids = prefix + tokenizer(text)["input_ids"]
         logits = model(torch.tensor([ids])).logits[0, -1].detach()
-        logits[banned] = -torch.inf
+        logits[banned_tokens] = -torch.inf
         answer = tokenizer.decode(int(logits.argmax()))
         text += f" {answer}"
         segments.append((given, answer))
     right = tokenize_problem(segments, tokenizer, prefix)
     wrong = tokenize_problem([*segments[:2], (segments[2][0], "+")], tokenizer, prefix)
     other = tokenize_problem(segments[:1], tokenizer, prefix)
-    assert solve(model, [right, wrong, other], banned) == [True, False, True]
+    assert solve(model, [right, wrong, other], banned_tokens) == [True, False, True]
 
 
 def test_a_task_may_bring_its_own_feedback(trained: LoadedModel, tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_task_may_bring_its_own_feedback(trained: LoadedModel, tmp_path: Path)
     task = TaskConfig(name="t", path=str(tmp_path / "task.jsonl"), feedback="given")
     (problem,) = load_task(task, trained.conditioner).items
     assert isinstance(problem, TaskProblem)
-    assert "<|score_3|>" in trained.tokenizer.decode(problem.told)
+    assert "<|score_3|>" in trained.tokenizer.decode(problem.conditioned)
     with pytest.raises(ConfigError, match="task t"):
         load_task(task.model_copy(update={"path": "nowhere"}), trained.conditioner)
 
@@ -98,7 +98,7 @@ def test_an_exported_model_is_the_same_in_transformers(
     card = export_model(trained, folder)
     model = AutoModelForCausalLM.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    prompt = card["prefix"]["best"] + " 17 + 5 ="
+    prompt = card["prefixes"]["best"] + " 17 + 5 ="
     ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
     assert ids[0].tolist() == trained.conditioner.prompt("17 + 5 =", "best").tolist()
     with torch.no_grad():

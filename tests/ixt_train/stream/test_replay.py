@@ -20,7 +20,7 @@ def test_every_batch_is_what_the_train_run_recorded(trained_run: Path) -> None:
         assert batch["recorded"]
         assert [sample["doc_id"] for sample in batch["samples"]] == recorded[step]
         assert all(sample["text"] and sample["input_ids"] for sample in batch["samples"])
-        told = [sample["critique"] for sample in batch["samples"] if sample["given"]]
+        told = [sample["critique"] for sample in batch["samples"] if sample["has_feedback"]]
         assert all(told)
 
 
@@ -43,7 +43,9 @@ def test_what_is_not_there_is_refused(trained_run: Path, tmp_path: Path) -> None
 
 
 def test_a_record_of_other_documents_is_noticed(trained_run: Path, monkeypatch) -> None:
-    monkeypatch.setattr("ixt_train.stream.replay.draws_of", lambda folder, step: ["someone else"])
+    monkeypatch.setattr(
+        "ixt_train.stream.replay.read_step_draws", lambda folder, step: ["someone else"]
+    )
     with pytest.raises(FingerprintError, match="record of step 3"):
         Replay(trained_run).batch(3)
 

@@ -1,12 +1,12 @@
 from ixt_train.config.train_config import Amount, ScheduleConfig
-from ixt_train.trainer.callbacks import rate_factor
+from ixt_train.trainer.callbacks import learning_rate_factor
 
 LONG = Amount(value=100)
 
 
 def factors(**settings: object) -> list[float]:
     schedule = ScheduleConfig.model_validate(settings)
-    return [round(rate_factor(schedule, LONG, step, 10 * step), 6) for step in range(100)]
+    return [round(learning_rate_factor(schedule, LONG, step, 10 * step), 6) for step in range(100)]
 
 
 def test_warmup_is_a_straight_line_in_steps_or_tokens() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from test_export_model import CHATML, OBSERVED, TALK, a_model, bpe
-from test_harness import evaluate, tasks  # noqa: F401
+from chat_models import CHATML, OBSERVED, TALK, a_model, bpe
+from harness_tasks import evaluate_tasks
 
 from ixt_data.errors import ConfigError
 from ixt_data.mix import Condition
@@ -40,8 +40,8 @@ def test_a_question_is_a_turn_of_the_user(talker: LoadedModel, tmp_path: Path) -
     task = load_task(TaskConfig(name="t", path=str(path)), talker.conditioner)
     conditioner: Any = talker.conditioner
     for item, messages in zip(task.items, (user("plus one ?"), TALK), strict=True):
-        assert item.begun.told == tuple(conditioner.reply(messages, "best").tolist())
-        assert item.begun.base == tuple(conditioner.reply(messages, "none").tolist())
+        assert item.prefix.conditioned == tuple(conditioner.reply(messages, "best").tolist())
+        assert item.prefix.base == tuple(conditioner.reply(messages, "none").tolist())
         # A newline is no end of what an assistant says.
         assert item.stop == ()
     ended = [a.ending == "end" and bool(a.text) for a in answers]
@@ -87,14 +87,14 @@ def test_first_turns_go_where_there_is_no_room(talker: LoadedModel) -> None:
     conditioner: Any = talker.conditioner
     system, *rest = TALK
     many = [system, *(rest[:2] * 9), *user("plus one ?")]
-    begun = model._begin_chat(model.apply_chat_template(many), 40, 40)
+    prefix = model._begin_chat(model.apply_chat_template(many), 40, 40)
     kept = next(
         [system, *turns]
         for turns in (many[i:] for i in range(1, len(many)))
         if len(conditioner.reply([system, *turns], "best")) <= 120
     )
     assert 2 < len(kept) < len(many)
-    assert begun.told == tuple(conditioner.reply(kept, "best").tolist())
+    assert prefix.conditioned == tuple(conditioner.reply(kept, "best").tolist())
     with pytest.raises(ConfigError, match=r"'one one one .*do not fit into the model's 160"):
         model._begin_chat(model.apply_chat_template([system, *user("one " * 200)]), 40, 40)
 
@@ -102,13 +102,13 @@ def test_first_turns_go_where_there_is_no_room(talker: LoadedModel) -> None:
 @pytest.mark.slow
 def test_a_task_of_the_harness_as_chat(
     talker: LoadedModel,
-    tasks: Path,  # noqa: F811
+    tasks: Path,
     tmp_path: Path,
 ) -> None:
     export_model(talker, tmp_path / "model")
     asked = ("--lm-eval", "choose,write", "--limit", 8, "--fewshot", 0)
-    chat = evaluate(tmp_path / "model", tasks, tmp_path, *asked)
-    document = evaluate(tmp_path / "model", tasks, tmp_path, *asked, "--no-chat")
+    chat = evaluate_tasks(tmp_path / "model", tasks, tmp_path, *asked)
+    document = evaluate_tasks(tmp_path / "model", tasks, tmp_path, *asked, "--no-chat")
     assert [row["task"] for row in chat] == [row["task"] for row in document] == ["choose", "write"]
 
 

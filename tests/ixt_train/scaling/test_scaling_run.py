@@ -33,7 +33,7 @@ def test_a_run_folder_is_a_curve(trained_run: Path) -> None:
     per_token = 6 * curve.parameters + 6 * 2 * 32 * length
     assert curve.flops[0] == pytest.approx(curve.tokens[0] * per_token)
     # The model takes feedback, so it is asked under the best.
-    assert curve.metrics["loss.asked.all"] == curve.metrics["loss.best.all"]
+    assert curve.metrics["loss.inference.all"] == curve.metrics["loss.best.all"]
 
 
 def test_what_is_no_run_is_named(tmp_path: Path, trained_run: Path) -> None:
@@ -58,7 +58,7 @@ def test_arms_run_and_are_compared(config_tree: Tree, sums: Path, tmp_path: Path
         "critique": {"mix": "a.yaml", "annotation_flops": 1e9},
     }
     config = {"train": "train.yaml", "arms": arms, "runs": str(tmp_path / "runs"), "seeds": [0, 1]}
-    config |= {"parallel_runs": 2, "metric": "loss.asked.all", "targets": [9.0]}
+    config |= {"parallel_runs": 2, "metric": "loss.inference.all", "targets": [9.0]}
     path = tmp_path / "scaling.yaml"
     path.write_text(yaml.safe_dump(config))
     page, kept = tmp_path / "page.html", tmp_path / "curves.jsonl"
@@ -80,6 +80,6 @@ def test_arms_run_and_are_compared(config_tree: Tree, sums: Path, tmp_path: Path
     assert again["groups"] == found["groups"]
     assert (tmp_path / "runs/plain-12ba-0/metrics.jsonl").stat().st_mtime_ns == before
     for place in (str(kept), str(tmp_path / "runs")):
-        words = (place, "--metric", "loss.asked.all", "--target", "9")
+        words = (place, "--metric", "loss.inference.all", "--target", "9")
         (read,) = scaling(*words)["groups"]
         assert read["arms"][1]["best"] == pytest.approx(group["arms"][1]["best"], rel=1e-4)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_train import Stopped, crash_at, run
+from train_runs import Stopped, crash_at, run
 
 from ixt_data.errors import ConfigError, MissingExtra
 

@@ -166,7 +166,7 @@ def test_a_cooldown_without_feedback_keeps_the_optimizer(chain: Any, tmp_path: P
     tree["mix"] = tree["mix"] | {"condition": {"kind": "both", "dropout": 0, "cooldown": 0.5}}
     within = run(tree)
     replay = Replay(within.run_folder)
-    given = [[s["given"] for s in replay.batch(step)["samples"]] for step in (3, 4)]
+    given = [[s["has_feedback"] for s in replay.batch(step)["samples"]] for step in (3, 4)]
     assert (all(given[0]), any(given[1])) == (True, False)
     middle = moments(state_of(checkpoint_path(Path(within.run_folder), 3)))[HEAD]
     end = moments(state_of(within))[HEAD]
@@ -236,7 +236,7 @@ def test_a_chain_of_all_stages_through_the_command_line(
     earlier, trained = (load_model(results[name]["run_folder"]) for name in ("pretrain", "sft"))
     assert len(trained.tokenizer) > len(earlier.tokenizer)
     assert trained.model.config.vocab_size == len(trained.tokenizer)
-    sample = next(s for s in Replay(folder).batch(1)["samples"] if s["given"])
+    sample = next(s for s in Replay(folder).batch(1)["samples"] if s["has_feedback"])
     rendered = trained.tokenizer.decode(sample["input_ids"])
     conversation = read(sample["text"])
     assert conversation is not None

@@ -108,11 +108,11 @@ def test_any_condition_is_exact_tokenized_ahead_or_not(stores, condition, worker
         _, _, ahead = samples_of(stores[1], mix, Path(folder, "c"))
     cool = plan.samples - round(plan.samples * condition.cooldown)
     for number, (one, document, other) in enumerate(zip(found, plain, ahead, strict=True)):
-        assert document["given"] == plan.gives_feedback(one["draw"])
-        assert not (number >= cool and document["given"])
+        assert document["has_feedback"] == plan.gives_feedback(one["draw"])
+        assert not (number >= cool and document["has_feedback"])
         expected = conditioner.encode(
             document["text"], document["critique"], document["score"], document["spans"],
-            conditioner.told if document["given"] else "none",
+            conditioner.default_choice if document["has_feedback"] else "none",
         )  # fmt: skip
         assert one["doc_id"] == document["doc_id"] == other["doc_id"]
         for sample in (one, other):

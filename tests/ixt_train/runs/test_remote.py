@@ -10,12 +10,12 @@ from typing import Any
 import boto3
 import pytest
 from moto_server import s3_server
-from test_train import Stopped, crash_at, run
+from train_runs import Stopped, crash_at, run
 
 from ixt_data.config import validate
 from ixt_data.errors import ConfigError, FingerprintError
 from ixt_train.config.train_config import TrainConfig
-from ixt_train.runs.checkpoints import list_checkpoints, step_of
+from ixt_train.runs.checkpoints import checkpoint_step, list_checkpoints
 from ixt_train.runs.draws import read_draws
 from ixt_train.runs.metrics import read_metrics
 
@@ -40,7 +40,7 @@ def keys(root: str) -> list[str]:
 
 
 def checkpoints(root: str) -> list[int]:
-    return [step_of(Path(key)) for key in keys(root) if key.startswith("checkpoints/")]
+    return [checkpoint_step(Path(key)) for key in keys(root) if key.startswith("checkpoints/")]
 
 
 def test_another_machine_goes_on_where_this_one_died(

@@ -70,7 +70,7 @@ def test_unknown_packing_is_refused():
 
 @given(lengths, st.integers(8, 40))
 def test_best_fit_cuts_only_what_is_longer_than_a_row(sizes, width):
-    batch = Collator(0, width, "best_fit", keep_apart=True)(samples(sizes))
+    batch = Collator(0, width, "best_fit", separate_documents=True)(samples(sizes))
     assert sorted(batch_doc_ids(batch)) == names(len(sizes))
     assert batch_samples(batch) == len(sizes)
     assert batch["truncated"] == sum(max(size - width, 0) for size in sizes)
@@ -97,7 +97,7 @@ def test_best_fit_leaves_no_two_rows_that_would_go_into_one(sizes):
 
 @given(lengths, st.integers(2, 40), st.sampled_from(["pad", "concat", "best_fit"]))
 def test_masks_keep_documents_apart(sizes, width, packing):
-    batch = Collator(0, width, packing, keep_apart=True)(samples(sizes))
+    batch = Collator(0, width, packing, separate_documents=True)(samples(sizes))
     mask = document_mask(batch)[:, 0]
     owner = np.repeat(np.arange(len(sizes)), sizes)
     for ids, kept, sees in zip(batch["input_ids"], batch["attention_mask"], mask, strict=True):

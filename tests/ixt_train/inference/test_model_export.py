@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from chat_models import CHATML, OBSERVED, TALK, a_model, bpe
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ixt_data.conversation import canonical
 from ixt_data.errors import ConfigError
 from ixt_data.mix import Condition
-from ixt_train.conditioning.chat import ChatConditioner, set_template
+from ixt_train.conditioning.chat import ChatConditioner
 from ixt_train.conditioning.conditioner import SPECIAL_TOKENS, Conditioner, Feedback
-from ixt_train.conditioning.tokenizer import add_special_tokens, train_tokenizer
+from ixt_train.conditioning.tokenizer import train_tokenizer
 from ixt_train.config.train_config import TokenizerTraining
 from ixt_train.inference.decoding import TokenSampling
 from ixt_train.inference.generation import (
@@ -23,45 +23,6 @@ from ixt_train.inference.generation import (
 )
 from ixt_train.inference.loaded_model import LoadedModel, load_model
 from ixt_train.inference.model_export import export_model
-
-TALK: list[dict[str, Any]] = [
-    {"role": "system", "content": "be short"},
-    {"role": "user", "content": "one plus two ?"},
-    {"role": "assistant", "content": "three"},
-    {"role": "user", "content": "plus one ?"},
-]
-CHATML = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] | trim }}<|im_end|>\n"
-    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-OBSERVED = {"best": (1.0, 'is "right" {{ é }}'), "worst": (0.0, "is wrong")}
-
-
-def a_model(conditioner: Conditioner) -> LoadedModel:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(conditioner.tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=160,
-        initializer_range=0.5,
-    )
-    return LoadedModel(
-        LlamaForCausalLM(config).eval(), conditioner.tokenizer, conditioner, 7, "abc"
-    )
-
-
-def bpe(template: str | None) -> Any:
-    training = TokenizerTraining(vocab_size=600)
-    tokenizer = train_tokenizer([canonical([*TALK])], training, SPECIAL_TOKENS)
-    if template is None:
-        set_template(tokenizer, None)
-    else:
-        add_special_tokens(tokenizer, [*SPECIAL_TOKENS, "<|im_start|>", "<|im_end|>"])
-        tokenizer.chat_template = template
-    return tokenizer
 
 
 def same_logits(trained: LoadedModel, folder: Path, ids: torch.Tensor) -> None:
@@ -80,13 +41,13 @@ def test_the_prefix_as_text_is_what_the_model_was_trained_on(kind: Any, tmp_path
     plain = AutoTokenizer.from_pretrained(tmp_path / "out")
     for said in ("best", "worst", "none"):
         # One word a token needs a space to know where one begins.
-        text = card["prefix"][said] + (" " if kind == "words" else "") + "17 + 5"
+        text = card["prefixes"][said] + (" " if kind == "words" else "") + "17 + 5"
         ids = plain(text, return_tensors="pt")["input_ids"]
         assert ids[0].tolist() == trained.conditioner.prompt("17 + 5", said).tolist()
         same_logits(trained, tmp_path / "out", ids)
     again = load_model(tmp_path / "out")
     assert generate(again, "17 +") == generate(trained, "17 +")
-    assert set(card["banned"]) == set(tokenizer.all_special_ids) - {tokenizer.eos_token_id}
+    assert set(card["banned_tokens"]) == set(tokenizer.all_special_ids) - {tokenizer.eos_token_id}
 
 
 @pytest.mark.parametrize("placement", ["turn", "system"])

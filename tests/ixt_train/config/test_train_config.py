@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from ixt_data.errors import ConfigError, FingerprintError
-from ixt_train.config.train_config import Amount, load_mix_of, load_train_config
-from ixt_train.runs import run_folder
+from ixt_data.errors import ConfigError
+from ixt_train.config.train_config import Amount, load_run_mix, load_train_config
 
 Write = Callable[[dict[str, Any]], Path]
 
@@ -17,7 +16,7 @@ def test_overrides_reach_nested_keys(config_tree: dict[str, Any], write_config: 
     assert config.optimizer.lr == 1e-4
     assert config.duration == Amount(value=5000, unit="tok")
     assert config.ema is None
-    assert load_mix_of(config).critic == "arithmetic"
+    assert load_run_mix(config).critic == "arithmetic"
 
 
 @pytest.mark.parametrize(
@@ -63,20 +62,3 @@ def test_what_the_weights_do_not_depend_on_may_change(
     one, other = (load_train_config(path, o) for o in ([], ["eval.every=1", "run_folder=x"]))
     assert one.fingerprint() == other.fingerprint()
     assert one.fingerprint() != load_train_config(path, ["seed=5"]).fingerprint()
-
-
-def test_another_train_run_in_the_folder_is_named(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    assert not run_folder.prepare(folder, {"optimizer.lr": 0.1, "seed": 1})
-    assert run_folder.prepare(folder, {"optimizer.lr": 0.1, "seed": 1})
-    with pytest.raises(FingerprintError, match=r"optimizer.lr was 0.1 and is 0.2"):
-        run_folder.prepare(folder, {"optimizer.lr": 0.2, "seed": 1})
-    assert not run_folder.prepare(folder, {"optimizer.lr": 0.2, "seed": 1}, overwrite=True)
-
-
-def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").write_text("important")
-    for overwrite in (False, True):
-        with pytest.raises(ConfigError, match="no train run"):
-            run_folder.prepare(tmp_path, {}, overwrite)
-    assert (tmp_path / "thesis.tex").exists()
