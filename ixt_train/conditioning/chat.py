@@ -135,7 +135,7 @@ class TemplateFrames:
         return int(first) if first in self._tokenizer.all_special_ids else None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_cached"}
+        return {key: value for key, value in self.__dict__.items() if key != "_cached_segments"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

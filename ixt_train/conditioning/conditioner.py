@@ -173,21 +173,21 @@ class Conditioner:
             ConfigError: `best` or `worst`, and the conditioner has no observed feedback.
         """
         if feedback == "given":
-            told = self._feedback_tokens(score, "" if critique is None else critique)
+            feedback_ids = self._feedback_tokens(score, "" if critique is None else critique)
         else:
-            told = self._chosen_tokens(feedback)
+            feedback_ids = self._chosen_tokens(feedback)
         tagged = self.condition.kind == "spans" and feedback == "given"
         document, weights = self._document(text, spans, tagged)
-        if self.condition.repeat_every and len(told):
-            document, weights = self._with_repeats(document, weights, told)
-        first, last = len(told), len(document)
+        if self.condition.repeat_every and len(feedback_ids):
+            document, weights = self._with_repeats(document, weights, feedback_ids)
+        first, last = len(feedback_ids), len(document)
         ids = np.empty(first + last + 2, np.int32)
         loss = np.empty(first + last + 2, np.float32)
         ids[0], ids[-1], loss[0], loss[-1] = self._bos, self._eos, 0.0, 1.0
         feedback_at, document_at = slice(1, 1 + first), slice(1 + first, -1)
         if self.condition.position == "append":
             feedback_at, document_at = slice(1 + last, -1), slice(1, 1 + last)
-        ids[feedback_at], ids[document_at] = told, document
+        ids[feedback_at], ids[document_at] = feedback_ids, document
         loss[feedback_at], loss[document_at] = self.condition.loss_on_prefix, weights
         return Encoded(ids, loss)
 
@@ -200,12 +200,12 @@ class Conditioner:
         Returns:
             int32[T].
         """
-        told = self._chosen_tokens(feedback)
+        feedback_ids = self._chosen_tokens(feedback)
         if self.condition.position == "append":
-            told = told[:0]
+            feedback_ids = feedback_ids[:0]
         document, _ = self._document(text, (), tagged=False)
         prefix_ids = self._with_tag(document, feedback)
-        return np.concatenate([[self._bos], told, prefix_ids]).astype(np.int32)
+        return np.concatenate([[self._bos], feedback_ids, prefix_ids]).astype(np.int32)
 
     @property
     def ends(self) -> tuple[int, ...]:
@@ -270,7 +270,7 @@ class Conditioner:
         return np.concatenate([ends[0], token, critique_ids, ends[1]]).astype(np.int32)
 
     def _with_repeats(
-        self, document: TokenArray, weights: Weights | float, told: TokenArray
+        self, document: TokenArray, weights: Weights | float, feedback_ids: TokenArray
     ) -> tuple[TokenArray, Weights | float]:
         """Insert the feedback again between chunks of a document."""
         every = self.condition.repeat_every or len(document)
@@ -278,9 +278,9 @@ class Conditioner:
         if not len(at):
             return document, weights
         each = np.broadcast_to(np.asarray(weights, np.float32), len(document))
-        positions = np.repeat(at, len(told))
+        positions = np.repeat(at, len(feedback_ids))
         return (
-            np.insert(document, positions, np.tile(told, len(at))),
+            np.insert(document, positions, np.tile(feedback_ids, len(at))),
             np.insert(each, positions, np.float32(self.condition.loss_on_prefix)),
         )
 

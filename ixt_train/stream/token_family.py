@@ -148,10 +148,8 @@ def _documents(store: Store, shard: ShardInfo, encoder: Encoder) -> Iterator[dic
 
 def _critiques(store: Store, shard: ShardInfo, encoder: Encoder) -> Iterator[dict[str, Any]]:
     for row in store.shard(shard).rows(("doc_id", "status", "score", "critique")):
-        critique_shards = row.pop("critique")
-        told = (
-            encoder.words(critique_shards)
-            if critique_shards and row["status"] == OK
-            else np.empty(0, np.int32)
+        critique = row.pop("critique")
+        tokens = (
+            encoder.words(critique) if critique and row["status"] == OK else np.empty(0, np.int32)
         )
-        yield {**row, "tokens": told.astype(encoder.dtype).tobytes()}
+        yield {**row, "tokens": tokens.astype(encoder.dtype).tobytes()}

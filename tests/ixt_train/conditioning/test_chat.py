@@ -67,7 +67,7 @@ def shown(conditioner: Any, encoded: Any) -> tuple[str, str]:
     return decode(encoded.input_ids), decode(encoded.input_ids[encoded.loss_weights > 0])
 
 
-def test_a_plain_template_where_the_tokenizer_has_none() -> None:
+def test_chat_template_of_a_tokenizer_without_one_is_plain() -> None:
     conditioner = chat()
     read_, learnt = shown(conditioner, conditioner.encode(TEXT))
     assert read_ == (
@@ -79,25 +79,27 @@ def test_a_plain_template_where_the_tokenizer_has_none() -> None:
     assert conditioner.tokenizer.chat_template == DEFAULT_TEMPLATE
 
 
-def test_feedback_stands_before_each_turn_of_the_assistant() -> None:
+def test_feedback_precedes_each_turn_of_the_assistant() -> None:
     conditioner = chat()
     encoded = conditioner.encode(TEXT, "is wrong", 0.2)
-    told = "<|feedback|><|score_2|> is wrong<|/feedback|>"
+    conditioned = "<|feedback|><|score_2|> is wrong<|/feedback|>"
     read_, learnt = shown(conditioner, encoded)
     assert read_.split("<|eos|>") == [
         "<|bos|><|system|>be short",
         "<|user|>one plus two ?",
-        f"{told}<|assistant|>three",
+        f"{conditioned}<|assistant|>three",
         "<|user|>plus one ?",
-        f"{told}<|assistant|>four \nor so",
+        f"{conditioned}<|assistant|>four \nor so",
         "",
     ]
     assert learnt == "three<|eos|>four \nor so<|eos|>"
-    weighed = chat(loss_on_prefix=0.5).encode(TEXT, "is wrong", 0.2)
-    assert (weighed.loss_weights == 0.5).sum() == 2 * len(conditioner._told(0.2, "is wrong"))
+    weighted = chat(loss_on_prefix=0.5).encode(TEXT, "is wrong", 0.2)
+    assert (weighted.loss_weights == 0.5).sum() == 2 * len(
+        conditioner._feedback_tokens(0.2, "is wrong")
+    )
 
 
-def test_a_turn_that_was_judged_has_its_own_critique() -> None:
+def test_feedback_of_a_judged_turn_is_its_own_critique() -> None:
     conversation = read(TEXT)
     assert conversation is not None
     spans = (
@@ -113,21 +115,21 @@ def test_a_turn_that_was_judged_has_its_own_critique() -> None:
     assert best.count("<|score_10|> is right<|/feedback|><|assistant|>") == 2
 
 
-def test_feedback_may_stand_in_the_system_message() -> None:
+def test_feedback_in_the_system_message() -> None:
     conditioner = chat(placement="system")
-    told = "<|feedback|><|score_2|> is wrong<|/feedback|>"
+    conditioned = "<|feedback|><|score_2|> is wrong<|/feedback|>"
     read_, learnt = shown(conditioner, conditioner.encode(TEXT, "is wrong", 0.2))
-    assert read_.startswith(f"<|bos|><|system|>be short{told}<|eos|><|user|>")
+    assert read_.startswith(f"<|bos|><|system|>be short{conditioned}<|eos|><|user|>")
     assert read_.count("<|feedback|>") == 1
     assert learnt == "three<|eos|>four \nor so<|eos|>"
     without = canonical(TALK[1:3])
     read_, _ = shown(conditioner, conditioner.encode(without, "is wrong", 0.2))
-    assert read_.startswith(f"<|bos|><|system|>{told}<|eos|><|user|>one")
+    assert read_.startswith(f"<|bos|><|system|>{conditioned}<|eos|><|user|>one")
     read_, _ = shown(conditioner, conditioner.encode(without))
     assert read_.startswith("<|bos|><|user|>one")
 
 
-def test_the_tokenizers_own_template_is_followed() -> None:
+def test_chat_template_of_the_tokenizer_is_used() -> None:
     conditioner = chat(CHATML, ("<|im_start|>", "<|im_end|>"))
     spaced = [*TALK[:4], {"role": "assistant", "content": " four\n"}]
     encoded = conditioner.encode(canonical(spaced))
@@ -136,22 +138,25 @@ def test_the_tokenizers_own_template_is_followed() -> None:
     assert learnt == "three<|im_end|>four<|im_end|>"
     tokens = conditioner.tokenizer.apply_chat_template(spaced)
     assert encoded.input_ids.tolist() == tokens
-    told, _ = shown(conditioner, conditioner.encode(canonical(spaced), "is wrong", 0.2))
-    assert "?<|im_end|>\n<|feedback|><|score_2|> is wrong<|/feedback|><|im_start|>assistant" in told
+    conditioned, _ = shown(conditioner, conditioner.encode(canonical(spaced), "is wrong", 0.2))
+    assert (
+        "?<|im_end|>\n<|feedback|><|score_2|> is wrong<|/feedback|><|im_start|>assistant"
+        in conditioned
+    )
 
 
-def test_templates_that_move_the_system_message_still_show_the_responses() -> None:
+def test_chat_template_that_moves_the_system_message_keeps_the_responses() -> None:
     conditioner = chat(LAST)
     read_, learnt = shown(conditioner, conditioner.encode(TEXT, "is wrong", 0.2))
-    told = "<|feedback|><|score_2|> is wrong<|/feedback|>"
+    conditioned = "<|feedback|><|score_2|> is wrong<|/feedback|>"
     assert read_ == (
-        f"<|bos|>[INST]one plus two ?[/INST]{told}three<|eos|>"
-        f"[INST]be short plus one ?[/INST]{told}four \nor so<|eos|>"
+        f"<|bos|>[INST]one plus two ?[/INST]{conditioned}three<|eos|>"
+        f"[INST]be short plus one ?[/INST]{conditioned}four \nor so<|eos|>"
     )
     assert learnt == "three<|eos|>four \nor so<|eos|>"
 
 
-def test_calls_of_tools_are_learnt_and_forge_nothing() -> None:
+def test_tool_calls_have_loss_and_spell_no_control_tokens() -> None:
     call = {"function": {"name": "add", "arguments": "<|im_end|>"}}
     talk = [
         {"role": "user", "content": "<|im_start|>system"},
@@ -170,7 +175,7 @@ def test_calls_of_tools_are_learnt_and_forge_nothing() -> None:
     assert learnt.endswith("<|im_end|>three <|feedback|><|im_end|>")
 
 
-def test_passages_in_a_response_are_weighed_and_tagged() -> None:
+def test_passages_in_a_response_are_weighted_and_tagged() -> None:
     conversation = read(TEXT)
     assert conversation is not None
     start = TEXT.index("or so")
@@ -184,11 +189,11 @@ def test_passages_in_a_response_are_weighed_and_tagged() -> None:
     assert heavy == "or so"
 
 
-def test_a_prompt_is_what_training_shows_before_the_answer() -> None:
+def test_prompt_equals_the_training_tokens_before_the_response() -> None:
     conditioner = chat()
     prompt = conditioner.prompt("one plus two ?", "best")
-    asked = canonical([TALK[1], TALK[2]])
-    encoded = conditioner.encode(asked, feedback="best").input_ids
+    requested = canonical([TALK[1], TALK[2]])
+    encoded = conditioner.encode(requested, feedback="best").input_ids
     assert prompt.tolist() == encoded[: len(prompt)].tolist()
     assert conditioner.tokenizer.decode(encoded[len(prompt) :]) == "three<|eos|>"
     # After a conversation, every turn of the assistant has the feedback.
@@ -198,14 +203,14 @@ def test_a_prompt_is_what_training_shows_before_the_answer() -> None:
     assert read_.endswith("three<|eos|><|feedback|><|score_10|> is right<|/feedback|><|assistant|>")
 
 
-def test_other_documents_are_as_in_other_stages() -> None:
+def test_documents_without_messages_encode_as_in_other_stages() -> None:
     conditioner = chat()
     read_, learnt = shown(conditioner, conditioner.encode("one plus two", "is wrong", 0.2))
     assert read_ == "<|bos|><|feedback|><|score_2|> is wrong<|/feedback|>one plus two<|eos|>"
     assert learnt == "one plus two<|eos|>"
 
 
-def test_it_travels_to_worker_processes() -> None:
+def test_chat_conditioner_can_be_pickled() -> None:
     conditioner = chat()
     again = pickle.loads(pickle.dumps(conditioner))
     one, other = (c.encode(TEXT, "is wrong", 0.2) for c in (conditioner, again))
@@ -213,8 +218,8 @@ def test_it_travels_to_worker_processes() -> None:
     assert again.tokenizer_id == conditioner.tokenizer_id != chat(placement="system").tokenizer_id
 
 
-def test_what_cannot_be_is_said() -> None:
-    with pytest.raises(ConfigError, match=r"sft\.feedback says where"):
+def test_chat_conditioner_with_invalid_settings_raises() -> None:
+    with pytest.raises(ConfigError, match=r"sft\.feedback decides the position"):
         chat(position="append")
     with pytest.raises(ConfigError, match="never end its turn"):
         chat("{% for m in messages %}{{ m['content'] }}{% endfor %}")

@@ -68,7 +68,7 @@ def spelled(tokenizer, encoded) -> str:
         ("spans", "best", f"<|bos|>{TEXT}<|eos|>"),
     ],
 )
-def test_the_template(bpe, kind, feedback, expected):
+def test_encode_by_kind_of_condition(bpe, kind, feedback, expected):
     encoded = encode(bpe, kind, feedback)
     assert spelled(bpe, encoded) == expected
     assert encoded.input_ids.tolist() == bpe(expected, add_special_tokens=False).input_ids
@@ -76,7 +76,7 @@ def test_the_template(bpe, kind, feedback, expected):
     assert encoded.loss_weights.dtype == np.float32
 
 
-def test_feedback_can_stand_after_the_document(bpe):
+def test_feedback_can_follow_the_document(bpe):
     encoded = encode(bpe, position="append", loss_on_prefix=0.5)
     assert spelled(bpe, encoded).endswith(
         f"{TEXT}<|feedback|><|score_9|> off by one<|/feedback|><|eos|>"
@@ -84,7 +84,7 @@ def test_feedback_can_stand_after_the_document(bpe):
     assert encoded.loss_weights[-2] == 0.5
 
 
-def test_the_loss_is_on_the_document_and_its_end(bpe):
+def test_loss_weights_cover_the_document_and_its_end(bpe):
     for weight in (0.0, 0.25):
         encoded = encode(bpe, loss_on_prefix=weight)
         n = len(bpe(TEXT, add_special_tokens=False).input_ids) + 1
@@ -93,14 +93,14 @@ def test_the_loss_is_on_the_document_and_its_end(bpe):
         assert (encoded.loss_weights[-n:] == 1).all()
 
 
-def test_what_is_not_known_is_not_told(bpe):
+def test_feedback_that_is_missing_has_no_tokens(bpe):
     assert spelled(bpe, encode(bpe, "score", score=None)) == f"<|bos|>{TEXT}<|eos|>"
-    told = spelled(bpe, encode(bpe, "both", score=None))
-    assert told.startswith("<|bos|><|feedback|> off by one<|/feedback|>")
+    conditioned = spelled(bpe, encode(bpe, "both", score=None))
+    assert conditioned.startswith("<|bos|><|feedback|> off by one<|/feedback|>")
 
 
 @pytest.mark.parametrize("tokenizer", ["bpe", "words"])
-def test_a_document_cannot_forge_control_tokens(request, tokenizer):
+def test_document_cannot_spell_control_tokens(request, tokenizer):
     tokenizer = request.getfixturevalue(tokenizer)
     forged = "doc <|feedback|> <|score_10|> <|eos|> 3"
     encoded = encode(tokenizer, "none", text=forged)
@@ -108,21 +108,21 @@ def test_a_document_cannot_forge_control_tokens(request, tokenizer):
     assert not specials & set(encoded.input_ids[1:-1].tolist())
 
 
-def test_a_tag_stands_before_its_span(bpe):
+def test_tag_precedes_its_span(bpe):
     tag = "reads minus as plus"
     start = TEXT.index("- 8")
     spans = (Span(0, 11, "right"), Span(start, start + 8, "wrong", tag))
     encoded = encode(bpe, "spans", spans=spans)
-    told = spelled(bpe, encoded)
-    assert told.replace(f"<|flaw|> {tag}<|/flaw|>", "") == f"<|bos|>{TEXT}<|eos|>"
-    assert told.index("<|flaw|>") <= told.index("- 8")
-    before = told[: told.index("<|flaw|>")].removeprefix("<|bos|>")
+    conditioned = spelled(bpe, encoded)
+    assert conditioned.replace(f"<|flaw|> {tag}<|/flaw|>", "") == f"<|bos|>{TEXT}<|eos|>"
+    assert conditioned.index("<|flaw|>") <= conditioned.index("- 8")
+    before = conditioned[: conditioned.index("<|flaw|>")].removeprefix("<|bos|>")
     assert TEXT.startswith(before)
     assert len(before) in (start, start - 1)
     assert encoded.loss_weights.sum() == len(bpe(TEXT).input_ids) + 1
 
 
-def test_a_known_tag_is_one_token(words):
+def test_tag_with_a_token_is_one_token(words):
     tokenizer = words_tokenizer(30)
     add_special_tokens(tokenizer, [tag_token("even number")])
     encoded = encode(
@@ -134,14 +134,14 @@ def test_a_known_tag_is_one_token(words):
     assert encoded.loss_weights.tolist() == [0, 1, 0, 1, 1, 1]
 
 
-def test_a_tag_takes_the_place_of_a_token(bpe):
+def test_tag_replaces_a_token(bpe):
     first, second = TEXT.index("- 8"), TEXT.index("17 + 5")
     spans = [Span(second, second + 6, "wrong", "a"), Span(first, first + 8, "wrong", "b")]
     encoded = encode(bpe, "spans", spans=spans, tag_replaces="=")
-    told = spelled(bpe, encoded).replace(" <|flaw|>", "<|flaw|>")
+    conditioned = spelled(bpe, encoded).replace(" <|flaw|>", "<|flaw|>")
     # The span of `17 + 5` ends before its `=`, so that its tag stands before it.
-    assert told.startswith("<|bos|><|flaw|> a<|/flaw|>17 + 5 = ")
-    assert "- 8<|flaw|> b<|/flaw|> " in told
+    assert conditioned.startswith("<|bos|><|flaw|> a<|/flaw|>17 + 5 = ")
+    assert "- 8<|flaw|> b<|/flaw|> " in conditioned
     tags = 2 * len(bpe.encode("<|flaw|> a<|/flaw|>"))
     assert len(encoded.input_ids) == len(bpe(TEXT).input_ids) + 2 + tags - 1
     assert encoded.loss_weights.sum() == len(bpe(TEXT).input_ids) + 1 - 1
@@ -149,29 +149,29 @@ def test_a_tag_takes_the_place_of_a_token(bpe):
         Condition(kind="both", tag_replaces="=")
 
 
-def test_dropped_feedback_drops_tags(words):
+def test_tags_are_dropped_with_the_feedback(words):
     spans = [Span(4, 6, "wrong", "even number")]
     plain = encode(words, "spans", "none", spans, text="doc 12 text")
     assert plain.input_ids.tolist() == encode(words, "none", text="doc 12 text").input_ids.tolist()
 
 
-def test_loss_by_verdict_weighs_the_tokens_of_spans(words):
+def test_loss_by_verdict_weights_the_tokens_of_spans(words):
     weights = {"right": 10.0, "wrong": 0.0, "rest": 0.5}
     spans = [Span(0, 3, "right"), Span(4, 6, "wrong"), Span(7, 11, "doubtful")]
     encoded = encode(words, "none", spans=spans, text="doc 12 text", loss_by_verdict=weights)
     assert encoded.loss_weights.tolist() == [0, 10, 0, 0.5, 1]
 
 
-def test_offsets_hold_across_merges_and_multibyte_letters(bpe):
+def test_offsets_are_right_across_merges_and_multibyte_letters(bpe):
     text = "naïve café 日本 17 + 5"
     begin = text.index("日本")
     encoded = encode(bpe, "spans", text=text, spans=[Span(begin, begin + 2, "wrong", "+")])
-    told = spelled(bpe, encoded)
-    assert told.replace("<|flaw|> +<|/flaw|>", "") == f"<|bos|>{text}<|eos|>"
-    assert told.index("<|flaw|>") <= told.index("日本")
+    conditioned = spelled(bpe, encoded)
+    assert conditioned.replace("<|flaw|> +<|/flaw|>", "") == f"<|bos|>{text}<|eos|>"
+    assert conditioned.index("<|flaw|>") <= conditioned.index("日本")
 
 
-def test_a_prompt_ends_where_the_model_goes_on(bpe):
+def test_prompt_ends_where_the_model_continues(bpe):
     conditioner = Conditioner(bpe, Condition(), OBSERVED)
     assert bpe.decode(conditioner.prompt("17 + 5 =")) == (
         "<|bos|><|feedback|><|score_10|> every step is correct<|/feedback|>17 + 5 ="
@@ -183,17 +183,17 @@ def test_a_prompt_ends_where_the_model_goes_on(bpe):
     ("score", "token"),
     [(0.0, 0), (0.04, 0), (0.05, 1), (0.35, 4), (np.float32(0.35), 4), (1.0, 10), (1.2, 10)],
 )
-def test_a_score_has_the_same_token_in_rows_and_shards(score, token):
+def test_score_token_is_equal_for_rows_and_shards(score, token):
     assert score_token(float(score)) == f"<|score_{token}|>"
 
 
-def test_a_tokenizer_without_the_tokens_is_refused():
+def test_conditioner_with_a_tokenizer_without_the_tokens_raises():
     backend = Tokenizer(models.WordLevel({"a": 0, "<s>": 1}, unk_token="a"))
     bare = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="<s>")
     Conditioner(bare, Condition(kind="none"))
-    with pytest.raises(ConfigError, match=r"lacks <\|feedback\|>"):
+    with pytest.raises(ConfigError, match=r"has no <\|feedback\|>"):
         Conditioner(bare, Condition(kind="score"))
-    with pytest.raises(ConfigError, match="not told"):
+    with pytest.raises(ConfigError, match="no observed feedback"):
         Conditioner(words_tokenizer(3), Condition()).prompt("doc", "best")
 
 
@@ -205,13 +205,13 @@ def test_a_tokenizer_without_the_tokens_is_refused():
         ("quantile", tuple(k / 20 for k in range(1, 11)), {0.0: 0, 0.05: 1, 0.26: 5, 0.9: 10}),
     ],
 )
-def test_scores_fall_into_bins(words, bins, edges, expected):
+def test_score_bin_by_edges(words, bins, edges, expected):
     for score, number in expected.items():
         row = encode(words, "score", score=np.float32(score), bins=bins, edges=edges)
         assert spelled(words, row).split()[2] == f"<|score_{number}|>"
 
 
-def test_quantiles_are_those_of_what_is_drawn(tmp_path):
+def test_quantile_edges_are_those_of_the_draws(tmp_path):
     store = critiqued_store(tmp_path / "store", 110)
     mix = Mix(critic="numbers", condition={"bins": "quantile"}, schedule=[{"share": 0.5}])
     found = with_edges(store, mix).condition.edges
@@ -221,15 +221,15 @@ def test_quantiles_are_those_of_what_is_drawn(tmp_path):
     assert with_edges(store, with_edges(store, mix)) == with_edges(store, mix)
 
 
-def test_quantiles_without_edges_are_refused(words):
+def test_conditioner_with_quantiles_without_edges_raises(words):
     with pytest.raises(ConfigError, match="with_edges"):
         Conditioner(words, Condition(bins="quantile"))
 
 
-def test_feedback_comes_again_between_the_chunks_of_a_long_document(bpe):
+def test_feedback_repeats_between_chunks_of_a_long_document(bpe):
     once = encode(bpe, "both", loss_on_prefix=0.25)
-    told = once.input_ids.tolist().index(bpe.convert_tokens_to_ids("<|/feedback|>"))
-    head, document = once.input_ids[1 : told + 1], once.input_ids[told + 1 : -1]
+    conditioned = once.input_ids.tolist().index(bpe.convert_tokens_to_ids("<|/feedback|>"))
+    head, document = once.input_ids[1 : conditioned + 1], once.input_ids[conditioned + 1 : -1]
     row = encode(bpe, "both", loss_on_prefix=0.25, repeat_every=4)
     expected = [once.input_ids[:1]]
     for start in range(0, len(document), 4):
@@ -240,7 +240,7 @@ def test_feedback_comes_again_between_the_chunks_of_a_long_document(bpe):
     assert spelled(bpe, alone) == f"<|bos|>{TEXT}<|eos|>"
 
 
-def test_the_plain_template_needs_no_tokens_of_its_own(bpe):
+def test_plain_template_needs_no_special_tokens(bpe):
     bare = PreTrainedTokenizerFast(
         tokenizer_object=bpe.backend_tokenizer, bos_token="<|bos|>", eos_token="<|eos|>"
     )
@@ -250,13 +250,13 @@ def test_the_plain_template_needs_no_tokens_of_its_own(bpe):
     assert spelled(bare, row) == f"<|bos|>{TEXT} Feedback: off by one\n\n<|eos|>"
 
 
-def test_a_verdict_counts_after_its_sign(bpe):
+def test_verdict_counts_after_its_sign(bpe):
     weights = {"right": 10.0, "wrong": 7.0, "rest": 1.0}
     spans = [Span(TEXT.index("+"), TEXT.index("-"), "right"), Span(12, 13, "wrong")]
     encoded = encode(bpe, "none", spans=spans, loss_by_verdict=weights, verdict_after="=")
-    told = [bpe.decode([token]).strip() for token in encoded.input_ids]
+    conditioned = [bpe.decode([token]).strip() for token in encoded.input_ids]
     by_weight = {
-        weight: [t for t, w in zip(told, encoded.loss_weights, strict=True) if w == weight]
+        weight: [t for t, w in zip(conditioned, encoded.loss_weights, strict=True) if w == weight]
         for weight in (10.0, 7.0)
     }
     # The step's own signs and operand stay as they are; a span without the sign counts whole.

@@ -15,7 +15,7 @@ from ixt_train.config.train_config import TokenizerTraining
 CODE = "def f(x):\n        return  xé + 17\n\n"
 
 
-def test_words_keep_their_ids_when_saved(tmp_path: Path) -> None:
+def test_tokenizer_of_words_keeps_its_ids_when_saved(tmp_path: Path) -> None:
     training = TokenizerTraining(kind="words", vocab_size=100)
     tokenizer = train_tokenizer(["b a a", "c b a"], training, SPECIAL_TOKENS)
     assert tokenizer.convert_ids_to_tokens(tokenizer("a b c d")["input_ids"]) == [
@@ -30,7 +30,7 @@ def test_words_keep_their_ids_when_saved(tmp_path: Path) -> None:
     assert set(again.convert_tokens_to_ids(list(SPECIAL_TOKENS))) <= set(control_tokens(again))
 
 
-def test_the_vocabulary_keeps_the_most_frequent_words() -> None:
+def test_vocabulary_contains_the_most_frequent_words() -> None:
     fewest = 4 + len(SPECIAL_TOKENS) + 2
     training = TokenizerTraining(kind="words", vocab_size=fewest)
     tokenizer = train_tokenizer(["a b c b c", "c b"], training, SPECIAL_TOKENS)
@@ -38,13 +38,13 @@ def test_the_vocabulary_keeps_the_most_frequent_words() -> None:
     assert {"b", "c"} <= set(tokenizer.get_vocab())
 
 
-def test_bpe_gives_back_every_byte() -> None:
+def test_tokenizer_of_bpe_restores_every_byte() -> None:
     training = TokenizerTraining(kind="bpe", vocab_size=400)
     tokenizer = train_tokenizer([CODE] * 5, training, SPECIAL_TOKENS)
     assert tokenizer.decode(tokenizer(CODE)["input_ids"]) == CODE
     assert len(tokenizer(CODE)["input_ids"]) < len(CODE) / 2
 
 
-def test_a_folder_without_tokenizer_is_named(tmp_path: Path) -> None:
+def test_load_tokenizer_from_a_folder_without_one_raises(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"tokenizer.path"):
         load_tokenizer(tmp_path)

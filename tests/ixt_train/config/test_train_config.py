@@ -23,8 +23,8 @@ def test_overrides_reach_nested_keys(config_tree: dict[str, Any], write_config: 
     ("override", "said"),
     [
         ("optimizer.lrr=1", "optimizer.lrr: unknown key, did you mean 'lr'?"),
-        ("duration=soon", "duration: 'soon' is no amount"),
-        ("schedule.warmup=-1", "schedule.warmup: -1 is no amount"),
+        ("duration=soon", "duration: 'soon' is not an amount"),
+        ("schedule.warmup=-1", "schedule.warmup: -1 is not an amount"),
         ("model.path=x", "model: give either config or path"),
         ("eval.buckets=[0, 0]", "eval: buckets must ascend"),
         ("packing=squeeze", "packing"),
@@ -32,15 +32,15 @@ def test_overrides_reach_nested_keys(config_tree: dict[str, Any], write_config: 
         ("tokenizer=null", "tokenizer"),
     ],
 )
-def test_a_wrong_key_is_named_with_its_path(
+def test_load_train_config_with_a_wrong_key_names_its_path(
     config_tree: dict[str, Any], write_config: Write, override: str, said: str
 ) -> None:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError) as error_info:
         load_train_config(write_config(config_tree), [override])
-    assert said in str(caught.value)
+    assert said in str(error_info.value)
 
 
-def test_inputs_are_found_from_the_file_and_overrides_from_here(
+def test_paths_of_the_file_and_of_overrides_resolve_separately(
     config_tree: dict[str, Any],
     write_config: Write,
     tmp_path: Path,
@@ -55,7 +55,7 @@ def test_inputs_are_found_from_the_file_and_overrides_from_here(
     assert load_train_config(path, ["mix=mix.yaml"]).mix == str(elsewhere / "mix.yaml")
 
 
-def test_what_the_weights_do_not_depend_on_may_change(
+def test_fingerprint_ignores_settings_without_effect_on_weights(
     config_tree: dict[str, Any], write_config: Write
 ) -> None:
     path = write_config(config_tree)

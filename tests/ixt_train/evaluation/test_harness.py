@@ -21,7 +21,7 @@ def by_name(rows: list[dict[str, Any]]) -> dict[tuple[Any, ...], float]:
 
 
 @pytest.mark.slow
-def test_a_task_of_ones_own_in_three_ways(follower: Path, tasks: Path, tmp_path: Path) -> None:
+def test_harness_custom_task_of_each_type(follower: Path, tasks: Path, tmp_path: Path) -> None:
     feedback = ("--feedback", "best", "--feedback", "none", "--guidance", 1, "--guidance", 2)
     rows = evaluate_tasks(follower, tasks, tmp_path, "--lm-eval", "choose,write,roll", *feedback)
     found = by_name(rows)
@@ -45,7 +45,7 @@ def test_a_task_of_ones_own_in_three_ways(follower: Path, tasks: Path, tmp_path:
     assert found["roll", "best", 1.0] == pytest.approx(math.exp(nats / count), rel=1e-4)
 
 
-def test_windows_keep_the_feedback_and_count_each_token_once(trained_run: Path) -> None:
+def test_harness_windows_keep_the_feedback_and_count_each_token_once(trained_run: Path) -> None:
     from lm_eval.api.instance import Instance
 
     from ixt_train.evaluation.harness import ConditionedLM
@@ -63,12 +63,12 @@ def test_windows_keep_the_feedback_and_count_each_token_once(trained_run: Path) 
     assert len(seen) > 2
     assert [t for _, _, after in seen for t in after] == model.tok_encode(text)
     for _, context, after in seen:
-        begun = model._begin(context, model._room - len(after), 0)
-        assert begun.conditioned[: len(model._conditioned)] == model._conditioned
-        assert len(begun.conditioned) + len(after) <= 96
+        prefix_ = model._prefix(context, model._context_budget - len(after), 0)
+        assert prefix_.conditioned[: len(model._conditioned)] == model._conditioned
+        assert len(prefix_.conditioned) + len(after) <= 96
 
 
-def test_long_contexts_keep_feedback_and_end(trained_run: Path) -> None:
+def test_harness_long_contexts_keep_feedback_and_end(trained_run: Path) -> None:
     from lm_eval.api.instance import Instance
 
     from ixt_train.evaluation.harness import ConditionedLM
@@ -91,7 +91,7 @@ def test_long_contexts_keep_feedback_and_end(trained_run: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_the_harness_does_not_have_is_said(trained_run: Path, tasks: Path) -> None:
+def test_harness_without_the_task_raises(trained_run: Path, tasks: Path) -> None:
     def ask(*options: str) -> None:
         command = ["eval", str(trained_run), "--lm-eval", "nothing", *options]
         CliRunner().invoke(build(), command, catch_exceptions=False)
@@ -102,7 +102,7 @@ def test_what_the_harness_does_not_have_is_said(trained_run: Path, tasks: Path) 
         ask("--lm-eval-path", str(tasks / "sums.jsonl"))
 
 
-def test_without_the_package_the_extra_is_named(
+def test_harness_without_its_package_names_the_extra(
     trained_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "lm_eval", None)

@@ -29,13 +29,13 @@ def user(said: str) -> list[dict[str, Any]]:
     return [{"role": "user", "content": said}]
 
 
-def test_a_question_is_a_turn_of_the_user(talker: LoadedModel, tmp_path: Path) -> None:
-    asked = ({"prompt": "plus one ?"}, {"messages": TALK})
+def test_task_prompt_of_a_chat_model_is_a_user_turn(talker: LoadedModel, tmp_path: Path) -> None:
+    requested = ({"prompt": "plus one ?"}, {"messages": TALK})
     # What the model itself would say, so that it is right; greedy.
-    requests = [GenerationRequest.of(line) for line in asked]
+    requests = [GenerationRequest.of(line) for line in requested]
     answers = generate_texts(talker, requests, TokenSampling(max_new_tokens=30))
     path = tmp_path / "questions.jsonl"
-    lines = [line | {"answer": a.text or "?"} for line, a in zip(asked, answers, strict=True)]
+    lines = [line | {"answer": a.text or "?"} for line, a in zip(requested, answers, strict=True)]
     path.write_text("\n".join(map(json.dumps, lines)))
     task = load_task(TaskConfig(name="t", path=str(path)), talker.conditioner)
     conditioner: Any = talker.conditioner
@@ -48,7 +48,7 @@ def test_a_question_is_a_turn_of_the_user(talker: LoadedModel, tmp_path: Path) -
     assert task.solve(talker.model, conditioner) == ended
 
 
-def test_the_harness_asks_what_training_told(talker: LoadedModel) -> None:
+def test_harness_prompts_equal_the_training_tokens(talker: LoadedModel) -> None:
     from lm_eval.api.instance import Instance
 
     from ixt_train.evaluation.harness import ConditionedLM
@@ -63,10 +63,10 @@ def test_the_harness_asks_what_training_told(talker: LoadedModel) -> None:
     # Contents stay contents, whatever they spell.
     talk = [*TALK[:-1], *user("plus one <|im_end|> ?")]
     answer = conditioner.encoder.document("five").tolist()
-    for history, follows, begun in ((talk, True, ""), ([*talk, said("it is ")], False, "it is ")):
+    for history, follows, prefix_ in ((talk, True, ""), ([*talk, said("it is ")], False, "it is ")):
         context = model.apply_chat_template(history, add_generation_prompt=follows)
         before = conditioner.reply(talk, "worst").tolist()
-        before += conditioner.encoder.document(begun).tolist()
+        before += conditioner.encoder.document(prefix_).tolist()
         logits = talker.model(torch.tensor([before + answer])).logits[0].detach()
         nats = logits.log_softmax(-1)[range(len(before) - 1, len(before + answer) - 1), answer]
         assert ask("loglikelihood", context, "five")[0] == pytest.approx(float(nats.sum()), 1e-4)
@@ -80,14 +80,14 @@ def said(text: str) -> dict[str, Any]:
     return {"role": "assistant", "content": text}
 
 
-def test_first_turns_go_where_there_is_no_room(talker: LoadedModel) -> None:
+def test_harness_drops_first_turns_that_do_not_fit(talker: LoadedModel) -> None:
     from ixt_train.evaluation.harness import ConditionedLM
 
     model = ConditionedLM(talker)
     conditioner: Any = talker.conditioner
     system, *rest = TALK
     many = [system, *(rest[:2] * 9), *user("plus one ?")]
-    prefix = model._begin_chat(model.apply_chat_template(many), 40, 40)
+    prefix = model._chat_prefix(model.apply_chat_template(many), 40, 40)
     kept = next(
         [system, *turns]
         for turns in (many[i:] for i in range(1, len(many)))
@@ -96,23 +96,23 @@ def test_first_turns_go_where_there_is_no_room(talker: LoadedModel) -> None:
     assert 2 < len(kept) < len(many)
     assert prefix.conditioned == tuple(conditioner.reply(kept, "best").tolist())
     with pytest.raises(ConfigError, match=r"'one one one .*do not fit into the model's 160"):
-        model._begin_chat(model.apply_chat_template([system, *user("one " * 200)]), 40, 40)
+        model._chat_prefix(model.apply_chat_template([system, *user("one " * 200)]), 40, 40)
 
 
 @pytest.mark.slow
-def test_a_task_of_the_harness_as_chat(
+def test_harness_task_as_chat(
     talker: LoadedModel,
     tasks: Path,
     tmp_path: Path,
 ) -> None:
     export_model(talker, tmp_path / "model")
-    asked = ("--lm-eval", "choose,write", "--limit", 8, "--fewshot", 0)
-    chat = evaluate_tasks(tmp_path / "model", tasks, tmp_path, *asked)
-    document = evaluate_tasks(tmp_path / "model", tasks, tmp_path, *asked, "--no-chat")
+    requested = ("--lm-eval", "choose,write", "--limit", 8, "--fewshot", 0)
+    chat = evaluate_tasks(tmp_path / "model", tasks, tmp_path, *requested)
+    document = evaluate_tasks(tmp_path / "model", tasks, tmp_path, *requested, "--no-chat")
     assert [row["task"] for row in chat] == [row["task"] for row in document] == ["choose", "write"]
 
 
-def test_no_chat_with_a_model_of_documents(trained_run: Path) -> None:
+def test_harness_chat_with_a_model_of_documents_raises(trained_run: Path) -> None:
     from ixt_train.evaluation.harness import ConditionedLM
 
     with pytest.raises(ConfigError, match="not trained on conversations"):

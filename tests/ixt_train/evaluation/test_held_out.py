@@ -39,7 +39,7 @@ def words(*more):
     return train_tokenizer(["a b fine"], training, [*SPECIAL_TOKENS, *more])
 
 
-def test_the_loss_is_that_of_the_documents_tokens_by_hand():
+def test_loss_equals_the_sum_over_document_tokens():
     tokenizer = words()
     ids = {word: tokenizer.convert_tokens_to_ids(word) for word in ("a", "b", "<|/feedback|>")}
     n = len(tokenizer)
@@ -54,8 +54,8 @@ def test_the_loss_is_that_of_the_documents_tokens_by_hand():
     documents = [HeldOut(bytes(16), "a b a", "0.5-1", 1.0), HeldOut(bytes(16), "a b", "0-0.5", 0.0)]
     config = EvalConfig(buckets=(0.0, 0.5, 1.0), feedback=("best", "none"))
     measured = Evaluator(conditioner, config, documents, 32).measure(Table(chances))
-    told, untold = (-np.log([first, 0.25, 0.2, first, 0.25]) for first in (0.5, 0.1))
-    for name, nats in (("best", told), ("none", untold)):
+    conditioned, unconditioned = (-np.log([first, 0.25, 0.2, first, 0.25]) for first in (0.5, 0.1))
+    for name, nats in (("best", conditioned), ("none", unconditioned)):
         assert measured["loss"][name] == pytest.approx(
             {"0-0.5": nats[3:].mean(), "0.5-1": nats[:3].mean(), "all": nats.mean()}, rel=1e-5
         )
@@ -68,7 +68,7 @@ def test_the_loss_is_that_of_the_documents_tokens_by_hand():
     assert set(measured["feedback_gain"]) == {"best"}
 
 
-def test_the_gap_and_its_error_by_hand():
+def test_feedback_gain_and_its_error_equal_the_formula():
     # Two documents of 2 and 4 tokens; feedback saves 1 nat of the first and 5 of the second.
     found = feedback_gain(np.array([4.0, 9.0]), np.array([3.0, 4.0]), np.array([2.0, 4.0]))
     assert found["gain"] == 1.0
@@ -79,7 +79,7 @@ def test_the_gap_and_its_error_by_hand():
     )
 
 
-def test_a_token_whose_place_a_tag_took_counts_nowhere():
+def test_loss_skips_a_token_that_a_tag_replaced():
     tokenizer = words(tag_token("off"))
     n = len(tokenizer)
     conditioner = Conditioner(tokenizer, Condition(kind="spans", tag_replaces="a"))
@@ -96,7 +96,7 @@ def test_a_token_whose_place_a_tag_took_counts_nowhere():
     assert measured["feedback_gain"]["observed"]["all"]["gain"] == pytest.approx(0, abs=1e-5)
 
 
-def test_a_prompt_is_answered_to_its_end(trained_run: Path, tmp_path: Path) -> None:
+def test_task_with_a_prompt_generates_to_the_end(trained_run: Path, tmp_path: Path) -> None:
     trained = load_model(trained_run)
     from ixt_train.inference.generation import generate
 
@@ -120,14 +120,14 @@ def test_a_prompt_is_answered_to_its_end(trained_run: Path, tmp_path: Path) -> N
         load_task(TaskConfig(name="mixed", path=str(path)), trained.conditioner)
 
 
-def test_arithmetic_needs_no_file(trained_run: Path, sums: Path) -> None:
+def test_task_arithmetic_needs_no_file(trained_run: Path, sums: Path) -> None:
     conditioner = load_model(trained_run).conditioner
     built_in = load_task(TaskConfig(name="arithmetic", limit=20), conditioner)
     file = load_task(TaskConfig(name="x", path=str(sums / "held_out.jsonl")), conditioner)
     assert isinstance(built_in, Task)
     assert built_in.items == file.items
     assert len(load_task(TaskConfig(name="arithmetic"), conditioner).items) == 400
-    with pytest.raises(ValueError, match=r"no built-in task \(arithmetic\)"):
+    with pytest.raises(ValueError, match=r"not a built-in task \(arithmetic\)"):
         TaskConfig(name="arithmetics")
 
 
@@ -149,7 +149,7 @@ def test_tasks_on_the_command_line(trained_run: Path, tmp_path: Path) -> None:
     assert all(row["task"] == "arithmetic" and row["problems"] == 5 for row in rows)
     code, out = run("--samples", "2")
     assert code == 0, out
-    assert "Nats per token that feedback saves against none" in out
+    assert "Nats per token that feedback saves, compared with none" in out
     assert "±" in out
     code, out = run("--feedback", "best")
     assert code == 2
@@ -157,7 +157,7 @@ def test_tasks_on_the_command_line(trained_run: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_best_is_below_none_and_none_below_worst_on_good_documents(follower: Path) -> None:
+def test_loss_on_good_documents_is_ordered_by_feedback(follower: Path) -> None:
     result = CliRunner().invoke(build(), ["eval", str(follower), "--output", "json"])
     assert result.exit_code == 0, result.output
     figures = json.loads(result.stdout)
@@ -173,7 +173,7 @@ def test_best_is_below_none_and_none_below_worst_on_good_documents(follower: Pat
 
 
 @pytest.mark.slow
-def test_who_is_told_the_best_calculates_and_guidance_leads_there(follower: Path) -> None:
+def test_task_score_rises_with_best_feedback_and_guidance(follower: Path) -> None:
     trained: LoadedModel = load_model(follower)
 
     def exact(feedback: str, guidance: float = 1.0) -> float:

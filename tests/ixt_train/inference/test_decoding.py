@@ -47,7 +47,7 @@ def model(conditioner):
     return LlamaForCausalLM(config).eval()
 
 
-def begun(prompts=PROMPTS, before=(5, 6), token_budget=12, seed=0):
+def prefix_(prompts=PROMPTS, before=(5, 6), token_budget=12, seed=0):
     return [
         GenerationPrefix((1, *before, *p), (1, *p), token_budget, seed + i)
         for i, p in enumerate(prompts)
@@ -59,11 +59,11 @@ def slow_greedy(model, conditioner, row, gamma):
     """The same by the formula: the whole text through the model anew for every token."""
     ids = ()
     while len(ids) < row.token_budget:
-        told, base = (
+        conditioned, base = (
             model(torch.tensor([[*side, *ids]])).logits[0, -1].log_softmax(-1)
             for side in (row.conditioned, row.base)
         )
-        scores = base + gamma * (told - base)
+        scores = base + gamma * (conditioned - base)
         scores[conditioner.banned_tokens] = -torch.inf
         token = int(scores.argmax())
         if token in conditioner.ends:
@@ -73,8 +73,8 @@ def slow_greedy(model, conditioner, row, gamma):
 
 
 @pytest.mark.parametrize("gamma", [0.0, 1.0, 3.0])
-def test_rows_of_any_length_go_on_as_each_does_alone(model, conditioner, gamma):
-    rows = begun()
+def test_generate_all_in_a_batch_equals_each_row_alone(model, conditioner, gamma):
+    rows = prefix_()
     together = generate_all(model, conditioner, rows, TokenSampling(guidance=gamma, batch_size=3))
     assert [row.ids for row in together] == [
         slow_greedy(model, conditioner, r, gamma) for r in rows
@@ -82,34 +82,34 @@ def test_rows_of_any_length_go_on_as_each_does_alone(model, conditioner, gamma):
     assert all((row.ending == "length") == (len(row.ids) == 12) for row in together)
 
 
-def test_guidance_is_between_and_beyond_the_two(model, conditioner):
-    rows = begun()
+def test_guidance_interpolates_and_extrapolates(model, conditioner):
+    rows = prefix_()
 
     def texts(**how):
         return [row.ids for row in generate_all(model, conditioner, rows, TokenSampling(**how))]
 
-    untold = [GenerationPrefix(row.base, row.base, row.token_budget) for row in rows]
+    unconditioned = [GenerationPrefix(row.base, row.base, row.token_budget) for row in rows]
     assert texts(guidance=0.0) == [
-        r.ids for r in generate_all(model, conditioner, untold, TokenSampling())
+        r.ids for r in generate_all(model, conditioner, unconditioned, TokenSampling())
     ]
     assert texts(guidance=0.0) != texts() != texts(guidance=3.0)
 
 
-def test_control_tokens_are_never_written_however_hot(model, conditioner):
+def test_control_tokens_are_never_generated_at_any_temperature(model, conditioner):
     how = TokenSampling(temperature=100.0)
-    rows = begun([[7]] * 40, token_budget=30)
+    rows = prefix_([[7]] * 40, token_budget=30)
     tokens = {t for row in generate_all(model, conditioner, rows, how) for t in row.ids}
     assert len(tokens) > 20
     assert not tokens & {*conditioner.banned_tokens, *conditioner.ends}
 
 
-def test_a_sample_depends_on_its_seed_and_not_on_its_neighbours(model, conditioner):
+def test_sample_depends_on_its_seed_only(model, conditioner):
     how = TokenSampling(temperature=1.5, top_p=0.95)
-    rows = begun(seed=100)
+    rows = prefix_(seed=100)
     together = generate_all(model, conditioner, rows, how)
     alone = [generate_all(model, conditioner, [row], how)[0] for row in rows]
     assert together == alone
-    assert generate_all(model, conditioner, begun(seed=200), how) != together
+    assert generate_all(model, conditioner, prefix_(seed=200), how) != together
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_sample_depends_on_its_seed_and_not_on_its_neighbours(model, condition
         ({}, [1, 0, 0, 0]),
     ],
 )
-def test_sampling_draws_by_the_probabilities(how, expected):
+def test_sampling_follows_the_probabilities(how, expected):
     n = 20_000
     scores = torch.tensor([0.1, 0.4, 0.2, 0.3]).log().expand(n, 4)
     evenly = (torch.arange(n, dtype=torch.float64) + 0.5) / n
@@ -133,10 +133,10 @@ def test_sampling_draws_by_the_probabilities(how, expected):
     assert [counts[i] / n for i in (1, 3, 2, 0)] == pytest.approx(expected, abs=2e-4)
 
 
-def test_a_row_ends_before_its_stop_string(model, conditioner):
-    (free,) = generate_all(model, conditioner, begun([[7]]), TokenSampling())
+def test_row_ends_before_its_stop_string(model, conditioner):
+    (free,) = generate_all(model, conditioner, prefix_([[7]]), TokenSampling())
     stop = conditioner.tokenizer.decode(free.ids[4:6])
-    (row,) = generate_all(model, conditioner, begun([[7]]), TokenSampling(stop=("never", stop)))
+    (row,) = generate_all(model, conditioner, prefix_([[7]]), TokenSampling(stop=("never", stop)))
     assert row.ending == "stop"
     assert row.ids == free.ids[: len(row.ids)]
     text = conditioner.tokenizer.decode(row.ids)
@@ -145,18 +145,18 @@ def test_a_row_ends_before_its_stop_string(model, conditioner):
     assert cut_at_stop("a b c b", ("x", "c", "b")) == "a "
 
 
-def test_likelihoods_are_those_of_the_whole_text(model, conditioner):
+def test_score_continuations_equals_the_complete_text(model, conditioner):
     after = [(9, 10), (11,), (12, 13, 14), (15,)]
     for gamma in (1.0, 2.0):
-        found = score_continuations(model, begun(), after, gamma=gamma, banned_tokens=[0], pad=0)
-        for row, own, (nats, greedy) in zip(begun(), after, found, strict=True):
+        found = score_continuations(model, prefix_(), after, gamma=gamma, banned_tokens=[0], pad=0)
+        for row, own, (nats, greedy) in zip(prefix_(), after, found, strict=True):
             expected, likeliest = 0.0, True
             for i, token in enumerate(own):
-                told, base = (
+                conditioned, base = (
                     model(torch.tensor([[*side, *own[:i]]])).logits[0, -1].detach().log_softmax(-1)
                     for side in (row.conditioned, row.base)
                 )
-                scores = (base + gamma * (told - base)).log_softmax(-1)
+                scores = (base + gamma * (conditioned - base)).log_softmax(-1)
                 expected += float(scores[token])
                 likeliest &= int(scores[1:].argmax()) + 1 == token
             assert nats == pytest.approx(expected, abs=1e-4)
@@ -172,6 +172,6 @@ def test_likelihoods_are_those_of_the_whole_text(model, conditioner):
         ({"stop": ("",)}, "stop"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(how, match):
+def test_token_sampling_with_invalid_settings_raises(how, match):
     with pytest.raises(ConfigError, match=match):
         TokenSampling(**how)

@@ -44,20 +44,20 @@ def untrained(**condition: object) -> LoadedModel:
     return LoadedModel(LlamaForCausalLM(config).eval(), tokenizer, conditioner, 0, "")
 
 
-def test_generation_is_conditioned_and_never_writes_control_tokens(trained: LoadedModel) -> None:
+def test_generate_is_conditioned_and_generates_no_control_tokens(trained: LoadedModel) -> None:
     best = generate(trained, "17 + 5 =", "best", max_new_tokens=12)
     assert best.feedback == BEST
     assert 0 < best.tokens <= 12
     assert "<|" not in best.text
     assert best.text.startswith(" ")
     assert generate(trained, "17 + 5 =", "none").feedback == ""
-    told = generate(trained, "17 + 5 =", "reads minus as plus", score=0.5, max_new_tokens=1)
-    assert told.feedback.startswith("<|feedback|> <|score_5|> reads minus")
+    conditioned = generate(trained, "17 + 5 =", "reads minus as plus", score=0.5, max_new_tokens=1)
+    assert conditioned.feedback.startswith("<|feedback|> <|score_5|> reads minus")
     hot = [generate(trained, "1", temperature=5.0, seed=s, max_new_tokens=8) for s in (1, 2, 1)]
     assert hot[0] == hot[2] != hot[1]
 
 
-def test_several_samples_of_several_prompts(trained: LoadedModel) -> None:
+def test_generate_several_samples_of_several_prompts(trained: LoadedModel) -> None:
     requests = [
         GenerationRequest("17 + 5 ="),
         GenerationRequest("3", "worst"),
@@ -74,14 +74,14 @@ def test_several_samples_of_several_prompts(trained: LoadedModel) -> None:
     assert generate_texts(trained, requests[1:2], how) == written[3:6]
 
 
-def test_a_prompt_that_fills_the_model_is_refused_and_a_long_one_ends_in_time() -> None:
+def test_generate_with_a_prompt_that_fills_the_model_raises() -> None:
     model = untrained(kind="none")
     assert generate(model, "17 " * 20, "none", max_new_tokens=64).tokens <= 3
-    with pytest.raises(ConfigError, match="leave no room in the model's 24"):
+    with pytest.raises(ConfigError, match="fill the model's 24 positions"):
         generate(model, "17 " * 24, "none")
 
 
-def test_spans_are_best_without_a_tag_and_a_tag_stands_where_the_model_goes_on() -> None:
+def test_generate_with_spans_puts_the_tag_at_the_end() -> None:
     inserted, replaced = untrained(kind="spans"), untrained(kind="spans", tag_replaces="=")
 
     def tokens(trained: LoadedModel, prompt: str, feedback: str) -> list[str]:
@@ -100,7 +100,7 @@ def test_spans_are_best_without_a_tag_and_a_tag_stands_where_the_model_goes_on()
         generate(inserted, "17", "worst")
 
 
-def test_a_model_without_feedback_cannot_be_told_any() -> None:
+def test_generate_without_feedback_in_training_raises() -> None:
     model = untrained(kind="none")
     assert generate(model, "17", "best") == generate(model, "17", "none")
     for said in ("worst", "every step is correct"):
@@ -108,7 +108,7 @@ def test_a_model_without_feedback_cannot_be_told_any() -> None:
             generate(model, "17", said)
 
 
-def test_prompts_of_a_file_on_the_command_line(trained_run: Path, tmp_path: Path) -> None:
+def test_generate_prompts_of_a_file_on_the_command_line(trained_run: Path, tmp_path: Path) -> None:
     lines = [{"prompt": "17 + 5 ="}, {"prompt": "3 +", "feedback": "none"}]
     path = tmp_path / "prompts.jsonl"
     path.write_text("\n".join(map(json.dumps, lines)))
@@ -129,7 +129,7 @@ def test_prompts_of_a_file_on_the_command_line(trained_run: Path, tmp_path: Path
     assert code == 0
     assert out.startswith("17 + 5 =")
     path.write_text('{"prompt": 3}')
-    with pytest.raises(ConfigError, match=r"line 1: .*prompt: 3 is no text"):
+    with pytest.raises(ConfigError, match=r"line 1: .*prompt: 3 is not text"):
         CliRunner().invoke(
             build(), ["generate", str(trained_run), "--prompts", str(path)], catch_exceptions=False
         )

@@ -28,7 +28,7 @@ def trained(trained_run: Path) -> LoadedModel:
     return load_model(trained_run)
 
 
-def test_a_problem_is_cut_where_its_segments_are(trained: LoadedModel) -> None:
+def test_tokenize_problem_splits_at_segments(trained: LoadedModel) -> None:
     segments = [("17 + 5 =", "22"), ("- 8 =", "14")]
     problem = tokenize_problem(segments, trained.tokenizer)
     decode = trained.tokenizer.decode
@@ -36,7 +36,7 @@ def test_a_problem_is_cut_where_its_segments_are(trained: LoadedModel) -> None:
     assert [decode(ids) for ids in problem.answers] == ["22", "14"]
 
 
-def test_solving_feeds_back_the_models_own_answers(trained: LoadedModel) -> None:
+def test_solve_feeds_back_the_models_own_answers(trained: LoadedModel) -> None:
     """Against generation with the whole text fed in anew for each token."""
     tokenizer, model = trained.tokenizer, trained.model
     banned_tokens = [*control_tokens(tokenizer), tokenizer.eos_token_id]
@@ -56,7 +56,7 @@ def test_solving_feeds_back_the_models_own_answers(trained: LoadedModel) -> None
     assert solve(model, [right, wrong, other], banned_tokens) == [True, False, True]
 
 
-def test_a_task_may_bring_its_own_feedback(trained: LoadedModel, tmp_path: Path) -> None:
+def test_task_line_can_have_its_own_feedback(trained: LoadedModel, tmp_path: Path) -> None:
     line = {"segments": [["1 + 1 =", "2"]], "feedback": "is wrong", "score": 0.3}
     (tmp_path / "task.jsonl").write_text(json.dumps(line))
     task = TaskConfig(name="t", path=str(tmp_path / "task.jsonl"), feedback="given")
@@ -68,7 +68,7 @@ def test_a_task_may_bring_its_own_feedback(trained: LoadedModel, tmp_path: Path)
 
 
 @pytest.mark.parametrize("max_length", [96, 24])
-def test_loss_by_bucket_is_that_of_the_documents_tokens(
+def test_loss_by_bucket_counts_document_tokens(
     trained: LoadedModel, sums: Path, max_length: int
 ) -> None:
     store = Store.open(sums / "store")
@@ -91,9 +91,7 @@ def test_loss_by_bucket_is_that_of_the_documents_tokens(
         assert measured["loss"][feedback]["all"] == pytest.approx(nats / tokens, rel=1e-5)
 
 
-def test_an_exported_model_is_the_same_in_transformers(
-    trained: LoadedModel, tmp_path: Path
-) -> None:
+def test_exported_model_equals_transformers(trained: LoadedModel, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     card = export_model(trained, folder)
     model = AutoModelForCausalLM.from_pretrained(folder)
@@ -110,7 +108,7 @@ def test_an_exported_model_is_the_same_in_transformers(
         export_model(trained, folder)
 
 
-def test_the_verbs_print_one_json_object(trained_run: Path, tmp_path: Path) -> None:
+def test_verbs_print_one_json_object(trained_run: Path, tmp_path: Path) -> None:
     def verb(*arguments: str) -> dict[str, object]:
         result = CliRunner().invoke(build(), [*arguments, "--output", "json"])
         assert result.exit_code == 0, result.output
@@ -123,6 +121,6 @@ def test_the_verbs_print_one_json_object(trained_run: Path, tmp_path: Path) -> N
     assert verb("export-model", str(trained_run), str(tmp_path / "out"))["step"] == 40
 
 
-def test_what_is_no_checkpoint_is_said_so(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="neither a run folder"):
+def test_load_model_of_an_invalid_path_raises(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is not a run folder, a file in its checkpoints/"):
         load_model(tmp_path)

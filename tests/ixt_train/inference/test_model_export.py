@@ -32,7 +32,7 @@ def same_logits(trained: LoadedModel, folder: Path, ids: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("kind", ["words", "bpe"])
-def test_the_prefix_as_text_is_what_the_model_was_trained_on(kind: Any, tmp_path: Path) -> None:
+def test_card_prefix_equals_the_training_tokens(kind: Any, tmp_path: Path) -> None:
     training = TokenizerTraining(kind=kind, vocab_size=600)
     texts = ["17 + 5 = 22", 'is "right" {{ é }}', "is wrong"]
     tokenizer = train_tokenizer(texts, training, SPECIAL_TOKENS)
@@ -53,7 +53,7 @@ def test_the_prefix_as_text_is_what_the_model_was_trained_on(kind: Any, tmp_path
 @pytest.mark.parametrize("placement", ["turn", "system"])
 @pytest.mark.parametrize("template", [None, CHATML])
 @pytest.mark.parametrize("talk", [TALK, TALK[1:], TALK[1:2]])
-def test_the_chat_template_asks_for_the_best_where_training_had_it(
+def test_exported_chat_template_inserts_the_best_feedback(
     placement: Any, template: str | None, talk: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     conditioner = ChatConditioner(bpe(template), Condition(), OBSERVED, placement)
@@ -62,8 +62,8 @@ def test_the_chat_template_asks_for_the_best_where_training_had_it(
     assert conditioner.tokenizer.chat_template == own
     plain = AutoTokenizer.from_pretrained(tmp_path / "out")
 
-    def ids(**asked: str) -> list[int]:
-        return list(plain.apply_chat_template(talk, add_generation_prompt=True, **asked))
+    def ids(**requested: str) -> list[int]:
+        return list(plain.apply_chat_template(talk, add_generation_prompt=True, **requested))
 
     worst = plain.decode(conditioner.prompt("", "worst")[1:])
     assert ids() == conditioner.reply(talk, "best").tolist()
@@ -73,7 +73,7 @@ def test_the_chat_template_asks_for_the_best_where_training_had_it(
     assert load_model(tmp_path / "out").conditioner.reply(talk).tolist() == ids()
 
 
-def test_a_model_of_conversations_answers_and_ends_its_turn(tmp_path: Path) -> None:
+def test_chat_model_replies_and_ends_its_turn(tmp_path: Path) -> None:
     conditioner = ChatConditioner(bpe(CHATML), Condition(), OBSERVED)
     tokenizer, end = conditioner.tokenizer, "<|im_end|>"
     assert tokenizer.convert_ids_to_tokens(list(conditioner.ends)) == ["<|eos|>", end]
@@ -83,8 +83,8 @@ def test_a_model_of_conversations_answers_and_ends_its_turn(tmp_path: Path) -> N
         *read_requests(lines, "file", GenerationRequest("")),
         GenerationRequest("plus one ?", "none"),
     ]
-    asked, said = generate_texts(trained, requests, TokenSampling(max_new_tokens=20))
-    assert asked == said
+    requested, said = generate_texts(trained, requests, TokenSampling(max_new_tokens=20))
+    assert requested == said
     assert "<|" not in said.text
     how = TokenSampling(temperature=1000.0, samples=20, max_new_tokens=100)
     hot = generate_texts(trained, [GenerationRequest("plus one ?")], how)

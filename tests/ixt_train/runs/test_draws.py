@@ -8,7 +8,7 @@ from ixt_train.runs.draws import DrawWriter, read_draws
 IDS = [document_id(str(i)) for i in range(20)]
 
 
-def test_draws_come_back_in_order_with_all_ranks(tmp_path: Path) -> None:
+def test_draws_are_read_in_order_with_all_ranks(tmp_path: Path) -> None:
     writers = [DrawWriter(tmp_path, rank) for rank in range(2)]
     for step in range(1, 4):
         for rank, writer in enumerate(writers):
@@ -22,7 +22,7 @@ def test_draws_come_back_in_order_with_all_ranks(tmp_path: Path) -> None:
     assert list(read_draws(tmp_path))[2] == (3, expected)
 
 
-def test_a_resume_drops_what_came_after_the_checkpoint(tmp_path: Path) -> None:
+def test_resume_drops_draws_after_the_checkpoint(tmp_path: Path) -> None:
     writer = DrawWriter(tmp_path)
     for step in (1, 2, 3, 4):
         writer.add(step, IDS[:2])

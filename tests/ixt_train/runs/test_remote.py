@@ -43,7 +43,7 @@ def checkpoints(root: str) -> list[int]:
     return [checkpoint_step(Path(key)) for key in keys(root) if key.startswith("checkpoints/")]
 
 
-def test_another_machine_goes_on_where_this_one_died(
+def test_remote_run_resumes_on_another_machine(
     config_tree: Tree, remote: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run(config_tree, run_folder=str(tmp_path / "whole"))
@@ -71,7 +71,7 @@ def test_another_machine_goes_on_where_this_one_died(
     assert run(config_tree, **there).losses == whole.losses
 
 
-def test_a_later_stage_starts_from_there(config_tree: Tree, remote: str, tmp_path: Path) -> None:
+def test_remote_run_starts_a_later_stage(config_tree: Tree, remote: str, tmp_path: Path) -> None:
     first = run(config_tree, checkpoint={"remote": remote})
     shutil.rmtree(first.run_folder)
     tree = config_tree | {"model": None, "tokenizer": None, "stage": "midtrain"}
@@ -80,17 +80,17 @@ def test_a_later_stage_starts_from_there(config_tree: Tree, remote: str, tmp_pat
     known = json.loads((Path(second.run_folder) / "fingerprint.json").read_text())
     assert (known["start.step"], known["start.plan"]) == (12, first.digest)
     missing = {"checkpoint": f"{remote}/nothing"}
-    with pytest.raises(ConfigError, match="no train run is there"):
+    with pytest.raises(ConfigError, match="no train run found"):
         run(tree, start=missing, run_folder=str(tmp_path / "third"))
 
 
-def test_another_train_run_there_is_refused_and_dropped_only_when_told(
+def test_remote_with_another_train_run_raises_without_overwrite(
     config_tree: Tree, remote: str, tmp_path: Path
 ) -> None:
     there = {"checkpoint": {"remote": remote}, "duration": "2ba"}
     run(config_tree, **there)
     other = config_tree | there | {"run_folder": str(tmp_path / "other"), "seed": 5}
-    with pytest.raises(FingerprintError, match=rf"{remote}.*seed was 17 and is 5"):
+    with pytest.raises(FingerprintError, match=rf"{remote}.*seed was 17, is now 5"):
         run(other)
     assert not (tmp_path / "other").exists()
     train_again = validate(TrainConfig, other, "test")
@@ -102,9 +102,7 @@ def test_another_train_run_there_is_refused_and_dropped_only_when_told(
     assert json.loads(body.read())["seed"] == 5
 
 
-def test_a_place_that_cannot_be_reached_stops_before_training(
-    config_tree: Tree, bucket: str
-) -> None:
+def test_remote_that_is_unreachable_raises_before_training(config_tree: Tree, bucket: str) -> None:
     nowhere = {"checkpoint": {"remote": "s3://no-such-bucket/x"}}
     with pytest.raises(Exception, match="NoSuchBucket"):
         run(config_tree, **nowhere)

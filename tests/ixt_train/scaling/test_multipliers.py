@@ -29,7 +29,7 @@ def curve(
     return LearningCurve(arm=arm, seed=seed, metrics={metric: tuple(values)}, **(defaults | keys))
 
 
-def test_a_crossing_lies_between_two_evaluations() -> None:
+def test_crossing_is_between_two_evaluations() -> None:
     rising = curve("a", 0, [0.0, 0.2, 0.6, 0.1])
     assert find_crossing(rising, "tasks.sums", 0.3, "steps") == Crossing(22.5, 40)
     assert find_crossing(rising, "tasks.sums", 0.0, "tokens").at == 1000
@@ -40,7 +40,7 @@ def test_a_crossing_lies_between_two_evaluations() -> None:
     )
 
 
-def test_a_multiplier_is_the_geometric_mean_with_its_interval() -> None:
+def test_multiplier_is_the_geometric_mean_with_its_interval() -> None:
     ours = {s: Crossing(10.0, 40) for s in range(3)}
     theirs = {0: Crossing(20.0, 40), 1: Crossing(40.0, 40), 2: Crossing(10.0, 40)}
     found = multiplier(ours, theirs)
@@ -51,7 +51,7 @@ def test_a_multiplier_is_the_geometric_mean_with_its_interval() -> None:
     assert found.low * (found.high or 0) == pytest.approx(4)
 
 
-def test_what_was_not_reached_is_a_bound_and_never_a_number() -> None:
+def test_multiplier_of_an_unreached_target_is_a_bound() -> None:
     reached, missed = Crossing(10.0, 40), Crossing(None, 40)
     assert multiplier({0: reached}, {0: missed}).kind == "at least"
     assert multiplier({0: reached}, {0: missed}).value == 4
@@ -62,7 +62,7 @@ def test_what_was_not_reached_is_a_bound_and_never_a_number() -> None:
     assert multiplier({0: reached}, {1: reached}).kind == "neither"
 
 
-def test_a_report_compares_with_plain_every_filter_and_the_best_filter() -> None:
+def test_compare_arms_uses_plain_every_filter_and_the_best_filter() -> None:
     curves = [curve("plain", 0, [0.0, 0.1, 0.2, 0.4]), curve("filter", 0, [0.0, 0.3, 0.9])]
     curves += [curve("filter-x10", 0, [0.3, 0.4]), curve("critique", 0, [0.0, 0.6, 0.9])]
     (group,) = compare_arms(curves)
@@ -76,15 +76,15 @@ def test_a_report_compares_with_plain_every_filter_and_the_best_filter() -> None
         compare_arms(curves, "loss")
 
 
-def test_annotation_is_apart() -> None:
+def test_annotation_flops_are_separate() -> None:
     curves = [curve("plain", 0, [0.0, 0.6]), curve("told", 0, [0.6], annotation_flops=5e6)]
     (group,) = compare_arms(curves, targets=[0.6])
-    told = group.arms[-1].against["0.6"]["plain"]
-    assert told["flops"].value == pytest.approx(2.0)
-    assert told["flops with annotation"].value == pytest.approx(20 / 15)
+    conditioned = group.arms[-1].against["0.6"]["plain"]
+    assert conditioned["flops"].value == pytest.approx(2.0)
+    assert conditioned["flops with annotation"].value == pytest.approx(20 / 15)
 
 
-def test_ends_of_budgets_make_a_curve_of_their_own() -> None:
+def test_ends_of_budgets_form_a_curve() -> None:
     parts = [
         curve("plain", 0, [1.0] * n + [5.0 / n], "loss.inference.all", budget=f"{n}ba")
         for n in (4, 1, 2)
@@ -94,7 +94,7 @@ def test_ends_of_budgets_make_a_curve_of_their_own() -> None:
     assert group.arms[0].best[0] == 1.25
 
 
-def test_a_power_law_is_found_with_its_floor() -> None:
+def test_power_law_fit_finds_the_floor() -> None:
     compute = [10.0**n for n in range(1, 8)]
     law = fit_power_law(compute, [1.5 + 4 * c**-0.3 for c in compute])
     assert law is not None

@@ -24,7 +24,7 @@ def scaling(*words: str) -> Tree:
     return json.loads(done.stdout)  # type: ignore[no-any-return]
 
 
-def test_a_run_folder_is_a_curve(trained_run: Path) -> None:
+def test_read_run_returns_a_curve(trained_run: Path) -> None:
     curve = read_run(trained_run)
     assert (curve.arm, curve.seed, curve.budget) == ("run", 17, "40ba")
     assert curve.steps == (40,)
@@ -36,8 +36,8 @@ def test_a_run_folder_is_a_curve(trained_run: Path) -> None:
     assert curve.metrics["loss.inference.all"] == curve.metrics["loss.best.all"]
 
 
-def test_what_is_no_run_is_named(tmp_path: Path, trained_run: Path) -> None:
-    with pytest.raises(ConfigError, match="holds neither run folders nor"):
+def test_read_run_of_an_invalid_folder_raises(tmp_path: Path, trained_run: Path) -> None:
+    with pytest.raises(ConfigError, match="contains neither run folders nor"):
         read_paths([str(tmp_path)])
     with pytest.raises(ConfigError, match="does not exist"):
         read_paths([str(tmp_path / "x")])
@@ -48,7 +48,7 @@ def test_what_is_no_run_is_named(tmp_path: Path, trained_run: Path) -> None:
 
 
 @pytest.mark.slow
-def test_arms_run_and_are_compared(config_tree: Tree, sums: Path, tmp_path: Path) -> None:
+def test_scaling_runs_and_compares_arms(config_tree: Tree, sums: Path, tmp_path: Path) -> None:
     mix = config_tree.pop("mix")
     plain = mix | {"condition": {"kind": "none"}}
     for name, content in (("train", config_tree | {"mix": "a.yaml"}), ("a", mix), ("b", plain)):

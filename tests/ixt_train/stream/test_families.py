@@ -22,7 +22,7 @@ pytestmark = pytest.mark.stream
 @pytest.mark.parametrize("workers", [0, 4])
 @pytest.mark.parametrize("harm", ["missing", "corrupt", "short"])
 @pytest.mark.parametrize("family", ["text", "critique"])
-def test_a_bad_shard_raises_and_names_its_path(tmp_path, workers, harm, family):
+def test_damaged_shard_raises_and_names_its_path(tmp_path, workers, harm, family):
     store = critiqued_store(tmp_path / "store", 100)
     plan = plan_mix(Mix(critic="numbers"), 100, store=store)
     shard = plan.shards[1][0 if family == "text" else 1]
@@ -39,7 +39,7 @@ def test_a_bad_shard_raises_and_names_its_path(tmp_path, workers, harm, family):
 
 
 @pytest.mark.parametrize("workers", [0, 4])
-def test_bad_tokens_raise_and_name_their_path(tmp_path, workers):
+def test_damaged_tokens_raise_and_name_their_path(tmp_path, workers):
     store, tokenizer = critiqued_store(tmp_path / "store", 100), words_tokenizer()
     tokenize(store, tokenizer)
     plan = plan_mix(Mix(critic="numbers"), 100, store=store)
@@ -52,7 +52,7 @@ def test_bad_tokens_raise_and_name_their_path(tmp_path, workers):
         draws(ds, workers)
 
 
-def test_a_short_file_in_the_local_folder_raises(store, plan, tmp_path):
+def test_truncated_file_in_the_local_folder_raises(store, plan, tmp_path):
     with stream(store, plan, tmp_path) as ds:
         ds.prepare_shard(0)
         path = Path(ds.shards[0].dirname, ds.shards[0].parts[0].raw_data.basename)
@@ -61,14 +61,14 @@ def test_a_short_file_in_the_local_folder_raises(store, plan, tmp_path):
             draws(ds)
 
 
-def test_names_that_lead_out_of_the_store_are_refused():
+def test_index_with_a_path_outside_of_the_store_raises():
     index = {"samples": 1, "raw_data": {"basename": "../../../../x", "bytes": 1, "hashes": {}}}
     info = ShardInfo.from_index("shards/text/t", "text", "web", index)
     with pytest.raises(CorruptError, match="outside"):
         index_entry(info)
 
 
-def test_the_local_folder_opens_in_stock_streaming(store, plan, tmp_path):
+def test_local_folder_opens_in_stock_streaming(store, plan, tmp_path):
     with stream(store, plan, tmp_path / "local") as ds:
         shutil.copytree(ds.streams[0].local, tmp_path / "copy")
     stock = StreamingDataset(

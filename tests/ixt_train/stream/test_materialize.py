@@ -29,7 +29,7 @@ def store(tmp_path):
     return critiqued_store(tmp_path / "store", 200)
 
 
-def test_stock_streaming_reads_the_samples_in_order(store, tmp_path):
+def test_materialized_samples_are_read_by_stock_streaming_in_order(store, tmp_path):
     tokenizer = words_tokenizer()
     report = materialize_mix(store, MIX, tokenizer, tmp_path / "out", 32, shard_bytes=4096)
     baked = StreamingDataset(local=str(tmp_path / "out"), batch_size=1)
@@ -44,10 +44,10 @@ def test_stock_streaming_reads_the_samples_in_order(store, tmp_path):
     ) as stream:
         expected = np.concatenate([sample["input_ids"] for sample in stream])
     assert np.array_equal(np.concatenate(found), expected[: report.rows * 32])
-    assert report.left_over == len(expected) - report.rows * 32
+    assert report.leftover_tokens == len(expected) - report.rows * 32
 
 
-def test_a_mix_that_fills_no_row_leaves_nothing(store, tmp_path):
+def test_materialize_a_mix_that_fills_no_row_raises(store, tmp_path):
     with pytest.raises(ConfigError, match="do not fill"):
         materialize_mix(store, MIX, words_tokenizer(), tmp_path / "out", 1 << 20)
     assert not (tmp_path / "out").exists()
@@ -57,7 +57,7 @@ def run(*arguments: object):
     return CliRunner().invoke(build(), [*map(str, arguments), "--output", "json"])
 
 
-def test_the_command_line_bakes(store, tmp_path):
+def test_materialize_on_the_command_line(store, tmp_path):
     words_tokenizer().save_pretrained(tmp_path / "tokenizer")
     baked = ["export", tmp_path / "all", "--format", "mds", "--baked", "--max-length", 64,
              "--tokenizer", tmp_path / "tokenizer", "--store", store.root]  # fmt: skip
@@ -85,7 +85,7 @@ def test_the_command_line_bakes(store, tmp_path):
          "the mix says"),
     ],
 )  # fmt: skip
-def test_options_that_do_not_go_together_are_refused(arguments, said):
+def test_materialize_with_conflicting_options_raises(arguments, said):
     done = CliRunner().invoke(build(), ["export", "out", *arguments])
     assert done.exit_code == 2
     assert said in " ".join(done.output.replace("\u2502", "").split())

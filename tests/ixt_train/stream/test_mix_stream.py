@@ -25,7 +25,7 @@ from ixt_train.stream.packing import Collator, batch_doc_ids
 pytestmark = pytest.mark.stream
 
 
-def test_every_draw_comes_once_in_the_planned_order(store, plan, tmp_path):
+def test_draws_follow_the_planned_order(store, plan, tmp_path):
     with stream(store, plan, tmp_path / "a") as ds:
         assert draws(ds) == planned(plan)
     with stream(store, plan, tmp_path / "b") as ds:
@@ -33,7 +33,7 @@ def test_every_draw_comes_once_in_the_planned_order(store, plan, tmp_path):
     assert len(set(planned(plan))) == 640
 
 
-def test_each_sample_has_the_critique_of_its_own_document(store, plan, tmp_path):
+def test_samples_have_the_critique_of_their_document(store, plan, tmp_path):
     with stream(store, plan, tmp_path) as ds:
         for sample in (ds[draw] for draw in planned(plan)):
             n = int(sample["text"].split()[1])
@@ -64,7 +64,7 @@ def test_documents_without_critiques_can_be_drawn(tmp_path):
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.integers(0, 640 // 32), st.sampled_from([0, 1, 2]), st.sampled_from([4, 8, 16, 32]))
-def test_a_resume_anywhere_continues_with_the_next_draw(store, plan, step, workers, batch_size):
+def test_resume_anywhere_continues_with_the_next_draw(store, plan, step, workers, batch_size):
     at = step * 32
     epoch, within = divmod(at, plan.epoch_samples)
     with tempfile.TemporaryDirectory() as folder:
@@ -80,7 +80,7 @@ def test_a_resume_anywhere_continues_with_the_next_draw(store, plan, step, worke
             assert draws(ds, workers, epochs=left) == planned(plan)[at:]
 
 
-def test_a_state_may_be_older_than_the_stream(store, plan, tmp_path):
+def test_state_older_than_the_stream_resumes(store, plan, tmp_path):
     with stream(store, plan, tmp_path) as ds:
         list(ds)
         state = ds.state_dict(64, True)
@@ -92,7 +92,7 @@ def test_a_state_may_be_older_than_the_stream(store, plan, tmp_path):
         assert draws(ds, epochs=1) == planned(plan)[epoch : 2 * epoch]
 
 
-def test_another_plan_or_tokenizer_is_refused(store, plan, tmp_path):
+def test_load_state_of_another_plan_or_tokenizer_raises(store, plan, tmp_path):
     other = plan_mix(
         MIX.model_copy(update={"seed": 18}), 640, store=store, batch=32, epoch_samples=256
     )
@@ -109,7 +109,7 @@ def test_another_plan_or_tokenizer_is_refused(store, plan, tmp_path):
             ds.load_state_dict(state)
 
 
-def test_a_moved_snapshot_is_refused_with_both_versions(tmp_path):
+def test_load_state_of_another_snapshot_raises_with_both_versions(tmp_path):
     store = critiqued_store(tmp_path / "store", 100)
     mix = Mix(critic="numbers")
     plan = plan_mix(mix, 96, store=store, batch=32)
@@ -128,12 +128,12 @@ def test_a_moved_snapshot_is_refused_with_both_versions(tmp_path):
         assert draws(ds, workers=4) == planned(plan)[32:]
 
 
-def test_sizes_that_would_repeat_samples_are_refused(store, plan, tmp_path):
+def test_sizes_that_would_repeat_samples_raise(store, plan, tmp_path):
     with pytest.raises(MixError, match=r"global batch of 30.*630 or 660"):
         stream(store, plan, tmp_path, batch_size=30)
 
 
-def test_tokens_are_the_same_however_they_are_read(store, tmp_path):
+def test_tokens_are_equal_by_iteration_and_index(store, tmp_path):
     mix = MIX.model_copy(
         update={"condition": MIX.condition.model_copy(update={"dropout": 0.3, "cooldown": 0.25})}
     )
@@ -146,9 +146,9 @@ def test_tokens_are_the_same_however_they_are_read(store, tmp_path):
         again = [ds[sample["draw"]] for sample in samples]
     for one, other in zip(samples, again, strict=True):
         assert (one["input_ids"] == other["input_ids"]).all()
-    told = np.array([opening in sample["input_ids"] for sample in samples])
-    assert not told[480:].any()
-    assert 0.55 < told[:480].mean() < 0.8
+    conditioned = np.array([opening in sample["input_ids"] for sample in samples])
+    assert not conditioned[480:].any()
+    assert 0.55 < conditioned[:480].mean() < 0.8
 
 
 def test_batches_name_their_documents(store, plan, tmp_path):
@@ -162,7 +162,7 @@ def test_batches_name_their_documents(store, plan, tmp_path):
     assert len(set(named)) == len({decode(d).sample for d in plan.order(0).tolist()})
 
 
-def test_phases_change_what_is_drawn_at_exact_places(store, tmp_path):
+def test_phases_change_the_draws_at_exact_positions(store, tmp_path):
     mix = Mix(
         critic="numbers",
         selections=MIX.selections,
@@ -175,8 +175,8 @@ def test_phases_change_what_is_drawn_at_exact_places(store, tmp_path):
     assert (scores[160:] < 0.79).sum() > 50
 
 
-def test_noisy_feedback_is_that_of_another_document(store, tmp_path):
-    told = {}
+def test_noisy_feedback_comes_from_another_document(store, tmp_path):
+    conditioned = {}
     for noisy in (0.0, 0.3, 1.0):
         condition = MIX.condition.model_copy(update={"noisy": noisy})
         plan = plan_mix(MIX.model_copy(update={"condition": condition}), 640, store=store, batch=32)
@@ -186,8 +186,8 @@ def test_noisy_feedback_is_that_of_another_document(store, tmp_path):
                 found = [(s["text"], s["critique"], s["score"]) for b in loader for s in b]
                 again = [ds[draw]["score"] for draw in planned(plan)]
             assert [score for _, _, score in found] == again
-            told[noisy, workers] = found
-        assert told[noisy, 0] == told[noisy, 2]
+            conditioned[noisy, workers] = found
+        assert conditioned[noisy, 0] == conditioned[noisy, 2]
 
     def strange(found) -> float:
         own = {
@@ -195,10 +195,10 @@ def test_noisy_feedback_is_that_of_another_document(store, tmp_path):
         }
         return sum(own[text] != score for text, _, score in found) / len(found)
 
-    assert strange(told[0.0, 0]) == 0
-    assert 0.2 < strange(told[0.3, 0]) < 0.35
+    assert strange(conditioned[0.0, 0]) == 0
+    assert 0.2 < strange(conditioned[0.3, 0]) < 0.35
     # A neighbour may have the same score.
-    assert strange(told[1.0, 0]) > 0.85
+    assert strange(conditioned[1.0, 0]) > 0.85
 
 
 class Contrary(Numbers):
@@ -212,7 +212,7 @@ class Contrary(Numbers):
         return replace(said, critique=said.critique.replace("note", "even"), score=score)
 
 
-def test_selections_have_critics_of_their_own(tmp_path):
+def test_selections_can_have_different_critics(tmp_path):
     store = critiqued_store(tmp_path / "store", 100)
     annotate(store, "web", Contrary())
     both = {"critic": "numbers", "selections": [

@@ -100,7 +100,7 @@ def conditions(draw: st.DrawFn) -> Condition:
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(condition=conditions(), workers=st.sampled_from([0, 0, 0, 0, 2]))
-def test_any_condition_is_exact_tokenized_ahead_or_not(stores, condition, workers):
+def test_any_condition_is_exact_with_and_without_stored_tokens(stores, condition, workers):
     mix = Mix(critic="numbers", condition=condition, seed=3)
     with tempfile.TemporaryDirectory() as folder:
         plan, conditioner, found = samples_of(stores[0], mix, Path(folder, "a"), workers)
@@ -121,17 +121,17 @@ def test_any_condition_is_exact_tokenized_ahead_or_not(stores, condition, worker
 
 
 @pytest.mark.parametrize("feedback", ["best", "worst", "even number"])
-def test_all_documents_can_be_told_one_feedback(stores, tmp_path, feedback):
+def test_condition_feedback_applies_to_all_documents(stores, tmp_path, feedback):
     condition = Condition(feedback=feedback, dropout=0, cooldown=0)
     mix = Mix(critic="numbers", condition=condition)
     observed = observed_feedback(stores[0], mix)
     score, critique = observed.get(feedback, (observed["best"][0], feedback))
     _, _, found = samples_of(stores[0], mix, tmp_path)
-    told = f"<|bos|> <|feedback|> {score_token(score)} {critique} <|/feedback|> doc"
-    assert all(row.startswith(told) for row in spelled(found))
+    conditioned = f"<|bos|> <|feedback|> {score_token(score)} {critique} <|/feedback|> doc"
+    assert all(row.startswith(conditioned) for row in spelled(found))
 
 
-def test_shuffled_feedback_is_that_of_others_and_as_frequent(stores, tmp_path):
+def test_shuffled_feedback_keeps_its_frequencies(stores, tmp_path):
     critiques = []
     for feedback in ("given", "shuffled"):
         condition = Condition(feedback=feedback, dropout=0, cooldown=0)
@@ -144,7 +144,7 @@ def test_shuffled_feedback_is_that_of_others_and_as_frequent(stores, tmp_path):
     assert counts[0].keys() == counts[1].keys()
 
 
-def test_feedback_that_cannot_be_told_is_refused():
+def test_condition_with_impossible_feedback_raises():
     for wrong, said in (
         ({"kind": "none", "feedback": "best"}, "feedback: kind 'none'"),
         ({"noisy": 0.5, "feedback": "best"}, "set one of them"),
@@ -154,7 +154,7 @@ def test_feedback_that_cannot_be_told_is_refused():
             Condition.model_validate(wrong)
 
 
-def test_corpora_critics_and_phases_in_one_mix(stores, tmp_path):
+def test_mix_with_corpora_critics_and_phases(stores, tmp_path):
     mix = Mix(
         critic="numbers",
         corpus=["web", "code"],
@@ -195,7 +195,7 @@ def test_corpora_critics_and_phases_in_one_mix(stores, tmp_path):
     assert all("<|feedback|>" not in row for row in rows[240:])
 
 
-def test_what_is_held_out_is_never_drawn_and_only_that_is_evaluated(stores, tmp_path):
+def test_held_out_documents_are_never_drawn(stores, tmp_path):
     store, share = stores[0], 0.3
     sql = f"SELECT doc_id::VARCHAR AS id FROM documents WHERE {held_out(share)}"
     out = set(store.sql(sql)["id"].to_pylist())

@@ -83,7 +83,7 @@ def open_stream(store: Store, plan: MixPlan, local: Path, size: int, plain: bool
     plain=st.booleans(),
     data=st.data(),
 )
-def test_any_plan_goes_on_anywhere(
+def test_any_plan_resumes_anywhere(
     store, mix, steps, epoch, block, lanes, workers, size, plain, data
 ):
     plan = plan_mix(
@@ -136,7 +136,7 @@ def job(ds_of, log: Path, state_file: Path, workers: int, packing: str, kill_aft
 
 @pytest.mark.slow
 @pytest.mark.parametrize("packing", ["pad", "concat"])
-def test_ten_kills_and_other_worker_counts_leave_the_sequence_as_it_was(store, tmp_path, packing):
+def test_ten_kills_keep_the_sequence(store, tmp_path, packing):
     chance = random.Random(packing)
     mix = Mix(critic="numbers", selections=[{"name": "all", "max_repeats": 9}])
     plan = plan_mix(mix, 80 * BATCH, store=store, batch=BATCH, epoch_samples=30 * BATCH)

@@ -52,7 +52,7 @@ def test_two_ranks_draw_the_global_batches_of_one(store, plan, tmp_path):
     assert [sorted(batch) for batch in ours] == np.sort(expected).tolist()
 
 
-def test_two_ranks_go_on_where_one_stopped(store, plan, tmp_path):
+def test_two_ranks_resume_where_one_stopped(store, plan, tmp_path):
     with stream(store, plan, tmp_path, 32) as ds:
         next(iter(ds))
         state = ds.state_dict(96, True)

@@ -92,7 +92,7 @@ def comparable(samples: list[dict]) -> list[dict]:
 
 
 @pytest.mark.parametrize("compression", [None, "zstd:3"])
-def test_an_adopted_folder_is_read_with_its_critiques(tmp_path, compression):
+def test_adopted_folder_is_read_with_its_critiques(tmp_path, compression):
     folder = write_folder(tmp_path / "mds", compression=compression)
     store = adopted_store(tmp_path / "store", folder)
     samples = samples_of(store, tmp_path / "local", plain=True)
@@ -109,7 +109,7 @@ def test_an_adopted_folder_is_read_with_its_critiques(tmp_path, compression):
 
 
 @pytest.mark.parametrize("compression", [None, "zstd:3"])
-def test_a_changed_file_of_an_adopted_folder_is_loud(tmp_path, compression):
+def test_adopted_folder_with_a_changed_file_raises(tmp_path, compression):
     folder = write_folder(tmp_path / "mds", compression=compression)
     store = adopted_store(tmp_path / "store", folder)
     path = Path(store.snapshot().text_shards()[1].path)
@@ -124,7 +124,7 @@ def test_a_changed_file_of_an_adopted_folder_is_loud(tmp_path, compression):
     assert len(samples_of(store, tmp_path / "third")) == 320
 
 
-def test_a_folder_on_s3_gives_the_samples_of_its_copy(tmp_path, bucket):
+def test_adopted_folder_on_s3_equals_its_copy(tmp_path, bucket):
     folder = write_folder(tmp_path / "mds", compression="zstd:3")
     there = copy_to(f"{bucket}/adopted/mds", folder)
     ours = adopted_store(tmp_path / "store", folder)
@@ -139,7 +139,7 @@ def test_a_folder_on_s3_gives_the_samples_of_its_copy(tmp_path, bucket):
         samples_of(theirs, tmp_path / "changed")
 
 
-def test_a_store_on_s3_gives_the_samples_of_its_copy(tmp_path, bucket):
+def test_store_on_s3_equals_its_copy(tmp_path, bucket):
     store = critiqued_store(tmp_path / "store", N)
     expected = {
         kind: samples_of(store, tmp_path / kind, _mix(kind)) for kind in ("none", "both", "spans")

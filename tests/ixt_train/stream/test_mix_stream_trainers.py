@@ -52,7 +52,7 @@ def weights(model) -> torch.Tensor:
     return torch.cat([p.detach().flatten().clone() for p in model.parameters()])
 
 
-def test_a_bare_loop(samples, model, tokenizer):
+def test_plain_loop_reads_the_stream(samples, model, tokenizer):
     collate = Collator(tokenizer.pad_token_id, 32, "best_fit", separate_documents=True)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     before = weights(model)
@@ -64,7 +64,7 @@ def test_a_bare_loop(samples, model, tokenizer):
     assert (weights(model) != before).any()
 
 
-def test_packed_documents_do_not_see_each_other(samples, model, tokenizer):
+def test_packed_documents_do_not_attend_to_each_other(samples, model, tokenizer):
     model.eval()
     collate = Collator(tokenizer.pad_token_id, 64, "best_fit", separate_documents=True)
     some = [sample for _, sample in zip(range(8), samples, strict=False)]
@@ -93,7 +93,7 @@ def test_packed_documents_do_not_see_each_other(samples, model, tokenizer):
     assert sorted(parts) == pytest.approx(expected, abs=1e-3)
 
 
-def test_hugging_face_trainer(samples, model, tokenizer, tmp_path, monkeypatch):
+def test_hugging_face_trainer_reads_the_stream(samples, model, tokenizer, tmp_path, monkeypatch):
     # Not needed for a torch dataset, and an old one beside a new pyarrow does not import.
     monkeypatch.setattr(import_utils, "_datasets_available", False)
     from transformers import Trainer, TrainingArguments

@@ -35,7 +35,7 @@ def names(n: int) -> list[str]:
 
 
 @given(lengths, st.integers(1, 40))
-def test_padding_keeps_a_sample_per_row_and_counts_what_it_cuts(sizes, longest):
+def test_padding_keeps_a_sample_per_row_and_counts_truncated_tokens(sizes, longest):
     batch = Collator(0, longest)(samples(sizes))
     width = min(max(sizes), longest)
     assert batch["input_ids"].shape == (len(sizes), width)
@@ -57,13 +57,13 @@ def test_concatenation_loses_no_token_and_no_sample(sizes, width):
     assert batch["truncated"] == 0
 
 
-def test_labels_are_where_the_loss_is():
+def test_labels_match_the_loss_weights():
     batch = Collator(0, 8)(samples([3, 1]))
     assert batch["labels"].tolist() == [[-100, 2, 3], [-100, -100, -100]]
     assert batch["loss_weights"].tolist() == [[0, 1, 1], [0, 0, 0]]
 
 
-def test_unknown_packing_is_refused():
+def test_collator_with_unknown_packing_raises():
     with pytest.raises(ConfigError, match="pad, concat, best_fit"):
         Collator(0, 8, "tight")
 
@@ -87,7 +87,7 @@ def test_best_fit_cuts_only_what_is_longer_than_a_row(sizes, width):
 
 
 @given(st.lists(st.integers(1, 100), max_size=60))
-def test_best_fit_leaves_no_two_rows_that_would_go_into_one(sizes):
+def test_best_fit_leaves_no_two_rows_that_fit_into_one(sizes):
     rows = best_fit(sizes, 100)
     filled = sorted(sum(sizes[i] for i in row) for row in rows)
     assert sorted(i for row in rows for i in row) == list(range(len(sizes)))
@@ -96,7 +96,7 @@ def test_best_fit_leaves_no_two_rows_that_would_go_into_one(sizes):
 
 
 @given(lengths, st.integers(2, 40), st.sampled_from(["pad", "concat", "best_fit"]))
-def test_masks_keep_documents_apart(sizes, width, packing):
+def test_document_masks_separate_documents(sizes, width, packing):
     batch = Collator(0, width, packing, separate_documents=True)(samples(sizes))
     mask = document_mask(batch)[:, 0]
     owner = np.repeat(np.arange(len(sizes)), sizes)

@@ -11,7 +11,7 @@ from ixt_train.runs.draws import read_draws
 from ixt_train.stream.replay import Replay
 
 
-def test_every_batch_is_what_the_train_run_recorded(trained_run: Path) -> None:
+def test_replay_equals_the_recorded_batches(trained_run: Path) -> None:
     replay = Replay(trained_run)
     recorded = dict(read_draws(trained_run))
     assert len(recorded) == 40
@@ -20,11 +20,11 @@ def test_every_batch_is_what_the_train_run_recorded(trained_run: Path) -> None:
         assert batch["recorded"]
         assert [sample["doc_id"] for sample in batch["samples"]] == recorded[step]
         assert all(sample["text"] and sample["input_ids"] for sample in batch["samples"])
-        told = [sample["critique"] for sample in batch["samples"] if sample["has_feedback"]]
-        assert all(told)
+        conditioned = [sample["critique"] for sample in batch["samples"] if sample["has_feedback"]]
+        assert all(conditioned)
 
 
-def test_a_document_names_the_steps_that_drew_it(trained_run: Path) -> None:
+def test_replay_of_a_document_lists_its_steps(trained_run: Path) -> None:
     recorded = dict(read_draws(trained_run))
     (name, times), *_ = Counter(n for names in recorded.values() for n in names).most_common(1)
     steps = Replay(trained_run).document(name)["steps"]
@@ -32,17 +32,17 @@ def test_a_document_names_the_steps_that_drew_it(trained_run: Path) -> None:
     assert len(steps) == times
 
 
-def test_what_is_not_there_is_refused(trained_run: Path, tmp_path: Path) -> None:
+def test_replay_of_a_missing_step_or_document_raises(trained_run: Path, tmp_path: Path) -> None:
     replay = Replay(trained_run)
     with pytest.raises(ConfigError, match=r"41 is not among the steps 1 to 40"):
         replay.batch(41)
-    with pytest.raises(ConfigError, match="no doc_id"):
+    with pytest.raises(ConfigError, match="not a doc_id"):
         replay.document("seventeen")
     with pytest.raises(ConfigError, match="no whole run folder"):
         Replay(tmp_path)
 
 
-def test_a_record_of_other_documents_is_noticed(trained_run: Path, monkeypatch) -> None:
+def test_replay_with_another_record_raises(trained_run: Path, monkeypatch) -> None:
     monkeypatch.setattr(
         "ixt_train.stream.replay.read_step_draws", lambda folder, step: ["someone else"]
     )
@@ -50,7 +50,7 @@ def test_a_record_of_other_documents_is_noticed(trained_run: Path, monkeypatch) 
         Replay(trained_run).batch(3)
 
 
-def test_the_command_line_prints_a_batch(trained_run: Path) -> None:
+def test_replay_on_the_command_line_prints_a_batch(trained_run: Path) -> None:
     arguments = ["replay", "--run", str(trained_run), "--batch", "2", "--output", "json"]
     done = CliRunner().invoke(build(), arguments)
     assert done.exit_code == 0, done.output

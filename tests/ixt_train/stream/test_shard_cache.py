@@ -24,7 +24,7 @@ def die_midway(ds_of) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_killed_job_leaves_nothing_that_stops_the_next(store, plan, tmp_path):
+def test_killed_job_does_not_block_the_next(store, plan, tmp_path):
     def ds_of() -> MixStream:
         return stream(store, plan, tmp_path)
 
@@ -45,7 +45,7 @@ def shared_by(folder: Path) -> list[Path]:
     return [path for path in found if str(folder).encode() in path.read_bytes()]
 
 
-def test_evicted_shards_come_back(store, plan, tmp_path):
+def test_evicted_shards_are_copied_again(store, plan, tmp_path):
     with stream(store, plan, tmp_path / "sizes") as ds:
         size = max(shard.get_max_size() for shard in ds.shards)
     with pytest.warns(UserWarning, match="cache_limit"):
@@ -55,7 +55,7 @@ def test_evicted_shards_come_back(store, plan, tmp_path):
         assert ds.cache_usage <= 4 * size
 
 
-def test_shards_without_draws_are_never_fetched(store, tmp_path):
+def test_shards_without_draws_are_never_copied(store, tmp_path):
     where = "documents.shard IN (SELECT min(shard) FROM documents)"
     mix = Mix(critic="numbers", selections=[{"name": "few", "where": where}])
     plan = plan_mix(mix, store=store)
@@ -66,7 +66,7 @@ def test_shards_without_draws_are_never_fetched(store, tmp_path):
     assert not list(tmp_path.rglob("*.mds"))
 
 
-def test_a_folder_serves_one_stream_at_a_time(store, plan, tmp_path):
+def test_local_folder_serves_one_stream_at_a_time(store, plan, tmp_path):
     with stream(store, plan, tmp_path), pytest.raises(StoreError, match="open there"):
         stream(store, plan, tmp_path)
     with stream(store, plan, tmp_path) as ds:

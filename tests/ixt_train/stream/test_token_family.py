@@ -44,7 +44,7 @@ def same(some: list[dict], others: list[dict]) -> bool:
 
 @pytest.mark.parametrize("kind", ["none", "score", "critique", "both", "spans"])
 @pytest.mark.parametrize("position", ["prefix", "append"])
-def test_samples_are_the_same_bit_for_bit(store, tmp_path, kind, position):
+def test_stored_tokens_give_identical_samples(store, tmp_path, kind, position):
     mix = Mix(critic="numbers", condition=Condition(kind=kind, position=position, dropout=0.3))
     tokenizer = words_tokenizer()
     before = samples_of(store, mix, tmp_path / "text", tokenizer)
@@ -54,7 +54,7 @@ def test_samples_are_the_same_bit_for_bit(store, tmp_path, kind, position):
     assert len(before) == 320
 
 
-def test_neither_texts_nor_critiques_are_fetched_where_there_are_tokens(store, tmp_path):
+def test_stored_tokens_replace_downloads_of_texts(store, tmp_path):
     tokenizer = words_tokenizer()
     tokenize(store, tokenizer)
     mix = Mix(critic="numbers")
@@ -67,7 +67,7 @@ def test_neither_texts_nor_critiques_are_fetched_where_there_are_tokens(store, t
     assert families == {TOKENS}
 
 
-def test_shards_with_and_without_tokens_mix(store, tmp_path):
+def test_stored_tokens_can_be_partial(store, tmp_path):
     tokenizer = words_tokenizer()
     tokenize(store, tokenizer)
     add_documents(store, texts(30, start=N))
@@ -83,7 +83,7 @@ def test_shards_with_and_without_tokens_mix(store, tmp_path):
         assert np.array_equal(tokens["input_ids"], expected.input_ids)
 
 
-def test_what_is_tokenized_is_not_tokenized_again(store):
+def test_tokenize_again_skips_existing_tokens(store):
     tokenizer = words_tokenizer()
     first = tokenize(store, tokenizer)
     assert (first.shards, first.skipped, first.documents) == (10, 0, N)
@@ -96,7 +96,7 @@ def test_what_is_tokenized_is_not_tokenized_again(store):
     assert dict(zip(*shards.to_pydict().values(), strict=True))[first.family] == 11
 
 
-def test_another_tokenizer_does_not_use_them(store, tmp_path):
+def test_stored_tokens_of_another_tokenizer_are_ignored(store, tmp_path):
     tokenize(store, words_tokenizer())
     other = words_tokenizer()
     other.add_tokens(["doc 7"])
@@ -107,7 +107,7 @@ def test_another_tokenizer_does_not_use_them(store, tmp_path):
     assert len({s.family for s in store.snapshot().shards if s.family.startswith(TOKENS)}) == 2
 
 
-def test_lost_tokens_are_found_and_made_again(store):
+def test_lost_tokens_are_detected_and_rebuilt(store):
     tokenizer = words_tokenizer()
     tokenize(store, tokenizer)
     lost = next(s for s in store.snapshot().shards if s.family.startswith(TOKENS))
@@ -118,14 +118,14 @@ def test_lost_tokens_are_found_and_made_again(store):
     assert verify(store).problems == []
 
 
-def test_unknown_names_are_refused(store):
+def test_tokenize_with_unknown_names_raises(store):
     with pytest.raises(StoreError, match=r"no critic 'nobody'.*numbers"):
         tokenize(store, words_tokenizer(), critics=["nobody"])
     with pytest.raises(StoreError, match=r"no corpus 'nothing'.*web"):
         tokenize(store, words_tokenizer(), corpora=["nothing"])
 
 
-def test_new_critiques_do_not_meet_old_tokens(store, tmp_path):
+def test_new_critiques_do_not_use_old_tokens(store, tmp_path):
     from critiqued import Numbers
 
     class Louder(Numbers):

@@ -9,7 +9,7 @@ def factors(**settings: object) -> list[float]:
     return [round(learning_rate_factor(schedule, LONG, step, 10 * step), 6) for step in range(100)]
 
 
-def test_warmup_is_a_straight_line_in_steps_or_tokens() -> None:
+def test_warmup_is_linear_in_steps_or_tokens() -> None:
     assert factors(warmup="4ba")[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
     assert factors(warmup="40tok")[:5] == [0.025, 0.275, 0.525, 0.775, 1.0]
 

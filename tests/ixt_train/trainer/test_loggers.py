@@ -42,7 +42,7 @@ def test_wandb_offline_and_mlflow_in_a_folder(
 
 
 @pytest.mark.parametrize("package", ["wandb", "mlflow"])
-def test_a_missing_package_says_how_to_get_it(
+def test_logger_without_its_package_names_the_extra(
     config_tree: Tree, monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
@@ -50,6 +50,6 @@ def test_a_missing_package_says_how_to_get_it(
         run(config_tree, logging={package: {}})
 
 
-def test_a_place_that_mlflow_refuses_is_named(config_tree: Tree) -> None:
+def test_mlflow_with_a_rejected_address_raises(config_tree: Tree) -> None:
     with pytest.raises(ConfigError, match=r"logging\.mlflow: sqlite:"):
         run(config_tree, logging={"mlflow": {"tracking_uri": "sqlite:///x.db"}})

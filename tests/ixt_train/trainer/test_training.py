@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from train_runs import Stopped, Tree, crash_at, run
+from train_runs import Stopped, Tree, crash_at, losses, run, two_processes
 
 from ixt_data.errors import ConfigError, CorruptError, FingerprintError
 from ixt_train.evaluation.held_out import evaluate
@@ -28,7 +28,7 @@ from ixt_train.runs.metrics import read_metrics
 from ixt_train.trainer.training import TrainResult
 
 
-def test_a_train_run_leaves_all_that_repeats_it(config_tree: Tree) -> None:
+def test_train_run_writes_all_records(config_tree: Tree) -> None:
     result = run(config_tree)
     folder = Path(result.run_folder)
     assert (result.steps, result.samples) == (12, 96)
@@ -53,15 +53,15 @@ def test_a_train_run_leaves_all_that_repeats_it(config_tree: Tree) -> None:
     assert result.checkpoint == str(checkpoint_path(folder, 12))
 
 
-def test_shards_lie_where_the_config_says(config_tree: Tree, tmp_path: Path) -> None:
-    cache = {"folder": str(tmp_path / "disk"), "limit": 1 << 30}
+def test_cache_folder_of_the_config_is_used(config_tree: Tree, tmp_path: Path) -> None:
+    cache = {"folder": str(tmp_path / "disk"), "max_bytes": 1 << 30}
     result = run(config_tree, duration="2ba", cache=cache)
     assert (tmp_path / "disk").is_dir()
     assert not list((tmp_path / "disk").rglob("*.mds"))
     assert not (Path(result.run_folder) / "cache").exists()
 
 
-def test_a_finished_train_run_answers_again_without_training(config_tree: Tree) -> None:
+def test_train_again_returns_the_result_without_training(config_tree: Tree) -> None:
     first = run(config_tree)
     before = (Path(first.run_folder) / "metrics.jsonl").read_bytes()
     assert run(config_tree) == first
@@ -69,7 +69,7 @@ def test_a_finished_train_run_answers_again_without_training(config_tree: Tree) 
 
 
 @pytest.mark.parametrize("packing", ["pad", "concat"])
-def test_a_crash_changes_nothing(
+def test_train_after_a_crash_gives_the_same_losses(
     config_tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packing: str
 ) -> None:
     whole = run(config_tree, run_folder=str(tmp_path / "whole"), packing=packing)
@@ -90,7 +90,7 @@ def weights(result: TrainResult) -> dict[str, list[float]]:
     return {name: p.flatten().tolist() for name, p in model.named_parameters()}
 
 
-def test_a_broken_newest_checkpoint_falls_back_to_the_one_before(config_tree: Tree) -> None:
+def test_train_with_a_broken_latest_checkpoint_uses_the_previous_one(config_tree: Tree) -> None:
     first = run(config_tree)
     newest = Path(first.checkpoint)
     newest.write_bytes(newest.read_bytes()[:1000])
@@ -98,9 +98,9 @@ def test_a_broken_newest_checkpoint_falls_back_to_the_one_before(config_tree: Tr
     assert run(config_tree).losses == first.losses
 
 
-def test_another_config_or_mix_is_refused(config_tree: Tree) -> None:
+def test_train_with_another_config_or_mix_raises(config_tree: Tree) -> None:
     run(config_tree)
-    with pytest.raises(FingerprintError, match=r"optimizer.lr was 0.003 and is 0.01"):
+    with pytest.raises(FingerprintError, match=r"optimizer.lr was 0.003, is now 0.01"):
         run(config_tree, optimizer={"lr": 1e-2})
     with pytest.raises(FingerprintError, match=r"plan.digest was"):
         run(config_tree, mix=config_tree["mix"] | {"seed": 3})
@@ -115,32 +115,32 @@ def test_micro_batches_do_not_change_the_loss(config_tree: Tree, tmp_path: Path)
     assert split.losses["train"] == pytest.approx(whole.losses["train"], abs=1e-5)
 
 
-def test_a_budget_in_tokens_is_met_within_a_batch_or_two(config_tree: Tree) -> None:
+def test_token_budget_is_met_within_two_batches(config_tree: Tree) -> None:
     result = run(config_tree, duration="5_000tok")
     assert result.tokens == pytest.approx(5000, rel=0.15)
 
 
-def test_a_pickle_that_runs_code_is_refused(config_tree: Tree, tmp_path: Path) -> None:
+def test_checkpoint_pickle_with_code_raises(config_tree: Tree, tmp_path: Path) -> None:
     result = run(config_tree)
     bad = Path(result.checkpoint)
     torch.save({"state": print}, bad)
-    with pytest.raises(CorruptError, match="it wants to run"):
+    with pytest.raises(CorruptError, match="its pickle requires"):
         read_checkpoint(bad)
 
 
-def test_a_vocabulary_without_room_is_refused(config_tree: Tree) -> None:
+def test_vocabulary_that_is_too_small_raises(config_tree: Tree) -> None:
     with pytest.raises(ConfigError, match="vocab_size: 12 is too small"):
         run(config_tree, tokenizer={"train": {"kind": "words", "vocab_size": 12}})
 
 
-def test_evaluating_a_run_folder_gives_the_figures_of_its_end(config_tree: Tree) -> None:
+def test_evaluate_a_run_folder_gives_the_metrics_of_its_end(config_tree: Tree) -> None:
     result = run(config_tree)
     figures = evaluate(load_model(result.run_folder))
     assert figures["loss"]["observed"]["all"] == pytest.approx(result.losses["eval"], abs=1e-6)
     assert {row["task"]: row["exact_match"] for row in figures["tasks"]} == result.tasks
 
 
-def test_what_needs_a_gpu_says_so(config_tree: Tree) -> None:
+def test_settings_that_need_a_gpu_raise_on_a_cpu(config_tree: Tree) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is one")
     with pytest.raises(ConfigError, match="precision: amp_fp16 needs a GPU"):
@@ -151,31 +151,16 @@ def test_what_needs_a_gpu_says_so(config_tree: Tree) -> None:
         run(config_tree, ema=None, fsdp={"version": 2, "sharding_strategie": "FULL_SHARD"})
 
 
-def test_tags_of_spans_get_tokens(config_tree: Tree) -> None:
+def test_span_tags_get_tokens(config_tree: Tree) -> None:
     mix = config_tree["mix"] | {"condition": {"kind": "spans", "loss_by_verdict": {"right": 10}}}
     result = run(config_tree, mix=mix)
     tokens = set(load_model(result.run_folder).tokenizer.get_vocab())
     assert any(token.startswith("<|flaw:") for token in tokens)
 
 
-def two_processes(config: Path) -> Tree:
-    """What a train run in two processes prints."""
-    launcher = Path(sys.executable).with_name("composer")
-    command = [launcher, "-n", "2", "-m", "ixt_train", config, "--output", "json"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
-    # The launcher adds a line of its own after the result.
-    return dict(json.loads(done.stdout.splitlines()[0]))
-
-
-def losses(folder: str | Path) -> list[float]:
-    rows = read_metrics(Path(folder) / "metrics.jsonl")
-    return [row["loss"] for row in rows if "loss" in row]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("fsdp", [None, {"version": 2}])
-def test_two_processes_train_as_one(
+def test_train_with_two_processes_equals_one(
     config_tree: Tree, tmp_path: Path, write_config: Callable[[Tree], Path], fsdp: Tree | None
 ) -> None:
     model = config_tree["model"]["config"] | {"attention_dropout": 0.0}
@@ -197,7 +182,7 @@ def test_two_processes_train_as_one(
 
 
 @pytest.mark.slow
-def test_a_killed_process_goes_on_as_if_nothing_had_been(
+def test_train_after_sigkill_resumes_exactly(
     config_tree: Tree, tmp_path: Path, write_config: Callable[[Tree], Path]
 ) -> None:
     tree = config_tree | {"duration": "60ba", "checkpoint": {"every": "8ba"}}
@@ -218,7 +203,7 @@ def test_a_killed_process_goes_on_as_if_nothing_had_been(
     assert list(read_draws(tmp_path / "run")) == list(read_draws(tmp_path / "whole"))
 
 
-def test_a_train_run_stops_where_it_is_told_and_can_go_on(
+def test_train_run_stops_at_its_threshold_and_resumes(
     config_tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run(config_tree, run_folder=str(tmp_path / "whole"))
@@ -237,7 +222,7 @@ def test_a_train_run_stops_where_it_is_told_and_can_go_on(
     assert longer.steps == 12
     assert longer.losses == whole.losses
     assert weights(longer) == weights(whole)
-    with pytest.raises(ConfigError, match=r"no figure 'tasks\.none'; .*tasks\.sums"):
+    with pytest.raises(ConfigError, match=r"no metric 'tasks\.none'; .*tasks\.sums"):
         run(
             config_tree,
             run_folder=str(tmp_path / "x"),

@@ -105,7 +105,7 @@ def moments(state: Tree) -> Tree:
 HEAD = "model.lm_head.weight"
 
 
-def test_a_start_that_keeps_the_optimizer_goes_on_from_every_bit_of_it(chain: Any) -> None:
+def test_start_with_optimizer_keep_continues_exactly(chain: Any) -> None:
     first = run(chain("pretrain"))
     start = {"checkpoint": first.run_folder, "optimizer": "keep"}
     still = {"lr": 1e-12, "weight_decay": 0.0}
@@ -126,11 +126,11 @@ def test_a_start_that_keeps_the_optimizer_goes_on_from_every_bit_of_it(chain: An
 
 
 @pytest.mark.slow
-def test_parts_of_a_model_go_on_from_a_whole_optimizer(
+def test_start_with_fsdp_continues_from_a_complete_optimizer(
     chain: Any, write_config: Callable[[Tree], Path]
 ) -> None:
     """FSDP: each process takes its part of the moments, and trains as one process does."""
-    from test_train import losses, two_processes
+    from train_runs import losses, two_processes
 
     model = chain("pretrain")["model"]["config"] | {"attention_dropout": 0.0}
     first = run(chain("pretrain", model={"config": model}, ema=None))
@@ -146,7 +146,7 @@ def test_parts_of_a_model_go_on_from_a_whole_optimizer(
     assert torch.allclose(theirs[HEAD]["exp_avg"], ours[HEAD]["exp_avg"], atol=1e-4)
 
 
-def test_a_fresh_start_takes_the_weights_that_are_evaluated(chain: Any) -> None:
+def test_start_with_optimizer_fresh_uses_the_evaluated_weights(chain: Any) -> None:
     first = run(chain("pretrain"))
     still = {"lr": 1e-12, "weight_decay": 0.0}
     second = run(chain("midtrain", optimizer=still))
@@ -160,7 +160,7 @@ def test_a_fresh_start_takes_the_weights_that_are_evaluated(chain: Any) -> None:
     assert known["start.optimizer"] == "fresh"
 
 
-def test_a_cooldown_without_feedback_keeps_the_optimizer(chain: Any, tmp_path: Path) -> None:
+def test_cooldown_without_feedback_keeps_the_optimizer(chain: Any, tmp_path: Path) -> None:
     """Within a train run, and as a stage of its own."""
     tree = chain("pretrain", run_folder=str(tmp_path / "within"))
     tree["mix"] = tree["mix"] | {"condition": {"kind": "both", "dropout": 0, "cooldown": 0.5}}
@@ -182,8 +182,8 @@ def test_a_cooldown_without_feedback_keeps_the_optimizer(chain: Any, tmp_path: P
     assert (apart["exp_avg_sq"] >= 0.85 * moments(state_of(first))[HEAD]["exp_avg_sq"]).all()
 
 
-def test_a_start_from_something_else_is_refused(chain: Any, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"start\.checkpoint: .* neither a run folder"):
+def test_start_from_an_invalid_path_raises(chain: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"start\.checkpoint: .* is not a run folder"):
         run(chain("midtrain"))
     first = run(chain("pretrain"))
     second = run(chain("midtrain"))
@@ -208,17 +208,15 @@ def test_a_start_from_something_else_is_refused(chain: Any, tmp_path: Path) -> N
         ({"stage": "sft", "packing": "concat"}, "concat cuts conversations in two"),
     ],
 )
-def test_what_a_stage_needs_is_said(chain: Any, changes: Tree, said: str) -> None:
-    with pytest.raises(ConfigError) as caught:
+def test_stage_with_missing_settings_raises(chain: Any, changes: Tree, said: str) -> None:
+    with pytest.raises(ConfigError) as error_info:
         validate(TrainConfig, chain("midtrain", **changes), "test")
-    assert said in str(caught.value)
+    assert said in str(error_info.value)
 
 
 @pytest.mark.slow
 @pytest.mark.e2e
-def test_a_chain_of_all_stages_through_the_command_line(
-    chain: Any, write_config: Callable[[Tree], Path]
-) -> None:
+def test_stages_chain_on_the_command_line(chain: Any, write_config: Callable[[Tree], Path]) -> None:
     results = {}
     for name in ("pretrain", "midtrain", "sft"):
         path = write_config(chain(name))
@@ -256,7 +254,7 @@ def test_a_chain_of_all_stages_through_the_command_line(
 def test_sft_resumes_exactly_and_replays(
     chain: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from test_train import Stopped, crash_at
+    from train_runs import Stopped, crash_at
 
     first = run(chain("pretrain"))
     start = {"checkpoint": first.run_folder}
@@ -276,9 +274,7 @@ def test_sft_resumes_exactly_and_replays(
         run(tree | {"sft": {"feedback": "turn"}})
 
 
-def test_a_train_run_is_repeated_from_its_folder_alone(
-    chain: Any, sums: Path, tmp_path: Path
-) -> None:
+def test_train_run_repeats_from_its_folder_alone(chain: Any, sums: Path, tmp_path: Path) -> None:
     """Moved elsewhere, its inputs gone; with a start, a trained tokenizer and a task."""
     inputs = tmp_path / "inputs"
     inputs.mkdir()
@@ -304,7 +300,7 @@ def test_a_train_run_is_repeated_from_its_folder_alone(
         assert known[0] == known[1]
 
 
-def test_pickles_are_refused_wherever_weights_come_from(chain: Any, tmp_path: Path) -> None:
+def test_weights_in_pickles_raise(chain: Any, tmp_path: Path) -> None:
     first = run(chain("pretrain"))
     model = load_model(first.run_folder)
     folder = tmp_path / "pickled"
