@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from ixt_data.errors import ConfigError
 from ixt_train.cli.options import MaybeStoreOption, quiet_libraries
 
 if TYPE_CHECKING:
+    from ixt_data.console import ProgressBar
     from ixt_train.inference import LoadedModel
 
 CheckpointArgument = Annotated[
@@ -132,6 +134,10 @@ def _ask_tasks(
     return solve_tasks(trained, (config(task, f, g) for task in tasks for f, g in said))
 
 
+def _show_progress(bar: "ProgressBar", done: int, total: int) -> None:
+    bar.update(done, total=total)
+
+
 def _ask_harness(
     trained: "LoadedModel",
     said: list[tuple[str, float]],
@@ -146,9 +152,17 @@ def _ask_harness(
 
     rows = []
     for feedback, gamma in said:
-        model = ConditionedLM(trained, feedback, guidance=gamma, batch_size=batch_size)
-        told = {"feedback": feedback, "guidance": gamma}
-        rows += [told | row for row in run_tasks(model, tasks, folder, limit, fewshot, chat)]
+        settings = {"feedback": feedback, "guidance": gamma}
+        with Output(OutputMode.text).progress("Evaluating", None, "questions") as bar:
+            model = ConditionedLM(
+                trained,
+                feedback,
+                guidance=gamma,
+                batch_size=batch_size,
+                progress=partial(_show_progress, bar),
+            )
+            found = run_tasks(model, tasks, folder, limit, fewshot, chat)
+        rows += [settings | row for row in found]
     return rows
 
 
