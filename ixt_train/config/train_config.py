@@ -189,7 +189,7 @@ class TaskConfig(ConfigModel):
     """Maximum number of problems, counted from the start of the file."""
 
     @model_validator(mode="after")
-    def _known(self) -> Self:
+    def _known_task(self) -> Self:
         if self.path is None and self.name not in BUILT_IN_TASKS:
             raise ValueError(
                 f"{self.name!r} is not a built-in task ({', '.join(BUILT_IN_TASKS)}); give a path"
@@ -234,13 +234,13 @@ class StopConfig(ConfigModel):
     threshold: float
     """Stop at the first evaluation at or below it for a loss, at or above it for other metrics."""
 
-    def reached(self, figures: Mapping[str, Any]) -> bool:
+    def reached(self, metrics: Mapping[str, Any]) -> bool:
         """Return whether the metrics of an evaluation reach the threshold.
 
         Raises:
             ConfigError: the evaluation has no such metric; the message lists the ones it has.
         """
-        flat = flatten(figures)
+        flat = flatten(metrics)
         if self.metric not in flat:
             known = ", ".join(sorted(flat)) or "none"
             raise ConfigError(f"stop.metric: no metric {self.metric!r}; measured are: {known}")
@@ -344,7 +344,7 @@ class TrainConfig(ConfigModel):
         return self
 
     @model_validator(mode="after")
-    def _whole(self) -> Self:
+    def _compatible(self) -> Self:
         if self.fsdp is not None and self.ema is not None:
             raise ValueError("ema does not work with fsdp yet; set one of them to null")
         if self.duration.value == 0:

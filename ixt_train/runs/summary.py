@@ -87,8 +87,8 @@ def read_train_run(folder: Path) -> TrainRun:
 
 def _curves(evals: list[tuple[int, dict[str, Any]]], *path: str) -> dict[str, LossPoints]:
     values: dict[str, dict[int, float]] = {}
-    for tokens, figures in evals:
-        for name, value in figures.get(path[0], {}).items():
+    for tokens, metrics in evals:
+        for name, value in metrics.get(path[0], {}).items():
             for key in path[1:]:
                 value = value.get(key) if isinstance(value, dict) else None
             if isinstance(value, int | float):

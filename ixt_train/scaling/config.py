@@ -77,19 +77,22 @@ def prepare_jobs(config: ScalingConfig, folder: Path) -> Iterator[tuple[TrainJob
                 train = load_train_config(folder / config.train, settings.set)
                 duration = budget or train.duration
                 label = RunLabel(arm, config.group, seed, str(duration), settings.annotation_flops)
-                place = Path(config.runs).resolve() / f"{arm}-{duration}-{seed}"
+                run_path = Path(config.runs).resolve() / f"{arm}-{duration}-{seed}"
                 mix = load_mix(folder / settings.mix) if settings.mix else load_run_mix(train)
                 tree: dict[str, Any] = train.model_dump(mode="json") | {
                     "mix": mix.model_copy(update={"seed": seed}).model_dump(mode="json"),
                     "seed": seed,
                     "duration": str(duration),
-                    "run_folder": str(place),
+                    "run_folder": str(run_path),
                 }
                 validate(TrainConfig, tree, f"{config.train} for {arm}")
-                place.parent.mkdir(parents=True, exist_ok=True)
-                path = place.with_suffix(".yaml")
+                run_path.parent.mkdir(parents=True, exist_ok=True)
+                path = run_path.with_suffix(".yaml")
                 path.write_text(yaml.safe_dump(tree, sort_keys=False))
-                yield TrainJob(place.name, path, path.with_suffix(".log"), run_folder=place), label
+                yield (
+                    TrainJob(run_path.name, path, path.with_suffix(".log"), run_folder=run_path),
+                    label,
+                )
 
 
 def write_label(folder: Path, label: RunLabel) -> None:

@@ -64,7 +64,7 @@ def _main(
     ] = Path("ixt-proof"),
     results: Annotated[Path, typer.Option(help="Where results.md lies.")] = Path("docs"),
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 3,
-    side_by_side: Annotated[
+    parallel: Annotated[
         int | None, typer.Option(min=1, help="Train runs at once [as many as cores].")
     ] = None,
     quick: Annotated[
@@ -82,9 +82,9 @@ def _main(
         runs = runs_of(SERIES[part], range(1 if quick else seeds))
         if quick:
             runs = shortened(runs, QUICK_DOCUMENTS, QUICK_STEPS)
-        train_all(runs, folder, curves, side_by_side or cores(), quick, out)
+        train_all(runs, folder, curves, parallel or cores(), quick, out)
     elif part == "text":
-        measure_text(folder, curves, seeds, side_by_side or cores(), quick, out)
+        measure_text(folder, curves, seeds, parallel or cores(), quick, out)
     elif part != "write":
         raise IxtError(f"part: {part!r} is none of proof, spans, text, write")
     page = write_results(results)
