@@ -1,22 +1,19 @@
 """The train config: YAML and dotted overrides, validated before any heavy import."""
 
-import re
-from collections.abc import Iterable, Mapping
-from itertools import pairwise
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PlainSerializer, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from ixt_data.config import ConfigModel, load_config, validate
-from ixt_data.errors import ConfigError
 from ixt_data.mix import Mix, load_mix
 from ixt_data.records import Stage
+from ixt_train.config.amount import Amount, AmountText
+from ixt_train.config.eval_config import EvalConfig, StopConfig, flatten
 from ixt_train.config.logger_config import MlflowConfig, WandbConfig
 from ixt_train.config.stage_config import SftConfig, StartConfig
 
-_AMOUNT = re.compile(r"(\d[\d_]*)(ba|tok)?")
-BUILT_IN_TASKS = ("arithmetic",)
 # Settings that do not change the weights, and paths: the content of a path is in the fingerprint.
 NOT_IN_FINGERPRINT: dict[str, Any] = {
     "mix": True,
@@ -34,40 +31,6 @@ NOT_IN_FINGERPRINT: dict[str, Any] = {
     "start": {"checkpoint"},
     "sft": {"template"},
 }
-
-
-class Amount(ConfigModel):
-    """A number of steps or tokens: `900ba` or `5_000_000tok`. A bare number is steps."""
-
-    value: Annotated[int, Field(ge=0)]
-    """The number of units."""
-    unit: Literal["ba", "tok"] = "ba"
-    """`ba` for steps (batches) or `tok` for tokens, as Composer writes them."""
-
-    def __str__(self) -> str:
-        return f"{self.value}{self.unit}"
-
-    def of(self, steps: int, tokens: int) -> float:
-        """Return the share of this amount that `steps` or `tokens` are; 1 if the amount is 0."""
-        return (steps if self.unit == "ba" else tokens) / self.value if self.value else 1.0
-
-
-def _parse_amount(value: Any) -> Any:
-    match = _AMOUNT.fullmatch(str(value).strip()) if isinstance(value, int | str) else None
-    if isinstance(value, Amount | dict):
-        return value
-    if match is None:
-        raise ValueError(
-            f"{value!r} is not an amount; write steps as 900ba or tokens as 5_000_000tok"
-        )
-    return {"value": int(match[1]), "unit": match[2] or "ba"}
-
-
-AmountText = Annotated[
-    Amount,
-    BeforeValidator(_parse_amount, json_schema_input_type=int | str),
-    PlainSerializer(str, return_type=str),
-]
 
 
 class InitConfig(ConfigModel):
@@ -171,83 +134,6 @@ class CheckpointConfig(ConfigModel):
     remote: Annotated[str, Field(pattern="^s3://.+")] | None = None
     """An address such as s3://bucket/prefix. Complete checkpoints are copied there, with the rest
     of the run folder that a resume on another machine needs."""
-
-
-class TaskConfig(ConfigModel):
-    """A task scored by exact match: built in, or a JSONL of segments or of prompts and answers."""
-
-    name: str
-    """Name of the task in metrics."""
-    path: str | None = None
-    """A JSONL of {"segments": [[given, answer], ...]} or {"prompt", "answer"}, relative to the
-    config file; null selects the built-in task of this name. `arithmetic` is built in."""
-    feedback: str = "best"
-    """Feedback to condition on: best, worst, none, given (each line's own), or any text."""
-    guidance: Annotated[float, Field(ge=0)] = 1.0
-    """Gamma of classifier-free guidance from none towards the feedback; 1 disables guidance."""
-    limit: PositiveInt | None = None
-    """Maximum number of problems, counted from the start of the file."""
-
-    @model_validator(mode="after")
-    def _known_task(self) -> Self:
-        if self.path is None and self.name not in BUILT_IN_TASKS:
-            raise ValueError(
-                f"{self.name!r} is not a built-in task ({', '.join(BUILT_IN_TASKS)}); give a path"
-            )
-        return self
-
-
-class EvalConfig(ConfigModel):
-    """Evaluation during training and by `ixt eval`."""
-
-    every: AmountText = Amount(value=0)
-    """Distance between evaluations; every train run evaluates at its end. 0: only at the end."""
-    buckets: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-    """Edges of the score buckets, ascending from 0 to 1; the last one includes its upper edge."""
-    feedback: tuple[Literal["best", "worst", "none", "observed"], ...] = (
-        "best",
-        "worst",
-        "none",
-        "observed",
-    )
-    """Feedback under which the held-out loss is measured."""
-    tasks: tuple[TaskConfig, ...] = ()
-    """Tasks scored by exact match."""
-    samples: Annotated[int, Field(ge=0)] = 32
-    """Held-out documents per score bucket; 0 skips the held-out loss."""
-    batch_size: PositiveInt = 64
-    """Documents per forward pass."""
-
-    @model_validator(mode="after")
-    def _ascending(self) -> Self:
-        edges = self.buckets
-        if len(edges) < 2 or any(a >= b for a, b in pairwise(edges)):
-            raise ValueError(f"buckets must ascend, got {list(edges)}")
-        return self
-
-
-class StopConfig(ConfigModel):
-    """Early end of a train run; without this part, the train run resumes where it stopped."""
-
-    metric: str
-    """Path of an evaluation metric, such as `tasks.sums` or `loss.best.all`."""
-    threshold: float
-    """Stop at the first evaluation at or below it for a loss, at or above it for other metrics."""
-
-    def reached(self, metrics: Mapping[str, Any]) -> bool:
-        """Return whether the metrics of an evaluation reach the threshold.
-
-        Raises:
-            ConfigError: the evaluation has no such metric; the message lists the ones it has.
-        """
-        flat = flatten(metrics)
-        if self.metric not in flat:
-            known = ", ".join(sorted(flat)) or "none"
-            raise ConfigError(f"stop.metric: no metric {self.metric!r}; measured are: {known}")
-        value = flat[self.metric]
-        return bool(
-            value <= self.threshold if self.metric.startswith("loss.") else value >= self.threshold
-        )
 
 
 class LoggingConfig(ConfigModel):
@@ -365,17 +251,6 @@ class TrainConfig(ConfigModel):
         if self.stage != "sft":
             del settings["sft"]
         return flatten(settings)
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return `{"a.b": 1}` for `{"a": {"b": 1}}`."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def load_train_config(path: str | Path, overrides: Iterable[str] = ()) -> TrainConfig:

@@ -225,7 +225,7 @@ def test_chat_conditioner_with_invalid_settings_raises() -> None:
         chat("{% for m in messages %}{{ m['content'] }}{% endfor %}")
     strict = "{{ raise_exception('no system') if messages[0]['role'] == 'system' }}" + CHATML
     conditioner = chat(strict, ("<|im_start|>", "<|im_end|>"))
-    with pytest.raises(ConfigError, match="refuses a conversation of system, user"):
+    with pytest.raises(ConfigError, match="rejects a conversation of system, user"):
         conditioner.encode(TEXT)
     with pytest.raises(ConfigError, match=r"sft\.template: nowhere"):
         set_chat_template(bpe(), "nowhere")

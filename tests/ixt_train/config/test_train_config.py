@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from ixt_data.errors import ConfigError
-from ixt_train.config.train_config import Amount, load_run_mix, load_train_config
+from ixt_train.config.amount import Amount
+from ixt_train.config.train_config import load_run_mix, load_train_config
 
 Write = Callable[[dict[str, Any]], Path]
 

@@ -12,7 +12,7 @@ from harness_tasks import evaluate_tasks
 from ixt_data.errors import ConfigError
 from ixt_data.mix import Condition
 from ixt_train.conditioning.chat import ChatConditioner
-from ixt_train.config.train_config import TaskConfig
+from ixt_train.config.eval_config import TaskConfig
 from ixt_train.evaluation.tasks import load_task
 from ixt_train.inference.decoding import TokenSampling
 from ixt_train.inference.generation import GenerationRequest, generate_texts

@@ -15,7 +15,8 @@ from ixt_data.mix import Condition
 from ixt_data.records import Span
 from ixt_train.conditioning.conditioner import SPECIAL_TOKENS, Conditioner, tag_token
 from ixt_train.conditioning.tokenizer import train_tokenizer
-from ixt_train.config.train_config import EvalConfig, TaskConfig, TokenizerTraining
+from ixt_train.config.eval_config import EvalConfig, TaskConfig
+from ixt_train.config.train_config import TokenizerTraining
 from ixt_train.evaluation.held_out import Evaluator, HeldOut, feedback_gain, solve_tasks
 from ixt_train.evaluation.tasks import Task, load_task
 from ixt_train.inference.loaded_model import LoadedModel, load_model
@@ -111,7 +112,11 @@ def test_task_with_a_prompt_generates_to_the_end(trained_run: Path, tmp_path: Pa
     path.write_text("\n\n".join(map(json.dumps, lines)))
     task = load_task(TaskConfig(name="mixed", path=str(path), feedback="none"), trained.conditioner)
     assert task.solve(trained.model, trained.conditioner) == [True, False, False, True]
-    for line, said in (("{}", "neither segments nor"), ("[", "no JSON"), ("3", "no JSON object")):
+    for line, said in (
+        ("{}", "neither segments nor"),
+        ("[", "not JSON"),
+        ("3", "not a JSON object"),
+    ):
         path.write_text(line)
         with pytest.raises(ConfigError, match=rf"mixed.*line 1: {said}"):
             load_task(TaskConfig(name="mixed", path=str(path)), trained.conditioner)

@@ -13,7 +13,7 @@ from ixt_data.errors import ConfigError
 from ixt_data.mix import Mix
 from ixt_data.store.store import Store
 from ixt_train.conditioning.tokenizer import control_tokens
-from ixt_train.config.train_config import EvalConfig, TaskConfig
+from ixt_train.config.eval_config import EvalConfig, TaskConfig
 from ixt_train.evaluation.held_out import Evaluator, bucket_names, held_out_documents
 from ixt_train.evaluation.tasks import TaskProblem, load_task, solve, tokenize_problem
 from ixt_train.inference.generation import generate

@@ -38,7 +38,7 @@ def test_replay_of_a_missing_step_or_document_raises(trained_run: Path, tmp_path
         replay.batch(41)
     with pytest.raises(ConfigError, match="not a doc_id"):
         replay.document("seventeen")
-    with pytest.raises(ConfigError, match="no whole run folder"):
+    with pytest.raises(ConfigError, match="not a complete run folder"):
         Replay(tmp_path)
 
 

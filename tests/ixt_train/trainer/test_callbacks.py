@@ -1,4 +1,5 @@
-from ixt_train.config.train_config import Amount, ScheduleConfig
+from ixt_train.config.amount import Amount
+from ixt_train.config.train_config import ScheduleConfig
 from ixt_train.trainer.callbacks import learning_rate_factor
 
 LONG = Amount(value=100)

@@ -190,7 +190,7 @@ def test_start_from_an_invalid_path_raises(chain: Any, tmp_path: Path) -> None:
     third = run(chain("midtrain") | {"run_folder": str(tmp_path / "third")})
     assert third.losses == second.losses
     early = {"checkpoint": str(checkpoint_path(Path(first.run_folder), 3))}
-    with pytest.raises(FingerprintError, match=r"start\.step was 6 and is 3"):
+    with pytest.raises(FingerprintError, match=r"start\.step was 6, is now 3"):
         run(chain("midtrain", start=early))
     # What it started from is kept: the earlier train run may go.
     shutil.rmtree(first.run_folder)
@@ -270,7 +270,7 @@ def test_sft_resumes_exactly_and_replays(
     replay, recorded = Replay(whole.run_folder), dict(read_draws(whole.run_folder))
     for step in (1, 6):
         assert sorted(s["doc_id"] for s in replay.batch(step)["samples"]) == sorted(recorded[step])
-    with pytest.raises(FingerprintError, match=r"sft\.feedback was 'system' and is 'turn'"):
+    with pytest.raises(FingerprintError, match=r"sft\.feedback was 'system', is now 'turn'"):
         run(tree | {"sft": {"feedback": "turn"}})
 
 
