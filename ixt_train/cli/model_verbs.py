@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from ixt_data.errors import ConfigError
 from ixt_train.cli.options import MaybeStoreOption, quiet_libraries
 
 if TYPE_CHECKING:
+    from ixt_data.console import ProgressBar
     from ixt_train.inference import LoadedModel
 
 CheckpointArgument = Annotated[
@@ -134,9 +136,9 @@ def evaluate(
             figures["lm_eval"] = _run_harness(
                 trained, conditions, lm_eval, lm_eval_path, fewshot, limit, chat, batch_size
             )
-    from ixt_train.evaluation import figures_text
+    from ixt_train.evaluation import metrics_text
 
-    Output(output).result(figures, figures_text(figures))
+    Output(output).result(figures, metrics_text(figures))
 
 
 def _solve_tasks(
@@ -157,6 +159,10 @@ def _solve_tasks(
     return solve_tasks(trained, (config(task, f, g) for task in tasks for f, g in conditions))
 
 
+def _show_progress(bar: "ProgressBar", done: int, total: int) -> None:
+    bar.update(done, total=total)
+
+
 def _run_harness(
     trained: "LoadedModel",
     conditions: list[tuple[str, float]],
@@ -171,9 +177,17 @@ def _run_harness(
 
     rows = []
     for feedback, gamma in conditions:
-        model = ConditionedLM(trained, feedback, guidance=gamma, batch_size=batch_size)
         condition = {"feedback": feedback, "guidance": gamma}
-        rows += [condition | row for row in run_tasks(model, tasks, folder, limit, fewshot, chat)]
+        with Output(OutputMode.text).progress("evaluating", None, "questions") as bar:
+            model = ConditionedLM(
+                trained,
+                feedback,
+                guidance=gamma,
+                batch_size=batch_size,
+                progress=partial(_show_progress, bar),
+            )
+            measured = run_tasks(model, tasks, folder, limit, fewshot, chat)
+        rows += [condition | row for row in measured]
     return rows
 
 

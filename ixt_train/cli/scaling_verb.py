@@ -28,7 +28,7 @@ def scaling(
     metric: Annotated[
         str | None,
         typer.Option(
-            show_default="the first task", help="Metric, such as tasks.sums or loss.asked.all."
+            show_default="the first task", help="Metric, such as tasks.sums or loss.inference.all."
         ),
     ] = None,
     target: Annotated[
@@ -56,27 +56,27 @@ def scaling(
     Feedback tokens count, padding does not. Annotation is counted separately.
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    from ixt_train.scaling import describe, record, render, write_curves
+    from ixt_train.scaling import compare_arms, render_tables, report_record, write_curves
 
     out = Output(output)
     if html is not None:
         MissingExtra.require("train", "altair", "vl_convert")
     curves, config = _curves(paths, out)
-    groups = describe(
+    groups = compare_arms(
         curves,
         metric or (config.metric if config else None),
         target or (config.targets if config else ()),
         against or (config.against if config else ()),
     )
-    found = record(groups)
+    report = report_record(groups)
     if save is not None:
         write_curves(save, curves)
     if html is not None:
         from ixt_train.scaling import write_page
 
         write_page(html, groups, curves)
-        found["page"] = str(html)
-    out.result(found, render(groups))
+        report["page"] = str(html)
+    out.result(report, render_tables(groups))
 
 
 def _curves(

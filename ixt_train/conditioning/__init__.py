@@ -1,4 +1,4 @@
-"""Feedback in front of a document, as tokens: tokenizer, encoder, conditioner, chat templates.
+"""Feedback and documents as tokens: tokenizer, encoder, conditioner, chat templates.
 
 May import: `config`, `ixt_data.mix`, `ixt_data.store`.
 """

@@ -1,6 +1,6 @@
 from .chat import ChatConditioner as ChatConditioner
-from .chat import conditioner_of as conditioner_of
-from .chat import set_template as set_template
+from .chat import build_conditioner as build_conditioner
+from .chat import set_chat_template as set_chat_template
 from .chat import template_id as template_id
 from .conditioner import SPECIAL_TOKENS as SPECIAL_TOKENS
 from .conditioner import Choice as Choice
@@ -14,4 +14,4 @@ from .tokenizer import load_tokenizer as load_tokenizer
 from .tokenizer import tokenizer_id as tokenizer_id
 from .tokenizer import train_tokenizer as train_tokenizer
 from .vocabulary import corpus_texts as corpus_texts
-from .vocabulary import make_tokenizer as make_tokenizer
+from .vocabulary import prepare_tokenizer as prepare_tokenizer

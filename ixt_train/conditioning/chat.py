@@ -1,8 +1,8 @@
-"""Conversations for SFT: rendered by the chat template, with feedback, loss on responses only.
+"""Conversations for SFT: chat template, feedback, loss on the assistant's messages only.
 
-A template says what stands around contents; contents are the document's own, so that nothing in
-them can pass for a control token. What it writes for messages of certain roles is rendered once,
-with marks for contents, and kept as tokens.
+A chat template writes the text around message contents. Contents are tokenized separately, so no
+content can produce a control token. The template's own text is rendered once per sequence of
+roles, with marks for contents, and cached as tokens.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from ixt_train.conditioning.tokenizer import add_special_tokens
 from ixt_train.config import TrainConfig
 
 TURN = "turn"
-"""The verdict of a span that judges a whole turn."""
+"""Verdict of a span that judges a complete turn."""
 
 PARTS = (TURN, "chunk", "failed")
 """Verdicts of spans that are parts of a document, not passages."""
@@ -39,14 +39,14 @@ DEFAULT_TEMPLATE = (
     "{% if message['tool_calls'] %}{{ message['tool_calls'] | tojson }}{% endif %}"
     "{{ eos_token }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
-_REMEMBERED = 4096
+_CACHE_SIZE = 4096
 _SYSTEM = ("system", "developer")
-# Private characters, which no template looks at.
+# Private-use characters, which no template inspects.
 _OPEN, _CLOSE = "\ue000", "\ue001"
 
 
-def set_template(tokenizer: Any, file: str | None) -> None:
-    """Gives a tokenizer the chat template in a file, or a plain one where it has none.
+def set_chat_template(tokenizer: Any, file: str | None) -> None:
+    """Set the tokenizer's chat template from a file, or a plain one if it has none.
 
     Raises:
         ConfigError: the file cannot be read.
@@ -62,40 +62,40 @@ def set_template(tokenizer: Any, file: str | None) -> None:
 
 
 def template_id(tokenizer: Any) -> str:
-    """12 hex digits over the chat template."""
+    """Return 12 hex digits over the chat template."""
     return content_id(tokenizer.chat_template)
 
 
-def conditioner_of(
+def build_conditioner(
     config: TrainConfig,
     tokenizer: Any,
     condition: Condition,
     observed: Mapping[str, tuple[float, str]] | None = None,
 ) -> Conditioner:
-    """The conditioner of a train run's stage; see `Conditioner`."""
+    """Build the conditioner of a train run's stage; see `Conditioner`."""
     if config.stage == "sft":
         return ChatConditioner(tokenizer, condition, observed, config.sft.feedback)
     return Conditioner(tokenizer, condition, observed)
 
 
 class TemplateSegment(NamedTuple):
-    """A stretch of a rendered conversation.
+    """A segment of a rendered conversation.
 
     Attributes:
-        ids: tokens of the template; empty where a content or feedback stands.
-        content: number of the message whose content stands here.
-        feedback: number of the turn whose feedback stands here.
-        learnt: whether the loss counts it: it is part of what the assistant says.
+        ids: tokens of the template; empty if the segment is a content or feedback.
+        content: number of the message whose content this is.
+        feedback: number of the turn whose feedback this is.
+        in_loss: whether the loss counts it, because the assistant writes it.
     """
 
     ids: tuple[int, ...] = ()
     content: int | None = None
     feedback: int | None = None
-    learnt: bool = False
+    in_loss: bool = False
 
 
 class Turn(NamedTuple):
-    """Where a turn of the assistant stands: its feedback's place, its first and last offset."""
+    """A turn of the assistant: offset of its feedback, its first offset and its end."""
 
     feedback: int
     start: int
@@ -103,133 +103,137 @@ class Turn(NamedTuple):
 
 
 class TemplateFrames:
-    """What a chat template writes around contents, by the roles of the messages."""
+    """The text that a chat template writes around contents, by the roles of the messages."""
 
     def __init__(self, tokenizer: Any) -> None:
-        """Tries the template.
+        """Render a trial conversation.
 
         Raises:
-            ConfigError: it has none, or one that does not end the assistant's turn.
+            ConfigError: the tokenizer has no template, or it does not end the assistant's turn.
         """
         if not tokenizer.chat_template:
-            raise ConfigError("the tokenizer has no chat template; train with stage sft gives one")
+            raise ConfigError("the tokenizer has no chat template; train with stage sft to set one")
         self._tokenizer = tokenizer
         self._special = [t for t in tokenizer.all_special_tokens if len(t) > 1]
-        self._cached = lru_cache(_REMEMBERED)(self._pieces)
-        asked, answered = _mark(0), _mark(1)
-        trial = self._render([_message("user", f" {asked} "), _message(ASSISTANT, f" {answered} ")])
-        self.strips = f" {asked} " not in trial
-        self._end = trial.partition(answered)[2].strip()
+        self._cached_segments = lru_cache(_CACHE_SIZE)(self._segments)
+        question, reply_mark = _placeholder(0), _placeholder(1)
+        trial = self._render(
+            [_message("user", f" {question} "), _message(ASSISTANT, f" {reply_mark} ")]
+        )
+        self.strips = f" {question} " not in trial
+        self._end = trial.partition(reply_mark)[2].strip()
         if not self._end:
             raise ConfigError(
-                "the chat template writes nothing after what the assistant says, so a model would "
-                "never end its turn; name another one in sft.template"
+                "the chat template writes nothing after the assistant's content, so a model would "
+                "never end its turn; name another template in sft.template"
             )
 
     @property
     def end_token(self) -> int | None:
-        """The special token that ends a turn of the assistant, None where the end is plain text."""
+        """The special token that ends a turn of the assistant, None if the end is plain text."""
         first = self._tokenizer(self._end, add_special_tokens=False)["input_ids"][0]
         return int(first) if first in self._tokenizer.all_special_ids else None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_cached"}
+        return {key: value for key, value in self.__dict__.items() if key != "_cached_segments"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._cached = lru_cache(_REMEMBERED)(self._pieces)
+        self._cached_segments = lru_cache(_CACHE_SIZE)(self._segments)
 
-    def of(self, messages: Sequence[Mapping[str, Any]], begun: bool) -> list[TemplateSegment]:
-        """The pieces of a conversation, in order.
+    def split_segments(
+        self, messages: Sequence[Mapping[str, Any]], add_reply: bool
+    ) -> list[TemplateSegment]:
+        """Return the segments of a conversation, in order.
 
         Args:
-            messages: with `content` true where there is any.
-            begun: end with the beginning of a further turn of the assistant.
+            messages: with `content` true if the message has content.
+            add_reply: append the start of another turn of the assistant.
 
         Raises:
-            ConfigError: the template refuses such a conversation.
+            ConfigError: the template rejects such a conversation.
         """
-        return self._cached(orjson.dumps(list(messages)), begun)
+        return self._cached_segments(orjson.dumps(list(messages)), add_reply)
 
-    def _pieces(self, shape: bytes, begun: bool) -> list[TemplateSegment]:
+    def _segments(self, shape: bytes, add_reply: bool) -> list[TemplateSegment]:
         messages = [
-            {**message, "content": _mark(number) if message["content"] else ""}
-            for number, message in enumerate(orjson.loads(self._harmless(shape)))
+            {**message, "content": _placeholder(number) if message["content"] else ""}
+            for number, message in enumerate(orjson.loads(self._without_special_tokens(shape)))
         ]
-        whole = self._render(messages, begun)
+        rendered = self._render(messages, add_reply)
         turns = {
-            number: self._turn(whole, messages, number)
+            number: self._turn(rendered, messages, number)
             for number, message in enumerate(messages)
             if message["role"] == ASSISTANT
         }
-        if begun:
-            turns[len(messages)] = self._next_turn(whole, messages)
-        cuts = {0, len(whole)}
+        if add_reply:
+            turns[len(messages)] = self._upcoming_turn(rendered, messages)
+        cuts = {0, len(rendered)}
         contents, feedback = {}, {turn.feedback: number for number, turn in turns.items()}
         for number, message in enumerate(messages):
-            at = whole.find(_mark(number)) if message["content"] else -1
+            at = rendered.find(_placeholder(number)) if message["content"] else -1
             if at >= 0:
                 contents[at] = number
-                cuts |= {at, at + len(_mark(number))}
+                cuts |= {at, at + len(_placeholder(number))}
         for turn in turns.values():
             cuts |= set(turn)
-        pieces = []
-        places = sorted(cuts)
-        for start, end in zip(places, [*places[1:], len(whole)], strict=True):
+        segments = []
+        offsets = sorted(cuts)
+        for start, end in zip(offsets, [*offsets[1:], len(rendered)], strict=True):
             if start in feedback:
-                pieces.append(TemplateSegment(feedback=feedback[start]))
-            learnt = any(turn.start <= start < turn.end for turn in turns.values())
+                segments.append(TemplateSegment(feedback=feedback[start]))
+            in_loss = any(turn.start <= start < turn.end for turn in turns.values())
             if start in contents:
-                pieces.append(TemplateSegment(content=contents[start], learnt=learnt))
+                segments.append(TemplateSegment(content=contents[start], in_loss=in_loss))
             elif end > start:
-                ids = self._tokenizer(whole[start:end], add_special_tokens=False)["input_ids"]
-                pieces.append(TemplateSegment(ids=tuple(ids), learnt=learnt))
-        return pieces
+                ids = self._tokenizer(rendered[start:end], add_special_tokens=False)["input_ids"]
+                segments.append(TemplateSegment(ids=tuple(ids), in_loss=in_loss))
+        return segments
 
-    def _harmless(self, shape: bytes) -> bytes:
-        """The same without special tokens in what is no content, such as calls of tools."""
+    def _without_special_tokens(self, shape: bytes) -> bytes:
+        """Return the messages without special tokens outside of contents, such as in tool calls."""
         text = shape.decode()
         for token in self._special:
             text = text.replace(token, f"{token[0]}\u200b{token[1:]}")
         return text.encode()
 
-    def _turn(self, whole: str, messages: list[dict[str, Any]], number: int) -> Turn:
-        mark = _mark(number) if messages[number]["content"] else None
-        at = whole.find(mark) if mark else -1
+    def _turn(self, rendered: str, messages: list[dict[str, Any]], number: int) -> Turn:
+        placeholder = _placeholder(number) if messages[number]["content"] else None
+        at = rendered.find(placeholder) if placeholder else -1
         before = self._render(messages[:number]) if number else ""
-        begun = self._render(messages[:number], begun=True) if number else ""
-        if begun and whole.startswith(begun):
-            start = len(begun)
-            feedback = len(before) if begun.startswith(before) else start
+        add_reply = self._render(messages[:number], add_reply=True) if number else ""
+        if add_reply and rendered.startswith(add_reply):
+            start = len(add_reply)
+            feedback = len(before) if add_reply.startswith(before) else start
         elif at >= 0:
-            # Some templates write earlier messages otherwise when later ones follow.
+            # Some templates write earlier messages differently when later ones follow.
             start = feedback = at
         else:
             raise ConfigError(
-                f"the chat template hides where message {number} of {_roles(messages)} begins; "
-                "name another one in sft.template"
+                f"the chat template hides where message {number} of {_roles(messages)} starts; "
+                "name another template in sft.template"
             )
-        after = max(start, at + len(mark or ""))
-        end = whole.find(self._end, after)
+        after = max(start, at + len(placeholder or ""))
+        end = rendered.find(self._end, after)
         return Turn(feedback, start, after if end < 0 else end + len(self._end))
 
-    def _next_turn(self, whole: str, messages: list[dict[str, Any]]) -> Turn:
+    def _upcoming_turn(self, rendered: str, messages: list[dict[str, Any]]) -> Turn:
         before = self._render(messages)
-        at = len(before) if whole.startswith(before) else len(whole)
-        return Turn(at, len(whole), len(whole))
+        at = len(before) if rendered.startswith(before) else len(rendered)
+        return Turn(at, len(rendered), len(rendered))
 
-    def _render(self, messages: Sequence[Mapping[str, Any]], begun: bool = False) -> str:
+    def _render(self, messages: Sequence[Mapping[str, Any]], add_reply: bool = False) -> str:
         try:
             return self._tokenizer.apply_chat_template(  # type: ignore[no-any-return]
-                list(messages), tokenize=False, add_generation_prompt=begun
+                list(messages), tokenize=False, add_generation_prompt=add_reply
             )
         except (TemplateError, TypeError, KeyError, ValueError) as error:
             raise ConfigError(
-                f"the chat template refuses a conversation of {_roles(messages)}: {error}"
+                f"the chat template rejects a conversation of {_roles(messages)}: {error}"
             ) from None
 
 
-def _mark(number: int) -> str:
+def _placeholder(number: int) -> str:
     return f"{_OPEN}{number}{_CLOSE}"
 
 
@@ -242,9 +246,9 @@ def _roles(messages: Sequence[Mapping[str, Any]]) -> str:
 
 
 class ChatConditioner(Conditioner):
-    """Conversations by the chat template; documents that are none, as in other stages."""
+    """A conditioner of conversations by the chat template, and of documents as in other stages."""
 
-    reads_text = True
+    needs_text = True
 
     def __init__(
         self,
@@ -257,27 +261,27 @@ class ChatConditioner(Conditioner):
 
         Args:
             tokenizer: with a chat template.
-            condition: `position` append and `repeat_every` have no meaning in a conversation.
+            condition: `position` append and `repeat_every` are not valid for a conversation.
             observed: see `Conditioner`.
-            placement: where feedback stands; see `SftConfig.feedback`.
+            placement: position of feedback; see `SftConfig.feedback`.
 
         Raises:
-            ConfigError: the tokenizer, its template or the condition does not do.
+            ConfigError: the tokenizer, its template or the condition is not valid.
         """
         if condition.position == "append" or condition.repeat_every is not None:
             raise ConfigError(
-                "condition: in stage sft, sft.feedback says where feedback stands; take out "
+                "condition: in stage sft, sft.feedback decides the position of feedback; remove "
                 "position and repeat_every"
             )
         super().__init__(tokenizer, condition, observed)
         self.placement = placement
         self.tokenizer_id = content_id([self.tokenizer_id, template_id(tokenizer), placement])
-        self._skeletons = TemplateFrames(tokenizer)
+        self._frames = TemplateFrames(tokenizer)
 
     @property
     def ends(self) -> tuple[int, ...]:
-        """See `Conditioner.ends`; a template may end turns with a special token of its own."""
-        last = self._skeletons.end_token
+        """See `Conditioner.ends`; a template may end turns with another special token."""
+        last = self._frames.end_token
         own = super().ends
         return own if last is None or last in own else (*own, last)
 
@@ -298,16 +302,16 @@ class ChatConditioner(Conditioner):
         if conversation is None:
             return super().encode(text, critique, score, spans, feedback)
         if feedback != "given":
-            return self._chat(conversation, self._feedback(feedback))
-        told = self._told(score, "" if critique is None else critique)
-        return self._chat(conversation, told, spans)
+            return self._chat(conversation, self._chosen_tokens(feedback))
+        prefix = self._feedback_tokens(score, "" if critique is None else critique)
+        return self._chat(conversation, prefix, spans)
 
     def prompt(self, text: str = "", feedback: Choice = "best") -> TokenArray:
-        """The tokens after which the assistant answers.
+        """Return the tokens after which the assistant replies.
 
         Args:
-            text: what the user says, or the text of a conversation so far; empty: a document.
-            feedback: told before every turn of the assistant.
+            text: the user's message, or the text of a conversation so far; empty: a document.
+            feedback: inserted before every turn of the assistant.
         """
         if not text:
             return super().prompt(text, feedback)
@@ -316,81 +320,87 @@ class ChatConditioner(Conditioner):
         return self.reply(messages, feedback)
 
     def reply(self, messages: Sequence[Mapping[str, Any]], feedback: Choice = "best") -> TokenArray:
-        """The tokens after which the assistant answers some messages."""
-        begun = Conversation(tuple(messages), (0,) * len(messages))
-        ids = self._chat(begun, self._feedback(feedback), begun=True).input_ids
-        return self._goes_on(ids, feedback)
+        """Return the tokens, int32[T], after which the assistant replies to some messages."""
+        add_reply = Conversation(tuple(messages), (0,) * len(messages))
+        ids = self._chat(add_reply, self._chosen_tokens(feedback), add_reply=True).input_ids
+        return self._with_tag(ids, feedback)
 
     def _chat(
         self,
         conversation: Conversation,
-        told: TokenArray,
+        prefix: TokenArray,
         spans: Sequence[Span] = (),
-        begun: bool = False,
+        add_reply: bool = False,
     ) -> Encoded:
         messages = list(conversation.messages)
         contents = [self._content(conversation, number, spans) for number in range(len(messages))]
         by_turn: dict[int, TokenArray] = {}
         if self.placement == "turn":
             by_turn = self._by_turn(conversation, spans)
-        elif len(told):
-            messages, contents = self._in_system(messages, contents, told)
-            told = told[:0]
+        elif len(prefix):
+            messages, contents = self._in_system(messages, contents, prefix)
+            prefix = prefix[:0]
         shapes = [
             {**m, "content": bool(len(c[0]))} for m, c in zip(messages, contents, strict=True)
         ]
         parts: list[Tokens] = []
-        for piece in self._skeletons.of(shapes, begun):
-            if piece.feedback is not None:
-                parts.append(self._weighed(by_turn.get(piece.feedback, told)))
-            elif piece.content is not None:
-                parts.append(contents[piece.content])
+        for segment in self._frames.split_segments(shapes, add_reply):
+            if segment.feedback is not None:
+                parts.append(self._weighted(by_turn.get(segment.feedback, prefix)))
+            elif segment.content is not None:
+                parts.append(contents[segment.content])
             else:
-                weights = np.full(len(piece.ids), piece.learnt, np.float32)
-                parts.append((np.array(piece.ids, np.int32), weights))
-        return Encoded(*_joined(parts))
+                weights = np.full(len(segment.ids), segment.in_loss, np.float32)
+                parts.append((np.array(segment.ids, np.int32), weights))
+        return Encoded(*_concatenate(parts))
 
     def _content(self, conversation: Conversation, number: int, spans: Sequence[Span]) -> Tokens:
-        """What a message says; the loss counts what the assistant does."""
+        """Return a message's tokens and loss weights; only the assistant's messages have loss."""
         message = conversation.messages[number]
         text = content_text(message)
-        shift = len(text) - len(text.lstrip()) if self._skeletons.strips else 0
-        if self._skeletons.strips:
+        shift = len(text) - len(text.lstrip()) if self._frames.strips else 0
+        if self._frames.strips:
             text = text.strip()
         if message["role"] != ASSISTANT:
             ids = self.encoder.document(text)
             return ids, np.zeros(len(ids), np.float32)
-        own = _within(conversation, number, spans, shift)
+        own = _passages_of(conversation, number, spans, shift)
         ids, weights = self._document(text, own, self.condition.kind == "spans")
         return ids, np.broadcast_to(np.asarray(weights, np.float32), len(ids))
 
     def _by_turn(self, conversation: Conversation, spans: Sequence[Span]) -> dict[int, TokenArray]:
-        """The feedback on turns that were judged on their own."""
+        """Return the feedback on turns that have a critique of their own, by message number."""
         judged = {(s.start, s.end): s for s in spans if s.verdict == TURN}
-        found = {number: judged.get(conversation.span(number)) for number in conversation.turns}
-        return {n: self._told(s.score, s.comment) for n, s in found.items() if s is not None}
+        turn_spans = {
+            number: judged.get(conversation.span(number)) for number in conversation.turns
+        }
+        return {
+            n: self._feedback_tokens(s.score, s.comment)
+            for n, s in turn_spans.items()
+            if s is not None
+        }
 
     def _in_system(
-        self, messages: list[Mapping[str, Any]], contents: list[Tokens], told: TokenArray
+        self, messages: list[Mapping[str, Any]], contents: list[Tokens], prefix: TokenArray
     ) -> tuple[list[Mapping[str, Any]], list[Tokens]]:
-        """The same with feedback at the end of the system message, made if there is none."""
+        """Append feedback to the system message; add a system message if there is none."""
         if messages[0]["role"] not in _SYSTEM:
-            return [{"role": _SYSTEM[0]}, *messages], [self._weighed(told), *contents]
-        return messages, [_joined([contents[0], self._weighed(told)]), *contents[1:]]
+            return [{"role": _SYSTEM[0]}, *messages], [self._weighted(prefix), *contents]
+        return messages, [_concatenate([contents[0], self._weighted(prefix)]), *contents[1:]]
 
-    def _weighed(self, told: TokenArray) -> Tokens:
-        return told, np.full(len(told), self.condition.loss_on_prefix, np.float32)
+    def _weighted(self, prefix: TokenArray) -> Tokens:
+        return prefix, np.full(len(prefix), self.condition.loss_on_prefix, np.float32)
 
 
-def _joined(parts: Sequence[Tokens]) -> Tokens:
+def _concatenate(parts: Sequence[Tokens]) -> Tokens:
     ids = np.concatenate([part[0] for part in parts]).astype(np.int32)
     return ids, np.concatenate([part[1] for part in parts]).astype(np.float32)
 
 
-def _within(
+def _passages_of(
     conversation: Conversation, number: int, spans: Sequence[Span], shift: int
 ) -> list[Span]:
-    """The passages that were judged in a message, by the characters of its content."""
+    """Return the judged passages of a message, in characters of its content."""
     start, end = conversation.span(number)
     if not isinstance(conversation.messages[number].get("content"), str):
         return []

@@ -1,7 +1,7 @@
-"""Conditioning: a document and its critique become one row of tokens with loss weights.
+"""Conditioning: a document and its critique as one row of tokens with loss weights.
 
 `<|bos|><|feedback|><|score_10|> every step is correct<|/feedback|>` + document + `<|eos|>`.
-The template is ours: the paper's (arXiv 2605.20285) is not public.
+The template is this project's: the paper's (arXiv 2605.20285) is not public.
 """
 
 from bisect import bisect_right
@@ -23,7 +23,7 @@ FEEDBACK, END_FEEDBACK = "<|feedback|>", "<|/feedback|>"
 FLAW, END_FLAW = "<|flaw|>", "<|/flaw|>"
 SCORES = tuple(f"<|score_{n}|>" for n in range(11))
 SPECIAL_TOKENS: tuple[str, ...] = (FEEDBACK, END_FEEDBACK, *SCORES, FLAW, END_FLAW)
-"""What a tokenizer needs beside its beginning, end and padding tokens."""
+"""Special tokens that a tokenizer needs besides its beginning, end and padding tokens."""
 
 Weights = npt.NDArray[np.float32]
 _NOTHING = np.empty(0, np.int32)
@@ -31,14 +31,14 @@ _PARTING = "\n\n"
 
 
 class Feedback(NamedTuple):
-    """What the model is told of a document: a score from 0 to 1, and words; either may lack."""
+    """Feedback on a document: a score from 0 to 1 and a critique; either may be missing."""
 
     score: float | None = None
     critique: str = ""
 
 
 Choice = Literal["given", "best", "worst", "none"] | Feedback
-"""The document's own feedback, the best or worst that was observed, none, or a certain one."""
+"""The document's own feedback, the best or worst observed in training, none, or a given one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,28 +55,32 @@ class Encoded:
 
 
 def score_bin(score: float, edges: Sequence[float] = ()) -> int:
-    """The bin of a score, 0 to 10: in steps of 0.1, or by the share of edges that it reaches."""
-    # Scores are float32 in shards and float64 in rows: 0.35 must mean the same in both.
+    """Return the bin of a score, 0 to 10: steps of 0.1, or the share of edges it reaches."""
+    # Scores are float32 in shards and float64 in rows: both must give the same bin for 0.35.
     if edges:
         score = bisect_right(edges, round(score, 5) + 1e-9) / len(edges)
     return min(max(floor(round(score * 10, 4) + 0.5), 0), 10)
 
 
 def score_token(score: float) -> str:
-    """The token of a score from 0 to 1, in steps of 0.1."""
+    """Return the token of a score from 0 to 1, in steps of 0.1."""
     return SCORES[score_bin(score)]
 
 
 def tag_token(tag: str) -> str:
-    """The single token of a span's tag, for tokenizers that have it; others spell the tag out."""
+    """Return the single token of a span's tag; tokenizers without it spell the tag out."""
     return f"<|flaw:{tag}|>"
 
 
 class Conditioner:
-    """Turns documents with critiques into tokens, by one condition."""
+    """An encoder of documents with critiques as tokens, under one condition.
 
-    reads_text = False
-    """Whether documents must come as text and with their spans, whatever the condition."""
+    The feedback is in front of the document (or after it, or inside it for spans), between control
+    tokens that no document can spell.
+    """
+
+    needs_text = False
+    """Whether documents must come as text and with their spans, under any condition."""
 
     def __init__(
         self,
@@ -84,15 +88,15 @@ class Conditioner:
         condition: Condition,
         observed: Mapping[str, tuple[float, str]] | None = None,
     ) -> None:
-        """Checks that the tokenizer has every token that the condition needs.
+        """Check that the tokenizer has every token that the condition needs.
 
         Args:
             tokenizer: a fast Hugging Face tokenizer with beginning and end tokens.
             condition: see `ixt_data.mix.Condition`.
-            observed: what `best` and `worst` mean; see `ixt_data.mix.observed_feedback`.
+            observed: the feedback `best` and `worst`; see `ixt_data.mix.observed_feedback`.
 
         Raises:
-            ConfigError: it is no fast tokenizer, or lacks tokens.
+            ConfigError: the tokenizer is not a fast one, or tokens are missing.
         """
         self.encoder = Encoder(tokenizer)
         self.tokenizer = tokenizer
@@ -104,17 +108,17 @@ class Conditioner:
         self._check()
 
     @property
-    def told(self) -> Choice:
-        """What the condition tells of every document that has feedback; `given` for its own."""
-        said = self.condition.fixed_feedback
-        if said is None:
+    def default_choice(self) -> Choice:
+        """The feedback for every document that has any; `given` is its own."""
+        preamble = self.condition.fixed_feedback
+        if preamble is None:
             return "given"
-        if said == "best" or said == "worst":
-            return "best" if said == "best" else "worst"
-        return Feedback(self.observed["best"].score if "best" in self.observed else None, said)
+        if preamble == "best" or preamble == "worst":
+            return "best" if preamble == "best" else "worst"
+        return Feedback(self.observed["best"].score if "best" in self.observed else None, preamble)
 
     def with_condition(self, condition: Condition) -> "Conditioner":
-        """The same for another condition, as a phase of the schedule may have."""
+        """Return a conditioner for another condition, such as a phase of the schedule has."""
         return Conditioner(self.tokenizer, condition, self._pairs())
 
     def _pairs(self) -> dict[str, tuple[float, str]]:
@@ -126,7 +130,7 @@ class Conditioner:
         kind = self.condition.kind
         if self.condition.bins == "quantile" and not self.condition.edges:
             raise ConfigError(
-                "condition.edges: bins is quantile, and the edges were not found yet; see "
+                "condition.edges: bins is quantile, but the edges are not computed yet; call "
                 "ixt_data.mix.with_edges"
             )
         needed: tuple[str, ...] = ()
@@ -138,10 +142,10 @@ class Conditioner:
             needed += SCORES
         if kind == "spans":
             needed = (FLAW, END_FLAW)
-        lacking = [token for token in needed if self._backend.token_to_id(token) is None]
-        if lacking:
+        missing = [token for token in needed if self._backend.token_to_id(token) is None]
+        if missing:
             raise ConfigError(
-                f"the tokenizer lacks {', '.join(lacking)} for condition.kind {kind!r}; add them: "
+                f"the tokenizer has no {', '.join(missing)} for condition.kind {kind!r}; add them: "
                 "ixt_train.conditioning.tokenizer.add_special_tokens(tokenizer, SPECIAL_TOKENS)"
             )
 
@@ -153,59 +157,68 @@ class Conditioner:
         spans: Sequence[Span] = (),
         feedback: Choice = "given",
     ) -> Encoded:
-        """One sample: beginning, feedback and document as the condition says, end.
+        """Encode one sample: beginning, feedback and document under the condition, end.
 
         Args:
-            text: the document, or its tokens; spans need the text itself.
-            critique: its critique in words, or their tokens.
-            score: its score, 0 to 1.
-            spans: judged stretches, in document order.
-            feedback: what to condition on instead of the document's own.
+                text: the document, or its tokens int32[N]; spans need the text.
+                critique: the text of its critique, or its tokens.
+                score: its score, 0 to 1.
+                spans: judged passages, in document order; character offsets.
+                feedback: feedback that replaces the document's own.
+
+        Returns:
+                `input_ids` int32[T] and `loss_weights` float32[T].
+
+        Raises:
+            ConfigError: `best` or `worst`, and the conditioner has no observed feedback.
         """
         if feedback == "given":
-            told = self._told(score, "" if critique is None else critique)
+            feedback_ids = self._feedback_tokens(score, "" if critique is None else critique)
         else:
-            told = self._feedback(feedback)
+            feedback_ids = self._chosen_tokens(feedback)
         tagged = self.condition.kind == "spans" and feedback == "given"
         document, weights = self._document(text, spans, tagged)
-        if self.condition.repeat_every and len(told):
-            document, weights = self._repeated(document, weights, told)
-        first, last = len(told), len(document)
+        if self.condition.repeat_every and len(feedback_ids):
+            document, weights = self._with_repeats(document, weights, feedback_ids)
+        first, last = len(feedback_ids), len(document)
         ids = np.empty(first + last + 2, np.int32)
         loss = np.empty(first + last + 2, np.float32)
         ids[0], ids[-1], loss[0], loss[-1] = self._bos, self._eos, 0.0, 1.0
         feedback_at, document_at = slice(1, 1 + first), slice(1 + first, -1)
         if self.condition.position == "append":
             feedback_at, document_at = slice(1 + last, -1), slice(1, 1 + last)
-        ids[feedback_at], ids[document_at] = told, document
+        ids[feedback_at], ids[document_at] = feedback_ids, document
         loss[feedback_at], loss[document_at] = self.condition.loss_on_prefix, weights
         return Encoded(ids, loss)
 
     def prompt(self, text: str = "", feedback: Choice = "best") -> TokenArray:
-        """The tokens from which a model goes on writing: beginning, feedback, begun document.
+        """Return the tokens that a model continues: beginning, feedback, start of the document.
 
-        Feedback that comes after the document is not in it. Where the condition is spans, words of
-        feedback are a tag, which stands where the model goes on.
+        It omits feedback that comes after the document. Under the condition `spans`, feedback
+        text is a tag at the position where the model continues.
+
+        Returns:
+            int32[T].
         """
-        told = self._feedback(feedback)
+        feedback_ids = self._chosen_tokens(feedback)
         if self.condition.position == "append":
-            told = told[:0]
+            feedback_ids = feedback_ids[:0]
         document, _ = self._document(text, (), tagged=False)
-        begun = self._goes_on(document, feedback)
-        return np.concatenate([[self._bos], told, begun]).astype(np.int32)
+        prefix_ids = self._with_tag(document, feedback)
+        return np.concatenate([[self._bos], feedback_ids, prefix_ids]).astype(np.int32)
 
     @property
     def ends(self) -> tuple[int, ...]:
-        """The tokens with which a model ends what it writes."""
+        """The tokens with which a model ends its text."""
         return (self._eos,)
 
     @property
-    def banned(self) -> list[int]:
-        """The tokens that a model must never write."""
+    def banned_tokens(self) -> list[int]:
+        """The tokens that a model must never generate."""
         return sorted(set(control_tokens(self.tokenizer)) - set(self.ends))
 
     def tags(self) -> list[str]:
-        """Tags of spans that have a token of their own."""
+        """Return the tags of spans that have a dedicated token."""
         tokens = sorted(self._backend.get_vocab())
         before, after = tag_token("\0").split("\0")
         return [
@@ -214,59 +227,61 @@ class Conditioner:
             if token.startswith(before) and token.endswith(after)
         ]
 
-    def _goes_on(self, begun: TokenArray, feedback: Choice) -> TokenArray:
-        """What a model goes on from: with a tag at its end, or in place of its last token."""
+    def _with_tag(self, prefix_ids: TokenArray, feedback: Choice) -> TokenArray:
+        """Return the ids to continue: with a tag appended, or replacing their last token."""
         if self.condition.kind != "spans" or isinstance(feedback, str) or not feedback.critique:
-            return begun
-        last = self._backend.decode(begun[-1:].tolist(), skip_special_tokens=False)
+            return prefix_ids
+        last = self._backend.decode(prefix_ids[-1:].tolist(), skip_special_tokens=False)
         if last.strip() == self.condition.tag_replaces:
-            begun = begun[:-1]
-        return np.concatenate([begun, self._tag(feedback.critique)]).astype(np.int32)
+            prefix_ids = prefix_ids[:-1]
+        return np.concatenate([prefix_ids, self._tag(feedback.critique)]).astype(np.int32)
 
-    def _feedback(self, choice: Choice) -> TokenArray:
-        """The tokens of feedback other than the document's own; empty where there is none."""
+    def _chosen_tokens(self, choice: Choice) -> TokenArray:
+        """Return the tokens of chosen feedback; empty if there is none."""
         if choice in ("none", "given"):
             return _NOTHING
         if isinstance(choice, str):
             if choice not in self.observed:
                 if self.condition.kind in ("none", "spans"):
                     return _NOTHING
-                raise ConfigError(f"feedback {choice!r}: the conditioner was not told what that is")
+                raise ConfigError(
+                    f"feedback {choice!r}: the conditioner has no observed feedback of that name"
+                )
             choice = self.observed[choice]
-        return self._told(*choice)
+        return self._feedback_tokens(*choice)
 
-    def _told(self, score: float | None, critique: str | TokenArray) -> TokenArray:
-        """The feedback's tokens; empty where there is nothing to tell."""
+    def _feedback_tokens(self, score: float | None, critique: str | TokenArray) -> TokenArray:
+        """Return the tokens of feedback; empty if it has neither score nor critique."""
         kind = self.condition.kind
-        words: TokenArray = _NOTHING
+        critique_ids: TokenArray = _NOTHING
         if kind in ("critique", "both") and len(critique):
-            words = self.encoder.words(critique) if isinstance(critique, str) else critique
+            critique_ids = self.encoder.words(critique) if isinstance(critique, str) else critique
         scored = kind in ("score", "both") and score is not None
-        if not scored and not len(words):
+        if not scored and not len(critique_ids):
             return _NOTHING
         number = score_bin(score, self.condition.edges) if scored and score is not None else None
         if self.condition.template == "plain":
-            said = "Feedback:" if number is None else f"Feedback: {number}/10."
+            preamble = "Feedback:" if number is None else f"Feedback: {number}/10."
             return np.concatenate(
-                [self.encoder.words(said), words, self.encoder.document(_PARTING)]
+                [self.encoder.words(preamble), critique_ids, self.encoder.document(_PARTING)]
             )
         token = [] if number is None else [self._id(SCORES[number])]
         ends = [self._id(FEEDBACK)], [self._id(END_FEEDBACK)]
-        return np.concatenate([ends[0], token, words, ends[1]]).astype(np.int32)
+        return np.concatenate([ends[0], token, critique_ids, ends[1]]).astype(np.int32)
 
-    def _repeated(
-        self, document: TokenArray, weights: Weights | float, told: TokenArray
+    def _with_repeats(
+        self, document: TokenArray, weights: Weights | float, feedback_ids: TokenArray
     ) -> tuple[TokenArray, Weights | float]:
-        """A document with its feedback told again between its chunks."""
+        """Insert the feedback again between chunks of a document."""
         every = self.condition.repeat_every or len(document)
         at = np.array(range(every, len(document), every), np.int64)
         if not len(at):
             return document, weights
         each = np.broadcast_to(np.asarray(weights, np.float32), len(document))
-        places = np.repeat(at, len(told))
+        positions = np.repeat(at, len(feedback_ids))
         return (
-            np.insert(document, places, np.tile(told, len(at))),
-            np.insert(each, places, np.float32(self.condition.loss_on_prefix)),
+            np.insert(document, positions, np.tile(feedback_ids, len(at))),
+            np.insert(each, positions, np.float32(self.condition.loss_on_prefix)),
         )
 
     def _document(
@@ -280,45 +295,47 @@ class Conditioner:
             return self.encoder.document(text), rest
         ids, offsets = self.encoder.document_with_offsets(text)
         weights = np.full(len(ids), rest, np.float32)
-        places, kept = [], np.ones(len(ids), bool)
+        positions, keep = [], np.ones(len(ids), bool)
         for span in spans:
             first = int(np.searchsorted(offsets[:, 1], span.start, "right"))
             last = int(np.searchsorted(offsets[:, 0], span.end, "left"))
             tokens = range(first, last)
-            sign = self._found(self.condition.verdict_after, text, offsets, tokens)
+            sign = self._find_token(self.condition.verdict_after, text, offsets, tokens)
             judged = first if sign is None else sign + 1
             weights[judged:last] = by_verdict.get(span.verdict, rest)
             if tagged and (span.tag or span.verdict == "wrong"):
-                replaced = self._found(self.condition.tag_replaces, text, offsets, tokens)
+                replaced = self._find_token(self.condition.tag_replaces, text, offsets, tokens)
                 if replaced is not None:
-                    kept[replaced] = False
-                places.append((first if replaced is None else replaced, self._tag(span.tag)))
-        return self._insert(ids, weights, places, kept)
+                    keep[replaced] = False
+                positions.append((first if replaced is None else replaced, self._tag(span.tag)))
+        return self._insert(ids, weights, positions, keep)
 
-    def _found(
-        self, wanted: str | None, text: str, offsets: npt.NDArray[np.int64], span: range
+    def _find_token(
+        self, pattern: str | None, text: str, offsets: npt.NDArray[np.int64], span: range
     ) -> int | None:
-        """The first token of a span that reads like `wanted`, None where there is none."""
-        if wanted is None:
+        """Return the first token of a span whose text is `pattern`, or None."""
+        if pattern is None:
             return None
-        return next((i for i in span if text[slice(*offsets[i])].strip() == wanted), None)
+        return next((i for i in span if text[slice(*offsets[i])].strip() == pattern), None)
 
     def _insert(
         self,
         ids: TokenArray,
         weights: Weights,
-        places: Sequence[tuple[int, list[int]]],
-        kept: npt.NDArray[np.bool_],
+        positions: Sequence[tuple[int, list[int]]],
+        keep: npt.NDArray[np.bool_],
     ) -> tuple[TokenArray, Weights]:
-        """Tags before the tokens at their places; they carry the loss of feedback."""
-        if not places:
+        """Insert tags before the tokens at their positions, with the loss weight of feedback."""
+        if not positions:
             return ids, weights
-        at = np.repeat([place for place, _ in places], [len(tag) for _, tag in places])
-        tags = np.array([token for _, tag in places for token in tag], np.int32)
-        kept = np.insert(kept, at, True)
+        at = np.repeat(
+            [token_index for token_index, _ in positions], [len(tag) for _, tag in positions]
+        )
+        tags = np.array([token for _, tag in positions for token in tag], np.int32)
+        keep = np.insert(keep, at, True)
         return (
-            np.insert(ids, at, tags)[kept],
-            np.insert(weights, at, np.float32(self.condition.loss_on_prefix))[kept],
+            np.insert(ids, at, tags)[keep],
+            np.insert(weights, at, np.float32(self.condition.loss_on_prefix))[keep],
         )
 
     def _tag(self, tag: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""The tokenizer: loaded from a folder or trained, with the feedback tokens in it."""
+"""The tokenizer: loaded from a folder or trained, with the feedback tokens."""
 
 import heapq
 from collections import Counter
@@ -22,29 +22,29 @@ from ixt_train.config import TokenizerTraining
 
 PAD, BOS, EOS, UNKNOWN = "<|pad|>", "<|bos|>", "<|eos|>", "<|unknown|>"
 ROLES = {"pad_token": PAD, "bos_token": BOS, "eos_token": EOS}
-# Runs of white space stay whole and words carry their leading space, so indented code stays short.
-_PIECES = Regex(r" ?[\p{L}_]+| ?\p{N}{1,3}| ?[^\s\p{L}\p{N}_]+|\s+(?!\S)|\s+")
+# Runs of white space stay whole and words carry their leading space: indented code stays short.
+_PRETOKENS = Regex(r" ?[\p{L}_]+| ?\p{N}{1,3}| ?[^\s\p{L}\p{N}_]+|\s+(?!\S)|\s+")
 
 
 def train_tokenizer(
     texts: Iterable[str], training: TokenizerTraining, special: Sequence[str]
 ) -> PreTrainedTokenizerFast:
-    """A tokenizer of the kind and size that `training` says, over `texts`.
+    """Train a tokenizer of the given kind and size on `texts`.
 
     Args:
-        texts: what it learns from, read once.
+        texts: training texts, read once.
         training: kind and vocabulary size.
         special: feedback tokens; they and the roles get the first ids.
 
     Raises:
-        ConfigError: the vocabulary has no room beside the special tokens.
+        ConfigError: the vocabulary is too small for the special tokens.
     """
     reserved = list(dict.fromkeys([*ROLES.values(), UNKNOWN, *special]))
-    fewest = len(reserved) + (256 if training.kind == "bpe" else 1)
-    if training.vocab_size < fewest:
+    min_size = len(reserved) + (256 if training.kind == "bpe" else 1)
+    if training.vocab_size < min_size:
         raise ConfigError(
             f"tokenizer.train.vocab_size: {training.vocab_size} is too small; "
-            f"{training.kind} with {len(reserved)} special tokens needs {fewest}"
+            f"{training.kind} with {len(reserved)} special tokens needs {min_size}"
         )
     train = _train_words if training.kind == "words" else _train_bpe
     tokenizer = PreTrainedTokenizerFast(
@@ -72,7 +72,7 @@ def _train_bpe(texts: Iterable[str], vocab_size: int, reserved: list[str]) -> To
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(_PIECES, behavior="isolated"),
+            pre_tokenizers.Split(_PRETOKENS, behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
@@ -88,13 +88,13 @@ def _train_bpe(texts: Iterable[str], vocab_size: int, reserved: list[str]) -> To
 
 
 def load_tokenizer(folder: str | Path, special: Sequence[str] = ()) -> PreTrainedTokenizerFast:
-    """The tokenizer in a folder, with roles and feedback tokens added where they lack.
+    """Load the tokenizer in a folder; add roles and feedback tokens that it does not have.
 
     Raises:
-        ConfigError: there is no tokenizer in it.
+        ConfigError: the folder contains no tokenizer.
     """
     if not Path(folder).is_dir():
-        raise ConfigError(f"tokenizer.path: {folder} is no folder")
+        raise ConfigError(f"tokenizer.path: {folder} is not a folder")
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     except (OSError, ValueError) as error:
@@ -103,7 +103,7 @@ def load_tokenizer(folder: str | Path, special: Sequence[str] = ()) -> PreTraine
 
 
 def add_special_tokens(tokenizer: Any, special: Sequence[str]) -> PreTrainedTokenizerFast:
-    """Adds the roles and tokens that `tokenizer` lacks; those it has stay as they are."""
+    """Add the roles and tokens that `tokenizer` does not have; keep the others unchanged."""
     roles = {role: token for role, token in ROLES.items() if getattr(tokenizer, role) is None}
     others = [token for token in special if token not in ROLES.values()]
     tokenizer.add_special_tokens(
@@ -114,10 +114,10 @@ def add_special_tokens(tokenizer: Any, special: Sequence[str]) -> PreTrainedToke
 
 
 def tokenizer_id(tokenizer: Any) -> str:
-    """12 hex digits over what decides how text becomes tokens."""
+    """Return 12 hex digits over everything that decides how text becomes tokens."""
     return blake2b(tokenizer.backend_tokenizer.to_str().encode(), digest_size=6).hexdigest()
 
 
 def control_tokens(tokenizer: Any) -> list[int]:
-    """Ids that a model must never write: every special token but the end of the document."""
+    """Return the ids that a model must never generate: all special tokens but the end."""
     return sorted(set(tokenizer.all_special_ids) - {tokenizer.eos_token_id})

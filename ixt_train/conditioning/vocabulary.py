@@ -1,4 +1,4 @@
-"""The tokenizer of a train run: what it is trained on, and the tokens that feedback needs."""
+"""The tokenizer of a train run: its training texts, and the tokens that feedback needs."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -14,21 +14,21 @@ from ixt_train.config import TokenizerConfig
 _TAG_DOCUMENTS = 100_000
 
 
-def make_tokenizer(
+def prepare_tokenizer(
     config: TokenizerConfig | Path, store: Store, mix: Mix, saved: Path | None
 ) -> Any:
-    """The tokenizer that a config asks for; one that was trained before comes from `saved`.
+    """Load or train the tokenizer that a config names; reuse a saved one.
 
     Args:
-        config: what to train, or a folder with a tokenizer.
-        store: where the mix draws from.
-        mix: what it is for.
-        saved: where an earlier call's result may be.
+        config: training settings, or a folder with a tokenizer.
+        store: the mix's store.
+        mix: the mix of the train run.
+        saved: folder with the result of a previous call, if any.
 
-    Where the mix conditions on spans, each tag that occurs gets a token of its own.
+    If the mix conditions on spans, each tag that occurs gets a dedicated token.
 
     Raises:
-        ConfigError: the folder holds no tokenizer, or the vocabulary is too small.
+        ConfigError: the folder contains no tokenizer, or the vocabulary is too small.
     """
     special = list(SPECIAL_TOKENS)
     if any(mix.condition_in(phase).kind == "spans" for phase in mix.phases()):
@@ -44,7 +44,7 @@ def make_tokenizer(
 
 
 def corpus_texts(store: Store, mix: Mix, limit: int) -> Iterator[str]:
-    """The first documents of a mix's corpora, up to `limit`, and their critiques."""
+    """Yield the first documents of a mix's corpora, up to `limit`, and their critiques."""
     with Scope(store, mix) as scope:
         for shard in scope.shards:
             texts = store.shard(shard).column("text")[:limit]
@@ -59,7 +59,7 @@ def corpus_texts(store: Store, mix: Mix, limit: int) -> Iterator[str]:
 
 
 def span_tags(store: Store, mix: Mix, limit: int = _TAG_DOCUMENTS) -> list[str]:
-    """Tags of the spans in the first critiques of a mix's corpora, in alphabetical order."""
+    """Return the tags of spans in the first critiques of a mix's corpora, sorted."""
     tags: set[str] = set()
     with Scope(store, mix) as scope:
         for shard, critic in product(scope.shards, scope.critics):

@@ -1,4 +1,4 @@
-"""Parts of the train config about services that metrics go to."""
+"""Parts of the train config for external metric services."""
 
 from typing import Literal
 
@@ -9,26 +9,26 @@ class WandbConfig(ConfigModel):
     """Weights & Biases; needs the extra `wandb`."""
 
     project: str = "ixt"
-    """Its project."""
+    """Project of the run."""
     entity: str | None = None
-    """User or team; null takes the account's own."""
+    """User or team; null uses the account's default."""
     group: str | None = None
-    """Its group."""
+    """Group of the run."""
     name: str | None = None
-    """What it calls the train run; null takes the run folder's name."""
+    """Name of the run; null uses the run folder's name."""
     tags: tuple[str, ...] = ()
-    """Its tags."""
+    """Tags of the run."""
     mode: Literal["online", "offline", "disabled"] | None = None
-    """`offline` writes into the run folder, for `wandb sync`; null lets WANDB_MODE say."""
+    """`offline` writes into the run folder, for `wandb sync`; null uses WANDB_MODE."""
 
 
 class MlflowConfig(ConfigModel):
     """MLflow; needs the extra `mlflow`."""
 
     experiment: str = "ixt"
-    """Its experiment."""
+    """Experiment of the run."""
     name: str | None = None
-    """What it calls the train run; null takes the run folder's name."""
+    """Name of the run; null uses the run folder's name."""
     tracking_uri: str | None = None
-    """A server or a folder; null takes MLFLOW_TRACKING_URI, else `mlruns` in the run folder.
-    Databases need the whole package: pip install mlflow."""
+    """A server or a folder; null uses MLFLOW_TRACKING_URI, else `mlruns` in the run folder.
+    Databases need the complete package: pip install mlflow."""

@@ -1,23 +1,20 @@
-"""The train config: YAML plus dotted overrides, checked before anything heavy is imported."""
+"""The train config: YAML and dotted overrides, validated before any heavy import."""
 
-import re
-from collections.abc import Iterable, Mapping
-from itertools import pairwise
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PlainSerializer, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from ixt_data.config import ConfigModel, load_config, validate
-from ixt_data.errors import ConfigError
 from ixt_data.mix import Mix, load_mix
 from ixt_data.records import Stage
+from ixt_train.config.amount import Amount, AmountText
+from ixt_train.config.eval_config import EvalConfig, StopConfig, flatten
 from ixt_train.config.logger_config import MlflowConfig, WandbConfig
 from ixt_train.config.stage_config import SftConfig, StartConfig
 
-_AMOUNT = re.compile(r"(\d[\d_]*)(ba|tok)?")
-BUILT_IN_TASKS = ("arithmetic",)
-# What the weights do not depend on, and paths: their content is in the fingerprint.
+# Settings that do not change the weights, and paths: the content of a path is in the fingerprint.
 NOT_IN_FINGERPRINT: dict[str, Any] = {
     "mix": True,
     "store": True,
@@ -36,43 +33,11 @@ NOT_IN_FINGERPRINT: dict[str, Any] = {
 }
 
 
-class Amount(ConfigModel):
-    """A number of steps or tokens, written `900ba` or `5_000_000tok`; a bare number is steps."""
-
-    value: Annotated[int, Field(ge=0)]
-    """How many."""
-    unit: Literal["ba", "tok"] = "ba"
-    """Steps or tokens, in Composer's letters."""
-
-    def __str__(self) -> str:
-        return f"{self.value}{self.unit}"
-
-    def of(self, steps: int, tokens: int) -> float:
-        """Which share of this amount `steps` and `tokens` are; 1 where the amount is 0."""
-        return (steps if self.unit == "ba" else tokens) / self.value if self.value else 1.0
-
-
-def _parse_amount(value: Any) -> Any:
-    match = _AMOUNT.fullmatch(str(value).strip()) if isinstance(value, int | str) else None
-    if isinstance(value, Amount | dict):
-        return value
-    if match is None:
-        raise ValueError(f"{value!r} is no amount; write steps as 900ba or tokens as 5_000_000tok")
-    return {"value": int(match[1]), "unit": match[2] or "ba"}
-
-
-AmountText = Annotated[
-    Amount,
-    BeforeValidator(_parse_amount, json_schema_input_type=int | str),
-    PlainSerializer(str, return_type=str),
-]
-
-
 class InitConfig(ConfigModel):
-    """How the weights of a model from scratch are drawn, beyond its Hugging Face config."""
+    """Initial weights of a model from scratch, beyond its Hugging Face config."""
 
     embedding_std: Annotated[float, Field(gt=0)] | None = None
-    """Standard deviation of the input embedding; null keeps the model's own."""
+    """Standard deviation of the input embedding; null uses the model's default."""
     scale_residual: bool = False
     """Divide the output projections of attention and MLP by sqrt(2 x layers), as GPT-2 does."""
 
@@ -81,9 +46,10 @@ class ModelConfig(ConfigModel):
     """The model: from scratch by `config`, or from a folder by `path`."""
 
     config: dict[str, Any] | None = None
-    """A Hugging Face config with its `model_type`; vocabulary and special tokens are filled in."""
+    """A Hugging Face config with its `model_type`; `ixt train` fills in vocabulary and special
+    tokens."""
     path: str | None = None
-    """A folder that `save_pretrained` or `ixt export-model` wrote."""
+    """A folder written by `save_pretrained` or `ixt export-model`."""
     init: InitConfig = InitConfig()
     """Initial weights; only for `config`."""
 
@@ -100,20 +66,20 @@ class TokenizerTraining(ConfigModel):
     """A tokenizer trained on the mix's documents and critiques."""
 
     kind: Literal["bpe", "words"] = "bpe"
-    """`bpe`: byte-level BPE. `words`: whatever stands between white space is one token."""
+    """`bpe`: byte-level BPE. `words`: each run of characters without white space is one token."""
     vocab_size: PositiveInt = 8192
-    """Upper limit of the vocabulary, special tokens counted."""
+    """Maximum size of the vocabulary, special tokens included."""
     samples: PositiveInt = 100_000
-    """Read at most this many documents."""
+    """Maximum number of documents to read."""
 
 
 class TokenizerConfig(ConfigModel):
     """The tokenizer: a folder by `path`, or trained by `train`."""
 
     path: str | None = None
-    """A folder with a Hugging Face tokenizer; feedback tokens are added where they lack."""
+    """A folder with a Hugging Face tokenizer; missing feedback tokens are added to it."""
     train: TokenizerTraining | None = None
-    """Train one; it is saved into the run folder."""
+    """Train a tokenizer and save it in the run folder."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -123,178 +89,103 @@ class TokenizerConfig(ConfigModel):
 
 
 class CacheConfig(ConfigModel):
-    """The shards that this machine holds while it trains; gone when the train run ends."""
+    """The local copies of shards that a train run reads; deleted when the train run ends."""
 
     folder: str | None = None
-    """On a disk of this machine, relative to the working folder; null: in the run folder, one for
-    each machine."""
-    limit: PositiveInt | None = None
-    """Most bytes of them; null keeps all that were read."""
+    """A folder on a disk of this machine, relative to the working folder; null uses one folder
+    per machine in the run folder."""
+    max_bytes: PositiveInt | None = None
+    """Maximum bytes of cached shards; null caches every shard that the train run reads."""
 
 
 class OptimizerConfig(ConfigModel):
     """AdamW (Loshchilov & Hutter, arXiv 1711.05101) on all parameters."""
 
     lr: Annotated[float, Field(gt=0)] = 3e-4
-    """Highest learning rate."""
+    """Maximum learning rate."""
     betas: tuple[float, float] = (0.9, 0.95)
-    """Decay of the first and second moment."""
+    """Decay rates of the first and second moment."""
     eps: Annotated[float, Field(gt=0)] = 1e-8
-    """Added to the root of the second moment."""
+    """Added to the square root of the second moment."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     """Decoupled weight decay."""
 
 
 class ScheduleConfig(ConfigModel):
-    """The learning rate over the run."""
+    """The learning rate over the train run."""
 
     kind: Literal["constant", "cosine", "wsd"] = "constant"
-    """`wsd` is warm-up, stable, linear decay."""
+    """`wsd` is warm-up, stable, then linear decay."""
     warmup: AmountText = Amount(value=0)
     """Linear warm-up from zero, in steps or tokens."""
     decay: Annotated[float, Field(gt=0, le=1)] = 0.2
-    """`wsd`: the last share of the run in which the rate falls."""
+    """`wsd`: share of the train run, at its end, during which the rate falls."""
     final: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """`cosine` and `wsd`: the rate at the end, as a share of the highest."""
+    """`cosine` and `wsd`: rate at the end, as a share of the maximum."""
 
 
 class CheckpointConfig(ConfigModel):
-    """When to write checkpoints."""
+    """The checkpoints of a train run."""
 
     every: AmountText = Amount(value=500)
-    """Distance between checkpoints; the end always writes one. 0: only the end."""
+    """Distance between checkpoints; every train run writes one at its end. 0: only at the end."""
     keep: PositiveInt = 2
-    """How many of the newest stay."""
+    """Number of most recent checkpoints to retain."""
     remote: Annotated[str, Field(pattern="^s3://.+")] | None = None
-    """An address such as s3://bucket/prefix: checkpoints go there too once they are whole, with
-    all else of the run folder that a resume on another machine needs."""
-
-
-class TaskConfig(ConfigModel):
-    """A task by exact match: built in, or a JSONL of segments or of prompts and answers."""
-
-    name: str
-    """What metrics call it."""
-    path: str | None = None
-    """A JSONL of {"segments": [[given, answer], ...]} or {"prompt", "answer"}, relative to the
-    config file; null takes the built-in task of this name, of which there is `arithmetic`."""
-    feedback: str = "best"
-    """What to condition on: best, worst, none, given (each line's own), or any text."""
-    guidance: Annotated[float, Field(ge=0)] = 1.0
-    """Gamma of classifier-free guidance from none towards the feedback; 1 is without."""
-    limit: PositiveInt | None = None
-    """Only the first so many problems."""
-
-    @model_validator(mode="after")
-    def _known(self) -> Self:
-        if self.path is None and self.name not in BUILT_IN_TASKS:
-            raise ValueError(
-                f"{self.name!r} is no built-in task ({', '.join(BUILT_IN_TASKS)}); give a path"
-            )
-        return self
-
-
-class EvalConfig(ConfigModel):
-    """What is measured during training and by `ixt eval`."""
-
-    every: AmountText = Amount(value=0)
-    """Distance between evaluations; the end always has one. 0: only the end."""
-    buckets: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-    """Edges of the score buckets, ascending from 0 to 1; the last bucket holds its upper edge."""
-    feedback: tuple[Literal["best", "worst", "none", "observed"], ...] = (
-        "best",
-        "worst",
-        "none",
-        "observed",
-    )
-    """With which feedback the held-out loss is measured."""
-    tasks: tuple[TaskConfig, ...] = ()
-    """Tasks by exact match."""
-    samples: Annotated[int, Field(ge=0)] = 32
-    """Held-out documents per score bucket; 0 leaves the loss by bucket out."""
-    batch_size: PositiveInt = 64
-    """Documents per forward pass."""
-
-    @model_validator(mode="after")
-    def _ascending(self) -> Self:
-        edges = self.buckets
-        if len(edges) < 2 or any(a >= b for a, b in pairwise(edges)):
-            raise ValueError(f"buckets must ascend, got {list(edges)}")
-        return self
-
-
-class StopConfig(ConfigModel):
-    """Ends the train run early; without it the same train run goes on exactly where it stopped."""
-
-    metric: str
-    """A figure of the evaluation by its path, such as `tasks.sums` or `loss.best.all`."""
-    at: float
-    """Stop at the first evaluation that reaches it: from above for a loss, else from below."""
-
-    def reached(self, figures: Mapping[str, Any]) -> bool:
-        """Whether the figures of an evaluation reach it.
-
-        Raises:
-            ConfigError: there is no such figure.
-        """
-        flat = flatten(figures)
-        if self.metric not in flat:
-            known = ", ".join(sorted(flat)) or "none"
-            raise ConfigError(f"stop.metric: no figure {self.metric!r}; measured are: {known}")
-        value = flat[self.metric]
-        return bool(value <= self.at if self.metric.startswith("loss.") else value >= self.at)
+    """An address such as s3://bucket/prefix. Complete checkpoints are copied there, with the rest
+    of the run folder that a resume on another machine needs."""
 
 
 class LoggingConfig(ConfigModel):
-    """Where metrics go, beside metrics.jsonl in the run folder."""
+    """Destinations of metrics, next to metrics.jsonl in the run folder."""
 
     every: PositiveInt = 10
-    """Steps between rows of metrics.jsonl, and between points of the services below."""
+    """Steps between rows of metrics.jsonl and between points in the services below."""
     tensorboard: bool = True
     """Write TensorBoard files into the run folder."""
     progress: bool = True
     """Show progress on stderr."""
     wandb: WandbConfig | None = None
-    """Weights & Biases; `{}` takes its defaults."""
+    """Weights & Biases; `{}` uses the defaults."""
     mlflow: MlflowConfig | None = None
-    """MLflow; `{}` takes its defaults."""
+    """MLflow; `{}` uses the defaults."""
 
 
 class TrainConfig(ConfigModel):
-    """Everything that a train run depends on."""
+    """Every setting of a train run."""
 
     mix: str | dict[str, Any]
     """A mix YAML, relative to this file, or the mix itself."""
     run_folder: str
-    """Where the train run lives, relative to the working folder: checkpoints, metrics, draws, and
-    all that repeats it."""
+    """Folder of checkpoints, metrics, draws and everything else that reproduces the train run,
+    relative to the working folder."""
     store: str | None = None
-    """Root of the store, relative to the working folder; null takes the mix's."""
+    """Root of the store, relative to the working folder; null uses the mix's."""
     seed: Annotated[int, Field(ge=0)] = 17
-    """Seed of the initial weights and of dropout; the order of samples has the mix's seed."""
+    """Seed of the initial weights and of dropout; the mix's seed decides the order of samples."""
     stage: Stage = "pretrain"
-    """What this train run is to the model."""
+    """Stage of training: pretrain, midtrain or sft."""
     model: ModelConfig | None = None
-    """The model, unless `start` brings it."""
+    """The model, unless `start` provides it."""
     tokenizer: TokenizerConfig | None = None
-    """The tokenizer, unless `start` brings it."""
+    """The tokenizer, unless `start` provides it."""
     start: StartConfig | None = None
-    """An earlier train run to go on from, as in midtrain and sft."""
+    """A previous train run to continue, as in midtrain and sft."""
     sft: SftConfig = SftConfig()
     """Conversations; only for stage sft."""
     max_length: PositiveInt = 1024
-    """Longest sequence in tokens; a longer document is cut."""
+    """Maximum length of a sequence, in tokens; longer documents are truncated."""
     packing: Literal["pad", "concat", "best_fit"] = "pad"
-    """`pad`: a document per row. `concat`: documents fill rows of max_length. `best_fit`: whole
-    documents share rows of max_length."""
-    attend: Literal["row", "document"] = "row"
-    """What a token looks back at: its whole row, or only its own document."""
+    """`pad`: one document per row. `concat`: documents fill rows of max_length. `best_fit`: rows of
+    max_length contain several complete documents."""
+    attention: Literal["row", "document"] = "row"
+    """Scope of attention: a token attends to its `row`, or only to its own `document`."""
     global_batch_size: PositiveInt = 32
     """Documents per step, over all processes."""
     microbatch_size: PositiveInt | None = None
     """Rows per forward pass and process; null takes the whole batch."""
     duration: AmountText
-    """How long to train."""
+    """Length of training, in steps or tokens."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """The optimizer."""
     schedule: ScheduleConfig = ScheduleConfig()
@@ -302,36 +193,36 @@ class TrainConfig(ConfigModel):
     precision: Literal["fp32", "amp_bf16", "amp_fp16"] = "fp32"
     """Composer's precision; amp_fp16 needs a GPU."""
     grad_clip: Annotated[float, Field(gt=0)] | None = 1.0
-    """Largest norm of the gradient; null does not clip."""
+    """Maximum norm of the gradient; null does not clip."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Decay of the averaged weights that are evaluated and exported; null keeps none."""
+    """Decay of the averaged weights that are evaluated and exported; null does not average."""
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.02
-    """Share of documents, by doc_id, that is never trained on."""
+    """Share of documents, selected by doc_id, that training never draws."""
     checkpoint: CheckpointConfig = CheckpointConfig()
-    """Checkpoints."""
+    """CheckpointCallback."""
     eval: EvalConfig = EvalConfig()
     """Evaluation."""
     stop: StopConfig | None = None
-    """When to end before `duration`; null trains to the end."""
+    """Condition to stop before `duration`; null trains to the end."""
     logging: LoggingConfig = LoggingConfig()
-    """Logs."""
+    """Logging."""
     num_workers: Annotated[int, Field(ge=0)] = 0
     """Processes per rank that read and tokenize."""
     cache: CacheConfig = CacheConfig()
-    """Shards on this machine."""
+    """Local cache of shards."""
     threads: PositiveInt | None = None
     """Torch threads per process; null divides the cores among the processes of this machine."""
     fsdp: dict[str, Any] | None = None
-    """Composer's FSDP settings; `version: 2` is FSDP2, which works on CPUs too. null trains with
-    plain data parallelism."""
+    """Composer's FSDP settings; `version: 2` is FSDP2, which also works on CPUs. null trains with
+    data parallelism alone."""
 
     @model_validator(mode="after")
     def _one_start(self) -> Self:
         for key in ("model", "tokenizer"):
             if (getattr(self, key) is None) == (self.start is None):
-                raise ValueError(f"{key}: give either {key} or start, which brings its own")
+                raise ValueError(f"{key}: give either {key} or start, which provides its own")
         if self.stage == "midtrain" and self.start is None and self.model_path is None:
-            raise ValueError("stage: midtrain goes on from something; give start or model.path")
+            raise ValueError("stage: midtrain continues a model; give start or model.path")
         if self.stage != "sft" and self.sft != SftConfig():
             raise ValueError(f"sft: the stage is {self.stage}; set stage to sft")
         if self.stage == "sft" and self.packing == "concat":
@@ -339,7 +230,7 @@ class TrainConfig(ConfigModel):
         return self
 
     @model_validator(mode="after")
-    def _whole(self) -> Self:
+    def _compatible(self) -> Self:
         if self.fsdp is not None and self.ema is not None:
             raise ValueError("ema does not work with fsdp yet; set one of them to null")
         if self.duration.value == 0:
@@ -348,13 +239,13 @@ class TrainConfig(ConfigModel):
 
     @property
     def model_path(self) -> str | None:
-        """The folder that the model comes from, if it comes from one."""
+        """The folder that the model is loaded from, or None."""
         return self.model.path if self.model else None
 
     def fingerprint(self) -> dict[str, Any]:
-        """The settings that the weights depend on, by dotted key.
+        """Return the settings that the weights depend on, by dotted key.
 
-        Plan, tokenizer, and what the train run starts from are for the run folder to add.
+        The run folder adds the plan, the tokenizer and the starting checkpoint.
         """
         settings = self.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT)
         if self.stage != "sft":
@@ -362,25 +253,41 @@ class TrainConfig(ConfigModel):
         return flatten(settings)
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` as `{"a.b": 1}`."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
 def load_train_config(path: str | Path, overrides: Iterable[str] = ()) -> TrainConfig:
-    """The train config in a YAML file, every path in it absolute.
+    """Read a train config from a YAML file; every path in the result is absolute.
 
-    Inputs (mix, model, tokenizer, tasks) are relative to the file; outputs, the store, and what
-    comes as an override, to the working folder.
+    Paths of inputs (mix, model, tokenizer, tasks) are relative to the file. Paths of outputs, of
+    the store and in overrides are relative to the working folder.
+
+    Args:
+        path: the YAML file.
+        overrides: settings such as `optimizer.lr=1e-3`, applied after the file.
+
+    Returns:
+        The validated config; it is frozen.
 
     Raises:
-        ConfigError: the file cannot be read, or a key is wrong.
+        ConfigError: the file cannot be read, or a key is wrong; the message has the key's full
+            path.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import mkdtemp
+        >>> path = Path(mkdtemp()) / "train.yaml"
+        >>> _ = path.write_text('''
+        ... mix: {store: ./ixt, critic: rules}
+        ... run_folder: runs/first
+        ... model: {config: {model_type: llama}}
+        ... tokenizer: {train: {vocab_size: 4096}}
+        ... duration: 900ba
+        ... ''')
+        >>> config = load_train_config(path, ["duration=5_000_000tok", "seed=3"])
+        >>> str(config.duration), config.seed, config.packing
+        ('5000000tok', 3, 'pad')
+        >>> load_train_config(path, ["packing=tight"])  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        ixt_data.errors.ConfigError: ...packing...
     """
     overrides = list(overrides)
     config = load_config(TrainConfig, path, overrides)
@@ -416,11 +323,11 @@ def _absolute(path: str | None) -> str | None:
     return None if path is None else str(Path(path).resolve())
 
 
-def load_mix_of(config: TrainConfig) -> Mix:
-    """The mix that a train config names or holds.
+def load_run_mix(config: TrainConfig) -> Mix:
+    """Return the mix that a train config names or contains.
 
     Raises:
-        ConfigError: it cannot be read, or a key is wrong.
+        ConfigError: the mix cannot be read, or a key is wrong.
     """
     if isinstance(config.mix, str):
         return load_mix(config.mix)

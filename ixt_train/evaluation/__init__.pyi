@@ -9,5 +9,5 @@ from .held_out import Evaluator as Evaluator
 from .held_out import evaluate as evaluate
 from .held_out import held_out_documents as held_out_documents
 from .held_out import solve_tasks as solve_tasks
-from .result_tables import figures_text as figures_text
 from .result_tables import generations_text as generations_text
+from .result_tables import metrics_text as metrics_text

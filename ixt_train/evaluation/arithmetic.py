@@ -1,8 +1,8 @@
-"""The held-out problems of the corpus "clock arithmetic", which the engine knows without a file.
+"""The held-out problems of the corpus "clock arithmetic", generated without a file.
 
-A problem is one chain of 6 steps, or as many as asked for, on a clock of 40 numbers, operands 1 to
-9. The problems come from a fixed seed, are the same for every corpus with as long chains, and never
-occur in one.
+A problem is one chain of 6 steps (or another number) on a clock of 40 numbers, with operands 1 to
+9. A fixed seed generates the problems. They are the same for every corpus with chains of the same
+length, and never occur in one.
 """
 
 import random
@@ -13,20 +13,20 @@ STEPS = 6
 OPERANDS = range(1, 10)
 HELD_OUT_SEED = 7
 PROBLEMS = 400
-"""How many the built-in task asks."""
+"""Number of problems in the built-in task."""
 
 Sum = tuple[int, tuple[Operation, ...]]
 """A start number and the operations after it."""
 
 
 def draw_sum(rng: random.Random, steps: int = STEPS) -> Sum:
-    """One chain without its results."""
+    """Draw one chain without its results."""
     start = rng.randrange(CLOCK)
     return start, tuple((rng.choice((1, -1)), rng.choice(OPERANDS)) for _ in range(steps))
 
 
 def held_out_sums(count: int, steps: int = STEPS) -> list[Sum]:
-    """The first `count` distinct sums of the held-out task, the same for every corpus."""
+    """Return the first `count` distinct sums of the held-out task."""
     rng = random.Random(HELD_OUT_SEED)
     sums: dict[Sum, None] = {}
     while len(sums) < count:
@@ -35,7 +35,7 @@ def held_out_sums(count: int, steps: int = STEPS) -> list[Sum]:
 
 
 def task_segments(problem: Sum) -> list[list[str]]:
-    """A sum as [given text, right answer] pairs: `[["17 + 5 =", "22"], ["- 8 =", "14"]]`."""
+    """Return a sum as [given, answer] pairs: `[["17 + 5 =", "22"], ["- 8 =", "14"]]`."""
     start, operations = problem
     givens = [f"{'+' if sign > 0 else '-'} {operand} =" for sign, operand in operations]
     givens[0] = f"{start} {givens[0]}"

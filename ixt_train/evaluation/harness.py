@@ -1,17 +1,16 @@
-"""lm-evaluation-harness asks a trained model, which is told feedback before every question.
+"""An adapter of a trained model for lm-evaluation-harness, with feedback before every question.
 
-Its own command line knows the model by the name `ixt` when it is started from here:
+The harness's own command line knows the model as `ixt` if it is started from this module:
 `python -m ixt_train.evaluation.harness run --model ixt --model_args checkpoint=DIR --tasks ...`
 """
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext, redirect_stdout
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from ixt_data.console import Output, OutputMode
 from ixt_data.errors import ConfigError, MissingExtra
 from ixt_train.conditioning import ChatConditioner, Choice
 from ixt_train.inference import (
@@ -19,14 +18,14 @@ from ixt_train.inference import (
     LoadedModel,
     TokenIds,
     TokenSampling,
-    beginning,
     choose_feedback,
-    continuation,
-    likelihoods,
+    cut_at_stop,
+    decode_continuation,
+    feedback_prefix,
+    generate_all,
     load_model,
     pick_device,
-    until,
-    write_all,
+    score_continuations,
 )
 
 try:
@@ -40,15 +39,15 @@ except ImportError:
     raise MissingExtra("lm_eval", "eval") from None
 
 _BATCH_SIZE = 16
-# Of a model whose config does not say.
-_LONGEST = 2048
-# Begins the JSON of a conversation where the harness wants one as text; no question begins so.
+# For a model whose config does not specify its length.
+_DEFAULT_MAX_LENGTH = 2048
+# First character of a conversation's JSON, passed to the harness as text; no question starts so.
 _CONVERSATION = "\ue000"
 
 
 @register_model("ixt")
 class ConditionedLM(TemplateLM):  # type: ignore[misc]
-    """A trained model as the harness asks it; what does not fit is cut between feedback and end."""
+    """A trained model for the harness; a context that does not fit is cut after the feedback."""
 
     def __init__(
         self,
@@ -58,36 +57,43 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
         guidance: float = 1.0,
         against: str = "none",
         batch_size: int | str | None = None,
+        progress: Callable[[int, int], None] = lambda done, total: None,
         **_: Any,
     ) -> None:
-        """Loads the model.
+        """Load the model.
 
         Args:
-            checkpoint: a model, or where one is.
+            checkpoint: a model, or a path for `load_model`.
             feedback: best, worst, none, or any text.
             score: the score that goes with a text, 0 to 1.
-            guidance: gamma; 1 is without.
+            guidance: gamma; 1 disables guidance.
             against: the feedback that guidance leads away from.
-            batch_size: rows that go through the model together.
+            batch_size: rows per forward pass.
+            progress: called with the number of answered questions and their total.
 
         Raises:
-            ConfigError: there is no model, or feedback means nothing to it.
+            ConfigError: there is no model, or it does not know such feedback.
         """
         super().__init__()
-        trained = checkpoint if isinstance(checkpoint, LoadedModel) else load_model(checkpoint)
-        conditioner = trained.conditioner
+        loaded = checkpoint if isinstance(checkpoint, LoadedModel) else load_model(checkpoint)
+        conditioner = loaded.conditioner
         self._choices = (
             choose_feedback(conditioner, feedback, score),
             choose_feedback(conditioner, against),
         )
-        self._told, self._base = (beginning(conditioner, choice) for choice in self._choices)
-        self._how = TokenSampling(guidance=float(guidance))
+        self._conditioned, self._base = (
+            feedback_prefix(conditioner, choice) for choice in self._choices
+        )
+        self._progress = progress
+        self._guidance_sampling = TokenSampling(guidance=float(guidance))
         self._rows = int(batch_size) if batch_size and batch_size != "auto" else _BATCH_SIZE
-        self._conditioner, self.tokenizer = conditioner, trained.tokenizer
-        self._model = trained.model.to(pick_device())
+        self._conditioner, self.tokenizer = conditioner, loaded.tokenizer
+        self._model = loaded.model.to(pick_device())
         self._device = self._model.device
-        self._longest = getattr(trained.model.config, "max_position_embeddings", _LONGEST)
-        self._room = self._longest - max(len(self._told), len(self._base))
+        self._max_length = getattr(
+            loaded.model.config, "max_position_embeddings", _DEFAULT_MAX_LENGTH
+        )
+        self._context_budget = self._max_length - max(len(self._conditioned), len(self._base))
 
     @property
     def eot_token_id(self) -> int:
@@ -96,42 +102,42 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
 
     @property
     def prefix_token_id(self) -> int:
-        """The token that begins a document."""
+        """The token in front of a document."""
         return int(self.tokenizer.bos_token_id)
 
     @property
     def tokenizer_name(self) -> str:
-        """Names the tokenizer in caches of requests."""
+        """The name of the tokenizer in the harness's cache of requests."""
         return str(self.tokenizer.name_or_path).replace("/", "__")
 
     def tok_encode(
         self, string: str, add_special_tokens: bool | None = None, **_: Any
     ) -> list[int]:
-        """Text as training reads it: whatever it spells, no control token comes out of it."""
+        """Return the tokens of a text as training reads it, without control tokens."""
         return list(self._conditioner.encoder.document(string).tolist())
 
     @property
-    def chats(self) -> bool:
+    def is_chat(self) -> bool:
         """Whether the model was trained on conversations."""
         return isinstance(self._conditioner, ChatConditioner)
 
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
-        """A conversation as text, to be rendered when it is asked: contents stay contents.
+        """Return a conversation as text; it is rendered later, and contents stay contents.
 
         Args:
-            chat_history: messages; the last one is a begun answer where nothing is to follow it.
-            add_generation_prompt: whether an answer of the assistant is to follow.
+            chat_history: messages; the last one is the start of a reply if none is to follow.
+            add_generation_prompt: whether a reply of the assistant is to follow.
 
         Raises:
             ConfigError: the model was not trained on conversations.
         """
-        if not self.chats:
-            raise ConfigError("the model was not trained on conversations (stage sft); no chat")
-        begun = "" if add_generation_prompt else chat_history[-1]["content"]
+        if not self.is_chat:
+            raise ConfigError("the model was not trained on conversations (stage sft)")
+        prefix = "" if add_generation_prompt else chat_history[-1]["content"]
         messages = chat_history if add_generation_prompt else chat_history[:-1]
-        return _CONVERSATION + json.dumps([messages, begun])
+        return _CONVERSATION + json.dumps([messages, prefix])
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         if context.startswith(_CONVERSATION):
@@ -142,18 +148,18 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
     def loglikelihood_rolling(
         self, requests: Sequence[Any], disable_tqdm: bool = False
     ) -> list[float]:
-        """Log-likelihood of whole texts in nats, each window of them under the feedback."""
+        """Return the log-likelihood of complete texts in nats, each window under the feedback."""
         windows: list[tuple[Any, list[int], list[int]]] = []
         counts = []
         for (text,) in (request.args for request in requests):
-            found = get_rolling_token_windows(
+            results = get_rolling_token_windows(
                 token_list=self.tok_encode(text),
                 prefix_token=self.prefix_token_id,
-                # One for the token before the window.
-                max_seq_len=self._room - 1,
+                # One position for the token before the window.
+                max_seq_len=self._context_budget - 1,
                 context_len=1,
             )
-            own = [(None, *make_disjoint_window(window)) for window in found]
+            own = [(None, *make_disjoint_window(window)) for window in results]
             counts.append(len(own))
             windows += own
         nats = iter(self._loglikelihood_tokens(windows, disable_tqdm))
@@ -165,93 +171,103 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
         disable_tqdm: bool = False,
         **_: Any,
     ) -> list[tuple[float, bool]]:
-        asked = [
+        pending = [
             (
-                self._begin_chat(pair[0], len(after), 0)
+                self._chat_prefix(pair[0], len(after), 0)
                 if pair and pair[0].startswith(_CONVERSATION)
-                else self._begin(context, self._room - len(after), 0),
+                else self._prefix(context, self._context_budget - len(after), 0),
                 tuple(after),
             )
             for pair, context, after in requests
         ]
-        found: dict[int, tuple[float, bool]] = {}
-        lengths = [len(begun.told) + len(after) for begun, after in asked]
-        for chunk in self._batches(range(len(asked)), lengths, disable_tqdm):
-            scored = likelihoods(
+        results: dict[int, tuple[float, bool]] = {}
+        lengths = [len(prefix.conditioned) + len(after) for prefix, after in pending]
+        for chunk in self._batches(range(len(pending)), lengths, disable_tqdm):
+            scored = score_continuations(
                 self._model,
-                [asked[i][0] for i in chunk],
-                [asked[i][1] for i in chunk],
-                gamma=self._how.guidance,
-                banned=self._conditioner.banned,
+                [pending[i][0] for i in chunk],
+                [pending[i][1] for i in chunk],
+                gamma=self._guidance_sampling.guidance,
+                banned_tokens=self._conditioner.banned_tokens,
                 pad=self.tokenizer.pad_token_id,
             )
-            found |= dict(zip(chunk, scored, strict=True))
-        return [found[i] for i in range(len(asked))]
+            results |= dict(zip(chunk, scored, strict=True))
+        return [results[i] for i in range(len(pending))]
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
-        """Texts up to a stop string, as long as the task allows and the model has room for."""
-        asked = []
+        """Generate texts up to a stop string, as long as the task and the model allow."""
+        pending = []
         for context, settings in (request.args for request in requests):
-            how = self._sampling(settings)
+            sampling = self._sampling_of(settings)
             if context.startswith(_CONVERSATION):
-                room = min(how.max_new_tokens, self._longest // 2)
-                asked.append((how, self._begin_chat(context, room, room)))
+                token_budget = min(sampling.max_new_tokens, self._max_length // 2)
+                pending.append((sampling, self._chat_prefix(context, token_budget, token_budget)))
                 continue
             ids = self.tok_encode(context)
-            kept = min(len(ids), max(self._room - how.max_new_tokens, self._room // 2))
-            room = min(how.max_new_tokens, self._room - kept)
-            asked.append((how, self._begin(ids, kept, room)))
+            n_kept = min(
+                len(ids),
+                max(self._context_budget - sampling.max_new_tokens, self._context_budget // 2),
+            )
+            token_budget = min(sampling.max_new_tokens, self._context_budget - n_kept)
+            pending.append((sampling, self._prefix(ids, n_kept, token_budget)))
         texts: dict[int, str] = {}
-        for how in dict.fromkeys(how for how, _ in asked):
-            same = [i for i, (own, _) in enumerate(asked) if own == how]
-            lengths = [len(begun.told) for _, begun in asked]
-            for chunk in self._batches(same, lengths, disable_tqdm):
-                begun = [asked[i][1] for i in chunk]
+        for sampling in dict.fromkeys(sampling for sampling, _ in pending):
+            indices = [i for i, (own, _) in enumerate(pending) if own == sampling]
+            lengths = [len(prefix.conditioned) for _, prefix in pending]
+            for chunk in self._batches(indices, lengths, disable_tqdm):
+                prefix = [pending[i][1] for i in chunk]
                 for i, row in zip(
-                    chunk, write_all(self._model, self._conditioner, begun, how), strict=True
+                    chunk,
+                    generate_all(self._model, self._conditioner, prefix, sampling),
+                    strict=True,
                 ):
-                    text = continuation(self.tokenizer, asked[i][1], row)
-                    texts[i] = until(text, how.stop)
-        return [texts[i] for i in range(len(asked))]
+                    text = decode_continuation(self.tokenizer, pending[i][1], row)
+                    texts[i] = cut_at_stop(text, sampling.stop)
+        return [texts[i] for i in range(len(pending))]
 
-    def _sampling(self, settings: dict[str, Any]) -> TokenSampling:
-        wanted = normalize_gen_kwargs(settings, default_max_gen_toks=256)
+    def _sampling_of(self, settings: dict[str, Any]) -> TokenSampling:
+        normalized = normalize_gen_kwargs(settings, default_max_gen_toks=256)
         return TokenSampling(
-            max_new_tokens=int(wanted["max_gen_toks"]),
-            temperature=float(wanted["temperature"]) if wanted["do_sample"] else 0.0,
-            top_p=float(wanted.get("top_p", 1.0)),
-            top_k=int(wanted.get("top_k", 0)),
-            stop=tuple(s for s in wanted["until"] if s),
-            guidance=self._how.guidance,
+            max_new_tokens=int(normalized["max_gen_toks"]),
+            temperature=float(normalized["temperature"]) if normalized["do_sample"] else 0.0,
+            top_p=float(normalized.get("top_p", 1.0)),
+            top_k=int(normalized.get("top_k", 0)),
+            stop=tuple(s for s in normalized["until"] if s),
+            guidance=self._guidance_sampling.guidance,
             batch_size=self._rows,
         )
 
-    def _begin(self, context: Sequence[int], room: int, write: int) -> GenerationPrefix:
-        """A context under the feedback, of which the last `room` tokens stay."""
-        if room < 0:
+    def _prefix(
+        self, context: Sequence[int], token_budget: int, max_new_tokens: int
+    ) -> GenerationPrefix:
+        """Return a context under the feedback, cut to its last `token_budget` tokens."""
+        if token_budget < 0:
             raise ConfigError(
-                f"an answer of {self._room - room} tokens does not fit into the {self._room} that "
-                "the model has beside its feedback"
+                f"an answer of {self._context_budget - token_budget} tokens does not fit into the "
+                f"{self._context_budget} "
+                "positions that the model has besides its feedback"
             )
         ids = tuple(context)
         if ids[:1] == (self.prefix_token_id,):
             ids = ids[1:]
-        ids = ids[len(ids) - min(room, len(ids)) :]
-        return GenerationPrefix(self._told + ids, self._base + ids, write)
+        ids = ids[len(ids) - min(token_budget, len(ids)) :]
+        return GenerationPrefix(self._conditioned + ids, self._base + ids, max_new_tokens)
 
-    def _begin_chat(self, context: str, room: int, write: int) -> GenerationPrefix:
-        """A conversation under the feedback; where it leaves less `room`, its first turns go."""
-        messages, begun = json.loads(context.removeprefix(_CONVERSATION))
-        answer = tuple(self.tok_encode(begun))
+    def _chat_prefix(
+        self, context: str, token_budget: int, max_new_tokens: int
+    ) -> GenerationPrefix:
+        """Return a conversation under the feedback; drop its first turns if it is too long."""
+        messages, prefix = json.loads(context.removeprefix(_CONVERSATION))
+        answer = tuple(self.tok_encode(prefix))
         while True:
-            told, base = (self._reply(messages, choice) + answer for choice in self._choices)
-            if max(len(told), len(base)) + room <= self._longest:
-                return GenerationPrefix(told, base, write)
+            conditioned, base = (self._reply(messages, choice) + answer for choice in self._choices)
+            if max(len(conditioned), len(base)) + token_budget <= self._max_length:
+                return GenerationPrefix(conditioned, base, max_new_tokens)
             first = 1 if messages[0]["role"] == "system" else 0
             if len(messages) - first < 2:
                 raise ConfigError(
-                    f"the question {messages[-1]['content'][:40]!r}... and an answer of {room} "
-                    f"tokens do not fit into the model's {self._longest}"
+                    f"the question {messages[-1]['content'][:40]!r}... and an answer of "
+                    f"{token_budget} tokens do not fit into the model's {self._max_length}"
                 )
             del messages[first]
 
@@ -262,16 +278,13 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
     def _batches(
         self, chosen: Iterable[int], lengths: Sequence[int], quiet: bool
     ) -> Iterable[list[int]]:
-        """The longest first: what does not fit into memory shows at once."""
+        """Yield batches, the longest rows first: a lack of memory shows immediately."""
         order = sorted(chosen, key=lambda i: -lengths[i])
-        out = Output(OutputMode.text)
-        bar = nullcontext() if quiet else out.progress("Asking", len(order), "questions")
-        with bar as shown:
-            for start in range(0, len(order), self._rows):
-                chunk = order[start : start + self._rows]
-                yield chunk
-                if shown is not None:
-                    shown.update(start + len(chunk))
+        for start in range(0, len(order), self._rows):
+            chunk = order[start : start + self._rows]
+            yield chunk
+            if not quiet:
+                self._progress(start + len(chunk), len(order))
 
 
 def run_tasks(
@@ -282,39 +295,39 @@ def run_tasks(
     fewshot: int | None = None,
     chat: bool | None = None,
 ) -> list[dict[str, Any]]:
-    """A row for each task and metric of the harness.
+    """Run tasks of the harness; return one row per task and metric.
 
     Args:
-        model: what is asked.
-        tasks: their names, several of them with commas between if need be.
-        folder: where task files of one's own are.
-        limit: ask only the first so many questions of each task.
-        fewshot: solved examples before each question; None leaves it to the task.
-        chat: ask as the user of a conversation; None where the model was trained on some.
+        model: the model to evaluate.
+        tasks: task names, also several separated by commas.
+        folder: folder of custom task files.
+        limit: number of questions per task, from the start; None asks all.
+        fewshot: solved examples before each question; None uses the task's default.
+        chat: prompt as the user of a conversation; None decides by the model's training.
 
     Raises:
-        ConfigError: the harness does not know a task, or cannot load it.
+        ConfigError: the harness has no such task, or cannot load it.
     """
     tasks = [name for names in tasks for name in names.split(",")]
     manager = _manager(tasks, folder)
     # Tasks print; stdout is for results.
     with redirect_stdout(sys.stderr):
-        found = simple_evaluate(
+        results = simple_evaluate(
             model,
             tasks=tasks,
             num_fewshot=fewshot,
             limit=limit,
-            apply_chat_template=model.chats if chat is None else chat,
+            apply_chat_template=model.is_chat if chat is None else chat,
             task_manager=manager,
             log_samples=False,
         )
-    return [row for task, figures in found["results"].items() for row in _rows(task, figures)]
+    return [row for task, metrics in results["results"].items() for row in _rows(task, metrics)]
 
 
 def _manager(tasks: Sequence[str], folder: str | Path | None) -> TaskManager:
-    """One that knows the tasks: those of the folder, else also the thousands of the harness."""
+    """Return a manager that knows the tasks: those of the folder, else also the harness's own."""
     if folder is not None and not Path(folder).is_dir():
-        raise ConfigError(f"--lm-eval-path {folder} is no folder")
+        raise ConfigError(f"--lm-eval-path {folder} is not a folder")
     path = None if folder is None else str(folder)
     manager = TaskManager(include_path=path, include_defaults=folder is None)
     if folder is not None and any(not manager.match_tasks([task]) for task in tasks):
@@ -324,21 +337,21 @@ def _manager(tasks: Sequence[str], folder: str | Path | None) -> TaskManager:
         own = "" if folder is None else f" or in {folder}"
         raise ConfigError(
             f"lm-evaluation-harness has no task {', '.join(unknown)} in its own list{own}; "
-            "lm-eval ls tasks lists them"
+            "run: lm-eval ls tasks"
         )
     return manager
 
 
-def _rows(task: str, figures: dict[str, Any]) -> Iterable[dict[str, Any]]:
-    for key, value in figures.items():
-        metric, _, used = key.partition(",")
-        if not used or metric.endswith("_stderr"):
+def _rows(task: str, metrics: dict[str, Any]) -> Iterable[dict[str, Any]]:
+    for key, value in metrics.items():
+        metric, _, filter_name = key.partition(",")
+        if not filter_name or metric.endswith("_stderr"):
             continue
-        error = figures.get(f"{metric}_stderr,{used}")
+        error = metrics.get(f"{metric}_stderr,{filter_name}")
         yield {
             "task": task,
             "metric": metric,
-            "filter": used,
+            "filter": filter_name,
             "value": value,
             "standard_error": error if isinstance(error, float) else None,
         }

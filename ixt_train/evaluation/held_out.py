@@ -1,4 +1,4 @@
-"""Evaluation: held-out loss by score bucket and feedback, what feedback changes, and tasks."""
+"""Evaluation: held-out loss by score bucket and feedback, the effect of feedback, and tasks."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +16,7 @@ from ixt_data.mix import Condition, Mix, Scope, held_out_predicate
 from ixt_data.records import Span
 from ixt_data.store import Store
 from ixt_train.conditioning import Choice, Conditioner, Encoded, control_tokens
-from ixt_train.config import EvalConfig, TaskConfig, load_mix_of, load_train_config
+from ixt_train.config import EvalConfig, TaskConfig, load_run_mix, load_train_config
 from ixt_train.evaluation.tasks import Task, load_task
 from ixt_train.inference import LoadedModel, logits_of, pick_device, row_losses
 from ixt_train.runs import CONFIG
@@ -34,7 +34,7 @@ UNSCORED, ALL = "unscored", "all"
 
 @dataclass(frozen=True)
 class HeldOut:
-    """A document that training never saw, with its critique; the bucket is that of its score."""
+    """A document that training never reads, with its critique and the bucket of its score."""
 
     doc_id: bytes
     text: str
@@ -45,47 +45,49 @@ class HeldOut:
 
 
 def bucket_names(edges: Sequence[float]) -> list[str]:
-    """Names of the buckets between edges, as in 0.8-1."""
+    """Return the names of the buckets between edges, such as 0.8-1."""
     return [f"{a:g}-{b:g}" for a, b in pairwise(edges)]
 
 
 def held_out_documents(
     store: Store, mix: Mix, share: float, edges: Sequence[float], per_bucket: int
 ) -> list[HeldOut]:
-    """Held-out documents of a mix's corpora, up to so many per bucket, evenly from the store.
+    """Select held-out documents of a mix's corpora, spread evenly, with a maximum per bucket.
 
     Args:
-        store: where they are.
-        mix: with its snapshot pinned; predicates of its selections do not matter here, and of
-            several critics the first one scores.
-        share: the share that was held out of training.
-        edges: of the score buckets.
-        per_bucket: documents per bucket; those without a score make a bucket of their own.
+        store: the mix's store.
+        mix: a mix with a pinned snapshot. Its selections do not matter here, and the first of
+            several critics gives the score.
+        share: share of documents that was held out of training.
+        edges: edges of the score buckets.
+        per_bucket: maximum documents per bucket; documents without a score are a separate bucket.
     """
     if not share or not per_bucket:
         return []
     with Scope(store, mix) as scope:
         critic = scope.critics[0]
         value = "critiques.score" if critic else "NULL::DOUBLE"
-        found = scope.find("held out", held_out_predicate(share), value, critic)
-        scores = found.values if found.values is not None else np.full(found.documents, np.nan)
+        matches = scope.find("held out", held_out_predicate(share), value, critic)
+        scores = (
+            matches.values if matches.values is not None else np.full(matches.documents, np.nan)
+        )
         names = [*bucket_names(edges), UNSCORED]
         last = len(names) - 2
         bucket = np.clip(np.searchsorted(edges, scores, "right") - 1, 0, last)
         bucket[np.isnan(scores)] = last + 1
         documents: list[HeldOut] = []
         for number, name in enumerate(names):
-            places = found.numbers()[bucket == number]
-            picks = np.linspace(0, len(places) - 1, min(per_bucket, len(places))).astype(int)
-            documents += _read(store, scope, places[picks], name)
+            positions = matches.numbers()[bucket == number]
+            picks = np.linspace(0, len(positions) - 1, min(per_bucket, len(positions))).astype(int)
+            documents += _read(store, scope, positions[picks], name)
     return documents
 
 
-def _read(store: Store, scope: Scope, places: Any, bucket: str) -> Iterator[HeldOut]:
-    shard_of = np.searchsorted(scope.starts, places, "right") - 1
+def _read(store: Store, scope: Scope, positions: Any, bucket: str) -> Iterator[HeldOut]:
+    shard_of = np.searchsorted(scope.starts, positions, "right") - 1
     for number in np.unique(shard_of):
         info = scope.shards[number]
-        rows = (places[shard_of == number] - scope.starts[number]).tolist()
+        rows = (positions[shard_of == number] - scope.starts[number]).tolist()
         text = list(store.shard(info).rows(("doc_id", "text")))
         aligned = scope.critiques_of(info, scope.critics[0])
         critiques = list(store.shard(aligned).rows()) if aligned else [{}] * len(text)
@@ -106,7 +108,7 @@ def _document(text: dict[str, Any], critique: dict[str, Any], bucket: str) -> He
 
 
 class Evaluator:
-    """Measures a model again and again on the same documents and problems, tokenized once."""
+    """A repeated measurement of a model on the same documents and problems, tokenized once."""
 
     def __init__(
         self,
@@ -115,14 +117,14 @@ class Evaluator:
         documents: Sequence[HeldOut],
         max_length: int,
     ) -> None:
-        """Tokenizes everything.
+        """Tokenize documents and problems.
 
         Args:
-            conditioner: as in training.
-            config: what to measure.
+            conditioner: the conditioner of training.
+            config: the evaluation settings.
             documents: held-out documents.
-            max_length: longer samples are cut, so that under every feedback the loss is about
-                the same tokens of the document.
+            max_length: longer samples are cut. Under every feedback the loss then covers the same
+                tokens of the document.
 
         Raises:
             ConfigError: a task cannot be read.
@@ -132,9 +134,9 @@ class Evaluator:
         self._samples = {
             name: _encode(conditioner, documents, _CHOICES[name])
             for name in config.feedback
-            if documents and _has(conditioner.condition, name)
+            if documents and _distinguishes(conditioner.condition, name)
         }
-        _count_alike(list(self._samples.values()), max_length)
+        _equalize_tokens(list(self._samples.values()), max_length)
         names = [document.bucket for document in documents]
         order = [*bucket_names(config.buckets), UNSCORED]
         self._buckets = {
@@ -146,82 +148,86 @@ class Evaluator:
         self._tasks: list[Task] = [load_task(task, conditioner) for task in config.tasks]
 
     def documents(self) -> dict[str, int]:
-        """How many held-out documents there are by bucket."""
+        """Return the number of held-out documents by bucket."""
         return {bucket: len(at) for bucket, at in self._buckets.items()}
 
     def measure(self, model: Any) -> dict[str, Any]:
-        """Figures of a model in evaluation mode; parts without documents or tasks are left out.
+        """Measure a model in evaluation mode; skip parts without documents or tasks.
 
-        `loss`: by feedback and bucket (`all`: over all of them), in nats per token of the document.
-        `follows`: likewise, how much less the loss is than without feedback; see `gap`.
+        `loss`: by feedback and bucket (`all`: all buckets), in nats per token of the document.
+        `feedback_gain`: likewise, the reduction of the loss by feedback; see `feedback_gain`.
         `tasks`: share of problems with every answer right.
         """
-        figures: dict[str, Any] = {}
+        metrics: dict[str, Any] = {}
         if self._samples:
             losses = {name: self._losses(model, rows) for name, rows in self._samples.items()}
-            figures["loss"] = {
+            metrics["loss"] = {
                 feedback: {
                     bucket: float(nats[at].sum() / tokens[at].sum())
-                    for bucket, at in self._counted(tokens)
+                    for bucket, at in self._nonempty_buckets(tokens)
                 }
                 for feedback, (nats, tokens) in losses.items()
             }
-            untold, _ = losses.pop("none", (None, None))
-            if untold is not None and losses:
-                figures["follows"] = {
+            unconditioned, _ = losses.pop("none", (None, None))
+            if unconditioned is not None and losses:
+                metrics["feedback_gain"] = {
                     feedback: {
-                        bucket: gap(untold[at], nats[at], tokens[at])
-                        for bucket, at in self._counted(tokens)
+                        bucket: feedback_gain(unconditioned[at], nats[at], tokens[at])
+                        for bucket, at in self._nonempty_buckets(tokens)
                     }
                     for feedback, (nats, tokens) in losses.items()
                 }
         if self._tasks:
-            figures["tasks"] = {
+            metrics["tasks"] = {
                 task.name: float(np.mean(task.solve(model, self._conditioner)))
                 for task in self._tasks
             }
-        return figures
+        return metrics
 
-    def _counted(self, tokens: Floats) -> Iterator[tuple[str, Any]]:
-        """Buckets that have tokens to count, and the numbers of their documents."""
+    def _nonempty_buckets(self, tokens: Floats) -> Iterator[tuple[str, Any]]:
+        """Yield buckets that have tokens to count, and the numbers of their documents."""
         return ((name, at) for name, at in self._buckets.items() if tokens[at].any())
 
     @torch.inference_mode()
     def _losses(self, model: Any, samples: list[dict[str, Any]]) -> tuple[Floats, Floats]:
-        """Of each document, the sum of its tokens' losses in nats, and how many they are."""
+        """Return per document the sum of token losses in nats, and the number of tokens."""
         nats, tokens = np.zeros(len(samples)), np.zeros(len(samples))
-        # Rows of like length go together, so that little of a batch is padding.
+        # Rows of similar length share a batch, to keep padding small.
         order = sorted(range(len(samples)), key=lambda i: len(samples[i]["input_ids"]))
-        for begin in range(0, len(order), self._batch_size):
-            chosen = order[begin : begin + self._batch_size]
-            batch = self._collate([samples[i] for i in chosen])
+        for start in range(0, len(order), self._batch_size):
+            batch_indices = order[start : start + self._batch_size]
+            batch = self._collate([samples[i] for i in batch_indices])
             ids = batch["input_ids"].to(model.device)
             logits = logits_of(model, {"input_ids": ids})
             rows = row_losses(logits, ids, batch["loss_weights"].to(model.device))
-            nats[chosen], tokens[chosen] = (part.cpu().numpy() for part in rows)
+            nats[batch_indices], tokens[batch_indices] = (
+                eval_config.cpu().numpy() for eval_config in rows
+            )
         return nats, tokens
 
 
-def gap(untold: Floats, told: Floats, tokens: Floats) -> dict[str, float | None]:
-    """How much feedback lowers the loss, in nats per token; negative where it raises it.
+def feedback_gain(
+    unconditioned: Floats, conditioned: Floats, tokens: Floats
+) -> dict[str, float | None]:
+    """Return how much feedback lowers the loss, in nats per token; negative if it raises it.
 
     The standard error is that of a ratio of sums over documents (Cochran, Sampling Techniques,
-    section 6.4): tokens of one document are not independent. None for a single document.
+    section 6.4): tokens of one document are not independent. It is None for a single document.
 
     Args:
-        untold: nats of each document without feedback, float[N].
-        told: nats of each document with it, float[N].
-        tokens: of each document, float[N].
+        unconditioned: nats of each document without feedback, float64[N].
+        conditioned: nats of each document with feedback, float64[N].
+        tokens: tokens of each document, float64[N].
     """
-    differences, n = untold - told, len(tokens)
+    differences, n = unconditioned - conditioned, len(tokens)
     mean = differences.sum() / tokens.sum()
     spread = float(((differences - mean * tokens) ** 2).sum())
     error = math.sqrt(spread * n / (n - 1)) / tokens.sum() if n > 1 else None
-    return {"gap": float(mean), "standard_error": None if error is None else float(error)}
+    return {"gain": float(mean), "standard_error": None if error is None else float(error)}
 
 
-def _has(condition: Condition, feedback: str) -> bool:
-    """Whether a model of this condition can tell this feedback from none."""
+def _distinguishes(condition: Condition, feedback: str) -> bool:
+    """Return whether a model of this condition can distinguish this feedback from none."""
     if condition.kind == "none":
         return feedback == "none"
     return condition.kind != "spans" or feedback in ("none", "observed")
@@ -230,14 +236,16 @@ def _has(condition: Condition, feedback: str) -> bool:
 def _encode(
     conditioner: Conditioner, documents: Sequence[HeldOut], choice: Choice
 ) -> list[dict[str, Any]]:
-    """Samples whose loss counts the document's own tokens, each once."""
-    even = {"loss_on_prefix": 0.0, "loss_by_verdict": {}}
-    asking = conditioner.with_condition(conditioner.condition.model_copy(update=even))
+    """Encode samples whose loss counts each of the document's own tokens once."""
+    uniform = {"loss_on_prefix": 0.0, "loss_by_verdict": {}}
+    uniform_conditioner = conditioner.with_condition(
+        conditioner.condition.model_copy(update=uniform)
+    )
     tokenizer = conditioner.tokenizer
     control = np.array([*control_tokens(tokenizer), tokenizer.eos_token_id])
     samples = []
     for document in documents:
-        encoded = asking.encode(
+        encoded = uniform_conditioner.encode(
             document.text, document.critique, document.score, document.spans, feedback=choice
         )
         samples.append(_sample(document, encoded, control))
@@ -253,106 +261,120 @@ def _sample(document: HeldOut, encoded: Encoded, control: Any) -> dict[str, Any]
     }
 
 
-def _count_alike(by_feedback: Sequence[Sequence[dict[str, Any]]], max_length: int) -> None:
-    """Counts of each document only tokens that are there, and fit, under every feedback.
+def _equalize_tokens(by_feedback: Sequence[Sequence[dict[str, Any]]], max_length: int) -> None:
+    """Set weights to 1 for the tokens that exist and fit under every feedback, else to 0.
 
-    A tag that takes a token's place leaves the document without it.
+    A tag that replaces a token removes it from the document.
     """
     for samples in zip(*by_feedback, strict=True):
-        places = [np.flatnonzero(s["loss_weights"]) for s in samples]
-        shortest = min(places, key=len)
-        kept = next(
-            s["input_ids"][p] for s, p in zip(samples, places, strict=True) if p is shortest
+        positions = [np.flatnonzero(s["loss_weights"]) for s in samples]
+        shortest = min(positions, key=len)
+        common = next(
+            s["input_ids"][p] for s, p in zip(samples, positions, strict=True) if p is shortest
         )
-        places = [p[_within(s["input_ids"][p], kept)] for s, p in zip(samples, places, strict=True)]
-        fit = min(int(np.searchsorted(at, max_length)) for at in places)
-        for sample, at in zip(samples, places, strict=True):
+        positions = [
+            p[_subsequence_positions(s["input_ids"][p], common)]
+            for s, p in zip(samples, positions, strict=True)
+        ]
+        fit = min(int(np.searchsorted(at, max_length)) for at in positions)
+        for sample, at in zip(samples, positions, strict=True):
             sample["loss_weights"][:] = 0.0
             sample["loss_weights"][at[:fit]] = 1.0
 
 
-def _within(ids: Any, kept: Any) -> Any:
-    """Where the sequence `kept` stands in `ids`, which may have further tokens between."""
-    if len(ids) == len(kept):
+def _subsequence_positions(ids: Any, common: Any) -> Any:
+    """Return the positions of the subsequence `common` in `ids`."""
+    if len(ids) == len(common):
         return np.arange(len(ids))
-    found, at = [], 0
-    for token in kept:
+    matches, at = [], 0
+    for token in common:
         while ids[at] != token:
             at += 1
-        found.append(at)
+        matches.append(at)
         at += 1
-    return np.array(found, np.int64)
+    return np.array(matches, np.int64)
 
 
 def evaluate(
-    trained: LoadedModel,
+    loaded: LoadedModel,
     store: str | Path | None = None,
     config: str | Path | None = None,
     samples: int | None = None,
 ) -> dict[str, Any]:
-    """Measures a trained model as its train run did, or as another config says.
+    """Evaluate a trained model as its train run did, or by another train config.
 
     Args:
-        trained: the model.
-        store: where the held-out documents are; by default where the train run had them.
-        config: a train config whose mix, holdout and eval part count; an exported model needs one.
-        samples: held-out documents per bucket; by default as many as the config says.
+        loaded: the model.
+        store: root of the store; by default the store of the train run.
+        config: a train config with another mix, holdout and eval; an exported model needs one.
+        samples: held-out documents per bucket; by default the config's `eval.samples`.
 
     Returns:
-        The figures of `Evaluator.measure`, with tasks as `solve_tasks` gives them, and documents by
-        bucket.
+        `step`, `documents` (their number by bucket), `loss` and `feedback_gain` as
+        `Evaluator.measure` returns them, and `tasks` as `solve_tasks` returns them.
+        Losses are in nats per token.
 
     Raises:
-        ConfigError: an exported model without a config.
+        ConfigError: the model is an exported one, and there is no config.
+        StoreError: the store or the snapshot does not exist.
+
+    Examples:
+        >>> metrics = evaluate(load_model(run), samples=2)
+        >>> sorted(metrics)
+        ['documents', 'feedback_gain', 'loss', 'step', 'tasks']
+        >>> sorted(metrics["loss"])
+        ['best', 'none', 'observed', 'worst']
     """
-    if config is None and trained.run is None:
+    if config is None and loaded.run is None:
         raise ConfigError(
-            "an exported model does not say what to measure; name a train config (--config), a "
-            "task (--task) or a task of lm-evaluation-harness (--lm-eval)"
+            "an exported model does not define what to measure; name a train config (--config), "
+            "a task (--task) or a task of lm-evaluation-harness (--lm-eval)"
         )
-    path = Path(config) if config is not None else _own_config(trained)
+    path = Path(config) if config is not None else _run_config(loaded)
     settings = load_train_config(path)
-    mix = load_mix_of(settings)
-    opened = Store.open(store or settings.store or mix.store)
-    part = (
+    mix = load_run_mix(settings)
+    opened_store = Store.open(store or settings.store or mix.store)
+    eval_config = (
         settings.eval if samples is None else settings.eval.model_copy(update={"samples": samples})
     )
-    documents = held_out_documents(opened, mix, settings.holdout, part.buckets, part.samples)
-    losses = part.model_copy(update={"tasks": ()})
-    evaluator = Evaluator(trained.conditioner, losses, documents, settings.max_length)
-    figures = evaluator.measure(trained.model.to(pick_device()))
+    documents = held_out_documents(
+        opened_store, mix, settings.holdout, eval_config.buckets, eval_config.samples
+    )
+    losses = eval_config.model_copy(update={"tasks": ()})
+    evaluator = Evaluator(loaded.conditioner, losses, documents, settings.max_length)
+    metrics = evaluator.measure(loaded.model.to(pick_device()))
     return {
-        "step": trained.step,
+        "step": loaded.step,
         "documents": evaluator.documents(),
-        **figures,
-        "tasks": solve_tasks(trained, part.tasks),
+        **metrics,
+        "tasks": solve_tasks(loaded, eval_config.tasks),
     }
 
 
-def solve_tasks(trained: LoadedModel, tasks: Iterable[TaskConfig]) -> list[dict[str, Any]]:
-    """A row for each task: share of items that came out right, with its standard error.
+def solve_tasks(loaded: LoadedModel, tasks: Iterable[TaskConfig]) -> list[dict[str, Any]]:
+    """Solve tasks; return one row per task: share of right items and its standard error.
 
     Raises:
         ConfigError: a task cannot be read.
     """
-    model = trained.model.to(pick_device())
+    model = loaded.model.to(pick_device())
     rows = []
     for task in tasks:
-        right = load_task(task, trained.conditioner).solve(model, trained.conditioner)
-        share = float(np.mean(right))
+        is_right = load_task(task, loaded.conditioner).solve(model, loaded.conditioner)
+        share = float(np.mean(is_right))
         rows.append(
             {
                 "task": task.name,
                 "feedback": task.feedback,
                 "guidance": task.guidance,
-                "problems": len(right),
-                "exact": share,
-                "standard_error": math.sqrt(share * (1 - share) / len(right)),
+                "problems": len(is_right),
+                "exact_match": share,
+                "standard_error": math.sqrt(share * (1 - share) / len(is_right)),
             }
         )
     return rows
 
 
-def _own_config(trained: LoadedModel) -> Path:
-    assert trained.run is not None
-    return trained.run / CONFIG
+def _run_config(loaded: LoadedModel) -> Path:
+    assert loaded.run is not None
+    return loaded.run / CONFIG

@@ -1,4 +1,4 @@
-"""Figures and generations as people read them."""
+"""Tables of metrics and generations for the terminal."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,23 +9,27 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
-def figures_text(figures: Mapping[str, Any]) -> "RenderableType":
-    """What `ixt eval` found, a table for each part."""
+def metrics_text(metrics: Mapping[str, Any]) -> "RenderableType":
+    """Format the metrics of `ixt eval`, a table for each part."""
     from rich.console import Group
 
-    parts: list[RenderableType] = [f"Step {figures['step']:,}"]
-    if figures.get("loss"):
-        parts += ["", "Held-out loss, nats per token of the document", _losses(figures)]
-    if figures.get("follows"):
-        parts += ["", "Nats per token that feedback saves against none", _follows(figures)]
+    parts: list[RenderableType] = [f"Step {metrics['step']:,}"]
+    if metrics.get("loss"):
+        parts += ["", "Held-out loss, nats per token of the document", _losses(metrics)]
+    if metrics.get("feedback_gain"):
+        parts += [
+            "",
+            "Nats per token that feedback saves, compared with none",
+            _feedback_gains(metrics),
+        ]
     for name, title in (("tasks", "Tasks by exact match"), ("lm_eval", "lm-evaluation-harness")):
-        if figures.get(name):
-            parts += ["", title, _rows(figures[name])]
+        if metrics.get(name):
+            parts += ["", title, _rows(metrics[name])]
     return Group(*parts)
 
 
-def _losses(figures: Mapping[str, Any]) -> Any:
-    loss, documents = figures["loss"], figures["documents"]
+def _losses(metrics: Mapping[str, Any]) -> Any:
+    loss, documents = metrics["loss"], metrics["documents"]
     rows = (
         [bucket, documents[bucket], *(by_bucket[bucket] for by_bucket in loss.values())]
         for bucket in next(iter(loss.values()))
@@ -33,18 +37,18 @@ def _losses(figures: Mapping[str, Any]) -> Any:
     return table(["score", "documents", *loss], rows)
 
 
-def _follows(figures: Mapping[str, Any]) -> Any:
-    follows = figures["follows"]
+def _feedback_gains(metrics: Mapping[str, Any]) -> Any:
+    gains = metrics["feedback_gain"]
     rows = (
-        [bucket, *(_with_error(by_bucket[bucket]) for by_bucket in follows.values())]
-        for bucket in next(iter(follows.values()))
+        [bucket, *(_with_error(by_bucket[bucket]) for by_bucket in gains.values())]
+        for bucket in next(iter(gains.values()))
     )
-    return table(["score", *follows], rows)
+    return table(["score", *gains], rows)
 
 
-def _with_error(gap: Mapping[str, float | None]) -> str:
-    error = gap["standard_error"]
-    return f"{gap['gap']:+.3f}" + ("" if error is None else f" \u00b1 {error:.3f}")
+def _with_error(entry: Mapping[str, float | None]) -> str:
+    error = entry["standard_error"]
+    return f"{entry['gain']:+.3f}" + ("" if error is None else f" \u00b1 {error:.3f}")
 
 
 def _rows(rows: Sequence[Mapping[str, Any]]) -> Any:
@@ -53,7 +57,7 @@ def _rows(rows: Sequence[Mapping[str, Any]]) -> Any:
 
 
 def generations_text(records: Iterable[Mapping[str, Any]]) -> "RenderableType":
-    """Each prompt with what was written after it."""
+    """Format each prompt with its continuation."""
     from rich.console import Group
     from rich.text import Text
 

@@ -1,8 +1,8 @@
-"""Tasks by exact match: the arithmetic that is built in, or a JSONL of problems.
+"""Tasks scored by exact match: the built-in arithmetic, or a JSONL of problems.
 
-A line with `segments` is worked through: what is given is fed in, each answer is the model's own,
-token for token. A line with `prompt` (or `messages`) and `answer` is answered to the end and
-compared as text; a model of conversations reads the prompt as what the user says.
+In a line with `segments`, each given part is fed to the model, and each answer is the model's own,
+token by token. A line with `prompt` (or `messages`) and `answer` is generated to its end and
+compared as text. A model of conversations reads the prompt as the user's message.
 """
 
 import json
@@ -25,56 +25,56 @@ from ixt_train.inference import (
     GenerationRequest,
     TokenIds,
     TokenSampling,
-    beginning,
     choose_feedback,
-    until,
-    write_all,
+    cut_at_stop,
+    feedback_prefix,
+    generate_all,
 )
 
-# Tokens that one forward pass may hold in its cache: rows x length.
-_TOKENS_AT_ONCE = 1 << 16
-# An answer that runs on so far past the right one is wrong anyway.
-_TOKENS_OVER = 8
+# Tokens in the cache of one forward pass: rows x length.
+_MAX_BATCH_TOKENS = 1 << 16
+# An answer that is so many tokens longer than the right one is wrong in any case.
+_EXTRA_TOKENS = 8
 
 
 @dataclass(frozen=True)
 class TaskProblem:
-    """A problem in tokens: by segment, what is given and the answer to it.
+    """A problem in tokens: per segment, the given part and the answer.
 
     Attributes:
-        given, answers: of each segment.
-        told: the beginning with the feedback, which stands before the first segment.
-        base: the beginning without, for guidance.
+        given, answers: tokens of each segment.
+        conditioned: the prefix with the feedback, in front of the first segment.
+        base: the prefix without feedback, for guidance.
     """
 
     given: tuple[TokenIds, ...]
     answers: tuple[TokenIds, ...]
-    told: TokenIds = ()
+    conditioned: TokenIds = ()
     base: TokenIds = ()
 
     @property
     def shape(self) -> tuple[tuple[int, int], ...]:
-        """Lengths by segment; problems of one shape run side by side."""
+        """Lengths per segment; problems of one shape share a batch."""
         return tuple((len(g), len(a)) for g, a in zip(self.given, self.answers, strict=True))
 
 
 @dataclass(frozen=True)
 class TaskQuestion:
-    """A prompt in tokens, with feedback and without, and the text that is the right answer."""
+    """A prompt in tokens, with feedback and without, and the text of the right answer."""
 
-    begun: GenerationPrefix
+    prefix: GenerationPrefix
     answer: str
     stop: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task as a model is asked it.
+    """The items of a task, tokenized for one model.
 
     Attributes:
-        name: what figures call it.
+        name: name of the task in metrics.
         items: problems and questions, in the order of the file.
-        gamma: of guidance.
+        gamma: strength of guidance.
     """
 
     name: str
@@ -82,44 +82,47 @@ class Task:
     gamma: float = 1.0
 
     def solve(self, model: Any, conditioner: Conditioner) -> list[bool]:
-        """Whether each item came out right; control tokens are never chosen."""
-        right = [False] * len(self.items)
+        """Return whether each item is right; control tokens are never generated."""
+        is_right = [False] * len(self.items)
         problems = {i: p for i, p in enumerate(self.items) if isinstance(p, TaskProblem)}
         questions = {i: q for i, q in enumerate(self.items) if isinstance(q, TaskQuestion)}
-        banned, pad = [*conditioner.banned, *conditioner.ends], conditioner.tokenizer.pad_token_id
-        worked = solve(model, list(problems.values()), banned, self.gamma, pad)
-        asked = answer(model, list(questions.values()), conditioner, self.gamma)
+        banned_tokens, pad = (
+            [*conditioner.banned_tokens, *conditioner.ends],
+            conditioner.tokenizer.pad_token_id,
+        )
+        problem_results = solve(model, list(problems.values()), banned_tokens, self.gamma, pad)
+        request = answer(model, list(questions.values()), conditioner, self.gamma)
         for i, outcome in (
-            *zip(problems, worked, strict=True),
-            *zip(questions, asked, strict=True),
+            *zip(problems, problem_results, strict=True),
+            *zip(questions, request, strict=True),
         ):
-            right[i] = outcome
-        return right
+            is_right[i] = outcome
+        return is_right
 
 
 def load_task(task: TaskConfig, conditioner: Conditioner) -> Task:
-    """The items of a task under its feedback.
+    """Load the items of a task under its feedback.
 
     A line is `{"segments": [["17 + 5 =", "22"], ["- 8 =", "14"]]}`, or `{"prompt": "Q: ...",
-    "answer": "4"}` and, where a newline is not what ends an answer, `"stop": ["..."]`. A model of
-    conversations is asked the prompt, or the line's `messages`, and ends its turn itself. Where the
-    feedback is `given`, a line may have its own as `"feedback": "text"` and `"score": 0.5`.
+    "answer": "4"}` with an optional `"stop": ["..."]`, by default a newline. A model of
+    conversations gets the prompt, or the line's `messages`, and ends its turn itself. With the
+    feedback `given`, a line may have its own `"feedback": "text"` and `"score": 0.5`.
 
     Raises:
-        ConfigError: the file is missing, or a line is not of this form.
+        ConfigError: the file is missing, or a line has another form.
     """
     items = []
-    for place, record in _records(task):
+    for location, record in _records(task):
         choice = _choice(task, record, conditioner)
         try:
             items.append(_item(record, conditioner, choice))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(
-                f"task {task.name}: {place}: neither segments nor prompt and answer "
+                f"task {task.name}: {location}: neither segments nor prompt and answer "
                 f"({type(error).__name__}: {error})"
             ) from None
     if not items:
-        raise ConfigError(f"task {task.name}: {task.path} holds no problem")
+        raise ConfigError(f"task {task.name}: {task.path} contains no problem")
     return Task(task.name, tuple(items), task.guidance)
 
 
@@ -135,14 +138,14 @@ def _records(task: TaskConfig) -> Iterator[tuple[str, dict[str, Any]]]:
     for number, line in enumerate(lines[: task.limit], 1):
         if not line.strip():
             continue
-        place = f"{task.path} line {number}"
+        location = f"{task.path} line {number}"
         try:
             record = json.loads(line)
         except ValueError as error:
-            raise ConfigError(f"task {task.name}: {place}: no JSON ({error})") from None
+            raise ConfigError(f"task {task.name}: {location}: not JSON ({error})") from None
         if not isinstance(record, dict):
-            raise ConfigError(f"task {task.name}: {place}: no JSON object: {line[:60]}")
-        yield place, record
+            raise ConfigError(f"task {task.name}: {location}: not a JSON object: {line[:60]}")
+        yield location, record
 
 
 def _choice(task: TaskConfig, record: dict[str, Any], conditioner: Conditioner) -> Choice:
@@ -154,22 +157,22 @@ def _choice(task: TaskConfig, record: dict[str, Any], conditioner: Conditioner) 
 def _item(
     record: dict[str, Any], conditioner: Conditioner, choice: Choice
 ) -> TaskProblem | TaskQuestion:
-    told, base = beginning(conditioner, choice), beginning(conditioner, "none")
+    conditioned, base = feedback_prefix(conditioner, choice), feedback_prefix(conditioner, "none")
     if "segments" in record:
         segments = [(str(given), str(answer)) for given, answer in record["segments"]]
-        return tokenize_problem(segments, conditioner.tokenizer, told, base)
-    right = str(record["answer"]).strip()
-    asked = GenerationRequest.of(record)
-    length = len(conditioner.encoder.document(f" {right}"))
-    # A model of conversations ends its turn by itself.
+        return tokenize_problem(segments, conditioner.tokenizer, conditioned, base)
+    expected = str(record["answer"]).strip()
+    request = GenerationRequest.of(record)
+    length = len(conditioner.encoder.document(f" {expected}"))
+    # A model of conversations ends its turn itself.
     stop = record.get("stop", [] if isinstance(conditioner, ChatConditioner) else ["\n"])
     return TaskQuestion(
-        begun=GenerationPrefix(
-            asked.begin(conditioner, choice),
-            asked.begin(conditioner, "none"),
-            length + _TOKENS_OVER,
+        prefix=GenerationPrefix(
+            request.prompt_ids(conditioner, choice),
+            request.prompt_ids(conditioner, "none"),
+            length + _EXTRA_TOKENS,
         ),
-        answer=" ".join(right.split()),
+        answer=" ".join(expected.split()),
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
     )
 
@@ -177,21 +180,21 @@ def _item(
 def tokenize_problem(
     segments: Sequence[tuple[str, str]],
     tokenizer: Any,
-    told: Sequence[int] = (),
+    conditioned: Sequence[int] = (),
     base: Sequence[int] = (),
 ) -> TaskProblem:
-    """The segments in tokens, as they come out of the whole text joined by spaces.
+    """Tokenize the segments as parts of the complete text, joined by spaces.
 
-    Text before a boundary may not change its tokens by what follows; where a tokenizer merges over
-    the boundary, the token belongs to the side on which it ends.
+    Text after a boundary must not change the tokens before it. If a tokenizer merges over the
+    boundary, the token belongs to the side on which it ends.
     """
     pieces = [piece for segment in segments for piece in segment]
     ends, text = [], ""
     for piece in pieces:
         text += f" {piece}" if text else piece
         ends.append(len(text))
-    coded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    ids, stops = coded["input_ids"], [stop for _, stop in coded["offset_mapping"]]
+    encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    ids, stops = encoding["input_ids"], [stop for _, stop in encoding["offset_mapping"]]
     parts: list[TokenIds] = []
     start = 0
     for end in ends:
@@ -200,41 +203,46 @@ def tokenize_problem(
             stop += 1
         parts.append(tuple(ids[start:stop]))
         start = stop
-    return TaskProblem(tuple(parts[::2]), tuple(parts[1::2]), tuple(told), tuple(base))
+    return TaskProblem(tuple(parts[::2]), tuple(parts[1::2]), tuple(conditioned), tuple(base))
 
 
 @torch.inference_mode()
 def solve(
     model: Any,
     problems: Sequence[TaskProblem],
-    banned: Sequence[int],
+    banned_tokens: Sequence[int],
     gamma: float = 1.0,
     pad: int = 0,
 ) -> list[bool]:
-    """Whether each problem came out right: every answer token, the model's own fed back.
+    """Return whether each problem is right: every answer token, the model's own fed back.
 
-    An answer gets as many tokens as the reference has, each the most likely one not in `banned`.
+    An answer gets as many tokens as the reference, each the most likely one not in `banned_tokens`.
 
     Args:
         model: a Hugging Face causal language model, in evaluation mode.
-        problems: of any shapes; those of one shape go through the model together.
-        banned: tokens that are never chosen.
-        gamma: of guidance.
+        problems: problems of any shapes; those of one shape share a batch.
+        banned_tokens: tokens that are never chosen.
+        gamma: strength of guidance.
         pad: the padding token.
     """
-    right = [False] * len(problems)
+    is_right = [False] * len(problems)
     by_shape: dict[tuple[tuple[int, int], ...], list[int]] = defaultdict(list)
     for index, problem in enumerate(problems):
         by_shape[problem.shape].append(index)
     for shape, indices in by_shape.items():
-        length = sum(g + a for g, a in shape) + max(len(problems[i].told) for i in indices)
-        for chunk in _chunks(indices, max(1, _TOKENS_AT_ONCE // length)):
-            same = [problems[i] for i in chunk]
-            told, base = [p.told + p.given[0] for p in same], [p.base + p.given[0] for p in same]
-            rows = GenerationBatch(model, told, base, gamma=gamma, banned=banned, pad=pad)
-            for index, outcome in zip(chunk, _solve(rows, same, model.device), strict=True):
-                right[index] = outcome
-    return right
+        length = sum(g + a for g, a in shape) + max(len(problems[i].conditioned) for i in indices)
+        for chunk in _chunks(indices, max(1, _MAX_BATCH_TOKENS // length)):
+            batch = [problems[i] for i in chunk]
+            conditioned, base = (
+                [p.conditioned + p.given[0] for p in batch],
+                [p.base + p.given[0] for p in batch],
+            )
+            rows = GenerationBatch(
+                model, conditioned, base, gamma=gamma, banned_tokens=banned_tokens, pad=pad
+            )
+            for index, outcome in zip(chunk, _solve(rows, batch, model.device), strict=True):
+                is_right[index] = outcome
+    return is_right
 
 
 def _chunks(items: list[int], size: int) -> Iterator[list[int]]:
@@ -242,15 +250,15 @@ def _chunks(items: list[int], size: int) -> Iterator[list[int]]:
 
 
 def _solve(rows: GenerationBatch, problems: list[TaskProblem], device: Any) -> list[bool]:
-    right = torch.ones(len(problems), dtype=torch.bool, device=device)
+    is_right = torch.ones(len(problems), dtype=torch.bool, device=device)
     feed: Tensor | None = None
     for number in range(len(problems[0].given)):
         if feed is not None:
             feed = torch.cat([feed, _tensor([p.given[number] for p in problems], device)], 1)
         for expected in _tensor([p.answers[number] for p in problems], device).T:
             feed = rows.feed(feed).argmax(-1, keepdim=True)
-            right &= feed[:, 0] == expected
-    return right.tolist()
+            is_right &= feed[:, 0] == expected
+    return is_right.tolist()
 
 
 def _tensor(rows: Sequence[TokenIds], device: Any) -> Tensor:
@@ -260,22 +268,24 @@ def _tensor(rows: Sequence[TokenIds], device: Any) -> Tensor:
 def answer(
     model: Any, questions: Sequence[TaskQuestion], conditioner: Conditioner, gamma: float = 1.0
 ) -> list[bool]:
-    """Whether the model's text up to a stop string or its end is the answer, but for white space.
+    """Return whether the model's text is the answer, up to white space and a stop string.
 
     Args:
         model: a Hugging Face causal language model, in evaluation mode.
-        questions: in any order; those with the same stop strings go through the model together.
-        conditioner: of the model.
-        gamma: of guidance.
+        questions: questions in any order; those with the same stop strings share a batch.
+        conditioner: the model's conditioner.
+        gamma: strength of guidance.
     """
-    right = [False] * len(questions)
+    is_right = [False] * len(questions)
     by_stop: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for index, question in enumerate(questions):
         by_stop[question.stop].append(index)
     for stop, indices in by_stop.items():
-        how = TokenSampling(stop=stop, guidance=gamma)
-        begun = [questions[i].begun for i in indices]
-        for i, row in zip(indices, write_all(model, conditioner, begun, how), strict=True):
-            text = until(conditioner.tokenizer.decode(row.ids, skip_special_tokens=True), stop)
-            right[i] = row.ending != "length" and " ".join(text.split()) == questions[i].answer
-    return right
+        sampling = TokenSampling(stop=stop, guidance=gamma)
+        prefix = [questions[i].prefix for i in indices]
+        for i, row in zip(indices, generate_all(model, conditioner, prefix, sampling), strict=True):
+            text = cut_at_stop(
+                conditioner.tokenizer.decode(row.ids, skip_special_tokens=True), stop
+            )
+            is_right[i] = row.ending != "length" and " ".join(text.split()) == questions[i].answer
+    return is_right

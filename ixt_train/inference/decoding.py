@@ -1,7 +1,7 @@
-"""Decoding: rows of tokens that a model goes on writing, guided by what it would write untold.
+"""Decoding: continuation of token rows, guided by what the model generates without feedback.
 
-Guidance is classifier-free (Ho & Salimans, arXiv 2207.12598; of language models Sanchez et al.,
-arXiv 2306.17806): log p = log p_base + gamma (log p_told - log p_base), gamma 1 being no guidance.
+Guidance is classifier-free (Ho & Salimans, arXiv 2207.12598; for language models Sanchez et al.,
+arXiv 2306.17806): log p = log p_base + gamma (log p_conditioned - log p_base). Gamma 1 disables it.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,18 +21,18 @@ Ending = Literal["end", "stop", "length"]
 
 @dataclass(frozen=True)
 class TokenSampling:
-    """How tokens are chosen.
+    """The selection of tokens.
 
     Attributes:
-        max_new_tokens: write at most so many.
-        temperature: 0 takes the most likely token each time.
-        top_p: sample from the fewest tokens that hold this share of the probability.
-        top_k: sample from so many of the most likely tokens; 0 from all.
+        max_new_tokens: maximum number of generated tokens.
+        temperature: 0 chooses the most likely token each time.
+        top_p: sample from the fewest tokens that cover this share of the probability.
+        top_k: sample from this number of the most likely tokens; 0 samples from all.
         stop: end before any of these strings.
-        guidance: gamma; above 1 the model is drawn to its feedback, at 0 it does not hear it.
-        samples: how many continuations of each prompt.
-        seed: of sampling; the same seed writes the same, whatever else is in the batch.
-        batch_size: rows that go through the model together.
+        guidance: gamma; above 1 it strengthens the feedback, at 0 it removes it.
+        samples: number of continuations per prompt.
+        seed: seed of sampling; it gives the same continuation in any batch.
+        batch_size: rows per forward pass.
     """
 
     max_new_tokens: int = 64
@@ -66,31 +66,31 @@ class TokenSampling:
 
 @dataclass(frozen=True)
 class GenerationPrefix:
-    """A row to go on with.
+    """A row of tokens to continue.
 
     Attributes:
-        told: the prompt with feedback, in tokens.
-        base: the prompt without, read only where there is guidance.
-        room: write at most so many tokens.
-        seed: of sampling.
+        conditioned: the prompt with feedback.
+        base: the prompt without feedback, used for guidance only.
+        token_budget: maximum number of generated tokens.
+        seed: seed of sampling.
     """
 
-    told: TokenIds
+    conditioned: TokenIds
     base: TokenIds
-    room: int
+    token_budget: int
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class Generated:
-    """What a row came to: its new tokens without the end token, and why they end there."""
+    """The generated tokens of a row without the end token, and the reason for its end."""
 
     ids: TokenIds
     ending: Ending
 
 
 class _Branch:
-    """The rows under one feedback, padded on the left, with the keys and values of the past."""
+    """Rows under one feedback, padded on the left, with the key-value cache of the past."""
 
     def __init__(self, model: Any, rows: Sequence[Sequence[int]], pad: int) -> None:
         self._model, self._cache = model, None
@@ -101,7 +101,7 @@ class _Branch:
         self._mask = torch.tensor(real, dtype=torch.long, device=model.device)
 
     def feed(self, ids: Tensor | None) -> Tensor:
-        """Log-probabilities [B, V] of the token after `ids` [B, n], which follow what was fed."""
+        """Return log-probabilities [B, V] of the token after `ids` [B, n] and all previous ids."""
         if ids is not None:
             self._waiting = torch.cat([self._waiting, ids], 1)
             self._mask = torch.cat([self._mask, torch.ones_like(ids)], 1)
@@ -119,185 +119,193 @@ class _Branch:
         return out.logits[:, -1].float().log_softmax(-1)  # type: ignore[no-any-return]
 
 
-def guided(told: Tensor, base: Tensor, gamma: float) -> Tensor:
-    """Log-probabilities, not normalised, between `base` (gamma 0), `told` (1) and beyond."""
-    return base + gamma * (told - base)
+def guide(conditioned: Tensor, base: Tensor, gamma: float) -> Tensor:
+    """Return log-probabilities, not normalised: `base` at gamma 0, `conditioned` at gamma 1."""
+    return base + gamma * (conditioned - base)
 
 
 class GenerationBatch:
-    """Rows that a model goes on writing: told their feedback, and for guidance beside it a base."""
+    """Rows that a model continues under feedback, with base rows for guidance."""
 
     def __init__(
         self,
         model: Any,
-        told: Sequence[Sequence[int]],
+        conditioned: Sequence[Sequence[int]],
         base: Sequence[Sequence[int]],
         *,
         gamma: float,
-        banned: Sequence[int],
+        banned_tokens: Sequence[int],
         pad: int,
     ) -> None:
-        """Begins the rows.
+        """Start the rows.
 
         Args:
             model: a Hugging Face causal language model, in evaluation mode.
-            told: the prompts with feedback, of any lengths.
-            base: the same prompts without; read only where gamma is not 1.
-            gamma: of guidance.
-            banned: tokens that are never chosen.
+            conditioned: the prompts with feedback, of any lengths.
+            base: the same prompts without feedback; used only if gamma is not 1.
+            gamma: strength of guidance.
+            banned_tokens: tokens that are never chosen.
             pad: the padding token.
         """
-        self._gamma, self._banned = gamma, list(banned)
-        self._told = _Branch(model, told, pad)
+        self._gamma, self._banned = gamma, list(banned_tokens)
+        self._conditioned = _Branch(model, conditioned, pad)
         self._base = None if gamma == 1 else _Branch(model, base, pad)
 
     def feed(self, ids: Tensor | None = None) -> Tensor:
-        """Scores [B, V] of the next token after `ids` [B, n], which follow what was fed before."""
-        scores = self._told.feed(ids)
+        """Return scores [B, V] of the token after `ids` [B, n], given all previous ids."""
+        scores = self._conditioned.feed(ids)
         if self._base is not None:
-            scores = guided(scores, self._base.feed(ids), self._gamma)
+            scores = guide(scores, self._base.feed(ids), self._gamma)
         scores[:, self._banned] = -torch.inf
         return scores
 
 
-def pick(scores: Tensor, how: TokenSampling, draws: Callable[[], Tensor]) -> Tensor:
-    """One token for each row of scores [B, V].
+def choose_tokens(scores: Tensor, sampling: TokenSampling, draws: Callable[[], Tensor]) -> Tensor:
+    """Return one token for each row of scores [B, V].
 
     Args:
         scores: log-probabilities, not necessarily normalised.
-        how: greedy or sampled.
-        draws: gives a number from 0 to 1 for each row, float64[B].
+        sampling: greedy or sampled.
+        draws: returns a random number from 0 to 1 for each row, float64[B].
     """
-    if how.temperature == 0:
+    if sampling.temperature == 0:
         return scores.argmax(-1)
-    chances, order = (scores.double() / how.temperature).softmax(-1).sort(-1, descending=True)
-    before = chances.cumsum(-1) - chances
-    # The first token that passes the share still belongs to it.
-    chances = chances * (before < how.top_p)
-    if how.top_k:
-        chances[:, how.top_k :] = 0
-    up_to = chances.cumsum(-1)
-    wanted = draws().to(up_to.device)[:, None] * up_to[:, -1:]
-    place = torch.searchsorted(up_to, wanted, right=True)
-    last = (chances > 0).sum(-1, keepdim=True) - 1
-    return order.gather(-1, place.minimum(last))[:, 0]
+    probabilities, order = (
+        (scores.double() / sampling.temperature).softmax(-1).sort(-1, descending=True)
+    )
+    prefix_ids = probabilities.cumsum(-1) - probabilities
+    # The first token that exceeds the share still belongs to it.
+    probabilities = probabilities * (prefix_ids < sampling.top_p)
+    if sampling.top_k:
+        probabilities[:, sampling.top_k :] = 0
+    up_to = probabilities.cumsum(-1)
+    thresholds = draws().to(up_to.device)[:, None] * up_to[:, -1:]
+    indices = torch.searchsorted(up_to, thresholds, right=True)
+    last = (probabilities > 0).sum(-1, keepdim=True) - 1
+    return order.gather(-1, indices.minimum(last))[:, 0]
 
 
 @torch.inference_mode()
-def write_all(
-    model: Any, conditioner: Conditioner, begun: Sequence[GenerationPrefix], how: TokenSampling
+def generate_all(
+    model: Any,
+    conditioner: Conditioner,
+    prefixes: Sequence[GenerationPrefix],
+    sampling: TokenSampling,
 ) -> list[Generated]:
-    """Lets begun rows go on until each has ended, met a stop string, or is full.
+    """Continue rows until each has ended, reached a stop string or its maximum length.
 
     Args:
         model: a Hugging Face causal language model, in evaluation mode.
-        conditioner: knows the tokens that end a row, and those that are never chosen.
-        begun: in any order; those of like length go through the model together.
-        how: temperature, stop strings and the like.
+        conditioner: knows the tokens that end a row and the banned tokens.
+        prefixes: rows in any order; those of similar length share a batch.
+        sampling: temperature, stop strings and so on.
     """
-    written: dict[int, Generated] = {}
-    # The longest first: what does not fit into memory shows at once.
-    order = sorted(range(len(begun)), key=lambda i: -len(begun[i].told))
-    for start in range(0, len(order), how.batch_size):
-        chunk = order[start : start + how.batch_size]
+    generated: dict[int, Generated] = {}
+    # The longest rows first: a lack of memory shows immediately.
+    order = sorted(range(len(prefixes)), key=lambda i: -len(prefixes[i].conditioned))
+    for start in range(0, len(order), sampling.batch_size):
+        chunk = order[start : start + sampling.batch_size]
         rows = GenerationBatch(
             model,
-            [begun[i].told for i in chunk],
-            [begun[i].base for i in chunk],
-            gamma=how.guidance,
-            banned=conditioner.banned,
+            [prefixes[i].conditioned for i in chunk],
+            [prefixes[i].base for i in chunk],
+            gamma=sampling.guidance,
+            banned_tokens=conditioner.banned_tokens,
             pad=conditioner.tokenizer.pad_token_id,
         )
-        came = _write(rows, conditioner, how, [begun[i] for i in chunk])
-        written |= dict(zip(chunk, came, strict=True))
-    return [written[i] for i in range(len(begun))]
+        batch = _generate_batch(rows, conditioner, sampling, [prefixes[i] for i in chunk])
+        generated |= dict(zip(chunk, batch, strict=True))
+    return [generated[i] for i in range(len(prefixes))]
 
 
-def _write(
+def _generate_batch(
     rows: GenerationBatch,
     conditioner: Conditioner,
-    how: TokenSampling,
-    begun: Sequence[GenerationPrefix],
+    sampling: TokenSampling,
+    prefixes: Sequence[GenerationPrefix],
 ) -> list[Generated]:
-    streams = [torch.Generator().manual_seed(row.seed) for row in begun]
+    streams = [torch.Generator().manual_seed(row.seed) for row in prefixes]
 
     def draws() -> Tensor:
         return torch.stack([torch.rand((), generator=s, dtype=torch.float64) for s in streams])
 
-    written: list[list[int]] = [[] for _ in begun]
-    endings: list[Ending | None] = [None if row.room > 0 else "length" for row in begun]
+    generated: list[list[int]] = [[] for _ in prefixes]
+    endings: list[Ending | None] = [None if row.token_budget > 0 else "length" for row in prefixes]
     decode = conditioner.tokenizer.decode
-    # A letter has at most 4 tokens, so a stop string cannot begin before the last of these.
-    reach = 4 * max(map(len, how.stop), default=0)
-    chosen = None
+    # A letter has at most 4 tokens: a stop string cannot start before the last of these.
+    n_tail_tokens = 4 * max(map(len, sampling.stop), default=0)
+    last_ids = None
     while None in endings:
-        chosen = pick(rows.feed(chosen), how, draws)[:, None]
-        for i, token in enumerate(chosen[:, 0].tolist()):
+        last_ids = choose_tokens(rows.feed(last_ids), sampling, draws)[:, None]
+        for i, token in enumerate(last_ids[:, 0].tolist()):
             if endings[i] is not None:
                 continue
             if token in conditioner.ends:
                 endings[i] = "end"
                 continue
-            written[i].append(token)
-            if how.stop and _holds(decode(written[i][-reach:]), how.stop):
+            generated[i].append(token)
+            if sampling.stop and _contains(decode(generated[i][-n_tail_tokens:]), sampling.stop):
                 endings[i] = "stop"
-            elif len(written[i]) >= begun[i].room:
+            elif len(generated[i]) >= prefixes[i].token_budget:
                 endings[i] = "length"
-    return [Generated(tuple(ids), end) for ids, end in zip(written, endings, strict=True) if end]
+    return [Generated(tuple(ids), end) for ids, end in zip(generated, endings, strict=True) if end]
 
 
 @torch.inference_mode()
-def likelihoods(
+def score_continuations(
     model: Any,
-    begun: Sequence[GenerationPrefix],
+    prefixes: Sequence[GenerationPrefix],
     continuations: Sequence[TokenIds],
     *,
     gamma: float,
-    banned: Sequence[int],
+    banned_tokens: Sequence[int],
     pad: int,
 ) -> list[tuple[float, bool]]:
-    """Of each continuation its log-likelihood in nats, and whether greedy decoding writes it.
+    """Return each continuation's log-likelihood in nats, and whether it is the greedy choice.
 
     Args:
         model: a Hugging Face causal language model, in evaluation mode.
-        begun: what comes before.
+        prefixes: the prefixes.
         continuations: one or more tokens each.
-        gamma: of guidance; the guided distribution is normalised.
-        banned: tokens that decoding never chooses.
+        gamma: strength of guidance; the guided distribution is normalised.
+        banned_tokens: tokens that decoding never chooses.
         pad: the padding token.
     """
-    scores = _scores(model, [row.told for row in begun], continuations, pad)
+    scores = _scores(model, [row.conditioned for row in prefixes], continuations, pad)
     if gamma != 1:
-        base = _scores(model, [row.base for row in begun], continuations, pad)
+        base = _scores(model, [row.base for row in prefixes], continuations, pad)
         pairs = zip(scores, base, strict=True)
-        scores = [guided(told, untold, gamma).log_softmax(-1) for told, untold in pairs]
-    found = []
+        scores = [
+            guide(conditioned, unconditioned, gamma).log_softmax(-1)
+            for conditioned, unconditioned in pairs
+        ]
+    results = []
     for rows, ids in zip(scores, continuations, strict=True):
         tokens = torch.tensor(ids, device=rows.device)
         nats = float(rows.gather(1, tokens[:, None]).sum())
-        rows[:, list(banned)] = -torch.inf
-        found.append((nats, bool((rows.argmax(-1) == tokens).all())))
-    return found
+        rows[:, list(banned_tokens)] = -torch.inf
+        results.append((nats, bool((rows.argmax(-1) == tokens).all())))
+    return results
 
 
 def _scores(
-    model: Any, before: Sequence[TokenIds], after: Sequence[TokenIds], pad: int
+    model: Any, prefix_ids: Sequence[TokenIds], suffix_ids: Sequence[TokenIds], pad: int
 ) -> list[Tensor]:
-    """Log-probabilities [len(after), V] that each row has at the tokens of `after`."""
-    rows = [a + b for a, b in zip(before, after, strict=True)]
+    """Return log-probabilities [len(after), V] of each row at the tokens of `suffix_ids`."""
+    rows = [a + b for a, b in zip(prefix_ids, suffix_ids, strict=True)]
     longest = max(map(len, rows))
     ids = torch.tensor([[*row, *[pad] * (longest - len(row))] for row in rows], device=model.device)
     logits = logits_of(model, {"input_ids": ids})
     return [
-        logits[i, len(row) - len(own) - 1 : len(row) - 1].float().log_softmax(-1)
-        for i, (row, own) in enumerate(zip(rows, after, strict=True))
+        logits[i, len(row) - len(suffix) - 1 : len(row) - 1].float().log_softmax(-1)
+        for i, (row, suffix) in enumerate(zip(rows, suffix_ids, strict=True))
     ]
 
 
-def _holds(text: str, stop: Sequence[str]) -> bool:
+def _contains(text: str, stop: Sequence[str]) -> bool:
     return any(string in text for string in stop)
 
 
-def until(text: str, stop: Sequence[str]) -> str:
-    """The text before the first stop string in it."""
+def cut_at_stop(text: str, stop: Sequence[str]) -> str:
+    """Return the text before its first stop string."""
     return text[: min((at for s in stop if (at := text.find(s)) >= 0), default=len(text))]

@@ -1,4 +1,4 @@
-"""A trained model with all that using it needs: tokenizer, condition, observed feedback."""
+"""A trained model with everything that its use needs: tokenizer, condition, feedback."""
 
 import json
 from dataclasses import dataclass
@@ -16,18 +16,18 @@ from ixt_train.conditioning import (
     Choice,
     Conditioner,
     Feedback,
-    conditioner_of,
+    build_conditioner,
     load_tokenizer,
 )
 from ixt_train.config import load_train_config
 from ixt_train.runs import (
     FOLDER,
+    checkpoint_step,
     load_weights,
     newest_checkpoint,
     observed_pairs,
     read_checkpoint,
     run_folder,
-    step_of,
 )
 
 CARD = "ixt.json"
@@ -36,14 +36,14 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model and how to ask it.
+    """A model with its tokenizer and conditioner.
 
     Attributes:
         model: a Hugging Face causal language model, in evaluation mode.
         tokenizer: with the feedback tokens.
-        conditioner: puts feedback in front as in training.
-        step: steps of training.
-        digest: of the plan that it was trained on.
+        conditioner: inserts feedback as in training.
+        step: number of training steps.
+        digest: digest of the training plan.
         run: the run folder, None for an exported model.
     """
 
@@ -56,26 +56,33 @@ class LoadedModel:
 
 
 def load_model(checkpoint: str | Path) -> LoadedModel:
-    """The model in a run folder (its newest checkpoint), a checkpoint file, or an exported folder.
+    """Load the model in a run folder, a checkpoint file, or an exported folder.
+
+    A run folder gives its latest readable checkpoint, with averaged weights if the train run has
+    them. The model is on the CPU, in evaluation mode.
+
+    Args:
+        checkpoint: a run folder, a file in its checkpoints/, or a folder of `ixt export-model`.
 
     Raises:
-        ConfigError: it is none of these.
+        ConfigError: the path is none of these, or the run folder has no checkpoint yet.
+        CorruptError: no checkpoint can be read.
     """
     path = Path(checkpoint)
     if (path / CARD).is_file():
         return _from_export(path)
     if (path / run_folder.FINGERPRINT).is_file():
-        newest = newest_checkpoint(path)
-        if newest is None:
+        latest = newest_checkpoint(path)
+        if latest is None:
             raise ConfigError(
-                f"{path} has no checkpoint yet; train on: ixt train {path}/config.yaml"
+                f"{path} has no checkpoint yet; continue training: ixt train {path}/config.yaml"
             )
-        return _from_run(path, newest)
+        return _from_run(path, latest)
     if path.is_file() and path.parent.name == FOLDER:
         return _from_run(path.parent.parent, path)
     raise ConfigError(
-        f"{checkpoint} is neither a run folder, nor a file in its {FOLDER}/, nor a folder that "
-        "ixt export-model wrote"
+        f"{checkpoint} is not a run folder, a file in its {FOLDER}/, or a folder written by "
+        "ixt export-model"
     )
 
 
@@ -86,15 +93,17 @@ def _from_run(folder: Path, checkpoint: Path) -> LoadedModel:
     try:
         load_weights(model, read_checkpoint(checkpoint))
     except RuntimeError as error:
-        raise ConfigError(f"{checkpoint} is not of {folder / run_folder.MODEL}: {error}") from None
+        raise ConfigError(
+            f"{checkpoint} does not fit {folder / run_folder.MODEL}: {error}"
+        ) from None
     mix = load_config(Mix, folder / run_folder.MIX)
     config = load_train_config(folder / run_folder.CONFIG)
     feedback = run_folder.read_json(folder / run_folder.FEEDBACK)
     return LoadedModel(
         model=model.eval(),
         tokenizer=tokenizer,
-        conditioner=conditioner_of(config, tokenizer, mix.condition, observed_pairs(feedback)),
-        step=step_of(checkpoint),
+        conditioner=build_conditioner(config, tokenizer, mix.condition, observed_pairs(feedback)),
+        step=checkpoint_step(checkpoint),
         digest=run_folder.read_json(folder / run_folder.PLAN)["digest"],
         run=folder,
     )
@@ -125,61 +134,61 @@ def _from_export(folder: Path) -> LoadedModel:
     )
 
 
-def choose_feedback(conditioner: Conditioner, said: str, score: float | None = None) -> Choice:
-    """What to condition on: best, worst, none, or else any text.
+def choose_feedback(conditioner: Conditioner, choice: str, score: float | None = None) -> Choice:
+    """Return the feedback for a user's choice: best, worst, none, or any other text.
 
-    A model of spans is at its best without any tag; a text is the tag that stands where it goes on.
-    Best of a model that never saw feedback is none.
+    For a model of spans, best is no tag, and a text is the tag at the position of continuation. For
+    a model without feedback, best is none.
 
     Args:
         conditioner: knows the best feedback, whose score a text gets by default.
-        said: what the user asks for.
+        choice: the user's choice.
         score: the score that goes with a text, 0 to 1.
 
     Raises:
-        ConfigError: feedback that the model never saw.
+        ConfigError: the model has no such feedback.
     """
     kind = conditioner.condition.kind
     if score is not None and not 0 <= score <= 1:
         raise ConfigError(f"score: {score} is not 0 to 1")
-    if said == "none" or (kind in ("none", "spans") and said == "best"):
+    if choice == "none" or (kind in ("none", "spans") and choice == "best"):
         return "none"
     if kind == "none":
         raise ConfigError(
-            f"feedback {said!r}: the model was trained without feedback (condition.kind none)"
+            f"feedback {choice!r}: the model was trained without feedback (condition.kind none)"
         )
     if kind == "spans":
         tags = conditioner.tags()
-        if tags and said not in tags:
+        if tags and choice not in tags:
             raise ConfigError(
-                f"feedback {said!r}: the model was trained on spans; give best, none, or a tag: "
+                f"feedback {choice!r}: the model was trained on spans; give best, none, or a tag: "
                 f"{', '.join(tags)}"
             )
-        return Feedback(None, said)
-    if said in ("best", "worst"):
-        if said not in conditioner.observed:
-            raise ConfigError(f"feedback {said}: no feedback was observed in training; give a text")
-        return "best" if said == "best" else "worst"
+        return Feedback(None, choice)
+    if choice in ("best", "worst"):
+        if choice not in conditioner.observed:
+            raise ConfigError(f"feedback {choice}: training observed no feedback; give a text")
+        return "best" if choice == "best" else "worst"
     if score is None and "best" in conditioner.observed:
         score = conditioner.observed["best"].score
-    return Feedback(score, said)
+    return Feedback(score, choice)
 
 
-def beginning(conditioner: Conditioner, choice: Choice) -> tuple[int, ...]:
-    """The tokens that stand before any document under this feedback.
+def feedback_prefix(conditioner: Conditioner, choice: Choice) -> tuple[int, ...]:
+    """Return the tokens in front of any document under this feedback.
 
     Raises:
-        ConfigError: a tag, whose place is inside a document.
+        ConfigError: the feedback is a tag, whose position is inside a document.
     """
     spans = conditioner.condition.kind == "spans"
     if spans and isinstance(choice, Feedback) and choice.critique:
         raise ConfigError(
-            f"feedback {choice.critique!r}: a tag of spans stands inside a document, at the place "
-            "where ixt generate goes on; here give best or none"
+            f"feedback {choice.critique!r}: a tag of spans belongs inside a document, at the "
+            "position where ixt generate continues; here give best or none"
         )
     return tuple(conditioner.prompt("", choice).tolist())
 
 
 def pick_device() -> torch.device:
-    """The GPU where there is one."""
+    """Return the GPU if the machine has one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

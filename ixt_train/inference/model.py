@@ -16,10 +16,16 @@ _RESIDUAL_OUTPUTS = ("o_proj.weight", "down_proj.weight", "c_proj.weight", "dens
 
 
 def build_model(model: ModelConfig, tokenizer: Any, seed: int, max_length: int) -> Any:
-    """The causal language model that `model` describes, fitted to `tokenizer`.
+    """Build the causal language model that `model` describes, for `tokenizer`.
+
+    Args:
+        model: its Hugging Face config, or its folder.
+        tokenizer: the tokenizer; vocabulary size and special tokens follow it.
+        seed: seed of the initial weights.
+        max_length: default of `max_position_embeddings`, in tokens.
 
     Raises:
-        ConfigError: the Hugging Face config is wrong, or the folder holds no model.
+        ConfigError: the Hugging Face config is wrong, or the folder contains no model.
     """
     torch.manual_seed(seed)
     if model.path is not None:
@@ -31,16 +37,16 @@ def build_model(model: ModelConfig, tokenizer: Any, seed: int, max_length: int) 
     if settings["vocab_size"] < len(tokenizer):
         raise ConfigError(
             f"model.config.vocab_size: {settings['vocab_size']} is below the tokenizer's "
-            f"{len(tokenizer)}; leave it out"
+            f"{len(tokenizer)}; remove it from the config"
         )
     try:
         config = AutoConfig.for_model(**{**ids, **settings})
-        built = AutoModelForCausalLM.from_config(config)
+        causal_lm = AutoModelForCausalLM.from_config(config)
     except (ValueError, TypeError, KeyError) as error:
         raise ConfigError(f"model.config: {error}") from None
     with torch.no_grad():
-        _initialize(built, model.init)
-    return built
+        _initialize(causal_lm, model.init)
+    return causal_lm
 
 
 ROLE_NAMES = ("pad", "bos", "eos")
@@ -55,18 +61,18 @@ def _from_folder(folder: str, tokenizer: Any) -> Any:
             folder, local_files_only=True, use_safetensors=True
         )
     except (OSError, ValueError) as error:
-        raise ConfigError(f"model.path: {folder} holds no model ({error})") from None
+        raise ConfigError(f"model.path: {folder} contains no model ({error})") from None
     return fit_vocabulary(model.float(), tokenizer)
 
 
 def model_like(folder: Path) -> Any:
-    """A model by the config in a folder; its weights are arbitrary."""
+    """Return a model by the config in a folder; its weights are arbitrary."""
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     return AutoModelForCausalLM.from_config(config).float()
 
 
 def fit_vocabulary(model: Any, tokenizer: Any) -> Any:
-    """The model with embeddings for all tokens, new ones drawn around the mean of the others."""
+    """Add embeddings for tokens that the model lacks, drawn around the mean of the others."""
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer))
     for role in ROLE_NAMES:
@@ -85,16 +91,16 @@ def _initialize(model: Any, init: InitConfig) -> None:
 
 
 def parameter_count(model: nn.Module) -> int:
-    """Parameters, shared ones once."""
+    """Return the number of parameters; shared ones count once."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def logits_of(model: Any, batch: dict[str, Tensor]) -> Tensor:
-    """Logits [B, T, V] of a batch whose rows are padded on the right.
+    """Return the logits, float[B, T, V], of a batch whose rows are padded on the right.
 
-    Padding comes after every token that counts, so the causal mask is enough. It is said with a
-    mask of ones: transformers 4.57 then leaves it to scaled_dot_product_attention, while without
-    any it looks for packed rows and builds the mask element by element, an eighth of a small step.
+    Padding comes after every token that counts, so a causal mask suffices. The mask of ones makes
+    transformers 4.57 leave it to scaled_dot_product_attention. Without a mask, transformers looks
+    for packed rows and builds the mask element by element, an eighth of a small step.
     """
     extra = {"attention_mask": torch.ones_like(batch["input_ids"])}
     if "position_ids" in batch:
@@ -103,12 +109,16 @@ def logits_of(model: Any, batch: dict[str, Tensor]) -> Tensor:
 
 
 def row_losses(logits: Tensor, input_ids: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Per row, the sum of weighted cross-entropies of the next tokens in nats, and of the weights.
+    """Return per row the weighted sum of next-token losses, in nats, and the sum of weights.
 
     Args:
-        logits: [B, T, V].
-        input_ids: [B, T].
-        weights: [B, T]; position t weights the prediction of token t, so position 0 never counts.
+        logits: float[B, T, V].
+        input_ids: int[B, T].
+        weights: float[B, T]; position t weights the prediction of token t, so position 0 never
+            counts.
+
+    Returns:
+        Two float32[B].
     """
     targets = input_ids[:, 1:].long()
     losses = functional.cross_entropy(
@@ -118,6 +128,6 @@ def row_losses(logits: Tensor, input_ids: Tensor, weights: Tensor) -> tuple[Tens
 
 
 def weighted_loss(logits: Tensor, input_ids: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """`row_losses` over the whole batch."""
+    """Return `row_losses` summed over the batch."""
     losses, total = row_losses(logits, input_ids, weights)
     return losses.sum(), total.sum()

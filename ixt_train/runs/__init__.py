@@ -1,6 +1,7 @@
 """The run folder of a train run: files, fingerprint, checkpoints, draws, metrics, a summary.
 
-May import: the root modules of `ixt_data`, `ixt_data.storage`. Metrics and summary import no torch.
+May import: the root modules of `ixt_data`, `ixt_data.storage`. Only `checkpoints` and `remote`
+import torch; the front door loads them on first use.
 """
 
 import lazy_loader

@@ -1,9 +1,9 @@
-"""Checkpoint files: written whole or not at all, read without running any code.
+"""Checkpoint files: written atomically, read without executing code.
 
-Composer writes a checkpoint straight under its final name and reads it with a full unpickler.
-Here the file is renamed into place when it is complete and on disk, and it is read with
-`weights_only=True`: tensors, plain values and the few harmless types named below. A pickle that
-wants anything else is refused.
+Composer writes a checkpoint directly under its final name and reads it with a full unpickler.
+This module writes to a temporary file, flushes it, and renames it. It reads with
+`weights_only=True`: tensors, plain values and the few safe types below. It refuses a pickle that
+requires any other type.
 """
 
 import datetime
@@ -24,8 +24,8 @@ from ixt_data.errors import CorruptError
 FOLDER = "checkpoints"
 _NAME = re.compile(r"ba(\d{9,})\.pt")
 _LOADED_BY_COMPOSER = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-# Versions, clocks of the timestamp, NumPy's random state: nothing here does more than hold values.
-_HARMLESS: list[Any] = [
+# Versions, clocks of the timestamp, NumPy's random state: these types only store values.
+_SAFE_TYPES: list[Any] = [
     torch.torch_version.TorchVersion,
     datetime.timedelta,
     defaultdict,
@@ -38,38 +38,38 @@ _HARMLESS: list[Any] = [
 
 
 def checkpoint_path(run_folder: Path, step: int) -> Path:
-    """Where the checkpoint after `step` steps lives."""
+    """Return the path of the checkpoint after `step` steps."""
     return run_folder / FOLDER / f"ba{step:09d}.pt"
 
 
-def step_of(path: Path) -> int:
-    """The step in a checkpoint's name.
+def checkpoint_step(path: Path) -> int:
+    """Return the step in a checkpoint's file name.
 
     Raises:
-        ValueError: the name is not that of a checkpoint.
+        ValueError: the name is not the name of a checkpoint.
     """
     match = _NAME.fullmatch(path.name)
     if match is None:
-        raise ValueError(f"{path} is no checkpoint; they are called ba<step>.pt")
+        raise ValueError(f"{path} is not a checkpoint; checkpoints are named ba<step>.pt")
     return int(match[1])
 
 
 def is_name(name: str) -> bool:
-    """Whether a file name is that of a checkpoint."""
+    """Return whether a file name is the name of a checkpoint."""
     return _NAME.fullmatch(name) is not None
 
 
 def list_checkpoints(run_folder: Path) -> list[Path]:
-    """Checkpoints of a run folder, newest first."""
+    """Return the checkpoints of a run folder, latest first."""
     files = (run_folder / FOLDER).glob("ba*.pt")
-    return sorted((f for f in files if is_name(f.name)), key=step_of, reverse=True)
+    return sorted((f for f in files if is_name(f.name)), key=checkpoint_step, reverse=True)
 
 
 def newest_checkpoint(run_folder: Path) -> Path | None:
-    """The newest checkpoint that opens, or None where there is none at all.
+    """Return the latest readable checkpoint, or None if the run folder has no checkpoint.
 
     Raises:
-        CorruptError: there are checkpoints, and not one of them opens.
+        CorruptError: the run folder has checkpoints, and none of them can be read.
     """
     errors = []
     for path in list_checkpoints(run_folder):
@@ -80,38 +80,38 @@ def newest_checkpoint(run_folder: Path) -> Path | None:
             continue
         return path
     if errors:
-        raise CorruptError(f"no checkpoint in {run_folder} opens: {errors[0]}")
+        raise CorruptError(f"no checkpoint in {run_folder} can be read: {errors[0]}")
     return None
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The state in a checkpoint; tensors stay on disk until they are touched.
+    """Return the state in a checkpoint; tensors are memory-mapped from the file.
 
     Raises:
-        CorruptError: it is cut off, or a pickle that wants to run code.
+        CorruptError: the file is truncated, or its pickle requires code.
     """
     try:
-        with torch.serialization.safe_globals(_HARMLESS):
+        with torch.serialization.safe_globals(_SAFE_TYPES):
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
-        raise CorruptError(f"{path} does not open as a checkpoint: {_reason(error)}") from None
+        raise CorruptError(f"{path} cannot be read as a checkpoint: {_reason(error)}") from None
     return state  # type: ignore[no-any-return]
 
 
 def _reason(error: Exception) -> str:
     refused = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
     if refused is not None:
-        return f"it wants to run {refused[1]}, which a checkpoint has no need of"
+        return f"its pickle requires {refused[1]}, which no checkpoint needs"
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
 @contextmanager
 def refuse_code() -> Iterator[None]:
-    """Within it, every torch.load, Composer's too, reads values only."""
+    """Make every torch.load within the context, Composer's included, read values only."""
     before = os.environ.get(_LOADED_BY_COMPOSER)
     os.environ[_LOADED_BY_COMPOSER] = "1"
     try:
-        with torch.serialization.safe_globals(_HARMLESS):
+        with torch.serialization.safe_globals(_SAFE_TYPES):
             yield
     finally:
         if before is None:
@@ -121,20 +121,20 @@ def refuse_code() -> Iterator[None]:
 
 
 def averaged_weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """The averaged weights in a checkpoint's state, by name; empty where there are none."""
-    return state["state"].get("callbacks", {}).get("Ema", {}).get("weights", {})  # type: ignore[no-any-return]
+    """Return the averaged weights in a checkpoint's state, by name; empty if it has none."""
+    return state["state"].get("callbacks", {}).get("EmaCallback", {}).get("weights", {})  # type: ignore[no-any-return]
 
 
 def load_weights(model: torch.nn.Module, state: dict[str, Any], average: bool = True) -> None:
-    """Puts the weights of a checkpoint's state into a model.
+    """Copy the weights of a checkpoint's state into a model.
 
     Args:
         model: the model.
-        state: as `read_checkpoint` gives it.
-        average: take the averaged ones where there are any.
+        state: as `read_checkpoint` returns it.
+        average: use the averaged weights if the state has them.
 
     Raises:
-        RuntimeError: they are those of another model.
+        RuntimeError: the weights belong to another model.
     """
     weights = state["state"]["model"]
     model.load_state_dict({name.removeprefix("model."): w for name, w in weights.items()})

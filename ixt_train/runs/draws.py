@@ -1,7 +1,7 @@
-"""Which documents each step drew: compact, and exact after any interruption.
+"""The documents that each step drew: compact, and exact after any interruption.
 
 `draws/<first step>-<last step>.rank<r>.npz` holds `counts` int64[steps] and `doc_ids`
-uint8[documents, 16]. Every checkpoint ends a file, so a resume drops whole files only.
+uint8[documents, 16]. Every checkpoint closes a file, so a resume drops complete files only.
 """
 
 import re
@@ -20,7 +20,7 @@ _NAME = re.compile(r"(\d+)-(\d+)\.rank(\d+)\.npz")
 
 
 class DrawWriter:
-    """Collects the draws of one rank and writes them in pieces."""
+    """A writer that collects the draws of one rank and writes them in batches."""
 
     def __init__(self, run_folder: Path, rank: int = 0) -> None:
         self._folder = run_folder / FOLDER
@@ -29,14 +29,14 @@ class DrawWriter:
         self._first = 1
 
     def start_after(self, step: int) -> None:
-        """Goes on after `step`: what this rank wrote for later steps is dropped."""
+        """Resume after `step`: delete what this rank recorded for later steps."""
         self._steps, self._first = [], step + 1
         for file, first, _, rank in _files(self._folder):
             if first > step and rank == self._rank:
                 file.unlink()
 
     def add(self, step: int, doc_ids: Sequence[str | bytes]) -> None:
-        """Records the documents of one step, in batch order."""
+        """Record the documents of one step, in batch order."""
         if step != self._first + len(self._steps):
             raise ValueError(f"step {step} follows {self._first + len(self._steps) - 1}")
         self._steps.append(b"".join(i if isinstance(i, bytes) else parse_id(i) for i in doc_ids))
@@ -44,7 +44,7 @@ class DrawWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Writes what was recorded since the last time."""
+        """Write the steps recorded since the last flush."""
         if not self._steps:
             return
         last = self._first + len(self._steps) - 1
@@ -61,47 +61,47 @@ class DrawWriter:
 
 
 def is_after(name: str, step: int) -> bool:
-    """Whether a file name is that of draws that go beyond a step."""
+    """Return whether a file name contains draws of steps after `step`."""
     match = _NAME.fullmatch(name)
     return match is not None and int(match[2]) > step
 
 
 def _files(folder: Path) -> list[tuple[Path, int, int, int]]:
-    found = ((file, _NAME.fullmatch(file.name)) for file in sorted(folder.glob("*.npz")))
-    return [(f, int(m[1]), int(m[2]), int(m[3])) for f, m in found if m is not None]
+    matches = ((file, _NAME.fullmatch(file.name)) for file in sorted(folder.glob("*.npz")))
+    return [(f, int(m[1]), int(m[2]), int(m[3])) for f, m in matches if m is not None]
 
 
 def read_draws(run_folder: Path | str) -> Iterator[tuple[int, list[str]]]:
-    """Step and doc_ids of every step on record, in order; ranks follow each other in a step."""
-    pieces: dict[int, list[Path]] = {}
+    """Yield step and doc_ids of every recorded step, in order; ranks follow each other."""
+    files_by_step: dict[int, list[Path]] = {}
     for file, first, _, _ in _files(Path(run_folder) / FOLDER):
-        pieces.setdefault(first, []).append(file)
-    for first, files in sorted(pieces.items()):
+        files_by_step.setdefault(first, []).append(file)
+    for first, files in sorted(files_by_step.items()):
         ranks = [_load(file) for file in files]
         for offset, parts in enumerate(zip(*ranks, strict=True)):
             yield first + offset, [format_id(row.tobytes()) for part in parts for row in part]
 
 
 def _load(file: Path) -> list[npt.NDArray[np.uint8]]:
-    with np.load(file) as piece:
-        return np.split(piece["doc_ids"], np.cumsum(piece["counts"])[:-1])
+    with np.load(file) as archive:
+        return np.split(archive["doc_ids"], np.cumsum(archive["counts"])[:-1])
 
 
-def draws_of(run_folder: Path | str, step: int) -> list[str] | None:
-    """The doc_ids of one step, ranks one after the other; None where it is not on record."""
-    found: list[str] = []
+def read_step_draws(run_folder: Path | str, step: int) -> list[str] | None:
+    """Return the doc_ids of one step, rank by rank; None if the step was not recorded."""
+    matches: list[str] = []
     for file, first, last, _ in _files(Path(run_folder) / FOLDER):
         if first <= step <= last:
-            found += [format_id(row.tobytes()) for row in _load(file)[step - first]]
-    return found or None
+            matches += [format_id(row.tobytes()) for row in _load(file)[step - first]]
+    return matches or None
 
 
-def steps_of(run_folder: Path | str, doc_id: bytes) -> list[int]:
-    """The steps on record that drew a document, once for every time."""
-    wanted, found = np.frombuffer(doc_id, np.uint8), []
+def find_steps(run_folder: Path | str, doc_id: bytes) -> list[int]:
+    """Return the recorded steps that drew a document, once per draw."""
+    target, matches = np.frombuffer(doc_id, np.uint8), []
     for file, first, _, _ in _files(Path(run_folder) / FOLDER):
-        with np.load(file) as piece:
-            at = np.flatnonzero((piece["doc_ids"] == wanted).all(axis=1))
-            steps = np.searchsorted(np.cumsum(piece["counts"]), at, "right")
-        found += [first + int(step) for step in steps]
-    return sorted(found)
+        with np.load(file) as archive:
+            at = np.flatnonzero((archive["doc_ids"] == target).all(axis=1))
+            steps = np.searchsorted(np.cumsum(archive["counts"]), at, "right")
+        matches += [first + int(step) for step in steps]
+    return sorted(matches)

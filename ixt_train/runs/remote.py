@@ -1,4 +1,4 @@
-"""A train run's folder on S3: checkpoints go there once they are whole, and come from there."""
+"""A run folder on S3: complete checkpoints are uploaded there, and a resume downloads them."""
 
 import json
 import shutil
@@ -15,15 +15,15 @@ from ixt_train.runs.checkpoints import list_checkpoints, read_checkpoint
 
 T = TypeVar("T")
 
-# Records come in these folders and files; caches and logs stay on the machine.
+# Records are in these folders and files; caches and logs stay on the machine.
 _FOLDERS = (draws.FOLDER, run_folder.TOKENIZER, run_folder.MODEL, run_folder.TASKS)
 
 
 class Remote:
-    """The remote side of one run folder; only the first rank has one."""
+    """The remote copy of one run folder; only the first rank opens it."""
 
     def __init__(self, root: str, folder: Path) -> None:
-        """Says where both sides are; nothing is asked yet.
+        """Open both sides; this sends no request yet.
 
         Raises:
             StoreError: the address is wrong, or S3 cannot be reached.
@@ -43,34 +43,34 @@ class Remote:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Waits for the upload under way; its failure counts where nothing else failed."""
+        """Wait for the upload in progress; raise its failure if no other exception is active."""
         self._pool.shutdown()
         if error is None:
             self.wait()
 
-    # There
+    # Upload
 
     def push_records(self) -> None:
-        """Uploads what the run folder began with."""
-        tops = [path for path in self.folder.iterdir() if path.is_file()]
-        inner = [p for name in _FOLDERS for p in sorted((self.folder / name).glob("*"))]
-        self._publish(path for path in [*tops, *inner] if not path.name.startswith("."))
+        """Upload the records that the run folder starts with."""
+        top_files = [path for path in self.folder.iterdir() if path.is_file()]
+        nested_files = [p for name in _FOLDERS for p in sorted((self.folder / name).glob("*"))]
+        self._publish(path for path in [*top_files, *nested_files] if not path.name.startswith("."))
 
     def push(self, path: Path, keep: int) -> None:
-        """Uploads a checkpoint in the background, after the records of its steps.
+        """Upload a checkpoint in the background, after the records of its steps.
 
         Args:
-            path: the file, whole; it must stay until `wait`.
-            keep: how many of the newest stay there.
+            path: the complete file; it must exist until `wait` returns.
+            keep: number of latest checkpoints that stay in the remote copy.
         """
         self.wait()
-        there = {file.key for file in self._storage.list(draws.FOLDER)}
-        here = {f"{draws.FOLDER}/{p.name}": p for p in (self.folder / draws.FOLDER).glob("*.npz")}
-        # An interrupted train run recorded steps that it had no checkpoint of.
-        if stale := there - here.keys():
+        remote = {file.key for file in self._storage.list(draws.FOLDER)}
+        local = {f"{draws.FOLDER}/{p.name}": p for p in (self.folder / draws.FOLDER).glob("*.npz")}
+        # An interrupted train run recorded steps after its last checkpoint.
+        if stale := remote - local.keys():
             self._storage.delete(*stale)
-        fresh = [path for key, path in here.items() if key not in there]
-        self._publish([*fresh, self.folder / run_folder.METRICS])
+        new_files = [path for key, path in local.items() if key not in remote]
+        self._publish([*new_files, self.folder / run_folder.METRICS])
         self._upload = self._pool.submit(self._push, path, keep)
 
     def _push(self, path: Path, keep: int) -> None:
@@ -80,10 +80,10 @@ class Remote:
             self._storage.delete(*old)
 
     def wait(self) -> None:
-        """Waits until the upload under way is done.
+        """Wait until the upload in progress is complete.
 
         Raises:
-            StoreError: it failed.
+            StoreError: the upload failed.
         """
         upload, self._upload = self._upload, None
         if upload is not None:
@@ -94,20 +94,20 @@ class Remote:
         self._storage.publish(files)
 
     def _checkpoints(self) -> list[str]:
-        """Their keys, newest first."""
+        """Return the keys of the remote checkpoints, latest first."""
         keys = [file.key for file in self._storage.list(checkpoints.FOLDER)]
         named = [key for key in keys if checkpoints.is_name(PurePosixPath(key).name)]
-        return sorted(named, key=lambda key: checkpoints.step_of(Path(key)), reverse=True)
+        return sorted(named, key=lambda key: checkpoints.checkpoint_step(Path(key)), reverse=True)
 
-    def begin(self, begin: Callable[[], T], overwrite: bool) -> T:
-        """Does `begin` on the run folder, with what is there brought here before.
+    def set_up(self, set_up: Callable[[], T], overwrite: bool) -> T:
+        """Call `set_up` on the run folder, after downloading what the remote copy has.
 
         Raises:
-            FingerprintError: another train run is there.
+            FingerprintError: the remote copy is another train run.
         """
         pulled = not overwrite and self.pull()
         try:
-            result = begin()
+            result = set_up()
         except FingerprintError as error:
             if pulled:
                 shutil.rmtree(self.folder)
@@ -118,73 +118,80 @@ class Remote:
         return result
 
     def clear(self) -> None:
-        """Drops the train run that is there, if there is one."""
+        """Delete the train run in the remote copy, if it has one."""
         keys = [file.key for file in self._storage.list("")]
-        tops = (*_FOLDERS, checkpoints.FOLDER)
+        top_files = (*_FOLDERS, checkpoints.FOLDER)
         own = [
-            key for key in keys if "/" not in key or key.startswith(tuple(f"{t}/" for t in tops))
+            key
+            for key in keys
+            if "/" not in key or key.startswith(tuple(f"{t}/" for t in top_files))
         ]
         if run_folder.FINGERPRINT in keys:
             self._storage.delete(*own)
 
-    # Back
+    # Download
 
     def fingerprint(self) -> dict[str, Any] | None:
-        """The fingerprint of the train run that is there, None if there is none."""
+        """Return the fingerprint of the train run in the remote copy, or None if it has none."""
         try:
-            found: dict[str, Any] = json.loads(self._storage.read(run_folder.FINGERPRINT))
+            record: dict[str, Any] = json.loads(self._storage.read(run_folder.FINGERPRINT))
         except FileNotFoundError:
             return None
-        return found
+        return record
 
     def pull(self) -> bool:
-        """Brings the train run here as far as it went, unless it went further here.
+        """Download the train run, unless the local run folder has gone further.
 
-        Returns whether anything was brought.
+        Returns:
+            Whether anything was downloaded.
 
         Raises:
-            FingerprintError: here is another train run than there.
-            CorruptError: not one of its checkpoints opens.
+            FingerprintError: the local and the remote train run differ.
+            CorruptError: none of its checkpoints can be read.
         """
-        there = self.fingerprint()
-        if there is None:
+        remote = self.fingerprint()
+        if remote is None:
             return False
-        known = self.folder / run_folder.FINGERPRINT
-        if known.exists():
-            run_folder.check_same(self.root, there, json.loads(known.read_text()))
-        newest = self._checkpoints()
-        here = list_checkpoints(self.folder)
-        if known.exists() and (
-            not newest or (here and here[0].name >= PurePosixPath(newest[0]).name)
+        own_fingerprint = self.folder / run_folder.FINGERPRINT
+        if own_fingerprint.exists():
+            run_folder.check_fingerprint(self.root, remote, json.loads(own_fingerprint.read_text()))
+        latest = self._checkpoints()
+        local = list_checkpoints(self.folder)
+        if own_fingerprint.exists() and (
+            not latest or (local and local[0].name >= PurePosixPath(latest[0]).name)
         ):
             return False
         keys = [file.key for file in self._storage.list("")]
-        others = [key for key in keys if not key.startswith(f"{checkpoints.FOLDER}/")]
-        step = self._bring_checkpoint(newest)
-        self._bring(key for key in others if not draws.is_after(PurePosixPath(key).name, step))
+        other_keys = [key for key in keys if not key.startswith(f"{checkpoints.FOLDER}/")]
+        step = self._download_checkpoint(latest)
+        self._download(
+            key for key in other_keys if not draws.is_after(PurePosixPath(key).name, step)
+        )
         return True
 
-    def _bring_checkpoint(self, keys: list[str]) -> int:
-        """Brings the newest checkpoint that opens; returns its step."""
+    def _download_checkpoint(self, keys: list[str]) -> int:
+        """Download the latest readable checkpoint; return its step."""
         errors = []
         for key in keys:
-            self._bring([key])
+            self._download([key])
             try:
                 read_checkpoint(self.folder / key)
             except CorruptError as error:
                 errors.append(str(error))
                 (self.folder / key).unlink()
                 continue
-            return checkpoints.step_of(Path(key))
+            return checkpoints.checkpoint_step(Path(key))
         if errors:
-            raise CorruptError(f"{self.root}: no checkpoint opens: {errors[0]}")
+            raise CorruptError(f"{self.root}: no checkpoint can be read: {errors[0]}")
         return 0
 
-    def _bring(self, keys: Iterable[str]) -> None:
+    def _download(self, keys: Iterable[str]) -> None:
         for key in keys:
             path = PurePosixPath(key)
             if path.is_absolute() or ".." in path.parts:
-                raise CorruptError(f"{self.root}: the key {key!r} leads out of the run folder")
+                raise CorruptError(
+                    f"{self.root}: the key {key!r} is outside of the run folder (path traversal)"
+                )
             with self._storage.original(key) as source:
                 atomic_write(self.folder / key, _copier(source))
 
@@ -194,12 +201,12 @@ def _copier(source: Path) -> Callable[[Path], object]:
 
 
 def fetch_run(root: str, folder: Path) -> Path:
-    """Brings a train run from where `checkpoint.remote` put it into an empty folder.
+    """Download a train run from its `checkpoint.remote` into an empty folder.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: the address contains no train run.
     """
     with Remote(root, folder) as remote:
         if not remote.pull():
-            raise ConfigError(f"{root}: no train run is there, as checkpoint.remote writes one")
+            raise ConfigError(f"{root}: no train run found; checkpoint.remote writes one")
     return folder

@@ -1,4 +1,4 @@
-"""The folder of a train run: what it began with, so that it can be repeated or goes on."""
+"""The folder of a train run: the records that reproduce or resume it."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from ixt_data.errors import ConfigError, FingerprintError
 from ixt_data.records import content_id
 from ixt_data.storage import atomic_write
 
-CONFIG, GIVEN, MIX = "config.yaml", "given.yaml", "mix.yaml"
+CONFIG, SUBMITTED, MIX = "config.yaml", "submitted.yaml", "mix.yaml"
 PLAN, FINGERPRINT = "plan.json", "fingerprint.json"
 FEEDBACK, VERSIONS, METRICS = "feedback.json", "versions.json", "metrics.jsonl"
 TOKENIZER, MODEL, CACHE, START, TASKS = "tokenizer", "model", "cache", "start", "tasks"
@@ -30,113 +30,117 @@ _LIBRARIES = (
     "numpy",
     "duckdb",
 )
-_SHOWN = 5
+_MAX_SHOWN = 5
 
 
-def prepare(folder: Path, fingerprint: Mapping[str, Any], overwrite: bool = False) -> bool:
-    """Makes the folder, or finds in it the same train run; returns whether there was one.
+def prepare_folder(folder: Path, fingerprint: Mapping[str, Any], overwrite: bool = False) -> bool:
+    """Create the run folder, or find the same train run in it; return whether it existed.
 
     Args:
-        folder: of the train run.
-        fingerprint: everything that its weights depend on, by dotted key.
-        overwrite: drop a train run of another fingerprint, and one of the same too.
+        folder: the run folder.
+        fingerprint: everything that the weights depend on, by dotted key.
+        overwrite: delete any train run in the folder first.
 
     Raises:
-        FingerprintError: another train run lives there; the message names what differs.
-        ConfigError: there are files of somebody else in it.
+        FingerprintError: the folder has another train run; the message names the differences.
+        ConfigError: the folder contains files but no train run.
     """
-    known = folder / FINGERPRINT
-    if overwrite and known.exists():
+    fingerprint_path = folder / FINGERPRINT
+    if overwrite and fingerprint_path.exists():
         shutil.rmtree(folder)
-    if not known.exists():
+    if not fingerprint_path.exists():
         if folder.exists() and any(folder.iterdir()):
             raise ConfigError(
-                f"run_folder: {folder} has files in it but no train run; choose another folder"
+                f"run_folder: {folder} contains files but no train run; choose another folder"
             )
-        write_json(known, dict(fingerprint))
+        write_json(fingerprint_path, dict(fingerprint))
         return False
-    check_same(folder, json.loads(known.read_text()), fingerprint)
+    check_fingerprint(folder, json.loads(fingerprint_path.read_text()), fingerprint)
     return True
 
 
-def check_same(place: Path | str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Compares the fingerprint of the train run in a place with that of this one.
+def check_fingerprint(
+    location: Path | str, before: Mapping[str, Any], now: Mapping[str, Any]
+) -> None:
+    """Compare the fingerprint of the train run at `location` with the current one.
 
     Raises:
-        FingerprintError: they differ; the message names both, and the keys in which they do.
+        FingerprintError: they differ; the message has both ids and the keys that differ.
     """
     now = json.loads(json.dumps(now))
     if before != now:
         raise FingerprintError(
-            f"{place} holds another train run, {content_id(before)} instead of {content_id(now)}: "
-            f"{differences(before, now)}. "
-            "Choose another run_folder, or drop that train run with --overwrite"
+            f"{location} contains another train run, {content_id(before)} instead of "
+            f"{content_id(now)}: {differences(before, now)}. "
+            "Choose another run_folder, or delete that train run with --overwrite"
         )
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What changed between two flat records, the first few keys of it."""
+    """Return the first few differences between two flat records as text."""
     keys = [k for k in sorted({*before, *now}) if before.get(k) != now.get(k)]
-    shown = [f"{k} was {before.get(k)!r} and is {now.get(k)!r}" for k in keys[:_SHOWN]]
-    more = len(keys) - len(shown)
-    return "; ".join(shown) + (f"; and {more} more" if more else "")
+    listed = [f"{k} was {before.get(k)!r}, is now {now.get(k)!r}" for k in keys[:_MAX_SHOWN]]
+    n_more = len(keys) - len(listed)
+    return "; ".join(listed) + (f"; and {n_more} more" if n_more else "")
 
 
 def run_id(folder: Path) -> str:
-    """12 hex digits over the fingerprint of the train run in a folder."""
+    """Return 12 hex digits over the fingerprint of the train run in a folder."""
     return content_id(read_json(folder / FINGERPRINT))
 
 
-def keep_copy(source: Path, target: Path) -> None:
-    """A copy of a file, whole."""
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file atomically."""
     if source != target:
         atomic_write(target, lambda partial: shutil.copyfile(source, partial))
 
 
-def keep_link(source: Path, target: Path) -> None:
-    """The same file once more, by a hard link where that can be, for files that never change."""
+def link_or_copy(source: Path, target: Path) -> None:
+    """Hard-link an immutable file, or copy it where hard links are not supported."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         target.hardlink_to(source)
     except OSError:
-        keep_copy(source, target)
+        copy_file(source, target)
 
 
 def write_json(path: Path, record: Any) -> None:
-    """Writes a record for people and programs, whole."""
+    """Write a human-readable JSON record atomically."""
     text = json.dumps(record, indent=2, default=str) + "\n"
     atomic_write(path, lambda partial: partial.write_text(text))
 
 
 def write_yaml(path: Path, model: BaseModel) -> None:
-    """Writes a configuration as the YAML that it can be read from."""
+    """Write a configuration as YAML that its loader accepts."""
     text = yaml.safe_dump(model.model_dump(mode="json"), sort_keys=False)
     atomic_write(path, lambda partial: partial.write_text(text))
 
 
 def read_json(path: Path) -> Any:
-    """A record of the run folder.
+    """Read a JSON record of the run folder.
 
     Raises:
-        ConfigError: it is missing.
+        ConfigError: the file is missing.
     """
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
-        raise ConfigError(f"{path} is missing: {path.parent} is no whole run folder") from None
+        raise ConfigError(
+            f"{path} is missing: {path.parent} is not a complete run folder"
+        ) from None
 
 
 def versions() -> dict[str, Any]:
-    """Interpreter, machine and libraries."""
+    """Return the versions of interpreter, machine and libraries."""
     return {
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
-        "libraries": {name: _version(name) for name in _LIBRARIES},
+        "libraries": {name: _library_version(name) for name in _LIBRARIES},
     }
 
 
-def _version(name: str) -> str | None:
+def _library_version(name: str) -> str | None:
     try:
         return version(name)
     except PackageNotFoundError:

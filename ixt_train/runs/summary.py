@@ -1,4 +1,4 @@
-"""Train runs as their folders tell them: curves and last figures, read without torch."""
+"""Summaries of train runs for pages and reports: curves and last metrics, without torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,13 +9,14 @@ import orjson
 import yaml
 
 from ixt_data.errors import ConfigError
+from ixt_train.runs.metrics import read_metrics
 
 METRICS = "metrics.jsonl"
-"""What makes a folder a run folder."""
+"""The file that marks a folder as a run folder."""
 LossPoints = tuple[tuple[int, float], ...]
-"""Tokens seen and a value, in order."""
-POINTS = 400
-"""Points of a drawn curve at most; each is the mean of its stretch."""
+"""(tokens seen, value) pairs, in order."""
+MAX_POINTS = 400
+"""Maximum points of a drawn curve; each is the mean of its interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +24,16 @@ class TrainRun:
     """One train run.
 
     Attributes:
-        name: of its folder.
-        folder: where it is.
-        steps, tokens, seconds: how far it has come.
+        name: name of the folder.
+        folder: path of the folder.
+        steps, tokens, seconds: progress of the train run.
         digest, snapshot: of its plan.
         stage: pretrain, midtrain or sft.
-        loss: training loss in nats per token, thinned for drawing.
+        loss: training loss in nats per token, downsampled for drawing.
         held_out: held-out loss over all buckets, by feedback.
         tasks: share of problems solved, by task.
         by_bucket: the last evaluation's loss, by feedback and bucket.
-        config: the train config's text.
+        config: text of the train config.
     """
 
     name: str
@@ -51,15 +52,16 @@ class TrainRun:
 
 
 def read_train_run(folder: Path) -> TrainRun:
-    """The train run in a folder, finished or under way.
+    """Read the train run in a folder, finished or in progress.
 
     Raises:
-        ConfigError: there is none in it.
+        ConfigError: the folder is not a run folder.
+        CorruptError: a row of its metrics is not JSON.
     """
     metrics = folder / METRICS
     if not metrics.is_file():
-        raise ConfigError(f"{folder} is no run folder: {METRICS} is missing in it")
-    rows = _rows(metrics)
+        raise ConfigError(f"{folder} is not a run folder: it has no {METRICS}")
+    rows = read_metrics(metrics)
     plan = _json(folder / "plan.json")
     text = _text(folder / "config.yaml")
     settings = yaml.safe_load(text) or {}
@@ -75,7 +77,7 @@ def read_train_run(folder: Path) -> TrainRun:
         digest=str(plan.get("digest", "")),
         snapshot=plan.get("snapshot"),
         stage=str(settings.get("stage", "pretrain")),
-        loss=thinned(losses),
+        loss=downsample(losses),
         held_out=_curves(evals, "loss", "all"),
         tasks=_curves(evals, "tasks"),
         by_bucket=next((e["loss"] for _, e in reversed(evals) if e.get("loss")), {}),
@@ -84,37 +86,26 @@ def read_train_run(folder: Path) -> TrainRun:
 
 
 def _curves(evals: list[tuple[int, dict[str, Any]]], *path: str) -> dict[str, LossPoints]:
-    found: dict[str, dict[int, float]] = {}
-    for tokens, figures in evals:
-        for name, value in figures.get(path[0], {}).items():
+    values: dict[str, dict[int, float]] = {}
+    for tokens, metrics in evals:
+        for name, value in metrics.get(path[0], {}).items():
             for key in path[1:]:
                 value = value.get(key) if isinstance(value, dict) else None
             if isinstance(value, int | float):
-                found.setdefault(name, {})[tokens] = float(value)
-    return {name: tuple(sorted(points.items())) for name, points in found.items()}
+                values.setdefault(name, {})[tokens] = float(value)
+    return {name: tuple(sorted(points.items())) for name, points in values.items()}
 
 
-def thinned(points: list[tuple[int, float]], most: int = POINTS) -> LossPoints:
-    """At most so many points, each the mean of its stretch at the stretch's end."""
-    size = max(1, -(-len(points) // most))
+def downsample(points: list[tuple[int, float]], max_points: int = MAX_POINTS) -> LossPoints:
+    """Average points over equal intervals; each point is at the end of its interval."""
+    size = max(1, -(-len(points) // max_points))
     parts = (points[i : i + size] for i in range(0, len(points), size))
     return tuple((part[-1][0], sum(value for _, value in part) / len(part)) for part in parts)
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
-    # A run that is being written, or was killed, ends in half a line.
-    rows = []
-    for line in path.read_bytes().splitlines():
-        try:
-            rows.append(orjson.loads(line))
-        except orjson.JSONDecodeError:
-            break
-    return rows
-
-
 def _json(path: Path) -> dict[str, Any]:
-    found = orjson.loads(path.read_bytes()) if path.is_file() else {}
-    return found if isinstance(found, dict) else {}
+    values = orjson.loads(path.read_bytes()) if path.is_file() else {}
+    return values if isinstance(values, dict) else {}
 
 
 def _text(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""`python -m ixt_train.scaling PATH...` is `ixt scaling`."""
+"""`python -m ixt_train.scaling PATH...` runs `ixt scaling`."""
 
 import sys
 

@@ -1,13 +1,13 @@
-"""Charts of curves as SVG, drawn without a browser and without the network."""
+"""Charts of learning curves as SVG, drawn without a browser or the network."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from ixt_train.scaling.curves import LearningCurve
-from ixt_train.scaling.multipliers import falls
+from ixt_train.scaling.multipliers import is_lower_better
 
 FONT = "ui-sans-serif, system-ui, sans-serif"
-# Okabe and Ito's colours, which stay apart for colour-blind readers, then some more.
+# Okabe and Ito's colours, which colour-blind readers can distinguish, then more colours.
 PALETTE = (
     "#7f7f7f", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000",
     "#8c564b", "#6a3d9a", "#b2df8a", "#17becf",
@@ -23,14 +23,14 @@ def curve_chart(
     targets: Sequence[float] = (),
     size: tuple[int, int] = (620, 320),
 ) -> str:
-    """A metric over a clock as SVG: a colour for each arm, a line for each run.
+    """Draw a metric over a clock as SVG: a colour per arm, a line per train run.
 
     Args:
-        curves: what to draw, in the order of their arms.
-        metric: on the upright axis.
+        curves: the curves, in the order of their arms.
+        metric: metric on the vertical axis.
         axis: `steps`, `tokens` or `flops`.
-        targets: drawn as thin lines.
-        size: width and height in pixels, without legend.
+        targets: values drawn as thin lines.
+        size: width and height in pixels, without the legend.
     """
     import altair as alt
 
@@ -41,7 +41,7 @@ def curve_chart(
     ]
     arms = list(dict.fromkeys(curve.arm for curve in curves))
     scale = alt.Scale(domain=arms, range=[PALETTE[i % len(PALETTE)] for i in range(len(arms))])
-    upright = alt.Scale(zero=False) if falls(metric) else alt.Scale(domain=[0, 1])
+    upright = alt.Scale(zero=False) if is_lower_better(metric) else alt.Scale(domain=[0, 1])
     lines = (
         alt.Chart(alt.Data(values=points))
         .mark_line(strokeWidth=1.8, opacity=0.85)
@@ -51,7 +51,7 @@ def curve_chart(
                 title=AXIS_TITLES[axis],
                 axis=alt.Axis(grid=False, tickCount=6, format="~s"),
                 scale=alt.Scale(type="log")
-                if falls(metric) and _positive(points)
+                if is_lower_better(metric) and _positive(points)
                 else alt.Undefined,
             ),
             y=alt.Y("y:Q", title=metric, scale=upright),

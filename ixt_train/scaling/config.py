@@ -1,4 +1,4 @@
-"""The scaling config: arms over budgets and seeds, and how to compare them."""
+"""The scaling config: arms over budgets and seeds, and their comparison."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -9,51 +9,51 @@ from pydantic import Field, PositiveInt
 
 from ixt_data.config import ConfigModel, load_config, validate
 from ixt_data.mix import load_mix
-from ixt_train.config import AmountText, TrainConfig, load_mix_of, load_train_config
+from ixt_train.config import AmountText, TrainConfig, load_run_mix, load_train_config
 from ixt_train.runs import run_folder
 from ixt_train.scaling.curves import LABEL, RunLabel
 from ixt_train.scaling.runner import TrainJob
 
 
 class ArmConfig(ConfigModel):
-    """One arm: the train config with another mix, or other settings."""
+    """One arm: the train config with another mix or other settings."""
 
     mix: str | None = None
-    """A mix YAML, relative to this file; null keeps the train config's."""
+    """A mix YAML, relative to this file; null uses the train config's."""
     set: tuple[str, ...] = ()
-    """Keys of the train config to change, as in `eval.tasks.0.feedback=none`."""
+    """Settings that override the train config, such as `eval.tasks.0.feedback=none`."""
     annotation_flops: Annotated[float, Field(ge=0)] = 0.0
-    """Of the critics that this arm needs, over the whole corpus: 2 x parameters x tokens read and
-    written. Reported apart from training."""
+    """FLOPs of the critics that this arm needs, over the complete corpus: 2 x parameters x tokens
+    read and generated. Reported separately from training."""
 
 
 class ScalingConfig(ConfigModel):
     """Arms over budgets and seeds."""
 
     train: str
-    """The train config that every run starts from, relative to this file."""
+    """The train config of every train run, relative to this file."""
     arms: Annotated[dict[str, ArmConfig], Field(min_length=1)]
-    """What is compared, by name; `plain` and names that begin with `filter` are baselines."""
+    """The arms by name; `plain` and names that start with `filter` are baselines."""
     runs: str
-    """Folder of the run folders, relative to the working folder."""
+    """Folder for the run folders, relative to the working folder."""
     group: str = ""
-    """What the comparison is called."""
+    """Name of the comparison."""
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0, 1, 2)
-    """Seeds of model and mix; each arm runs with each."""
+    """Seeds of model and mix; each arm runs with each seed."""
     budgets: tuple[AmountText, ...] = ()
-    """Durations; none keeps the train config's. With several, the ends of the runs are compared."""
-    side_by_side: PositiveInt = 1
-    """Runs at once, each with one thread."""
+    """Durations; none uses the train config's. Several budgets compare the ends of their runs."""
+    parallel_runs: PositiveInt = 1
+    """Number of parallel train runs, each with one thread."""
     metric: str | None = None
-    """What to compare at, such as `tasks.sums` or `loss.asked.all`; null takes the first task."""
+    """Metric to compare, such as `tasks.sums` or `loss.inference.all`; null uses the first task."""
     targets: tuple[float, ...] = ()
-    """Of the metric; none takes the defaults."""
+    """Target values of the metric; none uses the defaults."""
     against: tuple[str, ...] = ()
-    """Baselines, as in `plain`, `filter`, or `plain|filter` for the better one; none: defaults."""
+    """Baselines such as `plain`, `filter`, or `plain|filter` for the better one; none: defaults."""
 
 
 def load_scaling_config(path: str | Path, overrides: Iterable[str] = ()) -> ScalingConfig:
-    """The scaling config in a YAML file.
+    """Read a scaling config from a YAML file.
 
     Raises:
         ConfigError: the file cannot be read, or a key is wrong.
@@ -61,12 +61,12 @@ def load_scaling_config(path: str | Path, overrides: Iterable[str] = ()) -> Scal
     return load_config(ScalingConfig, path, overrides)
 
 
-def jobs_of(config: ScalingConfig, folder: Path) -> Iterator[tuple[TrainJob, RunLabel]]:
-    """The train runs, seed by seed; each has its own config in the folder of the runs.
+def prepare_jobs(config: ScalingConfig, folder: Path) -> Iterator[tuple[TrainJob, RunLabel]]:
+    """Yield the train runs, seed by seed, with one config file each in the folder of the runs.
 
     Args:
-        config: what to run.
-        folder: of the scaling config.
+        config: the scaling config.
+        folder: folder of the scaling config's file.
 
     Raises:
         ConfigError: a train config or mix cannot be read, or a key is wrong.
@@ -77,21 +77,24 @@ def jobs_of(config: ScalingConfig, folder: Path) -> Iterator[tuple[TrainJob, Run
                 train = load_train_config(folder / config.train, settings.set)
                 duration = budget or train.duration
                 label = RunLabel(arm, config.group, seed, str(duration), settings.annotation_flops)
-                place = Path(config.runs).resolve() / f"{arm}-{duration}-{seed}"
-                mix = load_mix(folder / settings.mix) if settings.mix else load_mix_of(train)
+                run_path = Path(config.runs).resolve() / f"{arm}-{duration}-{seed}"
+                mix = load_mix(folder / settings.mix) if settings.mix else load_run_mix(train)
                 tree: dict[str, Any] = train.model_dump(mode="json") | {
                     "mix": mix.model_copy(update={"seed": seed}).model_dump(mode="json"),
                     "seed": seed,
                     "duration": str(duration),
-                    "run_folder": str(place),
+                    "run_folder": str(run_path),
                 }
                 validate(TrainConfig, tree, f"{config.train} for {arm}")
-                place.parent.mkdir(parents=True, exist_ok=True)
-                path = place.with_suffix(".yaml")
+                run_path.parent.mkdir(parents=True, exist_ok=True)
+                path = run_path.with_suffix(".yaml")
                 path.write_text(yaml.safe_dump(tree, sort_keys=False))
-                yield TrainJob(place.name, path, path.with_suffix(".log"), run_folder=place), label
+                yield (
+                    TrainJob(run_path.name, path, path.with_suffix(".log"), run_folder=run_path),
+                    label,
+                )
 
 
 def write_label(folder: Path, label: RunLabel) -> None:
-    """Says in a run folder where it belongs."""
+    """Write the label of a train run into its folder."""
     run_folder.write_json(folder / LABEL, label.__dict__)

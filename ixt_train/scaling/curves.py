@@ -1,6 +1,5 @@
-"""Curves: what a train run had reached after how much compute, read from folders or files."""
+"""Learning curves: metrics of a train run over compute, read from run folders or files."""
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,26 +12,26 @@ import yaml
 from ixt_data.errors import ConfigError
 from ixt_data.storage import atomic_write
 from ixt_train.config import flatten
-from ixt_train.runs import run_folder
-from ixt_train.scaling.flops import size_of
+from ixt_train.runs import read_metrics, run_folder
+from ixt_train.scaling.flops import read_model_size
 
 LABEL = "scaling.json"
-"""In a run folder: which arm, group, seed and budget it is of."""
+"""File in a run folder with its arm, group, seed and budget."""
 AXES = ("steps", "tokens", "flops")
 _SEED = re.compile(r"(?P<arm>.+?)[-_.]s?(?:eed)?\d+")
 
 
 @dataclass(frozen=True)
 class RunLabel:
-    """Where a train run belongs.
+    """The place of a train run in a comparison.
 
     Attributes:
-        arm: what it tries.
+        arm: name of the arm.
         group: arms of one group are compared: the same corpus, model and task.
-        seed: runs of one seed are compared first of all.
+        seed: train runs of one seed are compared with each other.
         budget: its duration, as the train config writes it.
-        annotation_flops: of the critics that its mix needs, over the whole corpus: 2 x parameters x
-            tokens read and written; 0 for critics that are no models.
+        annotation_flops: FLOPs of the critics that its mix needs, over the complete corpus:
+            2 x parameters x tokens read and generated; 0 for critics without a model.
     """
 
     arm: str
@@ -44,18 +43,18 @@ class RunLabel:
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """One train run: clocks and figures at each of its evaluations.
+    """One train run: clocks and metrics at each of its evaluations.
 
     Attributes:
         arm, group, seed, budget, annotation_flops: see `RunLabel`.
-        parameters: of the model.
-        documents: different documents that it drew.
-        digest: of its plan.
-        steps, tokens, flops: the clocks; tokens are those of documents and feedback, without
-            padding, and operations are those of training on them, without evaluation.
-        metrics: by name, a figure for each evaluation. `loss.asked...` is the loss under the best
-            feedback where the model takes any, else without.
-        seconds: of training.
+        parameters: number of the model's parameters.
+        documents: number of different documents drawn.
+        digest: digest of its plan.
+        steps, tokens, flops: the clocks. Tokens are those of documents and feedback, without
+            padding. FLOPs are those of training on them, without evaluation.
+        metrics: by name, one value per evaluation. `loss.inference...` is the loss under the best
+            feedback if the model uses any, else without feedback.
+        seconds: training time.
     """
 
     arm: str
@@ -73,75 +72,70 @@ class LearningCurve:
     annotation_flops: float = 0.0
 
     def axis(self, name: str) -> Sequence[float]:
-        """One of the clocks."""
+        """Return one of the clocks."""
         return getattr(self, name)  # type: ignore[no-any-return]
 
     @property
     def key(self) -> tuple[str, str, int, str]:
-        """What tells it from the others."""
+        """The identity of the train run in a comparison."""
         return (self.group, self.arm, self.seed, self.budget)
 
 
 def read_run(folder: Path, label: RunLabel | None = None) -> LearningCurve:
-    """The curve of a run folder, finished or not.
+    """Read the curve of a run folder, finished or in progress.
 
     Args:
-        folder: as `ixt train` leaves it.
-        label: where it belongs; by default as its scaling.json says, else its name up to a
-            number, such as `critique-0`, is the arm.
+        folder: run folder of `ixt train`.
+        label: its place in a comparison; by default from its scaling.json, else the arm is its
+            name up to a number, such as `critique` of `critique-0`.
 
     Raises:
-        ConfigError: it is no run folder, or was never evaluated.
+        ConfigError: the folder is not a run folder, or has no evaluation yet.
+        CorruptError: a row of its metrics is not JSON.
     """
-    rows = _rows(folder / run_folder.METRICS)
-    found = [row for row in rows if "eval" in row]
-    if not found:
-        raise ConfigError(f"{folder} has no evaluation yet; set eval.every of its train config")
+    rows = _read_rows(folder / run_folder.METRICS)
+    evaluations = [row for row in rows if "eval" in row]
+    if not evaluations:
+        raise ConfigError(f"{folder} has no evaluation yet; set eval.every in its train config")
     config = yaml.safe_load((folder / run_folder.CONFIG).read_text())
     plan = run_folder.read_json(folder / run_folder.PLAN)
     label = label or _label(folder, config)
-    size = size_of(folder / run_folder.MODEL)
-    packed = config["packing"] != "pad" and config["attend"] == "row"
-    flops, tokens, samples, spent = [], 0, 0, 0.0
-    for row in found:
+    size = read_model_size(folder / run_folder.MODEL)
+    packed = config["packing"] != "pad" and config["attention"] == "row"
+    flops, tokens, samples, total_flops = [], 0, 0, 0.0
+    for row in evaluations:
         new, drawn = row["tokens"] - tokens, row["samples"] - samples
         length = config["max_length"] if packed or not drawn else new / drawn
-        spent += new * size.per_token(length)
+        total_flops += new * size.per_token(length)
         tokens, samples = row["tokens"], row["samples"]
-        flops.append(spent)
-    figures = [_figures(row["eval"]) for row in found]
-    names = sorted(set.intersection(*(set(figure) for figure in figures)))
+        flops.append(total_flops)
+    per_evaluation = [_metrics_of(row["eval"]) for row in evaluations]
+    names = sorted(set.intersection(*(set(values) for values in per_evaluation)))
     return LearningCurve(
         **asdict(label),
         parameters=size.parameters,
         documents=plan["documents"],
         digest=plan["digest"],
-        steps=tuple(row["step"] for row in found),
-        tokens=tuple(row["tokens"] for row in found),
+        steps=tuple(row["step"] for row in evaluations),
+        tokens=tuple(row["tokens"] for row in evaluations),
         flops=tuple(flops),
-        metrics={name: tuple(figure[name] for figure in figures) for name in names},
-        seconds=found[-1]["seconds"],
+        metrics={name: tuple(values[name] for values in per_evaluation) for name in names},
+        seconds=evaluations[-1]["seconds"],
     )
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def _read_rows(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
-        raise ConfigError(f"{path.parent} is no run folder: it has no {path.name}")
-    rows = {}
-    for line in path.read_text().splitlines():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            break
-        # A resumed train run evaluates its last step again.
-        rows[row["step"], "eval" in row] = row
-    return list(rows.values())
+        raise ConfigError(f"{path.parent} is not a run folder: it has no {path.name}")
+    return read_metrics(path)
 
 
-def _figures(measured: Mapping[str, Any]) -> dict[str, float]:
+def _metrics_of(measured: Mapping[str, Any]) -> dict[str, float]:
     losses = measured.get("loss", {})
-    asked = losses.get("best", losses.get("none"))
-    return flatten(measured) | (flatten({"loss": {"asked": asked}}) if asked else {})
+    inference_loss = losses.get("best", losses.get("none"))
+    return flatten(measured) | (
+        flatten({"loss": {"inference": inference_loss}}) if inference_loss else {}
+    )
 
 
 def _label(folder: Path, config: Mapping[str, Any]) -> RunLabel:
@@ -154,13 +148,13 @@ def _label(folder: Path, config: Mapping[str, Any]) -> RunLabel:
 
 
 def write_curves(path: Path, curves: Iterable[LearningCurve]) -> None:
-    """A file of curves, one JSON object a line; those that it has under the same key are replaced.
+    """Write a file of curves, one JSON object per line; replace curves of the same key.
 
-    It holds all that a report needs, so that results can be kept without their run folders.
+    It contains everything that a report needs, without the run folders.
     """
-    known = {curve.key: curve for curve in (read_curves(path) if path.is_file() else ())}
-    known |= {curve.key: curve for curve in curves}
-    lines = b"".join(_line(known[key]) for key in sorted(known))
+    by_key = {curve.key: curve for curve in (read_curves(path) if path.is_file() else ())}
+    by_key |= {curve.key: curve for curve in curves}
+    lines = b"".join(_line(by_key[key]) for key in sorted(by_key))
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(path, lambda partial: partial.write_bytes(lines))
 
@@ -175,7 +169,7 @@ def _line(curve: LearningCurve) -> bytes:
 
 
 def read_curves(path: Path) -> list[LearningCurve]:
-    """The curves of such a file.
+    """Return the curves of such a file.
 
     Raises:
         ConfigError: a line of it is none.

@@ -1,4 +1,4 @@
-"""Floating-point operations of training, from a model's size and the tokens that went through."""
+"""Floating-point operations of training, from a model's size and its number of tokens."""
 
 import json
 from dataclasses import dataclass
@@ -8,23 +8,23 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class ModelSize:
-    """What the operations of a dense decoder depend on."""
+    """The sizes that the FLOPs of a dense decoder depend on."""
 
     parameters: int
     layers: int
     width: int
 
     def per_token(self, length: float) -> float:
-        """Forward and backward operations per token in rows of mean length `length`.
+        """Return forward and backward FLOPs per token in rows of mean length `length`.
 
         6 per parameter (Kaplan et al. 2020, arXiv 2001.08361; the embedding counted), and 6 x
-        layers x width x length for causal attention, which sees half of its row on average.
+        layers x width x length for causal attention, which covers half of its row on average.
         """
         return 6.0 * self.parameters + 6.0 * self.layers * self.width * length
 
 
-def size_of(model_folder: Path) -> ModelSize:
-    """The size of the model whose Hugging Face config lies in a folder; no weights are made."""
+def read_model_size(model_folder: Path) -> ModelSize:
+    """Return the size of the model in a folder, from its Hugging Face config without weights."""
     return _size((model_folder / "config.json").read_text())
 
 

@@ -10,20 +10,20 @@ from ixt_train.scaling.curves import LearningCurve, read_curves, read_run
 
 
 def read_paths(paths: Sequence[str]) -> list[LearningCurve]:
-    """The curves of run folders, folders of run folders, and JSONL; `arm=PATH` names the arm.
+    """Read the curves of run folders, folders of run folders, and JSONL; `arm=PATH` sets the arm.
 
     Raises:
-        ConfigError: a path holds none.
+        ConfigError: a path contains no curves.
     """
     curves: list[LearningCurve] = []
     for text in paths:
-        arm, named, place = text.partition("=")
-        path = Path(place if named and not Path(text).exists() else text)
-        found = list(_read(path))
+        arm, separator, location = text.partition("=")
+        path = Path(location if separator and not Path(text).exists() else text)
+        new_curves = list(_read(path))
         if path != Path(text):
-            found = [replace(curve, arm=arm) for curve in found]
-        curves += found
-    return _apart(curves)
+            new_curves = [replace(curve, arm=arm) for curve in new_curves]
+        curves += new_curves
+    return _check_distinct(curves)
 
 
 def _read(path: Path) -> Iterator[LearningCurve]:
@@ -36,23 +36,24 @@ def _read(path: Path) -> Iterator[LearningCurve]:
         yield read_run(path)
         return
     files = sorted(path.glob("*.jsonl"))
-    folders = sorted(place.parent for place in path.glob(f"**/{run_folder.METRICS}"))
+    folders = sorted(location.parent for location in path.glob(f"**/{run_folder.METRICS}"))
     if not files and not folders:
-        raise ConfigError(f"{path} holds neither run folders nor a JSONL of curves")
+        raise ConfigError(f"{path} contains neither run folders nor a JSONL of curves")
     for file in files:
         yield from read_curves(file)
     for folder in folders:
         yield read_run(folder)
 
 
-def _apart(curves: Sequence[LearningCurve]) -> list[LearningCurve]:
-    """No two runs under one key: two plain runs of a seed would hide each other."""
+def _check_distinct(curves: Sequence[LearningCurve]) -> list[LearningCurve]:
+    """Check that no two train runs have the same key: one would hide the other."""
     seen: dict[tuple[str, str, int, str], LearningCurve] = {}
     for curve in curves:
         if seen.setdefault(curve.key, curve) != curve:
-            place = f" in {curve.group}" if curve.group else ""
+            location = f" in {curve.group}" if curve.group else ""
             raise ConfigError(
-                f"two runs of arm {curve.arm!r}, seed {curve.seed}, budget {curve.budget}{place}; "
-                "name them apart: other-arm=FOLDER"
+                f"two runs of arm {curve.arm!r}, seed {curve.seed}, budget {curve.budget}"
+                f"{location}; "
+                "give one another name: other-arm=FOLDER"
             )
     return list(seen.values())

@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs nothing else."""
+"""The report as one self-contained HTML file."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -7,8 +7,8 @@ from pathlib import Path
 from ixt_data.storage import atomic_write
 from ixt_train.scaling.charts import curve_chart
 from ixt_train.scaling.curves import LearningCurve
-from ixt_train.scaling.report import GroupReport, joined
-from ixt_train.scaling.result_tables import columns, quantity, rows
+from ixt_train.scaling.report import GroupReport, join_budgets
+from ixt_train.scaling.result_tables import columns, format_quantity, rows
 
 _STYLE = """body { font: 15px/1.5 ui-sans-serif, system-ui, sans-serif; color: #1c1d1f;
   max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
@@ -18,21 +18,21 @@ th:first-child, td:first-child { text-align: left; }
 svg { max-width: 100%; height: auto; }
 .wide { overflow-x: auto; } .note { color: #5f636a; }"""
 NOTE = (
-    "A multiplier says how many times as much the baseline needs to be as good, by interpolation "
-    "between evaluations; the geometric mean over seeds, with its 95% interval. Tokens are those "
-    "of documents and feedback, without padding. FLOPs are 6 per parameter and token, and those of "
-    "attention; evaluation and annotation are not in them."
+    "A multiplier is the ratio of what the baseline needs to what the arm needs for the same "
+    "result, interpolated between evaluations: the geometric mean over seeds, with its 95% "
+    "interval. Tokens are those of documents and feedback, without padding. FLOPs are 6 per "
+    "parameter and token, plus those of attention; they exclude evaluation and annotation."
 )
 
 
 def write_page(path: Path, groups: Sequence[GroupReport], curves: Sequence[LearningCurve]) -> None:
-    """Writes the page: for each group its curves, and a table for each target."""
-    parts = ["<h1>What each arm needs</h1>", f'<p class="note">{escape(NOTE)}</p>']
+    """Write the page: for each group its curves, and a table for each target."""
+    parts = ["<h1>Compute to reach a target</h1>", f'<p class="note">{escape(NOTE)}</p>']
     for group in groups:
-        own = joined(curve for curve in curves if curve.group == group.group)
+        group_curves = join_budgets(curve for curve in curves if curve.group == group.group)
         parts.append(f"<h2>{escape(group.group or group.metric)}</h2>")
         for axis in ("tokens", "flops"):
-            parts.append(curve_chart(own, group.metric, axis, targets=group.targets))
+            parts.append(curve_chart(group_curves, group.metric, axis, targets=group.targets))
         for target in group.targets:
             parts.append(f"<h3>{escape(group.metric)} at {target:g}</h3>")
             parts.append(_table(columns(group), rows(group, target)))
@@ -56,7 +56,9 @@ def _table(heads: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
 
 def _annotation(group: GroupReport) -> str:
     lines = [
-        (arm.arm, quantity(arm.annotation_flops)) for arm in group.arms if arm.annotation_flops
+        (arm.arm, format_quantity(arm.annotation_flops))
+        for arm in group.arms
+        if arm.annotation_flops
     ]
     if not lines:
         return '<p class="note">No arm counts FLOPs of annotation.</p>'
@@ -67,11 +69,12 @@ def _fits(group: GroupReport) -> str:
     lines = [
         (
             arm.arm,
-            f"{arm.fit.floor:.3f} + {arm.fit.scale:.3g} x FLOPs^-{arm.fit.exponent:.3f}",
-            f"{arm.fit.r2:.3f}",
-            str(arm.fit.points),
+            f"{arm.power_law.floor:.3f} + {arm.power_law.scale:.3g} "
+            f"x FLOPs^-{arm.power_law.exponent:.3f}",
+            f"{arm.power_law.r2:.3f}",
+            str(arm.power_law.points),
         )
         for arm in group.arms
-        if arm.fit is not None
+        if arm.power_law is not None
     ]
     return "<h3>Power laws</h3>" + _table(("arm", "loss", "R²", "points"), lines) if lines else ""

@@ -1,4 +1,4 @@
-"""The report: by group and target, what each arm needs and its multipliers against baselines."""
+"""The report: by group and target, each arm's budget and its multipliers over baselines."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,23 +8,30 @@ from typing import Any
 
 from ixt_data.errors import ConfigError
 from ixt_train.scaling.curves import AXES, LearningCurve
-from ixt_train.scaling.multipliers import Crossing, Multiplier, best_of, crossing, falls, multiplier
-from ixt_train.scaling.power_laws import PowerLaw, fit
+from ixt_train.scaling.multipliers import (
+    Crossing,
+    Multiplier,
+    best_crossings,
+    find_crossing,
+    is_lower_better,
+    multiplier,
+)
+from ixt_train.scaling.power_laws import PowerLaw, fit_power_law
 
 ACCURACIES = (0.3, 0.5, 0.9)
 WITH_ANNOTATION = "flops with annotation"
 EITHER = "|"
-"""Between arms of which the better one is the baseline, seed by seed."""
+"""Separator between arms of which the better one is the baseline, seed by seed."""
 
 
 @dataclass(frozen=True)
 class RequiredBudget:
-    """What an arm needs to reach a target.
+    """The budget that an arm needs to reach a target.
 
     Attributes:
-        reached, runs: how many of its runs get there.
-        mean: by axis, over those that do.
-        seeds: by axis, the value of each seed, None where it does not get there.
+        reached, runs: number of its train runs that reach the target, and of all.
+        mean: by axis, the mean over those that do.
+        seeds: by axis, the value of each seed, None if it does not reach the target.
     """
 
     reached: int
@@ -39,14 +46,14 @@ class ArmReport:
 
     Attributes:
         arm: its name.
-        seeds: of its runs.
-        documents: different documents that it drew, the most over its runs.
-        parameters: of the model.
-        annotation_flops: of the critics that it needs, apart from training.
-        best, last: of the metric, by seed.
-        needs: by target.
-        against: by target, baseline and axis.
-        fit: the power law of a loss over FLOPs, where there are enough points.
+        seeds: seeds of its train runs.
+        documents: different documents drawn, the maximum over its train runs.
+        parameters: number of the model's parameters.
+        annotation_flops: FLOPs of the critics that it needs, separate from training.
+        best, last: values of the metric, by seed.
+        needs: required budgets, by target.
+        against: multipliers, by target, baseline and axis.
+        power_law: power law of the loss over FLOPs, if there are enough points.
     """
 
     arm: str
@@ -58,7 +65,7 @@ class ArmReport:
     last: Mapping[int, float]
     needs: Mapping[str, RequiredBudget]
     against: Mapping[str, Mapping[str, Mapping[str, Multiplier]]]
-    fit: PowerLaw | None
+    power_law: PowerLaw | None
 
 
 @dataclass(frozen=True)
@@ -72,24 +79,24 @@ class GroupReport:
     arms: tuple[ArmReport, ...]
 
 
-def describe(
+def compare_arms(
     curves: Iterable[LearningCurve],
     metric: str | None = None,
     targets: Sequence[float] = (),
     against: Sequence[str] = (),
 ) -> list[GroupReport]:
-    """A report for each group of curves.
+    """Compare the arms of each group of curves.
 
     Args:
-        curves: of any arms, seeds and budgets.
-        metric: to compare at; by default the first task, else the loss under the best feedback.
-        targets: of the metric; by default .3, .5 and .9 of a task, and what `plain` (or else the
-            worst arm) comes to at half of its compute and at its end.
+        curves: curves of any arms, seeds and budgets.
+        metric: metric to compare; by default the first task, else the loss under the best feedback.
+        targets: values of the metric; by default .3, .5 and .9 of a task, or the losses of `plain`
+            (else of the worst arm) at half of its compute and at its end.
         against: baselines, each an arm or the better of several as in `plain|filter`; by default
-            plain, every filter, and the best filter where there are several.
+            plain, every filter, and the best filter if there are several.
 
     Raises:
-        ConfigError: no curve, or the metric is not in all of them.
+        ConfigError: there are no curves, or not all of them have the metric.
     """
     groups = defaultdict[str, list[LearningCurve]](list)
     for curve in curves:
@@ -99,10 +106,10 @@ def describe(
     return [_group(name, groups[name], metric, targets, against) for name in sorted(groups)]
 
 
-def joined(curves: Iterable[LearningCurve]) -> list[LearningCurve]:
-    """One curve for each arm and seed: that of its only budget, or the ends of its budgets.
+def join_budgets(curves: Iterable[LearningCurve]) -> list[LearningCurve]:
+    """Return one curve per arm and seed: its only budget's, or the ends of its budgets.
 
-    A learning rate that falls makes a model good at the end of its budget, not on the way.
+    With a falling learning rate, a model is good at the end of its budget, not before.
     """
     runs = defaultdict[tuple[str, int], list[LearningCurve]](list)
     for curve in curves:
@@ -131,34 +138,35 @@ def _group(
     targets: Sequence[float],
     against: Sequence[str],
 ) -> GroupReport:
-    curves = joined(curves)
+    curves = join_budgets(curves)
     metric = _metric(curves, metric)
     arms = defaultdict[str, dict[int, LearningCurve]](dict)
     for curve in curves:
         arms[curve.arm][curve.seed] = curve
-    chosen = tuple(targets) or _targets(arms, metric)
+    chosen_targets = tuple(targets) or _targets(arms, metric)
     baselines = tuple(against) or _baselines(list(arms))
-    found = [
-        _arm(arm, arms, metric, chosen, [b for b in baselines if _known(b, arms)]) for arm in arms
+    reports = [
+        _arm(arm, arms, metric, chosen_targets, [b for b in baselines if _has_arms(b, arms)])
+        for arm in arms
     ]
     order = {arm: i for i, arm in enumerate(baselines)}
-    found.sort(key=lambda report: (order.get(report.arm, len(order)), report.arm))
-    return GroupReport(name, metric, chosen, baselines, tuple(found))
+    reports.sort(key=lambda report: (order.get(report.arm, len(order)), report.arm))
+    return GroupReport(name, metric, chosen_targets, baselines, tuple(reports))
 
 
-def _metric(curves: Sequence[LearningCurve], asked: str | None) -> str:
+def _metric(curves: Sequence[LearningCurve], requested: str | None) -> str:
     shared = sorted(set.intersection(*(set(curve.metrics) for curve in curves)))
-    if asked is not None and asked in shared:
-        return asked
-    if asked is not None or not shared:
-        raise ConfigError(f"metric: {asked!r} is not in every curve; shared are: {shared}")
+    if requested is not None and requested in shared:
+        return requested
+    if requested is not None or not shared:
+        raise ConfigError(f"metric: {requested!r} is not in every curve; shared are: {shared}")
     tasks = [name for name in shared if name.startswith("tasks.")]
-    losses = [name for name in shared if name.startswith("loss.asked.")]
+    losses = [name for name in shared if name.startswith("loss.inference.")]
     return (tasks or losses[-1:] or shared)[0]
 
 
 def _targets(arms: Mapping[str, Mapping[int, LearningCurve]], metric: str) -> tuple[float, ...]:
-    if not falls(metric):
+    if not is_lower_better(metric):
         return ACCURACIES
     ends = {arm: fmean(c.metrics[metric][-1] for c in runs.values()) for arm, runs in arms.items()}
     reference = "plain" if "plain" in arms else max(ends, key=lambda arm: ends[arm])
@@ -172,7 +180,7 @@ def _baselines(arms: Sequence[str]) -> tuple[str, ...]:
     return (*(arm for arm in arms if arm == "plain"), *filters, *best)
 
 
-def _known(baseline: str, arms: Mapping[str, Any]) -> bool:
+def _has_arms(baseline: str, arms: Mapping[str, Any]) -> bool:
     return all(part in arms for part in baseline.split(EITHER))
 
 
@@ -184,18 +192,18 @@ def _arm(
     baselines: Sequence[str],
 ) -> ArmReport:
     runs = arms[name]
-    better = min if falls(metric) else max
-    law = None
-    if falls(metric):
+    best_value = min if is_lower_better(metric) else max
+    power_law = None
+    if is_lower_better(metric):
         points = [p for c in runs.values() for p in zip(c.flops, c.metrics[metric], strict=True)]
-        law = fit([flops for flops, _ in points], [loss for _, loss in points])
+        power_law = fit_power_law([flops for flops, _ in points], [loss for _, loss in points])
     return ArmReport(
         arm=name,
         seeds=tuple(sorted(runs)),
         documents=max(curve.documents for curve in runs.values()),
         parameters=max(curve.parameters for curve in runs.values()),
         annotation_flops=max(curve.annotation_flops for curve in runs.values()),
-        best={seed: better(runs[seed].metrics[metric]) for seed in sorted(runs)},
+        best={seed: best_value(runs[seed].metrics[metric]) for seed in sorted(runs)},
         last={seed: runs[seed].metrics[metric][-1] for seed in sorted(runs)},
         needs={f"{target:g}": _need(runs, metric, target) for target in targets},
         against={
@@ -206,7 +214,7 @@ def _arm(
             }
             for target in targets
         },
-        fit=law,
+        power_law=power_law,
     )
 
 
@@ -214,11 +222,11 @@ def _crossings(
     runs: Mapping[int, LearningCurve], metric: str, target: float, axis: str
 ) -> dict[int, Crossing]:
     if axis != WITH_ANNOTATION:
-        return {seed: crossing(curve, metric, target, axis) for seed, curve in runs.items()}
-    found = _crossings(runs, metric, target, "flops")
+        return {seed: find_crossing(curve, metric, target, axis) for seed, curve in runs.items()}
+    reports = _crossings(runs, metric, target, "flops")
     return {
         seed: Crossing(None if c.at is None else c.at + extra, c.end + extra)
-        for seed, c in found.items()
+        for seed, c in reports.items()
         for extra in (runs[seed].annotation_flops,)
     }
 
@@ -228,9 +236,11 @@ def _need(runs: Mapping[int, LearningCurve], metric: str, target: float) -> Requ
         axis: {seed: c.at for seed, c in sorted(_crossings(runs, metric, target, axis).items())}
         for axis in AXES
     }
-    there = {axis: [at for at in each.values() if at is not None] for axis, each in seeds.items()}
-    mean = {axis: fmean(each) if each else None for axis, each in there.items()}
-    return RequiredBudget(len(there["steps"]), len(runs), mean, seeds)
+    reached_at = {
+        axis: [at for at in each.values() if at is not None] for axis, each in seeds.items()
+    }
+    mean = {axis: fmean(each) if each else None for axis, each in reached_at.items()}
+    return RequiredBudget(len(reached_at["steps"]), len(runs), mean, seeds)
 
 
 def _against(
@@ -240,20 +250,20 @@ def _against(
     metric: str,
     target: float,
 ) -> dict[str, Multiplier]:
-    others = [arms[part] for part in baseline.split(EITHER)]
-    every = [curve for group in (runs, *others) for curve in group.values()]
-    axes = AXES + ((WITH_ANNOTATION,) if any(c.annotation_flops for c in every) else ())
+    baseline_runs = [arms[part] for part in baseline.split(EITHER)]
+    all_curves = [curve for group in (runs, *baseline_runs) for curve in group.values()]
+    axes = AXES + ((WITH_ANNOTATION,) if any(c.annotation_flops for c in all_curves) else ())
     return {
         axis: multiplier(
             _crossings(runs, metric, target, axis),
-            best_of([_crossings(other, metric, target, axis) for other in others]),
+            best_crossings([_crossings(other, metric, target, axis) for other in baseline_runs]),
         )
         for axis in axes
     }
 
 
-def record(groups: Sequence[GroupReport]) -> dict[str, Any]:
-    """As the command line prints it: seeds are keys, and keys of JSON are text."""
+def report_record(groups: Sequence[GroupReport]) -> dict[str, Any]:
+    """Return the report as a JSON object; JSON requires text keys, also for seeds."""
     return {"groups": [_plain(asdict(group)) for group in groups]}
 
 

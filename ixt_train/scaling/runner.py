@@ -1,72 +1,103 @@
-"""Train runs side by side, each in a process of its own that starts with everything imported."""
+"""Parallel train runs, each in a separate process that starts with its imports loaded."""
 
 import multiprocessing
 import os
-import sys
+import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import TypeVar
 
 from ixt_data.errors import IxtError
 
+_UPDATE_SECONDS = 0.5
 
-@dataclass(frozen=True)
+
+@dataclass(eq=False)
 class TrainJob:
-    """One train run.
+    """One train run, identified by the object itself.
 
     Attributes:
-        name: what people call it.
+        name: name in messages.
         config: its train YAML.
-        log: where the process says what it says.
-        run_folder: where it trains.
+        log: file for stdout and stderr of the process.
+        run_folder: its run folder.
+        seconds: time since the process started, or its total time.
+        is_finished: whether the process has ended without an error.
     """
 
     name: str
     config: Path
     log: Path
     run_folder: Path
+    seconds: float = 0.0
+    is_finished: bool = False
 
 
-def run_jobs(jobs: Iterable[TrainJob], side_by_side: int, done: Callable[[TrainJob], None]) -> None:
-    """Run jobs in order, at most so many at once with a thread each; `done` hears of each end.
+Job = TypeVar("Job", bound=TrainJob)
 
-    A fork of a process that has torch and Composer imported starts in a tenth of a second, where
-    a new process takes as long as a small train run.
+
+def run_jobs(jobs: Iterable[Job], parallel: int, on_update: Callable[[Job], None]) -> None:
+    """Run train jobs in order, a limited number in parallel with one thread each.
+
+    A fork of a process that has imported torch and Composer starts in a tenth of a second. A new
+    process takes as long as a small train run.
+
+    Args:
+        jobs: the jobs; each is taken from the iterable when a process is free for it.
+        parallel: maximum number of processes.
+        on_update: called for every running job about twice per second, and once after its end.
 
     Raises:
-        IxtError: one failed; those that were not begun are left out.
+        IxtError: a job failed; the message has the last line of its log. The running jobs are
+            terminated, and the others are not started.
     """
     os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["ixt_train.trainer.training"])
-    waiting, going = iter(jobs), dict[Future[None], TrainJob]()
-    with ProcessPoolExecutor(side_by_side, context, max_tasks_per_child=1) as pool:
+    pending, running = iter(jobs), dict[Job, tuple[BaseProcess, float]]()
+    try:
         while True:
-            while len(going) < side_by_side and (job := next(waiting, None)) is not None:
-                going[pool.submit(_train, job)] = job
-            if not going:
+            while len(running) < parallel and (job := next(pending, None)) is not None:
+                started = context.Process(target=_train, args=(job.config, job.log), name=job.name)
+                started.start()
+                running[job] = started, time.monotonic()
+            if not running:
                 return
-            for future in wait(going, return_when=FIRST_COMPLETED).done:
-                job = going.pop(future)
-                if (error := future.exception()) is not None:
-                    raise IxtError(f"train run {job.name!r} failed: {error} (see {job.log})")
-                done(job)
+            wait([process.sentinel for process, _ in running.values()], _UPDATE_SECONDS)
+            for job, (process, start) in list(running.items()):
+                job.seconds = time.monotonic() - start
+                if process.exitcode is not None:
+                    del running[job]
+                    _check_exit(job, process.exitcode)
+                    job.is_finished = True
+                on_update(job)
+    finally:
+        for process, _ in running.values():
+            process.terminate()
+            process.join()
 
 
-def _train(job: TrainJob) -> None:
-    """In the process of a job: train, and say everything into its log."""
-    job.log.parent.mkdir(parents=True, exist_ok=True)
-    log = os.open(job.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+def _check_exit(job: TrainJob, code: int) -> None:
+    if code == 0:
+        return
+    lines = list[str]()
+    with suppress(FileNotFoundError):
+        lines = job.log.read_text(errors="replace").strip().splitlines()
+    reason = lines[-1] if lines else "no message"
+    raise IxtError(f"train run {job.name!r} failed with exit code {code}: {reason} (see {job.log})")
+
+
+def _train(config: Path, log: Path) -> None:
+    """Train in the process of a job; write stdout and stderr into its log."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     for stream in (1, 2):
-        os.dup2(log, stream)
+        os.dup2(descriptor, stream)
     from ixt_train.config import load_train_config
     from ixt_train.trainer import train
 
-    try:
-        train(load_train_config(job.config))
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-        raise
-    finally:
-        sys.stderr.flush()
+    train(load_train_config(config))

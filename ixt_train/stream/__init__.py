@@ -1,4 +1,4 @@
-"""The stream: a plan and shards to batches of packed tokens.
+"""The stream: from a mix plan and shards to batches of packed tokens.
 
 May import: `conditioning`, `runs`, `config`. Only the stream imports `streaming` here.
 """

@@ -1,6 +1,6 @@
-"""Aligned families as one: a text shard and its critique shard come, stay and go together.
+"""Aligned families as one: a text shard and its critique shard are cached and evicted together.
 
-This module and `stream` are all that knows the insides of mosaicml-streaming (0.13).
+Only this module, `mix_stream` and `shard_cache` use the internals of mosaicml-streaming (0.13).
 """
 
 import mmap
@@ -40,13 +40,13 @@ LogicalShard = Sequence[tuple[ShardInfo, Mapping[str, str]]]
 
 
 def index_entry(shard: ShardInfo, copy: int = 0) -> dict[str, Any]:
-    """A shard's entry of an index.json whose basenames are relative to the store's root.
+    """Return a shard's entry of an index.json, with basenames relative to the store's root.
 
-    A shard of an adopted folder, which is elsewhere, gets a folder of its own; and so does every
-    further copy of a shard, one of which may be evicted while another is read.
+    A shard of an adopted folder, outside of the store, gets a separate folder. So does every
+    further copy of a shard, because one may be evicted while another is read.
 
     Raises:
-        CorruptError: a basename leads out of the shard's folder.
+        CorruptError: a basename is outside of the shard's folder.
     """
     entry = dict(shard.index)
     folder = PurePosixPath(shard.path).parent
@@ -65,13 +65,13 @@ def index_entry(shard: ShardInfo, copy: int = 0) -> dict[str, Any]:
 
 
 def _stored(entry: Mapping[str, Any]) -> str:
-    """The basename of the file that is stored."""
+    """Return the basename of the stored file."""
     return str((entry["zip_data"] or entry["raw_data"])["basename"])
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnSlices:
-    """Where the values of one column stand in a file: byte offsets, uint32[samples] each."""
+    """The values of one column in a file: byte offsets, uint32[samples] each."""
 
     data: bytes | mmap.mmap
     starts: Offsets
@@ -80,30 +80,30 @@ class ColumnSlices:
 
 @dataclass(frozen=True, slots=True)
 class OpenShard:
-    """One logical shard in memory; a critique that failed is as if it were not there.
+    """One logical shard in memory; a failed critique counts as missing.
 
     Attributes:
         doc_ids: V16[samples].
         columns: values of variable size by name: `text` or `tokens`, `critique` or
             `critique_tokens`, `spans`.
-        score: NaN where there is none, float32[samples].
+        score: NaN if there is none, float32[samples].
         has_spans: whether any sample has spans.
-        nothing: an empty value for every sample.
+        no_values: an empty value for every sample.
     """
 
     doc_ids: npt.NDArray[np.void]
     columns: dict[str, ColumnSlices]
     score: npt.NDArray[np.float32]
     has_spans: bool
-    nothing: ColumnSlices
+    no_values: ColumnSlices
 
 
 def _map(path: Path, samples: int) -> Shard:
-    """A file in memory, its columns found in one pass.
+    """Map a file into memory and parse its columns in one pass.
 
     Raises:
-        FileNotFoundError: it is not here (any more).
-        CorruptError: it is no shard, or not the one that the index says.
+        FileNotFoundError: the file is not in the local folder (any more).
+        CorruptError: the file is not a shard, or not the one in the index.
     """
     with path.open("rb") as file:
         if not os.fstat(file.fileno()).st_size:
@@ -119,10 +119,10 @@ def _map(path: Path, samples: int) -> Shard:
 
 
 def _fixed(shard: Shard, name: str, kind: str) -> npt.NDArray[Any]:
-    """The values of a column whose values are all of one size, in one pass.
+    """Return the values of a column of fixed size, in one pass.
 
     Raises:
-        CorruptError: they are not.
+        CorruptError: a value has another size.
     """
     size = np.dtype(kind).itemsize
     starts = shard.starts[name]
@@ -133,39 +133,41 @@ def _fixed(shard: Shard, name: str, kind: str) -> npt.NDArray[Any]:
 
 
 def _is_ok(shard: Shard) -> npt.NDArray[np.bool_]:
-    """Which critiques have the status `ok`."""
+    """Return which critiques have the status `ok`, bool[samples]."""
     expected, starts = OK.encode(), shard.starts["status"]
-    long = shard.ends["status"] - starts == len(expected)
+    has_length = shard.ends["status"] - starts == len(expected)
     data = np.frombuffer(shard.data, np.uint8)
-    found = data[np.where(long, starts, 0)[:, None] + np.arange(len(expected))]
-    same: npt.NDArray[np.bool_] = long & (found == np.frombuffer(expected, np.uint8)).all(axis=1)
-    return same
+    statuses = data[np.where(has_length, starts, 0)[:, None] + np.arange(len(expected))]
+    is_equal: npt.NDArray[np.bool_] = has_length & (
+        statuses == np.frombuffer(expected, np.uint8)
+    ).all(axis=1)
+    return is_equal
 
 
 def _ids(shard: Shard, text: str | None) -> npt.NDArray[np.void]:
-    """The ids of all samples, V16[samples]; of a shard that has none, made of the column `text`."""
+    """Return the ids of all samples, V16[samples]; hash the column `text` if there are no ids."""
     if text is None:
         return _fixed(shard, "doc_id", f"V{ID_BYTES}")
     bounds = zip(shard.starts[text].tolist(), shard.ends[text].tolist(), strict=True)
-    made = b"".join([encoded_id(shard.data[start:end]) for start, end in bounds])
-    return np.frombuffer(made, f"V{ID_BYTES}")
+    digests = b"".join([encoded_id(shard.data[start:end]) for start, end in bounds])
+    return np.frombuffer(digests, f"V{ID_BYTES}")
 
 
 class FamilyReader(Reader):  # type: ignore[misc]
-    """A text shard with its critique shard, where there is one, as one logical shard."""
+    """A reader of a text shard and its critique shard, if there is one, as one logical shard."""
 
     def __init__(
         self,
         parts: Sequence[MDSReader],
-        wanted: Sequence[Mapping[str, str]],
-        adopted: Sequence[str | None],
+        projections: Sequence[Mapping[str, str]],
+        adopted_text: Sequence[str | None],
     ) -> None:
-        """Joins aligned shards.
+        """Join aligned shards.
 
         Args:
             parts: readers of the same samples, text first.
-            wanted: columns to read of each, with the names that `OpenShard` gives them.
-            adopted: of those that are in adopted folders the column of the text, else None.
+            projections: columns to read from each part, with their names in `OpenShard`.
+            adopted_text: text column of each part in an adopted folder, None for other parts.
         """
         text = parts[0]
         if any(part.samples != text.samples for part in parts):
@@ -174,7 +176,11 @@ class FamilyReader(Reader):  # type: ignore[misc]
         super().__init__(
             text.dirname, text.split, text.compression, text.hashes, text.samples, None
         )
-        self.parts, self.wanted, self._adopted = tuple(parts), tuple(wanted), tuple(adopted)
+        self.parts, self.projections, self._adopted_text = (
+            tuple(parts),
+            tuple(projections),
+            tuple(adopted_text),
+        )
         self.opened: OpenShard | None = None
         for part in parts:
             self.file_pairs += part.file_pairs
@@ -183,35 +189,36 @@ class FamilyReader(Reader):  # type: ignore[misc]
         return {**self.__dict__, "opened": None}
 
     def validate(self, allow_unsafe_types: bool) -> None:
-        """Refuses columns whose decoding could run code."""
+        """Refuse columns whose decoding could run code."""
         for part in self.parts:
             part.validate(allow_unsafe_types)
 
     @property
-    def here(self) -> bool:
+    def is_cached(self) -> bool:
         """Whether all its files are in the local folder."""
         return all(Path(self.dirname, raw.basename).is_file() for raw, _ in self.file_pairs)
 
     def open(self) -> OpenShard:
-        """Maps all files and finds the places of the wanted columns.
+        """Map all files and find the values of the requested columns.
 
         Raises:
-            FileNotFoundError: one is not here.
-            CorruptError: one is not what was written, or the families are not about the same
-                documents.
+            FileNotFoundError: a file is not in the local folder.
+            CorruptError: a file was changed, or the families are not about the same documents.
         """
         columns: dict[str, ColumnSlices] = {}
         score = np.full(self.samples, np.nan, np.float32)
         mapped = [
             _map(Path(self.dirname, part.raw_data.basename), part.samples) for part in self.parts
         ]
-        ids = [_ids(shard, text) for shard, text in zip(mapped, self._adopted, strict=True)]
-        for part, own in zip(self.parts[1:], ids[1:], strict=True):
-            self._check_aligned(part, ids[0], own)
-        for shard, wanted, text in zip(mapped, self.wanted, self._adopted, strict=True):
-            # Columns of adopted shards are the user's, whatever their names.
+        ids = [_ids(shard, text) for shard, text in zip(mapped, self._adopted_text, strict=True)]
+        for part, part_ids in zip(self.parts[1:], ids[1:], strict=True):
+            self._check_aligned(part, ids[0], part_ids)
+        for shard, projections, text in zip(
+            mapped, self.projections, self._adopted_text, strict=True
+        ):
+            # Columns of adopted shards have the user's names, whatever they are.
             ok = _is_ok(shard) if text is None and "status" in shard.starts else None
-            for name, known_as in wanted.items():
+            for name, known_as in projections.items():
                 starts, ends = shard.starts[name], shard.ends[name]
                 if ok is not None:
                     ends = np.where(ok, ends, starts)
@@ -224,12 +231,12 @@ class FamilyReader(Reader):  # type: ignore[misc]
         # `[]` takes two bytes.
         has_spans = spans is not None and bool((spans.ends > spans.starts + 2).any())
         zeros = np.zeros(self.samples, np.uint32)
-        nothing = ColumnSlices(mapped[0].data, zeros, zeros)
-        self.opened = OpenShard(ids[0], columns, score, has_spans, nothing)
+        no_values = ColumnSlices(mapped[0].data, zeros, zeros)
+        self.opened = OpenShard(ids[0], columns, score, has_spans, no_values)
         return self.opened
 
-    def _check_aligned(self, part: MDSReader, first: Any, own: Any) -> None:
-        different = np.flatnonzero(first != own)
+    def _check_aligned(self, part: MDSReader, first: Any, part_ids: Any) -> None:
+        different = np.flatnonzero(first != part_ids)
         if len(different):
             raise CorruptError(
                 f"{part.raw_data.basename}: sample {different[0]} is about another document than "
@@ -237,16 +244,16 @@ class FamilyReader(Reader):  # type: ignore[misc]
             )
 
     def get_sample_data(self, idx: int) -> bytes:
-        """Not for joined shards: samples are read from `open`."""
+        """Raise: samples of joined shards are read from `open`."""
         raise NotImplementedError
 
     def decode_sample(self, data: bytes) -> dict[str, Any]:
-        """Not for joined shards: samples are read from `open`."""
+        """Raise: samples of joined shards are read from `open`."""
         raise NotImplementedError
 
 
 class FamilyStream(Stream):  # type: ignore[misc]
-    """The shards of a plan: from the store's root into a local folder, every byte checked."""
+    """The shards of a plan, copied from the store into a local folder with every byte checked."""
 
     def __init__(
         self,
@@ -257,28 +264,28 @@ class FamilyStream(Stream):  # type: ignore[misc]
         retries: int,
         timeout: float,
     ) -> None:
-        """Says where the shards are and where they go.
+        """Set where the shards are and where they are copied to.
 
         Args:
-            root: of the store: a folder or an address such as `s3://bucket/prefix`.
-            shards: what is read together.
-            local: folder of this train run, on this snapshot, alone.
-            retries: of a download.
-            timeout: of a download, in seconds.
+            root: root of the store: a folder or an address such as `s3://bucket/prefix`.
+            shards: shards that are read together.
+            local: folder that only this train run, on this snapshot, uses.
+            retries: attempts per download.
+            timeout: seconds per download.
         """
-        # To stock streaming there is no remote: it would guard `local` by shared memory, which a
-        # killed job leaves behind. The lock of `cache.LocalFolder` ends with its process.
+        # No remote for streaming itself: it would guard `local` by shared memory, which a killed
+        # job leaves behind. The lock of `shard_cache.LocalFolder` ends with its process.
         super().__init__(local=local, download_retry=retries, download_timeout=timeout)
         self._root, self._shards = root, tuple(shards)
-        self._elsewhere: dict[str, str] = {}
+        self._external: dict[str, str] = {}
 
     def apply_default(self, default: dict[str, Any]) -> None:
-        """As in stock; compressed forms are not kept."""
+        """Apply streaming's defaults, except that compressed files are deleted."""
         super().apply_default(default)
         self.safe_keep_zip = False
 
     def get_shards(self, world: World, allow_unsafe_types: bool) -> list[Reader]:
-        """The plan's shards as readers; the local leader writes the folder's index.json."""
+        """Return the plan's shards as readers; the local leader writes the folder's index.json."""
         entries = self._entries()
         if world.is_local_leader:
             index = orjson.dumps({"version": 2, "shards": [parts[0] for parts in entries]})
@@ -288,119 +295,123 @@ class FamilyStream(Stream):  # type: ignore[misc]
         readers: list[Reader] = []
         for parts, logical in zip(entries, self._shards, strict=True):
             files = [MDSReader.from_json(self.local, "", entry) for entry in parts]
-            adopted = [info.text_column if info.is_external else None for info, _ in logical]
-            readers.append(FamilyReader(files, [columns for _, columns in logical], adopted))
+            adopted_text = [info.text_column if info.is_external else None for info, _ in logical]
+            readers.append(FamilyReader(files, [columns for _, columns in logical], adopted_text))
             readers[-1].validate(allow_unsafe_types)
         return readers
 
     def _entries(self) -> list[list[dict[str, Any]]]:
-        """The index entries of all parts, by their names in the local folder."""
+        """Return the index entries of all parts, by their names in the local folder."""
         seen: Counter[str] = Counter()
         entries = []
         for logical in self._shards:
             entries.append([index_entry(info, seen[info.path]) for info, _ in logical])
             for entry, (info, _) in zip(entries[-1], logical, strict=True):
                 if info.is_external:
-                    self._elsewhere[_stored(entry)] = info.path
+                    self._external[_stored(entry)] = info.path
                 elif seen[info.path]:
-                    self._elsewhere[_stored(entry)] = f"{self._root.rstrip('/')}/{info.path}"
+                    self._external[_stored(entry)] = f"{self._root.rstrip('/')}/{info.path}"
                 seen[info.path] += 1
         return entries
 
     def get_index_size(self) -> int:
-        """Bytes of the index that count for the cache limit."""
+        """Return 0: the index does not count for the cache limit."""
         return 0
 
     def prepare_shard(self, shard: FamilyReader) -> int:
-        """Brings the files of one logical shard here; returns the change in cache usage, bytes.
+        """Copy the files of one logical shard here; return the change in cache usage, in bytes.
 
         Raises:
-            StoreError: a file is missing or cannot be fetched.
-            CorruptError: a file is not what was written.
+            StoreError: a file is missing or cannot be downloaded.
+            CorruptError: a file was changed.
         """
         delta = 0
         for part in shard.parts:
-            delta += self._bring(part.raw_data, part.zip_data, part.compression)
+            delta += self._copy_file(part.raw_data, part.zip_data, part.compression)
         return delta
 
-    def _bring(self, raw: FileInfo, packed: FileInfo | None, compression: str | None) -> int:
+    def _copy_file(
+        self, raw: FileInfo, compressed: FileInfo | None, compression: str | None
+    ) -> int:
         target = Path(self.local, raw.basename)
         if target.is_file():
             return 0
-        stored = packed or raw
-        data = self._fetch(stored)
+        stored = compressed or raw
+        data = self._read_source(stored)
         self._check(stored, data)
-        if packed is None and not self._is_remote(raw) and raw.basename not in self._elsewhere:
-            # Already uncompressed on this machine: read it where it is.
+        if compressed is None and not self._is_remote(raw) and raw.basename not in self._external:
+            # An uncompressed file on this machine: link to it instead of copying it.
             target.parent.mkdir(parents=True, exist_ok=True)
             target.unlink(missing_ok=True)
-            target.symlink_to(Path(self._named(raw)).absolute())
+            target.symlink_to(Path(self._address(raw)).absolute())
             return int(raw.bytes)
-        if packed is not None:
+        if compressed is not None:
             try:
                 data = decompress(compression, data)
             except Exception as error:
-                raise CorruptError(f"{self._named(stored)}: {error}. {_REMEDY}") from None
+                raise CorruptError(f"{self._address(stored)}: {error}. {_REMEDY}") from None
         if len(data) != raw.bytes:
             raise CorruptError(
-                f"{self._named(stored)}: {len(data)} bytes unpacked instead of {raw.bytes}. "
+                f"{self._address(stored)}: {len(data)} bytes unpacked instead of {raw.bytes}. "
                 f"{_REMEDY}"
             )
         atomic_write(target, lambda partial: partial.write_bytes(data), durable=False)
         return int(raw.bytes)
 
-    def _fetch(self, file: FileInfo) -> bytes:
+    def _read_source(self, file: FileInfo) -> bytes:
         if self._is_remote(file):
             return self._download(file)
         try:
-            return Path(self._named(file)).read_bytes()
+            return Path(self._address(file)).read_bytes()
         except FileNotFoundError:
-            raise StoreError(f"{self._named(file)}: missing. {_REMEDY}") from None
+            raise StoreError(f"{self._address(file)}: missing. {_REMEDY}") from None
         except OSError as error:
-            raise StoreError(f"{self._named(file)}: {error}. {_REMEDY}") from None
+            raise StoreError(f"{self._address(file)}: {error}. {_REMEDY}") from None
 
     def _download(self, file: FileInfo) -> bytes:
         target = Path(self.local, f"{file.basename}.{os.getpid()}.part")
         target.parent.mkdir(parents=True, exist_ok=True)
-        source = self._named(file)
+        source = self._address(file)
         downloader = _downloader(source)
 
-        def once() -> None:
+        def download_once() -> None:
             downloader.download(source, str(target), self.download_timeout)
 
         try:
-            retry(clean_up_fn=downloader.clean_up, num_attempts=self.download_retry)(once)()
+            retry(clean_up_fn=downloader.clean_up, num_attempts=self.download_retry)(
+                download_once
+            )()
             return target.read_bytes()
         except Exception as error:
-            raise StoreError(f"{source}: cannot be fetched: {error!r}. {_REMEDY}") from error
+            raise StoreError(f"{source}: cannot be downloaded: {error!r}. {_REMEDY}") from error
         finally:
             target.unlink(missing_ok=True)
 
     def _check(self, file: FileInfo, data: bytes) -> None:
         if len(data) != file.bytes:
             raise CorruptError(
-                f"{self._named(file)}: {len(data)} bytes instead of {file.bytes}. {_REMEDY}"
+                f"{self._address(file)}: {len(data)} bytes instead of {file.bytes}. {_REMEDY}"
             )
         for algorithm, expected in file.hashes.items():
             if get_hash(algorithm, data) != expected:
-                raise CorruptError(f"{self._named(file)}: its {algorithm} is wrong. {_REMEDY}")
+                raise CorruptError(f"{self._address(file)}: its {algorithm} is wrong. {_REMEDY}")
 
-    def _named(self, file: FileInfo) -> str:
-        """Where a file is: a path or an address."""
-        elsewhere = self._elsewhere.get(file.basename)
-        return elsewhere or f"{self._root.rstrip('/')}/{file.basename}"
+    def _address(self, file: FileInfo) -> str:
+        """Return the path or address of a file."""
+        external = self._external.get(file.basename)
+        return external or f"{self._root.rstrip('/')}/{file.basename}"
 
     def _is_remote(self, file: FileInfo) -> bool:
-        return "://" in self._named(file)
+        return "://" in self._address(file)
 
 
-# Clients are not made to be shared by threads, nor to be sent to other processes.
+# Clients are not safe to share between threads or to send to other processes.
 _downloaders = threading.local()
 
 
 def _downloader(address: str) -> CloudDownloader:
-    known = _downloaders.__dict__.setdefault("by_scheme", {})
+    by_scheme = _downloaders.__dict__.setdefault("by_scheme", {})
     scheme = address.partition("://")[0]
-    if scheme not in known:
-        known[scheme] = CloudDownloader.get(address)
-    return known[scheme]
+    if scheme not in by_scheme:
+        by_scheme[scheme] = CloudDownloader.get(address)
+    return by_scheme[scheme]

@@ -1,7 +1,7 @@
-"""Baking: the samples of a mix as packed, tokenized MDS, for trainers that know nothing of ours.
+"""Materialization: the samples of a mix as packed, tokenized MDS for any other trainer.
 
 llm-foundry reads such a folder as its pre-tokenized data: `tokens` is `max_length` ids of 8 bytes.
-Loss weights are not in it, since nobody else would know them.
+Loss weights are omitted: other trainers have no column for them.
 """
 
 import tempfile
@@ -26,26 +26,26 @@ COLUMNS = {"tokens": "bytes"}
 
 @dataclass(frozen=True)
 class MaterializeReport:
-    """What was baked.
+    """The result of `materialize_mix`.
 
     Attributes:
-        folder: where it is.
-        rows: of `max_length` tokens each.
-        samples: drawn.
-        left_over: tokens at the end that fill no row.
-        digest: of the plan.
-        snapshot: its version.
+        folder: the export.
+        rows: rows of `max_length` tokens each.
+        samples: samples drawn.
+        leftover_tokens: tokens at the end that fill no row.
+        digest: digest of the plan.
+        snapshot: version of the snapshot.
     """
 
     folder: str
     rows: int
     samples: int
-    left_over: int
+    leftover_tokens: int
     digest: str
     snapshot: int
 
     def record(self) -> dict[str, Any]:
-        """As the command line prints it."""
+        """Return the report as the JSON object that `ixt export` prints."""
         return asdict(self)
 
 
@@ -62,40 +62,40 @@ def materialize_mix(
     shard_bytes: int = SHARD_BYTES,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> MaterializeReport:
-    """Writes the conditioned samples of a mix, one after the other, cut into rows.
+    """Write the conditioned samples of a mix in draw order, split into rows.
 
     Args:
-        store: where the mix draws from.
-        mix: what to draw and how to condition it.
+        store: the mix's store.
+        mix: the draws and their conditioning.
         tokenizer: a fast Hugging Face tokenizer with the special tokens.
         out: a new folder.
-        max_length: tokens of a row.
-        samples: how many to draw; None draws as many as there are documents.
+        max_length: tokens per row.
+        samples: number of draws; None draws as many as there are documents.
         holdout: share of documents, by doc_id, that is never drawn, as in a train run.
-        overwrite: replace an earlier export.
-        shard_bytes: uncompressed size at which a shard ends.
-        progress: called with the samples done and to do.
+        overwrite: replace an existing export.
+        shard_bytes: uncompressed size at which a shard ends, in bytes.
+        progress: called with the number of samples done and the total.
 
     Raises:
         ConfigError: the samples do not fill one row.
         MixError: the mix cannot be planned.
-        StoreError: the place is taken, or part of a store.
+        StoreError: the folder exists, or is part of a store.
     """
     mix = with_edges(store, mix, holdout)
     plan = plan_mix(mix, samples, store=store, holdout=holdout)
-    tells = any(condition.fixed_feedback for condition in plan.conditions)
-    observed = observed_feedback(store, mix, holdout) if tells else {}
+    uses_observed = any(condition.fixed_feedback for condition in plan.conditions)
+    observed = observed_feedback(store, mix, holdout) if uses_observed else {}
     conditioner = Conditioner(tokenizer, mix.condition, observed)
-    about = {"format": "mds", "baked": plan.digest, "snapshot": plan.version}
+    export_record = {"format": "mds", "plan": plan.digest, "snapshot": plan.version}
     with (
         tempfile.TemporaryDirectory() as local,
         MixStream(plan, conditioner, store=store.root, local=local, batch_size=1) as stream,
-        new_folder(out, overwrite, about) as folder,
+        new_folder(out, overwrite, export_record) as folder,
     ):
-        writer, rows, rest = ShardWriter(folder, COLUMNS), 0, 0
-        for row in _rows(_counted(stream, plan.epochs, plan.samples, progress), max_length):
+        writer, rows, leftover = ShardWriter(folder, COLUMNS), 0, 0
+        for row in _rows(_with_progress(stream, plan.epochs, plan.samples, progress), max_length):
             if len(row) < max_length:
-                rest = len(row)
+                leftover = len(row)
                 continue
             writer.write({"tokens": row.astype("<i8").tobytes()})
             rows += 1
@@ -106,10 +106,10 @@ def materialize_mix(
         if writer.samples:
             writer.cut()
         writer.close()
-    return MaterializeReport(str(out), rows, plan.samples, rest, plan.digest, plan.version)
+    return MaterializeReport(str(out), rows, plan.samples, leftover, plan.digest, plan.version)
 
 
-def _counted(
+def _with_progress(
     stream: MixStream, epochs: int, total: int, progress: Callable[[int, int], None]
 ) -> Iterator[npt.NDArray[np.int32]]:
     done = 0
@@ -122,16 +122,16 @@ def _counted(
 
 
 def _rows(samples: Iterator[npt.NDArray[np.int32]], width: int) -> Iterator[npt.NDArray[np.int32]]:
-    """The tokens of all samples in rows of `width`; the last one may be shorter."""
+    """Yield the tokens of all samples in rows of `width`; the last one may be shorter."""
     waiting: list[npt.NDArray[np.int32]] = []
-    held = 0
+    n_waiting = 0
     for ids in samples:
         waiting.append(ids)
-        held += len(ids)
-        if held >= width:
-            joined = np.concatenate(waiting)
-            whole = held // width * width
-            yield from joined[:whole].reshape(-1, width)
-            waiting, held = [joined[whole:]], held - whole
-    if held:
+        n_waiting += len(ids)
+        if n_waiting >= width:
+            join_budgets = np.concatenate(waiting)
+            n_complete = n_waiting // width * width
+            yield from join_budgets[:n_complete].reshape(-1, width)
+            waiting, n_waiting = [join_budgets[n_complete:]], n_waiting - n_complete
+    if n_waiting:
         yield np.concatenate(waiting)

@@ -1,4 +1,4 @@
-"""The stream: a mix plan as a torch dataset, the same samples in the same order on any machine."""
+"""The stream: a mix plan as a torch dataset with the same order of samples on any machine."""
 
 import atexit
 import resource
@@ -30,18 +30,32 @@ from ixt_train.stream.projection import logical_shards
 from ixt_train.stream.shard_cache import LocalFolder, OpenShards, Prefetcher
 from ixt_train.stream.shard_columns import ShardColumns, chunks
 
-_MOST_OPEN, _MOST_OPEN_LIMITED = 1024, 64
-# Every open shard takes two of the process's file handles; half of them may be ours.
+_MAX_OPEN, _MAX_OPEN_LIMITED = 1024, 64
+# Every open shard uses two file handles; shards may use half of the process's handles.
 _HANDLES = 2
 _RETRIES = 7
 
 
 class MixStream(StreamingDataset):  # type: ignore[misc]
-    """The samples of a mix plan: `input_ids` int32[T], `loss_weights` float32[T], `doc_id`, `draw`.
+    """The samples of a mix plan as a torch dataset.
 
-    Any DataLoader iterates it, with any number of workers; `state_dict` and `load_state_dict`
-    continue it on any number of processes that divides the global batch. A shard that is missing
-    or not what was written raises.
+    Each sample is a dictionary: `input_ids` int32[T], `loss_weights` float32[T] (weight of the loss
+    at predicting each token), `doc_id` (16 bytes) and `draw` (its number in the plan). Without a
+    conditioner it is `doc_id`, `draw`, `text`, `critique`, `score`, `spans` and `has_feedback`.
+
+    Any DataLoader iterates it, with any number of workers. `state_dict` and `load_state_dict`
+    resume it on any number of processes that divides the global batch. A missing or changed
+    shard raises.
+
+    Examples:
+        .. code-block:: python
+
+            plan = plan_mix(mix, samples=64_000, batch=32)
+            conditioner = Conditioner(tokenizer, mix.condition)
+            with MixStream(plan, conditioner, local="shards", batch_size=32) as stream:
+                loader = DataLoader(stream, batch_size=32, collate_fn=Collator(0, 1024))
+                for batch in loader:
+                    print(batch["input_ids"].shape)
     """
 
     def __init__(
@@ -59,21 +73,21 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
         timeout: float = 60.0,
         retries: int = 3,
     ) -> None:
-        """Takes the local folder and checks the sizes; nothing is read yet.
+        """Lock the local folder and check the sizes; this reads no shard yet.
 
         Args:
-            plan: what to draw.
-            conditioner: how documents become tokens; None gives the columns as they are, with
-                `given` saying whether the draw comes with its feedback.
+            plan: the draws.
+            conditioner: encoder of documents as tokens; None yields the columns, with
+                `has_feedback` true if the draw has its feedback.
             store: root of the store; by default the one that the plan's mix names.
             local: folder for uncompressed shards; `close` empties it.
             batch_size: samples per process and step.
-            feedback: what to condition on in every sample, whatever the mix says.
-            cache_limit: most bytes in `local`; None sets no limit.
-            predownload: samples to look ahead for shards that are not here.
-            threads: per process, for those shards.
-            timeout: of a download, in seconds.
-            retries: of a download.
+            feedback: feedback for every sample, overriding the mix.
+            cache_limit: maximum bytes in `local`; None sets no limit.
+            predownload: samples to look ahead for missing shards.
+            threads: download threads per process.
+            timeout: seconds per download.
+            retries: attempts per download.
 
         Raises:
             MixError: the plan's sizes would repeat samples to fill a batch.
@@ -85,8 +99,8 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
         self._conditioners = _conditioners(conditioner, plan.conditions)
         self._folder = LocalFolder(Path(local) / f"{plan.version}-{plan.digest}", world)
         if distributed.is_available() and distributed.is_initialized():
-            # Each rank looks for free shared memory: those that a stream before had must have let
-            # it go, or they find different places.
+            # Each rank looks for free shared memory. Previous streams must have released theirs, or
+            # the ranks choose different names.
             distributed.barrier()
         try:
             stream = FamilyStream(
@@ -110,9 +124,9 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
         self.epoch_size = plan.epoch_samples
         self.length = ceil(plan.epoch_samples / self._parallel_rank_world.num_ranks)
         self.threads = threads
-        allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2 // _HANDLES
-        most = _MOST_OPEN_LIMITED if cache_limit else _MOST_OPEN
-        self._shards = OpenShards(max(min(most, allowed), 1))
+        max_handles = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2 // _HANDLES
+        max_open = _MAX_OPEN_LIMITED if cache_limit else _MAX_OPEN
+        self._shards = OpenShards(max(min(max_open, max_handles), 1))
         self._warn_of_thrashing()
 
     def __enter__(self) -> "MixStream":
@@ -127,9 +141,9 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
         self.close()
 
     def close(self) -> None:
-        """Removes the uncompressed shards and lets the local folder and shared memory go."""
+        """Delete the uncompressed shards; release the local folder and shared memory."""
         for shared in self._shared_memory():
-            # Stock would keep it, and a file handle each, until the process ends.
+            # Streaming would keep it, and a file handle each, until the process ends.
             atexit.unregister(shared.cleanup)
             shared.cleanup()
         if self._folder.release():
@@ -158,7 +172,7 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
             warnings.warn(
                 f"cache_limit of {self.cache_limit:,} bytes is less than the {needed:,} bytes of "
                 f"the {self.plan.shards_at_once:,} shards that the shuffle mixes: shards will be "
-                f"fetched again and again. Raise cache_limit, or plan a block below "
+                f"downloaded repeatedly. Raise cache_limit, or plan a block below "
                 f"{self.plan.block:,} samples",
                 stacklevel=3,
             )
@@ -168,7 +182,7 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
     def resample_streams(
         self, epoch: int, stream_id: int | None = None
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """The draws of one epoch in order, which stock partitions among the processes."""
+        """Return the draws of one epoch in order, which streaming partitions among processes."""
         draws = self.plan.order(epoch)
         self.epoch_size = len(draws)
         return np.array([len(draws)]), draws
@@ -176,56 +190,56 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
     # Iteration
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """This worker's samples of the next epoch, or from where `load_state_dict` said."""
-        # Chained so that each sample passes one generator only.
-        return chain.from_iterable(self._pieces())
+        """Yield this worker's samples of the next epoch, or from the loaded state on."""
+        # Chained: each sample passes through only one generator.
+        return chain.from_iterable(self._chunks_of_samples())
 
-    def _pieces(self) -> Iterator[Iterator[dict[str, Any]]]:
+    def _chunks_of_samples(self) -> Iterator[Iterator[dict[str, Any]]]:
         self._unique_worker_world = self._unique_rank_world.detect_workers()
         self._parallel_worker_world = self._parallel_rank_world.detect_workers()
         epoch, sample_in_epoch = self._resume_incr_epoch()
         draws = self._get_work(epoch, sample_in_epoch)
-        # Workers without a whole batch get padding, which is no sample.
+        # Workers without a complete batch get padding, which is not a sample.
         draws = draws[draws >= 0]
-        shards, rows = self._places(draws)
+        shards, rows = self._locate(draws)
         with Prefetcher(
             self.shards, self.prepare_shard, shards, self.predownload, self.threads
-        ) as ahead:
-            for part in chunks(len(draws)):
-                ahead.look(part.stop)
-                yield self._samples(draws[part], shards[part], rows[part], ahead)
+        ) as prefetcher:
+            for chunk in chunks(len(draws)):
+                prefetcher.prefetch_until(chunk.stop)
+                yield self._samples(draws[chunk], shards[chunk], rows[chunk], prefetcher)
 
-    def _places(self, draws: Ints) -> tuple[Ints, Ints]:
-        """The shard of each draw, and its row there."""
+    def _locate(self, draws: Ints) -> tuple[Ints, Ints]:
+        """Return the shard of each draw, and its row there."""
         samples = samples_of(draws)
         shards = np.searchsorted(self.sample_offset_per_shard, samples, "right") - 1
         return shards, samples - self.sample_offset_per_shard[shards]
 
     def _samples(
-        self, draws: Ints, shards: Ints, rows: Ints, ahead: Prefetcher | None = None
+        self, draws: Ints, shards: Ints, rows: Ints, prefetcher: Prefetcher | None = None
     ) -> Iterator[dict[str, Any]]:
         numbers = np.unique(shards)
         if self.cache_limit:
             self._shard_access_times.numpy()[numbers] = time_ns()
-        opened = {number: self._open(number, ahead) for number in numbers.tolist()}
-        found = told = ShardColumns(opened, shards, rows)
-        of = self.plan.feedback_rows(draws, rows, self.samples_per_shard[shards])
-        if of is not rows:
-            told = ShardColumns(opened, shards, of)
+        opened = {number: self._open(number, prefetcher) for number in numbers.tolist()}
+        columns = feedback_columns = ShardColumns(opened, shards, rows)
+        feedback_rows = self.plan.feedback_rows(draws, rows, self.samples_per_shard[shards])
+        if feedback_rows is not rows:
+            feedback_columns = ShardColumns(opened, shards, feedback_rows)
         if self.conditioner is None:
-            return self._documents(draws, found, told)
-        return self._encoded(draws, found, told)
+            return self._documents(draws, columns, feedback_columns)
+        return self._encoded(draws, columns, feedback_columns)
 
     def _documents(
-        self, draws: Ints, found: ShardColumns, told: ShardColumns
+        self, draws: Ints, columns: ShardColumns, feedback_columns: ShardColumns
     ) -> Iterator[dict[str, Any]]:
-        for doc_id, draw, text, critique, score, spans, given in zip(
-            found.doc_ids,
+        for doc_id, draw, text, critique, score, spans, has_feedback in zip(
+            columns.doc_ids,
             draws.tolist(),
-            found.texts("text"),
-            told.texts("critique"),
-            told.scores,
-            found.spans,
+            columns.texts("text"),
+            feedback_columns.texts("critique"),
+            feedback_columns.scores,
+            columns.spans,
             self.plan.feedback_given(draws).tolist(),
             strict=True,
         ):
@@ -236,30 +250,30 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
                 "critique": critique,
                 "score": score,
                 "spans": spans,
-                "given": given,
+                "has_feedback": has_feedback,
             }
 
     def _encoded(
-        self, draws: Ints, found: ShardColumns, told: ShardColumns
+        self, draws: Ints, columns: ShardColumns, feedback_columns: ShardColumns
     ) -> Iterator[dict[str, Any]]:
         assert self.conditioner is not None
         dtype = self.conditioner.encoder.dtype
         choices: list[Choice] = [
-            conditioner.told if self.feedback == "given" else self.feedback
+            conditioner.default_choice if self.feedback == "given" else self.feedback
             for conditioner in self._conditioners
         ]
-        for draw, phase, doc_id, text, critique, score, spans, given in zip(
+        for draw, phase, doc_id, text, critique, score, spans, has_feedback in zip(
             draws.tolist(),
             regimes_of(draws)[0].tolist(),
-            found.doc_ids,
-            found.tokens_or_text("tokens", "text", dtype),
-            told.tokens_or_text("critique_tokens", "critique", dtype),
-            told.scores,
-            found.spans,
+            columns.doc_ids,
+            columns.tokens_or_text("tokens", "text", dtype),
+            feedback_columns.tokens_or_text("critique_tokens", "critique", dtype),
+            feedback_columns.scores,
+            columns.spans,
             self.plan.feedback_given(draws).tolist(),
             strict=True,
         ):
-            feedback = choices[phase] if given or self.feedback != "given" else "none"
+            feedback = choices[phase] if has_feedback or self.feedback != "given" else "none"
             encoded = self._conditioners[phase].encode(text, critique, score, spans, feedback)
             yield {
                 "input_ids": encoded.input_ids,
@@ -268,17 +282,17 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
                 "draw": draw,
             }
 
-    def _open(self, shard: int, ahead: Prefetcher | None) -> OpenShard:
+    def _open(self, shard: int, prefetcher: Prefetcher | None) -> OpenShard:
         reader: FamilyReader = self.shards[shard]
         if reader.opened is not None:
             return reader.opened
-        if ahead is not None:
-            ahead.wait(shard)
+        if prefetcher is not None:
+            prefetcher.wait(shard)
         for _ in range(_RETRIES):
             try:
                 return self._shards.open(reader)
             except FileNotFoundError:
-                # Not here yet, or evicted by another process in between.
+                # Not copied yet, or evicted by another process meanwhile.
                 self.prepare_shard(shard)
         raise StoreError(
             f"{reader.parts[0].raw_data.basename}: evicted {_RETRIES} times before it was read. "
@@ -286,55 +300,55 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
         )
 
     def get_item(self, sample_id: int, retry: int = _RETRIES) -> dict[str, Any]:
-        """The sample of one draw of the plan, in any order: what `__iter__` yields for it."""
+        """Return the sample of one draw of the plan: the one that `__iter__` yields for it."""
         sample: dict[str, Any] = self.__getitem__([sample_id])[0]
         return sample
 
     def __getitem__(self, at: Any) -> Any:
-        """The sample of one draw, or of several."""
+        """Return the sample of one draw, or a list of samples of several draws."""
         if isinstance(at, int | np.integer):
             return self.get_item(int(at))
         draws = np.array([int(draw) for draw in at], np.int64)
-        return list(self._samples(draws, *self._places(draws))) if len(draws) else []
+        return list(self._samples(draws, *self._locate(draws))) if len(draws) else []
 
     # Shards
 
     def prepare_shard(self, shard_id: int, blocking: bool = True) -> None:
-        """Brings a shard here, or waits until another process has.
+        """Copy a shard here, or wait until another process has copied it.
 
-        Unlike stock, a failure frees the shard for others, who will meet it themselves, and
-        raises here; and room is taken before the bytes come.
+        Unlike in streaming, a failure releases the shard for other processes and raises here. The
+        cache space is reserved before the bytes arrive.
 
         Raises:
-            StoreError: the shard is missing, or is not what was written.
+            StoreError: the shard is missing, or was changed.
         """
-        # A lock object of its own: threads would share the state of a common one.
+        # A separate lock object: threads would share the state of a common one.
         lock = FileLock(self._cache_filelock_path)
         reader: FamilyReader = self.shards[shard_id]
         while not self._claim(lock, shard_id, reader):
-            if reader.here and self._shard_states[shard_id] == _ShardState.LOCAL:
+            if reader.is_cached and self._shard_states[shard_id] == _ShardState.LOCAL:
                 return
             if not blocking:
                 return
             sleep(TICK)
-        taken = reader.get_max_size()
+        reserved = reader.get_max_size()
         try:
             delta = self.streams[0].prepare_shard(reader)
         except BaseException:
             with lock:
-                self.cache_usage -= taken
+                self.cache_usage -= reserved
                 self._shard_states[shard_id] = _ShardState.REMOTE
             raise
         with lock:
-            self.cache_usage += delta - taken
+            self.cache_usage += delta - reserved
             self._shard_access_times[shard_id] = time_ns()
             self._shard_states[shard_id] = _ShardState.LOCAL
 
     def _claim(self, lock: FileLock, shard_id: int, reader: FamilyReader) -> bool:
-        """Whether it is now ours to bring the shard."""
+        """Claim the copying of a shard; return whether this process has to copy it."""
         with lock:
             state = self._shard_states[shard_id]
-            if state == _ShardState.PREPARING or (state == _ShardState.LOCAL and reader.here):
+            if state == _ShardState.PREPARING or (state == _ShardState.LOCAL and reader.is_cached):
                 return False
             size = reader.get_max_size()
             while self.cache_limit and self.cache_usage + size > self.cache_limit:
@@ -348,12 +362,12 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
     # State
 
     def state_dict(self, num_samples: int, from_beginning: bool) -> dict[str, Any]:
-        """Where the stream is, and by which plan; for a checkpoint.
+        """Return the position of the stream and its plan, for a checkpoint.
 
         Args:
             num_samples: samples of this epoch that were used, over all processes.
-            from_beginning: counted from the start of the epoch, not of this process. Composer
-                counts so, and 0 then means that the epoch before has ended.
+            from_beginning: whether they count from the start of the epoch instead of this process.
+                Composer counts from the start; 0 then means that the previous epoch has ended.
         """
         state: dict[str, Any] = super().state_dict(num_samples, from_beginning)
         if from_beginning and num_samples == 0:
@@ -361,25 +375,25 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
         return {**state, **self._identity}
 
     def load_state_dict(self, obj: dict[str, Any]) -> None:
-        """Continues where `state_dict` was taken.
+        """Resume where `state_dict` was taken.
 
         Raises:
-            FingerprintError: it is of another snapshot, plan or tokenizer.
+            FingerprintError: the state is of another snapshot, plan or tokenizer.
         """
-        for key, own in self._identity.items():
-            if obj.get(key) != own:
+        for key, expected in self._identity.items():
+            if obj.get(key) != expected:
                 raise FingerprintError(
-                    f"the checkpoint's {key} is {obj.get(key)}, this train run's is {own}: the "
-                    "order of samples would change. Resume with the snapshot, mix, sizes and "
-                    "tokenizer that it began with, or begin a new train run"
+                    f"the checkpoint's {key} is {obj.get(key)}, this train run's is {expected}: "
+                    "the order of samples would change. Resume with the snapshot, mix, sizes and "
+                    "tokenizer of the checkpoint, or start a new train run"
                 )
         super().load_state_dict(obj)
-        # Stock ignores a state older than the epoch that this object would begin.
+        # Streaming ignores a state older than this object's next epoch.
         if self._unique_rank_world.is_local_leader:
             self.next_epoch = obj["epoch"]
 
     def _resume(self, world: World, epoch: int) -> tuple[int, int]:
-        """Epoch and samples of it that are done; stock would leave a file handle open each time."""
+        """Return epoch and samples done; streaming would leave a file handle open each time."""
         name = _get_path(self._shm_prefix_int, RESUME)
         try:
             shared = SharedMemory(name, create=False, auto_cleanup=False)
@@ -394,7 +408,7 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
 
     @property
     def _identity(self) -> dict[str, Any]:
-        """What must be the same for a state to mean the same samples."""
+        """The values that must be equal for a state to mean the same samples."""
         tokenizer = self.conditioner.tokenizer_id if self.conditioner else None
         return {"snapshot": self.plan.version, "plan": self.plan.digest, "tokenizer": tokenizer}
 
@@ -402,7 +416,7 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
 def _conditioners(
     conditioner: Conditioner | None, conditions: Sequence[Condition]
 ) -> tuple[Conditioner, ...]:
-    """One per phase; phases under the conditioner's own condition share it."""
+    """Return one conditioner per phase; phases under the same condition share one."""
     if conditioner is None:
         return ()
     return tuple(
@@ -412,14 +426,14 @@ def _conditioners(
 
 
 def _check_sizes(plan: MixPlan, batch_size: int, world: World) -> None:
-    """Refuses what stock would fill up with samples that were drawn before."""
+    """Refuse sizes that streaming would fill up with repeated samples."""
     step = batch_size * world.num_ranks
     for name, size in (("samples", plan.samples), ("epoch", plan.epoch_samples)):
         if size % step:
             below, above = size // step * step, ceil(size / step) * step
-            good = f"{below:,} or {above:,}" if below else f"{above:,}"
+            valid_sizes = f"{below:,} or {above:,}" if below else f"{above:,}"
             raise MixError(
-                f"{name}: {size:,} samples are no multiple of the global batch of {step:,} "
+                f"{name}: {size:,} samples are not a multiple of the global batch of {step:,} "
                 f"({batch_size:,} x {world.num_ranks:,} processes); some would be repeated. "
-                f"Nearest: {good}; plan with plan_mix(..., batch={step})"
+                f"Nearest: {valid_sizes}; plan with plan_mix(..., batch={step})"
             )

@@ -1,4 +1,4 @@
-"""From samples to batches: padded one by one, or packed into rows of one length."""
+"""Collation of samples as batches: padded one by one, or packed into rows of one length."""
 
 from bisect import bisect_left, insort
 from collections.abc import Mapping, Sequence
@@ -17,12 +17,13 @@ _KINDS = ("pad", "concat", "best_fit")
 
 
 class Collator:
-    """Makes one batch of some samples; hand it to a DataLoader as `collate_fn`.
+    """A collator of samples as one batch; pass it to a DataLoader as `collate_fn`.
 
-    A batch holds `input_ids`, `labels` (-100 where the loss weight is 0), `loss_weights` and
-    `attention_mask`, each [rows, T]; `doc_ids`, per row the ids of the documents that begin in it,
-    parted by spaces; and `truncated`, the number of tokens that were cut off. Where documents are
-    kept apart it also holds `position_ids`, which begin at 0 with each document.
+    A batch has `input_ids` int64, `labels` int64 (-100 where the loss weight is 0), `loss_weights`
+    float32 and `attention_mask` int64, each [rows, T]. `doc_ids` has per row the ids of the
+    documents that start in it, separated by spaces. `truncated` is the number of tokens that were
+    cut off. With `separate_documents` it also has `position_ids` int64[rows, T], which start at 0
+    in each document.
     """
 
     def __init__(
@@ -31,66 +32,68 @@ class Collator:
         max_length: int,
         packing: Packing = "pad",
         *,
-        keep_apart: bool = False,
+        separate_documents: bool = False,
     ) -> None:
-        """How rows are made.
+        """Set the shape of rows.
 
         Args:
-            pad_id: token that fills rows up.
-            max_length: longest row, in tokens.
-            packing: `pad`: a sample per row, as long as the longest, cut at `max_length`.
-                `concat`: one sample after the other in rows of `max_length`; nothing is lost.
-                `best_fit`: whole samples in rows of `max_length`, each put where the least room is
-                left; only a sample longer than a row is cut.
-            keep_apart: give position ids, by which attention stays within each document: models of
-                transformers mask by them, others take `document_mask` or `cu_seqlens`.
+            pad_id: token that fills up rows.
+            max_length: maximum length of a row, in tokens.
+            packing: `pad`: one sample per row, as long as the longest, cut at `max_length`.
+                `concat`: one sample after the other in rows of `max_length`; no token is lost.
+                `best_fit`: complete samples in rows of `max_length`, each in the row with the least
+                sufficient space; only a sample longer than a row is cut.
+            separate_documents: add position ids, which limit attention to each document: models of
+                transformers mask by them, others use `document_mask` or `cu_seqlens`.
         """
         if packing not in _KINDS:
             raise ConfigError(f"packing: {packing!r} is unknown. Valid: {', '.join(_KINDS)}")
         if max_length < 1:
             raise ConfigError(f"max_length: {max_length} is less than 1")
         self.pad_id, self.max_length, self.packing = pad_id, max_length, packing
-        self.keep_apart = keep_apart
+        self.separate_documents = separate_documents
 
     def __call__(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """The batch of some samples of `MixStream`."""
+        """Return the batch of some samples of `MixStream`."""
         ids = [np.asarray(sample["input_ids"]) for sample in samples]
         weights = [np.asarray(sample["loss_weights"]) for sample in samples]
-        names = [format_id(sample["doc_id"]) for sample in samples]
+        doc_ids = [format_id(sample["doc_id"]) for sample in samples]
         truncated = 0
         if self.packing != "concat":
             truncated = sum(max(len(row) - self.max_length, 0) for row in ids)
             ids = [row[: self.max_length] for row in ids]
             weights = [row[: self.max_length] for row in weights]
         columns = [ids, weights]
-        if self.keep_apart:
+        if self.separate_documents:
             columns.append([np.arange(len(row)) for row in ids])
         if self.packing == "concat":
-            columns, names = self._concatenate(columns, names)
+            columns, doc_ids = self._concatenate(columns, doc_ids)
         elif self.packing == "best_fit":
-            columns, names = self._fit(columns, names)
-        return {**self._tensors(*columns), "doc_ids": names, "truncated": truncated}
+            columns, doc_ids = self._fit(columns, doc_ids)
+        return {**self._tensors(*columns), "doc_ids": doc_ids, "truncated": truncated}
 
     def _concatenate(
-        self, columns: list[list[Any]], names: list[str]
+        self, columns: list[list[Any]], doc_ids: list[str]
     ) -> tuple[list[list[Any]], list[str]]:
         lengths = [len(row) for row in columns[0]]
         cuts = range(self.max_length, sum(lengths), self.max_length)
         starts: list[list[str]] = [[] for _ in range(len(cuts) + 1)]
-        begin = 0
-        for name, length in zip(names, lengths, strict=True):
-            starts[begin // self.max_length].append(name)
-            begin += length
+        offset = 0
+        for doc_id, length in zip(doc_ids, lengths, strict=True):
+            starts[offset // self.max_length].append(doc_id)
+            offset += length
         rows = [np.split(np.concatenate(column), cuts) for column in columns]
-        return rows, [" ".join(found) for found in starts]
+        return rows, [" ".join(row_names) for row_names in starts]
 
-    def _fit(self, columns: list[list[Any]], names: list[str]) -> tuple[list[list[Any]], list[str]]:
+    def _fit(
+        self, columns: list[list[Any]], doc_ids: list[str]
+    ) -> tuple[list[list[Any]], list[str]]:
         rows = best_fit([len(row) for row in columns[0]], self.max_length)
         packed = [[np.concatenate([column[i] for i in row]) for row in rows] for column in columns]
-        return packed, [" ".join(names[i] for i in row) for row in rows]
+        return packed, [" ".join(doc_ids[i] for i in row) for row in rows]
 
     def _tensors(
-        self, ids: list[Any], weights: list[Any], places: list[Any] | None = None
+        self, ids: list[Any], weights: list[Any], positions: list[Any] | None = None
     ) -> dict[str, torch.Tensor]:
         width = max(map(len, ids)) if self.packing == "pad" else self.max_length
         input_ids = np.full((len(ids), width), self.pad_id, np.int64)
@@ -105,80 +108,80 @@ class Collator:
             "labels": torch.from_numpy(np.where(loss_weights > 0, input_ids, IGNORED)),
             "loss_weights": torch.from_numpy(loss_weights),
         }
-        if places is not None:
+        if positions is not None:
             position_ids = np.zeros((len(ids), width), np.int64)
-            for i, row in enumerate(places):
+            for i, row in enumerate(positions):
                 position_ids[i, : len(row)] = _from_zero(row)
             tensors["position_ids"] = torch.from_numpy(position_ids)
         return tensors
 
 
-def _from_zero(places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Places in their documents; a document that began in the row before begins anew."""
-    ends = np.flatnonzero(places == 0)
-    rest = int(ends[0]) if len(ends) else len(places)
-    return np.concatenate([np.arange(rest), places[rest:]])
+def _from_zero(positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Restart positions at 0 for a document that continues from the previous row."""
+    ends = np.flatnonzero(positions == 0)
+    rest = int(ends[0]) if len(ends) else len(positions)
+    return np.concatenate([np.arange(rest), positions[rest:]])
 
 
 def best_fit(lengths: Sequence[int], width: int) -> list[list[int]]:
-    """Which samples share a row: the longest first, each where the least room is left.
+    """Group samples into rows: the longest first, each in the row with the least sufficient space.
 
     Args:
         lengths: tokens of each sample, at most `width`.
         width: tokens of a row.
     """
     rows: list[list[int]] = []
-    room: list[tuple[int, int]] = []
+    free: list[tuple[int, int]] = []
     for sample in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        at = bisect_left(room, (lengths[sample], -1))
-        if at == len(room):
-            left, row = width, len(rows)
+        index = bisect_left(free, (lengths[sample], -1))
+        if index == len(free):
+            space, row = width, len(rows)
             rows.append([])
         else:
-            left, row = room.pop(at)
+            space, row = free.pop(index)
         rows[row].append(sample)
-        insort(room, (left - lengths[sample], row))
+        insort(free, (space - lengths[sample], row))
     return rows
 
 
-def documents_of(batch: Mapping[str, Any]) -> torch.Tensor:
-    """The number of the document that each token is of, in its row, -1 for padding: [rows, T]."""
-    places, mask = batch["position_ids"], batch["attention_mask"]
-    return torch.where(mask > 0, (places == 0).long().cumsum(1) - 1, -1)
+def document_numbers(batch: Mapping[str, Any]) -> torch.Tensor:
+    """Return the number of each token's document in its row, -1 for padding: int64[rows, T]."""
+    positions, mask = batch["position_ids"], batch["attention_mask"]
+    return torch.where(mask > 0, (positions == 0).long().cumsum(1) - 1, -1)
 
 
 def document_mask(batch: Mapping[str, Any]) -> torch.Tensor:
-    """Which tokens may look at which, for scaled_dot_product_attention: bool[rows, 1, T, T].
+    """Return the mask for scaled_dot_product_attention: bool[rows, 1, T, T].
 
-    Only tokens of their own document, and none after themselves. Padding sees itself.
+    A token attends to earlier tokens of its own document and to itself; padding attends to itself.
     """
-    documents = documents_of(batch)
+    documents = document_numbers(batch)
     same = documents[:, :, None] == documents[:, None, :]
     width = documents.shape[1]
     return (same & torch.ones(width, width, dtype=torch.bool).tril()).unsqueeze(1)
 
 
 def cu_seqlens(batch: Mapping[str, Any]) -> torch.Tensor:
-    """Where the documents end, over all rows without padding: int32[documents + 1], from 0.
+    """Return the ends of documents over all rows without padding: int32[documents + 1], from 0.
 
-    For attention of sequences of different lengths, over `input_ids[attention_mask > 0]`.
+    It serves attention over sequences of different lengths, `input_ids[attention_mask > 0]`.
     """
-    documents = documents_of(batch)
+    documents = document_numbers(batch)
     counts = [torch.bincount(row[row >= 0]) for row in documents]
     ends = torch.cat(counts).cumsum(0)
     return torch.cat([torch.zeros(1, dtype=torch.int64), ends]).to(torch.int32)
 
 
 def batch_doc_ids(batch: Mapping[str, Any]) -> list[str]:
-    """The documents of a batch, row by row; but for `best_fit` in the order of the draws."""
-    return [name for names in batch["doc_ids"] for name in names.split()]
+    """Return the documents of a batch row by row; in draw order except for `best_fit`."""
+    return [doc_id for doc_ids in batch["doc_ids"] for doc_id in doc_ids.split()]
 
 
 def batch_samples(batch: Mapping[str, Any]) -> int:
-    """Source samples in a batch, which is what a checkpoint counts; not its rows."""
+    """Return the number of source samples in a batch, which checkpoints count; not its rows."""
     return len(batch_doc_ids(batch))
 
 
 def batch_tokens(batch: Mapping[str, Any]) -> int:
-    """Tokens in a batch, without padding."""
+    """Return the number of tokens in a batch, without padding."""
     return int(batch["attention_mask"].sum())

@@ -1,4 +1,4 @@
-"""Replay: what a past train run read, from its plan, and checked against its record."""
+"""Replay: the batches of a past train run, recomputed from its plan and checked by its record."""
 
 import tempfile
 from collections import Counter
@@ -11,25 +11,25 @@ from ixt_data.errors import ConfigError, FingerprintError
 from ixt_data.mix import Ints, load_mix, plan_mix
 from ixt_data.records import format_id, parse_id
 from ixt_data.store import Store
-from ixt_train.conditioning import Conditioner, conditioner_of, load_tokenizer
+from ixt_train.conditioning import Conditioner, build_conditioner, load_tokenizer
 from ixt_train.config import load_train_config
-from ixt_train.runs import draws_of, observed_pairs, run_folder, steps_of
+from ixt_train.runs import find_steps, observed_pairs, read_step_draws, run_folder
 from ixt_train.stream.mix_stream import MixStream
 
 
 class Replay:
-    """The batches of one train run."""
+    """The batches of one past train run."""
 
     def __init__(self, folder: Path, store: str | None = None) -> None:
-        """Plans the train run again.
+        """Recompute the plan of the train run.
 
         Args:
-            folder: of the train run.
-            store: root of the store; None takes the one that it trained from.
+            folder: run folder of the train run.
+            store: root of the store; None uses the store that it trained from.
 
         Raises:
-            ConfigError: there is no whole train run in the folder.
-            FingerprintError: the plan is not what it was.
+            ConfigError: the folder is not a complete run folder.
+            FingerprintError: the recomputed plan differs.
         """
         self.folder = Path(folder)
         record = run_folder.read_json(self.folder / run_folder.PLAN)
@@ -44,11 +44,11 @@ class Replay:
             raise FingerprintError(
                 f"{self.folder}: its plan was {record['digest']} and would now be "
                 f"{self.plan.digest}: the store is another one, or this version of ixt orders "
-                "otherwise. Name the store that it trained from: --store"
+                "differently. Name the store that it trained from: --store"
             )
 
     def batch(self, step: int) -> dict[str, Any]:
-        """The documents, critiques and tokens of one step, in the order of the plan.
+        """Return the documents, critiques and tokens of one step, in the order of the plan.
 
         Raises:
             ConfigError: the train run has no such step.
@@ -57,20 +57,20 @@ class Replay:
         draws = self._draws(step)
         tokenizer = load_tokenizer(self.folder / run_folder.TOKENIZER)
         observed = observed_pairs(run_folder.read_json(self.folder / run_folder.FEEDBACK))
-        conditioner = conditioner_of(self.config, tokenizer, self.plan.mix.condition, observed)
-        plain, encoded = self._read(draws, None), self._read(draws, conditioner)
+        conditioner = build_conditioner(self.config, tokenizer, self.plan.mix.condition, observed)
+        columns, tokenized = self._read(draws, None), self._read(draws, conditioner)
         samples = [
             {
                 "doc_id": format_id(sample["doc_id"]),
                 "text": sample["text"],
                 "critique": sample["critique"],
                 "score": sample["score"],
-                "given": sample["given"],
+                "has_feedback": sample["has_feedback"],
                 "input_ids": tokens["input_ids"].tolist(),
             }
-            for sample, tokens in zip(plain, encoded, strict=True)
+            for sample, tokens in zip(columns, tokenized, strict=True)
         ]
-        recorded = draws_of(self.folder, step)
+        recorded = read_step_draws(self.folder, step)
         if recorded is not None and Counter(recorded) != Counter(s["doc_id"] for s in samples):
             raise FingerprintError(
                 f"{self.folder}: the record of step {step} names other documents than its plan"
@@ -78,23 +78,23 @@ class Replay:
         return {"step": step, "recorded": recorded is not None, "samples": samples}
 
     def document(self, doc_id: str) -> dict[str, Any]:
-        """The steps on record that drew a document, once for every time.
+        """Return the recorded steps that drew a document, once per draw.
 
         Raises:
-            ConfigError: it is no doc_id.
+            ConfigError: `doc_id` is not a doc_id.
         """
         try:
-            known = parse_id(doc_id)
+            parsed_id = parse_id(doc_id)
         except ValueError:
-            raise ConfigError(f"--doc: {doc_id!r} is no doc_id; they are UUIDs") from None
-        return {"doc_id": format_id(known), "steps": steps_of(self.folder, known)}
+            raise ConfigError(f"--doc: {doc_id!r} is not a doc_id; a doc_id is a UUID") from None
+        return {"doc_id": format_id(parsed_id), "steps": find_steps(self.folder, parsed_id)}
 
     def _draws(self, step: int) -> Ints:
         steps = self.plan.samples // self.batch_size
         if not 1 <= step <= steps:
             raise ConfigError(f"--batch: {step} is not among the steps 1 to {steps:,}")
-        epoch, within = divmod((step - 1) * self.batch_size, self.plan.epoch_samples)
-        return self.plan.order(epoch)[within : within + self.batch_size]
+        epoch, offset = divmod((step - 1) * self.batch_size, self.plan.epoch_samples)
+        return self.plan.order(epoch)[offset : offset + self.batch_size]
 
     def _read(self, draws: Ints, conditioner: Conditioner | None) -> list[dict[str, Any]]:
         with (

@@ -1,4 +1,4 @@
-"""The local side of the stream: its folder, the shards that are open, and those on their way."""
+"""The local side of the stream: its folder, the open shards, and the downloads in progress."""
 
 import fcntl
 import os
@@ -22,57 +22,59 @@ from ixt_train.stream.families import FamilyReader, OpenShard
 
 
 class OpenShards:
-    """Which shards this process holds mapped; the ones that were opened first are let go first.
+    """The shards that this process has mapped; it closes the ones that it opened first.
 
-    A map keeps an evicted file's bytes on the disk, and a shard's places take some 40 bytes a
-    sample, so both have a limit.
+    A map keeps an evicted file's bytes on the disk, and the offsets of a shard use some 40 bytes
+    per sample, so both have a limit.
     """
 
-    def __init__(self, most: int, samples: int = 1 << 23) -> None:
-        self._most, self._samples = most, samples
+    def __init__(self, max_shards: int, samples: int = 1 << 23) -> None:
+        self._max_shards, self._samples = max_shards, samples
         self._open = deque[FamilyReader]()
-        self._held = 0
+        self._open_samples = 0
 
     def open(self, reader: FamilyReader) -> OpenShard:
-        """Maps a shard. Raises FileNotFoundError."""
+        """Map a shard; raise FileNotFoundError if a file is not in the local folder."""
         opened = reader.open()
         self._open.append(reader)
-        self._held += reader.samples
-        while len(self._open) > self._most or (self._held > self._samples and len(self._open) > 1):
+        self._open_samples += reader.samples
+        while len(self._open) > self._max_shards or (
+            self._open_samples > self._samples and len(self._open) > 1
+        ):
             oldest = self._open.popleft()
             oldest.opened = None
-            self._held -= oldest.samples
+            self._open_samples -= oldest.samples
         return opened
 
 
 class Prefetcher:
-    """Brings the shards that are read next, in threads, while others are read.
+    """A prefetcher: threads copy the shards that are read next, while others are read.
 
-    Where all shards are open already there is nothing to bring, and no thread starts.
+    If all shards are open already, it starts no thread.
     """
 
     def __init__(
         self,
         readers: Sequence[FamilyReader],
-        bring: Callable[[int], None],
+        copy_shard: Callable[[int], None],
         shards: npt.NDArray[np.int64],
         samples: int,
         threads: int,
     ) -> None:
-        """Looks ahead in one worker's samples.
+        """Set the samples of one worker.
 
         Args:
             readers: all shards.
-            bring: brings one here, by number; may raise.
-            shards: shard of each sample, in the order of reading.
-            samples: how far to look.
-            threads: how many shards at a time.
+            copy_shard: function that copies one shard here, by number; may raise.
+            shards: shard of each sample, in the order of reading, int64[N].
+            samples: number of samples to look ahead.
+            threads: number of concurrent copies.
         """
-        self._readers, self._bring = readers, bring
+        self._readers, self._copy_shard = readers, copy_shard
         self._shards, self._samples, self._threads = shards, samples, threads
         self._pool: ThreadPoolExecutor | None = None
-        self._coming: dict[int, Future[None]] = {}
-        self._seen = 0
+        self._pending: dict[int, Future[None]] = {}
+        self._position = 0
 
     def __enter__(self) -> "Prefetcher":
         return self
@@ -86,99 +88,99 @@ class Prefetcher:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def look(self, at: int) -> None:
-        """Has all shards fetched that samples before `at` and soon after it need."""
-        stop = min(at + self._samples, len(self._shards))
-        upcoming = self._shards[self._seen : stop]
-        self._seen = stop
+    def prefetch_until(self, position: int) -> None:
+        """Submit the copying of all shards for samples before `position` and soon after it."""
+        stop = min(position + self._samples, len(self._shards))
+        upcoming = self._shards[self._position : stop]
+        self._position = stop
         _, first = np.unique(upcoming, return_index=True)
         for shard in upcoming[np.sort(first)].tolist():
-            if self._readers[shard].opened is None and shard not in self._coming:
-                self._coming[shard] = self._submit(shard)
+            if self._readers[shard].opened is None and shard not in self._pending:
+                self._pending[shard] = self._submit(shard)
 
     def _submit(self, shard: int) -> "Future[None]":
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="shards")
-        return self._pool.submit(self._bring, shard)
+        return self._pool.submit(self._copy_shard, shard)
 
     def wait(self, shard: int) -> None:
-        """Returns when the shard was brought; raises what bringing it raised."""
-        coming = self._coming.pop(shard, None)
-        if coming is not None:
-            coming.result()
+        """Wait until a shard is copied; raise the exception of its copying."""
+        pending = self._pending.pop(shard, None)
+        if pending is not None:
+            pending.result()
 
 
 _SHARED = Path("/dev/shm")
 
 
 class LocalFolder:
-    """A folder that one job at a time may use; the lock ends with the process that holds it."""
+    """A folder that one job at a time may use; its lock ends with the process that has it."""
 
-    _ours: ClassVar[set[Path]] = set()
+    _open_paths: ClassVar[set[Path]] = set()
     _guard = threading.Lock()
 
     def __init__(self, path: Path, world: World) -> None:
-        """Takes the folder.
+        """Lock the folder.
 
         Raises:
-            StoreError: another process, or another stream of this one, has it.
+            StoreError: another process, or another stream of this process, has it.
         """
         self.path = path.absolute()
         self._descriptor: int | None = None
-        self._owner = os.getpid()
+        self._owner_pid = os.getpid()
         if not world.is_local_leader:
             return
         self.path.mkdir(parents=True, exist_ok=True)
-        self._sweep()
+        self._remove_stale_memory()
         with self._guard:
-            if self.path in self._ours:
+            if self.path in self._open_paths:
                 raise StoreError(f"{self.path}: a stream of this process is open there; close it")
             self._descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
             try:
-                # Not inherited by workers, unlike flock: a killed job's workers live on a while.
+                # Not inherited by workers, unlike flock: the workers of a killed job may run on.
                 fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 os.close(self._descriptor)
                 raise StoreError(
                     f"{self.path}: another job is reading into this folder. Give each train run a "
-                    "local folder of its own"
+                    "separate local folder"
                 ) from None
-            self._ours.add(self.path)
+            self._open_paths.add(self.path)
 
     def release(self) -> bool:
-        """Empties the folder and lets it go; whether this process held it."""
-        if self._descriptor is None or os.getpid() != self._owner:
+        """Empty the folder and release its lock; return whether this process had it."""
+        if self._descriptor is None or os.getpid() != self._owner_pid:
             return False
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._descriptor)
         self._descriptor = None
         with self._guard:
-            self._ours.discard(self.path)
+            self._open_paths.discard(self.path)
         return True
 
     @classmethod
-    def _sweep(cls) -> None:
-        """Unlinks the shared memory that killed jobs left on this machine.
+    def _remove_stale_memory(cls) -> None:
+        """Unlink the shared memory that killed jobs left on this machine.
 
-        Stock attaches to all it finds whenever a stream begins, and keeps the handles.
+        Streaming attaches to all of it whenever a stream starts, and keeps the handles.
         """
         for path in _SHARED.glob(f"[0-9]*_{LOCALS}"):
             try:
                 folders, _ = _unpack_locals(path.read_bytes())
-                if not all(cls._left(Path(folder)) for folder in folders):
+                if not all(cls._is_abandoned(Path(folder)) for folder in folders):
                     continue
             except (OSError, ValueError, IndexError):
-                # Gone meanwhile, another user's, or still being written.
+                # Deleted meanwhile, another user's, or still being written.
                 continue
             prefix = path.name.removesuffix(LOCALS)
             for name in SHM_TO_CLEAN:
                 (_SHARED / f"{prefix}{name}").unlink(missing_ok=True)
 
     @classmethod
-    def _left(cls, folder: Path) -> bool:
-        """Whether a job of ours had the folder, and ended without letting it go."""
+    def _is_abandoned(cls, folder: Path) -> bool:
+        """Return whether a job of ours had the folder, and ended without releasing it."""
         with cls._guard:
-            if folder in cls._ours:
+            if folder in cls._open_paths:
                 return False
             descriptor = os.open(folder / ".lock", os.O_RDWR)
             try:

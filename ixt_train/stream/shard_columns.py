@@ -1,4 +1,4 @@
-"""Samples of open shards, in the order of the draws: places are found for many at a time."""
+"""Samples of open shards in draw order; their offsets are computed for many at a time."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import repeat
@@ -18,7 +18,7 @@ FIRST_CHUNK, CHUNK = 64, 2048
 
 
 def chunks(n: int) -> Iterator[slice]:
-    """`n` draws in pieces, small ones first: the first sample waits for the shards of its piece."""
+    """Split `n` draws into chunks, small ones first: a sample waits for its chunk's shards."""
     start, size = 0, FIRST_CHUNK
     while start < n:
         yield slice(start, min(start + size, n))
@@ -26,10 +26,10 @@ def chunks(n: int) -> Iterator[slice]:
 
 
 class ShardColumns:
-    """Some samples of some open shards, column by column."""
+    """The columns of some samples of some open shards."""
 
     def __init__(self, opened: Mapping[int, OpenShard], shards: Ints, rows: Ints) -> None:
-        """Sorts the samples by shard, once for all columns.
+        """Sort the samples by shard, once for all columns.
 
         Args:
             opened: the shards by number.
@@ -37,54 +37,54 @@ class ShardColumns:
             rows: the row of each sample in its shard.
         """
         self._order = np.argsort(shards, kind="stable")
-        numbers, begins = np.unique(shards[self._order], return_index=True)
+        numbers, offsets = np.unique(shards[self._order], return_index=True)
         self._groups = [
             (opened[number], part)
             for number, part in zip(
-                numbers.tolist(), np.split(rows[self._order], begins[1:]), strict=True
+                numbers.tolist(), np.split(rows[self._order], offsets[1:]), strict=True
             )
         ]
         self._sizes = [len(part) for _, part in self._groups]
 
     def _in_order(self, parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-        joined = np.concatenate(parts) if len(parts) > 1 else parts[0]
+        join_budgets = np.concatenate(parts) if len(parts) > 1 else parts[0]
         if len(parts) == 1:
-            return joined
-        ordered: npt.NDArray[Any] = np.empty_like(joined)
-        ordered[self._order] = joined
+            return join_budgets
+        ordered: npt.NDArray[Any] = np.empty_like(join_budgets)
+        ordered[self._order] = join_budgets
         return ordered
 
     def _slices(self, name: str) -> tuple[list[bytes | mmap], Offsets, Offsets]:
-        """File, begin and end of each value of one column; empty where a shard lacks it."""
+        """Return file, start and end of each value of a column; empty if a shard lacks it."""
         files, starts, ends = [], [], []
         for shard, rows in self._groups:
-            column = shard.columns.get(name) or shard.nothing
+            column = shard.columns.get(name) or shard.no_values
             files.append(column.data)
             starts.append(column.starts[rows])
             ends.append(column.ends[rows])
-        return self._spread(files), self._in_order(starts), self._in_order(ends)
+        return self._repeat_per_sample(files), self._in_order(starts), self._in_order(ends)
 
     def slices(self, name: str) -> Iterator[bytes]:
-        """The bytes of one column, empty where a shard does not have it; read one by one."""
+        """Yield the bytes of one column, empty if a shard does not have it."""
         files, starts, ends = self._slices(name)
-        return _cut(files, starts, ends)
+        return _slice_bytes(files, starts, ends)
 
     def texts(self, name: str) -> Iterator[str]:
-        """The values of one column of text, read one by one."""
+        """Yield the values of one text column."""
         return map(bytes.decode, self.slices(name))
 
     def tokens_or_text(
         self, tokens: str, text: str, dtype: npt.DTypeLike
     ) -> Iterator[str | npt.NDArray[Any]]:
-        """The tokens of each sample where its shard has them, else the text."""
-        have = [tokens in shard.columns for shard, _ in self._groups]
-        if not any(have):
+        """Yield the tokens of each sample if its shard has them, else its text."""
+        has_tokens = [tokens in shard.columns for shard, _ in self._groups]
+        if not any(has_tokens):
             return self.texts(text)
         arrays = (np.frombuffer(data, dtype) for data in self.slices(tokens))
-        if all(have):
+        if all(has_tokens):
             return arrays
-        choices = zip(self._spread(have), arrays, self.texts(text), strict=True)
-        return (array if has else words for has, array, words in choices)
+        choices = zip(self._repeat_per_sample(has_tokens), arrays, self.texts(text), strict=True)
+        return (array if has_token else text_value for has_token, array, text_value in choices)
 
     @property
     def doc_ids(self) -> list[bytes]:
@@ -95,7 +95,7 @@ class ShardColumns:
 
     @property
     def scores(self) -> list[float | None]:
-        """The score of each sample, None where there is none."""
+        """The score of each sample, None if it has none."""
         scores = self._in_order([shard.score[rows] for shard, rows in self._groups])
         values = scores.astype(object)
         values[np.isnan(scores)] = None
@@ -108,20 +108,20 @@ class ShardColumns:
         if not any(shard.has_spans for shard, _ in self._groups):
             return repeat((), len(self._order))
         files, starts, ends = self._slices("spans")
-        found = _cut(files, starts, ends)
-        return (tuple(Span(*span) for span in orjson.loads(data or b"[]")) for data in found)
+        cells = _slice_bytes(files, starts, ends)
+        return (tuple(Span(*span) for span in orjson.loads(data or b"[]")) for data in cells)
 
-    def _spread(self, values: list[Any]) -> list[Any]:
-        """One value per shard, given to each of its samples."""
+    def _repeat_per_sample(self, values: list[Any]) -> list[Any]:
+        """Repeat one value per shard for each of its samples."""
         if len(values) == 1:
             return values * self._sizes[0]
-        each = np.empty(len(values), object)
-        each[:] = values
-        spread: list[Any] = self._in_order([np.repeat(each, self._sizes), each[:0]]).tolist()
+        boxed = np.empty(len(values), object)
+        boxed[:] = values
+        spread: list[Any] = self._in_order([np.repeat(boxed, self._sizes), boxed[:0]]).tolist()
         return spread
 
 
-def _cut(files: list[bytes | mmap], starts: Offsets, ends: Offsets) -> Iterator[bytes]:
-    # In C from end to end: this is the way of every byte that training reads.
+def _slice_bytes(files: list[bytes | mmap], starts: Offsets, ends: Offsets) -> Iterator[bytes]:
+    # In C from end to end: every byte that training reads passes here.
     slices = map(slice, starts.tolist(), ends.tolist())
     return map(cast("Callable[[Any, slice], bytes]", getitem), files, slices)

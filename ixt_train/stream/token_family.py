@@ -1,8 +1,8 @@
-"""Token families: documents and critiques tokenized once, beside the shards they come from.
+"""Token families: documents and critiques tokenized once, next to the shards they come from.
 
-The tokens of a shard are a shard of the family `tokens/<encoder id>` that is aligned with it. Each
-one is a unit of work and one commit, so an interrupted job goes on where it stopped, and new
-documents or critiques are added by running it again.
+The tokens of a shard are an aligned shard of the family `tokens/<encoder id>`. Each one is a unit
+of work and one commit. An interrupted job resumes where it stopped, and running it again adds new
+documents and critiques.
 """
 
 import re
@@ -26,15 +26,15 @@ _BATCH = 256
 
 @dataclass
 class TokenizeReport:
-    """What was tokenized.
+    """The result of `tokenize`.
 
     Attributes:
-        family: where the tokens are.
+        family: name of the token family.
         shards: text and critique shards tokenized now.
-        skipped: those that were tokenized before.
-        documents: in those text shards.
-        tokens: of documents and critiques together.
-        snapshot: the version after it.
+        skipped: shards that were tokenized before.
+        documents: documents in the text shards tokenized now.
+        tokens: tokens of documents and critiques together.
+        snapshot: version of the snapshot afterwards.
     """
 
     family: str
@@ -45,33 +45,33 @@ class TokenizeReport:
     snapshot: int = 0
 
     def record(self) -> dict[str, Any]:
-        """As the command line prints it."""
+        """Return the report as the JSON object that the command line prints."""
         return asdict(self)
 
 
 def sources(
     snapshot: Snapshot, corpora: Collection[str] | None, critics: Collection[str] | None
 ) -> list[ShardInfo]:
-    """The text shards of some corpora, and the newest critique shards of some critics of them.
+    """Return the text shards of some corpora, and their latest critique shards by some critics.
 
     Raises:
-        StoreError: there is no such corpus or critic.
+        StoreError: the snapshot has no such corpus or critic.
     """
     names = {critic.name for critic in snapshot.critics.values()}
-    for what, wanted, known in (
+    for what, requested, known in (
         ("corpus", corpora, set(snapshot.corpora)),
         ("critic", critics, names),
     ):
-        for name in sorted(set(wanted or ()) - known):
+        for name in sorted(set(requested or ()) - known):
             listed = ", ".join(sorted(known)) or "none"
             raise StoreError(f"no {what} {name!r} in snapshot {snapshot.version}; known: {listed}")
-    found = snapshot.text_shards(corpora)
-    said = [
+    text_shards = snapshot.text_shards(corpora)
+    critique_shards = [
         snapshot.newest_critique(shard.path, name)
         for name in sorted(names if critics is None else set(critics))
-        for shard in found
+        for shard in text_shards
     ]
-    return found + [shard for shard in said if shard is not None]
+    return text_shards + [shard for shard in critique_shards if shard is not None]
 
 
 def tokenize(
@@ -81,18 +81,18 @@ def tokenize(
     critics: Collection[str] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> TokenizeReport:
-    """Writes the tokens of documents and critiques that have none by this tokenizer.
+    """Write the tokens of documents and critiques that this tokenizer has not tokenized yet.
 
     Args:
-        store: where they are.
+        store: the store.
         tokenizer: a fast Hugging Face tokenizer, with the special tokens that training adds.
-        corpora: whose documents; None takes all.
-        critics: whose critiques; None takes all.
-        progress: called after each shard with the number done and the number to do.
+        corpora: corpora to tokenize; None tokenizes all.
+        critics: critics whose critiques to tokenize; None tokenizes all.
+        progress: called after each shard with the number of shards done and the total.
 
     Raises:
-        StoreError: there is no such corpus or critic.
-        ConfigError: it is no fast tokenizer.
+        StoreError: the store has no such corpus or critic.
+        ConfigError: the tokenizer is not a fast one.
     """
     encoder = Encoder(tokenizer)
     snapshot = store.snapshot()
@@ -116,7 +116,7 @@ def tokenize(
 
 
 def _publish(store: Store, shard: ShardInfo, encoder: Encoder) -> int:
-    """Commits the tokens of one shard; returns how many they are.
+    """Commit the tokens of one shard; return their number.
 
     Raises:
         AlreadyDone: another process did it first.
@@ -148,6 +148,8 @@ def _documents(store: Store, shard: ShardInfo, encoder: Encoder) -> Iterator[dic
 
 def _critiques(store: Store, shard: ShardInfo, encoder: Encoder) -> Iterator[dict[str, Any]]:
     for row in store.shard(shard).rows(("doc_id", "status", "score", "critique")):
-        said = row.pop("critique")
-        told = encoder.words(said) if said and row["status"] == OK else np.empty(0, np.int32)
-        yield {**row, "tokens": told.astype(encoder.dtype).tobytes()}
+        critique = row.pop("critique")
+        tokens = (
+            encoder.words(critique) if critique and row["status"] == OK else np.empty(0, np.int32)
+        )
+        yield {**row, "tokens": tokens.astype(encoder.dtype).tobytes()}

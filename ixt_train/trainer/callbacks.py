@@ -1,4 +1,4 @@
-"""What happens around Composer's steps: learning rate, averaged weights, records, checkpoints."""
+"""Callbacks around Composer's steps: learning rate, averaged weights, records, checkpoints."""
 
 import json
 import math
@@ -22,24 +22,26 @@ from ixt_train.runs import DrawWriter, Remote, checkpoint_path, list_checkpoints
 from ixt_train.stream import batch_doc_ids
 
 
-def progress_of(state: State) -> tuple[int, int]:
-    """Steps and tokens done."""
+def steps_and_tokens(state: State) -> tuple[int, int]:
+    """Return the number of steps and tokens done."""
     return int(state.timestamp.batch), int(state.timestamp.token)
 
 
 def is_due(every: Amount, state: State) -> bool:
-    """Whether the step just done crossed a multiple of `every`, or was the last one."""
+    """Return whether the last step crossed a multiple of `every`, or was the final one."""
     if state.timestamp >= state.max_duration:
         return True
-    before = state.previous_timestamp
-    if every.value == 0 or before is None:
+    previous = state.previous_timestamp
+    if every.value == 0 or previous is None:
         return False
-    done = math.floor(every.of(*progress_of(state)))
-    return done > math.floor(every.of(int(before.batch), int(before.token)))
+    done = math.floor(every.of(*steps_and_tokens(state)))
+    return done > math.floor(every.of(int(previous.batch), int(previous.token)))
 
 
-def rate_factor(schedule: ScheduleConfig, duration: Amount, steps: int, tokens: int) -> float:
-    """Share of the highest learning rate for the step that follows `steps` and `tokens`."""
+def learning_rate_factor(
+    schedule: ScheduleConfig, duration: Amount, steps: int, tokens: int
+) -> float:
+    """Return the share of the maximum learning rate for the step after `steps` and `tokens`."""
     ramp = schedule.warmup.of(steps + 1, tokens + 1)
     if ramp < 1:
         return ramp
@@ -49,33 +51,33 @@ def rate_factor(schedule: ScheduleConfig, duration: Amount, steps: int, tokens: 
     if schedule.kind == "wsd":
         left = min(1.0, (1 - done) / schedule.decay)
         return schedule.final + (1 - schedule.final) * left
-    # Cosine runs from the end of the warm-up; where the units differ, from the start.
+    # Cosine starts at the end of the warm-up; if the units differ, at the start of the train run.
     same_unit = schedule.warmup.unit == duration.unit
     warm = schedule.warmup.value / duration.value if same_unit else 0.0
     share = (done - warm) / (1 - warm) if warm < 1 else 1.0
     return schedule.final + (1 - schedule.final) * (1 + math.cos(math.pi * share)) / 2
 
 
-class LearningRate(Callback):  # type: ignore[misc]
-    """Sets the learning rate before each step, from the step's number alone.
+class LearningRateCallback(Callback):  # type: ignore[misc]
+    """A setter of the learning rate before each step, from the step's number alone.
 
-    Composer steps its schedulers before it moves the clock, so that the first two steps share a
-    rate; and a scheduler's state need not be saved where there is none.
+    Composer steps its schedulers before it advances the clock, and the first two steps would share
+    a rate. This callback has no state to save.
     """
 
     def __init__(self, schedule: ScheduleConfig, duration: Amount, highest: float) -> None:
         self._schedule, self._duration, self._highest = schedule, duration, highest
 
     def batch_start(self, state: State, logger: Logger) -> None:
-        """Applies the rate of this step."""
-        factor = rate_factor(self._schedule, self._duration, *progress_of(state))
+        """Set the rate of this step."""
+        factor = learning_rate_factor(self._schedule, self._duration, *steps_and_tokens(state))
         for optimizer in state.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = self._highest * factor
 
 
-class Ema(Callback):  # type: ignore[misc]
-    """An exponential moving average of the weights, with a warm-up.
+class EmaCallback(Callback):  # type: ignore[misc]
+    """An exponential moving average (EMA) of the weights, with a warm-up.
 
     After step s the average moves by 1 - min(decay, s / (s + 10)) towards the weights.
     """
@@ -85,47 +87,49 @@ class Ema(Callback):  # type: ignore[misc]
         model: nn.Module,
         decay: float,
         weights: dict[str, Tensor] | None = None,
-        before: int = 0,
+        previous_steps: int = 0,
     ) -> None:
-        """Begins anew, or goes on with the average of an earlier train run of `before` steps."""
+        """Start an average, or continue that of a previous train run of `previous_steps` steps."""
         self._decay = decay
         self._model = model
         self._weights = dict(weights or {})
-        self._before = before if weights else 0
+        self._previous_steps = previous_steps if weights else 0
 
-    def _live(self) -> dict[str, Tensor]:
+    def _current_weights(self) -> dict[str, Tensor]:
         return {name: p.detach() for name, p in self._model.named_parameters()}
 
     def fit_start(self, state: State, logger: Logger) -> None:
-        """Starts from the weights as they are, unless a checkpoint brought an average."""
-        live = self._live()
-        known = self._weights or live
-        self._weights = {k: known[k].to(w, copy=True) for k, w in live.items()}
+        """Start from the current weights, unless a checkpoint provided an average."""
+        current = self._current_weights()
+        initial = self._weights or current
+        self._weights = {k: initial[k].to(w, copy=True) for k, w in current.items()}
 
     def batch_end(self, state: State, logger: Logger) -> None:
-        """Moves the average."""
-        step = self._before + int(state.timestamp.batch)
+        """Update the average."""
+        step = self._previous_steps + int(state.timestamp.batch)
         towards = 1 - min(self._decay, step / (step + 10))
-        torch._foreach_lerp_(list(self._weights.values()), list(self._live().values()), towards)
+        torch._foreach_lerp_(
+            list(self._weights.values()), list(self._current_weights().values()), towards
+        )
 
     @contextmanager
-    def applied(self) -> Iterator[None]:
-        """Within it, the model has the averaged weights."""
-        live = self._live()
-        kept = {name: weight.clone() for name, weight in live.items()}
-        _copy(self._weights, live)
+    def averaged(self) -> Iterator[None]:
+        """Give the model the averaged weights within the context."""
+        current = self._current_weights()
+        live_copy = {name: weight.clone() for name, weight in current.items()}
+        _copy(self._weights, current)
         try:
             yield
         finally:
-            _copy(kept, live)
+            _copy(live_copy, current)
 
     def state_dict(self) -> dict[str, Any]:
-        """The average by parameter name."""
-        return {"weights": self._weights, "before": self._before}
+        """Return the average by parameter name."""
+        return {"weights": self._weights, "previous_steps": self._previous_steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes the average of a checkpoint."""
-        self._weights, self._before = dict(state["weights"]), int(state["before"])
+        """Load the average of a checkpoint."""
+        self._weights, self._previous_steps = dict(state["weights"]), int(state["previous_steps"])
 
 
 def _copy(source: dict[str, Tensor], target: dict[str, Tensor]) -> None:
@@ -134,65 +138,65 @@ def _copy(source: dict[str, Tensor], target: dict[str, Tensor]) -> None:
             weight.copy_(source[name])
 
 
-class RandomState(Callback):  # type: ignore[misc]
-    """Carries the random state of every rank over a resume.
+class RandomStateCallback(Callback):  # type: ignore[misc]
+    """A carrier of every rank's random state across a resume.
 
-    Composer restores it only at the start of an epoch when the loader resumes by itself.
+    Composer restores it only at the start of an epoch if the loader resumes by itself.
     """
 
     def __init__(self) -> None:
         self._loaded: list[dict[str, Any]] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The state by rank."""
+        """Return the random state by rank."""
         return {"ranks": reproducibility.get_rng_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Keeps it for the first batch: the loader draws numbers while it starts."""
+        """Store the state until the first batch: a starting loader draws random numbers."""
         self._loaded = state["ranks"]
 
     def after_dataloader(self, state: State, logger: Logger) -> None:
-        """Restores it once."""
+        """Restore the state once."""
         if self._loaded is not None:
             reproducibility.load_rng_state(self._loaded)
             self._loaded = None
 
 
-class Draws(Callback):  # type: ignore[misc]
-    """Records the documents of every step."""
+class DrawsCallback(Callback):  # type: ignore[misc]
+    """A recorder of the documents of every step."""
 
     def __init__(self, run_folder: Path) -> None:
         self._writer = DrawWriter(run_folder, dist.get_global_rank())
 
     def fit_start(self, state: State, logger: Logger) -> None:
-        """Drops what an interrupted run recorded after the checkpoint."""
+        """Drop the records of an interrupted train run after the checkpoint."""
         self._writer.start_after(int(state.timestamp.batch))
 
     def batch_end(self, state: State, logger: Logger) -> None:
-        """Records one step."""
+        """Record one step."""
         self._writer.add(int(state.timestamp.batch), batch_doc_ids(state.batch))
 
     def flush(self) -> None:
-        """Brings the records to disk."""
+        """Flush the records to the disk."""
         self._writer.flush()
 
 
 class MetricsCallback(Callback):  # type: ignore[misc]
-    """metrics.jsonl: a row per so many steps, and a row per evaluation."""
+    """A writer of metrics.jsonl: a row every few steps, and a row per evaluation."""
 
     def __init__(self, run_folder: Path, every: int) -> None:
         self._path = run_folder / "metrics.jsonl"
         self._every = every
 
     def fit_start(self, state: State, logger: Logger) -> None:
-        """Drops rows after the checkpoint."""
+        """Drop rows after the checkpoint."""
         if dist.get_global_rank() == 0:
             step = int(state.timestamp.batch)
-            kept = [json.dumps(row) for row in read_metrics(self._path) if row["step"] <= step]
-            self._path.write_text("".join(f"{row}\n" for row in kept))
+            lines = [json.dumps(row) for row in read_metrics(self._path) if row["step"] <= step]
+            self._path.write_text("".join(f"{line}\n" for line in lines))
 
     def batch_end(self, state: State, logger: Logger) -> None:
-        """Writes the row of a step."""
+        """Write the row of a step."""
         if is_due(Amount(value=self._every), state):
             loss = state.total_loss_dict["loss/train/total"]
             rate = state.optimizers[0].param_groups[0]["lr"]
@@ -200,8 +204,8 @@ class MetricsCallback(Callback):  # type: ignore[misc]
             self.write(state, {"loss": loss, "lr": rate})
 
     def write(self, state: State, fields: dict[str, Any]) -> None:
-        """Adds a row with the clocks of `state`."""
-        steps, tokens = progress_of(state)
+        """Append a row with the clocks of `state`."""
+        steps, tokens = steps_and_tokens(state)
         clocks = {
             "step": steps,
             "tokens": tokens,
@@ -213,23 +217,27 @@ class MetricsCallback(Callback):  # type: ignore[misc]
                 file.write(json.dumps(clocks | fields) + "\n")
 
 
-class Checkpoints(Callback):  # type: ignore[misc]
-    """Writes a checkpoint whole, after every record of its steps is on disk."""
+class CheckpointCallback(Callback):  # type: ignore[misc]
+    """A writer of complete checkpoints, after all records of their steps are on the disk."""
 
     def __init__(
-        self, run_folder: Path, config: CheckpointConfig, draws: Draws, remote: Remote | None
+        self,
+        run_folder: Path,
+        config: CheckpointConfig,
+        draws: DrawsCallback,
+        remote: Remote | None,
     ) -> None:
         self._run_folder, self._config, self._draws = run_folder, config, draws
         self._remote = remote
 
     def batch_checkpoint(self, state: State, logger: Logger) -> None:
-        """Writes one where it is due."""
+        """Write a checkpoint if one is due."""
         if not is_due(self._config.every, state):
             return
         self._draws.flush()
         dist.barrier()
         path = checkpoint_path(self._run_folder, int(state.timestamp.batch))
-        # Every rank takes part in gathering the state; only the first has a file to rename.
+        # Every rank gathers the state; only the first rank has a file to rename.
         if dist.get_global_rank() == 0:
             atomic_write(path, lambda partial: save_checkpoint(state, str(partial)))
             if self._remote is not None:
@@ -241,83 +249,83 @@ class Checkpoints(Callback):  # type: ignore[misc]
         dist.barrier()
 
 
-class Evaluate(Callback):  # type: ignore[misc]
-    """Evaluates on the averaged weights where there are any, and writes the row."""
+class EvaluationCallback(Callback):  # type: ignore[misc]
+    """An evaluation on the averaged weights, if there are any; it writes a row of metrics."""
 
     def __init__(
         self,
         every: Amount,
         measure: Callable[[], dict[str, Any]],
         metrics: MetricsCallback,
-        ema: Ema | None,
+        ema: EmaCallback | None,
         stop: StopConfig | None = None,
     ) -> None:
         self._every, self._measure, self._metrics, self._ema = every, measure, metrics, ema
         self._stop = stop
 
     def batch_end(self, state: State, logger: Logger) -> None:
-        """Evaluates where it is due."""
+        """EvaluationCallback if an evaluation is due."""
         if not is_due(self._every, state):
             return
         state.model.eval()
         if self._ema is None:
-            figures = self._measure()
+            measured = self._measure()
         else:
-            with self._ema.applied():
-                figures = self._measure()
+            with self._ema.averaged():
+                measured = self._measure()
         state.model.train()
-        self._metrics.write(state, {"eval": figures})
-        logger.log_metrics(flat_figures(figures))
-        if self._stop is not None and _first_rank_says(self._stop.reached(figures)):
-            # The checkpoint of this step is then the last one: it comes after this event.
+        self._metrics.write(state, {"eval": measured})
+        logger.log_metrics(flatten_metrics(measured))
+        if self._stop is not None and _broadcast_decision(self._stop.reached(measured)):
+            # The checkpoint of this step is then the last one: it follows this event.
             state.stop_training()
 
 
-def _first_rank_says(yes: bool) -> bool:
-    """The first rank's answer: figures of others may differ in their last digit."""
-    answers = [yes]
-    dist.broadcast_object_list(answers, src=0)
-    return answers[0]
+def _broadcast_decision(decision: bool) -> bool:
+    """Return the first rank's decision: metrics of other ranks may differ in the last digit."""
+    decisions = [decision]
+    dist.broadcast_object_list(decisions, src=0)
+    return decisions[0]
 
 
-def flat_figures(figures: dict[str, Any], prefix: str = "eval") -> dict[str, float]:
-    """The numbers in nested figures, by path as TensorBoard wants it."""
+def flatten_metrics(measured: dict[str, Any], prefix: str = "eval") -> dict[str, float]:
+    """Return the numbers in nested metrics, by path as TensorBoard expects it."""
     flat: dict[str, float] = {}
-    for key, value in figures.items():
+    for key, value in measured.items():
         if isinstance(value, dict):
-            flat |= flat_figures(value, f"{prefix}/{key}")
+            flat |= flatten_metrics(value, f"{prefix}/{key}")
         elif isinstance(value, int | float):
             flat[f"{prefix}/{key}"] = float(value)
     return flat
 
 
 class ProgressBarCallback(Callback):  # type: ignore[misc]
-    """Moves the bar; where stderr is no terminal, says how far it is now and then."""
+    """A progress bar; it writes a line to the log from time to time if stderr is not a terminal."""
 
     def __init__(self, bar: ProgressBar, out: Output, quiet_seconds: float = 15.0) -> None:
-        self._bar, self._out, self._quiet = bar, out, quiet_seconds
-        self._said = time.monotonic()
+        self._bar, self._out, self._quiet_seconds = bar, out, quiet_seconds
+        self._last_report = time.monotonic()
 
     def batch_end(self, state: State, logger: Logger) -> None:
-        """Shows the step and its loss."""
+        """Show the step and its loss."""
         step, loss = int(state.timestamp.batch), state.total_loss_dict["loss/train/total"]
         self._bar.update(step, note=f"loss {loss:.4f}")
         now = time.monotonic()
-        if not self._out.log.is_terminal and now - self._said > self._quiet:
-            self._said = now
+        if not self._out.log.is_terminal and now - self._last_report > self._quiet_seconds:
+            self._last_report = now
             self._out.note(f"step {step:,} of {int(state.max_duration):,}, loss {loss:.4f}")
 
 
 class HookCallback(Callback):  # type: ignore[misc]
-    """Calls functions where training begins, and where a step ends and all that goes with it."""
+    """A callback that calls functions at the start of training and at the end of each step."""
 
-    def __init__(self, begins: Callable[[], None], ends: Callable[[], None]) -> None:
-        self._begins, self._ends = begins, ends
+    def __init__(self, on_start: Callable[[], None], on_step_end: Callable[[], None]) -> None:
+        self._on_start, self._on_step_end = on_start, on_step_end
 
     def fit_start(self, state: State, logger: Logger) -> None:
-        """Training begins."""
-        self._begins()
+        """Call the function for the start of training."""
+        self._on_start()
 
     def batch_checkpoint(self, state: State, logger: Logger) -> None:
-        """A step has ended."""
-        self._ends()
+        """Call the function for the end of a step, after its checkpoint."""
+        self._on_step_end()

@@ -1,4 +1,4 @@
-"""FSDP: settings from the config as Composer takes them, and what a machine must have for them."""
+"""FSDP: Composer's settings from the train config, and the checks of this machine."""
 
 import os
 from collections.abc import Mapping
@@ -13,25 +13,25 @@ _KINDS: dict[int, Any] = {1: FSDPConfig, 2: FSDP2Config}
 
 
 def sharding(settings: Mapping[str, Any]) -> FSDPConfig | FSDP2Config:
-    """Composer's FSDP configuration; a checkpoint of it is one file, as always.
+    """Return Composer's FSDP configuration; its checkpoints are single files.
 
     Args:
-        settings: of Composer's FSDPConfig, or with `version: 2` of its FSDP2Config.
+        settings: settings of Composer's FSDPConfig, or with `version: 2` of its FSDP2Config.
 
     Raises:
-        ConfigError: a setting is unknown, or needs what this machine does not have.
+        ConfigError: a setting is unknown, or this machine does not support it.
     """
     version = settings.get("version", int(os.environ.get("FSDP_VERSION", "1")))
     if version not in _KINDS:
-        raise ConfigError(f"fsdp.version: {version!r} is neither 1 nor 2")
+        raise ConfigError(f"fsdp.version: {version!r} is not valid; choose 1 or 2")
     if version == 1 and not torch.cuda.is_available():
         raise ConfigError(
-            "fsdp: version 1 needs a GPU, and there is none here; version: 2 also works on CPUs"
+            "fsdp: version 1 needs a GPU, and this machine has none; version: 2 also runs on CPUs"
         )
     own = {key: value for key, value in settings.items() if key != "version"}
     if own.get("state_dict_type", "full") != "full":
         raise ConfigError(
-            f"fsdp.state_dict_type: {own['state_dict_type']!r} would write many files; only full"
+            f"fsdp.state_dict_type: {own['state_dict_type']!r} would write many files; set full"
         )
     try:
         return _KINDS[version](**{**own, "state_dict_type": "full"})

@@ -1,4 +1,4 @@
-"""What Composer trains: the model with its weighted loss, and how batches are counted and split."""
+"""The model with its weighted loss for Composer, and the counting and splitting of batches."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -22,27 +22,27 @@ class LanguageModel(ComposerModel):  # type: ignore[misc]
         self.model = model
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits [B, T, V]."""
+        """Return logits, float[B, T, V]."""
         return logits_of(self.model, batch)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Mean weighted loss of the micro-batch, in nats per unit of weight."""
+        """Return the mean weighted loss of the micro-batch, in nats per unit of weight."""
         total, weight = weighted_loss(outputs, batch["input_ids"], batch["loss_weights"])
         return total / weight.clamp_min(torch.finfo(weight.dtype).tiny)
 
 
 def count_tokens(batch: Batch) -> dict[str, Any]:
-    """Tokens of the batch, and the loss weight that Composer scales micro-batches and ranks by.
+    """Return a batch's tokens, and its loss weight, by which Composer scales micro-batches.
 
     With the weight as `loss_generating`, the gradient is that of sum(ce x w) / sum(w) over the
-    whole global batch, however it was split.
+    complete global batch, however it is split.
     """
     weight = float(batch["loss_weights"][:, 1:].sum())
     return {"total": int(batch_tokens(batch)), "loss_generating": weight}
 
 
 def split_batch(batch: Batch, rows: int | float) -> list[Batch]:
-    """Micro-batches of `rows` rows each: only the tensors that the model reads."""
+    """Split a batch into micro-batches of `rows` rows: only the tensors that the model reads."""
     tensors = {key: value for key, value in batch.items() if isinstance(value, Tensor)}
     parts = {key: torch.split(value, int(rows)) for key, value in tensors.items()}
     count = len(next(iter(parts.values())))
@@ -50,7 +50,7 @@ def split_batch(batch: Batch, rows: int | float) -> list[Batch]:
 
 
 def data_spec(loader: Iterable[Batch]) -> DataSpec:
-    """The loader as Composer sees it: samples are source documents, however they are packed."""
+    """Wrap a loader for Composer, with source documents as samples in any packing."""
     return DataSpec(
         loader,
         split_batch=split_batch,

@@ -1,4 +1,4 @@
-"""How a train run begins: its plan and tokenizer are made, and its folder holds what repeats it."""
+"""The setup of a train run: its plan, its tokenizer, and the records in its run folder."""
 
 import json
 from contextlib import ExitStack
@@ -15,9 +15,9 @@ from ixt_data.records import Span
 from ixt_data.store import Store
 from ixt_train.conditioning import (
     Conditioner,
-    conditioner_of,
-    make_tokenizer,
-    set_template,
+    build_conditioner,
+    prepare_tokenizer,
+    set_chat_template,
     template_id,
     tokenizer_id,
 )
@@ -25,18 +25,18 @@ from ixt_train.config import TokenizerConfig, TrainConfig
 from ixt_train.inference import build_model, model_like
 from ixt_train.runs import feedback_record, fetch_run, run_folder
 from ixt_train.trainer.warm_start import (
-    KEPT,
+    CHECKPOINT_FILE,
     StartingCheckpoint,
     WarmStart,
-    find_origin,
-    keep_model,
+    copy_model,
+    find_starting_checkpoint,
     model_id,
     start_from,
 )
 
 
-def begin(folder: Path, config: TrainConfig, mix: Mix, store: Store, overwrite: bool) -> MixPlan:
-    """Fills a new run folder, or checks that the one there is of the same train run.
+def set_up(folder: Path, config: TrainConfig, mix: Mix, store: Store, overwrite: bool) -> MixPlan:
+    """Fill a new run folder, or check that the existing one is of the same train run.
 
     Raises:
         ConfigError: the config, or a file that it names, is wrong.
@@ -46,7 +46,7 @@ def begin(folder: Path, config: TrainConfig, mix: Mix, store: Store, overwrite: 
     if overwrite:
         _check_inputs(folder, config)
     with ExitStack() as stack:
-        sources, known = _sources(folder, config, overwrite, stack)
+        sources, source_fingerprint = _sources(folder, config, overwrite, stack)
         tokenizer = _tokenizer(folder, config, mix, store, sources, overwrite)
         plan = plan_run(store, mix, config, tokenizer)
         fingerprint = {
@@ -55,10 +55,10 @@ def begin(folder: Path, config: TrainConfig, mix: Mix, store: Store, overwrite: 
             "plan.digest": plan.digest,
             "tokenizer.id": tokenizer_id(tokenizer),
             **({"sft.template": template_id(tokenizer)} if config.stage == "sft" else {}),
-            **known,
+            **source_fingerprint,
         }
-        there = run_folder.prepare(folder, fingerprint, overwrite)
-        if not there or not (folder / run_folder.VERSIONS).exists():
+        already_exists = run_folder.prepare_folder(folder, fingerprint, overwrite)
+        if not already_exists or not (folder / run_folder.VERSIONS).exists():
             _fill(folder, config, store, plan, tokenizer, sources)
     return plan
 
@@ -71,27 +71,27 @@ def _fill(
     tokenizer: Any,
     sources: StartingCheckpoint | Path | None,
 ) -> None:
-    """Writes all that repeats the train run into its folder."""
+    """Write everything that reproduces the train run into its folder."""
     mix = plan.mix
     tokenizer.save_pretrained(folder / run_folder.TOKENIZER)
     if isinstance(sources, StartingCheckpoint):
-        sources.keep(folder)
+        sources.link_into(folder)
     elif sources is not None:
-        keep_model(sources, folder)
-    started = starting_model(folder, config, tokenizer)
-    started.model.config.save_pretrained(folder / run_folder.MODEL)
+        copy_model(sources, folder)
+    start_model = starting_model(folder, config, tokenizer)
+    start_model.model.config.save_pretrained(folder / run_folder.MODEL)
     observed = observed_feedback(store, mix, config.holdout) if any(mix.critics) else {}
     run_folder.write_json(folder / run_folder.FEEDBACK, feedback_record(observed))
-    run_folder.write_yaml(folder / run_folder.GIVEN, config)
-    run_folder.write_yaml(folder / run_folder.CONFIG, _own_config(folder, config, mix))
+    run_folder.write_yaml(folder / run_folder.SUBMITTED, config)
+    run_folder.write_yaml(folder / run_folder.CONFIG, _run_config(folder, config, mix))
     run_folder.write_yaml(folder / run_folder.MIX, mix)
     run_folder.write_json(folder / run_folder.PLAN, plan.summary())
-    # Last: a folder with it is whole.
+    # Last: a folder with this file is complete.
     run_folder.write_json(folder / run_folder.VERSIONS, run_folder.versions())
 
 
 def _check_inputs(folder: Path, config: TrainConfig) -> None:
-    """Refuses to drop a train run whose folder holds what this one needs."""
+    """Refuse to delete a run folder that contains inputs of this train run."""
     paths = [
         *(("model.path", part.path) for part in [config.model] if part),
         *(("tokenizer.path", part.path) for part in [config.tokenizer] if part),
@@ -101,7 +101,7 @@ def _check_inputs(folder: Path, config: TrainConfig) -> None:
     for key, path in paths:
         if path is not None and Path(path).is_relative_to(folder):
             raise ConfigError(
-                f"--overwrite: {key} is {path}, which would be dropped with {folder}. Choose "
+                f"--overwrite: {key} is {path}, which would be deleted with {folder}. Choose "
                 "another run_folder"
             )
 
@@ -109,26 +109,28 @@ def _check_inputs(folder: Path, config: TrainConfig) -> None:
 def _sources(
     folder: Path, config: TrainConfig, overwrite: bool, stack: ExitStack
 ) -> tuple[StartingCheckpoint | Path | None, dict[str, Any]]:
-    """Where the weights come from, if from anywhere, and what the fingerprint says of it.
+    """Return the source of the weights, if any, and its part of the fingerprint.
 
-    A train run that has begun goes on without the place that it started from.
+    A train run that has started resumes without the source.
     """
     path = config.start.checkpoint if config.start else config.model_path
     if path is None:
         return None, {}
-    before = folder / run_folder.FINGERPRINT
-    if not overwrite and not Path(path).exists() and before.exists():
-        known = json.loads(before.read_text())
-        keys = [k for k in known if k.startswith("start.") or k == "model.weights"]
-        return None, {k: known[k] for k in keys if k != "start.optimizer"}
+    fingerprint_path = folder / run_folder.FINGERPRINT
+    if not overwrite and not Path(path).exists() and fingerprint_path.exists():
+        source_fingerprint = json.loads(fingerprint_path.read_text())
+        keys = [k for k in source_fingerprint if k.startswith("start.") or k == "model.weights"]
+        return None, {k: source_fingerprint[k] for k in keys if k != "start.optimizer"}
     if config.start is None:
         return Path(path), {"model.weights": model_id(Path(path))}
     start = config.start
     if "://" in path:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        fetched = stack.enter_context(TemporaryDirectory(dir=folder.parent, prefix=".start-"))
-        start = start.model_copy(update={"checkpoint": str(fetch_run(path, Path(fetched)))})
-    origin = find_origin(start)
+        download_folder = stack.enter_context(
+            TemporaryDirectory(dir=folder.parent, prefix=".start-")
+        )
+        start = start.model_copy(update={"checkpoint": str(fetch_run(path, Path(download_folder)))})
+    origin = find_starting_checkpoint(start)
     return origin, {f"start.{key}": value for key, value in origin.record.items()}
 
 
@@ -143,22 +145,22 @@ def _tokenizer(
     saved = folder / run_folder.TOKENIZER
     if config.tokenizer is None:
         source = sources.tokenizer if isinstance(sources, StartingCheckpoint) else saved
-        tokenizer = make_tokenizer(source, store, mix, None)
+        tokenizer = prepare_tokenizer(source, store, mix, None)
     else:
-        tokenizer = make_tokenizer(config.tokenizer, store, mix, None if overwrite else saved)
+        tokenizer = prepare_tokenizer(config.tokenizer, store, mix, None if overwrite else saved)
     if config.stage == "sft":
-        set_template(tokenizer, config.sft.template)
+        set_chat_template(tokenizer, config.sft.template)
     return tokenizer
 
 
-def _own_config(folder: Path, config: TrainConfig, mix: Mix) -> TrainConfig:
-    """The config as it works from within the run folder, beside the files that it names."""
+def _run_config(folder: Path, config: TrainConfig, mix: Mix) -> TrainConfig:
+    """Return the config with the files of the run folder as its inputs."""
     tasks = []
     for number, task in enumerate(config.eval.tasks):
         name = None
         if task.path is not None:
             name = f"{run_folder.TASKS}/{number}.jsonl"
-            run_folder.keep_copy(Path(task.path), folder / name)
+            run_folder.copy_file(Path(task.path), folder / name)
         tasks.append(task.model_copy(update={"path": name}))
     update: dict[str, Any] = {
         "mix": run_folder.MIX,
@@ -171,16 +173,20 @@ def _own_config(folder: Path, config: TrainConfig, mix: Mix) -> TrainConfig:
     if config.model is not None and config.model.path is not None:
         update["model"] = config.model.model_copy(update={"path": run_folder.START})
     if config.start is not None:
-        kept = {"checkpoint": f"{run_folder.START}/{KEPT}"}
-        update["start"] = config.start.model_copy(update=kept)
+        checkpoint_update = {"checkpoint": f"{run_folder.START}/{CHECKPOINT_FILE}"}
+        update["start"] = config.start.model_copy(update=checkpoint_update)
     return config.model_copy(update=update)
 
 
 def starting_model(folder: Path, config: TrainConfig, tokenizer: Any) -> WarmStart:
-    """The model of step 0, from what the run folder keeps."""
+    """Return the model of step 0, from the files of the run folder."""
     if config.start is not None:
-        kept = config.start.model_copy(update={"checkpoint": str(folder / run_folder.START / KEPT)})
-        return start_from(find_origin(kept), kept, tokenizer, config.seed)
+        checkpoint_update = config.start.model_copy(
+            update={"checkpoint": str(folder / run_folder.START / CHECKPOINT_FILE)}
+        )
+        return start_from(
+            find_starting_checkpoint(checkpoint_update), checkpoint_update, tokenizer, config.seed
+        )
     assert config.model is not None
     model = config.model
     if model.path is not None:
@@ -189,17 +195,17 @@ def starting_model(folder: Path, config: TrainConfig, tokenizer: Any) -> WarmSta
 
 
 def resumed_model(folder: Path) -> WarmStart:
-    """A model for the weights of a checkpoint of this train run."""
+    """Return a model for the weights of a checkpoint of this train run."""
     return WarmStart(model_like(folder / run_folder.MODEL))
 
 
 def plan_run(store: Store, mix: Mix, config: TrainConfig, tokenizer: Any) -> MixPlan:
-    """The plan of everything that the train run draws, whole batches of it.
+    """Plan all draws of the train run, in complete batches.
 
     A budget in tokens becomes a number of steps by the mean length of a thousand draws.
 
     Raises:
-        ConfigError: the batch cannot be dealt out to the processes.
+        ConfigError: the batch cannot be divided among the processes.
         MixError: the mix cannot be planned.
     """
     batch, world = config.global_batch_size, dist.get_world_size()
@@ -207,30 +213,37 @@ def plan_run(store: Store, mix: Mix, config: TrainConfig, tokenizer: Any) -> Mix
         raise ConfigError(f"global_batch_size: {batch} is not divisible by {world} processes")
     steps = config.duration.value
     if config.duration.unit == "tok":
-        once = plan_mix(mix, store=store, batch=batch, holdout=config.holdout)
-        conditioner = conditioner_of(config, tokenizer, mix.condition)
-        mean = mean_length(store, once, conditioner, config.max_length)
+        one_pass = plan_mix(mix, store=store, batch=batch, holdout=config.holdout)
+        conditioner = build_conditioner(config, tokenizer, mix.condition)
+        mean = mean_length(store, one_pass, conditioner, config.max_length)
         steps = max(1, round(config.duration.value / (mean * batch)))
     return plan_mix(mix, steps * batch, store=store, batch=batch, holdout=config.holdout)
 
 
 def mean_length(
-    store: Store, plan: MixPlan, conditioner: Conditioner, longest: int, samples: int = 1000
+    store: Store, plan: MixPlan, conditioner: Conditioner, max_tokens: int, samples: int = 1000
 ) -> float:
-    """Mean tokens of a sample, feedback included, over draws spread evenly over a plan."""
+    """Return the mean tokens of a sample with feedback, over draws spread evenly over a plan."""
     draws = plan.order(0)
-    chosen = samples_of(draws[np.linspace(0, len(draws) - 1, min(samples, len(draws))).astype(int)])
+    chosen_samples = samples_of(
+        draws[np.linspace(0, len(draws) - 1, min(samples, len(draws))).astype(int)]
+    )
     starts = np.cumsum([0] + [text.samples for text, _ in plan.shards])
     lengths: list[int] = []
     for number, (text, critique) in enumerate(plan.shards):
-        rows = chosen[(chosen >= starts[number]) & (chosen < starts[number + 1])] - starts[number]
+        rows = (
+            chosen_samples[
+                (chosen_samples >= starts[number]) & (chosen_samples < starts[number + 1])
+            ]
+            - starts[number]
+        )
         if not len(rows):
             continue
         texts = store.shard(text).column("text")
         columns = ("critique", "score", "spans")
-        told = list(store.shard(critique).rows(columns)) if critique else None
+        critiques = list(store.shard(critique).rows(columns)) if critique else None
         for row in rows.tolist():
-            own = dict(told[row]) if told else {}
+            own = dict(critiques[row]) if critiques else {}
             own["spans"] = [Span(*span) for span in own.get("spans") or ()]
             lengths.append(len(conditioner.encode(texts[row], **own).input_ids))
-    return float(np.minimum(lengths, longest).mean())
+    return float(np.minimum(lengths, max_tokens).mean())

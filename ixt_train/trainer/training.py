@@ -1,4 +1,4 @@
-"""A train run through Composer: from a config to checkpoints, metrics and draws in its folder."""
+"""A train run through Composer: from a config to checkpoints, metrics and draws."""
 
 import ctypes
 import os
@@ -27,55 +27,55 @@ from ixt_data.console import Output
 from ixt_data.errors import ConfigError
 from ixt_data.mix import Mix, MixPlan, with_edges
 from ixt_data.store import Store
-from ixt_train.conditioning import Conditioner, conditioner_of, load_tokenizer
-from ixt_train.config import Amount, TrainConfig, load_mix_of, load_train_config
+from ixt_train.conditioning import Conditioner, build_conditioner, load_tokenizer
+from ixt_train.config import Amount, TrainConfig, load_run_mix, load_train_config
 from ixt_train.evaluation import Evaluator, held_out_documents
 from ixt_train.runs import (
     Remote,
+    checkpoint_step,
     newest_checkpoint,
     observed_pairs,
     read_metrics,
     refuse_code,
     run_folder,
-    step_of,
 )
 from ixt_train.stream import Collator, MixStream
 from ixt_train.trainer.callbacks import (
-    Checkpoints,
-    Draws,
-    Ema,
-    Evaluate,
-    LearningRate,
+    CheckpointCallback,
+    DrawsCallback,
+    EmaCallback,
+    EvaluationCallback,
+    LearningRateCallback,
     MetricsCallback,
     ProgressBarCallback,
-    RandomState,
+    RandomStateCallback,
 )
 from ixt_train.trainer.fsdp import sharding
-from ixt_train.trainer.loggers import loggers_of
+from ixt_train.trainer.loggers import build_loggers
 from ixt_train.trainer.objective import LanguageModel, data_spec
-from ixt_train.trainer.setup import begin, plan_run, resumed_model, starting_model
+from ixt_train.trainer.setup import plan_run, resumed_model, set_up, starting_model
 from ixt_train.trainer.warm_start import WarmStart
 
 T = TypeVar("T")
 
-# Of glibc's malloc.h.
+# Constants of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a train run came to.
+    """The result of a train run.
 
     Attributes:
-        steps, tokens, samples: how far it went.
-        losses: `train` of the last step; `eval` held out, with each document's own feedback where
-            the model takes any; None where nothing was held out.
+        steps, tokens, samples: totals of the train run.
+        losses: `train`, of the last step; `eval`, held out, under each document's own feedback if
+            the model uses any; None if nothing was held out. In nats per token.
         tasks: share of problems solved, by task.
-        checkpoint: the last one.
-        run_folder: where everything is.
-        seconds: of training, over all resumes, without evaluation.
-        digest: of the plan.
-        snapshot: its version.
+        checkpoint: path of the last checkpoint.
+        run_folder: path of the run folder.
+        seconds: training time over all resumes, without evaluation.
+        digest: digest of the plan.
+        snapshot: version of the snapshot.
     """
 
     steps: int
@@ -90,7 +90,7 @@ class TrainResult:
     snapshot: int
 
     def record(self) -> dict[str, Any]:
-        """As the command line prints it."""
+        """Return the result as the JSON object that `ixt train` prints."""
         return asdict(self)
 
 
@@ -101,75 +101,91 @@ def train(
     out: Output | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> TrainResult:
-    """Trains, or goes on where an interrupted train run of the same folder stopped.
+    """Train a model, or resume the train run in the same run folder.
+
+    The run folder gets the config, the plan, checkpoints, metrics.jsonl and the draws of every
+    step. A finished train run returns its result without training.
 
     Args:
         config: a train config, or the path of its YAML file.
-        overwrite: drop what the run folder holds.
-        out: where to show progress; None shows none.
-        callbacks: further ones for Composer; what they do is not in the fingerprint.
+        overwrite: delete the train run in the run folder first.
+        out: destination of progress; None shows none.
+        callbacks: additional Composer callbacks; they are not in the fingerprint.
+
+    Returns:
+            Totals, losses, tasks and the last checkpoint.
 
     Raises:
-        ConfigError: the config, the mix or a file it names is wrong.
+        ConfigError: the config, the mix or one of their files is not valid.
         MixError: the mix cannot be planned.
-        FingerprintError: the run folder holds another train run.
+        FingerprintError: the run folder has another train run.
+        CorruptError: a shard was changed, or no checkpoint can be read.
+        StoreError: the store, the snapshot or a shard is missing.
+
+    Examples:
+            .. code-block:: python
+
+                result = train("run.yaml")
+                print(result.steps, result.losses["eval"], result.checkpoint)
     """
     if not isinstance(config, TrainConfig):
         config = load_train_config(config)
     _check_machine(config)
     set_threads(config.threads)
-    keep_memory()
-    # A group of one would only slow down: every step reduces four small tensors over it.
+    reuse_freed_memory()
+    # A group of one process would only cost time: every step reduces four small tensors over it.
     if dist.get_world_size() > 1 or config.fsdp is not None:
         dist.initialize_dist(get_device(None))
     folder = Path(config.run_folder)
-    mix = load_mix_of(config)
+    mix = load_run_mix(config)
     store = Store.open(config.store or mix.store)
-    pinned = {"snapshot": store.snapshot(mix.snapshot).version, "store": _absolute(store.root)}
-    mix = with_edges(store, mix.model_copy(update=pinned), config.holdout)
-    begun = _on_first_rank(lambda: _begin(folder, config, mix, store, overwrite))
-    plan, remote = begun or (None, None)
+    resolved = {"snapshot": store.snapshot(mix.snapshot).version, "store": _absolute(store.root)}
+    mix = with_edges(store, mix.model_copy(update=resolved), config.holdout)
+    set_up_result = _on_first_rank(lambda: _set_up(folder, config, mix, store, overwrite))
+    plan, remote = set_up_result or (None, None)
     tokenizer = load_tokenizer(folder / run_folder.TOKENIZER)
     if plan is None:
         plan = plan_run(store, mix, config, tokenizer)
     observed = observed_pairs(run_folder.read_json(folder / run_folder.FEEDBACK))
-    conditioner = conditioner_of(config, tokenizer, mix.condition, observed)
-    newest = newest_checkpoint(folder)
+    conditioner = build_conditioner(config, tokenizer, mix.condition, observed)
+    latest = newest_checkpoint(folder)
     steps = plan.samples // config.global_batch_size
-    if newest is None or (step_of(newest) < steps and not _stopped(folder, config, newest)):
-        with _pinned(store, plan.version), remote or nullcontext():
-            _fit(config, store, plan, conditioner, newest, remote, out, callbacks)
+    if latest is None or (
+        checkpoint_step(latest) < steps and not _was_stopped(folder, config, latest)
+    ):
+        with _pin_snapshot(store, plan.version), remote or nullcontext():
+            _fit(config, store, plan, conditioner, latest, remote, out, callbacks)
     return _result(folder, plan)
 
 
-def _begin(
+def _set_up(
     folder: Path, config: TrainConfig, mix: Mix, store: Store, overwrite: bool
 ) -> tuple[MixPlan, Remote | None]:
-    def here() -> MixPlan:
-        return begin(folder, config, mix, store, overwrite)
+    def set_up_here() -> MixPlan:
+        return set_up(folder, config, mix, store, overwrite)
 
     if config.checkpoint.remote is None:
-        return here(), None
+        return set_up_here(), None
     remote = Remote(config.checkpoint.remote, folder)
-    return remote.begin(here, overwrite), remote
+    return remote.set_up(set_up_here, overwrite), remote
 
 
-def _stopped(folder: Path, config: TrainConfig, newest: Path) -> bool:
-    """Whether the evaluation at the newest checkpoint ended the train run."""
+def _was_stopped(folder: Path, config: TrainConfig, latest: Path) -> bool:
+    """Return whether the evaluation at the latest checkpoint stopped the train run."""
     rows = read_metrics(folder / run_folder.METRICS)
-    at = [row["eval"] for row in rows if "eval" in row and row["step"] == step_of(newest)]
+    at = [row["eval"] for row in rows if "eval" in row and row["step"] == checkpoint_step(latest)]
     return config.stop is not None and bool(at) and config.stop.reached(at[-1])
 
 
 def _check_machine(config: TrainConfig) -> None:
     if config.precision == "amp_fp16" and not torch.cuda.is_available():
-        raise ConfigError("precision: amp_fp16 needs a GPU, and there is none here")
+        raise ConfigError("precision: amp_fp16 needs a GPU, and this machine has none")
     if config.fsdp is not None:
         sharding(config.fsdp)
 
 
-def _pinned(store: Store, version: int) -> AbstractContextManager[object]:
-    """Keeps the train run's snapshot from garbage collection, once for all ranks."""
+def _pin_snapshot(store: Store, version: int) -> AbstractContextManager[object]:
+    """Pin the train run's snapshot against garbage collection, once for all ranks."""
     return store.pins.hold(version, "train") if dist.get_global_rank() == 0 else nullcontext()
 
 
@@ -178,17 +194,17 @@ def _absolute(root: str) -> str:
 
 
 def set_threads(threads: int | None) -> None:
-    """Torch threads of this process: more than the cores of the machine fight each other."""
+    """Set the torch threads of this process; more threads than cores slow each other down."""
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // local))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-def keep_memory() -> None:
-    """Lets the C library keep what tensors free, where they come from it: on machines without GPU.
+def reuse_freed_memory() -> None:
+    """Make glibc keep the memory that tensors free, on machines without a GPU.
 
-    By itself glibc gives the memory of large tensors back and takes it anew at every step, page by
-    page: 6,000 page faults and 5 of 130 ms. Other C libraries are left as they are.
+    By default glibc returns the memory of large tensors and requests it again at every step, page
+    by page: 6,000 page faults and 5 of 130 ms. Other C libraries are unchanged.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None and not torch.cuda.is_available():
@@ -197,15 +213,15 @@ def keep_memory() -> None:
 
 
 def _on_first_rank(action: Callable[[], T]) -> T | None:
-    """The result of `action` on the first rank; the others wait for it and get None."""
+    """Return the result of `action` on the first rank; other ranks wait for it and get None."""
     error: list[Exception | None] = [None]
     result = None
     if dist.get_global_rank() == 0:
         try:
             result = action()
-        except Exception as caught:
-            error[0] = caught
-    # The others must not wait for a rank that gave up.
+        except Exception as exception:
+            error[0] = exception
+    # Other ranks must not wait for a rank that failed.
     dist.broadcast_object_list(error, src=0)
     if error[0] is not None:
         raise error[0]
@@ -220,14 +236,14 @@ def _fit(
     checkpoint: Path | None,
     remote: Remote | None,
     out: Output | None,
-    further: Sequence[Callback],
+    extra_callbacks: Sequence[Callback],
 ) -> None:
-    """Runs Composer to the end of the plan."""
+    """Run Composer to the end of the plan."""
     folder, tokenizer = Path(config.run_folder), conditioner.tokenizer
-    started = (
+    start_model = (
         starting_model(folder, config, tokenizer) if checkpoint is None else resumed_model(folder)
     )
-    model = started.model
+    model = start_model.model
     documents = held_out_documents(
         store, plan.mix, config.holdout, config.eval.buckets, config.eval.samples
     )
@@ -240,7 +256,7 @@ def _fit(
             store=store.root,
             local=_cache(config),
             batch_size=batch,
-            cache_limit=config.cache.limit,
+            cache_limit=config.cache.max_bytes,
         )
         loader: DataLoader[Any] = DataLoader(
             stack.enter_context(stream),
@@ -250,10 +266,10 @@ def _fit(
                 tokenizer.pad_token_id,
                 config.max_length,
                 config.packing,
-                keep_apart=config.attend == "document",
+                separate_documents=config.attention == "document",
             ),
         )
-        callbacks = [*_callbacks(config, plan, started, evaluator, remote), *further]
+        callbacks = [*_callbacks(config, plan, start_model, evaluator, remote), *extra_callbacks]
         if out is not None and config.logging.progress and dist.get_global_rank() == 0:
             steps = plan.samples // config.global_batch_size
             bar = stack.enter_context(out.progress("Training", total=steps, unit="steps"))
@@ -267,7 +283,7 @@ def _fit(
             optimizers=_optimizer(config, model),
             algorithms=_algorithms(config),
             callbacks=callbacks,
-            loggers=loggers_of(config, folder),
+            loggers=build_loggers(config, folder),
             run_name=folder.name,
             progress_bar=False,
             load_path=None if checkpoint is None else str(checkpoint),
@@ -278,8 +294,8 @@ def _fit(
             parallelism_config=None if config.fsdp is None else {"fsdp": sharding(config.fsdp)},
             seed=config.seed,
         )
-        if started.optimizer is not None:
-            keep_optimizer(trainer, started.optimizer)
+        if start_model.optimizer is not None:
+            load_optimizer_state(trainer, start_model.optimizer)
         try:
             trainer.fit()
         finally:
@@ -287,7 +303,7 @@ def _fit(
 
 
 def _cache(config: TrainConfig) -> Path:
-    """This machine's folder of shards: a run folder may be on a disk that machines share."""
+    """Return this machine's folder of shards: machines may share the disk of a run folder."""
     if config.cache.folder is not None:
         return Path(config.cache.folder)
     return Path(config.run_folder, run_folder.CACHE, f"node-{dist.get_node_rank()}")
@@ -305,12 +321,14 @@ def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.AdamW:
     )
 
 
-def keep_optimizer(trainer: Trainer, kept: dict[str, Any]) -> None:
-    """Gives AdamW the moments of an earlier train run; its settings stay those of this one."""
+def load_optimizer_state(trainer: Trainer, optimizer_state: dict[str, Any]) -> None:
+    """Load AdamW's moments of a previous train run; its settings stay this train run's."""
     (optimizer,) = trainer.state.optimizers
     settings = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
-    groups = [group | settings for group in kept["param_groups"]]
-    trainer.state.load_optim_state({"optimizers": {"AdamW": kept | {"param_groups": groups}}})
+    groups = [group | settings for group in optimizer_state["param_groups"]]
+    trainer.state.load_optim_state(
+        {"optimizers": {"AdamW": optimizer_state | {"param_groups": groups}}}
+    )
 
 
 def _algorithms(config: TrainConfig) -> list[Algorithm]:
@@ -322,32 +340,36 @@ def _algorithms(config: TrainConfig) -> list[Algorithm]:
 def _callbacks(
     config: TrainConfig,
     plan: MixPlan,
-    started: WarmStart,
+    start_model: WarmStart,
     evaluator: Evaluator,
     remote: Remote | None,
 ) -> list[Callback]:
-    """In the order in which they act: the average moves first, a checkpoint holds everything."""
+    """Return callbacks in order of execution: the average first, the checkpoint last."""
     duration = Amount(value=plan.samples // config.global_batch_size)
-    folder, model = Path(config.run_folder), started.model
-    ema = None if config.ema is None else Ema(model, config.ema, started.averaged, started.step)
-    draws, metrics = Draws(folder), MetricsCallback(folder, config.logging.every)
-    evaluate = Evaluate(
+    folder, model = Path(config.run_folder), start_model.model
+    ema = (
+        None
+        if config.ema is None
+        else EmaCallback(model, config.ema, start_model.averaged, start_model.step)
+    )
+    draws, metrics = DrawsCallback(folder), MetricsCallback(folder, config.logging.every)
+    evaluate = EvaluationCallback(
         config.eval.every, lambda: evaluator.measure(model), metrics, ema, config.stop
     )
     return [
-        LearningRate(config.schedule, duration, config.optimizer.lr),
-        RandomState(),
+        LearningRateCallback(config.schedule, duration, config.optimizer.lr),
+        RandomStateCallback(),
         *([] if ema is None else [ema]),
         draws,
         metrics,
         evaluate,
-        Checkpoints(folder, config.checkpoint, draws, remote),
+        CheckpointCallback(folder, config.checkpoint, draws, remote),
     ]
 
 
 @contextmanager
 def quiet_stdout() -> Iterator[None]:
-    """Within it, what libraries print goes to stderr: stdout is for results."""
+    """Redirect what libraries print to stderr within the context: stdout is for results."""
     with redirect_stdout(sys.stderr):
         yield
 
@@ -355,17 +377,17 @@ def quiet_stdout() -> Iterator[None]:
 def _result(folder: Path, plan: MixPlan) -> TrainResult:
     rows = read_metrics(folder / run_folder.METRICS)
     last = next(row for row in reversed(rows) if "loss" in row)
-    figures: dict[str, Any] = next((row["eval"] for row in reversed(rows) if "eval" in row), {})
-    losses = figures.get("loss", {})
+    evaluation: dict[str, Any] = next((row["eval"] for row in reversed(rows) if "eval" in row), {})
+    losses = evaluation.get("loss", {})
     held_out = losses.get("observed") or losses.get("none") or {}
-    newest = newest_checkpoint(folder)
+    latest = newest_checkpoint(folder)
     return TrainResult(
         steps=last["step"],
         tokens=last["tokens"],
         samples=last["samples"],
         losses={"train": last["loss"], "eval": held_out.get("all")},
-        tasks=figures.get("tasks", {}),
-        checkpoint=str(newest),
+        tasks=evaluation.get("tasks", {}),
+        checkpoint=str(latest),
         run_folder=str(folder),
         seconds=last["seconds"],
         digest=plan.digest,

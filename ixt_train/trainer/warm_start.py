@@ -1,7 +1,7 @@
-"""What a train run starts from: a checkpoint of an earlier one, or a folder with a model.
+"""The start of a train run: a checkpoint of a previous one, or a folder with a model.
 
-Both are kept in the run folder, by hard links where that can be, so that it can be repeated when
-the earlier one is gone.
+The run folder keeps both, by hard links where possible. The train run can then be reproduced
+without the previous one.
 """
 
 import hashlib
@@ -19,26 +19,26 @@ from ixt_train.inference import fit_vocabulary, model_like
 from ixt_train.runs import (
     FOLDER,
     averaged_weights,
+    checkpoint_step,
     load_weights,
     newest_checkpoint,
     read_checkpoint,
     run_folder,
-    step_of,
 )
 
-KEPT, RECORD, _CONFIG = "checkpoint.pt", "origin.json", "config.json"
+CHECKPOINT_FILE, RECORD, _CONFIG = "checkpoint.pt", "origin.json", "config.json"
 _MODEL_FILES = (_CONFIG, "*.safetensors", "*.safetensors.index.json")
 
 
 @dataclass(frozen=True)
 class StartingCheckpoint:
-    """The checkpoint that a train run goes on from.
+    """The checkpoint that a train run starts from.
 
     Attributes:
-        checkpoint: the file.
+        checkpoint: path of the file.
         model: folder with the model's config.
         tokenizer: folder with a tokenizer that has all of its tokens.
-        record: which train run it is from, and which step of it.
+        record: its train run and step.
     """
 
     checkpoint: Path
@@ -46,21 +46,21 @@ class StartingCheckpoint:
     tokenizer: Path
     record: dict[str, Any]
 
-    def keep(self, folder: Path) -> None:
-        """Brings it into the folder of the train run that starts from it."""
+    def link_into(self, folder: Path) -> None:
+        """Link it into the folder of the train run that starts from it."""
         target = folder / run_folder.START
-        if self.checkpoint != target / KEPT:
+        if self.checkpoint != target / CHECKPOINT_FILE:
             # A checkpoint never changes: a link is as good as a copy.
-            run_folder.keep_link(self.checkpoint, target / KEPT)
-            run_folder.keep_copy(self.model / _CONFIG, target / _CONFIG)
+            run_folder.link_or_copy(self.checkpoint, target / CHECKPOINT_FILE)
+            run_folder.copy_file(self.model / _CONFIG, target / _CONFIG)
             run_folder.write_json(target / RECORD, self.record)
 
 
-def find_origin(start: StartConfig) -> StartingCheckpoint:
-    """The checkpoint that a train config names.
+def find_starting_checkpoint(start: StartConfig) -> StartingCheckpoint:
+    """Find the checkpoint that a train config names.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: the path is not a checkpoint or a run folder with one.
     """
     path = Path(start.checkpoint)
     if (path.parent / RECORD).is_file():
@@ -71,22 +71,22 @@ def find_origin(start: StartConfig) -> StartingCheckpoint:
     run = path if path.is_dir() else path.parent.parent
     if not (run / run_folder.FINGERPRINT).is_file():
         raise ConfigError(
-            f"start.checkpoint: {path} is neither a run folder nor a file in its {FOLDER}/; for a "
-            "model from elsewhere set model.path"
+            f"start.checkpoint: {path} is not a run folder or a file in its {FOLDER}/; for any "
+            "other model set model.path"
         )
     checkpoint = path if path.is_file() else newest_checkpoint(run)
     if checkpoint is None:
         raise ConfigError(
-            f"start.checkpoint: {run} has no checkpoint yet; train on: ixt train {run}/config.yaml"
+            f"start.checkpoint: {run} has no checkpoint yet; run: ixt train {run}/config.yaml"
         )
-    known = run_folder.read_json(run / run_folder.FINGERPRINT)
+    fingerprint = run_folder.read_json(run / run_folder.FINGERPRINT)
     record = {
-        "run": content_id(known),
-        "stage": known["stage"],
-        "step": step_of(checkpoint),
-        "plan": known["plan.digest"],
-        "snapshot": known["snapshot"],
-        "tokenizer": known["tokenizer.id"],
+        "run": content_id(fingerprint),
+        "stage": fingerprint["stage"],
+        "step": checkpoint_step(checkpoint),
+        "plan": fingerprint["plan.digest"],
+        "snapshot": fingerprint["snapshot"],
+        "tokenizer": fingerprint["tokenizer.id"],
     }
     return StartingCheckpoint(
         checkpoint, run / run_folder.MODEL, run / run_folder.TOKENIZER, record
@@ -94,42 +94,41 @@ def find_origin(start: StartConfig) -> StartingCheckpoint:
 
 
 def model_id(source: Path) -> str:
-    """12 hex digits over the weights in a model folder.
+    """Return 12 hex digits over the weights in a model folder.
 
     Raises:
-        ConfigError: there are no weights as safetensors.
+        ConfigError: the folder has no weights as safetensors.
     """
     weights = hashlib.blake2b(digest_size=6)
-    found = sorted(source.glob("*.safetensors"))
-    for path in found:
+    weight_files = sorted(source.glob("*.safetensors"))
+    for path in weight_files:
         with path.open("rb") as file:
             weights.update(hashlib.file_digest(file, "blake2b").digest())
-    if not found:
+    if not weight_files:
         raise ConfigError(
             f"model.path: {source} has no *.safetensors. Weights in a pickle could run code; write "
-            "them anew with save_pretrained(folder, safe_serialization=True)"
+            "them again with save_pretrained(folder, safe_serialization=True)"
         )
     return weights.hexdigest()
 
 
-def keep_model(source: Path, folder: Path) -> None:
-    """Brings the files of a model folder into the folder of the train run that starts from it."""
+def copy_model(source: Path, folder: Path) -> None:
+    """Copy the files of a model folder into the folder of the train run that starts from it."""
     target = folder / run_folder.START
     for path in [p for pattern in _MODEL_FILES for p in source.glob(pattern)]:
-        # Of somebody else, who may write into them: no links.
-        run_folder.keep_copy(path, target / path.name)
+        # Another user may write into the originals: no links.
+        run_folder.copy_file(path, target / path.name)
 
 
 @dataclass(frozen=True)
 class WarmStart:
-    """A model to be trained, and what goes on from its origin.
+    """A model to train, with the state that it takes over.
 
     Attributes:
-        model: with the origin's weights, and embeddings for new tokens.
-        optimizer: AdamW's state by parameter name as Composer's checkpoints have it; None if it
-            begins anew.
-        averaged: averaged weights by parameter name, where they go on.
-        step: steps that are behind it.
+        model: the model, with embeddings for new tokens.
+        optimizer: AdamW's state by parameter name, as in Composer's checkpoints, or None.
+        averaged: averaged weights by parameter name, None for a new average.
+        step: steps that the weights were averaged over.
     """
 
     model: Any
@@ -141,45 +140,49 @@ class WarmStart:
 def start_from(
     origin: StartingCheckpoint, start: StartConfig, tokenizer: Any, seed: int
 ) -> WarmStart:
-    """The model, and as much else of the origin as `start` says.
+    """Load the model, and as much of the previous training state as `start` selects.
 
     Raises:
-        ConfigError: the weights are those of another model.
-        CorruptError: the checkpoint does not open.
+        ConfigError: the weights belong to another model.
+        CorruptError: the checkpoint cannot be read.
     """
     state = read_checkpoint(origin.checkpoint)
     model = model_like(origin.model)
-    keep = start.optimizer == "keep"
+    link_into = start.optimizer == "keep"
     try:
-        load_weights(model, state, average=not keep)
+        load_weights(model, state, average=not link_into)
     except RuntimeError as error:
         raise ConfigError(f"start.checkpoint: {origin.checkpoint}: {error}") from None
     # For the embeddings of new tokens.
     torch.manual_seed(seed)
     model = fit_vocabulary(model, tokenizer)
-    if not keep:
+    if not link_into:
         return WarmStart(model)
     weights = dict(model.named_parameters())
     moments = state["state"]["optimizers"]["AdamW"]
     averaged = averaged_weights(state)
     return WarmStart(
         model,
-        moments | {"state": {name: _fitted(s, weights[name.removeprefix("model.")])
+        moments | {"state": {name: _resize_moments(s, weights[name.removeprefix("model.")])
                              for name, s in moments["state"].items()}},
-        {name: _grown(w, weights[name].detach()) for name, w in averaged.items()} or None,
+        {name: _resize_rows(w, weights[name].detach()) for name, w in averaged.items()} or None,
         int(origin.record["step"]),
     )  # fmt: skip
 
 
-def _fitted(moments: dict[str, Tensor], weight: Tensor) -> dict[str, Tensor]:
-    """AdamW's state of one parameter; rows of new tokens have moments of zero."""
-    nothing = torch.zeros_like(weight)
+def _resize_moments(moments: dict[str, Tensor], weight: Tensor) -> dict[str, Tensor]:
+    """Resize AdamW's state of one parameter; rows of new tokens have moments of zero."""
+    zeros = torch.zeros_like(weight)
     return {
-        key: value.clone() if value.dim() == 0 else _grown(value, nothing)
+        key: value.clone() if value.dim() == 0 else _resize_rows(value, zeros)
         for key, value in moments.items()
     }
 
 
-def _grown(old: Tensor, now: Tensor) -> Tensor:
-    """`old` with the rows that `now` has beyond it."""
-    return torch.cat([old.to(now), now[len(old) :]]) if len(old) < len(now) else old.to(now).clone()
+def _resize_rows(rows: Tensor, target_rows: Tensor) -> Tensor:
+    """Return `rows`, extended by the rows of `target_rows` beyond its end."""
+    return (
+        torch.cat([rows.to(target_rows), target_rows[len(rows) :]])
+        if len(rows) < len(target_rows)
+        else rows.to(target_rows).clone()
+    )

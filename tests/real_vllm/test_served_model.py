@@ -139,27 +139,27 @@ def ask(address: str, path: str, **body: Any) -> dict[str, Any]:
 
 
 def test_completions_under_each_feedback_are_ours(served: str, exported: Path) -> None:
-    from ixt_train.inference.decoding import GenerationPrefix, TokenSampling, write_all
-    from ixt_train.inference.loaded_model import beginning, choose_feedback, load_model
+    from ixt_train.inference.decoding import GenerationPrefix, TokenSampling, generate_all
+    from ixt_train.inference.loaded_model import choose_feedback, feedback_prefix, load_model
 
     trained = load_model(exported)
     conditioner, decode = trained.conditioner, trained.tokenizer.decode
     card = json.loads((exported / "ixt.json").read_text())
-    ban = {str(token): -100 for token in card["banned"]}
+    ban = {str(token): -100 for token in card["banned_tokens"]}
     found = {}
     for feedback in ("best", "worst", "none"):
         choice = choose_feedback(conditioner, feedback)
-        told = beginning(conditioner, choice)
+        told = feedback_prefix(conditioner, choice)
         asked = {
             text: told + tuple(conditioner.encoder.document(text).tolist())
             for text in ("it is", "what is 3 plus")
         }
-        prompts = {card["prefix"][feedback] + text: ids for text, ids in asked.items()}
+        prompts = {card["prefixes"][feedback] + text: ids for text, ids in asked.items()}
         # A conversation, too, is a text to complete.
         talk = tuple(conditioner.prompt(QUESTIONS[0], choice).tolist())
         for prompt, ids in {**prompts, decode(talk): talk}.items():
             got = ask(served, "completions", prompt=prompt, logit_bias=ban)
-            (ours,) = write_all(
+            (ours,) = generate_all(
                 trained.model, conditioner, [GenerationPrefix(ids, ids, 16)], TokenSampling()
             )
             assert got["text"] == decode(ours.ids)
@@ -174,7 +174,7 @@ def test_chat_asks_for_the_best_and_can_be_asked_for_less(served: str, exported:
     from ixt_train.inference.loaded_model import load_model
 
     trained = load_model(exported)
-    prefix = json.loads((exported / "ixt.json").read_text())["prefix"]
+    prefix = json.loads((exported / "ixt.json").read_text())["prefixes"]
     told = {name: text.removeprefix(prefix["none"]) for name, text in prefix.items()}
     said = {}
     for question in QUESTIONS:

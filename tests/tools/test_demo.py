@@ -13,7 +13,7 @@ from ixt_data.console.output import Output, OutputMode
 from ixt_data.errors import IxtError
 from ixt_data.mix import Mix
 from ixt_tools.demo.configs import ARMS, FULL, QUICK, clock_mix, clock_train, stdlib_mix
-from ixt_tools.demo.jobs import DemoJob, run_jobs
+from ixt_tools.demo.jobs import DemoJob
 from ixt_tools.demo.main import describe_losses, headline
 from ixt_tools.demo.stdlib import copy_stdlib, stdlib_files
 from ixt_tools.demo.training import accuracy_curve
@@ -102,11 +102,11 @@ def test_accuracy_is_read_from_metrics() -> None:
     assert accuracy_curve(rows) == [(2, 0.5)]
 
 
-def test_a_train_run_that_fails_is_named_and_the_others_end(tmp_path: Path) -> None:
-    jobs = [DemoJob(name, tmp_path / f"{name}.yaml", tmp_path / name, 1) for name in ("a", "b")]
-    with pytest.raises(IxtError, match=r"train run 'a' ended with \d: .*a\.log"):
-        run_jobs(jobs, 1, lambda job: None)
-    assert jobs[1].process is None
+def test_demo_job_counts_the_steps_in_its_metrics(tmp_path: Path) -> None:
+    job = DemoJob("a", tmp_path / "a.yaml", tmp_path / "a.log", tmp_path, steps=4)
+    assert (job.steps_done(), job.metrics()) == (0, [])
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
+    assert job.steps_done() == 1
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from ixt_data.ingestion import ingest
 from ixt_data.store.store import Store
 from ixt_tools.demo.clock_arithmetic import write_corpus
 from ixt_tools.report.review import make_review
-from ixt_train.runs.summary import read_train_run, thinned
+from ixt_train.runs.summary import downsample, read_train_run
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_what_is_not_there_is_said(folder: Path, tmp_path: Path) -> None:
     store = Store.open(folder / "store")
     with pytest.raises(StoreError, match=r"no critic 'rule'; there are: arithmetic, rules"):
         make_review(store, critics=["rule"])
-    with pytest.raises(ConfigError, match="no run folder"):
+    with pytest.raises(ConfigError, match="is not a run folder"):
         make_review(store, runs=[tmp_path])
 
 
@@ -101,4 +101,4 @@ def test_a_run_that_was_cut_off_is_read_up_to_there(folder: Path) -> None:
 
 
 def test_curves_are_thinned_by_means() -> None:
-    assert thinned([(1, 1.0), (2, 3.0), (3, 5.0)], most=2) == ((2, 2.0), (3, 5.0))
+    assert downsample([(1, 1.0), (2, 3.0), (3, 5.0)], max_points=2) == ((2, 2.0), (3, 5.0))

@@ -22,7 +22,7 @@ QUICK_DOCUMENTS, QUICK_STEPS, QUICK_EVERY, QUICK_PROBLEMS = 200, 8, 4, 20
 
 
 def train_all(
-    runs: Sequence[Run], folder: Path, curves: Path, side_by_side: int, quick: bool, out: Output
+    runs: Sequence[Run], folder: Path, curves: Path, parallel: int, quick: bool, out: Output
 ) -> None:
     """Trains what is not trained yet; the curve of each run is kept as it ends.
 
@@ -42,15 +42,17 @@ def train_all(
     with out.progress("Training", total=len(runs), unit="runs") as bar:
         finished = 0
 
-        def done(job: TrainJob) -> None:
+        def on_update(job: TrainJob) -> None:
             nonlocal finished
+            if not job.is_finished:
+                return
             finished += 1
             run = by_job[job]
             curve = read_run(job.run_folder, run.label)
             write_curves(curves / f"{run.corpus.name}.jsonl", [curve])
             bar.update(finished, note=f"{job.name}: {max(curve.metrics['tasks.sums']):.2f}")
 
-        run_jobs(jobs(), side_by_side, done)
+        run_jobs(jobs(), parallel, on_update)
 
 
 def _main(
@@ -62,7 +64,7 @@ def _main(
     ] = Path("ixt-proof"),
     results: Annotated[Path, typer.Option(help="Where results.md lies.")] = Path("docs"),
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 3,
-    side_by_side: Annotated[
+    parallel: Annotated[
         int | None, typer.Option(min=1, help="Train runs at once [as many as cores].")
     ] = None,
     quick: Annotated[
@@ -80,9 +82,9 @@ def _main(
         runs = runs_of(SERIES[part], range(1 if quick else seeds))
         if quick:
             runs = shortened(runs, QUICK_DOCUMENTS, QUICK_STEPS)
-        train_all(runs, folder, curves, side_by_side or cores(), quick, out)
+        train_all(runs, folder, curves, parallel or cores(), quick, out)
     elif part == "text":
-        measure_text(folder, curves, seeds, side_by_side or cores(), quick, out)
+        measure_text(folder, curves, seeds, parallel or cores(), quick, out)
     elif part != "write":
         raise IxtError(f"part: {part!r} is none of proof, spans, text, write")
     page = write_results(results)

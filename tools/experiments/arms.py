@@ -181,7 +181,7 @@ def train_config(
             "samples": 0,
             "tasks": [{"name": "sums", "path": task, "feedback": feedback}],
         },
-        "stop": {"metric": "tasks.sums", "at": 0.9},
+        "stop": {"metric": "tasks.sums", "threshold": 0.9},
         "logging": {"tensorboard": False, "progress": False},
         "threads": 1,
     }

@@ -23,7 +23,7 @@ ARMS = ("plain", "filter", "score", "critique")
 
 
 def measure_text(
-    folder: Path, curves: Path, seeds: int, side_by_side: int, quick: bool, out: Output
+    folder: Path, curves: Path, seeds: int, parallel: int, quick: bool, out: Output
 ) -> None:
     """Trains the four arms on the standard library and installed packages, and keeps the curves.
 
@@ -37,14 +37,16 @@ def measure_text(
     with out.progress("Training", total=len(labels), unit="runs") as bar:
         finished = 0
 
-        def done(job: TrainJob) -> None:
+        def on_update(job: TrainJob) -> None:
             nonlocal finished
+            if not job.is_finished:
+                return
             finished += 1
             curve = read_run(job.run_folder, labels[job])
             write_curves(curves / f"{PYTHON}.jsonl", [curve])
             bar.update(finished, note=job.name)
 
-        run_jobs(labels, side_by_side, done)
+        run_jobs(labels, parallel, on_update)
 
 
 def _store(place: Path, quick: bool) -> Store:

@@ -11,13 +11,13 @@ from ixt_train.scaling import (
     GroupReport,
     LearningCurve,
     Multiplier,
+    compare_arms,
+    confidence_half_width,
     curve_chart,
-    describe,
-    interval,
-    needed,
-    quantity,
+    format_budget,
+    format_multiplier,
+    format_quantity,
     read_paths,
-    times,
 )
 
 PAGE, CURVES = "results.md", "results"
@@ -36,7 +36,7 @@ def write_results(docs: Path) -> Path:
     """Writes what the curves in `docs/results` say into docs/results.md; returns the page."""
     curves = read_paths([str(docs / CURVES)])
     sums = [curve for curve in curves if curve.group in GOOD]
-    groups = {group.group: group for group in describe(sums, against=BASELINES)} if sums else {}
+    groups = {group.group: group for group in compare_arms(sums, against=BASELINES)} if sums else {}
     page = docs / PAGE
     text = page.read_text(encoding="utf-8") if page.exists() else _skeleton()
     for name, make in SECTIONS.items():
@@ -90,7 +90,7 @@ def _reached(name: str) -> Callable[[Groups], str]:
                 arm.arm,
                 str(len(arm.seeds)),
                 _share(arm),
-                *(needed(arm.needs[f"{target:g}"], "tokens") for target in group.targets),
+                *(format_budget(arm.needs[f"{target:g}"], "tokens") for target in group.targets),
             ]
             for arm in group.arms
         ]
@@ -114,7 +114,11 @@ def _multipliers(name: str, baseline: str) -> Callable[[Groups], str]:
                 continue
             found = [arm.against[f"{t:g}"].get(baseline, {}) for t in (0.3, 0.5)]
             shared = max(len(each["steps"].seeds) for each in found) if all(found) else 0
-            cells = [times(f.get(axis)) for f in found for axis in ("steps", "tokens", "flops")]
+            cells = [
+                format_multiplier(f.get(axis))
+                for f in found
+                for axis in ("steps", "tokens", "flops")
+            ]
             rows.append([arm.arm, str(shared), *cells])
         return table(heads, rows)
 
@@ -165,7 +169,9 @@ def _never_behind(groups: Groups) -> str:
                         for arm in ("plain", "filter", "spans-auto")
                     ),
                     *(
-                        needed(arms[arm].needs[target], "tokens") if arm in arms else "not run"
+                        format_budget(arms[arm].needs[target], "tokens")
+                        if arm in arms
+                        else "not run"
                         for arm in ("plain", "filter", "spans-auto")
                     ),
                     ratio(found),
@@ -219,7 +225,7 @@ def _triple(arm: ArmReport) -> str:
     parts = []
     for need in arm.needs.values():
         some = "" if need.reached in (0, need.runs) else f" ({need.reached})"
-        parts.append(quantity(need.mean["tokens"]) + some)
+        parts.append(format_quantity(need.mean["tokens"]) + some)
     return f"{' / '.join(parts)} ({len(arm.seeds)})"
 
 
@@ -263,12 +269,12 @@ def _python(curves: Sequence[LearningCurve]) -> str:
     for arm in sorted(losses, key=("plain", "filter", "score", "critique").index):
         own, plain = losses[arm], losses.get("plain", {})
         gains = [plain[seed] - own[seed] for seed in sorted(own.keys() & plain.keys())]
-        spread = f" ± {interval(gains):.3f}" if len(gains) > 1 else ""
+        spread = f" ± {confidence_half_width(gains):.3f}" if len(gains) > 1 else ""
         gain = "" if arm == "plain" or not gains else f"{fmean(gains):+.3f}{spread}"
         rows.append([arm, str(len(own)), f"{fmean(own.values()):.3f}", gain])
     heads = ["arm", "runs", "loss, nats per token", "gain on plain, ± 95% over seeds"]
     figures = f"Files of score {metric.rpartition('.asked.')[2].replace('-', ' to ')}, held out, "
-    figures += f"after {quantity(budget)} training FLOPs each:"
+    figures += f"after {format_quantity(budget)} training FLOPs each:"
     return f"![loss over FLOPs](results/{PYTHON}.svg)\n\n{figures}\n\n{table(heads, rows)}"
 
 

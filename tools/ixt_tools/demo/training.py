@@ -17,12 +17,13 @@ from ixt_tools.demo.configs import (
     stdlib_train,
     write_yaml,
 )
-from ixt_tools.demo.jobs import DemoJob, run_jobs
+from ixt_tools.demo.jobs import DemoJob
 from ixt_tools.demo.machine import cores
 from ixt_tools.demo.queries import score_quantiles
 from ixt_tools.demo.workspace import DemoWorkspace
 from ixt_tools.report import Arm, Loss, MixPlanSummary, ReportTable
 from ixt_train.config import load_train_config
+from ixt_train.scaling import run_jobs
 
 TASK = "sums"
 
@@ -42,7 +43,7 @@ def write_configs(scene: DemoWorkspace) -> list[DemoJob]:
         train = stdlib_train(*common, buckets) if name == STDLIB else clock_train(name, *common)
         config = write_yaml(scene.configs / f"{name}.yaml", train)
         steps = scene.size.stdlib_steps if name == STDLIB else scene.size.arm_steps
-        jobs.append(DemoJob(name, config, run_folder, steps))
+        jobs.append(DemoJob(name, config, config.with_suffix(".log"), run_folder, steps=steps))
     return jobs
 
 
@@ -89,11 +90,11 @@ def _plan(scene: DemoWorkspace, name: str) -> MixPlanSummary:
 
 
 def train_all(scene: DemoWorkspace, jobs: Sequence[DemoJob]) -> None:
-    """As `ixt train` does, in processes of one thread, side by side."""
+    """Train as `ixt train` does, in parallel processes of one thread."""
     scene.chapter("5  Training")
-    side_by_side = max(1, min(len(jobs), cores()))
+    parallel = max(1, min(len(jobs), cores()))
     scene.say(
-        f"Five small models, {side_by_side} at a time: one learns Python from {STDLIB!r}, four "
+        f"Five small models, {parallel} at a time: one learns Python from {STDLIB!r}, four "
         "learn to calculate from the same worked sums."
     )
     columns = (TextColumn("  {task.description:<9}"), BarColumn(), MofNCompleteColumn())
@@ -104,16 +105,16 @@ def train_all(scene: DemoWorkspace, jobs: Sequence[DemoJob]) -> None:
             for job in jobs
         }
 
-        def watch(job: DemoJob) -> None:
+        def show(job: DemoJob) -> None:
             task = tasks[job.name]
             if not progress.tasks[task].started:
                 progress.start_task(task)
-            done = job.steps if job.seconds else job.steps_done()
+            done = job.steps if job.is_finished else job.steps_done()
             progress.update(task, completed=done, note=_note(job))
-            if job.seconds:
+            if job.is_finished:
                 progress.stop_task(task)
 
-        run_jobs(jobs, side_by_side, watch)
+        run_jobs(jobs, parallel, show)
 
 
 def _note(job: DemoJob) -> str:

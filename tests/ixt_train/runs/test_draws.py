@@ -1,0 +1,38 @@
+from pathlib import Path
+
+import pytest
+
+from ixt_data.records import document_id, format_id
+from ixt_train.runs.draws import DrawWriter, read_draws
+
+IDS = [document_id(str(i)) for i in range(20)]
+
+
+def test_draws_are_read_in_order_with_all_ranks(tmp_path: Path) -> None:
+    writers = [DrawWriter(tmp_path, rank) for rank in range(2)]
+    for step in range(1, 4):
+        for rank, writer in enumerate(writers):
+            writer.add(step, [IDS[step], format_id(IDS[10 + rank])])
+            if step == 2:
+                writer.flush()
+    for writer in writers:
+        writer.flush()
+    expected = [format_id(IDS[i]) for i in (3, 10, 3, 11)]
+    assert [step for step, _ in read_draws(tmp_path)] == [1, 2, 3]
+    assert list(read_draws(tmp_path))[2] == (3, expected)
+
+
+def test_resume_drops_draws_after_the_checkpoint(tmp_path: Path) -> None:
+    writer = DrawWriter(tmp_path)
+    for step in (1, 2, 3, 4):
+        writer.add(step, IDS[:2])
+        if step % 2 == 0:
+            writer.flush()
+    again = DrawWriter(tmp_path)
+    again.start_after(2)
+    assert [step for step, _ in read_draws(tmp_path)] == [1, 2]
+    again.add(3, IDS[2:4])
+    again.flush()
+    assert list(read_draws(tmp_path))[-1] == (3, [format_id(i) for i in IDS[2:4]])
+    with pytest.raises(ValueError, match="step 7 follows 3"):
+        again.add(7, IDS[:2])

@@ -1,0 +1,113 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ixt_data.errors import ConfigError
+from ixt_data.records import format_id
+from ixt_train.stream.packing import (
+    Collator,
+    batch_doc_ids,
+    batch_samples,
+    batch_tokens,
+    best_fit,
+    cu_seqlens,
+    document_mask,
+)
+
+lengths = st.lists(st.integers(1, 40), min_size=1, max_size=12)
+
+
+def samples(sizes: list[int]) -> list[dict]:
+    starts = np.cumsum([1, *sizes])
+    return [
+        {
+            "input_ids": np.arange(start, start + size, dtype=np.int32),
+            "loss_weights": np.r_[0.0, np.ones(size - 1)].astype(np.float32),
+            "doc_id": i.to_bytes(16, "big"),
+        }
+        for i, (start, size) in enumerate(zip(starts, sizes, strict=False))
+    ]
+
+
+def names(n: int) -> list[str]:
+    return [format_id(i.to_bytes(16, "big")) for i in range(n)]
+
+
+@given(lengths, st.integers(1, 40))
+def test_padding_keeps_a_sample_per_row_and_counts_truncated_tokens(sizes, longest):
+    batch = Collator(0, longest)(samples(sizes))
+    width = min(max(sizes), longest)
+    assert batch["input_ids"].shape == (len(sizes), width)
+    assert batch["attention_mask"].sum(1).tolist() == [min(size, longest) for size in sizes]
+    assert batch["truncated"] == sum(sizes) - batch_tokens(batch)
+    assert batch["doc_ids"] == names(len(sizes))
+    assert batch_samples(batch) == len(sizes)
+
+
+@given(lengths, st.integers(1, 40))
+def test_concatenation_loses_no_token_and_no_sample(sizes, width):
+    batch = Collator(0, width, "concat")(samples(sizes))
+    kept = batch["input_ids"][batch["attention_mask"] == 1]
+    assert kept.tolist() == list(range(1, sum(sizes) + 1))
+    assert batch["input_ids"].shape == (-(-sum(sizes) // width), width)
+    assert batch_doc_ids(batch) == names(len(sizes))
+    assert batch_samples(batch) == len(sizes)
+    assert batch_tokens(batch) == sum(sizes)
+    assert batch["truncated"] == 0
+
+
+def test_labels_match_the_loss_weights():
+    batch = Collator(0, 8)(samples([3, 1]))
+    assert batch["labels"].tolist() == [[-100, 2, 3], [-100, -100, -100]]
+    assert batch["loss_weights"].tolist() == [[0, 1, 1], [0, 0, 0]]
+
+
+def test_collator_with_unknown_packing_raises():
+    with pytest.raises(ConfigError, match="pad, concat, best_fit"):
+        Collator(0, 8, "tight")
+
+
+@given(lengths, st.integers(8, 40))
+def test_best_fit_cuts_only_what_is_longer_than_a_row(sizes, width):
+    batch = Collator(0, width, "best_fit", separate_documents=True)(samples(sizes))
+    assert sorted(batch_doc_ids(batch)) == names(len(sizes))
+    assert batch_samples(batch) == len(sizes)
+    assert batch["truncated"] == sum(max(size - width, 0) for size in sizes)
+    assert batch_tokens(batch) == sum(min(size, width) for size in sizes)
+    ends = np.cumsum([0, *sizes])
+    begins = {int(end) + 1 for end in ends[:-1]}
+    for ids, places, mask in zip(
+        batch["input_ids"], batch["position_ids"], batch["attention_mask"], strict=True
+    ):
+        kept = ids[mask == 1].tolist()
+        assert {
+            token for token, place in zip(kept, places.tolist(), strict=False) if place == 0
+        } <= begins
+
+
+@given(st.lists(st.integers(1, 100), max_size=60))
+def test_best_fit_leaves_no_two_rows_that_fit_into_one(sizes):
+    rows = best_fit(sizes, 100)
+    filled = sorted(sum(sizes[i] for i in row) for row in rows)
+    assert sorted(i for row in rows for i in row) == list(range(len(sizes)))
+    assert all(total <= 100 for total in filled)
+    assert len(filled) < 2 or filled[0] + filled[1] > 100
+
+
+@given(lengths, st.integers(2, 40), st.sampled_from(["pad", "concat", "best_fit"]))
+def test_document_masks_separate_documents(sizes, width, packing):
+    batch = Collator(0, width, packing, separate_documents=True)(samples(sizes))
+    mask = document_mask(batch)[:, 0]
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    for ids, kept, sees in zip(batch["input_ids"], batch["attention_mask"], mask, strict=True):
+        n = int(kept.sum())
+        own = owner[ids[:n].numpy() - 1]
+        expected = (own[:, None] == own[None]) & np.tri(n, dtype=bool)
+        assert (sees[:n, :n].numpy() == expected).all()
+    ends = cu_seqlens(batch)
+    assert ends[0] == 0
+    assert ends[-1] == batch_tokens(batch)
+    tokens = batch["input_ids"][batch["attention_mask"] > 0].numpy() - 1
+    parts = np.split(owner[tokens], ends[1:-1].numpy())
+    assert all(len(set(part.tolist())) == 1 for part in parts)

@@ -1,0 +1,29 @@
+from ixt_train.config.amount import Amount
+from ixt_train.config.train_config import ScheduleConfig
+from ixt_train.trainer.callbacks import learning_rate_factor
+
+LONG = Amount(value=100)
+
+
+def factors(**settings: object) -> list[float]:
+    schedule = ScheduleConfig.model_validate(settings)
+    return [round(learning_rate_factor(schedule, LONG, step, 10 * step), 6) for step in range(100)]
+
+
+def test_warmup_is_linear_in_steps_or_tokens() -> None:
+    assert factors(warmup="4ba")[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert factors(warmup="40tok")[:5] == [0.025, 0.275, 0.525, 0.775, 1.0]
+
+
+def test_cosine_falls_to_its_final_share() -> None:
+    rates = factors(kind="cosine", warmup="10ba", final=0.1)
+    assert rates[10] == 1.0
+    assert rates[55] == 0.55
+    assert 0.1 < rates[-1] < 0.11
+
+
+def test_wsd_is_stable_and_then_falls() -> None:
+    rates = factors(kind="wsd", decay=0.2, final=0.0)
+    assert set(rates[:81]) == {1.0}
+    assert rates[90] == 0.5
+    assert rates[-1] == 0.05
