@@ -51,7 +51,7 @@ def test_a_reader_of_the_specification_finds_every_document_and_critique(store: 
         joined |= {
             j["doc_id"]: (t, j) for t, j in zip(texts[shard["aligned_with"]], judged, strict=True)
         }
-    ours = store.sql("SELECT * FROM documents JOIN critiques USING (doc_id)").to_pylist()
+    ours = store.sql("SELECT * FROM documents JOIN critiques USING (doc_id)").arrow().to_pylist()
     assert len(ours) == len(joined) == 60
     for row in ours:
         text, critique = joined[row["doc_id"].bytes]

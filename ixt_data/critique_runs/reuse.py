@@ -26,7 +26,11 @@ def good_critiques(
         shard: the text shard.
         critic: the critic.
     """
-    rows = store.sql(_ROWS, at=snapshot.version, parameters=[shard.path, critic.id]).to_pylist()
+    rows = (
+        store.sql(_ROWS, at=snapshot.version, parameters=[shard.path, critic.id])
+        .arrow()
+        .to_pylist()
+    )
     by_shard: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         if row["status"] == OK and row["shard"] in snapshot.shards_by_path:
@@ -41,7 +45,7 @@ def units_with_failures(
     store: Store, snapshot: Snapshot, corpus: str, critic: str
 ) -> list[ShardInfo]:
     """Return the text shards of a corpus with a critique that is not `ok`."""
-    rows = store.sql(_FAILED, at=snapshot.version, parameters=[critic])["shard"].to_pylist()
+    rows = store.sql(_FAILED, at=snapshot.version, parameters=[critic]).arrow()["shard"].to_pylist()
     existing = (snapshot.shards_by_path.get(path) for path in rows)
     text_paths = {shard.aligned_with for shard in existing if shard is not None}
     return [shard for shard in snapshot.text_shards({corpus}) if shard.path in text_paths]

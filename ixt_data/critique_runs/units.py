@@ -37,7 +37,7 @@ def target_rows(store: Store, snapshot: Snapshot, shard: ShardInfo) -> set[int] 
     if not shard.orphans:
         return None
     sql = "SELECT row FROM documents WHERE shard = ?"
-    rows = store.sql(sql, at=snapshot.version, parameters=[shard.path])
+    rows = store.sql(sql, at=snapshot.version, parameters=[shard.path]).arrow()
     return set(rows["row"].to_pylist())
 
 
@@ -198,7 +198,7 @@ def next_generation(
         "JOIN documents USING (doc_id) WHERE critic = ? AND documents.shard = ?",
         at=base.version,
         parameters=[critic.name, shard.path],
-    )
+    ).arrow()
     return int(result["generation"][0].as_py())
 
 

@@ -24,10 +24,8 @@ from ixt_data.store.layout import MARKER
 from ixt_data.store.transaction import Transaction
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from ixt_data.mds import Shard
-    from ixt_data.sql import Catalog, Parameters
+    from ixt_data.sql import Catalog, Parameters, QueryResult
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -64,6 +62,16 @@ class Store:
         self.root = storage.root
         self.log = Log(storage)
         self.pins = Pins(storage, self.log)
+
+    def __repr__(self) -> str:
+        """Return where the store is, its latest snapshot, corpora and critics."""
+        snapshot = self.snapshot()
+        corpora = ", ".join(f"{n} ({c.documents:,})" for n, c in snapshot.corpora.items()) or "none"
+        critics = ", ".join(sorted({c.name for c in snapshot.critics.values()})) or "none"
+        return (
+            f"Store({self.root!r}, snapshot {snapshot.version}; corpora: {corpora}; "
+            f"critics: {critics})"
+        )
 
     @classmethod
     def init(cls, root: str | Path) -> "Store":
@@ -184,13 +192,16 @@ class Store:
 
     def sql(
         self, query: str, at: int | str | None = None, parameters: "Parameters" = None
-    ) -> "pa.Table":
+    ) -> "QueryResult":
         """Run one read-only SQL statement over the views of a snapshot.
 
         Args:
             query: the statement, in DuckDB's SQL. See docs/querying.md for the views.
             at: version or tag, the newest version by default.
             parameters: values for `?` and `$1` as a sequence, or for `$name` as a mapping.
+
+        Returns:
+            The rows, with DuckDB's names: `.df() .pl() .arrow() .fetchall() .show()`.
 
         Raises:
             QueryError: DuckDB refuses the statement, or it is not a single read-only one.
@@ -199,13 +210,15 @@ class Store:
         Examples:
             >>> import tempfile, ixt_data
             >>> store = ixt_data.open_store(tempfile.mkdtemp() + "/S", create=True)
-            >>> table = store.sql("SELECT count(*) FROM documents WHERE n_bytes > ?", None, [9])
-            >>> len(table)
-            1
+            >>> result = store.sql("SELECT count(*) FROM documents WHERE n_bytes > ?", None, [9])
+            >>> result.fetchall()
+            [(0,)]
         """
+        from ixt_data.sql import QueryResult
+
         catalog = self.catalog(at)
         try:
-            return catalog.arrow(query, parameters)
+            return QueryResult(catalog.arrow(query, parameters))
         finally:
             catalog.close()
 

@@ -141,7 +141,7 @@ def _missing_for(store: Store, version: int, seconds: float) -> list[str]:
         missing = [path for path in (*state.rows, *state.shards_by_path) if path not in there]
         if missing:
             return missing
-        found = store.sql("SELECT count(*) AS n FROM critiques", at=version)["n"][0].as_py()
+        found = store.sql("SELECT count(*) AS n FROM critiques", at=version).arrow()["n"][0].as_py()
         if found != rows:
             return [f"{found} rows instead of {rows}"]
         time.sleep(0.1)
@@ -233,9 +233,11 @@ def audit(root: str, events: list[dict[str, Any]]) -> dict[str, Any]:
     store = Store.open(root)
     state = store.snapshot()
     acknowledged = [event["unit"] for event in events if event["event"] == "acknowledged"]
-    counts = store.sql(
-        "SELECT count(*) AS n, count(DISTINCT (doc_id, critic)) AS d FROM critiques_all"
-    ).to_pylist()[0]
+    counts = (
+        store.sql("SELECT count(*) AS n, count(DISTINCT (doc_id, critic)) AS d FROM critiques_all")
+        .arrow()
+        .to_pylist()[0]
+    )
     pins = store.pins.all()
     for name in pins:
         store.pins.release(name)

@@ -140,7 +140,7 @@ def test_jsonl_and_parquet_give_the_same_documents(store: Store, tmp_path: Path)
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
     report = ingest(store, "mixed", [tmp_path / "a.jsonl"])
     assert (report.documents, report.quarantined) == (2, 0)
-    rows = store.sql("SELECT stage, topic, source_id FROM documents ORDER BY 1").to_pylist()
+    rows = store.sql("SELECT stage, topic, source_id FROM documents ORDER BY 1").arrow().to_pylist()
     assert [row["stage"] for row in rows] == ["pretrain", "sft"]
     assert (rows[1]["topic"], rows[1]["source_id"]) == ("sums", "x")
     short = [TALK[1], TALK[2]]
@@ -149,7 +149,9 @@ def test_jsonl_and_parquet_give_the_same_documents(store: Store, tmp_path: Path)
     assert ingest(store, "one", [tmp_path / "b.jsonl"], stage="midtrain").documents == 1
     again = ingest(store, "one", [tmp_path / "b.parquet"])
     assert (again.documents, again.duplicates) == (0, 1)
-    found = store.sql("SELECT stage FROM documents WHERE corpus = 'one'")["stage"].to_pylist()
+    found = (
+        store.sql("SELECT stage FROM documents WHERE corpus = 'one'").arrow()["stage"].to_pylist()
+    )
     assert found == ["midtrain"]
     (tmp_path / "c.jsonl").write_text(json.dumps({"dialogue": short}))
     assert ingest(store, "one", [tmp_path / "c.jsonl"], text_field="dialogue").duplicates == 1

@@ -67,7 +67,9 @@ def test_a_writer_killed_at_any_step_leaves_a_whole_store(
         documents = before.corpora["web"].documents + landed
         assert landed in (0, 1)
         assert after.snapshot().corpora["web"].documents == documents
-        assert after.sql("SELECT count(*) AS n FROM documents")["n"].to_pylist() == [documents]
+        assert after.sql("SELECT count(*) AS n FROM documents").arrow()["n"].to_pylist() == [
+            documents
+        ]
         assert landed or not finished
         outcomes.add((landed, finished))
         if finished:

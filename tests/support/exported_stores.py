@@ -22,5 +22,5 @@ def expected_rows(store: Store, where: str = "true") -> dict[str, dict[str, Any]
     found = store.sql(
         "SELECT documents.*, critiques.* EXCLUDE (doc_id, shard, row) FROM documents LEFT JOIN "
         f"critiques USING (doc_id) WHERE {where}"
-    )
+    ).arrow()
     return {f"{row['corpus']}/{row['doc_id']}": row for row in found.to_pylist()}

@@ -64,11 +64,16 @@ def test_near_duplicates_become_columns(store: Store) -> None:
     assert (report["documents"], report["clusters"], report["duplicates"]) == (26, 4, 5)
     assert report["largest"] == 3
     assert report["columns"] == ["near_dup", "near_dup_keep"]
-    rows = store.sql(
-        "SELECT list(source_id ORDER BY source_id) AS own, "
-        "max(source_id) FILTER (doc_id = near_dup) AS kept, count(*) FILTER (near_dup_keep) AS n "
-        "FROM documents GROUP BY near_dup HAVING count(DISTINCT doc_id) > 1 ORDER BY own"
-    ).to_pylist()
+    rows = (
+        store.sql(
+            "SELECT list(source_id ORDER BY source_id) AS own, "
+            "max(source_id) FILTER (doc_id = near_dup) AS kept, "
+            "count(*) FILTER (near_dup_keep) AS n "
+            "FROM documents GROUP BY near_dup HAVING count(DISTINCT doc_id) > 1 ORDER BY own"
+        )
+        .arrow()
+        .to_pylist()
+    )
     assert [row["own"] for row in rows] == [
         ["books1", "web0", "web20"],
         *(["web1", "web21"], ["web2", "web22"], ["web23", "web3"]),
@@ -78,9 +83,9 @@ def test_near_duplicates_become_columns(store: Store) -> None:
     # The same text in two corpora is one document, and its own keeper in both.
     both = store.sql(
         "SELECT near_dup_keep AS k FROM documents WHERE source_id IN ('web5', 'books0')"
-    )
+    ).arrow()
     assert both["k"].to_pylist() == [True, True]
-    assert "near_dup" not in store.sql("SELECT * FROM documents", at=before).column_names
+    assert "near_dup" not in store.sql("SELECT * FROM documents", at=before).arrow().column_names
     mix = Mix.model_validate(
         {"condition": {"kind": "none"}, "selections": [{"name": "x", "where": "near_dup_keep"}]}
     )
@@ -91,14 +96,16 @@ def test_it_is_written_anew_by_corpus_and_stays_through_compaction(store: Store)
     first = dedupe(store)
     again = dedupe(store, ["web"], keep="first", threshold=0.9)
     assert again.documents == 25
-    kept = store.sql("SELECT source_id FROM documents WHERE corpus = 'web' AND NOT near_dup_keep")
+    kept = store.sql(
+        "SELECT source_id FROM documents WHERE corpus = 'web' AND NOT near_dup_keep"
+    ).arrow()
     assert sorted(kept["source_id"].to_pylist()) == ["web20", "web21", "web22", "web23"]
     old = store.sql(
         "SELECT count(*) AS n FROM documents WHERE NOT near_dup_keep", at=first.snapshot
-    )
+    ).arrow()
     assert old["n"].to_pylist() == [5]
     run("compact", "--store", store.root, "--full")
-    columns = store.sql("DESCRIBE documents").to_pylist()
+    columns = store.sql("DESCRIBE documents").arrow().to_pylist()
     kinds = {row["column_name"]: row["column_type"] for row in columns}
     assert (kinds["near_dup"], kinds["near_dup_keep"]) == ("UUID", "BOOLEAN")
     assert run("verify", "--store", store.root)["ok"]
@@ -132,7 +139,7 @@ def test_the_best_of_a_cluster_is_kept_if_asked_for(store: Store) -> None:
     rows = store.sql(
         "SELECT max(score) = max(score) FILTER (dup_keep) AS best FROM documents "
         "JOIN critiques USING (doc_id) WHERE corpus = 'web' GROUP BY dup"
-    )
+    ).arrow()
     assert set(rows["best"].to_pylist()) == {True}
 
 
@@ -194,7 +201,7 @@ def test_complaints_by_flag_with_their_lift(store: Store) -> None:
     lowest = store.sql(
         "SELECT doc_id::VARCHAR AS d FROM critiques WHERE list_contains(flags, 'spam') "
         "ORDER BY score LIMIT 3"
-    )
+    ).arrow()
     assert groups["spam"]["examples"] == lowest["d"].to_pylist()
     with pytest.raises(StoreError, match=r"no document of source 'x'.*books\.jsonl, web\.jsonl"):
         complaints(store, source="x")
@@ -203,7 +210,9 @@ def test_complaints_by_flag_with_their_lift(store: Store) -> None:
 def test_complaints_by_the_tags_of_spans(store: Store) -> None:
     annotate(store, "web", Grumbler("tags"))
     (group,) = complaints(store).groups
-    spans = store.sql("SELECT count(*) AS n FROM critiques WHERE n_spans > 0")["n"].to_pylist()
+    spans = (
+        store.sql("SELECT count(*) AS n FROM critiques WHERE n_spans > 0").arrow()["n"].to_pylist()
+    )
     assert (group.by, group.name, [group.documents]) == ("tags", "wrong sum", spans)
 
 

@@ -93,7 +93,7 @@ def addresses(store: Store, rounds: int) -> dict[str, list[str]]:
         "SELECT doc_id, corpus, score FROM documents JOIN critiques USING (doc_id) "
         f"WHERE critic = 'quality' USING SAMPLE {rounds + 1} ROWS"
     )
-    rows = store.sql(sql).to_pylist()
+    rows = store.sql(sql).arrow().to_pylist()
 
     def web(_: int) -> dict[str, str]:
         low = chooser.randrange(8) / 10

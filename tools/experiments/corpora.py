@@ -98,7 +98,7 @@ class Ground:
             IxtError: there are none.
         """
         sql = "SELECT count(*) AS n FROM critiques WHERE critic = 'arithmetic' AND score >= 1"
-        found = int(Store.open(self.store).sql(sql)["n"][0].as_py())
+        found = int(Store.open(self.store).sql(sql).arrow()["n"][0].as_py())
         if not found:
             raise IxtError(f"{self.store}: no document is without a mistake; take more documents")
         return found

@@ -77,7 +77,7 @@ def _copy_installed(target: Path, limit: int) -> None:
 
 def _quantiles(store: Store, shares: list[float]) -> list[float]:
     """Scores below which such shares of the files lie, to two decimals."""
-    found = store.sql(f"SELECT quantile_cont(score, {shares}) AS q FROM critiques")
+    found = store.sql(f"SELECT quantile_cont(score, {shares}) AS q FROM critiques").arrow()
     return [round(value, 2) for value in found["q"][0].as_py()]
 
 

@@ -18,19 +18,23 @@ from ixt_data.store.store import Store
 
 def test_quantiles_are_a_column_of_the_next_snapshot(store: Store) -> None:
     before = store.snapshot().version
-    raw = store.sql("SELECT doc_id, score FROM critiques ORDER BY ALL").to_pylist()
+    raw = store.sql("SELECT doc_id, score FROM critiques ORDER BY ALL").arrow().to_pylist()
     report = as_json(store, "--critic", "length", "--write-quantiles", "q")["quantiles"]
     assert (report["documents"], report["snapshot"]) == (400, before + 1)
-    assert store.sql("SELECT doc_id, score FROM critiques ORDER BY ALL").to_pylist() == raw
+    assert store.sql("SELECT doc_id, score FROM critiques ORDER BY ALL").arrow().to_pylist() == raw
     x = np.array([by_length(text_of(i))[0] for i in range(0, 400, 2)])
-    rows = store.sql(
-        "SELECT source_id::INT AS i, q FROM documents JOIN critiques USING (doc_id) "
-        "WHERE critic = 'length' AND source = 'even' ORDER BY 1"
-    ).to_pylist()
+    rows = (
+        store.sql(
+            "SELECT source_id::INT AS i, q FROM documents JOIN critiques USING (doc_id) "
+            "WHERE critic = 'length' AND source = 'even' ORDER BY 1"
+        )
+        .arrow()
+        .to_pylist()
+    )
     expected = (ranks(x)) / len(x)
     assert [row["q"] for row in rows] == pytest.approx(expected.tolist())
-    assert "q" not in store.sql("SELECT * FROM critiques LIMIT 1", at=before).column_names
-    others = store.sql("SELECT count(q) AS n FROM critiques WHERE critic = 'noisy'")
+    assert "q" not in store.sql("SELECT * FROM critiques LIMIT 1", at=before).arrow().column_names
+    others = store.sql("SELECT count(q) AS n FROM critiques WHERE critic = 'noisy'").arrow()
     assert others["n"].to_pylist() == [0]
 
     selections = [{"name": "upper", "where": "q > 0.5"}]
@@ -39,10 +43,10 @@ def test_quantiles_are_a_column_of_the_next_snapshot(store: Store) -> None:
     assert plan_mix(mix, store=store, samples=64).selections[0].documents == 2 * upper
 
     annotate(store, "web", Judge("length", noisy, version=2))
-    assert store.sql("SELECT count(q) AS n FROM critiques")["n"].to_pylist() == [0]
+    assert store.sql("SELECT count(q) AS n FROM critiques").arrow()["n"].to_pylist() == [0]
     assert write_quantiles(store, "length", "q").documents == 400
     counts = "SELECT count(q) AS n, count(*) AS rows FROM critiques_all"
-    assert store.sql(counts).to_pylist() == [{"n": 400, "rows": 1200}]
+    assert store.sql(counts).arrow().to_pylist() == [{"n": 400, "rows": 1200}]
 
 
 def test_quantiles_survive_a_concurrent_compaction(
@@ -58,14 +62,14 @@ def test_quantiles_survive_a_concurrent_compaction(
     monkeypatch.setattr(quantiles, "_write_values", racing)
     assert write_quantiles(store, "length", "q").documents == 400
     counts = "SELECT critic, count(*) AS n, count(q) AS q FROM critiques_all GROUP BY 1 ORDER BY 1"
-    assert store.sql(counts).to_pylist() == [
+    assert store.sql(counts).arrow().to_pylist() == [
         {"critic": "length", "n": 400, "q": 400},
         {"critic": "noisy", "n": 400, "q": 0},
     ]
     assert verify(store).problems == []
     # And compaction keeps the column.
     compact(store, full=True)
-    assert [row["q"] for row in store.sql(counts).to_pylist()] == [400, 0]
+    assert [row["q"] for row in store.sql(counts).arrow().to_pylist()] == [400, 0]
 
 
 @pytest.mark.parametrize("name", ["score", "source", "n_chars", "a b", "generation"])

@@ -38,7 +38,7 @@ def test_chunks(store: Store, tmp_path: Path) -> None:
     chunked = ("--corpus", "c", "--critic", "rules", "--per-chunk", "--chunk-chars", 1000)
     report = ixt(store, "critique", *chunked)
     assert report["ok"] == 2
-    chunks = store.sql("SELECT scores['chunks'] AS n FROM critiques ORDER BY 1")
+    chunks = store.sql("SELECT scores['chunks'] AS n FROM critiques ORDER BY 1").arrow()
     assert chunks["n"].to_pylist() == [1, 3]
     (shard,) = store.snapshot().family(f"critique/{report['critic']}")
     long = next(spans for spans in store.shard(shard).column("spans") if len(spans) == 3)
@@ -74,7 +74,7 @@ def test_conversations(store: Store, tmp_path: Path) -> None:
         "SELECT stage, scores['turns'] AS turns, n_spans, flags FROM documents JOIN critiques "
         "USING (doc_id) WHERE critic = 'turns' ORDER BY turns"
     )
-    one, two = store.sql(sql).to_pylist()
+    one, two = store.sql(sql).arrow().to_pylist()
     assert (one["stage"], one["turns"], two["turns"]) == ("sft", 1, 2)
     # The turns, and what the fake quotes is the judge's own header: flagged, not stored.
     assert (one["n_spans"], two["n_spans"]) == (1, 2)

@@ -98,16 +98,16 @@ def exact(store: Store) -> dict[str, int]:
         "SELECT count(*) AS n, count(DISTINCT (doc_id, critic_id)) AS pairs, "
         "count(DISTINCT critic_id) AS critics FROM critiques"
     )
-    assert store.sql(sql).to_pylist() == [{"n": N, "pairs": N, "critics": 1}]
+    assert store.sql(sql).arrow().to_pylist() == [{"n": N, "pairs": N, "critics": 1}]
     odd = "SELECT doc_id FROM documents ANTI JOIN critiques USING (doc_id)"
-    assert store.sql(odd).num_rows == 0
+    assert store.sql(odd).arrow().num_rows == 0
     odd = (
         "SELECT doc_id FROM critiques WHERE (status = 'ok') <> (score IS NOT NULL) "
         "OR (status = 'ok') <> (error IS NULL)"
     )
-    assert store.sql(odd).num_rows == 0
+    assert store.sql(odd).arrow().num_rows == 0
     assert verify(store).problems == []
-    found = store.sql("SELECT status, count(*) AS n FROM critiques GROUP BY 1").to_pylist()
+    found = store.sql("SELECT status, count(*) AS n FROM critiques GROUP BY 1").arrow().to_pylist()
     counts = {row["status"]: row["n"] for row in found}
     assert sum(counts.values()) == N
     return counts
@@ -144,7 +144,7 @@ def test_each_document_has_one_row_after_failures(tmp_path: Path, seed: int) -> 
         out, said = parent.communicate(timeout=SECONDS)
         assert parent.returncode == 0, said.decode()
     counts = exact(store)
-    assert store.sql("SELECT count(*) AS n FROM critiques_all")["n"].to_pylist() == [N]
+    assert store.sql("SELECT count(*) AS n FROM critiques_all").arrow()["n"].to_pylist() == [N]
     report = json.loads(out)
     assert {status: n for status, n in report["statuses"].items() if n} == counts
     assert counts["refused"] >= 3

@@ -47,8 +47,8 @@ def exact(folder: Path, n: int = N) -> Store:
     """Every document has one row, each unit was published once, and nobody holds anything."""
     store = Store.open(folder / "S")
     sql = "SELECT count(*) AS n, count(DISTINCT (doc_id, critic)) AS d FROM critiques_all"
-    assert store.sql(sql).to_pylist() == [{"n": n, "d": n}]
-    units = store.sql("SELECT sum(units)::BIGINT AS n FROM critique_runs")["n"][0].as_py()
+    assert store.sql(sql).arrow().to_pylist() == [{"n": n, "d": n}]
+    units = store.sql("SELECT sum(units)::BIGINT AS n FROM critique_runs").arrow()["n"][0].as_py()
     assert units == len(store.snapshot().text_shards())
     # A worker that is killed after its commit leaves its lease to garbage collection.
     assert holders(folder) == []
@@ -73,7 +73,7 @@ def test_killed_process_is_restarted(tmp_path: Path) -> None:
         assert N <= fake.fake.requests["chat"] <= N + 2 * CONCURRENCY
     report = json.loads(out)
     assert (report["documents"], report["ok"], report["failed"]) == (N, N, 0)
-    runs = exact(tmp_path).sql("SELECT run, documents FROM critique_runs").to_pylist()
+    runs = exact(tmp_path).sql("SELECT run, documents FROM critique_runs").arrow().to_pylist()
     assert runs == [{"run": report["run"], "documents": N}]
 
 

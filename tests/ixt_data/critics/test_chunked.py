@@ -148,7 +148,7 @@ def test_turns_become_rows_spans_and_shards(tmp_path: Path) -> None:
     store = store_of(tmp_path, [{"messages": TALK}, {"text": "plain aaaa"}])
     report = annotate(store, "chat", ChunkedCritic(Vowels(), ChunkOptions("turn")))
     assert report.statuses == {"ok": 2}
-    rows = store.sql("SELECT * FROM critiques JOIN documents USING (doc_id)").to_pylist()
+    rows = store.sql("SELECT * FROM critiques JOIN documents USING (doc_id)").arrow().to_pylist()
     row = next(row for row in rows if row["stage"] == "sft")
     assert dict(row["scores"])["turns"] == 2
     assert row["n_spans"] == 2

@@ -32,10 +32,14 @@ def test_annotate_aligns_families_and_completes_rows(store: Store) -> None:
     assert [shard.aligned_with for shard in snapshot.family(f"thinking/{report.critic}")] == [
         snapshot.text_shards()[1].path
     ]
-    rows = store.sql(
-        "SELECT n_chars, score, critique, scores['length'] AS length, flags, n_spans "
-        "FROM documents JOIN critiques USING (doc_id) ORDER BY n_chars"
-    ).to_pylist()
+    rows = (
+        store.sql(
+            "SELECT n_chars, score, critique, scores['length'] AS length, flags, n_spans "
+            "FROM documents JOIN critiques USING (doc_id) ORDER BY n_chars"
+        )
+        .arrow()
+        .to_pylist()
+    )
     assert rows[1] == {
         "n_chars": 2,
         "score": 0.2,
@@ -59,12 +63,14 @@ def test_changed_critic_has_a_new_partition_and_the_latest_counts(store: Store) 
     add_documents(store, TEXTS)
     old, new = (annotate(store, "web", Length(version)) for version in (1, 2))
     assert old.critic != new.critic
-    assert store.sql("SELECT count(*) AS n FROM critiques_all")["n"].to_pylist() == [12]
-    latest = store.sql("SELECT critic_id, score FROM critiques ORDER BY score").to_pydict()
+    assert store.sql("SELECT count(*) AS n FROM critiques_all").arrow()["n"].to_pylist() == [12]
+    latest = store.sql("SELECT critic_id, score FROM critiques ORDER BY score").arrow().to_pydict()
     assert latest["score"] == [0.2, 0.4, 0.6, 0.8, 1, 1]
     assert set(latest["critic_id"]) == {new.critic}
-    assert store.sql("SELECT max(score) AS m FROM critiques", at=2)["m"].to_pylist() == [0.6]
-    assert [row["critic"] for row in store.sql("SELECT * FROM critics").to_pylist()] == [
+    assert store.sql("SELECT max(score) AS m FROM critiques", at=2).arrow()["m"].to_pylist() == [
+        0.6
+    ]
+    assert [row["critic"] for row in store.sql("SELECT * FROM critics").arrow().to_pylist()] == [
         "length",
         "length",
     ]
@@ -75,7 +81,7 @@ def test_document_in_two_corpora_has_one_latest_critique(store: Store) -> None:
     add_documents(store, ["a", "new"], "books")
     annotate(store, "web", Length())
     annotate(store, "books", Length())
-    counts = store.sql("SELECT count(*) AS n, count(DISTINCT doc_id) AS d FROM critiques")
+    counts = store.sql("SELECT count(*) AS n, count(DISTINCT doc_id) AS d FROM critiques").arrow()
     assert counts.to_pylist() == [{"n": 7, "d": 7}]
 
 
@@ -83,7 +89,7 @@ def test_document_that_raises_gets_a_row(store: Store) -> None:
     add_documents(store, ["fine", "raise"])
     report = annotate(store, "web", Length())
     assert dict(report.statuses) == {"ok": 1, "error": 1}
-    (row,) = store.sql("SELECT * FROM critiques WHERE status = 'error'").to_pylist()
+    (row,) = store.sql("SELECT * FROM critiques WHERE status = 'error'").arrow().to_pylist()
     assert row["error"] == "ValueError: too hard"
     assert row["score"] is None
 

@@ -53,19 +53,23 @@ def work(fake: Running, store: Store, corpus: str, stop: int = 0, *, again: bool
 
 def exact(store: Store) -> dict[bytes, str]:
     """The status of each document; raises unless each of the store's has one row by the critic."""
-    rows = store.sql("SELECT doc_id, critic_id, status, score, error FROM critiques").to_pylist()
+    rows = (
+        store.sql("SELECT doc_id, critic_id, status, score, error FROM critiques")
+        .arrow()
+        .to_pylist()
+    )
     ids = Counter(row["doc_id"].bytes for row in rows)
     assert ids == Counter(map(document_id, {*WEB, *BOOKS}))
     assert len({row["critic_id"] for row in rows}) == 1
     for row in rows:
         assert (row["status"] == "ok") == (row["score"] is not None) == (row["error"] is None)
-    counts = store.sql("SELECT status, count(*) AS n FROM critiques GROUP BY 1")
+    counts = store.sql("SELECT status, count(*) AS n FROM critiques GROUP BY 1").arrow()
     assert sum(counts["n"].to_pylist()) == len(rows)
     return shown(store)
 
 
 def shown(store: Store) -> dict[bytes, str]:
-    rows = store.sql("SELECT doc_id, status FROM critiques").to_pylist()
+    rows = store.sql("SELECT doc_id, status FROM critiques").arrow().to_pylist()
     return {row["doc_id"].bytes: row["status"] for row in rows}
 
 

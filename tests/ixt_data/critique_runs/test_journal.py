@@ -99,7 +99,7 @@ def test_interrupted_run_resumes_from_the_journal(store: Store) -> None:
     assert again.asked == TEXTS[3:]
     assert (report.documents, report.reused, report.units) == (6, 3, 2)
     assert journals(store) == []
-    scores = store.sql("SELECT score FROM critiques ORDER BY score")["score"].to_pylist()
+    scores = store.sql("SELECT score FROM critiques ORDER BY score").arrow()["score"].to_pylist()
     assert scores == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
 
 
@@ -119,7 +119,7 @@ def test_identical_documents_are_judged_once(store: Store) -> None:
     assert thinking is not None
     assert store.shard(critiques).column("spans")[0] == [[0, 5, "right", "", ""]]
     assert store.shard(thinking).column("thinking") == ["hm", "", "hm", ""]
-    counts = store.sql("SELECT count(*) AS n, count(DISTINCT doc_id) AS d FROM critiques")
+    counts = store.sql("SELECT count(*) AS n, count(DISTINCT doc_id) AS d FROM critiques").arrow()
     assert counts.to_pylist() == [{"n": 7, "d": 7}]
 
 
@@ -135,17 +135,20 @@ def test_retry_failed_judges_only_failures(store: Store) -> None:
     assert again.asked == ["bb", "ccc"]
     assert (report.units, report.reused, report.skipped) == (2, 2, 1)
     assert dict(report.statuses) == {"ok": 3, "invalid": 1}
-    rows = store.sql("SELECT status, n_spans, shard FROM critiques").to_pylist()
+    rows = store.sql("SELECT status, n_spans, shard FROM critiques").arrow().to_pylist()
     assert sorted(row["status"] for row in rows) == ["invalid", *["ok"] * 5]
     snapshot = store.snapshot()
     assert {row["shard"] for row in rows} <= set(snapshot.shards_by_path)
     assert len(snapshot.family(f"critique/{report.critic}")) == 3
-    old = store.sql("SELECT status FROM critiques WHERE status <> 'ok'", at=version)
+    old = store.sql("SELECT status FROM critiques WHERE status <> 'ok'", at=version).arrow()
     assert len(old) == 2
     last = Slow()
     annotate(store, "web", last, retry_failed=True)
     assert last.asked == ["ccc"]
-    assert store.sql("SELECT count(*) AS n FROM critiques WHERE status = 'ok'")["n"][0].as_py() == 6
+    assert (
+        store.sql("SELECT count(*) AS n FROM critiques WHERE status = 'ok'").arrow()["n"][0].as_py()
+        == 6
+    )
     assert annotate(store, "web", Slow(), retry_failed=True).documents == 0
 
 
@@ -198,10 +201,10 @@ def test_critique_run_has_a_row_in_the_view(store: Store) -> None:
     critic.usage = {"requests": 7, "tokens_in": 10}  # type: ignore[attr-defined]
     report = annotate(store, "web", critic)
     annotate(store, "web", Length())
-    slow, length = store.sql("SELECT * FROM critique_runs ORDER BY version").to_pylist()
+    slow, length = store.sql("SELECT * FROM critique_runs ORDER BY version").arrow().to_pylist()
     assert (slow["run"], slow["critic"], slow["corpus"]) == (report.run, "slow", "web")
     assert (slow["units"], slow["documents"], slow["ok"]) == (3, 6, 5)
     assert json.loads(slow["statuses"]) == {"ok": 5, "invalid": 1}
     assert slow["started"] <= slow["ended"]
     assert (length["critic"], length["requests"], slow["version"]) == ("length", None, 4)
-    assert store.sql("SELECT * FROM critique_runs", at=1).num_rows == 0
+    assert store.sql("SELECT * FROM critique_runs", at=1).arrow().num_rows == 0

@@ -206,7 +206,7 @@ def asked(process: "subprocess.Popen[str]") -> int:
 def exact(store: Store, documents: int, units: int) -> None:
     """Every document has one row, and every unit was published once."""
     sql = "SELECT count(*) AS n, count(DISTINCT (doc_id, critic)) AS d FROM critiques_all"
-    assert store.sql(sql).to_pylist() == [{"n": documents, "d": documents}]
+    assert store.sql(sql).arrow().to_pylist() == [{"n": documents, "d": documents}]
     assert store.snapshot().version == 1 + units
     assert files(store) == []
 

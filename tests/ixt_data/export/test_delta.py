@@ -22,7 +22,7 @@ from ixt_data.store.store import Store
 
 def counts(store: Store, table: str) -> dict[str, Any]:
     sql = f"SELECT count(*) AS n, count(DISTINCT doc_id) AS docs FROM {table}"
-    return store.sql(sql).to_pylist()[0]
+    return store.sql(sql).arrow().to_pylist()[0]
 
 
 READERS: dict[str, Callable[[Path], pl.DataFrame]] = {
@@ -55,7 +55,7 @@ def test_delta_tables_equal_the_views(full: Store, reader: str, compacted: bool)
         expected = counts(full, table)
         assert report.tables[table] == expected["n"] == len(frame)
         assert frame["doc_id"].n_unique() == expected["docs"]
-        ours = full.sql(f"SELECT * FROM {table} ORDER BY doc_id, row")
+        ours = full.sql(f"SELECT * FROM {table} ORDER BY doc_id, row").arrow()
         assert set(frame.columns) == set(ours.column_names)
         for name in set(frame.columns) - {"doc_id", "scores", "flags"}:
             theirs = sorted(frame[name].to_list(), key=repr)
@@ -68,7 +68,7 @@ def test_the_latest_critiques_are_found_by_generation(full: Store) -> None:
     export_delta(full)
     frame = pl.read_delta(str(Path(full.root, "delta/critiques_all")))
     latest = frame.sort("generation").unique(["doc_id", "critic"], keep="last")
-    ours = full.sql("SELECT * FROM critiques")
+    ours = full.sql("SELECT * FROM critiques").arrow()
     assert len(latest) == ours.num_rows < len(frame)
     assert sorted(latest["critic_id"].to_list()) == sorted(ours["critic_id"].to_pylist())
     scores = dict(zip(latest["doc_id"], latest["score"], strict=True))
@@ -80,7 +80,7 @@ def test_nested_columns_keep_their_values(full: Store) -> None:
     export_delta(full)
     path = Path(full.root, "delta/critiques_all")
     table = deltalake.DeltaTable(path).to_pyarrow_table()
-    ours = full.sql("SELECT scores, flags FROM critiques_all")
+    ours = full.sql("SELECT scores, flags FROM critiques_all").arrow()
     for name in ("scores", "flags"):
         theirs = sorted(table[name].to_pylist(), key=repr)
         assert theirs == sorted(ours[name].to_pylist(), key=repr)
@@ -130,7 +130,7 @@ def test_columns_of_differing_types_are_converted(store: Store, reader: str) -> 
     assert (report.files, report.converted) == (1, 1)
     frame = READERS[reader](Path(store.root, "delta/documents")).sort("likes")
     assert frame["likes"].to_list() == [1.5, 3.0]
-    ours = store.sql("SELECT mark FROM documents ORDER BY likes")["mark"].to_pylist()
+    ours = store.sql("SELECT mark FROM documents ORDER BY likes").arrow()["mark"].to_pylist()
     assert frame["mark"].to_list() == ours
 
 
@@ -180,7 +180,7 @@ def test_schemas_grow_and_old_rows_are_null(store: Store) -> None:
     ]
 
     def rows() -> list[dict[str, Any]]:
-        found = store.sql(query).drop_columns("version").to_pylist()
+        found = store.sql(query).arrow().drop_columns("version").to_pylist()
         return sorted(found, key=repr)
 
     assert rows() == sorted(expected, key=repr)

@@ -30,4 +30,6 @@ def test_mds_opens_in_a_stock_dataset(full: Store, tmp_path: Path) -> None:
     again = Store.init(tmp_path / "again")
     adopt(again, "back", tmp_path / "out", id_field="source_id")
     ids = "SELECT doc_id FROM documents WHERE corpus IN ('web', 'old', 'back') ORDER BY doc_id"
-    assert again.sql(ids)["doc_id"].to_pylist() == full.sql(ids)["doc_id"].to_pylist()
+    assert (
+        again.sql(ids).arrow()["doc_id"].to_pylist() == full.sql(ids).arrow()["doc_id"].to_pylist()
+    )

@@ -72,7 +72,11 @@ def test_a_folder_becomes_a_corpus_in_place(
     assert [text for s in shards for text in store.shard(s).column("text")] == [
         sample["text"] for sample in texts(40)
     ]
-    rows = store.sql("SELECT * FROM documents ORDER BY length(source_id), source_id").to_pylist()
+    rows = (
+        store.sql("SELECT * FROM documents ORDER BY length(source_id), source_id")
+        .arrow()
+        .to_pylist()
+    )
     for row in rows:
         shard = store.shard(store.snapshot().shards_by_path[row["shard"]])
         sample = list(shard.rows())[row["row"]]
@@ -99,7 +103,7 @@ def test_other_columns_become_metadata(store: Store, tmp_path: Path) -> None:
     folder = write_mds(tmp_path / "mds", samples, columns, size_limit=None)
     report = adopt(store, "web", folder, text_field="body", id_field="uid")
     assert sorted(report.left_out) == ["fixed", "raw", "tokens"]
-    (row, _) = store.sql("SELECT * FROM documents ORDER BY source_id").to_pylist()
+    (row, _) = store.sql("SELECT * FROM documents ORDER BY source_id").arrow().to_pylist()
     expected = {
         **{"source": "press", "source_id": "7", "likes": 65535, "user_score": 0.5, "half": 1.5},
         **{"small": -8, "info": '{"a":[1]}', "price": "1.10"},
@@ -133,9 +137,9 @@ def test_duplicates_and_empty_texts_are_positions_without_a_row(
     joined = store.sql(
         "SELECT count(*) AS n, count(DISTINCT doc_id) AS d FROM documents JOIN critiques "
         "USING (doc_id, row)"
-    )
+    ).arrow()
     assert joined.to_pylist() == [{"n": 6, "d": 6}]
-    assert store.sql("SELECT count(*) AS n FROM critiques_all")["n"].to_pylist() == [6]
+    assert store.sql("SELECT count(*) AS n FROM critiques_all").arrow()["n"].to_pylist() == [6]
     adopted = store.snapshot().text_shards()[1]
     aligned = store.snapshot().newest_critique(adopted.path, "length")
     assert aligned is not None
@@ -151,7 +155,7 @@ def test_critiques_are_a_side_car(store: Store, tmp_path: Path) -> None:
     report = annotate(store, "web", load_critic("rules"))
     assert report.documents == 30
     assert state(folder) == before
-    assert store.sql("SELECT count(score) AS n FROM critiques")["n"].to_pylist() == [30]
+    assert store.sql("SELECT count(score) AS n FROM critiques").arrow()["n"].to_pylist() == [30]
     names = [shard.path for shard in store.snapshot().family(f"critique/{report.critic}")]
     assert len(names) == report.units > 1
     assert all(name.startswith("shards/critique/") for name in names)
@@ -199,7 +203,7 @@ def test_it_stays_known_through_checkpoints(store: Store, tmp_path: Path) -> Non
     again = Store.open(store.root).snapshot().shards_by_path[before.path]
     assert again == before
     assert again.orphans == 1
-    assert store.sql("SELECT path FROM shards LIMIT 1")["path"].to_pylist() == [before.path]
+    assert store.sql("SELECT path FROM shards LIMIT 1").arrow()["path"].to_pylist() == [before.path]
 
 
 def test_adopt_again_records_new_shards(store: Store, tmp_path: Path) -> None:
@@ -361,7 +365,7 @@ def test_two_processes_do_not_adopt_it_twice(store: Store, tmp_path: Path) -> No
 
     with pytest.raises(CommitError, match="adopted by another process"):
         adopt(store, "web", folder, progress=meanwhile)
-    assert store.sql("SELECT count(*) AS n FROM documents")["n"].to_pylist() == [3]
+    assert store.sql("SELECT count(*) AS n FROM documents").arrow()["n"].to_pylist() == [3]
 
 
 def test_a_text_that_landed_meanwhile_is_a_duplicate(store: Store, tmp_path: Path) -> None:
@@ -374,7 +378,7 @@ def test_a_text_that_landed_meanwhile_is_a_duplicate(store: Store, tmp_path: Pat
     assert (report.documents, report.duplicates) == (2, 1)
     assert store.snapshot().text_shards()[1].orphans == 1
     assert annotate(store, "web", Length()).documents == 3
-    assert store.sql("SELECT count(*) AS n FROM critiques")["n"].to_pylist() == [3]
+    assert store.sql("SELECT count(*) AS n FROM critiques").arrow()["n"].to_pylist() == [3]
 
 
 def test_export_verb_writes_each_format(store: Store, tmp_path: Path) -> None:

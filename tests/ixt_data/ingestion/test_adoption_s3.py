@@ -107,7 +107,7 @@ def test_rows_are_those_of_the_same_folder_on_disk(folder: str, tmp_path: Path) 
         sql = (
             "SELECT * EXCLUDE (shard) FROM documents JOIN critiques USING (doc_id) ORDER BY doc_id"
         )
-        stores.append(store.sql(sql).to_pylist())
+        stores.append(store.sql(sql).arrow().to_pylist())
     assert stores[0] == stores[1]
 
 

@@ -61,7 +61,7 @@ def test_rows_and_shards_say_the_same(store, tmp_path):
     assert report.snapshot == store.snapshot().version == 1
     assert calls[-1] == (path.stat().st_size, 100)
     assert [done for done, _ in calls] == sorted(done for done, _ in calls)
-    rows = store.sql("SELECT * FROM documents").to_pylist()
+    rows = store.sql("SELECT * FROM documents").arrow().to_pylist()
     assert len(rows) == 100
     shards = {
         info.path: list(store.shard(info).rows()) for info in store.snapshot().text_shards(["web"])
@@ -75,7 +75,7 @@ def test_rows_and_shards_say_the_same(store, tmp_path):
         assert (row["stars"], row["user_Score"]) == (record["stars"], record["Score"])
         assert row["tags"] == f"[{record['Score']}]"
         assert (row["corpus"], row["stage"], row["source"]) == ("web", "sft", "a.jsonl")
-    ids = store.sql("SELECT doc_id FROM documents ORDER BY source_id LIMIT 1")["doc_id"]
+    ids = store.sql("SELECT doc_id FROM documents ORDER BY source_id LIMIT 1").arrow()["doc_id"]
     assert ids[0].as_py().bytes == document_id(records[0]["text"])
 
 
@@ -107,7 +107,7 @@ def test_all_kinds_at_once(store, tmp_path):
     (tmp_path / "src" / "c.py").write_text("three")
     report = ingest(store, "web", [jsonl, tmp_path / "b.parquet", tmp_path / "src"])
     assert report.documents == 3
-    rows = store.sql("SELECT source, source_id, n, made, path FROM documents").to_pylist()
+    rows = store.sql("SELECT source, source_id, n, made, path FROM documents").arrow().to_pylist()
     assert [row["source"] for row in rows] == ["a.jsonl", "b.parquet", "src"]
     assert [row["n"] for row in rows] == [1.0, 0.5, None]
     assert [row["path"] for row in rows] == [None, None, "c.py"]
@@ -142,12 +142,17 @@ def test_another_ingest_of_the_corpus_lands_meanwhile(store, tmp_path):
     assert report.bytes == sum(len(f"text {i}") for i in range(50))
     found = store.sql(
         "SELECT count(*) n, count(DISTINCT doc_id) ids FROM documents WHERE corpus = 'web'"
-    )
+    ).arrow()
     assert found.to_pylist() == [{"n": 130, "ids": 130}]
     assert store.snapshot().corpora["web"].documents == 130
-    rows = store.sql(
-        "SELECT source_id, shard, row FROM documents WHERE corpus = 'web' AND source = 'a.jsonl'"
-    ).to_pylist()
+    rows = (
+        store.sql(
+            "SELECT source_id, shard, row FROM documents "
+            "WHERE corpus = 'web' AND source = 'a.jsonl'"
+        )
+        .arrow()
+        .to_pylist()
+    )
     shards = {
         info.path: store.shard(info).column("text") for info in store.snapshot().text_shards()
     }
@@ -157,7 +162,7 @@ def test_another_ingest_of_the_corpus_lands_meanwhile(store, tmp_path):
 def test_names_agree_between_ingests(store, tmp_path):
     ingest(store, "web", [write(tmp_path / "a.jsonl", [{"text": "a", "Url": "1"}])])
     ingest(store, "books", [write(tmp_path / "b.jsonl", [{"text": "b", "url": "2"}])])
-    rows = store.sql("SELECT url FROM documents ORDER BY url").to_pylist()
+    rows = store.sql("SELECT url FROM documents ORDER BY url").arrow().to_pylist()
     assert [list(row.values()) for row in rows] == [["1"], ["2"]]
 
 
@@ -166,7 +171,7 @@ def test_many_columns_types_through_sql(store, tmp_path):
     records += [{"text": f"b{i}", "x": "word", "y": None} for i in range(20)]
     report = ingest(store, "web", [write(tmp_path / "a.jsonl", records)], shard_bytes=500)
     assert report.shards > 1
-    found = store.sql("SELECT count(*) FILTER (x = 'word') w, count(y) y FROM documents")
+    found = store.sql("SELECT count(*) FILTER (x = 'word') w, count(y) y FROM documents").arrow()
     assert found.to_pylist() == [{"w": 20, "y": 20}]
 
 

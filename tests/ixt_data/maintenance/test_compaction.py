@@ -13,13 +13,15 @@ from ixt_data.store.store import Store, Transaction
 
 def test_compaction_preserves_rows_in_one_file(store: Store) -> None:
     add_commits(store, 9)
-    before = store.sql("SELECT * FROM documents ORDER BY doc_id").to_pylist()
+    before = store.sql("SELECT * FROM documents ORDER BY doc_id").arrow().to_pylist()
     (merge,) = compact(store)
     assert (merge.files, merge.rows, merge.snapshot) == (9, 27, 10)
     assert len(store.snapshot().rows) == 1
-    assert store.sql("SELECT * FROM documents").to_pylist() == before  # it is sorted by document
+    assert (
+        store.sql("SELECT * FROM documents").arrow().to_pylist() == before
+    )  # it is sorted by document
     assert compact(store) == []
-    assert store.sql("SELECT count(*) AS n FROM documents", at=9)["n"].to_pylist() == [27]
+    assert store.sql("SELECT count(*) AS n FROM documents", at=9).arrow()["n"].to_pylist() == [27]
 
 
 def test_concurrent_compactions_commit_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,7 +38,7 @@ def test_concurrent_compactions_commit_once(store: Store, monkeypatch: pytest.Mo
     monkeypatch.setattr(store, "begin", late)
     assert compact(store) == []
     for table in ("documents", "critiques"):
-        assert store.sql(f"SELECT count(*) AS n FROM {table}")["n"].to_pylist() == [27]
+        assert store.sql(f"SELECT count(*) AS n FROM {table}").arrow()["n"].to_pylist() == [27]
 
 
 def test_large_base_is_not_merged() -> None:

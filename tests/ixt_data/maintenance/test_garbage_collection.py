@@ -55,7 +55,7 @@ def test_files_of_expired_versions_are_deleted(store: Store) -> None:
     report = collect_garbage(store, keep=NOW, keep_versions=1)
     assert report.deleted.keys() == old
     assert files(store).isdisjoint(old)
-    assert store.sql("SELECT count(*) AS n FROM documents")["n"].to_pylist() == [27]
+    assert store.sql("SELECT count(*) AS n FROM documents").arrow()["n"].to_pylist() == [27]
     assert collect_garbage(store, keep=NOW, keep_versions=1).deleted == {}
 
 
@@ -65,7 +65,9 @@ def test_recent_versions_and_tags_are_retained(store: Store) -> None:
     compact(store)
     assert collect_garbage(store, keep=timedelta(hours=1), keep_versions=1).deleted == {}
     assert collect_garbage(store, keep=NOW, keep_versions=1).deleted == {}
-    assert store.sql("SELECT count(*) AS n FROM documents", at="nine")["n"].to_pylist() == [27]
+    assert store.sql("SELECT count(*) AS n FROM documents", at="nine").arrow()["n"].to_pylist() == [
+        27
+    ]
     with pytest.raises(SnapshotError, match="let go"):
         store.tag("gone", at=3)
     assert store.tags() == {"nine": 9}
@@ -157,7 +159,7 @@ def test_aligned_shards_stay_readable(store: Store) -> None:
     collect_garbage(store, keep=NOW, keep_versions=1)
     for shard in store.snapshot().shards:
         assert store.shard(shard).samples == 3
-    assert store.sql("SELECT count(*) AS n FROM critiques")["n"].to_pylist() == [27]
+    assert store.sql("SELECT count(*) AS n FROM critiques").arrow()["n"].to_pylist() == [27]
 
 
 def test_temporary_files_next_to_the_log_are_deleted(store: Store) -> None:
@@ -229,7 +231,7 @@ def test_expired_version_error_says_so(store: Store) -> None:
     compact(store)
     collect_garbage(store, keep=NOW, keep_versions=1)
     with pytest.raises(SnapshotError, match=r"version 3 was let go .* from 10 on"):
-        store.sql("SELECT * FROM documents", at=3)
+        store.sql("SELECT * FROM documents", at=3).arrow()
 
 
 @pytest.mark.parametrize("hours", [-5, 5])

@@ -178,7 +178,7 @@ def test_repair_rebuilds_the_index_and_requeues_the_unit(full: Store) -> None:
     assert annotate(full, "web", Length()).documents == 10
     assert verify(full).problems == []
     rows = "SELECT count(*) AS n, count(DISTINCT doc_id) AS d FROM critiques"
-    assert full.sql(rows).to_pylist() == [{"n": 25, "d": 25}]
+    assert full.sql(rows).arrow().to_pylist() == [{"n": 25, "d": 25}]
 
 
 def test_repair_leaves_what_it_cannot_rebuild(full: Store) -> None:

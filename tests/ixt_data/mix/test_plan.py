@@ -195,7 +195,9 @@ def test_cooldown_and_dropout_are_decided_by_draw(store):
 
 def test_held_out_documents_are_never_drawn(store):
     plan = plan_mix(mix({"name": "all"}), store=store, holdout=0.2)
-    out = store.sql(f"SELECT count(*) AS n FROM documents WHERE {held_out_predicate(0.2)}", at="v1")
+    out = store.sql(
+        f"SELECT count(*) AS n FROM documents WHERE {held_out_predicate(0.2)}", at="v1"
+    ).arrow()
     assert plan.documents == N - out["n"][0].as_py()
     assert 0.1 * N < out["n"][0].as_py() < 0.3 * N
 

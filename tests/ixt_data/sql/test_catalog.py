@@ -15,19 +15,19 @@ from ixt_data.store.store import Store
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_every_view_answers_on_an_empty_store(store: Store, view: str) -> None:
-    assert store.sql(f"SELECT * FROM {view}").num_rows == 0
+    assert store.sql(f"SELECT * FROM {view}").arrow().num_rows == 0
 
 
 def test_the_views_have_their_columns(store: Store) -> None:
-    assert store.sql("SELECT * FROM documents").column_names == list(DOCUMENTS)
-    assert store.sql("SELECT * FROM critiques").column_names == list(CRITIQUES)
+    assert store.sql("SELECT * FROM documents").arrow().column_names == list(DOCUMENTS)
+    assert store.sql("SELECT * FROM critiques").arrow().column_names == list(CRITIQUES)
 
 
 def test_columns_that_come_later_are_null_before(store: Store) -> None:
     add_documents(store, ["a", "b"])
     add_documents(store, ["c"], likes=[3])
     add_documents(store, ["d"], likes=[1.5], lang=["en"])
-    table = store.sql("SELECT likes, lang FROM documents ORDER BY n_bytes, corpus, likes")
+    table = store.sql("SELECT likes, lang FROM documents ORDER BY n_bytes, corpus, likes").arrow()
     assert table["likes"].to_pylist() == [1.5, 3.0, None, None]
     assert table["lang"].to_pylist() == ["en", None, None, None]
 
@@ -40,19 +40,21 @@ def test_types_that_differ_become_one() -> None:
 
 def test_ids_are_found_in_either_form(store: Store) -> None:
     add_documents(store, ["a", "b"])
-    doc_id = store.sql("SELECT doc_id FROM documents LIMIT 1")["doc_id"][0].as_py()
+    doc_id = store.sql("SELECT doc_id FROM documents LIMIT 1").arrow()["doc_id"][0].as_py()
     for text in (str(doc_id), doc_id.hex):
-        found = store.sql("SELECT * FROM documents WHERE doc_id = ?", parameters=[text])
+        found = store.sql("SELECT * FROM documents WHERE doc_id = ?", parameters=[text]).arrow()
         assert found.num_rows == 1
 
 
 def test_sums_of_integers_are_numbers(store: Store) -> None:
     add_documents(store, ["abc", "d"])
-    table = store.sql("SELECT sum(n_bytes) AS n FROM documents UNION ALL SELECT NULL ORDER BY n")
+    table = store.sql(
+        "SELECT sum(n_bytes) AS n FROM documents UNION ALL SELECT NULL ORDER BY n"
+    ).arrow()
     assert table["n"].to_pylist() == [4, None]
-    assert store.sql("SELECT sum(n_bytes) AS n FROM documents WHERE false")["n"].to_pylist() == [
-        None
-    ]
+    assert store.sql("SELECT sum(n_bytes) AS n FROM documents WHERE false").arrow()[
+        "n"
+    ].to_pylist() == [None]
 
 
 REFUSED = [
@@ -128,7 +130,7 @@ READS = [
 @pytest.mark.parametrize("statement", READS)
 def test_what_reads_is_run(store: Store, statement: str) -> None:
     add_documents(store, ["a"])
-    assert store.sql(statement).num_rows >= 1
+    assert store.sql(statement).arrow().num_rows >= 1
 
 
 def test_what_cannot_be_read_is_said(store: Store) -> None:
@@ -140,23 +142,23 @@ def test_what_cannot_be_read_is_said(store: Store) -> None:
     with pytest.raises(
         CorruptError, match=rf"{path}: .* bytes instead of {len(data)}. .ixt verify"
     ):
-        store.sql("SELECT * FROM documents")
-    assert store.sql("SELECT count(*) AS n FROM shards")["n"].to_pylist() == [1]
+        store.sql("SELECT * FROM documents").arrow()
+    assert store.sql("SELECT count(*) AS n FROM shards").arrow()["n"].to_pylist() == [1]
     file.unlink()
     with pytest.raises(CorruptError, match=f"{path}: missing"):
-        store.sql("SHOW TABLES")
+        store.sql("SHOW TABLES").arrow()
 
 
 def test_describe_and_explain_are_reading(store: Store) -> None:
-    assert store.sql("DESCRIBE documents").num_rows == len(DOCUMENTS)
-    assert store.sql("EXPLAIN SELECT * FROM documents").num_rows > 0
+    assert store.sql("DESCRIBE documents").arrow().num_rows == len(DOCUMENTS)
+    assert store.sql("EXPLAIN SELECT * FROM documents").arrow().num_rows > 0
 
 
 def test_shards_tell_their_place(store: Store) -> None:
     add_documents(store, [str(i) for i in range(25)])
-    table = store.sql("SELECT k, samples, aligned_with FROM shards ORDER BY k")
+    table = store.sql("SELECT k, samples, aligned_with FROM shards ORDER BY k").arrow()
     assert table.to_pydict() == {"k": [0, 1, 2], "samples": [10, 10, 5], "aligned_with": [None] * 3}
-    assert store.sql("SELECT version, op, rows_added FROM snapshots").to_pylist() == [
+    assert store.sql("SELECT version, op, rows_added FROM snapshots").arrow().to_pylist() == [
         {"version": 1, "op": "ingest", "rows_added": 25}
     ]
 

@@ -97,8 +97,8 @@ def test_the_whole_way_on_the_command_line(root: str, tmp_path: Path) -> None:
     ixt("compact", "--full", *at)
     store = Store.open(root)
     count = "SELECT count(*) AS n FROM documents JOIN critiques USING (doc_id) WHERE score >= 0"
-    assert store.sql(count)["n"].to_pylist() == [60]
-    assert store.sql(count, at=2)["n"].to_pylist() == [0]
+    assert store.sql(count).arrow()["n"].to_pylist() == [60]
+    assert store.sql(count, at=2).arrow()["n"].to_pylist() == [0]
     assert store.tags() == {"before": before}
     held = rows_files(root)
     assert ixt("gc", "--keep-versions", "1", "--keep-days", "0", *at)["files"] == 0
@@ -107,7 +107,7 @@ def test_the_whole_way_on_the_command_line(root: str, tmp_path: Path) -> None:
     assert rows_files(root) < held
     assert len(rows_files(root)) == 2
     assert ixt("verify", *at)["ok"]
-    assert Store.open(root).sql(count)["n"].to_pylist() == [60]
+    assert Store.open(root).sql(count).arrow()["n"].to_pylist() == [60]
 
 
 def test_a_shard_goes_up_in_parts_and_comes_back(root: str, proxy: Proxy, tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_a_bad_night_loses_nothing_and_doubles_nothing(
     store = Store.open(root)
     assert store.snapshot().version == 2 * (2 + 4)
     for view in ("documents", "critiques_all"):
-        found = store.sql(f"SELECT count(*) AS n, count(DISTINCT doc_id) AS d FROM {view}")
+        found = store.sql(f"SELECT count(*) AS n, count(DISTINCT doc_id) AS d FROM {view}").arrow()
         assert found.to_pylist() == [{"n": 24, "d": 24}]
     assert pending_shards(store.snapshot(), "web", critic_id(Length())) == []
     report = verify(store)
@@ -261,7 +261,7 @@ def test_workers_on_one_corpus_publish_each_unit_once(root: str) -> None:
         thread.join()
     store = Store.open(root)
     assert store.snapshot().version == 1 + 6
-    assert store.sql("SELECT count(*) AS n FROM critiques_all")["n"].to_pylist() == [12]
+    assert store.sql("SELECT count(*) AS n FROM critiques_all").arrow()["n"].to_pylist() == [12]
     # What came second was removed by its writer.
     assert verify(store).orphans == []
     assert collect_garbage(store, keep=timedelta(0), grace=timedelta(0)).deleted == {}
@@ -286,7 +286,7 @@ def test_verify_looks_at_the_objects_and_not_at_copies(root: str) -> None:
     texts, critiques = store.snapshot().text_shards(), [*store.snapshot().rows][-1]
     for shard in texts:
         store.shard(shard)
-    store.sql("SELECT * FROM critiques")
+    store.sql("SELECT * FROM critiques").arrow()
     client, prefix = boto3.client("s3"), root.removeprefix(f"s3://{BUCKET}/")
     for path in (texts[0].path, critiques):
         data = store.storage.read(path)

@@ -29,7 +29,7 @@ def critiqued(store: Store) -> Store:
 
 
 def names(store: Store, sql: str, at: int | None = None) -> list:
-    return store.sql(sql, at=at).column(0).to_pylist()
+    return store.sql(sql, at=at).arrow().column(0).to_pylist()
 
 
 def test_a_snapshot_has_each_as_it_was_saved_last(critiqued: Store) -> None:
@@ -46,7 +46,7 @@ def test_a_snapshot_has_each_as_it_was_saved_last(critiqued: Store) -> None:
     assert names(fresh, sql, first.version) == [8, 9, 10]
     assert names(fresh, sql, second.version) == [5, 6, 7, 8, 9, 10]
     with pytest.raises(QueryError, match="good does not exist"):
-        fresh.sql(sql)
+        fresh.sql(sql).arrow()
     kept = [c.selection and c.selection.documents for c in selection_history(fresh, "good")]
     assert kept == [3, 6, None]
     changes = diff(fresh, first.version, second.version)["selections"]
@@ -56,7 +56,7 @@ def test_a_snapshot_has_each_as_it_was_saved_last(critiqued: Store) -> None:
 
 def test_the_view_lists_them(critiqued: Store) -> None:
     save_selection(critiqued, "short", "n_chars < 4")
-    (row,) = critiqued.sql("SELECT * EXCLUDE (created) FROM selections").to_pylist()
+    (row,) = critiqued.sql("SELECT * EXCLUDE (created) FROM selections").arrow().to_pylist()
     expected = {"name": "short", "predicate": "n_chars < 4", "critic": None, "note": ""}
     assert row == {**expected, "documents": 3, "version": 3}
 

@@ -36,9 +36,9 @@ def test_time_travel_and_tags(store: Store) -> None:
     assert store.tag("first") == 1
     add_documents(store, ["two"])
     count = "SELECT count(*) AS n FROM documents"
-    assert store.sql(count)["n"].to_pylist() == [2]
-    assert store.sql(count, at="first")["n"].to_pylist() == [1]
-    assert store.sql(count, at=0)["n"].to_pylist() == [0]
+    assert store.sql(count).arrow()["n"].to_pylist() == [2]
+    assert store.sql(count, at="first").arrow()["n"].to_pylist() == [1]
+    assert store.sql(count, at=0).arrow()["n"].to_pylist() == [0]
     assert store.tag("first", at=1) == 1
     with pytest.raises(SnapshotError, match="tags do not move"):
         store.tag("first")

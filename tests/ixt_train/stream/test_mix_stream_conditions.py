@@ -198,7 +198,7 @@ def test_mix_with_corpora_critics_and_phases(stores, tmp_path):
 def test_held_out_documents_are_never_drawn(stores, tmp_path):
     store, share = stores[0], 0.3
     sql = f"SELECT doc_id::VARCHAR AS id FROM documents WHERE {held_out_predicate(share)}"
-    out = set(store.sql(sql)["id"].to_pylist())
+    out = set(store.sql(sql).arrow()["id"].to_pylist())
     assert 0.15 < len(out) / (N + 60) < 0.45
     for mix in (
         Mix(critic="numbers"),

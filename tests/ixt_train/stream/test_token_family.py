@@ -92,7 +92,9 @@ def test_tokenize_again_skips_existing_tokens(store):
     add_documents(store, texts(10, start=N))
     assert tokenize(store, tokenizer, corpora=["web"], critics=[]).shards == 1
     assert verify(store).problems == []
-    shards = store.sql("SELECT family, count(*) AS n FROM shards GROUP BY family ORDER BY family")
+    shards = store.sql(
+        "SELECT family, count(*) AS n FROM shards GROUP BY family ORDER BY family"
+    ).arrow()
     assert dict(zip(*shards.to_pydict().values(), strict=True))[first.family] == 11
 
 

@@ -45,7 +45,7 @@ def ask(scene: DemoWorkspace) -> tuple[Query, ...]:
 
 def answer(store: Store, sql: str) -> ReportTable:
     """A query's rows for people."""
-    table = store.sql(sql, at=TAG)
+    table = store.sql(sql, at=TAG).arrow()
     rows = (tuple(map(cell, row.values())) for row in table.to_pylist())
     return ReportTable("", tuple(table.column_names), tuple(rows))
 
@@ -60,7 +60,7 @@ def score_quantiles(store: Store, corpus: str, shares: list[float]) -> list[floa
     """Scores below which such shares of the documents lie, to two decimals."""
     sql = """SELECT quantile_cont(score, ?) AS found
     FROM documents JOIN critiques USING (doc_id) WHERE corpus = ?"""
-    found = store.sql(sql.replace("?", str(shares), 1), at=TAG, parameters=[corpus])
+    found = store.sql(sql.replace("?", str(shares), 1), at=TAG, parameters=[corpus]).arrow()
     return [round(value, 2) for value in found["found"][0].as_py()]
 
 
