@@ -68,7 +68,7 @@ def test_recent_versions_and_tags_are_retained(store: Store) -> None:
     assert store.sql("SELECT count(*) AS n FROM documents", at="nine").arrow()["n"].to_pylist() == [
         27
     ]
-    with pytest.raises(SnapshotError, match="let go"):
+    with pytest.raises(SnapshotError, match="was expired"):
         store.tag("gone", at=3)
     assert store.tags() == {"nine": 9}
     # A version below the oldest that another tag holds can still be tagged.
@@ -230,7 +230,7 @@ def test_expired_version_error_says_so(store: Store) -> None:
     add_commits(store, 9)
     compact(store)
     collect_garbage(store, keep=NOW, keep_versions=1)
-    with pytest.raises(SnapshotError, match=r"version 3 was let go .* from 10 on"):
+    with pytest.raises(SnapshotError, match=r"version 3 was expired .* from 10 on"):
         store.sql("SELECT * FROM documents", at=3).arrow()
 
 
@@ -280,12 +280,12 @@ def test_expired_pin_is_reported_to_its_job(store: Store) -> None:
     add_commits(store, 9)
     with store.pins.hold(9, "train") as pin:
         store.pins.release(pin.name)  # as garbage collection does after the end
-        store.pins.renew(pin)  # nothing was let go meanwhile
+        store.pins.renew(pin)  # nothing was expired meanwhile
         assert pin.name in store.pins.all()
         store.pins.release(pin.name)
         compact(store)
         collect_garbage(store, keep=NOW, keep_versions=1)
-        with pytest.raises(SnapshotError, match="version 9 was let go"):
+        with pytest.raises(SnapshotError, match="version 9 was expired"):
             store.pins.renew(pin)
         assert pin.name not in store.pins.all()
 
