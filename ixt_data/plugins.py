@@ -53,7 +53,7 @@ class Plugin:
 
 
 @cache
-def plugins(group: str) -> dict[str, Plugin]:
+def find_plugins(group: str) -> dict[str, Plugin]:
     """Return the plugins of one extension point by name, in alphabetical order.
 
     Raises:

@@ -11,7 +11,7 @@ from typing import Any, cast
 from ixt_data.critics.base import Critic, critic_id
 from ixt_data.critics.chunked import ChunkedCritic, ChunkOptions
 from ixt_data.errors import CriticError, IxtError
-from ixt_data.plugins import plugins
+from ixt_data.plugins import find_plugins
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
@@ -67,7 +67,7 @@ def critic_class(spec: str) -> type[Any]:
     """
     if ":" in spec:
         return _load_class(spec)
-    known = plugins("ixt.critics")
+    known = find_plugins("ixt.critics")
     if spec not in known:
         valid = f"{', '.join(known)}, or module:Class for a custom critic"
         raise CriticError(f"unknown critic {spec!r}; valid are {valid}")

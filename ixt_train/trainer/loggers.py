@@ -18,7 +18,7 @@ from composer.loggers import Logger, LoggerDestination, TensorboardLogger
 from composer.utils import dist
 
 from ixt_data.errors import ConfigError, MissingExtra
-from ixt_data.plugins import plugins
+from ixt_data.plugins import find_plugins
 from ixt_train.config import MlflowConfig, TrainConfig, WandbConfig, flatten
 from ixt_train.runs import run_folder
 
@@ -61,7 +61,7 @@ def build_loggers(config: TrainConfig, folder: Path) -> list[LoggerDestination]:
         services = {"wandb": log_config.wandb, "mlflow": log_config.mlflow}
         wanted |= {name: options for name, options in services.items() if options is not None}
         wanted |= log_config.plugins
-    known = plugins("ixt.loggers")
+    known = find_plugins("ixt.loggers")
     for name in wanted:
         if name not in known:
             raise ConfigError(
