@@ -30,7 +30,8 @@ def list_plugins(output: OutputOption = OutputMode.text) -> None:
             try:
                 plugin.load()
             except PluginError as failure:
-                error = str(failure.__cause__ or failure)
+                cause = failure.__cause__ or failure
+                error = f"{type(cause).__name__}: {cause}"
             records.append(
                 {
                     "point": group,

@@ -84,10 +84,10 @@ def open_stream(store: Store, plan: MixPlan, local: Path, size: int, plain: bool
     data=st.data(),
 )
 def test_any_plan_resumes_anywhere(
-    store, mix, steps, epoch, block, lanes, workers, size, plain, data
+    store, mix, steps, epoch, block, nodes, workers, size, plain, data
 ):
     plan = plan_mix(
-        mix, steps * BATCH, store=store, batch=BATCH, epoch_samples=epoch, block=block, nodes=lanes
+        mix, steps * BATCH, store=store, batch=BATCH, epoch_samples=epoch, block=block, nodes=nodes
     )
     expected = planned(plan)
     assert len(expected) == len(set(expected)) == steps * BATCH
