@@ -11,8 +11,9 @@ class Critic(Protocol):
     """A judge that applies one rubric.
 
     A critic may also have: `usage`, a Counter of its costs; `statuses`, all statuses it gives;
-    `journaled = True`, if its critiques are expensive enough for a journal; `endpoint_stats()`,
-    `connect()` and `close()`.
+    `journaled = True`, if its critiques are expensive enough for a journal; `pipelined = True`, if
+    `run` takes documents one by one as it has capacity, so that they may come from several units;
+    `endpoint_stats()`, `connect()` and `close()`.
 
     Attributes:
         name: its name in mixes and queries; a new version keeps the name and gets a new id.

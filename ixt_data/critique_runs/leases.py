@@ -90,6 +90,11 @@ class Leases:
             if text is not None:
                 self._states[name] = _LeaseState(file, term, orjson.loads(text))
 
+    def is_held(self, unit: str) -> bool:
+        """Return whether another worker held a unit's lease at the last `refresh`."""
+        state = self._states.get(lease_name(unit))
+        return state is not None and state.is_alive
+
     def acquire(self, unit: str) -> "Lease":
         """Return the lease of a unit, for use in a `with` block.
 

@@ -26,8 +26,9 @@ from ixt_data.critics import (
     merge_stats,
     reporting_stats,
 )
-from ixt_data.critique_runs.annotation import CritiqueReport, annotate, usage_of
+from ixt_data.critique_runs.annotation import CritiqueReport, annotate
 from ixt_data.critique_runs.pending_work import PendingWork
+from ixt_data.critique_runs.unit_worker import usage_of
 from ixt_data.errors import CriticError, IxtError
 from ixt_data.records import Critique
 from ixt_data.store import Store

@@ -62,6 +62,7 @@ class VllmCritic:
 
     name = "vllm"
     journaled = True
+    pipelined = True
     statuses = (OK, *(failure.value for failure in FailureStatus))
 
     def __init__(
