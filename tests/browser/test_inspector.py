@@ -188,7 +188,7 @@ def test_keys_are_enough(page: Page, address: str) -> None:
     page.keyboard.press("/")
     expect(page.get_by_label("Words in the critique")).to_be_focused()
     page.keyboard.type("missing")
-    expect(page.locator("#said")).not_to_be_empty()
+    expect(page.locator("#status")).not_to_be_empty()
     page.keyboard.press("Tab")
     expect(page.get_by_label("Where")).to_be_focused()
     outline = "getComputedStyle(document.activeElement).outlineStyle"
@@ -208,7 +208,7 @@ def test_weights_are_tried_out(page: Page, address: str) -> None:
     page.goto(address + "/mixes/best")
     page.get_by_label("weight of high").fill("0.9")
     expect(page.locator("#plan")).to_contain_text("was 59.7%")
-    expect(page.locator("#said")).to_contain_text("samples")
+    expect(page.locator("#status")).to_contain_text("samples")
     assert "weight.high=0.9" in page.url
     page.get_by_label("Samples drawn").fill("100000")
     page.get_by_label("most repeats of rest").fill("1")
@@ -227,7 +227,7 @@ def test_sql_cannot_write_or_read_outside(page: Page, address: str, folder: Path
     ):
         page.get_by_label("SQL statement").fill(sql)
         page.get_by_role("button", name="Run").click()
-        expect(page.locator("#answer")).to_have_attribute("data-said", re.compile("Error|only"))
+        expect(page.locator("#answer")).to_have_attribute("data-status", re.compile("Error|only"))
         expect(page.locator("#answer [role=alert]")).not_to_contain_text("the secret")
         page.goto(address + "/sql")
     assert sorted(folder.rglob("*")) == before

@@ -44,7 +44,7 @@ def demo(
     output: OutputOption = OutputMode.text,
 ) -> None:
     """Run the end-to-end pipeline on this machine, in minutes, and write report.html."""
-    MissingExtra.require("train", "composer", "altair", "vl_convert")
+    MissingExtra.require("train", "composer", "vl_convert")
     from ixt_tools.demo import run_demo
 
     out = Output(output)
@@ -93,7 +93,7 @@ def calibrate(
     from ixt_data.store import Store
 
     if plots is not None:
-        MissingExtra.require("train", "altair", "vl_convert")
+        MissingExtra.require("train", "vl_convert")
     if write_quantiles is not None and (len(critic or []) != 1 or at is not None):
         raise typer.BadParameter(
             "requires one --critic and no --at: it writes to the latest snapshot",
@@ -175,7 +175,7 @@ def report(
     output: OutputOption = OutputMode.text,
 ) -> None:
     """Write one self-contained page on a snapshot, its critics, mixes and train runs."""
-    MissingExtra.require("train", "altair", "vl_convert")
+    MissingExtra.require("train", "vl_convert")
     from ixt_data.store import Store
     from ixt_tools.report import make_review, write_review
 

@@ -20,11 +20,11 @@ from ixt_data.records import Critique
 from ixt_data.store.selections import save_selection
 from ixt_data.store.store import Store
 from ixt_inspector.web.access import HEADERS, AccessPolicy
-from ixt_inspector.web.app import build
-from ixt_inspector.web.listing import TAME_COLUMNS
+from ixt_inspector.web.app import build_app
+from ixt_inspector.web.listing import SAFE_COLUMNS
 from ixt_inspector.web.query_pool import QueryLimits
 from ixt_inspector.web.request import Inspector, Settings
-from ixt_inspector.web.safe_predicates import is_tame
+from ixt_inspector.web.safe_predicates import is_safe_predicate
 from ixt_inspector.web.server import ServerAddress
 
 HERE = "http://127.0.0.1:8765"
@@ -45,8 +45,8 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def inspector(shown: Path) -> Iterator[Inspector]:
-    bounds = QueryLimits(seconds=3, rows=5, download=7, memory=512 << 20)
-    settings = Settings(str(shown / "store"), shown / "mixes", shown / "runs", bounds)
+    limits = QueryLimits(seconds=3, rows=5, download=7, memory=512 << 20)
+    settings = Settings(str(shown / "store"), shown / "mixes", shown / "runs", limits)
     opened = Inspector(settings)
     yield opened
     opened.close()
@@ -54,7 +54,7 @@ def inspector(shown: Path) -> Iterator[Inspector]:
 
 @pytest.fixture(scope="module")
 def client(inspector: Inspector) -> TestClient:
-    return TestClient(build(inspector, AccessPolicy()), base_url=HERE)
+    return TestClient(build_app(inspector, AccessPolicy()), base_url=HERE)
 
 
 def ids(page: str) -> list[str]:
@@ -91,7 +91,7 @@ def test_every_page_answers_and_runs_nothing_of_the_documents(
 
 def test_the_hostile_document_is_text(client: TestClient, inspector: Inspector) -> None:
     sql = "SELECT doc_id FROM documents WHERE source_id = 'hostile-7'"
-    doc_id = inspector.views.newest().ask(sql)[0]["doc_id"]
+    doc_id = inspector.views.latest().ask(sql)[0]["doc_id"]
     page = client.get(f"/documents/{doc_id}").text
     assert SCRIPT not in page
     assert "{{ 7 * 7 }}" in page
@@ -172,19 +172,19 @@ def test_filters_find_what_sql_finds(
     page = client.get(f"/documents?{urlencode(query)}").text
     quoted = {k: v if k == "where" else v.replace("'", "''") for k, v in query.items()}
     conditions = [FILTERS[name].format(value) for name, value in quoted.items()]
-    expected = inspector.views.newest().ask(
+    expected = inspector.views.latest().ask(
         "SELECT count(*) AS n FROM documents JOIN (SELECT * EXCLUDE (shard, row) FROM critiques "
         f"WHERE critic = 'quality') AS c USING (doc_id) WHERE {' AND '.join(conditions)}"
     )[0]["n"]
     assert 0 < expected < WEB + CODE
-    assert f'data-said="{expected} documents"' in page
+    assert f'data-status="{expected} documents"' in page
 
 
 def test_filters_that_find_nothing_say_so(client: TestClient) -> None:
     for query in ({"text": "%"}, {"source": "' OR 1=1 --"}, {"where": "false"}):
         assert "is so." in client.get("/documents", params=query).text
     none = client.get("/documents", params={"critic": "style", "status": "none"})
-    assert f'data-said="{CODE} documents"' in none.text
+    assert f'data-status="{CODE} documents"' in none.text
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_filters_that_find_nothing_say_so(client: TestClient) -> None:
 def test_only_what_is_sure_to_be_harmless_is_tame(
     inspector: Inspector, where: str, tame: bool
 ) -> None:
-    assert is_tame(inspector.views.newest(), where, TAME_COLUMNS) is tame
+    assert is_safe_predicate(inspector.views.latest(), where, SAFE_COLUMNS) is tame
 
 
 def test_pages_of_a_predicate_that_runs_apart_follow(client: TestClient) -> None:
@@ -226,9 +226,9 @@ def test_pages_of_a_predicate_that_runs_apart_follow(client: TestClient) -> None
 def test_a_store_too_large_to_keep_is_read_as_it_is(
     shown: Path, client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ixt_inspector.web.snapshot_cache.MOST_KEPT_ROWS", 10)
+    monkeypatch.setattr("ixt_inspector.web.snapshot_cache.MAX_KEPT_ROWS", 10)
     inspector = Inspector(Settings(str(shown / "store")))
-    large = TestClient(build(inspector, AccessPolicy()), base_url=HERE)
+    large = TestClient(build_app(inspector, AccessPolicy()), base_url=HERE)
     for query in ("critic=style&sort=score", "where=lang+IS+NOT+NULL", "text=missing"):
         address = f"/documents?{query}"
         assert every(large, address) == every(client, address)
@@ -306,7 +306,7 @@ def test_only_our_own_pages_post(client: TestClient) -> None:
 
 def test_a_token_is_asked_for_once(inspector: Inspector) -> None:
     token = "correct horse battery"
-    app = build(inspector, AccessPolicy(("box.example",), token))
+    app = build_app(inspector, AccessPolicy(("box.example",), token))
     client = TestClient(app, base_url="http://box.example:8765", follow_redirects=False)
     assert client.get("/").status_code == 401
     assert client.get("/static/inspector.css").status_code == 401
@@ -462,13 +462,13 @@ def test_saved_selections_are_shown_and_used(tmp_path: Path) -> None:
     mixes = make_mixes(tmp_path / "mixes")
     (mixes / "saved.yaml").write_text("critic: quality\nselections: [{use: german}]\n")
     inspector = Inspector(Settings(store.root, mixes))
-    client = TestClient(build(inspector, AccessPolicy()), base_url=HERE)
+    client = TestClient(build_app(inspector, AccessPolicy()), base_url=HERE)
     page = client.get("/mixes").text
     assert SCRIPT not in page
     found = client.get(link(page, "german") or "").text
     n = store.snapshot().selections["german"].documents
     assert 0 < n < WEB
-    assert f'data-said="{n} documents"' in found
+    assert f'data-status="{n} documents"' in found
     for address in ("/mixes/saved", "/mixes/saved?weight.german=2"):
         assert f"{n} samples" in client.get(address).text
     inspector.close()
@@ -477,7 +477,7 @@ def test_saved_selections_are_shown_and_used(tmp_path: Path) -> None:
 def test_a_store_that_moves_on_is_noticed(tmp_path: Path) -> None:
     store = make_store(tmp_path)
     inspector = Inspector(Settings(store.root))
-    client = TestClient(build(inspector, AccessPolicy()), base_url=HERE)
+    client = TestClient(build_app(inspector, AccessPolicy()), base_url=HERE)
     assert "<h1>Snapshot 5</h1>" in client.get("/").text
     annotate(Store.open(store.root), "code", Judge("style", 0.2))
     until = time.monotonic() + 10
@@ -495,7 +495,7 @@ def test_units_under_way_are_shown(tmp_path: Path) -> None:
     shard = snapshot.text_shards({"code"})[0]
     unit = unit_name(critic.id, shard)
     inspector = Inspector(Settings(store.root))
-    client = TestClient(build(inspector, AccessPolicy()), base_url=HERE)
+    client = TestClient(build_app(inspector, AccessPolicy()), base_url=HERE)
     assert "Nobody." in client.get("/critique-runs").text
     with (
         Leases(store.storage, critic.id).acquire(unit),
@@ -513,7 +513,7 @@ def test_units_under_way_are_shown(tmp_path: Path) -> None:
 
 def test_an_empty_store_has_pages_too(tmp_path: Path) -> None:
     inspector = Inspector(Settings(Store.init(tmp_path / "empty").root))
-    client = TestClient(build(inspector, AccessPolicy()), base_url=HERE)
+    client = TestClient(build_app(inspector, AccessPolicy()), base_url=HERE)
     for address in PAGES:
         if "mixes/" not in address and "diff" not in address:
             assert client.get(address).status_code == 200, address
