@@ -23,10 +23,10 @@ from ixt_data.errors import IxtError
 from ixt_data.ingestion import ingest
 from ixt_data.storage.opening import open_storage
 from ixt_data.store.store import Store
-from ixt_inspector.terminal.inspection import look
-from ixt_inspector.terminal.render import rendered
+from ixt_inspector.terminal.inspection import inspect_target
+from ixt_inspector.terminal.render import render_view
 from ixt_inspector.terminal.shard import InspectOptions
-from ixt_inspector.terminal.shard_header import BoundedReader, read_head
+from ixt_inspector.terminal.shard_header import ShardReader, read_header
 
 CODECS = [None, "zstd", "gz", "bz2", "br", "snappy"]
 COLUMNS = {"text": "str", "n": "int32", "meta": "json", "vector": "ndarray", "big": "str_int"}
@@ -52,7 +52,8 @@ def inspected(target: object, *arguments: str, code: int = 0) -> dict:
 def shown(target: object, root: str = "nowhere", **asked: object) -> str:
     console = Console(file=io.StringIO(), width=140)
     console.print(
-        rendered(look(str(target), root, None, InspectOptions(**asked)), False), markup=False
+        render_view(inspect_target(str(target), root, None, InspectOptions(**asked)), False),
+        markup=False,
     )
     return console.file.getvalue()
 
@@ -129,7 +130,7 @@ def test_an_index_that_lies(tmp_path: Path) -> None:
     found = inspected(folder, code=1)
     problems = "\n".join(found["problems"])
     assert "index.json says samples" in problems
-    assert "names the file '../../evil', which leads out of the folder" in problems
+    assert "names the file '../../evil', which escapes the folder" in problems
     assert "shard 2 is of the format 'json', not mds" in problems
     assert all("evil" not in shard["file"] for shard in found["shards"])
 
@@ -140,9 +141,7 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
     (folder / "shard.00000.mds.zstd").unlink()
     (folder / "shard.00000.mds.zstd").symlink_to(outside / "shard.00000.mds.zstd")
     problems = inspected(folder, code=1)["problems"]
-    assert problems == [
-        "shard.00000.mds.zstd: a symbolic link that leads out of the folder: not read"
-    ]
+    assert problems == ["shard.00000.mds.zstd: a symbolic link that escapes the folder: not read"]
 
 
 class Bomb:
@@ -197,7 +196,7 @@ def test_the_head_of_a_large_shard_is_read_alone(tmp_path: Path) -> None:
     path.write_bytes(zstandard.compress(raw_shard(config, samples)))
     began = time.perf_counter()
     with path.open("rb") as file:
-        head = read_head(BoundedReader(file, path.name))
+        head = read_header(ShardReader(file, path.name))
         assert file.tell() < path.stat().st_size / 20
     assert head.samples == len(samples)
     assert head.raw_bytes > 1 << 25
@@ -248,7 +247,7 @@ def test_a_document_beside_its_critique(store: Store) -> None:
     assert r"evil \x1b[2J <script>" in text
     assert "\x1b" not in text
     with pytest.raises(IxtError, match="p99: no file, folder or store, and no doc_id or source_id"):
-        look("p99", store.root, None, InspectOptions())
+        inspect_target("p99", store.root, None, InspectOptions())
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from run_list import PROOF, SPANS, Run, runs_of, shortened
 
 from ixt_data.console import Output, OutputMode
 from ixt_data.errors import IxtError
-from ixt_tools.demo import cores
+from ixt_tools.demo import count_cores
 from ixt_train.scaling import TrainJob, read_run, run_jobs, write_curves
 
 SERIES = {"proof": PROOF, "spans": SPANS}
@@ -82,9 +82,9 @@ def _main(
         runs = runs_of(SERIES[part], range(1 if quick else seeds))
         if quick:
             runs = shortened(runs, QUICK_DOCUMENTS, QUICK_STEPS)
-        train_all(runs, folder, curves, parallel or cores(), quick, out)
+        train_all(runs, folder, curves, parallel or count_cores(), quick, out)
     elif part == "text":
-        measure_text(folder, curves, seeds, parallel or cores(), quick, out)
+        measure_text(folder, curves, seeds, parallel or count_cores(), quick, out)
     elif part != "write":
         raise IxtError(f"part: {part!r} is none of proof, spans, text, write")
     page = write_results(results)

@@ -19,7 +19,7 @@ from ixt_data.mix import (
     span_mix,
 )
 from ixt_data.store import Store
-from ixt_tools.demo import SUMS_BATCH, sums_learner
+from ixt_tools.demo import SUMS_BATCH, sums_train_config
 from ixt_train.conditioning import SPECIAL_TOKENS, corpus_texts, tag_token, train_tokenizer
 from ixt_train.config import TokenizerTraining
 
@@ -174,7 +174,7 @@ def train_config(
         "mix": mix,
         "run_folder": run_folder,
         "seed": seed,
-        **sums_learner(steps),
+        **sums_train_config(steps),
         "tokenizer": {"path": tokenizer},
         "eval": {
             "every": f"{every}ba",

@@ -83,7 +83,10 @@ def test_every_page_answers_and_runs_nothing_of_the_documents(
     answer = client.get(address)
     assert answer.status_code == 200
     assert SCRIPT not in answer.text
-    assert not re.search(r"<script(?! src=\"/static/)|\bon\w+=|\sstyle=|<style", answer.text)
+    assert not re.search(
+        r"<script(?! src=\"/static/| type=\"application/json\">)|\bon\w+=|\sstyle=|<style",
+        answer.text,
+    )
     for name, value in HEADERS.items():
         assert answer.headers[name] == value
     assert "unsafe" not in answer.headers["content-security-policy"]
@@ -91,7 +94,7 @@ def test_every_page_answers_and_runs_nothing_of_the_documents(
 
 def test_the_hostile_document_is_text(client: TestClient, inspector: Inspector) -> None:
     sql = "SELECT doc_id FROM documents WHERE source_id = 'hostile-7'"
-    doc_id = inspector.views.latest().ask(sql)[0]["doc_id"]
+    doc_id = inspector.views.latest().query(sql)[0]["doc_id"]
     page = client.get(f"/documents/{doc_id}").text
     assert SCRIPT not in page
     assert "{{ 7 * 7 }}" in page
@@ -172,7 +175,7 @@ def test_filters_find_what_sql_finds(
     page = client.get(f"/documents?{urlencode(query)}").text
     quoted = {k: v if k == "where" else v.replace("'", "''") for k, v in query.items()}
     conditions = [FILTERS[name].format(value) for name, value in quoted.items()]
-    expected = inspector.views.latest().ask(
+    expected = inspector.views.latest().query(
         "SELECT count(*) AS n FROM documents JOIN (SELECT * EXCLUDE (shard, row) FROM critiques "
         f"WHERE critic = 'quality') AS c USING (doc_id) WHERE {' AND '.join(conditions)}"
     )[0]["n"]
@@ -182,13 +185,13 @@ def test_filters_find_what_sql_finds(
 
 def test_filters_that_find_nothing_say_so(client: TestClient) -> None:
     for query in ({"text": "%"}, {"source": "' OR 1=1 --"}, {"where": "false"}):
-        assert "is so." in client.get("/documents", params=query).text
+        assert "matches the filter." in client.get("/documents", params=query).text
     none = client.get("/documents", params={"critic": "style", "status": "none"})
     assert f'data-status="{CODE} documents"' in none.text
 
 
 @pytest.mark.parametrize(
-    ("where", "tame"),
+    ("where", "is_safe"),
     [
         ("score > 0.5 AND source LIKE 'site%' AND NOT (n_chars BETWEEN 3 AND 5)", True),
         ("flags[1] = 'short' OR list_contains(flags, 'long')", True),
@@ -212,9 +215,9 @@ def test_filters_that_find_nothing_say_so(client: TestClient) -> None:
     ],
 )
 def test_only_what_is_sure_to_be_harmless_is_tame(
-    inspector: Inspector, where: str, tame: bool
+    inspector: Inspector, where: str, is_safe: bool
 ) -> None:
-    assert is_safe_predicate(inspector.views.latest(), where, SAFE_COLUMNS) is tame
+    assert is_safe_predicate(inspector.views.latest(), where, SAFE_COLUMNS) is is_safe
 
 
 def test_pages_of_a_predicate_that_runs_apart_follow(client: TestClient) -> None:
@@ -226,7 +229,7 @@ def test_pages_of_a_predicate_that_runs_apart_follow(client: TestClient) -> None
 def test_a_store_too_large_to_keep_is_read_as_it_is(
     shown: Path, client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ixt_inspector.web.snapshot_cache.MAX_KEPT_ROWS", 10)
+    monkeypatch.setattr("ixt_inspector.web.snapshot_cache.MAX_CACHED_ROWS", 10)
     inspector = Inspector(Settings(str(shown / "store")))
     large = TestClient(build_app(inspector, AccessPolicy()), base_url=HERE)
     for query in ("critic=style&sort=score", "where=lang+IS+NOT+NULL", "text=missing"):
@@ -245,26 +248,28 @@ def test_a_wrong_predicate_is_told_beside_the_form(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "status", "said"),
+    ("address", "status", "message"),
     [
-        ("/documents?critic=nobody", 400, "valid: quality, style"),
-        ("/documents?low=high", 400, "is no number"),
-        ("/documents?after=x", 200, "no place in the table"),
-        ("/documents/zz", 400, "is no doc_id"),
+        ("/documents?critic=unknown", 400, "valid: quality, style"),
+        ("/documents?low=high", 400, "is not a number"),
+        ("/documents?after=x", 200, "not a table position"),
+        ("/documents/zz", 400, "is not a doc_id"),
         ("/documents/" + "0" * 32, 404, "no document"),
         ("/?at=nothing", 404, "no tag"),
         ("/?at=999", 404, "does not exist"),
-        ("/mixes/..%2Fbest", 404, "no such page"),
-        ("/mixes/broken2", 404, "no mix"),
+        ("/mixes/..%2Fbest", 404, "page does not exist"),
+        ("/mixes/broken2", 404, "mix 'broken2' does not exist"),
         ("/snapshots/diff?from=5&to=1", 400, "the earlier one"),
-        ("/nothing", 404, "no such page"),
-        ("/static/%2e%2e/call.py", 404, "no such page"),
+        ("/nothing", 404, "page does not exist"),
+        ("/static/%2e%2e/call.py", 404, "page does not exist"),
     ],
 )
-def test_errors_say_what_is_wrong(client: TestClient, address: str, status: int, said: str) -> None:
+def test_errors_say_what_is_wrong(
+    client: TestClient, address: str, status: int, message: str
+) -> None:
     answer = client.get(address)
     assert answer.status_code == status
-    assert said in html.unescape(answer.text)
+    assert message in html.unescape(answer.text)
     assert answer.headers["content-security-policy"]
 
 
@@ -343,12 +348,12 @@ def ask(client: TestClient, sql: str, **headers: str) -> str:
         if "Cancel" not in page:
             return html.unescape(page)
         time.sleep(0.1)
-    raise AssertionError("it goes on and on")
+    raise AssertionError("it did not end")
 
 
 def test_sql_shows_rows_and_says_when_there_are_more(client: TestClient) -> None:
     page = ask(client, "SELECT critic, score FROM critiques WHERE score = 1")
-    assert "5 rows, and more" in page
+    assert "5 rows of more" in page
     assert "NULL" in ask(client, "SELECT NULL AS nothing")
 
 
@@ -496,7 +501,7 @@ def test_units_under_way_are_shown(tmp_path: Path) -> None:
     unit = unit_name(critic.id, shard)
     inspector = Inspector(Settings(store.root))
     client = TestClient(build_app(inspector, AccessPolicy()), base_url=HERE)
-    assert "Nobody." in client.get("/critique-runs").text
+    assert "No active workers." in client.get("/critique-runs").text
     with (
         Leases(store.storage, critic.id).acquire(unit),
         Journal(journal_folder(store), critic.id, unit) as journal,
@@ -504,10 +509,10 @@ def test_units_under_way_are_shown(tmp_path: Path) -> None:
         for number in range(3):
             journal.append(Critique(bytes([number] * 16), "ok" if number else "timeout"))
         page = client.get("/critique-runs").text
-    assert "at work" in page
+    assert ">active<" in page
     assert "3 of 20" in page
     assert "1 failed" in page
-    assert "and 3 answers in journals" in page
+    assert "and 3 critiques in journals" in page
     inspector.close()
 
 

@@ -166,7 +166,7 @@ def _critique(view: CritiqueView, text: str, max_chars: int | None) -> Renderabl
     for number, span in enumerate(view.spans):
         score = "" if span.score is None else f" {span.score:.2f}"
         header = f"{span.start}-{span.end} {span.verdict} {span.tag}".rstrip() + score
-        lines += ["", f"{head}: {texts[number]!r}", *([span.comment] if span.comment else [])]
+        lines += ["", f"{header}: {texts[number]!r}", *([span.comment] if span.comment else [])]
     if view.thinking:
         lines += ["", "thinking:", _short(view.thinking, max_chars)]
     return _panel(f"{row['critic']} ({row['critic_id']}): {row['status']}", "\n".join(lines))

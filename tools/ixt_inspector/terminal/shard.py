@@ -1,4 +1,4 @@
-"""One shard file: its header, its hashes and its samples, with or without an entry of index.json."""
+"""One shard file: its header, hashes and samples, with or without an entry of index.json."""
 
 import hashlib
 import random
@@ -12,9 +12,9 @@ from ixt_data.errors import CorruptError, IxtError
 from ixt_data.mds import digest
 from ixt_data.storage import Storage
 from ixt_inspector.terminal.shard_header import (
-    MAX_,
-    ShardReader,
+    MAX_SAMPLE_BYTES,
     ShardHeader,
+    ShardReader,
     read_header,
     read_sample,
 )
@@ -114,7 +114,9 @@ def view_shard(
     return view
 
 
-def _show(view: ShardView, reader: ShardReader, header: ShardHeader, options: InspectOptions) -> None:
+def _show(
+    view: ShardView, reader: ShardReader, header: ShardHeader, options: InspectOptions
+) -> None:
     """Read the samples to show, in their order in the file."""
     first = range(min(options.first, header.samples))
     # The generator depends only on seed and shard: the same call shows the same samples.
@@ -123,7 +125,7 @@ def _show(view: ShardView, reader: ShardReader, header: ShardHeader, options: In
     for number in sorted({*first, *others}):
         size = header.offsets[number + 1] - header.offsets[number]
         reader.skip(header.offsets[number] - reader.at)
-        if size > MAX_:
+        if size > MAX_SAMPLE_BYTES:
             view.shown[number] = {"": f"<{size:,} bytes: too long to show>"}
             continue
         try:

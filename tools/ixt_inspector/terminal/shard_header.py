@@ -24,9 +24,9 @@ SUFFIXES = {
     **{".br": "br", ".snappy": "snappy"},
 }
 MAGIC = {b"\x28\xb5\x2f\xfd": "zstd", b"\x1f\x8b": "gz", b"BZh": "bz2"}
-MAX_ = 1 << 26
-MAX_ = 1 << 24
-MAX_ = 1 << 26
+MAX_SAMPLES = 1 << 26
+MAX_CONFIG_BYTES = 1 << 24
+MAX_SAMPLE_BYTES = 1 << 26
 """Maximum bytes of a sample that is shown; of a longer sample only the size is shown."""
 _CHUNK = 1 << 16
 
@@ -110,18 +110,20 @@ class ShardReader:
 
 
 def read_header(reader: ShardReader) -> ShardHeader:
-    """Parses the header.
+    """Parse the header.
 
     Raises:
-        CorruptError: these are not the first bytes of an MDS shard.
+        CorruptError: the file is not an MDS shard.
     """
     name = reader.name
     (n,) = struct.unpack("<I", reader.read(4))
-    if not n or n > MAX_:
+    if not n or n > MAX_SAMPLES:
         raise CorruptError(f"{name}: not an MDS shard: its header states {n:,} samples")
     offsets = struct.unpack(f"<{n + 1}I", reader.read(4 * (n + 1)))
     start = 4 + 4 * (n + 1)
-    if not start < offsets[0] <= start + MAX_ or any(a > b for a, b in pairwise(offsets)):
+    if not start < offsets[0] <= start + MAX_CONFIG_BYTES or any(
+        a > b for a, b in pairwise(offsets)
+    ):
         raise CorruptError(f"{name}: not an MDS shard: its offsets do not ascend from its header")
     try:
         config = json.loads(reader.read(offsets[0] - start))
@@ -130,7 +132,9 @@ def read_header(reader: ShardReader) -> ShardHeader:
         columns = dict(zip(map(str, names), map(str, encodings), strict=True))
         by_name = dict(zip(columns, map(_size, sizes), strict=True))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CorruptError(f"{name}: not an MDS shard: its header is unreadable ({error})") from None
+        raise CorruptError(
+            f"{name}: not an MDS shard: its header is unreadable ({error})"
+        ) from None
     return ShardHeader(reader.compression, n, columns, by_name, offsets, reader.at)
 
 
@@ -200,7 +204,7 @@ class _PrefixedFile(io.RawIOBase):
     """A file whose first bytes have already been read."""
 
     def __init__(self, front: bytes, rest: BinaryIO) -> None:
-        self._front, self._rest = reader, rest
+        self._front, self._rest = front, rest
 
     def readable(self) -> bool:
         return True

@@ -102,7 +102,7 @@ def families(snapshot: Snapshot) -> list[FamilyView]:
 
 
 def _text_of(snapshot: Snapshot, path: str) -> str:
-    """Return the text shard at the end of a chain: tokens align with critiques, these with texts."""
+    """Return the text shard of a chain: tokens align with critiques, critiques with texts."""
     shard = snapshot.shards_by_path.get(path)
     return (
         path

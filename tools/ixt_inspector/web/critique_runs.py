@@ -20,7 +20,8 @@ MAX_FAILURES = 30
 MAX_RUNS = 50
 _FAILED = f"""
 SELECT critic, status, error, count(*) AS n, max(attempts) AS attempts
-FROM critiques WHERE status <> 'ok' GROUP BY ALL ORDER BY n DESC, critic, status LIMIT {MAX_FAILURES}
+FROM critiques WHERE status <> 'ok' GROUP BY ALL
+ORDER BY n DESC, critic, status LIMIT {MAX_FAILURES}
 """
 _RUNS = f"SELECT * FROM critique_runs ORDER BY version DESC LIMIT {MAX_RUNS}"
 
@@ -62,7 +63,7 @@ def _worker(worker: Any, units: dict[tuple[str, str], tuple[str, Any]]) -> dict[
 
 
 def _coverage(view: SnapshotView, journals: list[Any]) -> list[dict[str, Any]]:
-    """Return the progress of each critic in each corpus that it has started, the latest critic first."""
+    """Return the progress of each critic in each corpus, the latest critic first."""
     snapshot = view.snapshot
     rows = []
     unpublished = {journal.unit: journal for journal in journals}

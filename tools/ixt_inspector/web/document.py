@@ -69,7 +69,7 @@ def show(request: PageRequest) -> Response:
 def download(request: PageRequest) -> Response:
     """Return the text as a file that a browser saves and does not render."""
     doc_id = _doc_id(request)
-    home = _locations(request, doc_id)[0]
+    location = _locations(request, doc_id)[0]
     text = _sample(request, location["shard"], location["row"])["text"]
     name = quote(f"{doc_id}.txt")
     return Response(

@@ -117,7 +117,7 @@ class PageRequest:
         return text
 
     def link(self, path: str | None = None, /, **changes: Any) -> str:
-        """Return the address of a page of this snapshot; without a path, of this page with changes."""
+        """Return the address of a page of this snapshot, by default of this page with changes."""
         values = dict(self.query) if path is None else {"at": self.at}
         values |= {name.rstrip("_"): value for name, value in changes.items()}
         shown = {name: value for name, value in values.items() if value not in (None, "")}

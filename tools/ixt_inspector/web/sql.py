@@ -54,7 +54,7 @@ def show(request: PageRequest) -> Response:
             pending_queries.remove(at, statement)
     is_running = pending is not None and not pending.finished.is_set()
     if is_running and request.get("poll"):
-        # There is no result yet: the page keeps its Cancel button.
+        # The query is still running: the page keeps its Cancel button.
         return Response(status_code=204)
     response = request.page(
         "sql.html",
@@ -87,9 +87,7 @@ def stop(request: PageRequest) -> Response:
 def download(request: PageRequest) -> Response:
     """Return the rows as a CSV or JSON file; its name states if the rows are incomplete."""
     if is_cross_site(request.http_request.headers):
-        raise QueryError(
-            "a link from another site cannot download rows: open the SQL page and download them there"
-        )
+        raise QueryError("a link from another site cannot download rows: open the SQL page instead")
     kind = request.choice("format", ("csv", "json"), "csv")
     limits, pool = request.inspector.settings.limits, request.inspector.query_pool
     with tempfile.NamedTemporaryFile(prefix="ixt-serve-", suffix=f".{kind}", delete=False) as file:
