@@ -128,9 +128,7 @@ def _check(store: Store, snapshot: Snapshot, corpora: Sequence[str], names: Sequ
         raise StoreError(f"no corpus {min(unknown)!r} in {store.root}; corpora: {known}")
     for name, kind in zip(names, _TYPES, strict=True):
         if not _NAME.fullmatch(name):
-            raise ConfigError(
-                f"column {name!r}: use letters, digits and '_', starting with a letter"
-            )
+            raise ConfigError(f"column {name!r}: use letters, digits and '_', first a letter")
         for file in snapshot.rows.values():
             others = {other.lower(): other for other in file.schema}
             # A column of these types was written by an earlier run: no user column has them.

@@ -91,8 +91,8 @@ def describe_effect(demo: DemoWorkspace, arms: Sequence[Arm]) -> str:
     """Return a description of the experiment for the report."""
     flawless = next(arm.documents for arm in arms if arm.name == "filter")
     return (
-        f"The corpus has {demo.size.documents:,} worked sums modulo 40; {flawless:,} are correct, and "
-        "the authors of the others have a systematic defect. The critic reads only the text. It "
+        f"The corpus has {demo.size.documents:,} worked sums modulo 40; {flawless:,} are correct, "
+        "and the other authors have a systematic defect. The critic reads only the text. It "
         "gives a score and names the defect. The arm plain trains on all documents, filter only "
         "on the correct ones, score with the score before each document, and critique with score "
         "and critique. At the end each model solves problems that occur in no document; score and "
@@ -113,7 +113,7 @@ def describe_losses(losses: tuple[Loss, ...]) -> str:
         f"From the lowest scores to the highest, the gain of best over worst feedback grows by "
         f"{shift:.3f} nats per token: the feedback changes what the model expects."
         if shift > 0
-        else "Best feedback does not fit files with a high score better than files with a low score: "
+        else "Best feedback does not fit files of high scores better than files of low scores: "
         "after this short training the model does not distinguish them."
     )
     return (

@@ -42,7 +42,7 @@ def check_packages() -> Iterator[Check]:
             "vllm with composer",
             "broken",
             f"vllm {vllm} and mosaicml {composer} need different versions of torch",
-            "install vLLM in a separate environment (pip install 'ixt[vllm]'), and point --endpoint "
+            "install vLLM in a separate environment (pip install 'ixt[vllm]'); point --endpoint "
             "or --vllm-bin at it",
         )
 
