@@ -36,7 +36,7 @@ from ixt_data.errors import CommitError, SnapshotError, TransactionAborted, Unit
 from ixt_data.log.snapshot import CriticInfo
 from ixt_data.maintenance.compaction import compact
 from ixt_data.maintenance.garbage_collection import collect_garbage
-from ixt_data.maintenance.verification import PLACES, verify
+from ixt_data.maintenance.verification import PREFIXES, verify
 from ixt_data.records import Critique, document_id
 from ixt_data.store.store import Store
 
@@ -137,7 +137,7 @@ def _missing_for(store: Store, version: int, seconds: float) -> list[str]:
     end, state = time.time() + seconds, store.snapshot(version)
     rows = sum(file.rows for file in state.rows.values() if file.table == "critiques")
     while time.time() < end:
-        there = {file.key for place in PLACES for file in store.storage.list(place)}
+        there = {file.key for prefix in PREFIXES for file in store.storage.list(prefix)}
         missing = [path for path in (*state.rows, *state.shards_by_path) if path not in there]
         if missing:
             return missing
@@ -254,7 +254,7 @@ def audit(root: str, events: list[dict[str, Any]]) -> dict[str, Any]:
         "rows_off": counts["n"] - DOCUMENTS * len(state.units),
         "missing_under_a_pin": sum(len(e["missing"]) for e in events if e["event"] == "read"),
         "reads": count(events, "read"),
-        "problems": [f"{p.path}: {p.what}" for p in report.problems],
+        "problems": [f"{p.path}: {p.problem}" for p in report.problems],
         "orphans": len(report.orphans),
         "events": dict(Counter(event["event"] for event in events)),
     }

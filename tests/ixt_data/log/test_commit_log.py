@@ -90,7 +90,7 @@ def test_log_missing_entry_is_named_and_stops_readers(tmp_path: Path) -> None:
     (tmp_path / commit_log.key(3)).write_bytes(entry)
     assert Log(LocalStorage(tmp_path)).newest() == 5
     (tmp_path / commit_log.LAST).write_text('{"version": 7}')
-    with pytest.raises(CorruptError, match=r"0007\.json: missing, but _log/_last says"):
+    with pytest.raises(CorruptError, match=r"0007\.json: missing, but _log/_last names it"):
         Log(LocalStorage(tmp_path)).newest()
     for nonsense in ("", "[]", '{"version": "x"}', '{"version": -3}'):
         (tmp_path / commit_log.LAST).write_text(nonsense)

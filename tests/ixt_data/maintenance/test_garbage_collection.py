@@ -68,7 +68,7 @@ def test_recent_versions_and_tags_are_retained(store: Store) -> None:
     assert store.sql("SELECT count(*) AS n FROM documents", at="nine").arrow()["n"].to_pylist() == [
         27
     ]
-    with pytest.raises(SnapshotError, match="let go"):
+    with pytest.raises(SnapshotError, match="was expired"):
         store.tag("gone", at=3)
     assert store.tags() == {"nine": 9}
     # A version below the oldest that another tag holds can still be tagged.
@@ -91,7 +91,7 @@ def test_pin_of_a_running_job_retains_its_version(store: Store) -> None:
 def test_heartbeat_extends_a_pin(store: Store) -> None:
     with store.pins.hold(0, "train", timedelta(seconds=1.2)) as pin:
         time.sleep(2.5)
-        assert store.pins.all()[pin.name].alive(datetime.now(UTC))
+        assert store.pins.all()[pin.name].is_valid(datetime.now(UTC))
 
 
 def slow(store: Store) -> Transaction:
@@ -115,7 +115,7 @@ def test_stale_writer_is_aborted_and_stops(store: Store) -> None:
     report = collect_garbage(store)
     assert report.aborted == [txn.id]
     assert {key for key in report.deleted if txn.id in key} == {*report.deleted}
-    with pytest.raises(TransactionAborted, match="given up as stale"):
+    with pytest.raises(TransactionAborted, match="was aborted as stale"):
         txn.commit()
     assert store.snapshot().corpora["web"].documents == 6
 
@@ -132,7 +132,7 @@ def commit_after_a_collection(store: Store) -> None:
 
 def test_aborted_writer_reports_the_reason(store: Store) -> None:
     add_commits(store, 2)
-    with pytest.raises(TransactionAborted, match="given up as stale by version 3"):
+    with pytest.raises(TransactionAborted, match="was aborted as stale by version 3"):
         commit_after_a_collection(store)
 
 
@@ -230,7 +230,7 @@ def test_expired_version_error_says_so(store: Store) -> None:
     add_commits(store, 9)
     compact(store)
     collect_garbage(store, keep=NOW, keep_versions=1)
-    with pytest.raises(SnapshotError, match=r"version 3 was let go .* from 10 on"):
+    with pytest.raises(SnapshotError, match=r"version 3 was expired .* from 10 on"):
         store.sql("SELECT * FROM documents", at=3).arrow()
 
 
@@ -270,7 +270,7 @@ def test_heartbeat_continues_after_a_failure(
     with store.pins.hold(1, "train", timedelta(seconds=1)) as pin:
         monkeypatch.setattr(store.storage, "replace", broken)
         time.sleep(1.5)
-        assert store.pins.all()[pin.name].alive(datetime.now(UTC))
+        assert store.pins.all()[pin.name].is_valid(datetime.now(UTC))
     assert [record.args and record.args[1] for record in caplog.records] != []
     assert "no route" in caplog.text
     assert "SlowDown" in caplog.text
@@ -280,12 +280,12 @@ def test_expired_pin_is_reported_to_its_job(store: Store) -> None:
     add_commits(store, 9)
     with store.pins.hold(9, "train") as pin:
         store.pins.release(pin.name)  # as garbage collection does after the end
-        store.pins.renew(pin)  # nothing was let go meanwhile
+        store.pins.renew(pin)  # nothing was expired meanwhile
         assert pin.name in store.pins.all()
         store.pins.release(pin.name)
         compact(store)
         collect_garbage(store, keep=NOW, keep_versions=1)
-        with pytest.raises(SnapshotError, match="version 9 was let go"):
+        with pytest.raises(SnapshotError, match="version 9 was expired"):
             store.pins.renew(pin)
         assert pin.name not in store.pins.all()
 
@@ -312,6 +312,6 @@ def test_truncated_pin_stops_garbage_collection(store: Store) -> None:
     compact(store)
     Path(store.root, "_pins/one.json").write_text('{"version":')
     before = files(store)
-    with pytest.raises(CorruptError, match=r"_pins/one\.json: torn or changed"):
+    with pytest.raises(CorruptError, match=r"_pins/one\.json: truncated or changed"):
         collect_garbage(store, keep=NOW, keep_versions=1)
     assert files(store) == before

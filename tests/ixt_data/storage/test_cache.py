@@ -17,7 +17,7 @@ def copies(folder: Path) -> set[str]:
 def test_cache_evicts_least_recently_used_copies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "QUIET", 0.0)
+    monkeypatch.setattr(cache, "MIN_IDLE_SECONDS", 0.0)
     first = FileCache("one store", tmp_path, limit=100)
     for i, name in enumerate("abc"):
         path = first.get(f"meta/{name}", lambda target: target.write_bytes(b"x" * 30))

@@ -51,7 +51,7 @@ class Refuses(LocalStorage):
     [
         (Overwrites, "created twice"),
         (Lies, "overwritten"),
-        (Looks, "of 8 writers"),
+        (Looks, "of 8 concurrent writers"),
         (Refuses, "Operation not permitted"),
     ],
 )

@@ -121,7 +121,7 @@ def test_task_with_a_prompt_generates_to_the_end(trained_run: Path, tmp_path: Pa
         with pytest.raises(ConfigError, match=rf"mixed.*line 1: {said}"):
             load_task(TaskConfig(name="mixed", path=str(path)), trained.conditioner)
     path.write_text("")
-    with pytest.raises(ConfigError, match="holds no problem"):
+    with pytest.raises(ConfigError, match="contains no problem"):
         load_task(TaskConfig(name="mixed", path=str(path)), trained.conditioner)
 
 
