@@ -48,7 +48,8 @@ def plan_once(documents: int, epochs: int) -> tuple[float, float]:
     from ixt_data.mix import Mix, plan_mix
 
     base, scope = _memory("VmRSS"), _fake_scope(documents)
-    store: Any = None
+    # The fake scope reads no store.
+    store: Any = SimpleNamespace()
     start = time.perf_counter()
     mix = Mix(condition={"kind": "none"})  # type: ignore[arg-type]
     samples = documents * epochs // 256 * 256

@@ -18,14 +18,14 @@ from ixt_tools.doctor.check import Check
 from ixt_tools.doctor.connections import check_endpoint, check_store
 from ixt_tools.doctor.machine import (
     check_cores,
+    check_free_space,
     check_open_files,
-    check_room,
-    check_shared,
+    check_shared_memory,
     check_temporary,
 )
 from ixt_tools.doctor.packages import TESTED, check_packages
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[4]
 
 
 def by_name(checks: Iterator[Check]) -> dict[str, Check]:
@@ -69,15 +69,15 @@ def test_versions_that_do_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert found["duckdb"].what == "1.4.0; ixt needs >=2.0"
     assert found["duckdb"].remedy == f"pip install 'ixt' 'duckdb=={TESTED['duckdb']}'"
     assert (found["pyarrow"].state, found["pyarrow"].what[:11]) == ("warning", "99.0; teste")
-    conflict = found["vllm beside composer"]
+    conflict = found["vllm with composer"]
     assert conflict.state == "broken"
-    assert "an environment of its own" in conflict.remedy
+    assert "a separate environment" in conflict.remedy
 
 
 def test_an_endpoint_that_is_down_sick_or_well() -> None:
     (down,) = check_endpoint("http://127.0.0.1:9/v1")
     assert down.state == "broken"
-    assert "no answer" in down.what
+    assert "no response" in down.what
     assert "vllm serve" in down.remedy
     with Running() as fake:
         (well,) = check_endpoint(fake.url)
@@ -120,7 +120,7 @@ def test_a_store_that_can_only_be_read(read_only: Path) -> None:
 
 
 def test_a_disk_without_room() -> None:
-    check = check_room("TMPDIR", Path("/proc"), "a larger disk")
+    check = check_free_space("TMPDIR", Path("/proc"), "a larger disk")
     assert (check.state, check.remedy) == ("broken", "a larger disk")
 
 
@@ -139,11 +139,11 @@ def test_segments_that_killed_jobs_left(tmp_path: Path) -> None:
     for name in ("000001_locals", "000002_locals"):
         (tmp_path / name).write_bytes(b"x" * 4096)
     with (tmp_path / "000001_locals").open("r+b") as file, mmap.mmap(file.fileno(), 0):
-        stale = by_name(check_shared(tmp_path))["stale segments"]
+        stale = by_name(check_shared_memory(tmp_path))["stale segments"]
     assert stale.state == "warning"
-    assert stale.what == "1 of streaming that no process has open, 4.1 kB"
+    assert stale.what == "1 segments of streaming that no process has open, 4.1 kB"
     assert "000002_locals" in stale.remedy
-    (missing,) = check_shared(tmp_path / "shm")
+    (missing,) = check_shared_memory(tmp_path / "shm")
     assert missing.state == "broken"
 
 

@@ -129,9 +129,9 @@ def test_an_index_that_lies(tmp_path: Path) -> None:
     (folder / "index.json").write_text(json.dumps(index))
     found = inspected(folder, code=1)
     problems = "\n".join(found["problems"])
-    assert "index.json says samples" in problems
+    assert "index.json states samples" in problems
     assert "names the file '../../evil', which escapes the folder" in problems
-    assert "shard 2 is of the format 'json', not mds" in problems
+    assert "shard 2 has the format 'json', not mds" in problems
     assert all("evil" not in shard["file"] for shard in found["shards"])
 
 
@@ -167,9 +167,9 @@ def test_pickles_are_never_run(tmp_path: Path) -> None:
 
 
 HOSTILE = {
-    "not an MDS shard: it says that it has 4,294,967,295 samples": b"\xff" * 64,
+    "not an MDS shard: its header states 4,294,967,295 samples": b"\xff" * 64,
     "its offsets do not ascend": raw_shard(b"{}", [b""])[:8] + b"\0" * 8,
-    "its head is unreadable": raw_shard(b"[" * 100_000, [b""]),
+    "its header is unreadable": raw_shard(b"[" * 100_000, [b""]),
     "ends after": struct.pack("<I", 1000) + b"\0" * 8,
     "the columns do not fill a sample": raw_shard(
         b'{"column_names": ["x"], "column_encodings": ["str"], "column_sizes": [null]}',
@@ -246,7 +246,9 @@ def test_a_document_beside_its_critique(store: Store) -> None:
     text = shown("evil", store.root)
     assert r"evil \x1b[2J <script>" in text
     assert "\x1b" not in text
-    with pytest.raises(IxtError, match="p99: no file, folder or store, and no doc_id or source_id"):
+    with pytest.raises(
+        IxtError, match="p99: not a file, folder or store, and not a doc_id"
+    ):
         inspect_target("p99", store.root, None, InspectOptions())
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import orjson
 import pytest
 import yaml
-from test_report import HOSTILE, Tags
+from hostile_html import HOSTILE, Tags
 from typer.testing import CliRunner
 
 from ixt_data.cli.app import build
@@ -84,7 +84,7 @@ def test_the_page_shows_scores_examples_plans_and_curves(folder: Path, tmp_path:
 
 def test_what_is_not_there_is_said(folder: Path, tmp_path: Path) -> None:
     store = Store.open(folder / "store")
-    with pytest.raises(StoreError, match=r"no critic 'rule'; there are: arithmetic, rules"):
+    with pytest.raises(StoreError, match=r"critic 'rule' does not exist; valid: arithmetic, rules"):
         make_review(store, critics=["rule"])
     with pytest.raises(ConfigError, match="is not a run folder"):
         make_review(store, runs=[tmp_path])
