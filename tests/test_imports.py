@@ -103,7 +103,7 @@ def importers(package: str, library: str) -> dict[str, list[bool]]:
     return found
 
 
-# What a package may never import, whoever asks for it.
+# What a package may never import, by any path.
 FORBIDDEN = [
     ("ixt_data", "composer"),
     ("ixt_data", "transformers"),

@@ -262,3 +262,36 @@ def test_rows_are_loaded_as_a_file(page: Page, address: str) -> None:
     with page.expect_download() as loading:
         page.get_by_role("link", name="CSV").click()
     assert loading.value.path().read_text() == "critic,n\nquality,150\nstyle,130\n"
+
+
+def test_charts_are_drawn_in_the_colors_of_the_theme(browser: Browser, address: str) -> None:
+    colors = {}
+    for scheme in ("light", "dark"):
+        context = browser.new_context(color_scheme=scheme)
+        page = context.new_page()
+        page.goto(address + "/scores")
+        bar = page.locator(".chart svg [aria-roledescription=bar]").first
+        expect(bar).to_be_visible()
+        colors[scheme] = bar.evaluate("bar => getComputedStyle(bar).fill")
+        page.goto(address + "/train-runs")
+        expect(page.locator(".chart svg")).to_have_count(4)
+        context.close()
+    assert colors["light"] != colors["dark"]
+
+
+def test_bar_of_a_chart_opens_its_documents(page: Page, address: str) -> None:
+    page.goto(address + "/scores")
+    page.locator(".chart svg [aria-roledescription=bar]").first.click()
+    page.wait_for_url("**/documents?*high=0.0499*")
+    expect(page.locator("#results caption")).to_contain_text("14 documents")
+
+
+def test_numbers_of_charts_are_shown_without_scripts(browser: Browser, address: str) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(address + "/scores")
+    assert page.locator(".chart svg").count() == 0
+    page.get_by_text("Histogram as a table").click()
+    page.locator("details table a").first.click()
+    expect(page.locator("#results caption")).to_contain_text("14 documents")
+    context.close()

@@ -42,7 +42,7 @@ def test_every_arm_of_the_series_has_a_mix(tmp_path: Path) -> None:
         assert all(tag_token(tag) in tokenizer.get_vocab() for tag in span_tags(store, mix))
 
 
-def test_what_was_trained_stays_so_when_further_critics_come(tmp_path: Path) -> None:
+def test_plans_are_unchanged_by_further_critics(tmp_path: Path) -> None:
     corpus = CorpusFolder(tmp_path, SumsCorpus("small", 60, 0.5), 0, problems=5)
     plans = []
     for wrong_on in ((), (10,)):
@@ -54,7 +54,7 @@ def test_what_was_trained_stays_so_when_further_critics_come(tmp_path: Path) -> 
     assert plan_mix(ARMS["spans-wrong-10"](plan), store=plan.store).digest not in plans[1]
 
 
-def test_the_erring_critic_errs_on_its_share_and_always_alike() -> None:
+def test_noisy_critic_errs_on_its_share_repeatably() -> None:
     rows = list(draw_documents(300, bad=0.5, seed=1, held_out=[]))
     documents = [Document(document_id(row["text"]), row["text"]) for row in rows]
     right = [critique.spans for critique in ArithmeticCritic().run(documents)]

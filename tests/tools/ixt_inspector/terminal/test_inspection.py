@@ -96,7 +96,7 @@ def test_what_is_shown_steers_no_terminal(tmp_path: Path) -> None:
     assert "not compared with the content: --verify" in text
 
 
-def test_the_codec_is_told_by_content_where_the_name_is_silent(tmp_path: Path) -> None:
+def test_codec_of_a_name_without_suffix_is_detected_by_content(tmp_path: Path) -> None:
     folder = write(tmp_path / "x")
     shutil.copy(folder / "shard.00000.mds.zstd", tmp_path / "shard")
     assert inspected(tmp_path / "shard")["compression"] == "zstd"
@@ -105,7 +105,7 @@ def test_the_codec_is_told_by_content_where_the_name_is_silent(tmp_path: Path) -
     assert "named as gz, but its content looks like zstd" in problem
 
 
-def test_damage_is_told(tmp_path: Path) -> None:
+def test_damage_is_reported(tmp_path: Path) -> None:
     folder = write(tmp_path / "x")
     files = sorted(folder.glob("*.zstd"))
     content = bytearray(files[0].read_bytes())
@@ -119,7 +119,7 @@ def test_damage_is_told(tmp_path: Path) -> None:
     assert f"{files[2].name}: missing, but index.json names it" in problems
 
 
-def test_an_index_that_lies(tmp_path: Path) -> None:
+def test_wrong_index_is_reported(tmp_path: Path) -> None:
     folder = write(tmp_path / "x")
     index = json.loads((folder / "index.json").read_text())
     shards = index["shards"]
@@ -182,7 +182,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("said", HOSTILE)
-def test_hostile_shards_are_problems_and_nothing_more(tmp_path: Path, said: str) -> None:
+def test_untrusted_shards_are_problems(tmp_path: Path, said: str) -> None:
     path = tmp_path / "shard.00000.mds"
     path.write_bytes(HOSTILE[said])
     assert said in inspected(path, code=1)["problems"][0]
@@ -234,7 +234,7 @@ def test_a_shard_of_a_store_knows_what_is_aligned_with_it(store: Store) -> None:
     assert aligned.startswith("critique/rules-")
 
 
-def test_a_document_beside_its_critique(store: Store) -> None:
+def test_document_is_shown_with_its_critique(store: Store) -> None:
     own = ("--store", store.root)
     by_name = inspected("evil", *own)
     assert by_name == inspected(by_name["doc_id"], *own)
@@ -246,9 +246,7 @@ def test_a_document_beside_its_critique(store: Store) -> None:
     text = shown("evil", store.root)
     assert r"evil \x1b[2J <script>" in text
     assert "\x1b" not in text
-    with pytest.raises(
-        IxtError, match="p99: not a file, folder or store, and not a doc_id"
-    ):
+    with pytest.raises(IxtError, match="p99: not a file, folder or store, and not a doc_id"):
         inspect_target("p99", store.root, None, InspectOptions())
 
 

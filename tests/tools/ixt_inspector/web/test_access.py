@@ -35,7 +35,7 @@ def test_host_and_origin_are_checked(
     assert answer.headers["content-security-policy"]
 
 
-def test_only_our_own_pages_post(client: TestClient) -> None:
+def test_post_requires_the_same_origin(client: TestClient) -> None:
     assert client.post("/sql/stop").status_code == 403
     assert client.post("/sql/stop", headers={"Origin": "http://evil.example"}).status_code == 403
     answer = client.post("/sql/stop", headers={"Origin": HERE}, follow_redirects=False)
@@ -46,7 +46,7 @@ def test_only_our_own_pages_post(client: TestClient) -> None:
     assert big.status_code == 413
 
 
-def test_a_token_is_asked_for_once(inspector: Inspector) -> None:
+def test_token_is_required_once(inspector: Inspector) -> None:
     token = "correct horse battery"
     app = build_app(inspector, AccessPolicy(("box.example",), token))
     client = TestClient(app, base_url="http://box.example:8765", follow_redirects=False)
@@ -66,7 +66,7 @@ def test_a_token_is_asked_for_once(inspector: Inspector) -> None:
     assert client.get("/", headers={"Host": "evil.example"}).status_code == 421
 
 
-def test_addresses_that_others_reach_need_a_token() -> None:
+def test_public_address_requires_a_token() -> None:
     from ixt_data.errors import ConfigError
 
     ServerAddress("127.0.0.1").check()

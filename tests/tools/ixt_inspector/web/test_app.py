@@ -16,9 +16,7 @@ from ixt_inspector.web.request import Inspector, Settings
 
 
 @pytest.mark.parametrize("address", PAGES)
-def test_every_page_answers_and_runs_nothing_of_the_documents(
-    client: TestClient, address: str
-) -> None:
+def test_every_page_runs_no_script_of_documents(client: TestClient, address: str) -> None:
     answer = client.get(address)
     assert answer.status_code == 200
     assert SCRIPT not in answer.text
@@ -31,7 +29,7 @@ def test_every_page_answers_and_runs_nothing_of_the_documents(
     assert "unsafe" not in answer.headers["content-security-policy"]
 
 
-def test_the_hostile_document_is_text(client: TestClient, inspector: Inspector) -> None:
+def test_untrusted_document_is_text(client: TestClient, inspector: Inspector) -> None:
     sql = "SELECT doc_id FROM documents WHERE source_id = 'hostile-7'"
     doc_id = inspector.views.latest().query(sql)[0]["doc_id"]
     page = client.get(f"/documents/{doc_id}").text
@@ -64,7 +62,7 @@ def test_the_hostile_document_is_text(client: TestClient, inspector: Inspector) 
         ("/static/%2e%2e/call.py", 404, "page does not exist"),
     ],
 )
-def test_errors_say_what_is_wrong(
+def test_errors_state_the_cause(
     client: TestClient, address: str, status: int, message: str
 ) -> None:
     answer = client.get(address)
@@ -73,7 +71,7 @@ def test_errors_say_what_is_wrong(
     assert answer.headers["content-security-policy"]
 
 
-def test_addresses_name_the_snapshot(client: TestClient) -> None:
+def test_address_selects_the_snapshot(client: TestClient) -> None:
     page = client.get("/?at=first-judge").text
     assert "<h1>Snapshot 4</h1>" in page
     assert 'href="/documents?at=first-judge"' in page
@@ -82,7 +80,7 @@ def test_addresses_name_the_snapshot(client: TestClient) -> None:
     assert client.get("/documents?at=5&critic=style").status_code == 200
 
 
-def test_an_empty_store_has_pages_too(tmp_path: Path) -> None:
+def test_empty_store_has_pages(tmp_path: Path) -> None:
     inspector = Inspector(Settings(Store.init(tmp_path / "empty").root))
     client = TestClient(build_app(inspector, AccessPolicy()), base_url=HERE)
     for address in PAGES:

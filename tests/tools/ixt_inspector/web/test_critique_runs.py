@@ -15,7 +15,7 @@ from ixt_inspector.web.app import build_app
 from ixt_inspector.web.request import Inspector, Settings
 
 
-def test_units_under_way_are_shown(tmp_path: Path) -> None:
+def test_units_in_progress_are_shown(tmp_path: Path) -> None:
     store = make_store(tmp_path)
     snapshot = store.snapshot()
     critic = next(c for c in snapshot.critics.values() if c.name == "style")

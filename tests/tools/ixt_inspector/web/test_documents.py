@@ -14,7 +14,7 @@ from ixt_inspector.web.request import Inspector
 
 @pytest.mark.parametrize("sort", ["score", "length", "thinking", "entropy", "spans", "id"])
 @pytest.mark.parametrize("order", ["up", "down"])
-def test_paging_by_key_shows_each_document_once_there_and_back(
+def test_pages_show_each_document_once_in_both_directions(
     client: TestClient, sort: str, order: str
 ) -> None:
     # The critic style has not read the corpus code: those rows have no values to sort by.
@@ -34,7 +34,7 @@ def test_paging_by_key_shows_each_document_once_there_and_back(
     assert back[::-1] == there
 
 
-def test_sorting_is_by_the_value_and_what_has_none_comes_last(client: TestClient) -> None:
+def test_documents_without_a_value_are_sorted_last(client: TestClient) -> None:
     for order, sign in (("down", -1), ("up", 1)):
         address = f"/documents?critic=style&order={order}"
         found: list[str] = []
@@ -73,7 +73,7 @@ FILTERS = {
         {"source": SCRIPT},
     ],
 )
-def test_filters_find_what_sql_finds(
+def test_filters_match_what_sql_matches(
     client: TestClient, inspector: Inspector, query: dict[str, str]
 ) -> None:
     page = client.get(f"/documents?{urlencode(query)}").text
@@ -87,20 +87,20 @@ def test_filters_find_what_sql_finds(
     assert f'data-status="{expected} documents"' in page
 
 
-def test_filters_that_find_nothing_say_so(client: TestClient) -> None:
+def test_filters_without_matches_are_reported(client: TestClient) -> None:
     for query in ({"text": "%"}, {"source": "' OR 1=1 --"}, {"where": "false"}):
         assert "matches the filter." in client.get("/documents", params=query).text
     none = client.get("/documents", params={"critic": "style", "status": "none"})
     assert f'data-status="{CODE} documents"' in none.text
 
 
-def test_pages_of_a_predicate_that_runs_apart_follow(client: TestClient) -> None:
+def test_pages_of_an_isolated_predicate_are_complete(client: TestClient) -> None:
     apart = every(client, "/documents?where=lang+IS+NOT+NULL&order=up")
     own = every(client, "/documents?corpus=web&order=up")
     assert apart == own
 
 
-def test_a_wrong_predicate_is_told_beside_the_form(client: TestClient) -> None:
+def test_invalid_predicate_is_reported_with_the_form(client: TestClient) -> None:
     page = client.get("/documents", params={"where": "scor > 0.5"})
     assert page.status_code == 200
     assert "scor" in page.text
@@ -108,7 +108,7 @@ def test_a_wrong_predicate_is_told_beside_the_form(client: TestClient) -> None:
 
 
 @pytest.mark.slow
-def test_a_predicate_is_ended_in_time(client: TestClient) -> None:
+def test_slow_predicate_is_stopped(client: TestClient) -> None:
     began = time.monotonic()
     page = client.get("/documents", params={"where": "len(range(0, 2000000000)) > 0"}).text
     assert re.search("stopped after 3 s|memory|Memory", page)

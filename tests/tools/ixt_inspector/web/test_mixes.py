@@ -13,7 +13,7 @@ from ixt_inspector.web.app import build_app
 from ixt_inspector.web.request import Inspector, Settings
 
 
-def test_a_mix_is_previewed(client: TestClient) -> None:
+def test_mix_with_other_weights_is_previewed(client: TestClient) -> None:
     asis = client.get("/mixes/best").text
     assert "59.7%" in asis
     assert "was" not in asis.partition('id="plan"')[2]

@@ -31,7 +31,5 @@ from ixt_inspector.web.safe_predicates import is_safe_predicate
         ("score >", False),
     ],
 )
-def test_only_what_is_sure_to_be_harmless_is_tame(
-    inspector: Inspector, where: str, is_safe: bool
-) -> None:
+def test_predicate_is_safe_only_if_certain(inspector: Inspector, where: str, is_safe: bool) -> None:
     assert is_safe_predicate(inspector.views.latest(), where, SAFE_COLUMNS) is is_safe

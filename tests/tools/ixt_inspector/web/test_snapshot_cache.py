@@ -15,7 +15,7 @@ from ixt_inspector.web.app import build_app
 from ixt_inspector.web.request import Inspector, Settings
 
 
-def test_a_store_too_large_to_keep_is_read_as_it_is(
+def test_store_too_large_to_cache_has_the_same_pages(
     shown: Path, client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ixt_inspector.web.snapshot_cache.MAX_CACHED_ROWS", 10)
@@ -29,7 +29,7 @@ def test_a_store_too_large_to_keep_is_read_as_it_is(
     inspector.close()
 
 
-def test_a_store_that_moves_on_is_noticed(tmp_path: Path) -> None:
+def test_new_commit_is_detected(tmp_path: Path) -> None:
     store = make_store(tmp_path)
     inspector = Inspector(Settings(store.root))
     client = TestClient(build_app(inspector, AccessPolicy()), base_url=HERE)

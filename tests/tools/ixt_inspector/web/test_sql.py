@@ -10,7 +10,7 @@ from inspector_pages import HERE, ask
 from starlette.testclient import TestClient
 
 
-def test_sql_shows_rows_and_says_when_there_are_more(client: TestClient) -> None:
+def test_sql_shows_rows_and_whether_more_exist(client: TestClient) -> None:
     page = ask(client, "SELECT critic, score FROM critiques WHERE score = 1")
     assert "5 rows of more" in page
     assert "NULL" in ask(client, "SELECT NULL AS nothing")
@@ -29,7 +29,7 @@ def test_sql_shows_rows_and_says_when_there_are_more(client: TestClient) -> None
         "SELECT 1; DROP VIEW documents",
     ],
 )
-def test_sql_reaches_nothing_else(client: TestClient, shown: Path, sql: str) -> None:
+def test_sql_cannot_access_files_or_settings(client: TestClient, shown: Path, sql: str) -> None:
     (shown / "secret").write_text("the secret")
     before = sorted(shown.rglob("*"))
     page = ask(client, sql.format(folder=shown))
@@ -48,7 +48,7 @@ def test_sql_reaches_nothing_else(client: TestClient, shown: Path, sql: str) -> 
         "SELECT max(h) FROM (SELECT md5(i::VARCHAR) AS h FROM range(90000000) t(i) ORDER BY 1)",
     ],
 )
-def test_sql_is_ended_in_time_and_others_go_on(client: TestClient, sql: str) -> None:
+def test_slow_sql_is_stopped_while_other_pages_respond(client: TestClient, sql: str) -> None:
     began = time.monotonic()
     page = client.get("/sql", params={"sql": sql}).text
     assert "Cancel" in page or 'role="alert"' in page
@@ -67,7 +67,7 @@ def test_sql_can_be_cancelled(client: TestClient) -> None:
     assert time.monotonic() - began < 2.5
 
 
-def test_a_link_from_elsewhere_does_not_run_its_sql(client: TestClient) -> None:
+def test_link_from_another_site_does_not_run_its_sql(client: TestClient) -> None:
     headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
     page = client.get("/sql", params={"sql": "SELECT 41 + 1 AS answer"}, headers=headers).text
     assert "was not run" in page
@@ -77,7 +77,7 @@ def test_a_link_from_elsewhere_does_not_run_its_sql(client: TestClient) -> None:
     assert file.status_code == 400
 
 
-def test_rows_are_sent_as_files(client: TestClient) -> None:
+def test_rows_are_downloaded_as_files(client: TestClient) -> None:
     sql = "SELECT doc_id, score, flags FROM critiques ORDER BY doc_id"
     file = client.get("/sql/download", params={"sql": sql, "format": "csv"})
     assert file.headers["content-disposition"] == 'attachment; filename="snapshot-5-first-7.csv"'

@@ -38,7 +38,7 @@ def test_complaints_by_the_tags_of_spans(store: Store) -> None:
     assert (group.by, group.name, [group.documents]) == ("tags", "wrong sum", spans)
 
 
-def test_complaints_by_words_where_there_is_nothing_else(store: Store) -> None:
+def test_complaints_without_flags_and_tags_are_grouped_by_words(store: Store) -> None:
     annotate(store, "web", Grumbler("words"))
     found = group_complaints(store, groups=2)
     assert found.sampled == found.documents == sum(one.documents for one in found.groups) == 25

@@ -22,7 +22,7 @@ def test_signatures_estimate_the_overlap_of_shingles() -> None:
     assert len(shingles("two words")) == len(shingles("!?")) == 1
 
 
-def test_chains_of_likeness_are_one_cluster() -> None:
+def test_chains_of_similar_documents_are_one_cluster() -> None:
     rng = np.random.default_rng(0)
     signatures = rng.integers(0, 1 << 32, (6, 128), np.uint32)
     signatures[3], signatures[5] = signatures[0], signatures[3]

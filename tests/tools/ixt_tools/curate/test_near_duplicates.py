@@ -47,7 +47,7 @@ def test_near_duplicates_become_columns(store: Store) -> None:
     assert plan_mix(mix, store=store).documents == 22
 
 
-def test_it_is_written_anew_by_corpus_and_stays_through_compaction(store: Store) -> None:
+def test_columns_are_replaced_per_corpus_and_survive_compaction(store: Store) -> None:
     first = mark_near_duplicates(store)
     again = mark_near_duplicates(store, ["web"], keep="first", threshold=0.9)
     assert again.documents == 25
@@ -66,7 +66,7 @@ def test_it_is_written_anew_by_corpus_and_stays_through_compaction(store: Store)
     assert run("verify", "--store", store.root)["ok"]
 
 
-def test_the_best_of_a_cluster_is_kept_if_asked_for(store: Store) -> None:
+def test_keep_best_selects_the_best_of_a_cluster(store: Store) -> None:
     annotate(store, "web", Grumbler("flags"))
     mark_near_duplicates(store, ["web"], keep="best", column="dup")
     rows = store.sql(
@@ -76,7 +76,7 @@ def test_the_best_of_a_cluster_is_kept_if_asked_for(store: Store) -> None:
     assert set(rows["best"].to_pylist()) == {True}
 
 
-def test_what_dedupe_refuses(store: Store) -> None:
+def test_dedupe_refuses_invalid_arguments(store: Store) -> None:
     with pytest.raises(StoreError, match=r"no corpus 'wbe' .*corpora: web, books"):
         mark_near_duplicates(store, ["wbe"])
     with pytest.raises(ConfigError, match="column 'source': it already exists"):
@@ -90,7 +90,7 @@ def test_what_dedupe_refuses(store: Store) -> None:
     assert store.snapshot().version == version
 
 
-def test_an_extra_that_is_missing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_extra_is_reported(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasketch", None)
     with pytest.raises(MissingExtra, match=r"pip install 'ixt\[curate\]'"):
         mark_near_duplicates(store)

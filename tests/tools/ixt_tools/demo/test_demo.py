@@ -60,14 +60,14 @@ def test_the_standard_library_comes_without_what_was_installed(tmp_path: Path) -
     assert found == ["a.py", "pack/c.py"]
 
 
-def test_a_folder_that_is_no_demo_is_left_alone(tmp_path: Path) -> None:
+def test_folder_of_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(IxtError, match="contains files that no demo wrote"):
         scene(tmp_path).prepare()
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
-def test_a_demo_is_made_anew(tmp_path: Path) -> None:
+def test_existing_demo_is_replaced(tmp_path: Path) -> None:
     scene(tmp_path / "demo").prepare()
     (tmp_path / "demo" / "old").write_text("")
     scene(tmp_path / "demo").prepare()
@@ -83,7 +83,7 @@ def test_the_headline_says_what_came_out() -> None:
     assert failed == "New problems solved: plain 0%, filter 2%, score 4%, critique 5%"
 
 
-def test_losses_are_told_as_they_are() -> None:
+def test_losses_are_described_by_their_sign() -> None:
     def losses(best_on_high: float) -> tuple[Loss, ...]:
         rows = {("0 to 0.4", "best"): 3.2, ("0 to 0.4", "worst"): 3.1, ("0.4 to 1", "worst"): 3.5}
         rows |= {("0.4 to 1", "best"): best_on_high, ("all", "best"): 3.3, ("all", "worst"): 3.3}

@@ -1,4 +1,4 @@
-"""`ixt doctor` finds real faults, and says how to mend them."""
+"""`ixt doctor` finds real faults and prints how to fix them."""
 
 import json
 import mmap
@@ -38,7 +38,7 @@ def doctor(*arguments: str, code: int = 0) -> dict:
     return json.loads(done.stdout)
 
 
-def test_the_whole_of_it_on_a_good_store(tmp_path: Path) -> None:
+def test_all_checks_pass_on_a_good_store(tmp_path: Path) -> None:
     store = Store.init(tmp_path / "S")
     found = doctor("--store", store.root)
     assert found["ok"]
@@ -59,7 +59,7 @@ def install(folder: Path, name: str, version: str) -> None:
     (place / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
 
 
-def test_versions_that_do_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_incompatible_versions_are_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path, "duckdb", "1.4.0")
     install(tmp_path, "pyarrow", "99.0")
     install(tmp_path, "vllm", "0.20.2")
@@ -74,7 +74,7 @@ def test_versions_that_do_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "a separate environment" in conflict.remedy
 
 
-def test_an_endpoint_that_is_down_sick_or_well() -> None:
+def test_endpoint_states_are_reported() -> None:
     (down,) = check_endpoint("http://127.0.0.1:9/v1")
     assert down.state == "broken"
     assert "no response" in down.what
@@ -87,7 +87,7 @@ def test_an_endpoint_that_is_down_sick_or_well() -> None:
     assert found["broken"] == ["endpoint http://127.0.0.1:9"]
 
 
-def test_a_store_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_store_is_broken(tmp_path: Path) -> None:
     (check,) = check_store(str(tmp_path / "S"))
     assert check.state == "broken"
     assert "ixt init --store" in check.what
@@ -112,19 +112,19 @@ def read_only() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def test_a_store_that_can_only_be_read(read_only: Path) -> None:
+def test_read_only_store_is_broken(read_only: Path) -> None:
     found = by_name(check_store(str(read_only)))
     assert found["store"].state == "ok"
     assert found["store: writing"].state == "broken"
     assert "Permission denied" in found["store: writing"].what
 
 
-def test_a_disk_without_room() -> None:
+def test_full_disk_is_broken() -> None:
     check = check_free_space("TMPDIR", Path("/proc"), "a larger disk")
     assert (check.state, check.remedy) == ("broken", "a larger disk")
 
 
-def test_a_temporary_folder_that_is_no_good(tmp_path: Path) -> None:
+def test_unusable_temporary_folder_is_broken(tmp_path: Path) -> None:
     for folder in (Path("/proc"), tmp_path / "absent", Path("/dev/null")):
         (check,) = check_temporary(folder)
         assert (check.state, check.name) == ("broken", "TMPDIR")
@@ -135,7 +135,7 @@ def test_a_temporary_folder_that_is_no_good(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("ixt-doctor-*"))
 
 
-def test_segments_that_killed_jobs_left(tmp_path: Path) -> None:
+def test_segments_of_killed_jobs_are_reported(tmp_path: Path) -> None:
     for name in ("000001_locals", "000002_locals"):
         (tmp_path / name).write_bytes(b"x" * 4096)
     with (tmp_path / "000001_locals").open("r+b") as file, mmap.mmap(file.fileno(), 0):

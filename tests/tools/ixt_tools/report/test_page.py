@@ -130,7 +130,7 @@ def test_figures_are_shown(page: str) -> None:
         assert shown in text
 
 
-def test_the_content_is_kept_as_json(tmp_path: Path) -> None:
+def test_content_is_written_as_json(tmp_path: Path) -> None:
     write_report(make_report(), tmp_path)
     kept = orjson.loads((tmp_path / "report.json").read_bytes())
     assert kept["arms"][3]["final"] == 0.93
@@ -149,5 +149,5 @@ def test_long_samples_are_cut_by_lines_and_by_characters() -> None:
     assert shown_length("x" * 5000) == MAX_SAMPLE_CHARS
 
 
-def test_visible_keeps_what_can_be_read() -> None:
+def test_replace_hidden_keeps_visible_characters() -> None:
     assert replace_hidden("a\r\n\tb \u202e \x00 é 漢") == "a\n\tb \ufffd \ufffd é 漢"
