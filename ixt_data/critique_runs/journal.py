@@ -4,16 +4,22 @@
 line is written to the operating system at once, so a killed worker loses none, and fsynced in small
 groups. The worker that has the file open has it locked. A worker may get the unit's lease while
 another one, for instance a hung one, has the file; it continues with a copy at the same path.
+
+Only a last line without its end is cut off: a crash truncated it, and its critique was never
+acknowledged. A complete line that this version cannot read is kept: it may be a paid response in
+the form of another version. Its journal is kept under `.unreadable` when its unit is
+published, and a journal with another header at once; garbage collection deletes them by age.
 """
 
 import fcntl
 import hashlib
+import logging
 import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,7 +30,12 @@ from ixt_data.records import OK, Critique, Span
 from ixt_data.storage import LocalStorage
 from ixt_data.store import Store
 
+_log = logging.getLogger(__name__)
+_CRITIQUE_FIELDS = {field.name for field in fields(Critique)}
+_SPAN_FIELDS = {field.name for field in fields(Span)}
+
 IsPending = Callable[[str, str | None], bool]
+JOURNAL_FORMAT = 1
 FSYNC_CRITIQUES = 256
 FSYNC_SECONDS = 0.2
 """Critiques, and seconds, after which a journal is fsynced."""
@@ -63,12 +74,13 @@ class Journal:
         self._file = _open_locked(self.path)
         self._unsynced, self._synced = 0, time.monotonic()
         self.critiques: dict[bytes, Critique] = {}
-        header = orjson.dumps({"unit": unit, "replaced_txn": replaced_txn}) + b"\n"
-        end = self._replay(header)
+        self._unreadable_lines = 0
+        header = {"format": JOURNAL_FORMAT, "unit": unit, "replaced_txn": replaced_txn}
+        end = self._replay(orjson.dumps(header) + b"\n")
         os.ftruncate(self._file, end)
         os.lseek(self._file, end, os.SEEK_SET)
         if not end:
-            self._write(header)
+            self._write(orjson.dumps(header) + b"\n")
 
     def __enter__(self) -> "Journal":
         return self
@@ -92,8 +104,15 @@ class Journal:
             self._unsynced, self._synced = 0, now
 
     def remove(self) -> None:
-        """Delete the file after its critiques are published, if this worker still owns it."""
-        if _is_same_file(self.path, self._file):
+        """Delete the file after its critiques are published, if this worker still owns it.
+
+        A file with lines that this version cannot read is renamed instead.
+        """
+        if not _is_same_file(self.path, self._file):
+            return
+        if self._unreadable_lines:
+            self.path.replace(_unreadable_path(self.path))
+        else:
             self.path.unlink(missing_ok=True)
 
     def _write(self, line: bytes) -> None:
@@ -103,17 +122,21 @@ class Journal:
     def _replay(self, header: bytes) -> int:
         """Read the complete lines; return the offset of their end."""
         data = self.path.read_bytes()
+        end = data.rfind(b"\n") + 1
         if not data.startswith(header):
+            if end:
+                kept = _unreadable_path(self.path)
+                kept.write_bytes(data)
+                _log.warning("%s: the journal has another header; kept as %s", self.path, kept)
             return 0
-        end = len(header)
-        while (stop := data.find(b"\n", end)) >= 0:
+        for number, line in enumerate(data[len(header) : end].split(b"\n")[:-1], 2):
             try:
-                critique = decode(data[end:stop])
-            except (orjson.JSONDecodeError, TypeError, ValueError, KeyError):
-                # Truncated by a crash of the machine: later lines were never acknowledged.
-                break
+                critique = decode(line)
+            except (orjson.JSONDecodeError, TypeError, ValueError, KeyError) as error:
+                self._unreadable_lines += 1
+                _log.warning("%s line %d: kept, but not readable: %r", self.path, number, error)
+                continue
             self.critiques[critique.doc_id] = critique
-            end = stop + 1
         return end
 
 
@@ -155,16 +178,51 @@ class UnitProgress:
 
 def units_in_progress(folder: Path) -> Iterator[UnitProgress]:
     """Yield the units with unpublished critiques, of all critics."""
-    for path in sorted(folder.glob("*/*.jsonl")):
+    known = _progress.setdefault(folder, {})
+    for path in set(known) - (paths := set(folder.glob("*/*.jsonl"))):
+        known.pop(path, None)
+    for path in sorted(paths):
         # A worker may publish the unit and remove the file at any moment.
-        with suppress(FileNotFoundError):
-            data, modified = path.read_bytes(), path.stat().st_mtime
-            header = _parse_header(data[: data.find(b"\n") + 1])
-            if header is not None:
-                n_ok = data.count(f'"status":"{OK}"'.encode())
-                yield UnitProgress(
-                    path.parent.name, header[0], data.count(b"\n") - 1, n_ok, modified
-                )
+        with suppress(FileNotFoundError), path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            counts = known.get(path)
+            if counts is None or counts.inode != status.st_ino or counts.end > status.st_size:
+                counts = known[path] = _LineCounts(status.st_ino)
+            file.seek(counts.end)
+            counts.add(file.read())
+            if counts.unit is not None:
+                n_lines, n_ok = counts.lines, counts.ok
+                yield UnitProgress(path.parent.name, counts.unit, n_lines, n_ok, status.st_mtime)
+
+
+@dataclass(slots=True)
+class _LineCounts:
+    """Counts of a journal up to an offset: a poll reads only what was appended since."""
+
+    inode: int
+    end: int = 0
+    unit: str | None = None
+    lines: int = 0
+    ok: int = 0
+
+    def add(self, data: bytes) -> None:
+        """Count the complete lines of data that follow `end`."""
+        data = data[: data.rfind(b"\n") + 1]
+        start = 0
+        if not self.end and data:
+            start = data.find(b"\n") + 1
+            header = _parse_header(data[:start])
+            self.unit = header[0] if header is not None else None
+        self.lines += data.count(b"\n", start)
+        self.ok += data.count(f'"status":"{OK}"'.encode(), start)
+        self.end += len(data)
+
+
+_progress: dict[Path, dict[Path, _LineCounts]] = {}
+
+
+def _unreadable_path(path: Path) -> Path:
+    return path.with_name(f"{path.stem}-{uuid.uuid4().hex[:8]}.unreadable")
 
 
 def _parse_header(line: bytes) -> tuple[str, str | None] | None:
@@ -214,12 +272,20 @@ def encode(critique: Critique) -> bytes:
 
 
 def decode(line: bytes) -> Critique:
-    """Return the critique that `encode` wrote."""
+    """Return the critique that `encode` wrote; fields that this version does not know are ignored.
+
+    Raises:
+        ValueError, TypeError, KeyError: the line is not a critique.
+    """
     record: dict[str, Any] = orjson.loads(line)
-    record["doc_id"] = bytes.fromhex(record["doc_id"])
-    record["spans"] = tuple(Span(**span) for span in record["spans"])
-    record["flags"] = tuple(record["flags"])
-    return Critique(**record)
+    known = {name: value for name, value in record.items() if name in _CRITIQUE_FIELDS}
+    known["doc_id"] = bytes.fromhex(record["doc_id"])
+    known["spans"] = tuple(
+        Span(**{name: value for name, value in span.items() if name in _SPAN_FIELDS})
+        for span in record.get("spans", ())
+    )
+    known["flags"] = tuple(record.get("flags", ()))
+    return Critique(**known)
 
 
 def _hash(text: str) -> str:

@@ -195,7 +195,7 @@ class VllmCritic:
         try:
             await server.supervise(lambda: self._is_hung(server.url))
         except CriticError as error:
-            self._endpoints.fatal = error
+            self._endpoints.fail(error)
 
     def _is_hung(self, url: str) -> bool:
         matching = (endpoint for endpoint in self._endpoints.all if endpoint.url == url)
@@ -237,7 +237,8 @@ class VllmCritic:
         """Yield one critique per document, in the order of their completion.
 
         A new document is requested only after the caller took a finished critique. So a killed
-        worker loses no more critiques than requests may be in flight.
+        worker loses no more critiques than requests may be in flight. An error ends the run after
+        all finished critiques were yielded.
 
         Raises:
             CriticError: every further document would fail, for instance with another model.
@@ -253,8 +254,9 @@ class VllmCritic:
             finished.append(task)
             wake.set()
 
+        failure: BaseException | None = None
         try:
-            while True:
+            while failure is None:
                 while len(tasks) < self._endpoints.window:
                     document = next(source, None)
                     if document is None:
@@ -264,14 +266,25 @@ class VllmCritic:
                     tasks.add(task)
                 if not tasks:
                     return
-                self._loop.run_until_complete(wake.wait())
+                try:
+                    self._loop.run_until_complete(wake.wait())
+                except BaseException as error:
+                    failure = error
                 wake.clear()
                 while finished:
                     task = finished.popleft()
-                    critique = task.result()
-                    yield critique
                     tasks.discard(task)
-                    self._check_failures(critique)
+                    try:
+                        critique = task.result()
+                    except Exception as error:
+                        failure = failure or error
+                        continue
+                    yield critique
+                    try:
+                        self._check_failures(critique)
+                    except CriticError as error:
+                        failure = failure or error
+            raise failure
         finally:
             for task in tasks:
                 task.cancel()

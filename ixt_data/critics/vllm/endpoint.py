@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ixt_data.critics.vllm.client import server_root
@@ -34,6 +35,7 @@ class Endpoint:
         refusals: how often it refused because of overload.
         is_refusing: whether it refused since its last successful response.
         latencies: of its responses.
+        on_change: called when it goes up or down.
     """
 
     url: str
@@ -50,6 +52,7 @@ class Endpoint:
     refusals: int = 0
     is_refusing: bool = False
     latencies: LatencyHistogram = field(default_factory=LatencyHistogram)
+    on_change: Callable[[], None] = lambda: None
     _is_growing: bool = True
     _backoff_exponent: int = 0
     _backoff_until: float = 0.0
@@ -88,6 +91,11 @@ class Endpoint:
         """Return whether it may get another request at a time of `time.monotonic`."""
         has_capacity = self.in_flight < int(self.limit)
         return self.is_up and not self.is_reserved and has_capacity and not self.in_backoff(now)
+
+    @property
+    def backoff_until(self) -> float:
+        """Return the end of the pause after a refusal, by `time.monotonic`."""
+        return self._backoff_until
 
     def in_backoff(self, now: float) -> bool:
         """Return whether requests pause after a refusal because of overload."""
@@ -136,6 +144,7 @@ class Endpoint:
     def pause(self, reason: str) -> None:
         """Send no more requests until `readmit`; those in flight may still succeed."""
         self.is_up, self.reason = False, reason
+        self.on_change()
 
     def mark_crashed(self, reason: str, epoch: int) -> None:
         """Record a crash, once for all requests of an epoch, and cancel those in flight."""
@@ -143,6 +152,7 @@ class Endpoint:
             self.is_up, self.reason, self.epoch = False, reason, epoch + 1
             for task in self.tasks:
                 task.cancel()
+            self.on_change()
 
     def readmit(self) -> None:
         """Send requests again, with the initial limit."""
@@ -151,6 +161,7 @@ class Endpoint:
         self._generated_tokens, self._last_progress = -1.0, time.monotonic()
         self._best_latency, self._latency_average = float("inf"), 0.0
         self._backoff_until, self._queue_length = 0.0, 0.0
+        self.on_change()
 
     def track(self, task: "asyncio.Task[object]") -> None:
         """Add a request in flight; idle time before it does not count as hung."""

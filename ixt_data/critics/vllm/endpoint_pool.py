@@ -1,9 +1,9 @@
 """All servers of one judge: load balancing, health checks and crash recovery."""
 
 import asyncio
+import itertools
 import re
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +21,9 @@ from ixt_data.errors import CriticError
 
 HEALTH_LAG_SECONDS = 0.5
 """A server may report itself healthy for so long after its engine crashed (measured: 0.45)."""
+
+MAX_WAIT_SECONDS = 1.0
+"""Time between two checks of the timeout without a server, while nothing changes."""
 
 HUNG = "hung"
 """Start of the reason of an endpoint that is down because it hung."""
@@ -74,9 +77,10 @@ class EndpointPool:
         timeouts: Timeouts,
         check: Callable[[Endpoint], Awaitable[None]],
     ) -> None:
-        self.all = [Endpoint(url, max_in_flight) for url in urls]
+        self.all = [Endpoint(url, max_in_flight, on_change=self._wake_all) for url in urls]
         self._client, self._timeouts, self._check = client, timeouts, check
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        # In the order of arrival; each future leaves when its task continues.
+        self._waiters: dict[asyncio.Future[None], None] = {}
         self._probes: dict[Endpoint, asyncio.Task[bool]] = {}
         self._watchers: list[asyncio.Task[None]] = []
         self._exclusive = asyncio.Lock()
@@ -119,7 +123,7 @@ class EndpointPool:
                 best.in_flight += 1
                 self._last_usable = now
                 return best
-            await self._wait(0.05)
+            await self._wait()
 
     async def acquire_exclusive(self) -> Endpoint:
         """Return a server with no other request in flight, reserved until `release`.
@@ -140,13 +144,17 @@ class EndpointPool:
                         while chosen.is_up and (
                             chosen.in_flight or chosen.in_backoff(time.monotonic())
                         ):
-                            await self._wait(0.05)
-                    finally:
-                        chosen.is_reserved = chosen.is_up and not chosen.in_flight
+                            await self._wait()
+                    except BaseException:
+                        # A cancelled document must not keep the server reserved.
+                        chosen.is_reserved = False
+                        self._wake_all()
+                        raise
+                    chosen.is_reserved = chosen.is_up
                     if chosen.is_reserved:
                         chosen.in_flight += 1
                         return chosen
-                await self._wait(0.05)
+                await self._wait()
         except BaseException:
             self._exclusive.release()
             raise
@@ -157,13 +165,34 @@ class EndpointPool:
         if exclusive:
             endpoint.is_reserved = False
             self._exclusive.release()
-        while self._waiters:
-            future = self._waiters.popleft()
-            if not future.done():
-                future.set_result(None)
-                break
+            self._wake_all()
+        else:
+            self._wake(self._free_slots())
 
-    async def _wait(self, seconds: float) -> None:
+    def fail(self, error: CriticError) -> None:
+        """End the critique run with an error, for all tasks that wait."""
+        self.fatal = error
+        self._wake_all()
+
+    def _free_slots(self) -> int:
+        now = time.monotonic()
+        return sum(int(one.limit) - one.in_flight for one in self.all if one.can_accept(now))
+
+    def _wake(self, count: int) -> None:
+        """Wake the tasks that wait longest."""
+        waiting = (future for future in self._waiters if not future.done())
+        for future in itertools.islice(waiting, max(count, 1)):
+            future.set_result(None)
+
+    def _wake_all(self) -> None:
+        self._wake(len(self._waiters))
+
+    async def _wait(self) -> None:
+        """Wait until a server may accept a request: a release, another state, the end of a backoff.
+
+        Raises:
+            CriticError: no server was usable for `no_server_seconds`.
+        """
         now, timeout = time.monotonic(), self._timeouts.no_server_seconds
         up = [endpoint for endpoint in self.all if endpoint.is_up]
         if up:
@@ -177,13 +206,22 @@ class EndpointPool:
                 f"no server is usable for {timeout:g} s ({problems}). Finished critiques are "
                 "stored: rerun the same command once a server is up"
             )
-        future = asyncio.get_running_loop().create_future()
-        self._waiters.append(future)
-        handle = asyncio.get_running_loop().call_later(seconds, _resolve, future)
+        ends = [one.backoff_until for one in up if one.in_backoff(now)]
+        seconds = min([max(end - now, 0.001) for end in ends], default=MAX_WAIT_SECONDS)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        self._waiters[future] = None
+        handle = loop.call_later(min(seconds, MAX_WAIT_SECONDS), _resolve, future)
         try:
             await future
+        except asyncio.CancelledError:
+            # The wake-up that this task got belongs to another one.
+            if future.done() and not future.cancelled():
+                self._wake(1)
+            raise
         finally:
             handle.cancel()
+            del self._waiters[future]
 
     async def post(self, endpoint: Endpoint, path: str, body: bytes, epoch: int) -> HttpResponse:
         """Send one request to an acquired server.
@@ -269,7 +307,7 @@ class EndpointPool:
                 await self._check(endpoint)
                 endpoint.readmit()
             except CriticError as error:
-                self.fatal = error
+                self.fail(error)
                 return
             except (EndpointUnreachable, ConnectionBroken, RequestTimeout) as error:
                 endpoint.reason = str(error)

@@ -7,7 +7,13 @@ import pytest
 from small_stores import Length, add_documents
 
 from ixt_data.critique_runs.annotation import annotate
-from ixt_data.critique_runs.journal import Journal, decode, encode, journal_folder
+from ixt_data.critique_runs.journal import (
+    Journal,
+    decode,
+    encode,
+    journal_folder,
+    units_in_progress,
+)
 from ixt_data.critique_runs.units import unit_name
 from ixt_data.maintenance.garbage_collection import collect_garbage
 from ixt_data.records import Critique, Document, Span, document_id
@@ -71,6 +77,74 @@ def test_journal_truncated_line_is_overwritten(tmp_path: Path) -> None:
     with Journal(tmp_path, "c", "u", replaced_txn="another") as other:
         assert other.path != path
         assert other.critiques == {}
+
+
+def unreadable(folder: Path) -> list[bytes]:
+    return [path.read_bytes() for path in folder.rglob("*.unreadable")]
+
+
+@pytest.mark.parametrize("line", [b"{}", b"not json", b'{"doc_id": 3}', bytes(40)])
+def test_journal_unreadable_line_is_kept_with_all_others(tmp_path: Path, line: bytes) -> None:
+    other = Critique(document_id("b"), score=0.1)
+    with Journal(tmp_path, "c", "u") as journal:
+        journal.append(WHOLE)
+        path = journal.path
+    path.write_bytes(path.read_bytes() + line + b"\n" + encode(other) + b"\n")
+    before = path.read_bytes()
+    with Journal(tmp_path, "c", "u") as journal:
+        assert list(journal.critiques.values()) == [WHOLE, other]
+        assert path.read_bytes() == before
+        journal.remove()
+    assert not path.exists()
+    assert unreadable(tmp_path) == [before]
+
+
+def test_journal_ignores_unknown_fields(tmp_path: Path) -> None:
+    with Journal(tmp_path, "c", "u") as journal:
+        journal.append(WHOLE)
+        path = journal.path
+    newer = encode(WHOLE).replace(b'"score":0.5', b'"score":0.5,"confidence":0.9')
+    newer = newer.replace(b'"verdict":', b'"color":"red","verdict":')
+    assert newer != encode(WHOLE)
+    path.write_bytes(path.read_bytes() + newer + b"\n")
+    with Journal(tmp_path, "c", "u") as journal:
+        assert list(journal.critiques.values()) == [WHOLE]
+        journal.remove()
+    assert unreadable(tmp_path) == []
+
+
+def test_journal_with_another_header_is_kept(tmp_path: Path) -> None:
+    with Journal(tmp_path, "c", "u") as journal:
+        journal.append(WHOLE)
+        path = journal.path
+    newer = path.read_bytes().replace(b'"format":1', b'"format":2')
+    path.write_bytes(newer)
+    with Journal(tmp_path, "c", "u") as journal:
+        assert journal.critiques == {}
+        journal.append(WHOLE)
+    assert unreadable(tmp_path) == [newer]
+    with Journal(tmp_path, "c", "u") as journal:
+        assert list(journal.critiques.values()) == [WHOLE]
+
+
+def test_units_in_progress_reads_only_what_was_appended(tmp_path: Path) -> None:
+    def counts() -> list[tuple[str, int, int]]:
+        return [(unit.unit, unit.critiques, unit.ok) for unit in units_in_progress(tmp_path)]
+
+    failed = Critique(document_id("b"), "invalid", error="no")
+    with Journal(tmp_path, "c", "u") as journal:
+        assert counts() == [("u", 0, 0)]
+        journal.append(WHOLE)
+        journal.append(failed)
+        assert counts() == counts() == [("u", 2, 1)]
+        journal.append(WHOLE)
+        with journal.path.open("ab") as file:
+            file.write(b'{"status":"ok"')
+        assert counts() == [("u", 3, 2)]
+        journal.remove()
+    assert counts() == []
+    with Journal(tmp_path, "c", "u") as journal:
+        assert counts() == [("u", 0, 0)]
 
 
 def test_journal_of_a_hung_worker_is_copied(tmp_path: Path) -> None:

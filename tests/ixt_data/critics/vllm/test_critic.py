@@ -1,5 +1,6 @@
 """The vllm critic against a real HTTP server that responds as vLLM does."""
 
+import asyncio
 import dataclasses
 import math
 from typing import Any
@@ -15,7 +16,7 @@ from ixt_data.critics.rubric import load_rubric
 from ixt_data.critics.vllm.critic import VllmCritic
 from ixt_data.critics.vllm.prompts import JudgeSampling
 from ixt_data.errors import CriticError
-from ixt_data.records import document_id
+from ixt_data.records import Critique, Document, document_id
 
 
 def test_valid_answer_becomes_a_complete_critique() -> None:
@@ -299,3 +300,29 @@ def test_random_failures_give_one_critique_per_document(plan: dict[str, float], 
         assert (critique.status == "ok") == (critique.score is not None)
         assert (critique.error is None) == (critique.status == "ok")
         assert critique.attempts >= 1
+
+
+@pytest.mark.parametrize("failure", [CriticError("the judge changed"), KeyboardInterrupt()])
+def test_error_of_one_document_loses_no_finished_critique(failure: BaseException) -> None:
+    documents = [document(f"page {i}") for i in range(6)]
+    with Running() as fake, VllmCritic(fake.url, "judge", "web", PLAIN, timeouts=QUICK) as critic:
+        critic.connect()
+        request = critic._requester.critique
+        finished: list[bytes] = []
+
+        async def critique(one: Document) -> Critique:
+            if one is documents[0]:
+                # All others have their response before this one fails.
+                while len(finished) < len(documents) - 1:
+                    await asyncio.sleep(0.01)
+                raise failure
+            result = await request(one)
+            finished.append(one.doc_id)
+            return result
+
+        critic._requester.critique = critique  # type: ignore[method-assign]
+        results = critic.run(documents)
+        got: list[bytes] = []
+        with pytest.raises(type(failure)):
+            got.extend(one.doc_id for one in results)
+    assert sorted(got) == sorted(d.doc_id for d in documents[1:])
