@@ -81,7 +81,9 @@ def test_dedupe_refuses_invalid_arguments(store: Store) -> None:
         mark_near_duplicates(store, ["wbe"])
     with pytest.raises(ConfigError, match="column 'source': it already exists"):
         mark_near_duplicates(store, column="source")
-    with pytest.raises(ConfigError, match=r"threshold 1\.5: a similarity from 0\.1 to 0\.99"):
+    with pytest.raises(
+        ConfigError, match=r"threshold 1\.5 is not valid; use a similarity from 0\.1 to 0\.99"
+    ):
         mark_near_duplicates(store, threshold=1.5)
     with pytest.raises(StoreError, match="no critiques in"):
         mark_near_duplicates(store, keep="best")

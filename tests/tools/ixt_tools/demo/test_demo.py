@@ -90,7 +90,7 @@ def test_losses_are_described_by_their_sign() -> None:
         return tuple(Loss(*place, loss) for place, loss in rows.items())
 
     assert "grows by 0.200 nats per token" in describe_losses(losses(3.4))
-    assert "does not tell them apart" in describe_losses(losses(3.7))
+    assert "does not distinguish them" in describe_losses(losses(3.7))
     assert describe_losses(()) == ""
 
 
