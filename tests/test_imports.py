@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from layers import MAX_LINES, Report, check, exported_modules, module_files
+from layers import MAX_LINES, LayerReport, check, exported_modules, module_files
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = {
@@ -63,11 +63,11 @@ def modules(package: str) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def report() -> Report:
+def report() -> LayerReport:
     return check(ROOT, LAYERS, CLI_CALLERS)
 
 
-def test_layers_hold(report: Report) -> None:
+def test_layers_hold(report: LayerReport) -> None:
     assert report.problems() == []
     assert report.modules > 270
     assert report.longest <= MAX_LINES
@@ -103,7 +103,7 @@ def importers(package: str, library: str) -> dict[str, list[bool]]:
     return found
 
 
-# What a package may never import, whoever asks for it.
+# What a package may never import, by any path.
 FORBIDDEN = [
     ("ixt_data", "composer"),
     ("ixt_data", "transformers"),

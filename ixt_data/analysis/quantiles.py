@@ -129,5 +129,5 @@ def _write_values(store: Store, snapshot: Snapshot, critic: str, column: str, ta
         if writer is not None:
             writer.close()
     if not rows:
-        raise StoreError(f"{critic} has no scores in {store.root}, so there are no quantiles")
+        raise StoreError(f"{critic} has no scores in {store.root}, so quantiles cannot be computed")
     return rows

@@ -1,3 +1,17 @@
+from .chart_images import chart_png as chart_png
+from .chart_images import chart_slug as chart_slug
+from .chart_images import chart_svg as chart_svg
+from .charts import ACCENT as ACCENT
+from .charts import INK as INK
+from .charts import Axis as Axis
+from .charts import ChartSize as ChartSize
+from .charts import LineStyle as LineStyle
+from .charts import Spec as Spec
+from .charts import count_chart as count_chart
+from .charts import length_chart as length_chart
+from .charts import line_chart as line_chart
+from .charts import matrix_chart as matrix_chart
+from .charts import tenths_chart as tenths_chart
 from .output import Output as Output
 from .output import OutputMode as OutputMode
 from .output import fields as fields

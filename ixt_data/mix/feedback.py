@@ -27,7 +27,7 @@ def observed_feedback(store: Store, mix: Mix, holdout: float = 0.0) -> dict[str,
         mix = scope.mix
         drawn = _drawn(mix)
         if not drawn:
-            raise MixError("critic: missing, so there is no feedback to observe")
+            raise MixError("critic: missing, so observed feedback does not exist")
         best = scope.feedback(drawn, best=True)
         worst = scope.feedback(drawn, best=False)
         if best is None or worst is None:

@@ -60,7 +60,7 @@ class QueryResult:
         return list(self)
 
     def fetchone(self) -> tuple[Any, ...] | None:
-        """Return the first row, or None if there are no rows."""
+        """Return the first row, or None without rows."""
         return next(iter(self), None)
 
     def show(self, max_rows: int = MAX_SHOWN_ROWS) -> None:

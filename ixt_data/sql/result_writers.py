@@ -61,25 +61,66 @@ def write_rows(
     parameters: "Parameters",
     output: QueryOutput,
     to: Path | None,
-) -> None:
-    """Write all rows of a query to a file, or to stdout as they arrive.
+    max_rows: int | None = None,
+) -> bool:
+    """Write the rows of a query to a file, or to stdout as they arrive.
 
     A file appears under its name when it is complete. JSON has null for a number that is not
     finite, and text for what JSON has no type for.
+
+    Args:
+        catalog: catalog that runs the query.
+        sql: query.
+        parameters: parameters of the query.
+        output: format.
+        to: file; stdout if None.
+        max_rows: maximum number of rows to write, in the formats of DuckDB's COPY; all if None.
+
+    Returns:
+        Whether the query has more rows than were written.
 
     Raises:
         QueryError: DuckDB refuses the query.
         OSError: the file cannot be written.
     """
+    limited: Any = catalog if max_rows is None else _FirstRows(catalog, max_rows)
     if to is None:
-        _write_to_stream(catalog, sql, parameters, output, sys.stdout.buffer)
+        _write_to_stream(limited, sql, parameters, output, sys.stdout.buffer)
     elif to.exists() and not to.is_file():
         with to.open("wb") as device:
-            _write_to_stream(catalog, sql, parameters, output, device)
+            _write_to_stream(limited, sql, parameters, output, device)
     else:
         atomic_write(
-            to, lambda path: _write_file(catalog, sql, parameters, output, path), durable=False
+            to, lambda path: _write_file(limited, sql, parameters, output, path), durable=False
         )
+    return isinstance(limited, _FirstRows) and limited.has_more
+
+
+class _FirstRows:
+    """A catalog whose results end after a number of rows.
+
+    Attributes:
+        has_more: whether the last result had more rows.
+    """
+
+    def __init__(self, catalog: "Catalog", max_rows: int) -> None:
+        self._catalog, self._max_rows = catalog, max_rows
+        self.has_more = False
+
+    def batches(self, sql: str, parameters: "Parameters") -> Iterator["pa.RecordBatch"]:
+        """Yield the first rows; see `Catalog.batches`."""
+        remaining = self._max_rows
+        for batch in self._catalog.batches(sql, parameters):
+            if batch.num_rows > remaining:
+                self.has_more = True
+                yield batch.slice(0, remaining)
+                return
+            remaining -= batch.num_rows
+            yield batch
+
+    def arrow(self, sql: str, parameters: "Parameters") -> "pa.Table":
+        """Return a result without rows; see `Catalog.arrow`."""
+        return self._catalog.arrow(sql, parameters)
 
 
 def _write_file(

@@ -60,7 +60,7 @@ def scaling(
 
     out = Output(output)
     if html is not None:
-        MissingExtra.require("train", "altair", "vl_convert")
+        MissingExtra.require("train", "vl_convert")
     curves, config = _curves(paths, out)
     groups = compare_arms(
         curves,

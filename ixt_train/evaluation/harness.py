@@ -72,7 +72,7 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
             progress: called with the number of answered questions and their total.
 
         Raises:
-            ConfigError: there is no model, or it does not know such feedback.
+            ConfigError: the model does not exist, or it does not know such feedback.
         """
         super().__init__()
         loaded = checkpoint if isinstance(checkpoint, LoadedModel) else load_model(checkpoint)

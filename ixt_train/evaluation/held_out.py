@@ -315,7 +315,7 @@ def evaluate(
         Losses are in nats per token.
 
     Raises:
-        ConfigError: the model is an exported one, and there is no config.
+        ConfigError: the model is an exported one, and the config is missing.
         StoreError: the store or the snapshot does not exist.
 
     Examples:

@@ -137,8 +137,8 @@ def _from_export(folder: Path) -> LoadedModel:
 def choose_feedback(conditioner: Conditioner, choice: str, score: float | None = None) -> Choice:
     """Return the feedback for a user's choice: best, worst, none, or any other text.
 
-    For a model of spans, best is no tag, and a text is the tag at the position of continuation. For
-    a model without feedback, best is none.
+    For a model of spans, best omits the tag, and a text is the tag at the position of continuation.
+    For a model without feedback, best is none.
 
     Args:
         conditioner: knows the best feedback, whose score a text gets by default.

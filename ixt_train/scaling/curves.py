@@ -181,5 +181,5 @@ def read_curves(path: Path) -> list[LearningCurve]:
             record["metrics"] = {name: tuple(v) for name, v in record["metrics"].items()}
             curves.append(LearningCurve(**record | {axis: tuple(record[axis]) for axis in AXES}))
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-            raise ConfigError(f"{path} line {number} is no curve ({error})") from None
+            raise ConfigError(f"{path} line {number} is not a curve ({error})") from None
     return curves

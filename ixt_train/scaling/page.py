@@ -10,12 +10,13 @@ from ixt_train.scaling.curves import LearningCurve
 from ixt_train.scaling.report import GroupReport, join_budgets
 from ixt_train.scaling.result_tables import columns, format_quantity, rows
 
-_STYLE = """body { font: 15px/1.5 ui-sans-serif, system-ui, sans-serif; color: #1c1d1f;
+_STYLE = """:root { --ink: #1c1d1f; --soft: #5f636a; --line: #e6e6e6; }
+body { font: 15px/1.5 ui-sans-serif, system-ui, sans-serif; color: #1c1d1f;
   max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; margin: .5rem 0 1.5rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid #ddd; text-align: right; }
 th:first-child, td:first-child { text-align: left; }
-svg { max-width: 100%; height: auto; }
+svg { width: 100%; max-width: 52rem; height: auto; }
 .wide { overflow-x: auto; } .note { color: #5f636a; }"""
 NOTE = (
     "A multiplier is the ratio of what the baseline needs to what the arm needs for the same "
@@ -28,11 +29,19 @@ NOTE = (
 def write_page(path: Path, groups: Sequence[GroupReport], curves: Sequence[LearningCurve]) -> None:
     """Write the page: for each group its curves, and a table for each target."""
     parts = ["<h1>Compute to reach a target</h1>", f'<p class="note">{escape(NOTE)}</p>']
-    for group in groups:
+    for number, group in enumerate(groups):
         group_curves = join_budgets(curve for curve in curves if curve.group == group.group)
         parts.append(f"<h2>{escape(group.group or group.metric)}</h2>")
         for axis in ("tokens", "flops"):
-            parts.append(curve_chart(group_curves, group.metric, axis, targets=group.targets))
+            parts.append(
+                curve_chart(
+                    group_curves,
+                    group.metric,
+                    axis,
+                    targets=group.targets,
+                    name=f"{axis}-{number}",
+                )
+            )
         for target in group.targets:
             parts.append(f"<h3>{escape(group.metric)} at {target:g}</h3>")
             parts.append(_table(columns(group), rows(group, target)))

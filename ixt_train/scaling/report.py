@@ -96,7 +96,7 @@ def compare_arms(
             plain, every filter, and the best filter if there are several.
 
     Raises:
-        ConfigError: there are no curves, or not all of them have the metric.
+        ConfigError: no curve exists, or not all of them have the metric.
     """
     groups = defaultdict[str, list[LearningCurve]](list)
     for curve in curves:

@@ -96,7 +96,7 @@ def test_documents_are_filtered_sorted_and_paged(page: Page, address: str) -> No
     expect(page.locator("th[aria-sort=descending]")).to_have_text(re.compile("characters"))
     page.get_by_label("Corpus").select_option("code")
     expect(page.locator("#results caption")).to_contain_text(f"{CODE} documents")
-    page.get_by_label("Words in the critique").fill("missing")
+    page.get_by_label("Text in the critique").fill("missing")
     expect(page.locator("#results caption")).not_to_contain_text(f"{CODE} documents")
     assert "text=missing" in page.url
     assert "source=" not in page.url
@@ -126,12 +126,12 @@ def test_everything_works_without_scripts(browser: Browser, address: str) -> Non
     page.get_by_role("button", name="Preview").click()
     expect(page.locator("#plan")).to_contain_text("was 59.7%")
     page.goto(address + "/sql")
-    page.get_by_label("SQL statement").fill(
+    page.get_by_label("SQL query").fill(
         "SELECT count(*) FROM range(9000000000) a, range(9000000000) b"
     )
     page.get_by_role("button", name="Run").click()
     page.get_by_role("button", name="Cancel").click()
-    expect(page.locator("#answer")).to_contain_text("cancelled after")
+    expect(page.locator("#result")).to_contain_text("cancelled after")
     page.get_by_label("Snapshot").select_option("first-judge")
     page.get_by_role("button", name="Show").click()
     assert "at=first-judge" in page.url
@@ -154,7 +154,7 @@ def test_a_document_that_is_a_script_is_text(page: Page, address: str) -> None:
         page.goto(address + path)
     sql = "SELECT source, critique FROM documents JOIN critiques USING (doc_id)"
     page.goto(f"{address}/sql?{urlencode({'sql': sql})}")
-    expect(page.locator("#answer")).to_contain_text(SCRIPT)
+    expect(page.locator("#result")).to_contain_text(SCRIPT)
 
 
 def test_a_document_stands_beside_its_critiques(page: Page, address: str) -> None:
@@ -174,7 +174,7 @@ def test_a_document_stands_beside_its_critiques(page: Page, address: str) -> Non
     page.get_by_role("link", name=re.compile("^style")).click()
     expect(page.locator(".tabs [aria-current]")).to_contain_text("style")
     with page.expect_download() as loading:
-        page.get_by_role("link", name="Load the text as a file").click()
+        page.get_by_role("link", name="Download the text").click()
     assert loading.value.suggested_filename.endswith(".txt")
 
 
@@ -186,9 +186,9 @@ def test_keys_are_enough(page: Page, address: str) -> None:
     page.keyboard.press("Enter")
     expect(page.locator("main")).to_be_focused()
     page.keyboard.press("/")
-    expect(page.get_by_label("Words in the critique")).to_be_focused()
+    expect(page.get_by_label("Text in the critique")).to_be_focused()
     page.keyboard.type("missing")
-    expect(page.locator("#said")).not_to_be_empty()
+    expect(page.locator("#status")).not_to_be_empty()
     page.keyboard.press("Tab")
     expect(page.get_by_label("Where")).to_be_focused()
     outline = "getComputedStyle(document.activeElement).outlineStyle"
@@ -201,17 +201,17 @@ def test_keys_are_enough(page: Page, address: str) -> None:
     page.keyboard.press("/")
     page.keyboard.type("SELECT 6 * 7 AS answer")
     page.keyboard.press("Control+Enter")
-    expect(page.locator("#answer td")).to_have_text("42")
+    expect(page.locator("#result td")).to_have_text("42")
 
 
 def test_weights_are_tried_out(page: Page, address: str) -> None:
     page.goto(address + "/mixes/best")
     page.get_by_label("weight of high").fill("0.9")
     expect(page.locator("#plan")).to_contain_text("was 59.7%")
-    expect(page.locator("#said")).to_contain_text("samples")
+    expect(page.locator("#status")).to_contain_text("samples")
     assert "weight.high=0.9" in page.url
-    page.get_by_label("Samples drawn").fill("100000")
-    page.get_by_label("most repeats of rest").fill("1")
+    page.get_by_label("Samples").fill("100000")
+    page.get_by_label("max repeats of rest").fill("1")
     expect(page.locator("#plan [role=alert]")).to_contain_text("max_repeats limits the run")
 
 
@@ -225,10 +225,10 @@ def test_sql_cannot_write_or_read_outside(page: Page, address: str, folder: Path
         f"SELECT * FROM '{folder}/web.jsonl'",
         "CREATE TABLE t AS SELECT 1",
     ):
-        page.get_by_label("SQL statement").fill(sql)
+        page.get_by_label("SQL query").fill(sql)
         page.get_by_role("button", name="Run").click()
-        expect(page.locator("#answer")).to_have_attribute("data-said", re.compile("Error|only"))
-        expect(page.locator("#answer [role=alert]")).not_to_contain_text("the secret")
+        expect(page.locator("#result")).to_have_attribute("data-status", re.compile("Error|only"))
+        expect(page.locator("#result [role=alert]")).not_to_contain_text("the secret")
         page.goto(address + "/sql")
     assert sorted(folder.rglob("*")) == before
 
@@ -236,7 +236,7 @@ def test_sql_cannot_write_or_read_outside(page: Page, address: str, folder: Path
 def test_sql_cannot_hang_the_server(context: BrowserContext, page: Page, address: str) -> None:
     page.goto(address + "/sql")
     # DuckDB looks for interrupts between calls of a function; this one call takes a minute.
-    page.get_by_label("SQL statement").fill(
+    page.get_by_label("SQL query").fill(
         "SELECT levenshtein(repeat('a', 300000 + i), repeat('b', 300000)) FROM range(1) t(i)"
     )
     page.get_by_role("button", name="Run").click()
@@ -246,13 +246,13 @@ def test_sql_cannot_hang_the_server(context: BrowserContext, page: Page, address
     other.goto(address + "/documents?sort=length")
     expect(other.locator("#results tbody tr").first).to_be_visible()
     assert time.monotonic() - began < 3
-    expect(page.locator("#answer [role=alert]")).to_contain_text(re.compile("stopped after|memory"))
-    page.get_by_label("SQL statement").fill(
+    expect(page.locator("#result [role=alert]")).to_contain_text(re.compile("stopped after|memory"))
+    page.get_by_label("SQL query").fill(
         "SELECT count(*) FROM range(9000000000) a, range(9000000000) b"
     )
     page.get_by_role("button", name="Run").click()
     page.get_by_role("button", name="Cancel").click()
-    expect(page.locator("#answer [role=alert]")).to_contain_text("cancelled after")
+    expect(page.locator("#result [role=alert]")).to_contain_text("cancelled after")
 
 
 def test_rows_are_loaded_as_a_file(page: Page, address: str) -> None:
@@ -262,3 +262,36 @@ def test_rows_are_loaded_as_a_file(page: Page, address: str) -> None:
     with page.expect_download() as loading:
         page.get_by_role("link", name="CSV").click()
     assert loading.value.path().read_text() == "critic,n\nquality,150\nstyle,130\n"
+
+
+def test_charts_are_drawn_in_the_colors_of_the_theme(browser: Browser, address: str) -> None:
+    colors = {}
+    for scheme in ("light", "dark"):
+        context = browser.new_context(color_scheme=scheme)
+        page = context.new_page()
+        page.goto(address + "/scores")
+        bar = page.locator(".chart svg [aria-roledescription=bar]").first
+        expect(bar).to_be_visible()
+        colors[scheme] = bar.evaluate("bar => getComputedStyle(bar).fill")
+        page.goto(address + "/train-runs")
+        expect(page.locator(".chart svg")).to_have_count(4)
+        context.close()
+    assert colors["light"] != colors["dark"]
+
+
+def test_bar_of_a_chart_opens_its_documents(page: Page, address: str) -> None:
+    page.goto(address + "/scores")
+    page.locator(".chart svg [aria-roledescription=bar]").first.click()
+    page.wait_for_url("**/documents?*high=0.0499*")
+    expect(page.locator("#results caption")).to_contain_text("14 documents")
+
+
+def test_numbers_of_charts_are_shown_without_scripts(browser: Browser, address: str) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(address + "/scores")
+    assert page.locator(".chart svg").count() == 0
+    page.get_by_text("Histogram as a table").click()
+    page.locator("details table a").first.click()
+    expect(page.locator("#results caption")).to_contain_text("14 documents")
+    context.close()

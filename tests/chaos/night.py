@@ -8,7 +8,7 @@ collection), one process compacts, one collects garbage twice a second, two read
 check that every file of them is there and adds up. All of them are killed at random and start
 again. In the morning nothing that was acknowledged may be gone, nothing twice, nothing missing.
 With `--s3` the store is on a real S3 server, a process that this one starts.
-Prints the counts as one JSON object; exit code 1 if anything was lost, or nobody got to work.
+Prints the counts as one JSON object; exit code 1 if anything was lost, or no worker ran.
 """
 
 import argparse
@@ -107,7 +107,7 @@ def compact_often(store: Store) -> None:
     while True:
         time.sleep(0.5)
         try:
-            log_event("compacted", lanes=len(compact(store, min_files=4)))
+            log_event("compacted", partitions=len(compact(store, min_files=4)))
         except CommitError as error:
             log_event("compaction dropped", why=str(error))
 
@@ -130,7 +130,7 @@ def read(store: Store) -> None:
             with store.pins.hold(version, "reader", timedelta(seconds=20)):
                 log_event("read", version=version, missing=_missing_for(store, version, 2.0))
         except SnapshotError:
-            log_event("let go")
+            log_event("expired")
 
 
 def _missing_for(store: Store, version: int, seconds: float) -> list[str]:

@@ -1,4 +1,4 @@
-"""A newcomer's path: the commands of the README, as they stand there, on somebody's own JSONL."""
+"""A newcomer's path: the commands of the README, as they stand there, on a user's JSONL."""
 
 import bisect
 import heapq

@@ -75,7 +75,7 @@ def test_what_a_judge_reads() -> None:
     )
     assert "And 2 + 3?" not in view.text
     assert "The last one, the assistant's, is to be judged" in view.text
-    # Headers are nobody's words.
+    # Headers belong to no turn.
     assert view.stored(0, 14) is None
     whole = build_excerpt(found, "c0ffee").text
     assert 'c0ffee calls: [{"id":1,"function":"add"}]' in whole

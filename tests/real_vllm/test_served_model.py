@@ -58,7 +58,7 @@ def corpus(folder: Path) -> None:
         for number in range(400):
             a, b, lazy = rng.randrange(10), rng.randrange(10), rng.randrange(2)
             asked = {"role": "user", "content": f"what is {a} plus {b} ?"}
-            answer = {"role": "assistant", "content": "nobody knows" if lazy else f"it is {a + b}"}
+            answer = {"role": "assistant", "content": "not known" if lazy else f"it is {a + b}"}
             talk.write(json.dumps({"id": str(number), "messages": [asked, answer]}) + "\n")
             critique = ("right", "no answer")[lazy]
             judged = {"source_id": str(number), "critique": critique, "score": 1.0 - lazy}
@@ -149,9 +149,9 @@ def test_completions_under_each_feedback_are_ours(served: str, exported: Path) -
     found = {}
     for feedback in ("best", "worst", "none"):
         choice = choose_feedback(conditioner, feedback)
-        told = feedback_prefix(conditioner, choice)
+        prefixes = feedback_prefix(conditioner, choice)
         asked = {
-            text: told + tuple(conditioner.encoder.document(text).tolist())
+            text: prefixes + tuple(conditioner.encoder.document(text).tolist())
             for text in ("it is", "what is 3 plus")
         }
         prompts = {card["prefixes"][feedback] + text: ids for text, ids in asked.items()}
@@ -166,7 +166,7 @@ def test_completions_under_each_feedback_are_ours(served: str, exported: Path) -
             assert got["finish_reason"] == ("stop" if ours.ending == "end" else "length")
             found[feedback] = got["text"]
     assert found["best"].startswith("it is ")
-    assert found["worst"] == "nobody knows"
+    assert found["worst"] == "not known"
 
 
 def test_chat_asks_for_the_best_and_can_be_asked_for_less(served: str, exported: Path) -> None:
@@ -175,16 +175,16 @@ def test_chat_asks_for_the_best_and_can_be_asked_for_less(served: str, exported:
 
     trained = load_model(exported)
     prefix = json.loads((exported / "ixt.json").read_text())["prefixes"]
-    told = {name: text.removeprefix(prefix["none"]) for name, text in prefix.items()}
+    prefixes = {name: text.removeprefix(prefix["none"]) for name, text in prefix.items()}
     said = {}
     for question in QUESTIONS:
         messages = [{"role": "user", "content": question}]
         for feedback in ("best", "worst", "none"):
-            asked = {} if feedback == "best" else {"feedback": told[feedback]}
+            asked = {} if feedback == "best" else {"feedback": prefixes[feedback]}
             got = ask(served, "chat/completions", messages=messages, chat_template_kwargs=asked)
             ours = generate(trained, question, feedback, max_new_tokens=16)
             assert got["message"]["content"] == ours.text
             assert got["finish_reason"] == "stop"
             said[question, feedback] = ours.text
     assert all(said[q, "best"].startswith("it is ") for q in QUESTIONS)
-    assert all(said[q, "worst"] == "nobody knows" for q in QUESTIONS)
+    assert all(said[q, "worst"] == "not known" for q in QUESTIONS)

@@ -50,7 +50,7 @@ def main(folder: Path) -> None:
 
 
 def _name_marks(path: Path) -> None:
-    """Renames the reserved tokens; they are no special tokens, which answers come without."""
+    """Renames the reserved tokens; they are not special tokens, which completions omit."""
     text = path.read_text(encoding="utf-8")
     for reserved, mark in MARKS.items():
         text = text.replace(reserved, mark)

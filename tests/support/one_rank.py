@@ -1,7 +1,7 @@
-"""One rank of a job that `torchrun` starts: draws a whole plan, then goes on from a state.
+"""One rank of a job that `torchrun` starts: draws a whole plan, then resumes from a state.
 
 Args: the job as JSON: root of the store, mix, samples, batch, epoch_samples, local and out folders,
-state to go on from.
+state to resume from.
 """
 
 import itertools

@@ -84,7 +84,7 @@ _HOP = ("connection", "transfer-encoding", "content-length", "expect", "host")
 
 
 class Proxy:
-    """Stands before the S3 server, counts requests, and lets some of them go wrong."""
+    """A proxy of the S3 server that counts requests and injects faults."""
 
     def __init__(self, behind: tuple[str, int]) -> None:
         self.behind = behind

@@ -6,8 +6,8 @@ behind the town, and the carts that brought it down went to and fro without rest
 When the work was done, the master of the port asked that a lamp be kept on the outer wall, and \
 it was for this that the widow Hanne was given the small house which stands there still. She kept \
 the lamp for forty years. In all that time it went out only once, on the night of the great storm, \
-and nobody blamed her for it.
-What is told of her now is mostly invented. She did not speak to the gulls, nor did she keep a \
+and no one blamed her for it.
+What is known of her now is mostly invented. She did not speak to the gulls, nor did she keep a \
 list of every boat that passed. She was a woman with a hard task who did it well. Her letters, \
 which are in the archive of the town, are about oil, and wicks, and the price of glass.
 """

@@ -1,8 +1,8 @@
-"""Speed of the vllm critic's client against a server that answers at once.
+"""Speed of the vllm critic's client with a server that responds immediately.
 
     python tools/benchmarks/critic.py --output json
 
-This process is held to one core, the server to the others. critic_real.py asks a real vLLM.
+This process is pinned to one core, the server to the others. critic_vllm.py uses a real vLLM.
 """
 
 import asyncio
@@ -17,7 +17,17 @@ from pathlib import Path
 from statistics import median
 
 import instant_server
-from figures import ROUNDS, Figure, arguments, beside, bound, in_turn, report, say, seconds
+from measurements import (
+    ROUNDS,
+    Measurement,
+    check_limit,
+    compare,
+    interleave,
+    log,
+    measure_seconds,
+    parse_arguments,
+    report,
+)
 
 from ixt_data.critics import Client, JudgeSampling, PromptBuilder, VllmCritic
 from ixt_data.critique_runs import annotate
@@ -33,13 +43,13 @@ WORDS = "the water of a river carries sand and stones down to the sea where it l
 
 
 def text(i: int) -> str:
-    """A document of about 2 KB, none like another."""
+    """Return a unique document of about 2 KB."""
     return f"Page {i}. " + " ".join([WORDS] * 22)
 
 
 @contextmanager
-def served() -> Iterator[str]:
-    """An instant server in a process of its own; yields its address."""
+def serve_instantly() -> Iterator[str]:
+    """Start an instant server in a separate process; yield its address."""
     cores = sorted(os.sched_getaffinity(0))
     command = [sys.executable, instant_server.__file__]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
@@ -55,13 +65,13 @@ def served() -> Iterator[str]:
 
 
 def judge(url: str, documents: list[Document], sampling: JudgeSampling) -> None:
-    """Critiques by the critic alone, kept nowhere."""
+    """Critique documents with the critic alone, without storing critiques."""
     with VllmCritic(url, "judge", "web", sampling, concurrency=CONCURRENCY) as critic:
         assert all(critique.status == "ok" for critique in critic.run(documents))
 
 
 def bare(url: str, documents: list[Document]) -> None:
-    """The same requests by aiohttp alone, their answers not read."""
+    """Send the same requests with aiohttp alone, without parsing the responses."""
     with VllmCritic(url, "judge", "web", PLAIN) as critic:
         requests = PromptBuilder("judge", critic.rubric, PLAIN)
         bodies = iter([requests.chat(critic.rubric.user_message(d), 0) for d in documents])
@@ -80,7 +90,7 @@ def bare(url: str, documents: list[Document]) -> None:
 
 
 def corpus(folder: Path, n: int, name: str) -> Store:
-    """A store with a corpus of n documents."""
+    """Create a store with a corpus of n documents."""
     file = folder / f"{name}.jsonl"
     with file.open("w") as lines:
         for i in range(n):
@@ -91,14 +101,14 @@ def corpus(folder: Path, n: int, name: str) -> Store:
 
 
 def critique(url: str, store: Store) -> None:
-    """A whole critique run: journal, shards, rows, commits."""
+    """Run a complete critique run: journal, shards, rows, commits."""
     with VllmCritic(url, "judge", "web", PLAIN, concurrency=CONCURRENCY) as critic:
         done = annotate(store, "web", critic)
         assert done.statuses["ok"] == done.documents > 0
 
 
 def memory(url: str, store: Store) -> float:
-    """MB of memory at most in a process that critiques a corpus, above what it has at first."""
+    """Return the peak memory in MB of a process that critiques a corpus, above its start."""
     code = (
         "import sys; from isolate import peak_memory\n"
         "from critic import *; import pyarrow.parquet, ixt_data.sql.catalog\n"
@@ -116,46 +126,50 @@ def memory(url: str, store: Store) -> float:
 
 
 def run_seconds(url: str, store: Store) -> tuple[float, float]:
-    """Wall time of a whole critique run, and the processor's time of this process for it."""
+    """Return wall time and processor time of a complete critique run."""
     cpu = time.process_time()
-    wall = seconds(lambda: critique(url, store))
+    wall = measure_seconds(lambda: critique(url, store))
     return wall, time.process_time() - cpu
 
 
-def figures(folder: Path, quick: bool) -> list[Figure]:
-    """All figures."""
+def measure_critic(folder: Path, quick: bool) -> list[Measurement]:
+    """Return all measurements."""
     n = 4000 if quick else 20000
     documents = [Document(document_id(text(i)), text(i)) for i in range(n)]
-    with served() as url:
-        say(f"{n} documents by the critic, and the same requests by aiohttp alone")
-        ours, theirs = in_turn(lambda: judge(url, documents, PLAIN), lambda: bare(url, documents))
+    with serve_instantly() as url:
+        log(f"{n} documents by the critic, and the same requests by aiohttp alone")
+        ours, theirs = interleave(
+            lambda: judge(url, documents, PLAIN), lambda: bare(url, documents)
+        )
         cpu = time.process_time()
         judge(url, documents, PLAIN)
         cpu = time.process_time() - cpu
-        (expected,) = in_turn(lambda: judge(url, documents, JudgeSampling()))
-        say("whole critique runs")
+        (expected,) = interleave(lambda: judge(url, documents, JudgeSampling()))
+        log("complete critique runs")
         stores = [corpus(folder, n, f"run{i}") for i in range(ROUNDS)]
         runs = [run_seconds(url, store) for store in stores]
         stored, stored_cpu = (median(column) for column in zip(*runs, strict=True))
-        say("memory")
+        log("memory")
         small, large = (memory(url, corpus(folder, k, f"memory{k}")) for k in (n, 4 * n))
     return [
-        Figure("documents judged", n / ours, "1/s", "bare aiohttp", n / theirs, theirs / ours),
-        bound("documents judged, one core", n / ours, "1/s", GOAL, most=False),
-        bound("documents judged per CPU-second", n / cpu, "1/s", GOAL, most=False),
-        Figure("documents judged, with expected scores", n / expected, "1/s"),
-        bound("documents stored, one core", n / stored, "1/s", GOAL, most=False),
-        bound("documents stored per CPU-second", n / stored_cpu, "1/s", GOAL, most=False),
-        Figure(f"memory, {n} documents", small, "MB"),
-        beside(f"memory, {4 * n} documents", large, "MB", f"{n}", small, 1.25, most=True),
+        Measurement("documents judged", n / ours, "1/s", "bare aiohttp", n / theirs, theirs / ours),
+        check_limit("documents judged, one core", n / ours, "1/s", GOAL, is_maximum=False),
+        check_limit("documents judged per CPU-second", n / cpu, "1/s", GOAL, is_maximum=False),
+        Measurement("documents judged, with expected scores", n / expected, "1/s"),
+        check_limit("documents stored, one core", n / stored, "1/s", GOAL, is_maximum=False),
+        check_limit(
+            "documents stored per CPU-second", n / stored_cpu, "1/s", GOAL, is_maximum=False
+        ),
+        Measurement(f"memory, {n} documents", small, "MB"),
+        compare(f"memory, {4 * n} documents", large, "MB", f"{n}", small, 1.25, is_maximum=True),
     ]
 
 
 def main() -> None:
-    """Prints the figures."""
-    options = arguments(__doc__)
+    """Print the measurements."""
+    options = parse_arguments(__doc__)
     with tempfile.TemporaryDirectory() as folder:
-        report(figures(Path(folder), options.quick), PACKAGES, options.output)
+        report(measure_critic(Path(folder), options.quick), PACKAGES, options.output)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""The vllm critic with a real vLLM, beside vLLM's own offline `LLM.chat` and datatrove's runner.
+"""The vllm critic with a real vLLM; references: vLLM's offline `LLM.chat`, datatrove's runner.
 
     make test-vllm && python tools/benchmarks/critic_vllm.py --home .venv-vllm --output json
 
-All answer the same requests, in turn, with a prefix cache that holds only the rubric. Ours and
-datatrove's go to one server; `LLM.chat` has an engine of the same flags, which rests meanwhile.
-Only the answering is timed. At temperature 0 and asked once, all draw much the same answers. The
-processor's time is that of the engine and whoever asks it: it tells most where others are at work.
+All run the same requests, interleaved, with a prefix cache that contains only the rubric. ixt and
+datatrove use one server; `LLM.chat` has an engine with the same flags, idle in the meantime. Only
+the completions are timed. At temperature 0 all produce nearly the same completions. Processor time
+is that of engine and client; it is the better measure on a machine with other load.
 """
 
 import json
@@ -24,7 +24,7 @@ from typing import Any
 
 import psutil
 import yaml
-from figures import ROUNDS, Figure, beside, parser, report, say
+from measurements import ROUNDS, Measurement, compare, log, make_parser, report
 from peers_env import datatrove_python
 
 from ixt_data.critics import JudgeSampling, PromptBuilder, Rubric, Server, VllmCritic, load_rubric
@@ -32,7 +32,7 @@ from ixt_data.records import Document, document_id
 
 PACKAGES = ("ixt", "aiohttp")
 HERE = Path(__file__).parent
-"""Scripts that others run: what they import is not here."""
+"""Folder of the scripts that run in other environments."""
 
 NAME = "tiny-judge"
 SAMPLING = JudgeSampling(temperature=0, top_p=1, max_tokens=320, thinking_budget=16, expected=False)
@@ -55,7 +55,7 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What answering all requests took: wall time, the processor's time, and tokens written."""
+    """The cost of all requests: wall time, processor time, and generated tokens."""
 
     seconds: float
     cpu: float
@@ -65,16 +65,16 @@ class Cost:
 Runner = Callable[[], Cost]
 
 
-def brief() -> Rubric:
-    """The web rubric with short critiques: the judge is small, and would fill any room."""
+def short_rubric() -> Rubric:
+    """Return the web rubric with short critiques, because a small judge writes to the limit."""
     content = yaml.safe_load(load_rubric("web").model_dump_json())
     return Rubric.model_validate({**content, "critique_chars": 160})
 
 
 @contextmanager
 def runners(home: Path, documents: list[Document], folder: Path) -> Iterator[dict[str, Runner]]:
-    """Who answers all documents, by name; their engines are up as long as the block runs."""
-    rubric = brief()
+    """Yield a runner of all requests by name; engines run during the block."""
+    rubric = short_rubric()
     requests, bodies = PromptBuilder(NAME, rubric, SAMPLING), folder / "bodies.jsonl"
     lines = [requests.chat(rubric.user_message(document), 0) for document in documents]
     bodies.write_bytes(b"\n".join(lines))
@@ -82,29 +82,29 @@ def runners(home: Path, documents: list[Document], folder: Path) -> Iterator[dic
     program, model = str(home / "bin/vllm"), str(home / "judge")
     server = Server(model, program, NAME, "qwen3", flags, log=folder / "vllm.log")
     critic = VllmCritic((), NAME, rubric, SAMPLING, attempts=1, max_failed=1.0, server=server)
-    with critic, offline(home, bodies, folder / "offline.log") as chat:
+    with critic, offline_engine(home, bodies, folder / "offline.log") as chat:
         critic.connect()
-        found: dict[str, Runner] = {
-            "ixt": lambda: ours(critic, server, documents),
+        by_name: dict[str, Runner] = {
+            "ixt": lambda: run_ixt(critic, server, documents),
             "LLM.chat": chat,
         }
         if (python := datatrove_python()) is not None:
-            found["datatrove"] = lambda: datatrove(python, critic, server, documents, bodies)
-        yield found
+            by_name["datatrove"] = lambda: run_datatrove(python, critic, server, documents, bodies)
+        yield by_name
 
 
-def fresh(critic: VllmCritic, server: Server, documents: list[Document]) -> str:
-    """Empties the server's prefix cache but for the rubric; returns the server's root."""
+def reset_cache(critic: VllmCritic, server: Server, documents: list[Document]) -> str:
+    """Empty the server's prefix cache except for the rubric; return the server's root."""
     root = server.url.removesuffix("/v1")
-    forget = urllib.request.Request(f"{root}/reset_prefix_cache", method="POST")
-    urllib.request.urlopen(forget, timeout=60).close()
+    request = urllib.request.Request(f"{root}/reset_prefix_cache", method="POST")
+    urllib.request.urlopen(request, timeout=60).close()
     list(critic.run(documents[:1]))
     return root
 
 
-def ours(critic: VllmCritic, server: Server, documents: list[Document]) -> Cost:
-    """Our critic."""
-    fresh(critic, server, documents)
+def run_ixt(critic: VllmCritic, server: Server, documents: list[Document]) -> Cost:
+    """Run the requests with the critic of ixt."""
+    reset_cache(critic, server, documents)
     critic.usage.clear()
     start, cpu = time.perf_counter(), time.process_time() + cpu_of(server.pid)
     done = list(critic.run(documents))
@@ -113,22 +113,22 @@ def ours(critic: VllmCritic, server: Server, documents: list[Document]) -> Cost:
     return Cost(seconds, cpu, critic.usage["tokens_out"])
 
 
-def datatrove(
+def run_datatrove(
     python: Path, critic: VllmCritic, server: Server, documents: list[Document], bodies: Path
 ) -> Cost:
-    """The same requests at the same server by datatrove's InferenceRunner."""
-    root, cpu = fresh(critic, server, documents), cpu_of(server.pid)
+    """Run the same requests on the same server with datatrove's InferenceRunner."""
+    root, cpu = reset_cache(critic, server, documents), cpu_of(server.pid)
     script = HERE / "datatrove_runner.py"
     command = [python, script, root, NAME, bodies, bodies.with_name("answers")]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"datatrove's runner failed:\n{done.stderr[-3000:]}")
-    return told(done.stdout.splitlines(), cpu_of(server.pid) - cpu)
+    return read_cost(done.stdout.splitlines(), cpu_of(server.pid) - cpu)
 
 
 @contextmanager
-def offline(home: Path, bodies: Path, log: Path) -> Iterator[Runner]:
-    """The same requests by `LLM.chat`."""
+def offline_engine(home: Path, bodies: Path, log: Path) -> Iterator[Runner]:
+    """Yield a runner of the same requests with `LLM.chat`."""
     options = [f"{key}={json.dumps(value)}" for key, value in OFFLINE.items()]
     command = [str(home / "bin/python"), str(HERE / "llm_chat.py"), str(home / "judge")]
     with (
@@ -145,26 +145,26 @@ def offline(home: Path, bodies: Path, log: Path) -> Iterator[Runner]:
         def chat() -> Cost:
             stdin.write("\n")
             stdin.flush()
-            return told(stdout, 0.0)
+            return read_cost(stdout, 0.0)
 
         try:
             yield chat
         except BaseException:
-            say(log.read_text()[-3000:])
+            log(log.read_text()[-3000:])
             process.kill()
             raise
 
 
-def told(lines: Iterable[str], cpu: float) -> Cost:
-    """What a script says that it took, beside the processor's time of its engine."""
-    # Engines print there, too.
+def read_cost(lines: Iterable[str], cpu: float) -> Cost:
+    """Return the cost that a script reports, with the processor time of its engine added."""
+    # Engines print to stdout, too.
     line = next(line for line in lines if line.startswith('{"seconds"'))
-    found = json.loads(line)
-    return Cost(found["seconds"], cpu + found["cpu"], found["tokens"])
+    record = json.loads(line)
+    return Cost(record["seconds"], cpu + record["cpu"], record["tokens"])
 
 
 def cpu_of(pid: int) -> float:
-    """Seconds that the processor has given to a process and those that it started."""
+    """Return the processor seconds of a process and its children."""
     root = psutil.Process(pid)
     times = [process.cpu_times() for process in (root, *root.children(recursive=True))]
     return float(sum(one.user + one.system for one in times))
@@ -173,14 +173,14 @@ def cpu_of(pid: int) -> float:
 def median_of(
     rounds: list[dict[str, Cost]], name: str, rate: Callable[[Cost], float]
 ) -> float | None:
-    """The median rate of one of them, None if it is missing."""
+    """Return the median rate of a runner; None if it is missing."""
     rates = [rate(costs[name]) for costs in rounds if name in costs]
     return statistics.median(rates) if rates else None
 
 
 def main() -> None:
-    """Prints the figures."""
-    options_of = parser(__doc__)
+    """Print the measurements."""
+    options_of = make_parser(__doc__)
     options_of.add_argument("--home", type=Path, required=True, help="vLLM's environment")
     options_of.add_argument("--documents", type=int, default=60)
     options = options_of.parse_args()
@@ -192,27 +192,27 @@ def main() -> None:
     documents = [Document(document_id(text), text) for text in texts]
     rounds_of: list[dict[str, Cost]] = []
     with tempfile.TemporaryDirectory() as folder:
-        say("starting a server and an engine")
-        with runners(home, documents, Path(folder)) as found:
+        log("starting a server and an engine")
+        with runners(home, documents, Path(folder)) as by_name:
             for number in range(rounds):
-                # Another one first each time.
-                names = [*found][number % len(found) :] + [*found][: number % len(found)]
-                costs = {name: found[name]() for name in names}
+                # A different runner is first in each round.
+                names = [*by_name][number % len(by_name) :] + [*by_name][: number % len(by_name)]
+                costs = {name: by_name[name]() for name in names}
                 took = "; ".join(f"{name} {c.seconds:.1f} s" for name, c in costs.items())
-                say(f"round {number} of {rounds - 1}, {n} documents: {took}")
+                log(f"round {number} of {rounds - 1}, {n} documents: {took}")
                 if number:
                     rounds_of.append(costs)
-    figures: list[Figure] = []
+    measurements: list[Measurement] = []
     for name, rate in (
         ("documents", lambda cost: n / cost.seconds),
-        ("tokens written", lambda cost: cost.tokens / cost.seconds),
-        ("documents by the processor's time", lambda cost: n / cost.cpu),
+        ("tokens generated", lambda cost: cost.tokens / cost.seconds),
+        ("documents per CPU-second", lambda cost: n / cost.cpu),
     ):
         for peer in ("LLM.chat", "datatrove"):
-            mine, theirs = (median_of(rounds_of, who, rate) for who in ("ixt", peer))
+            mine, theirs = (median_of(rounds_of, runner, rate) for runner in ("ixt", peer))
             assert mine is not None
-            figures.append(beside(name, mine, "1/s", peer, theirs, 0.95, most=False))
-    report(figures, PACKAGES, options.output)
+            measurements.append(compare(name, mine, "1/s", peer, theirs, 0.95, is_maximum=False))
+    report(measurements, PACKAGES, options.output)
 
 
 if __name__ == "__main__":

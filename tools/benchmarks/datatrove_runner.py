@@ -1,9 +1,9 @@
-"""datatrove's inference runner over requests of ours, at a server that is up.
+"""datatrove's inference runner over the requests of critic_vllm.py, on a running server.
 
     python datatrove_runner.py ROOT MODEL BODIES.jsonl FOLDER
 
-Runs in an environment of its own (see `peers_env`), without ixt. Prints seconds, the processor's
-seconds and tokens as one JSON object; time begins with the first request.
+Runs in a separate environment (see `peers_env`), without ixt. Prints seconds, processor seconds and
+tokens as one JSON object; the time starts with the first request.
 """
 
 import json
@@ -18,7 +18,7 @@ from datatrove.pipeline.writers import JsonlWriter
 
 
 def main() -> None:
-    """Answers all bodies, writing them as its users do."""
+    """Run all requests and write the completions to a file."""
     root, model, file, folder = sys.argv[1:]
     lines = Path(file).read_text().splitlines()
     starts: list[tuple[float, float]] = []

@@ -1,4 +1,4 @@
-"""A store of documents with critiques, made quickly, and the same documents as Parquet."""
+"""A store of documents with critiques, built quickly, and the same documents as Parquet."""
 
 import random
 from collections.abc import Iterator
@@ -14,23 +14,23 @@ from ixt_data.records import Critique, document_id
 from ixt_data.store import Store, Transaction
 
 CRITIC = "bench"
-_SAID = "The writing is clear and the steps are correct, but the end of part {} is cut."
+_CRITIQUE = "The writing is clear and the steps are correct, but the end of part {} is cut."
 
 
 def texts(n: int) -> Iterator[str]:
-    """`n` documents of about 2 KB."""
+    """Return `n` documents of about 2 KB."""
     words = [f"{random.Random(i).getrandbits(40):x}"[: 2 + i % 9] for i in range(20_000)]
     chooser = random.Random(0)
     return (" ".join(chooser.choices(words, k=320)) for _ in range(n))
 
 
-def said(number: int) -> str:
-    """The critique of a document."""
-    return _SAID.format(number)
+def critique_of(number: int) -> str:
+    """Return the critique of a document."""
+    return _CRITIQUE.format(number)
 
 
 def make_store(root: Path, n: int, shard_bytes: int = 1 << 25) -> Store:
-    """`n` documents and as many critiques."""
+    """Create a store with `n` documents and a critique of each."""
     store = Store.init(root)
     with store.begin("ingest") as txn:
         family = txn.family("text", "web", TEXT_COLUMNS)
@@ -48,7 +48,7 @@ def make_store(root: Path, n: int, shard_bytes: int = 1 << 25) -> Store:
         critiques = []
         for row in store.shard(shard).rows(["doc_id"]):
             score = number % 11 / 10
-            critiques.append(Critique(row["doc_id"], critique=said(number), score=score))
+            critiques.append(Critique(row["doc_id"], critique=critique_of(number), score=score))
             number += 1
         publish(store, shard, CriticInfo(f"{CRITIC}-1", CRITIC, {}), critiques)
     return store
@@ -73,6 +73,6 @@ def _rows(txn: Transaction, ids: list[bytes], shard: str) -> None:
 
 
 def write_parquet(path: Path, n: int) -> None:
-    """The same documents, text and critique."""
-    table = pa.table({"text": list(texts(n)), "critique": [said(i) for i in range(n)]})
+    """Write the same documents with text and critique."""
+    table = pa.table({"text": list(texts(n)), "critique": [critique_of(i) for i in range(n)]})
     pq.write_table(table, path, row_group_size=5000)

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server that answers at once: the client is what is measured.
+"""An OpenAI-compatible server that responds immediately, to measure only the client.
 
 python tools/benchmarks/instant_server.py        prints its port
 """
@@ -10,9 +10,9 @@ SCORES = {"education": 3, "writing": 4, "facts": 3, "integrity": 5}
 CRITIQUE = (
     "The page explains one subject in whole sentences, but gives no source for its numbers. " * 3
 )
-ANSWER = json.dumps({"critique": CRITIQUE, "flags": [], "scores": SCORES, "overall": 3})
+COMPLETION = json.dumps({"critique": CRITIQUE, "flags": [], "scores": SCORES, "overall": 3})
 THINKING = (
-    "The text begins with a definition. It goes on with an example. No source is named. " * 12
+    "The text begins with a definition. It continues with an example. No source is named. " * 12
 )
 TOP = [{"token": str(digit), "logprob": -1.8} for digit in range(6)]
 
@@ -32,7 +32,7 @@ def _chat(content: str, reasoning: str | None, logprobs: object) -> bytes:
     return _page({"id": "chat", "choices": [choice], "usage": usage})
 
 
-CRITIQUED = _chat(ANSWER, THINKING, None)
+CRITIQUED = _chat(COMPLETION, THINKING, None)
 DIGIT = _chat("3", None, {"content": [{"token": "3", "logprob": -1.8, "top_logprobs": TOP}]})
 PAGES = {
     b"/v1/models": _page({"data": [{"id": "judge", "max_model_len": 32768}]}),
@@ -43,16 +43,16 @@ PAGES = {
 }
 
 
-class Instant(asyncio.Protocol):
+class InstantProtocol(asyncio.Protocol):
     """One connection."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keeps the connection."""
+        """Store the transport."""
         assert isinstance(transport, asyncio.Transport)
         self.transport, self.data = transport, b""
 
     def data_received(self, data: bytes) -> None:
-        """Answers every whole request."""
+        """Respond to every complete request."""
         self.data += data
         while (end := self.data.find(b"\r\n\r\n")) >= 0:
             head = self.data[:end]
@@ -62,14 +62,14 @@ class Instant(asyncio.Protocol):
                 return
             body, self.data = self.data[end + 4 : end + 4 + size], self.data[end + 4 + size :]
             path = head.split(b" ", 2)[1]
-            asked = DIGIT if b'"logprobs":true' in body[-200:] else CRITIQUED
-            self.transport.write(PAGES.get(path, asked))
+            chat = DIGIT if b'"logprobs":true' in body[-200:] else CRITIQUED
+            self.transport.write(PAGES.get(path, chat))
 
 
 async def main() -> None:
-    """Serves until it is ended."""
+    """Serve until the process is ended."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Instant, "127.0.0.1", 0)
+    server = await loop.create_server(InstantProtocol, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 

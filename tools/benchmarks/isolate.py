@@ -1,4 +1,4 @@
-"""Measuring in a fresh process, whose memory and caches are its own."""
+"""Measurements in a new process, with separate memory and caches."""
 
 import multiprocessing
 import re
@@ -13,18 +13,18 @@ def _call(function: Callable[..., Any], arguments: tuple[Any, ...], pipe: Connec
 
 
 def peak_memory() -> float:
-    """MiB that this process has taken at most; unlike getrusage, without its parent's."""
+    """Return the peak memory of this process in MiB; getrusage would include its parent."""
     status = Path("/proc/self/status").read_text()
     return int(re.findall(r"VmHWM:\s+(\d+)", status)[0]) / 1024
 
 
-def apart(function: Callable[..., Any], *arguments: Any) -> Any:
-    """The result of a call in a fresh process: its memory and its caches are its own."""
+def run_isolated(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return the result of a call in a new process."""
     context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_call, args=(function, arguments, theirs))
+    receiver, sender = context.Pipe()
+    process = context.Process(target=_call, args=(function, arguments, sender))
     process.start()
-    theirs.close()
-    result = ours.recv()
+    sender.close()
+    result = receiver.recv()
     process.join()
     return result

@@ -1,4 +1,4 @@
-"""A store of many documents from several sources that two critics have judged, made quickly."""
+"""A large store, built quickly: documents of several sources with critiques by two critics."""
 
 import random
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ _FLAGS = ("short", "boilerplate", "list")
 
 
 def make_store(root: Path, documents: int) -> Store:
-    """Documents of about 500 characters: 70% in the corpus web, 30% in code."""
+    """Create documents of about 500 characters: 70% in the corpus web, 30% in code."""
     store = Store.init(root)
     words = [f"{random.Random(i).getrandbits(40):x}"[: 2 + i % 9] for i in range(20_000)]
     for corpus, share in (("web", 0.7), ("code", 0.3)):
@@ -29,8 +29,8 @@ def make_store(root: Path, documents: int) -> Store:
         critic = CriticInfo(f"{name}-1", name, {"kind": "bench", "name": name})
         for shard in store.snapshot().text_shards():
             texts = store.shard(shard).rows(["doc_id", "text"])
-            judged = [_critique(row["doc_id"], row["text"], number) for row in texts]
-            publish(store, shard, critic, judged)
+            critiques = [_critique(row["doc_id"], row["text"], number) for row in texts]
+            publish(store, shard, critic, critiques)
     return store
 
 
@@ -80,23 +80,23 @@ def _add_rows(
 
 
 def _critique(doc_id: bytes, text: str, critic: int) -> Critique:
-    """As a judge of 5 steps would answer: 2% failures, scores that lean on the length."""
-    dice = random.Random(doc_id + bytes([critic]))
-    if dice.random() < 0.02:
-        return Critique(doc_id, "timeout", error="no answer within 120 s", attempts=3)
-    score = min(5, max(0, round(dice.gauss(1.5 + len(text) / 400, 1)))) / 5
-    complaint = dice.choice(_COMPLAINTS)
-    said = f"Overall {score:.1f}: the writing is plain and stays with one subject, but {complaint}."
+    """Return a critique with a score of 6 levels that depends on the length; 2% have failed."""
+    rng = random.Random(doc_id + bytes([critic]))
+    if rng.random() < 0.02:
+        return Critique(doc_id, "timeout", error="no response within 120 s", attempts=3)
+    score = min(5, max(0, round(rng.gauss(1.5 + len(text) / 400, 1)))) / 5
+    complaint = rng.choice(_COMPLAINTS)
+    critique = f"Overall {score:.1f}: the writing is plain and on one subject, but {complaint}."
     return Critique(
         doc_id,
         OK,
-        critique=said,
+        critique=critique,
         score=score,
-        scores={"writing": score * 5, "facts": dice.randint(0, 5)},
+        scores={"writing": score * 5, "facts": rng.randint(0, 5)},
         spans=(Span(5, min(60, len(text)), "wrong", complaint, "See the critique."),),
-        flags=(dice.choice(_FLAGS),) if score < 0.5 else (),
+        flags=(rng.choice(_FLAGS),) if score < 0.5 else (),
         thinking=f"The text has {len(text)} characters. {complaint}." if critic == 0 else None,
-        n_thinking_tokens=dice.randint(20, 300) if critic == 0 else None,
-        expected=min(1.0, max(0.0, score + dice.gauss(0, 0.05))),
-        entropy=dice.random(),
+        n_thinking_tokens=rng.randint(20, 300) if critic == 0 else None,
+        expected=min(1.0, max(0.0, score + rng.gauss(0, 0.05))),
+        entropy=rng.random(),
     )

@@ -1,9 +1,9 @@
-"""vLLM's own offline `LLM.chat` over requests of ours; runs in vLLM's environment, without ixt.
+"""vLLM's offline `LLM.chat` over the requests of critic_vllm.py, in vLLM's environment.
 
     python llm_chat.py MODEL BODIES.jsonl KEY=VALUE ...
 
-Answers all of them for every line on stdin, with an empty prefix cache, and prints seconds, the
-processor's seconds (with the engine's processes) and tokens as one JSON object each time.
+For every line on stdin, runs all requests with an empty prefix cache, and prints seconds, processor
+seconds (with the processes of the engine) and tokens as one JSON object.
 """
 
 import json
@@ -18,14 +18,14 @@ from vllm.sampling_params import StructuredOutputsParams
 
 
 def cpu_seconds() -> float:
-    """Of this process and those that it started."""
+    """Return the processor seconds of this process and its children."""
     me = psutil.Process()
     times = [process.cpu_times() for process in (me, *me.children(recursive=True))]
     return float(sum(one.user + one.system for one in times))
 
 
 def main() -> None:
-    """Answers all bodies in one call a line, after one body that is not timed."""
+    """Run all requests in one call per line, after one request that is not timed."""
     model, file, *options = sys.argv[1:]
     bodies = [json.loads(line) for line in Path(file).read_text().splitlines()]
     settings = {key: json.loads(value) for key, _, value in (o.partition("=") for o in options)}
@@ -43,8 +43,8 @@ def main() -> None:
 
     def chat(some: list[dict[str, Any]]) -> list[Any]:
         messages = [body["messages"] for body in some]
-        answers = judge.chat(messages, sampling, chat_template_kwargs=template, use_tqdm=False)
-        return list(answers)
+        completions = judge.chat(messages, sampling, chat_template_kwargs=template, use_tqdm=False)
+        return list(completions)
 
     for _ in sys.stdin:
         judge.reset_prefix_cache()

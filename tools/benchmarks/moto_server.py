@@ -1,4 +1,4 @@
-"""A real S3 server (moto, over HTTP) in a process of its own.
+"""A real S3 server (moto, over HTTP) in a separate process.
 
 python tools/benchmarks/moto_server.py
 """
@@ -14,8 +14,8 @@ from typing import Any
 
 BUCKET = "corpora"
 _ENVIRONMENT = {
-    "AWS_ACCESS_KEY_ID": "nobody",
-    "AWS_SECRET_ACCESS_KEY": "nothing",
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_EC2_METADATA_DISABLED": "true",
 }
@@ -23,10 +23,10 @@ _ENVIRONMENT = {
 
 @contextmanager
 def s3_server() -> Iterator[str]:
-    """A running server with an empty bucket, to which this process and its children talk.
+    """Run a server with an empty bucket, for this process and its children.
 
     Yields:
-        the address of the bucket.
+        Address of the bucket.
     """
     from boto3 import client
 
@@ -49,7 +49,7 @@ def s3_server() -> Iterator[str]:
 
 
 def main() -> None:
-    """Serves until it is killed; the first line that it prints is its address."""
+    """Print the address, then serve until the process is killed."""
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import make_server
 
@@ -58,7 +58,7 @@ def main() -> None:
     one_at_a_time = threading.Lock()
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
-        # moto looks and then writes: without this two writers could win.
+        # moto checks and then writes: without the lock, two writers could succeed.
         with one_at_a_time if "HTTP_IF_NONE_MATCH" in environ else nullcontext():
             return inner(environ, start_response)
 

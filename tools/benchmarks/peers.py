@@ -1,9 +1,9 @@
-"""One loader in a process of its own: an epoch, shuffled, for every line on stdin.
+"""One loader in a separate process: a shuffled epoch for every line on stdin.
 
     python peers.py NAME DOCUMENTS.parquet FOLDER WORKERS
 
-Each peer writes the documents (text and critique) in its own format, as its manual says, and reads
-them back as dicts. Run by `stream.py` with the interpreter where the peers are installed.
+Each peer writes the documents (text and critique) in its own format, as its manual recommends, and
+reads them as dicts. `stream.py` runs it with the interpreter of the peers.
 """
 
 import json
@@ -21,20 +21,20 @@ Read = Callable[[], Iterable[Any]]
 
 
 def documents(source: Path) -> Iterator[dict[str, str]]:
-    """The documents, in order."""
+    """Yield the documents in order."""
     import pyarrow.parquet as pq
 
     for batch in pq.ParquetFile(source).iter_batches():
         yield from batch.to_pylist()
 
 
-def same(record: dict[str, str]) -> dict[str, str]:
-    """What LitData stores of a document."""
+def identity(record: dict[str, str]) -> dict[str, str]:
+    """Return the document, which LitData stores."""
     return record
 
 
 def batches(dataset: Any, workers: int) -> Iterator[Any]:
-    """Samples of a torch dataset: as they come, or through worker processes."""
+    """Yield samples of a torch dataset, directly or through worker processes."""
     from torch.utils.data import DataLoader
 
     if not workers:
@@ -45,7 +45,7 @@ def batches(dataset: Any, workers: int) -> Iterator[Any]:
 
 
 def ixt(source: Path, folder: Path, workers: int) -> Read:
-    """Ours: text and critique are in families of their own, joined while they are read."""
+    """Read ixt's stream: text and critique are separate families, joined while reading."""
     from ixt_data.mix import Mix, plan_mix
     from ixt_data.store import Store
     from ixt_train.stream import MixStream
@@ -58,7 +58,7 @@ def ixt(source: Path, folder: Path, workers: int) -> Read:
 
 
 def streaming(source: Path, folder: Path, workers: int) -> Read:
-    """Stock StreamingDataset."""
+    """Read the stock StreamingDataset."""
     from streaming import MDSWriter, StreamingDataset
 
     columns = dict.fromkeys(COLUMNS, "str")
@@ -70,12 +70,12 @@ def streaming(source: Path, folder: Path, workers: int) -> Read:
 
 
 def litdata(source: Path, folder: Path, workers: int) -> Read:
-    """LitData, uncompressed chunks."""
+    """Read LitData with uncompressed chunks."""
     import litdata
 
     target = str(folder / "chunks")
     litdata.optimize(
-        fn=same,
+        fn=identity,
         inputs=list(documents(source)),
         output_dir=target,
         chunk_bytes="32MB",
@@ -92,7 +92,7 @@ def litdata(source: Path, folder: Path, workers: int) -> Read:
 
 
 def webdataset(source: Path, folder: Path, workers: int) -> Read:
-    """WebDataset, one tar per 10,000 documents."""
+    """Read WebDataset with one tar per 10,000 documents."""
     import webdataset
 
     names: list[str] = []
@@ -113,7 +113,7 @@ def webdataset(source: Path, folder: Path, workers: int) -> Read:
 
 
 def datasets(source: Path, folder: Path, workers: int) -> Read:
-    """Hugging Face datasets, streaming from Parquet."""
+    """Read Hugging Face datasets, streaming from Parquet."""
     from datasets import load_dataset
 
     files = {"train": str(source)}
@@ -125,7 +125,7 @@ def datasets(source: Path, folder: Path, workers: int) -> Read:
 
 
 def lancedb(source: Path, folder: Path, workers: int) -> Read:
-    """LanceDB's loader: a shuffled permutation of a table."""
+    """Read a shuffled permutation of a LanceDB table."""
     import lancedb
     import pyarrow.parquet as pq
     from lancedb.permutation import Permutation, permutation_builder
@@ -150,17 +150,17 @@ PEERS = {peer.__name__: peer for peer in (litdata, lancedb, datasets, webdataset
 
 
 def main() -> None:
-    """Answers `{"samples": n, "seconds": s}` to every line; the first is not counted."""
+    """Print `{"samples": n, "seconds": s}` for every line; the first is not counted."""
     name, source, folder, workers = sys.argv[1:]
-    # What libraries print must not stand among the answers.
-    answers, sys.stdout = sys.stdout, sys.stderr
+    # Output of libraries must not mix with the results.
+    results, sys.stdout = sys.stdout, sys.stderr
     Path(folder).mkdir(parents=True, exist_ok=True)
     read = {**PEERS, "ixt": ixt}[name](Path(source), Path(folder), int(workers))
     for _ in sys.stdin:
         start = time.perf_counter()
         samples = sum(1 for _ in read())
         elapsed = time.perf_counter() - start
-        print(json.dumps({"samples": samples, "seconds": elapsed}), file=answers, flush=True)
+        print(json.dumps({"samples": samples, "seconds": elapsed}), file=results, flush=True)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import sys
 import venv
 from pathlib import Path
 
-from figures import say
+from measurements import log
 
 PACKAGES = {
     "litdata": ("litdata",),
@@ -39,7 +39,7 @@ def datatrove_python() -> Path | None:
 
 
 def peers_python() -> Path:
-    """The interpreter that has the peers, on top of everything that this one has."""
+    """The interpreter that has the peers, in addition to the packages of this one."""
     home = _home("peers")
     python = home / "bin" / "python"
     if not python.exists():
@@ -47,28 +47,28 @@ def peers_python() -> Path:
     (packages,) = home.glob("lib/python*/site-packages")
     ours = [path for path in site.getsitepackages() if Path(path).is_dir()]
     lines = [f"import site; site.addsitedir({path!r})\n" for path in ours]
-    # Anew each time: the environment that made it may be gone.
+    # Rewritten each time: the environment that wrote it may no longer exist.
     (packages / "ours.pth").write_text("".join(lines))
     return python
 
 
 def install(python: Path, peer: str) -> bool:
-    """Installs one peer where it lacks; whether it is there."""
+    """Install one peer if it is missing; return whether it is installed."""
     if peer not in PACKAGES:
         return True
     return _installed(python, peer, PACKAGES[peer])
 
 
 def _installed(python: Path, peer: str, packages: tuple[str, ...]) -> bool:
-    # Not what `ours.pth` lends it: an old version there may not work.
+    # Packages through `ours.pth` do not count: an old version may not work.
     mark = python.parent / f".{peer}"
     if mark.exists():
         return True
-    say(f"installing {peer} ...")
+    log(f"installing {peer} ...")
     command = [str(python), "-m", "pip", "install", "--quiet", *packages]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        say(f"{peer} cannot be installed: {done.stderr.strip().splitlines()[-1:]}")
+        log(f"{peer} was not installed: {done.stderr.strip().splitlines()[-1:]}")
         return False
     mark.touch()
     return True

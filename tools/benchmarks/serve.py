@@ -2,8 +2,8 @@
 
     python tools/benchmarks/serve.py --output json
 
-The first time that a page is asked is given apart: then what later pages share is computed. Each
-later request asks for something else (another filter, place, document), as a reader does.
+The first request of a page is reported separately, because it computes results that later requests
+share. Each later request has another filter, position or document.
 """
 
 import argparse
@@ -21,8 +21,8 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import orjson
-from figures import Figure, bound, parser, report, say
 from judged_store import make_store
+from measurements import Measurement, check_limit, log, make_parser, report
 
 from ixt_data.store import Store
 
@@ -38,17 +38,17 @@ selections:
 """
 
 
-def arguments() -> argparse.Namespace:
-    """What was asked."""
-    options = parser(__doc__)
-    options.add_argument("--store", type=Path, help="a store that an earlier run has left")
+def parse_options() -> argparse.Namespace:
+    """Parse the arguments."""
+    options = make_parser(__doc__)
+    options.add_argument("--store", type=Path, help="store of an earlier run")
     options.add_argument("--keep", type=Path, help="leave the store in this folder")
     return options.parse_args()
 
 
 @contextmanager
 def server(root: str, folder: Path) -> Iterator[tuple[str, int]]:
-    """A running `ixt serve`: its host and port."""
+    """Run `ixt serve`; yield host and port."""
     command = [sys.executable, "-m", "ixt_data", "serve", "--store", root, "--port", "0"]
     command += ["--mixes", str(folder), "--runs", str(folder), "--output", "json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
@@ -61,20 +61,20 @@ def server(root: str, folder: Path) -> Iterator[tuple[str, int]]:
             process.terminate()
 
 
-def ask(connection: http.client.HTTPConnection, address: str) -> tuple[float, str]:
-    """Milliseconds until the whole page is there, and the page."""
+def request_page(connection: http.client.HTTPConnection, address: str) -> tuple[float, str]:
+    """Return the milliseconds until the page is complete, and the page."""
     start = time.perf_counter()
     connection.request("GET", address)
-    answer = connection.getresponse()
-    page = answer.read().decode()
-    took = 1000 * (time.perf_counter() - start)
-    if answer.status != 200 or 'role="alert"' in page:
-        raise RuntimeError(f"{address}: {answer.status}: {page[-2000:]}")
-    return took, page
+    response = connection.getresponse()
+    page = response.read().decode()
+    milliseconds = 1000 * (time.perf_counter() - start)
+    if response.status != 200 or 'role="alert"' in page:
+        raise RuntimeError(f"{address}: {response.status}: {page[-2000:]}")
+    return milliseconds, page
 
 
 def write_extras(folder: Path) -> None:
-    """A mix, and three train runs of 10,000 steps."""
+    """Write a mix, and three train runs of 10,000 steps."""
     (folder / "best.yaml").write_text(MIX)
     for name in ("first", "second", "third"):
         (folder / name).mkdir()
@@ -86,7 +86,7 @@ def write_extras(folder: Path) -> None:
 
 
 def addresses(store: Store, rounds: int) -> dict[str, list[str]]:
-    """By kind of page, addresses that differ; the page of documents by what is asked of it."""
+    """Return distinct addresses by kind of page."""
     chooser = random.Random(0)
     version = store.snapshot().version
     sql = (
@@ -103,24 +103,24 @@ def addresses(store: Store, rounds: int) -> dict[str, list[str]]:
     def documents(**query: str) -> str:
         return f"/documents?{urlencode(query)}"
 
-    def place(row: int) -> str:
-        found = rows[row]
-        return f"{found['score'] or ''},{found['doc_id']},{found['corpus']}"
+    def position(row: int) -> str:
+        values = rows[row]
+        return f"{values['score'] or ''},{values['doc_id']},{values['corpus']}"
 
     orders = [f"sort={s}&order={o}" for s in ("score", "length", "entropy") for o in ("up", "down")]
     complaints = ("no source", "the end is cut", "boilerplate", "a step is missing", "vague")
-    made: dict[str, Callable[[int], str]] = {
+    factories: dict[str, Callable[[int], str]] = {
         "overview": lambda _: "/",
         "snapshots": lambda n: f"/snapshots?before={version - n % version + 2}",
         "diff of two snapshots": lambda _: f"/snapshots/diff?from=2&to={version}",
         "scores": lambda n: f"/scores?critic={('quality', 'style')[n % 2]}",
         "documents": lambda n: f"/documents?{orders[n % len(orders)]}",
-        "documents, a page somewhere": lambda n: f"/documents?after={place(n)}",
-        "documents, back": lambda n: f"/documents?before={place(n)}",
+        "documents, a random page": lambda n: f"/documents?after={position(n)}",
+        "documents, back": lambda n: f"/documents?before={position(n)}",
         "documents, filtered": lambda n: documents(**web(n)),
         "documents, words in critiques": lambda n: documents(text=complaints[n % 5], **web(n)),
         "documents, a predicate": lambda n: documents(where=f"n_bytes > {400 + n} AND score < 0.5"),
-        "documents, a predicate apart": lambda n: documents(
+        "documents, an isolated predicate": lambda n: documents(
             where=f"scores['facts'] >= 4 AND n_bytes > {400 + n}"
         ),
         "a document": lambda n: f"/documents/{rows[n]['doc_id']}",
@@ -131,12 +131,12 @@ def addresses(store: Store, rounds: int) -> dict[str, list[str]]:
         "train runs": lambda _: "/train-runs",
         "SQL": lambda n: "/sql?" + urlencode({"sql": AVERAGE.format(n)}),
     }
-    return {kind: [make(n) for n in range(rounds + 1)] for kind, make in made.items()}
+    return {kind: [make(n) for n in range(rounds + 1)] for kind, make in factories.items()}
 
 
-def measure(store: Store, rounds: int) -> list[Figure]:
-    """The first answer of each kind of page, and the median of the next ones."""
-    figures, medians = [], []
+def measure(store: Store, rounds: int) -> list[Measurement]:
+    """Measure the first response of each kind of page, and the median of the next ones."""
+    measurements, medians = [], []
     with tempfile.TemporaryDirectory(prefix="ixt-bench-") as extras:
         write_extras(Path(extras))
         pages = addresses(store, rounds)
@@ -144,34 +144,34 @@ def measure(store: Store, rounds: int) -> list[Figure]:
         with server(store.root, Path(extras)) as (host, port):
             connection = http.client.HTTPConnection(host, port, timeout=120)
             opened = time.perf_counter() - start
-            for kind, asked in pages.items():
-                say(kind)
-                times = [ask(connection, address)[0] for address in asked]
+            for kind, page_addresses in pages.items():
+                log(kind)
+                times = [request_page(connection, address)[0] for address in page_addresses]
                 median = statistics.median(times[1:])
                 medians.append(median)
-                figures.append(bound(kind, median, "ms", GOAL_MS, most=True))
-                figures.append(Figure(f"{kind}: the first time", times[0], "ms"))
+                measurements.append(check_limit(kind, median, "ms", GOAL_MS, is_maximum=True))
+                measurements.append(Measurement(f"{kind}: first request", times[0], "ms"))
             connection.close()
     over_all = statistics.median(medians)
     return [
-        Figure("until the server answers", opened, "s"),
-        bound("median over the kinds of pages", over_all, "ms", GOAL_MS, most=True),
-        *figures,
+        Measurement("start of the server", opened, "s"),
+        check_limit("median over kinds of pages", over_all, "ms", GOAL_MS, is_maximum=True),
+        *measurements,
     ]
 
 
 def main() -> None:
-    """Makes the store, asks for every kind of page."""
-    options = arguments()
+    """Create the store and measure every kind of page."""
+    options = parse_options()
     documents = QUICK_DOCUMENTS if options.quick else DOCUMENTS
     with tempfile.TemporaryDirectory(prefix="ixt-bench-") as folder:
         if options.store is not None:
             store = Store.open(options.store)
         else:
-            say(f"making a store of {documents:,} documents with two critics")
+            log(f"creating a store of {documents:,} documents with two critics")
             store = make_store((options.keep or Path(folder)) / "store", documents)
-        figures = measure(store, rounds=5 if options.quick else 15)
-    report(figures, PACKAGES, options.output)
+        measurements = measure(store, rounds=5 if options.quick else 15)
+    report(measurements, PACKAGES, options.output)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     python tools/benchmarks/store.py --output json
 
-Commits beside Delta Lake's, queries beside DuckDB over one sorted Parquet file a table, ingest
-beside streaming's MDSWriter fed with the same parsed documents.
+The references: commits of Delta Lake, DuckDB over one sorted Parquet file per table, and
+streaming's MDSWriter with the same parsed documents.
 """
 
 import io
@@ -21,10 +21,20 @@ from pathlib import Path
 from typing import Any
 
 import zstandard
-from figures import ROUNDS, Figure, beside, bound, in_turn, parser, report, say, seconds
-from isolate import apart, peak_memory
+from isolate import peak_memory, run_isolated
+from measurements import (
+    ROUNDS,
+    Measurement,
+    check_limit,
+    compare,
+    interleave,
+    log,
+    make_parser,
+    measure_seconds,
+    report,
+)
 from moto_server import s3_server
-from store_queries import query_figures
+from store_queries import measure_queries
 
 from ixt_data.ingestion import ingest
 from ixt_data.log import RowsFile
@@ -34,7 +44,7 @@ PACKAGES = ("ixt", "duckdb", "pyarrow", "deltalake", "mosaicml-streaming")
 
 
 def add_file_of_rows(txn: Transaction) -> None:
-    """Adds one small file that nobody reads."""
+    """Add one small file that no query reads."""
     key = f"meta/critiques/c/{txn.id}-0.parquet"
     (txn.scratch / key).parent.mkdir(parents=True)
     (txn.scratch / key).write_bytes(b"x" * 4000)
@@ -42,7 +52,7 @@ def add_file_of_rows(txn: Transaction) -> None:
 
 
 def commit_empty(store: Store, n: int) -> list[float]:
-    """Milliseconds of each of `n` commits of one small file of rows."""
+    """Return the milliseconds of each of `n` commits of one small file of rows."""
     times = []
     for _ in range(n):
         start = time.perf_counter()
@@ -54,39 +64,48 @@ def commit_empty(store: Store, n: int) -> list[float]:
 
 
 LOW, HIGH = 500, 5000
-WINDOW = 60
-"""Commits whose median is one round; three rounds are up to each age of the store."""
+COMMITS_PER_ROUND = 60
 
 
-def commit_figures(folder: Path, quick: bool) -> list[Figure]:
-    """Commit latency at two ages of the store, and Delta Lake's appends in turn with ours.
+def measure_commits(folder: Path, quick: bool) -> list[Measurement]:
+    """Measure commit latency at two ages of the store, interleaved with appends of Delta Lake.
 
-    A quick run is the same: what is asked is what age does.
+    A quick run measures the same, because the age of the store is what matters.
     """
     store = Store.init(folder / "commits")
     delta = _delta_table(folder / "delta")
-    commit_empty(store, LOW - ROUNDS * WINDOW)
-    delta(LOW - ROUNDS * WINDOW)
-    rounds = [(commit_empty(store, WINDOW), delta(WINDOW)) for _ in range(ROUNDS)]
+    commit_empty(store, LOW - ROUNDS * COMMITS_PER_ROUND)
+    delta(LOW - ROUNDS * COMMITS_PER_ROUND)
+    rounds = [
+        (commit_empty(store, COMMITS_PER_ROUND), delta(COMMITS_PER_ROUND)) for _ in range(ROUNDS)
+    ]
     early = statistics.median(statistics.median(ours) for ours, _ in rounds)
     theirs = [statistics.median(times) for _, times in rounds if times]
-    commit_empty(store, HIGH - LOW - ROUNDS * WINDOW)
-    late = statistics.median(statistics.median(commit_empty(store, WINDOW)) for _ in range(ROUNDS))
-    (opened,) = in_turn(lambda: Store.open(store.root).snapshot())
+    commit_empty(store, HIGH - LOW - ROUNDS * COMMITS_PER_ROUND)
+    late = statistics.median(
+        statistics.median(commit_empty(store, COMMITS_PER_ROUND)) for _ in range(ROUNDS)
+    )
+    (opened,) = interleave(lambda: Store.open(store.root).snapshot())
     at_low, at_high = f"commit p50 at {LOW} versions", f"commit p50 at {HIGH:,} versions"
     reference = statistics.median(theirs) if theirs else None
     return [
-        bound(at_low, early, "ms", 10, most=True),
-        beside(at_high, late, "ms", f"ours at {LOW}", early, 1.5, most=True),
-        beside(
-            f"{at_low}, in turn", early, "ms", "Delta append, no fsync", reference, 1.0, most=True
+        check_limit(at_low, early, "ms", 10, is_maximum=True),
+        compare(at_high, late, "ms", f"ours at {LOW}", early, 1.5, is_maximum=True),
+        compare(
+            f"{at_low}, interleaved",
+            early,
+            "ms",
+            "Delta append, no fsync",
+            reference,
+            1.0,
+            is_maximum=True,
         ),
-        bound(f"open at {HIGH:,} versions", 1000 * opened, "ms", 1000, most=True),
+        check_limit(f"open at {HIGH:,} versions", 1000 * opened, "ms", 1000, is_maximum=True),
     ]
 
 
 def _delta_table(folder: Path) -> Callable[[int], list[float]]:
-    """Appends to a Delta table; milliseconds of each, none without deltalake."""
+    """Return a function that times appends to a Delta table; no times without deltalake."""
     try:
         import pyarrow as pa
         from deltalake import write_deltalake
@@ -96,7 +115,7 @@ def _delta_table(folder: Path) -> Callable[[int], list[float]]:
 
     def append(n: int) -> list[float]:
         write = partial(write_deltalake, str(folder), rows, mode="append")
-        return [1000 * seconds(write) for _ in range(n)]
+        return [1000 * measure_seconds(write) for _ in range(n)]
 
     return append
 
@@ -109,8 +128,8 @@ def _commit_until(root: str, end: float, counts: "multiprocessing.Queue[int]") -
     counts.put(n)
 
 
-def writer_figures(folder: Path, quick: bool) -> list[Figure]:
-    """Four processes that commit at once."""
+def measure_writers(folder: Path, quick: bool) -> list[Measurement]:
+    """Measure four processes that commit concurrently."""
     store = Store.init(folder / "writers")
     duration = 3.0 if quick else 10.0
     context = multiprocessing.get_context("spawn")
@@ -129,14 +148,26 @@ def writer_figures(folder: Path, quick: bool) -> list[Figure]:
     state = Store.open(store.root).snapshot()
     failed = sum(worker.exitcode != 0 for worker in workers)
     return [
-        bound("4 writer processes together", acknowledged / elapsed, "commits/s", 150, most=False),
-        bound("4 writer processes: failed", failed, "writers", 0, most=True),
-        bound("4 writer processes: lost", acknowledged - len(state.rows), "commits", 0, most=True),
+        check_limit(
+            "4 writer processes together",
+            acknowledged / elapsed,
+            "commits/s",
+            150,
+            is_maximum=False,
+        ),
+        check_limit("4 writer processes: failed", failed, "writers", 0, is_maximum=True),
+        check_limit(
+            "4 writer processes: lost",
+            acknowledged - len(state.rows),
+            "commits",
+            0,
+            is_maximum=True,
+        ),
     ]
 
 
 def _commit_on_s3(root: str, units: int, shards: bool, start: Any, counts: Any) -> None:
-    """Commits `units` times, and says how many requests that took."""
+    """Commit `units` times, and report the number of requests."""
     from ixt_data.mds import TEXT_COLUMNS
 
     store = Store.open(root)
@@ -159,12 +190,12 @@ def _commit_on_s3(root: str, units: int, shards: bool, start: Any, counts: Any) 
     counts.put(requests)
 
 
-def s3_figures(folder: Path, quick: bool) -> list[Figure]:
-    """Requests of four processes that commit to S3 at once, from the first byte to the entry."""
+def measure_s3(folder: Path, quick: bool) -> list[Measurement]:
+    """Measure the requests of four processes that commit to S3 concurrently."""
     os.environ["IXT_CACHE"] = str(folder / "cache")
     units = 15 if quick else 50
     context = multiprocessing.get_context("spawn")
-    figures = []
+    measurements = []
     with s3_server() as bucket:
         for shards, name in ((False, "rows, entry"), (True, "shard, index, rows, entry")):
             root = Store.init(f"{bucket}/{shards}").root
@@ -179,20 +210,20 @@ def s3_figures(folder: Path, quick: bool) -> list[Figure]:
             for worker in workers:
                 worker.join()
             lost = 4 * units - Store.open(root).snapshot().version
-            title, unit = f"S3, 4 writers: {name}", "requests a commit"
-            # Of a whole unit 4 requests are its own, and 3 read what the others have committed.
+            title, unit = f"S3, 4 writers: {name}", "requests per commit"
+            # A unit needs 4 requests; 3 more read the commits of the other writers.
             goal = (
-                Figure(title, requests, unit)
+                Measurement(title, requests, unit)
                 if shards
-                else bound(title, requests, unit, 6, most=True)
+                else check_limit(title, requests, unit, 6, is_maximum=True)
             )
-            figures.append(goal)
-            figures.append(bound(f"{title}: lost", lost, "commits", 0, most=True))
-    return figures
+            measurements.append(goal)
+            measurements.append(check_limit(f"{title}: lost", lost, "commits", 0, is_maximum=True))
+    return measurements
 
 
 def make_documents(path: Path, size: int) -> int:
-    """A JSONL.zst of about `size` bytes of text of 2 KB documents; returns their number."""
+    """Write a JSONL.zst of 2 KB documents with `size` bytes of text; return their number."""
     words = [f"{random.Random(i).getrandbits(40):x}"[: 2 + i % 9] for i in range(20_000)]
     chooser, written, n = random.Random(0), 0, 0
     with path.open("wb") as raw, zstandard.ZstdCompressor().stream_writer(raw) as file:
@@ -206,7 +237,7 @@ def make_documents(path: Path, size: int) -> int:
 
 
 def write_with_mdswriter(path: Path, out: Path) -> None:
-    """The reference: the same documents parsed and written by streaming's own writer."""
+    """Parse the same documents and write them with streaming's MDSWriter, the reference."""
     from streaming import MDSWriter
 
     columns = {"doc_id": "bytes", "source": "str", "source_id": "str", "text": "str"}
@@ -220,13 +251,13 @@ def write_with_mdswriter(path: Path, out: Path) -> None:
             writer.write({**sample, "text": record["text"]})
 
 
-def ingest_figures(folder: Path, quick: bool) -> list[Figure]:
-    """Ingest of JSONL.zst, whole way, beside MDSWriter alone."""
-    import streaming  # noqa: F401  its import is not what is measured
+def measure_ingest(folder: Path, quick: bool) -> list[Measurement]:
+    """Measure the ingestion of JSONL.zst, with MDSWriter as reference."""
+    import streaming  # noqa: F401  its import is not measured
 
     size = (50 if quick else 1000) * 1_000_000
     source = folder / "documents.jsonl.zst"
-    say(f"making {size:,} bytes of documents ...")
+    log(f"creating {size:,} bytes of documents ...")
     documents = make_documents(source, size)
     numbers = iter(range(100))
 
@@ -237,56 +268,58 @@ def ingest_figures(folder: Path, quick: bool) -> list[Figure]:
     def theirs() -> None:
         write_with_mdswriter(source, folder / f"mds-{next(numbers)}")
 
-    say("ingesting ...")
-    a, b = in_turn(ours, theirs)
+    log("ingesting ...")
+    a, b = interleave(ours, theirs)
     third = folder / "third.jsonl.zst"
     make_documents(third, size // 3)
-    # Both write several shards: with one or two the memory is still growing.
+    # Both write several shards: with one or two, memory still grows.
     shard = size // 16
-    less, more = (apart(ingest_memory, path, folder / path.stem, shard) for path in (third, source))
+    small, large = (
+        run_isolated(ingest_memory, path, folder / path.stem, shard) for path in (third, source)
+    )
     name, reference = "memory of ingest, above its imports", "a third of the documents"
     return [
-        beside(
+        compare(
             "ingest",
             documents / a,
             "documents/s",
             "MDSWriter alone",
             documents / b,
             0.7,
-            most=False,
+            is_maximum=False,
         ),
-        beside(name, more, "MiB", reference, less, 1.25, most=True),
+        compare(name, large, "MiB", reference, small, 1.25, is_maximum=True),
     ]
 
 
 def ingest_memory(source: Path, root: Path, shard_bytes: int) -> float:
-    """MiB that an ingest takes at most, above what its process takes before."""
+    """Return the peak memory of an ingestion in MiB, above that of its process before."""
     store = Store.init(root)
     before = peak_memory()
     ingest(store, "web", [source], shard_bytes=shard_bytes)
     return peak_memory() - before
 
 
-PARTS: dict[str, Callable[[Path, bool], list[Figure]]] = {
-    "commits": commit_figures,
-    "writers": writer_figures,
-    "s3": s3_figures,
-    "ingest": ingest_figures,
-    "queries": query_figures,
+PARTS: dict[str, Callable[[Path, bool], list[Measurement]]] = {
+    "commits": measure_commits,
+    "writers": measure_writers,
+    "s3": measure_s3,
+    "ingest": measure_ingest,
+    "queries": measure_queries,
 }
 
 
 def main() -> None:
-    """Runs the parts that were asked for."""
-    options_of = parser(__doc__)
+    """Run the requested parts."""
+    options_of = make_parser(__doc__)
     options_of.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     options = options_of.parse_args()
-    figures: list[Figure] = []
+    measurements: list[Measurement] = []
     for name in options.parts:
-        say(f"== {name}")
+        log(f"== {name}")
         with tempfile.TemporaryDirectory() as folder:
-            figures += PARTS[name](Path(folder), options.quick)
-    report(figures, PACKAGES, options.output)
+            measurements += PARTS[name](Path(folder), options.quick)
+    report(measurements, PACKAGES, options.output)
 
 
 if __name__ == "__main__":

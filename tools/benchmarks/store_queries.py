@@ -1,4 +1,4 @@
-"""Queries over 20 million critiques in 40 files, beside DuckDB over one sorted Parquet file."""
+"""Queries over 20 million critiques in 40 files; reference: DuckDB over one sorted file."""
 
 import os
 import subprocess
@@ -7,13 +7,13 @@ from functools import partial
 from pathlib import Path
 
 import duckdb
-from figures import Figure, beside, bound, in_turn, say, seconds
-from isolate import apart, peak_memory
+from isolate import peak_memory, run_isolated
+from measurements import Measurement, check_limit, compare, interleave, log, measure_seconds
 
 from ixt_data.sql import CRITIQUES, DOCUMENTS
 from ixt_data.store import Store
 
-LANES = 40
+PARTITIONS = 40
 _QUERIES = {
     "histogram by source": "SELECT source, floor(score * 10) AS bin, count(*) FROM {documents} "
     "JOIN {critiques} USING (doc_id) GROUP BY ALL ORDER BY ALL",
@@ -31,7 +31,7 @@ _QUERIES = {
 
 
 def make_rows(store: Store, rows: int, folder: Path) -> tuple[Path, Path, str]:
-    """A store of `rows` critiques in 40 files, and the same as one sorted file a table.
+    """Create a store of `rows` critiques in 40 files, and one sorted file per table.
 
     Half of the critiques are by one critic and half by another, of the same documents.
     """
@@ -45,7 +45,7 @@ def make_rows(store: Store, rows: int, folder: Path) -> tuple[Path, Path, str]:
         'shards/text/x/shard.' || lpad((i // 4096)::VARCHAR, 5, '0') AS shard,
         (i % 4096)::INTEGER AS row FROM range({documents}) t(i)"""
     )
-    # The 40 files hold what 20 units of work wrote, each by two critics: unsorted inside.
+    # The 40 files are those of 20 units of two critics, unsorted inside.
     for critic in ("one", "two"):
         connection.execute(
             f"""CREATE TABLE {critic} AS SELECT doc_id, '{critic}' AS critic,
@@ -55,7 +55,7 @@ def make_rows(store: Store, rows: int, folder: Path) -> tuple[Path, Path, str]:
             100::BIGINT AS n_thinking_tokens, []::VARCHAR[] AS flags, 0::INTEGER AS n_spans,
             NULL::VARCHAR AS error, 1::INTEGER AS attempts, shard, row FROM d"""
         )
-    parts = LANES // 2
+    parts = PARTITIONS // 2
     with store.begin("ingest") as txn:
         for table, partition, source in (
             ("documents", "web", "d"),
@@ -86,48 +86,50 @@ def make_rows(store: Store, rows: int, folder: Path) -> tuple[Path, Path, str]:
     return *one_file, doc_id
 
 
-def query_figures(folder: Path, quick: bool) -> list[Figure]:
+def measure_queries(folder: Path, quick: bool) -> list[Measurement]:
     """Curation queries, ours and DuckDB's over one sorted file a table."""
     from ixt_data.maintenance import compact
 
     rows = 1_000_000 if quick else 20_000_000
     store = Store.init(folder / "rows")
-    say(f"making {rows:,} critiques ...")
+    log(f"making {rows:,} critiques ...")
     documents, critiques, doc_id = make_rows(store, rows, folder)
-    say("compacting ...")
-    compaction = seconds(lambda: compact(store))
+    log("compacting ...")
+    compaction = measure_seconds(lambda: compact(store))
     plain = {"documents": f"'{documents}'", "critiques": f"'{critiques}'", "doc_id": doc_id}
     views = {"documents": "documents", "critiques": "critiques", "doc_id": doc_id}
-    figures = []
+    measurements = []
     # Both are asked by an open connection; what opening takes is in the figure of a cold process.
     catalog, connection = store.catalog(), duckdb.connect()
     for name, query in _QUERIES.items():
-        say(name)
-        ours, theirs = in_turn(
+        log(name)
+        ours, theirs = interleave(
             partial(catalog.arrow, query.format(**views)),
             partial(_arrow, connection, query.format(**plain)),
-            least=SHORTEST,
+            min_seconds=SHORTEST,
         )
         reference = "DuckDB, one sorted file"
-        figures.append(beside(name, 1000 * ours, "ms", reference, 1000 * theirs, 1.3, most=True))
+        measurements.append(
+            compare(name, 1000 * ours, "ms", reference, 1000 * theirs, 1.3, is_maximum=True)
+        )
     catalog.close()
     connection.close()
     histogram = _QUERIES["score histogram"]
     command = [sys.executable, "-m", "ixt_data", "query", "--store", store.root, "--output", "json"]
     bare = f"import duckdb; duckdb.connect().sql({histogram.format(**plain)!r}).fetchall()"
-    cold, alone = in_turn(
+    cold, alone = interleave(
         partial(_run, [*command, histogram.format(**views)]),
         partial(_run, [command[0], "-c", bare]),
     )
     title, reference = "first answer from a cold process", "Python with DuckDB alone"
-    figures.append(bound(title, cold, "s", 0.6, most=True))
-    figures.append(Figure(f"{title}, in turn", cold, "s", reference, alone, cold / alone))
+    measurements.append(check_limit(title, cold, "s", 0.6, is_maximum=True))
+    measurements.append(Measurement(f"{title}, in turn", cold, "s", reference, alone, cold / alone))
     limit = 256 if quick else 1024
-    took = apart(query_memory, store.root, _QUERIES["critic diff"].format(**views), limit)
+    took = run_isolated(query_memory, store.root, _QUERIES["critic diff"].format(**views), limit)
     name, reference = "memory of the critic diff, above its imports", "its IXT_QUERY_MEMORY"
-    figures.append(beside(name, took, "MiB", reference, limit, 1.25, most=True))
-    figures.append(Figure("compaction of the rows", rows / compaction, "rows/s"))
-    return figures
+    measurements.append(compare(name, took, "MiB", reference, limit, 1.25, is_maximum=True))
+    measurements.append(Measurement("compaction of the rows", rows / compaction, "rows/s"))
+    return measurements
 
 
 SHORTEST = 3.0

@@ -1,10 +1,10 @@
-"""Speed of the stream, beside the loaders that others use.
+"""Speed of the stream; references: loaders of other projects.
 
     python tools/benchmarks/stream.py --output json
 
-Every loader lives in a process of its own, with the same documents and the same shuffle, and runs
-an epoch in turn with the others. Ours joins text and critique from two families; the peers have
-both in one record.
+Every loader runs in a separate process, with the same documents and the same shuffle; epochs of the
+loaders are interleaved. ixt joins text and critique from two families; the peers have both in one
+record.
 """
 
 import json
@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 import peers
-from documents_store import CRITIC, make_store, said, write_parquet
-from figures import ROUNDS, Figure, arguments, beside, bound, report, say
-from isolate import apart
+from documents_store import CRITIC, critique_of, make_store, write_parquet
+from isolate import run_isolated
+from measurements import ROUNDS, Measurement, check_limit, compare, log, parse_arguments, report
 from peers_env import install, peers_python
-from stream_cold import cold_figures
-from stream_plan import plan_figures
+from stream_cold import measure_cold
+from stream_plan import measure_plan
 
 PACKAGES = ("ixt", "mosaicml-streaming", "torch", "numpy", "transformers")
 
@@ -47,7 +47,7 @@ class Loader:
         )
 
     def epoch(self) -> float | None:
-        """Samples per second of wall time over one epoch; None where it failed."""
+        """Return samples per second of wall time over one epoch; None after a failure."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
@@ -56,12 +56,12 @@ class Loader:
             answer = json.loads(self._process.stdout.readline())
         except (BrokenPipeError, json.JSONDecodeError):
             self._log.seek(0)
-            say(f"{self.name} failed: {self._log.read().strip().splitlines()[-1:]}")
+            log(f"{self.name} failed: {self._log.read().strip().splitlines()[-1:]}")
             return None
         return float(answer["samples"] / answer["seconds"])
 
     def close(self) -> None:
-        """Ends the process."""
+        """End the process."""
         self._process.communicate()
 
 
@@ -70,19 +70,19 @@ def _environment() -> dict[str, str]:
 
 
 def rates(folder: Path, store: Path, table: Path, workers: int, rounds: int) -> dict[str, Any]:
-    """Samples per second of every loader, the median of some rounds in turn."""
+    """Return samples per second of every loader: the median of interleaved rounds."""
     python = peers_python()
     loaders = {"ixt": Loader("ixt", sys.executable, store, folder / "ixt", workers)}
     for name in peers.PEERS:
         if install(python, name):
-            # Stock is what this package stands on; the peers' libraries do not go with it.
+            # Stock is installed with ixt; the libraries of the peers conflict with it.
             own = sys.executable if name == "streaming" else str(python)
             loaders[name] = Loader(name, own, table, folder / name, workers)
     found: dict[str, list[float | None]] = {name: [] for name in loaders}
     for turn in range(rounds + 1):
         for name, loader in loaders.items():
             rate = None if None in found[name] else loader.epoch()
-            # The first round brings everything into caches.
+            # The first round fills caches.
             if turn or rate is None:
                 found[name].append(rate)
     for loader in loaders.values():
@@ -93,39 +93,39 @@ def rates(folder: Path, store: Path, table: Path, workers: int, rounds: int) -> 
     }
 
 
-def loader_figures(folder: Path, quick: bool) -> list[Figure]:
-    """Ours beside every peer, in one process and with two workers."""
+def measure_loaders(folder: Path, quick: bool) -> list[Measurement]:
+    """Measure ixt and every peer, in one process and with two workers."""
     documents = 60_000
-    say(f"making {documents:,} documents ...")
+    log(f"creating {documents:,} documents ...")
     store, table = folder / "store", folder / "documents.parquet"
     make_store(store, documents)
     write_parquet(table, documents)
-    figures = []
+    measurements = []
     for workers, name in ((0, "one process"), (2, "2 workers")):
-        say(f"loaders, {name} ...")
+        log(f"loaders, {name} ...")
         rounds = ROUNDS if quick else 2 * ROUNDS - 1
         found = rates(folder / f"w{workers}", store, table, workers, rounds)
         ours = found.pop("ixt") or 0.0
         known = {peer: rate for peer, rate in found.items() if rate is not None}
         fastest = max(known, key=known.__getitem__, default="")
         goal = 1.0 if workers else 1.5
-        figures.append(
-            beside(
+        measurements.append(
+            compare(
                 f"text and critique, {name}", ours, "samples/s",
-                f"fastest peer: {fastest}", known.get(fastest), goal, most=False,
+                f"fastest peer: {fastest}", known.get(fastest), goal, is_maximum=False,
             )
         )  # fmt: skip
-        figures += [
-            Figure(f"text and critique, {name}", ours, "samples/s", peer, rate,
+        measurements += [
+            Measurement(f"text and critique, {name}", ours, "samples/s", peer, rate,
                    None if rate is None else ours / rate)
             for peer, rate in found.items()
         ]  # fmt: skip
-    figures.append(apart(decode_figure, store))
-    return figures
+    measurements.append(run_isolated(decode_figure, store))
+    return measurements
 
 
-def decode_figure(store_root: Path) -> Figure:
-    """Ours beside the least that Python can do: slices of known places, shard by shard."""
+def decode_figure(store_root: Path) -> Measurement:
+    """Measure ixt; reference: the minimum in Python, slices at known offsets per shard."""
     from ixt_data.mix import Mix, plan_mix
     from ixt_data.store import Store
     from ixt_train.stream import MixStream
@@ -137,25 +137,25 @@ def decode_figure(store_root: Path) -> Figure:
         MixStream(plan, None, store=store.root, local=local, batch_size=1) as stream,
     ):
         _count(stream)
-        places = [
+        offsets = [
             [(c.data, c.starts.tolist(), c.ends.tolist())
              for c in (shard.opened.columns["text"], shard.opened.columns["critique"])]
             for shard in stream.shards
         ]  # fmt: skip
         rng = np.random.default_rng(0)
 
-        def least() -> Iterator[dict[str, str]]:
-            for (text, a, b), (said, c, d) in places:
+        def slice_samples() -> Iterator[dict[str, str]]:
+            for (text, a, b), (critique, c, d) in offsets:
                 for i in rng.permutation(len(a)).tolist():
                     yield {
                         "text": str(text[a[i] : b[i]], "utf-8"),
-                        "critique": str(said[c[i] : d[i]], "utf-8"),
+                        "critique": str(critique[c[i] : d[i]], "utf-8"),
                     }
 
-        times = [[_timed(least), _timed(lambda: stream)] for _ in range(2 * ROUNDS)]
+        times = [[_timed(slice_samples), _timed(lambda: stream)] for _ in range(2 * ROUNDS)]
     theirs, ours = (plan.samples / statistics.median(column) for column in zip(*times, strict=True))
     name = "text and critique, the bound of decoding"
-    return beside(name, ours, "samples/s", "slices and nothing else", theirs, 0.6, most=False)
+    return compare(name, ours, "samples/s", "slices only", theirs, 0.6, is_maximum=False)
 
 
 def _count(samples: Any) -> int:
@@ -169,7 +169,7 @@ def _timed(samples: Callable[[], Any]) -> float:
 
 
 def tokens_once(store_root: Path, rounds: int) -> float:
-    """Tokens per second, from the tokens family to batches packed to 2,048."""
+    """Return tokens per second, from the tokens family to batches packed to 2,048."""
     from torch.utils.data import DataLoader
 
     from ixt_data.mix import Mix, plan_mix
@@ -181,7 +181,7 @@ def tokens_once(store_root: Path, rounds: int) -> float:
     store = Store.open(store_root)
     first = store.shard(store.snapshot().text_shards()[0]).column("text")[:2000]
     training = TokenizerTraining(kind="bpe", vocab_size=8192)
-    tokenizer = train_tokenizer([*first, said(0)], training, SPECIAL_TOKENS)
+    tokenizer = train_tokenizer([*first, critique_of(0)], training, SPECIAL_TOKENS)
     tokenize(store, tokenizer)
     mix = Mix(critic=CRITIC)
     plan = plan_mix(mix, store=store, batch=peers.BATCH)
@@ -202,18 +202,18 @@ def tokens_once(store_root: Path, rounds: int) -> float:
     return statistics.median(rates[1:])
 
 
-def token_figures(folder: Path, quick: bool) -> list[Figure]:
-    """The tokens family, packed."""
-    say("tokens ...")
+def measure_tokens(folder: Path, quick: bool) -> list[Measurement]:
+    """Measure the packed tokens family."""
+    log("tokens ...")
     store = folder / "tokens"
     make_store(store, 6_000 if quick else 30_000)
-    rate = apart(tokens_once, store, ROUNDS)
+    rate = run_isolated(tokens_once, store, ROUNDS)
     name = "tokens family, packed to 2,048, one process"
-    return [bound(name, rate / 1e6, "M tokens/s", 20, most=False)]
+    return [check_limit(name, rate / 1e6, "M tokens/s", 20, is_maximum=False)]
 
 
 def resume_once(at: int, samples: int, store_root: Path) -> float:
-    """Seconds to the first batch of a stream that goes on after `at` of `samples` samples."""
+    """Return seconds to the first batch of a stream that resumes after `at` of `samples`."""
     from ixt_data.mix import Mix, plan_mix
     from ixt_data.store import Store
     from ixt_train.stream import MixStream
@@ -234,40 +234,40 @@ def resume_once(at: int, samples: int, store_root: Path) -> float:
     return elapsed
 
 
-def resume_figures(folder: Path) -> list[Figure]:
-    """The first batch after a resume in the middle, beside a fresh start."""
-    say("resume ...")
+def measure_resume(folder: Path) -> list[Measurement]:
+    """Measure the first batch after a resume in the middle; reference: a new start."""
+    log("resume ...")
     samples = 10_000_000 // peers.BATCH * peers.BATCH
     half = samples // 2 // peers.BATCH * peers.BATCH
     store = folder / "store"
-    # Half a second each: more rounds than where an epoch is read.
+    # Each takes half a second, so more rounds than for an epoch are affordable.
     rounds = range(3 * ROUNDS)
-    times = [[apart(resume_once, at, samples, store) for at in (half, 0)] for _ in rounds]
+    times = [[run_isolated(resume_once, at, samples, store) for at in (half, 0)] for _ in rounds]
     ours, fresh = (statistics.median(column) for column in zip(*times, strict=True))
     name = "first batch after resume in the middle of 1e7 samples"
-    return [beside(name, ours, "s", "a fresh start", fresh, 1.2, most=True)]
+    return [compare(name, ours, "s", "a new start", fresh, 1.2, is_maximum=True)]
 
 
 def main() -> None:
-    """Measures all of it."""
-    options = arguments(__doc__)
+    """Run all measurements."""
+    options = parse_arguments(__doc__)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        parts: tuple[Callable[[], list[Figure]], ...] = (
-            lambda: loader_figures(folder, options.quick),
-            lambda: resume_figures(folder),
-            lambda: token_figures(folder, options.quick),
-            lambda: cold_figures(folder, options.quick),
-            lambda: plan_figures(options.quick),
+        parts: tuple[Callable[[], list[Measurement]], ...] = (
+            lambda: measure_loaders(folder, options.quick),
+            lambda: measure_resume(folder),
+            lambda: measure_tokens(folder, options.quick),
+            lambda: measure_cold(folder, options.quick),
+            lambda: measure_plan(options.quick),
         )
-        figures: list[Figure] = []
+        measurements: list[Measurement] = []
         for part in parts:
             found = part()
-            figures += found
-            # What was measured stays known if a later part fails.
+            measurements += found
+            # Printed now, because a later part may fail.
             for figure in found:
-                say(f"  {figure}")
-    report(figures, PACKAGES, options.output)
+                log(f"  {figure}")
+    report(measurements, PACKAGES, options.output)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The stream from a remote that is slow to answer, beside stock."""
+"""The stream from a slow remote; reference: the stock StreamingDataset."""
 
 import statistics
 import tempfile
@@ -8,14 +8,14 @@ from typing import Any
 
 import peers
 from documents_store import CRITIC, make_store, write_parquet
-from figures import ROUNDS, Figure, beside, say
-from isolate import apart
+from isolate import run_isolated
+from measurements import ROUNDS, Measurement, compare, log
 
 LATENCY = 0.02
 
 
 def _slow_remote() -> None:
-    """A remote `slow://folder` whose every request takes 20 ms, for ours and for stock alike."""
+    """Register a remote `slow://folder` whose requests take 20 ms, for ixt and for stock."""
     import shutil
 
     from streaming.base.storage import download
@@ -46,7 +46,7 @@ def _slow_remote() -> None:
 
 
 def cold_once(which: str, store_root: Path, mds: Path) -> tuple[float, float]:
-    """Seconds to the first batch and to the end of an epoch with nothing local."""
+    """Return seconds to the first batch and to the end of an epoch without local files."""
     _slow_remote()
     with tempfile.TemporaryDirectory() as local:
         dataset = _ours_cold(store_root, local) if which == "ours" else _stock_cold(mds, local)
@@ -75,13 +75,13 @@ def _stock_cold(mds: Path, local: str) -> Any:
     )
 
 
-def cold_figures(folder: Path, quick: bool) -> list[Figure]:
-    """From a remote with 20 ms a request, ours (two families) beside stock (one record)."""
+def measure_cold(folder: Path, quick: bool) -> list[Measurement]:
+    """Measure ixt (two families) and stock (one record) from a remote with 20 ms per request."""
     import pyarrow.parquet as pq
     from streaming import MDSWriter
 
     documents = 15_000 if quick else 60_000
-    say("cold, from a slow remote ...")
+    log("cold, from a slow remote ...")
     store, mds = folder / "cold", folder / "cold-mds"
     make_store(store, documents, shard_bytes=1 << 22)
     table = folder / "cold.parquet"
@@ -91,11 +91,13 @@ def cold_figures(folder: Path, quick: bool) -> list[Figure]:
     with MDSWriter(columns=columns, out=str(mds), **options) as writer:
         for record in pq.read_table(table).to_pylist():
             writer.write(record)
-    times = [[apart(cold_once, which, store, mds) for which in ("ours", "stock")]
+    times = [[run_isolated(cold_once, which, store, mds) for which in ("ours", "stock")]
              for _ in range(ROUNDS)]  # fmt: skip
-    figures = []
-    for index, what in enumerate(("first batch", "whole epoch")):
+    measurements = []
+    for index, what in enumerate(("first batch", "complete epoch")):
         ours, theirs = (statistics.median(t[side][index] for t in times) for side in (0, 1))
-        name = f"{what}, cold, 20 ms a request"
-        figures.append(beside(name, ours, "s", "stock StreamingDataset", theirs, 1.0, most=True))
-    return figures
+        name = f"{what}, cold, 20 ms per request"
+        measurements.append(
+            compare(name, ours, "s", "stock StreamingDataset", theirs, 1.0, is_maximum=True)
+        )
+    return measurements

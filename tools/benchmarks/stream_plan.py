@@ -1,4 +1,4 @@
-"""Plans of many documents: their time and their memory."""
+"""Time and memory of plans over many documents."""
 
 import time
 from collections.abc import Callable
@@ -7,12 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from figures import Figure, bound, say
-from isolate import apart
+from isolate import run_isolated
+from measurements import Measurement, check_limit, log
 
 
-def _answered(documents: int) -> Callable[..., Any]:
-    """What predicates see where all answer at once: `documents` of 2,000 characters, all found."""
+def _fake_scope(documents: int) -> Callable[..., Any]:
+    """Return a scope whose predicates immediately match `documents` of 2,000 characters each."""
     from ixt_data.log import FileInfo, ShardInfo
     from ixt_data.mix import Matches
 
@@ -24,14 +24,14 @@ def _answered(documents: int) -> Callable[..., Any]:
         for start in range(0, documents, size)
     ]  # fmt: skip
 
-    class Answered:
+    class FakeScope:
         def __init__(self, _: Any, mix: Any, holdout: float) -> None:
             self.mix, self.critics = mix, mix.critics
             self.snapshot = SimpleNamespace(version=1, corpora={}, shards=())
             self.shards = shards
             self.starts = np.arange(len(shards)) * size
 
-        def __enter__(self) -> "Answered":
+        def __enter__(self) -> "FakeScope":
             return self
 
         def __exit__(self, *_: object) -> None:
@@ -40,15 +40,16 @@ def _answered(documents: int) -> Callable[..., Any]:
         def find(self, name: str, where: str, value: str | None, critic: str | None) -> Matches:
             return Matches(None, np.full(documents, 2000, np.uint32), None)
 
-    return Answered
+    return FakeScope
 
 
 def plan_once(documents: int, epochs: int) -> tuple[float, float]:
-    """Seconds to the first epoch's order, and GB above what the imports take."""
+    """Return seconds to the order of the first epoch, and GB above the imports."""
     from ixt_data.mix import Mix, plan_mix
 
-    base, scope = _memory("VmRSS"), _answered(documents)
-    store: Any = None
+    base, scope = _memory("VmRSS"), _fake_scope(documents)
+    # The fake scope reads no store.
+    store: Any = SimpleNamespace()
     start = time.perf_counter()
     mix = Mix(condition={"kind": "none"})  # type: ignore[arg-type]
     samples = documents * epochs // 256 * 256
@@ -59,20 +60,22 @@ def plan_once(documents: int, epochs: int) -> tuple[float, float]:
 
 
 def _memory(what: str) -> float:
-    """GB of this process, now (`VmRSS`) or at most (`VmHWM`)."""
-    # Not getrusage: its peak is that of the process before exec, too.
+    """Return GB of this process, now (`VmRSS`) or at the peak (`VmHWM`)."""
+    # The peak of getrusage includes the process before exec.
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(what)) / 1e6
 
 
-def plan_figures(quick: bool) -> list[Figure]:
-    """Plans from answered predicates to the order of a virtual epoch."""
+def measure_plan(quick: bool) -> list[Measurement]:
+    """Measure plans from known matches to the order of a virtual epoch."""
     documents = 10_000_000 if quick else 100_000_000
-    figures = []
+    measurements = []
     for epochs, what in ((1, "an epoch"), (10, "10 epochs")):
-        say(f"plan of {what} over {documents:,} documents ...")
-        seconds, memory = apart(plan_once, documents, epochs)
+        log(f"plan of {what} over {documents:,} documents ...")
+        seconds, memory = run_isolated(plan_once, documents, epochs)
         name = f"plan of {what} over {documents:.0e} documents"
-        figures.append(bound(name, seconds, "s", 10 if epochs == 1 else 60, most=True))
-        figures.append(bound(f"{name}, memory", memory, "GB", 1.5, most=True))
-    return figures
+        measurements.append(
+            check_limit(name, seconds, "s", 10 if epochs == 1 else 60, is_maximum=True)
+        )
+        measurements.append(check_limit(f"{name}, memory", memory, "GB", 1.5, is_maximum=True))
+    return measurements

@@ -1,11 +1,10 @@
-"""Overhead of the trainer: Composer with our stream, beside a bare loop over tensors in memory.
+"""Overhead of the trainer: Composer with the stream; reference: a loop over tensors in memory.
 
     python tools/benchmarks/train.py --output json
 
 All train the same model from the same weights on the same batches, with the same optimizer and
-clipping, each in a process of its own, some steps of one and some of another in turn. Ours is
-`ixt_train.train` as it is, with its records of metrics and draws; once with tokens that
-`ixt tokenize` wrote ahead, and once from text.
+clipping, each in a separate process, with interleaved steps. ixt runs `ixt_train.train` with its
+records of metrics and draws, once with tokens of `ixt tokenize` and once from text.
 """
 
 import json
@@ -19,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from documents_store import CRITIC, make_store
-from figures import ROUNDS, Figure, arguments, beside, bound, report, say
+from measurements import ROUNDS, Measurement, check_limit, compare, log, parse_arguments, report
 
 PACKAGES = ("ixt", "mosaicml", "mosaicml-streaming", "torch", "transformers")
 DOCUMENTS, BATCH, LENGTH = 2000, 2, 768
 STEPS = 10
-GOAL, LEAST_MS = 1.05, 50.0
+GOAL, MIN_MS = 1.05, 50.0
 MODEL = {
     "model_type": "llama",
     "hidden_size": 96,
@@ -36,8 +35,8 @@ MODEL = {
 SIDES = ("ours", "text", "bare")
 
 
-def tree(side: str, folder: Path, rounds: int) -> dict[str, Any]:
-    """The train config that all sides follow; `text` has a snapshot without tokens."""
+def train_tree(side: str, folder: Path, rounds: int) -> dict[str, Any]:
+    """Return the train config of a side; `text` has a snapshot without tokens."""
     tokens = {} if side == "ours" else {"snapshot": "text"}
     return {
         "mix": {"store": str(folder / "store"), "critic": CRITIC, **tokens},
@@ -56,7 +55,7 @@ def tree(side: str, folder: Path, rounds: int) -> dict[str, Any]:
 
 
 class Side:
-    """One side in its process: it trains some steps each time it is told to."""
+    """One side in its process: it trains some steps on request."""
 
     def __init__(self, name: str, folder: Path, rounds: int) -> None:
         command = [sys.executable, __file__, name, str(folder), str(rounds)]
@@ -66,60 +65,60 @@ class Side:
         )
 
     def steps(self) -> list[tuple[float, float]]:
-        """Milliseconds of each of the next `STEPS` steps, by the wall and by the processor."""
+        """Return wall and processor milliseconds of each of the next `STEPS` steps."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        if not answer:
-            raise RuntimeError(f"a side ended with {self._process.wait()}")
-        return [(wall, processor) for wall, processor in json.loads(answer)]
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"a side exited with code {self._process.wait()}")
+        return [(wall, processor) for wall, processor in json.loads(line)]
 
     def close(self) -> None:
-        """Lets the process end."""
+        """Wait for the process to exit."""
         self._process.communicate()
 
 
-class Told:
-    """Within a side: waits for the word, and tells how long the steps took."""
+class StepTimer:
+    """The process of a side: it waits for requests and reports the times of steps."""
 
     def __init__(self, rounds: int) -> None:
         self._out = os.fdopen(os.dup(1), "w")
-        self._left, self._times = rounds + 1, list[tuple[float, float]]()
+        self._remaining, self._times = rounds + 1, list[tuple[float, float]]()
         self._before = (0.0, 0.0)
 
     def wait(self) -> None:
-        """Waits until the next steps are wanted."""
+        """Wait for the next request."""
         sys.stdin.readline()
         self._before = (time.perf_counter(), time.process_time())
 
     def step(self) -> None:
-        """One step is done."""
+        """Record the time of a step."""
         now = (time.perf_counter(), time.process_time())
         wall, processor = ((b - a) * 1000 for a, b in zip(self._before, now, strict=True))
         self._times.append((wall, processor))
         self._before = now
         if len(self._times) == STEPS:
             print(json.dumps(self._times), file=self._out, flush=True)
-            self._times, self._left = [], self._left - 1
-            if self._left:
+            self._times, self._remaining = [], self._remaining - 1
+            if self._remaining:
                 self.wait()
 
 
-def ours(side: str, folder: Path, rounds: int) -> None:
-    """The trainer as it is."""
+def run_trainer(side: str, folder: Path, rounds: int) -> None:
+    """Run the trainer."""
     from ixt_data.config import validate
     from ixt_train.config import TrainConfig
     from ixt_train.trainer import HookCallback, train
 
-    told = Told(rounds)
-    config = validate(TrainConfig, tree(side, folder, rounds), "bench")
-    train(config, callbacks=[HookCallback(told.wait, told.step)])
+    timer = StepTimer(rounds)
+    config = validate(TrainConfig, train_tree(side, folder, rounds), "bench")
+    train(config, callbacks=[HookCallback(timer.wait, timer.step)])
 
 
-def bare(side: str, folder: Path, rounds: int) -> None:
-    """A loop such as one writes on the first day; its batches are there before it begins."""
+def run_bare_loop(side: str, folder: Path, rounds: int) -> None:
+    """Run a minimal training loop whose batches are in memory before it starts."""
     import torch
 
     from ixt_data.mix import Mix, plan_mix
@@ -148,8 +147,8 @@ def bare(side: str, folder: Path, rounds: int) -> None:
         model.parameters(), lr=settings.lr, betas=settings.betas,
         weight_decay=settings.weight_decay, fused=True,
     )  # fmt: skip
-    told = Told(rounds)
-    told.wait()
+    timer = StepTimer(rounds)
+    timer.wait()
     for batch in batches:
         total, weight = weighted_loss(
             logits_of(model, batch), batch["input_ids"], batch["loss_weights"]
@@ -158,11 +157,11 @@ def bare(side: str, folder: Path, rounds: int) -> None:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        told.step()
+        timer.step()
 
 
 def prepare(folder: Path) -> None:
-    """The store and the tokenizer that all sides read."""
+    """Create the store and the tokenizer of all sides."""
     from ixt_data.store import Store
     from ixt_train.conditioning import SPECIAL_TOKENS, train_tokenizer
     from ixt_train.config import TokenizerTraining
@@ -178,8 +177,8 @@ def prepare(folder: Path) -> None:
     tokenize(store, tokenizer)
 
 
-def measure(folder: Path, rounds: int) -> list[Figure]:
-    """All sides in turn, after a round that brings everything into caches."""
+def measure(folder: Path, rounds: int) -> list[Measurement]:
+    """Measure all sides, interleaved, after a round that fills caches."""
     prepare(folder)
     sides = {name: Side(name, folder, rounds) for name in SIDES}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in SIDES}
@@ -189,20 +188,23 @@ def measure(folder: Path, rounds: int) -> list[Figure]:
             if turn:
                 times[name] += steps
         if turn:
-            say(", ".join(f"{name} {_median(times[name], 0):.1f} ms" for name in SIDES))
+            log(", ".join(f"{name} {_median(times[name], 0):.1f} ms" for name in SIDES))
     for side in sides.values():
         side.close()
     bare = [_median(times["bare"], clock) for clock in range(2)]
-    figures = [
-        beside(
-            f"a step, {what}, {clock_name} time, {rounds} x {STEPS} in turn",
+    measurements = [
+        compare(
+            f"a step, {what}, {clock_name} time, {rounds} x {STEPS} interleaved",
             _median(times[side], clock), "ms",
-            "a bare loop, tensors in memory", bare[clock], GOAL, most=True,
+            "a bare loop, tensors in memory", bare[clock], GOAL, is_maximum=True,
         )
-        for side, what in (("ours", "tokens ahead"), ("text", "tokenizing as it trains"))
+        for side, what in (("ours", "tokenized in advance"), ("text", "tokenized while training"))
         for clock, clock_name in enumerate(("wall", "processor"))
     ]  # fmt: skip
-    return [*figures, bound("the bare step, processor time", bare[1], "ms", LEAST_MS, most=False)]
+    return [
+        *measurements,
+        check_limit("the bare step, processor time", bare[1], "ms", MIN_MS, is_maximum=False),
+    ]
 
 
 def _median(times: list[tuple[float, float]], clock: int) -> float:
@@ -210,15 +212,15 @@ def _median(times: list[tuple[float, float]], clock: int) -> float:
 
 
 def main() -> None:
-    """Runs the benchmark, or one of its sides."""
+    """Run the benchmark, or one of its sides."""
     if len(sys.argv) > 1 and sys.argv[1] in SIDES:
-        train = bare if sys.argv[1] == "bare" else ours
+        train = run_bare_loop if sys.argv[1] == "bare" else run_trainer
         train(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
         return
-    asked = arguments(__doc__)
+    options = parse_arguments(__doc__)
     with tempfile.TemporaryDirectory(prefix="ixt-bench-") as folder:
-        figures = measure(Path(folder), ROUNDS if asked.quick else 4 * ROUNDS)
-    report(figures, PACKAGES, asked.output)
+        measurements = measure(Path(folder), ROUNDS if options.quick else 4 * ROUNDS)
+    report(measurements, PACKAGES, options.output)
 
 
 if __name__ == "__main__":

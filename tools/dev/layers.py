@@ -46,7 +46,7 @@ class Import:
 
 
 @dataclass
-class Report:
+class LayerReport:
     """Everything that breaks a rule; empty lists where all is well."""
 
     modules: int = 0
@@ -152,7 +152,7 @@ def check(
     layers: Sequence[Sequence[str]],
     cli_callers: Sequence[str],
     max_lines: int = MAX_LINES,
-) -> Report:
+) -> LayerReport:
     """Check a checkout.
 
     Args:
@@ -163,7 +163,7 @@ def check(
     """
     files = module_files(root)
     floors = {package: i for i, floor in enumerate(layers) for package in floor}
-    report = Report(modules=len(files))
+    report = LayerReport(modules=len(files))
     edges: set[tuple[str, str]] = set()
     for module, path in files.items():
         lines = len(path.read_text().splitlines())

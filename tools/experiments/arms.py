@@ -1,11 +1,11 @@
-"""The arms of the proof: one train config, and a mix for each arm."""
+"""The arms of the experiments: one train config, and a mix for each arm."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from corpora import SUMS, TAG, Ground
+from corpora import SUMS, TAG, CorpusFolder
 from noisy_critic import KINDS
 
 from ixt_data.mix import (
@@ -19,7 +19,7 @@ from ixt_data.mix import (
     span_mix,
 )
 from ixt_data.store import Store
-from ixt_tools.demo import SUMS_BATCH, sums_learner
+from ixt_tools.demo import SUMS_BATCH, sums_train_config
 from ixt_train.conditioning import SPECIAL_TOKENS, corpus_texts, tag_token, train_tokenizer
 from ixt_train.config import TokenizerTraining
 
@@ -30,87 +30,87 @@ RESULT_WEIGHTS = {"right": 10.0, "wrong": 10.0, "rest": 1.0}
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What the mix of an arm is made for."""
+class ArmContext:
+    """The corpus and budget for which an arm builds its mix."""
 
     store: Store
-    ground: Ground
+    folder: CorpusFolder
     good: int
     steps: int
 
 
-Maker = Callable[[Plan], Mix]
+MixFactory = Callable[[ArmContext], Mix]
 
 
 def condition(kind: str, **keys: Any) -> Condition:
-    """A condition without dropout and cooldown, but for what `keys` say."""
+    """Return a condition without dropout and cooldown; `keys` override."""
     return Condition.model_validate({"kind": kind, "dropout": 0.0, "cooldown": 0.0, **keys})
 
 
-def weighted(**keys: Any) -> Condition:
-    """No feedback, but the loss weights of the span recipe."""
+def weighted_condition(**keys: Any) -> Condition:
+    """Return a condition without feedback, with the loss weights of the span recipe."""
     return condition("none", loss_by_verdict=RESULT_WEIGHTS, verdict_after="=", **keys)
 
 
-def simple(told: Condition, *selections: Selection, critic: str = CRITIC) -> Maker:
-    """A mix that differs in its condition and selections."""
+def simple(feedback: Condition, *selections: Selection, critic: str = CRITIC) -> MixFactory:
+    """Return a mix factory with a condition and selections."""
 
-    def make(plan: Plan) -> Mix:
+    def make(context: ArmContext) -> Mix:
         chosen = {"selections": selections} if selections else {}
-        return _base(plan, critic).model_copy(update={"condition": told, **chosen})
+        return _base(context, critic).model_copy(update={"condition": feedback, **chosen})
 
     return make
 
 
-def threefold(told: Condition) -> Maker:
-    """Each good document is drawn three times as often as another."""
+def threefold(feedback: Condition) -> MixFactory:
+    """Return a mix factory that draws each good document three times as often as another."""
 
-    def make(plan: Plan) -> Mix:
-        rest = plan.ground.corpus.documents - plan.good
+    def make(context: ArmContext) -> Mix:
+        rest = context.folder.corpus.documents - context.good
         parts = (
-            Selection(name="good", where=GOOD, weight=3.0 * plan.good),
+            Selection(name="good", where=GOOD, weight=3.0 * context.good),
             Selection(name="rest", where=f"({GOOD}) IS NOT TRUE", weight=float(rest)),
         )
-        return _base(plan).model_copy(update={"condition": told, "selections": parts})
+        return _base(context).model_copy(update={"condition": feedback, "selections": parts})
 
     return make
 
 
-def preset(schedule: Schedule, epochs: int = GOOD_EPOCHS) -> Maker:
-    """The recipe that ships with ixt, for the visits that are planned."""
+def preset(schedule: Schedule, epochs: int = GOOD_EPOCHS) -> MixFactory:
+    """Return a mix factory of the recipe in ixt, for the planned visits."""
 
-    def make(plan: Plan) -> Mix:
+    def make(context: ArmContext) -> Mix:
         recipe = Recipe(
-            store=str(plan.ground.store),
+            store=str(context.folder.store),
             critic=CRITIC,
             good=GOOD,
-            visits=plan.steps * SUMS_BATCH,
+            visits=context.steps * SUMS_BATCH,
             sign="=",
             snapshot=TAG,
             corpus=(SUMS,),
-            seed=plan.ground.seed,
+            seed=context.folder.seed,
         )
-        return span_mix(plan.store, recipe, schedule, epochs)
+        return span_mix(context.store, recipe, schedule, epochs)
 
     return make
 
 
-def _base(plan: Plan, critic: str = CRITIC) -> Mix:
-    # Every arm names a critic: which documents are good, and what is weighed, is by its word.
+def _base(context: ArmContext, critic: str = CRITIC) -> Mix:
+    # Every arm needs a critic, which decides which documents are good and which losses count more.
     return Mix(
-        store=str(plan.ground.store),
+        store=str(context.folder.store),
         snapshot=TAG if critic == CRITIC else None,
         corpus=(SUMS,),
         critic=critic,
-        seed=plan.ground.seed,
+        seed=context.folder.seed,
     )
 
 
-SPANS = span_condition("=")
-INSERTED = SPANS.model_copy(update={"tag_replaces": None})
-MASKED = SPANS.model_copy(update={"loss_by_verdict": {**RESULT_WEIGHTS, "wrong": 0.0}})
+SPANS_CONDITION = span_condition("=")
+INSERTED = SPANS_CONDITION.model_copy(update={"tag_replaces": None})
+MASKED = SPANS_CONDITION.model_copy(update={"loss_by_verdict": {**RESULT_WEIGHTS, "wrong": 0.0}})
 CRITIQUE = condition("both")
-ARMS: Mapping[str, Maker] = {
+ARMS: Mapping[str, MixFactory] = {
     "plain": simple(condition("none")),
     "filter": simple(condition("none"), FLAWLESS),
     "plain-3x": threefold(condition("none")),
@@ -127,34 +127,34 @@ ARMS: Mapping[str, Maker] = {
     "spans-good-first-4": preset("good-first", 4),
     "spans-good-first-8": preset("good-first", 8),
     "spans-good-first-16": preset("good-first", 16),
-    "spans-3x": threefold(SPANS),
+    "spans-3x": threefold(SPANS_CONDITION),
     "spans-masked": simple(MASKED),
-    "plain-x10": simple(weighted()),
-    "filter-x10": simple(weighted(), FLAWLESS),
+    "plain-x10": simple(weighted_condition()),
+    "filter-x10": simple(weighted_condition(), FLAWLESS),
     "spans-inserted": simple(INSERTED),
-    "spans-wrong-10": simple(SPANS, critic="wrong_on_10"),
-    "spans-wrong-20": simple(SPANS, critic="wrong_on_20"),
+    "spans-wrong-10": simple(SPANS_CONDITION, critic="wrong_on_10"),
+    "spans-wrong-20": simple(SPANS_CONDITION, critic="wrong_on_20"),
 }
-"""Every arm of the proof by name."""
+"""Every arm by name."""
 
 
-def tokenizer_of(plan: Plan) -> Path:
-    """The tokenizer of all arms of a corpus: its words, those of critiques, and all tags.
+def train_arm_tokenizer(context: ArmContext) -> Path:
+    """Return the tokenizer of all arms of a corpus: words of texts and critiques, and all tags.
 
-    So arms of one seed begin with the same weights, and differ in nothing but their mix.
+    Arms of one seed start with the same weights and differ only in their mix.
     """
-    folder = plan.ground.folder / "tokenizer"
+    folder = context.folder.folder / "tokenizer"
     if not (folder / "tokenizer.json").exists():
         training = TokenizerTraining(kind="words", vocab_size=160)
-        texts = corpus_texts(plan.store, _base(plan), training.samples)
+        texts = corpus_texts(context.store, _base(context), training.samples)
         special = [*SPECIAL_TOKENS, *map(tag_token, KINDS)]
-        made = train_tokenizer(texts, training, special)
-        made.save_pretrained(folder)
+        tokenizer = train_tokenizer(texts, training, special)
+        tokenizer.save_pretrained(folder)
     return folder
 
 
-def listens(mix: Mix) -> bool:
-    """Whether a model of this mix is asked under the best feedback."""
+def is_conditioned(mix: Mix) -> bool:
+    """Return whether a model of this mix is evaluated under the best feedback."""
     return mix.condition.kind in ("score", "critique", "both")
 
 
@@ -169,12 +169,12 @@ def train_config(
     seed: int,
     every: int,
 ) -> dict[str, Any]:
-    """The train config of every arm."""
+    """Return the train config of every arm."""
     return {
         "mix": mix,
         "run_folder": run_folder,
         "seed": seed,
-        **sums_learner(steps),
+        **sums_train_config(steps),
         "tokenizer": {"path": tokenizer},
         "eval": {
             "every": f"{every}ba",

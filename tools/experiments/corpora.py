@@ -1,9 +1,9 @@
-"""The corpora of the proof: worked sums with good documents from scarce to plenty."""
+"""The corpora of the experiments: worked sums with few to many good documents."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from noisy_critic import WrongOnSpans
+from noisy_critic import NoisyArithmeticCritic
 
 from ixt_data.critics import ArithmeticCritic, Critic
 from ixt_data.critique_runs import annotate
@@ -19,54 +19,54 @@ SUMS = "sums"
 
 
 @dataclass(frozen=True)
-class Corpus:
-    """Worked sums by authors of whom a share `bad` has a defect; the name counts the good ones."""
+class SumsCorpus:
+    """Worked sums; a share `bad` of the authors has a defect. The name counts good documents."""
 
     name: str
     documents: int
     bad: float
 
 
-GOOD_200 = Corpus("good200", 2000, 0.9)
-GOOD_500 = Corpus("good500", 2000, 0.75)
-GOOD_1000 = Corpus("good1000", 2000, 0.5)
-GOOD_5000 = Corpus("good5000", 10_000, 0.5)
+GOOD_200 = SumsCorpus("good200", 2000, 0.9)
+GOOD_500 = SumsCorpus("good500", 2000, 0.75)
+GOOD_1000 = SumsCorpus("good1000", 2000, 0.5)
+GOOD_5000 = SumsCorpus("good5000", 10_000, 0.5)
 CORPORA = (GOOD_200, GOOD_500, GOOD_1000, GOOD_5000)
 """R1 is `good200`, R2 is `good1000`."""
 BY_NAME = {corpus.name: corpus for corpus in CORPORA}
 
 
 @dataclass(frozen=True)
-class Ground:
-    """One corpus by one seed, in a store of its own.
+class CorpusFolder:
+    """One corpus of one seed, in a separate store.
 
     Attributes:
-        folder: of the store and the held-out task.
-        corpus: which corpus.
-        seed: of the corpus; models and mixes have it too.
-        problems: of the held-out task.
+        folder: folder of the store and the held-out task.
+        corpus: corpus.
+        seed: seed of the corpus, and of its mixes and models.
+        problems: number of problems in the held-out task.
     """
 
     folder: Path
-    corpus: Corpus
+    corpus: SumsCorpus
     seed: int
     problems: int = PROBLEMS
 
     @property
     def store(self) -> Path:
-        """Root of the store."""
+        """Return the root of the store."""
         return self.folder / "store"
 
     @property
     def task(self) -> Path:
-        """The held-out problems."""
+        """Return the file of the held-out problems."""
         return self.folder / TASK_FILE
 
     def prepare(self, wrong_on: tuple[int, ...] = ()) -> Store:
-        """The store with its documents and critiques, made as far as it is not there.
+        """Return the store with documents and critiques; create what is missing.
 
         Args:
-            wrong_on: also by critics that err on so many percent of their spans.
+            wrong_on: percentages of wrong spans, each for an additional critic.
         """
         if not (self.store / "ixt.json").exists():
             write_corpus(
@@ -81,24 +81,24 @@ class Ground:
         store = Store.open(self.store)
         if SUMS not in store.snapshot().corpora:
             ingest(store, SUMS, [self.folder / CORPUS_FILE], id_field="id")
-        critics: list[Critic] = [ArithmeticCritic(), *map(WrongOnSpans, wrong_on)]
+        critics: list[Critic] = [ArithmeticCritic(), *map(NoisyArithmeticCritic, wrong_on)]
         known = {critic.name for critic in store.snapshot().critics.values()}
         for critic in critics:
             if critic.name not in known:
                 annotate(store, SUMS, critic)
             if TAG not in store.tags():
-                # What arms draw from, whatever other critics say later.
+                # Arms draw from this snapshot, without later critics.
                 store.tag(TAG)
         return store
 
-    def good(self) -> int:
-        """Documents without a mistake.
+    def count_good(self) -> int:
+        """Return the number of documents without a mistake.
 
         Raises:
-            IxtError: there are none.
+            IxtError: every document has a mistake.
         """
         sql = "SELECT count(*) AS n FROM critiques WHERE critic = 'arithmetic' AND score >= 1"
-        found = int(Store.open(self.store).sql(sql).arrow()["n"][0].as_py())
-        if not found:
-            raise IxtError(f"{self.store}: no document is without a mistake; take more documents")
-        return found
+        count = int(Store.open(self.store).sql(sql).arrow()["n"][0].as_py())
+        if not count:
+            raise IxtError(f"{self.store}: every document has a mistake; use more documents")
+        return count

@@ -1,4 +1,4 @@
-"""The verifier of worked sums, wrong on a share of its spans."""
+"""A critic of worked sums that is wrong on a share of its spans."""
 
 import random
 from dataclasses import replace
@@ -10,11 +10,11 @@ from ixt_data.records import Critique, Document, Span
 KINDS = (*DEFECTS, JUNK, MIXED)
 
 
-class WrongOnSpans(ArithmeticCritic):
-    """Judges each document as `arithmetic` does, but errs on a share of the spans.
+class NoisyArithmeticCritic(ArithmeticCritic):
+    """A critic that judges as `arithmetic` does, but errs on a share of the spans.
 
-    A right step is then called wrong, with any complaint; of the wrong steps on which it errs,
-    half are called right and half get another complaint. Score and critique of the document stay.
+    A right step then becomes wrong, with a random complaint. Half of the wrong steps on which it
+    errs become right, and half get another complaint. Score and critique are unchanged.
 
     Args:
         percent: share of the spans on which it errs.
@@ -30,16 +30,16 @@ class WrongOnSpans(ArithmeticCritic):
         return {**super().config(), "critic": self.name, "percent": self.percent}
 
     def judge(self, document: Document) -> Critique:
-        """The critique of one document; the same document always gets the same errors."""
-        found = super().judge(document)
+        """Return the critique of one document; the same document always has the same errors."""
+        critique = super().judge(document)
         rng = random.Random(document.doc_id)
         spans = (
-            self._mistaken(span, rng) if rng.random() * 100 < self.percent else span
-            for span in found.spans
+            self._wrong_span(span, rng) if rng.random() * 100 < self.percent else span
+            for span in critique.spans
         )
-        return replace(found, spans=tuple(spans))
+        return replace(critique, spans=tuple(spans))
 
-    def _mistaken(self, span: Span, rng: random.Random) -> Span:
+    def _wrong_span(self, span: Span, rng: random.Random) -> Span:
         if span.verdict == "wrong" and rng.random() < 0.5:
             return Span(span.start, span.end, "right")
         tags = [kind for kind in KINDS if kind != span.tag]

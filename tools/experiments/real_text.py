@@ -1,4 +1,4 @@
-"""Real text: files of Python, judged by `rules`, at equal compute."""
+"""Real text: Python files with critiques by `rules`, at equal compute."""
 
 import sysconfig
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ ARMS = ("plain", "filter", "score", "critique")
 def measure_text(
     folder: Path, curves: Path, seeds: int, parallel: int, quick: bool, out: Output
 ) -> None:
-    """Trains the four arms on the standard library and installed packages, and keeps the curves.
+    """Train the four arms on the standard library and installed packages; store the curves.
 
     Raises:
         IxtError: a train run failed.
@@ -50,7 +50,7 @@ def measure_text(
 
 
 def _store(place: Path, quick: bool) -> Store:
-    """The store of all files and their critiques, made as far as it is not there."""
+    """Return the store of all files and their critiques; create what is missing."""
     root = place / "store"
     if not (root / "ixt.json").exists():
         Store.init(root)
@@ -66,7 +66,7 @@ def _store(place: Path, quick: bool) -> Store:
 
 
 def _copy_installed(target: Path, limit: int) -> None:
-    """Files of installed packages, evenly spread over all of them by path."""
+    """Return files of installed packages, evenly spread by path."""
     root = Path(sysconfig.get_paths()["purelib"])
     paths = sorted(root.rglob("*.py"))
     for path in paths[:: max(1, len(paths) // limit)][:limit]:
@@ -76,7 +76,7 @@ def _copy_installed(target: Path, limit: int) -> None:
 
 
 def _quantiles(store: Store, shares: list[float]) -> list[float]:
-    """Scores below which such shares of the files lie, to two decimals."""
+    """Return quantiles of the scores, to two decimals."""
     found = store.sql(f"SELECT quantile_cont(score, {shares}) AS q FROM critiques").arrow()
     return [round(value, 2) for value in found["q"][0].as_py()]
 

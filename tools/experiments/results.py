@@ -1,4 +1,4 @@
-"""docs/results.md: tables and plots between its markers, from the curves beside it."""
+"""docs/results.md: tables and plots between its markers, from the curves in docs/results."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -33,15 +33,15 @@ Row = Sequence[str]
 
 
 def write_results(docs: Path) -> Path:
-    """Writes what the curves in `docs/results` say into docs/results.md; returns the page."""
+    """Write tables and plots of the curves into docs/results.md; return its path."""
     curves = read_paths([str(docs / CURVES)])
     sums = [curve for curve in curves if curve.group in GOOD]
     groups = {group.group: group for group in compare_arms(sums, against=BASELINES)} if sums else {}
     page = docs / PAGE
     text = page.read_text(encoding="utf-8") if page.exists() else _skeleton()
     for name, make in SECTIONS.items():
-        text = _replaced(text, name, make(groups))
-    text = _replaced(text, "python", _python([c for c in curves if c.group == PYTHON]))
+        text = _replace_section(text, name, make(groups))
+    text = _replace_section(text, "python", _python([c for c in curves if c.group == PYTHON]))
     for name in sorted({curve.group for curve in curves}):
         _draw(docs / CURVES / f"{name}.svg", [curve for curve in curves if curve.group == name])
     atomic_write(page, lambda partial: partial.write_text(text, encoding="utf-8"))
@@ -53,14 +53,14 @@ def _skeleton() -> str:
     return "# Results\n\n" + "\n\n".join(marks) + "\n"
 
 
-def _replaced(text: str, name: str, content: str) -> str:
-    """The page with other content between the markers of one section."""
+def _replace_section(text: str, name: str, content: str) -> str:
+    """Return the page with new content between the markers of one section."""
     marks = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
     return marks.sub(lambda found: f"{found[1]}\n{content}\n{found[2]}", text)
 
 
-def table(heads: Row, rows: Iterable[Row]) -> str:
-    """A Markdown table."""
+def markdown_table(heads: Row, rows: Iterable[Row]) -> str:
+    """Return a Markdown table."""
     ruler = "|".join(["---", *["---:"] * (len(heads) - 1)])
     lines = ["| " + " | ".join(row) + " |" for row in (heads, *rows)]
     return "\n".join([lines[0], f"|{ruler}|", *lines[1:]])
@@ -77,9 +77,9 @@ def _share(arm: ArmReport) -> str:
 
 
 def _reached(name: str) -> Callable[[Groups], str]:
-    """What each arm of a corpus reaches, and the tokens that it takes."""
+    """Return a section: the accuracy of each arm of a corpus, and the tokens it needs."""
 
-    def make(groups: Groups) -> str:
+    def write_section(groups: Groups) -> str:
         if name not in groups:
             return "Not measured yet."
         group = groups[name]
@@ -94,15 +94,15 @@ def _reached(name: str) -> Callable[[Groups], str]:
             ]
             for arm in group.arms
         ]
-        return f"![accuracy over tokens](results/{name}.svg)\n\n{table(heads, rows)}"
+        return f"![accuracy over tokens](results/{name}.svg)\n\n{markdown_table(heads, rows)}"
 
-    return make
+    return write_section
 
 
 def _multipliers(name: str, baseline: str) -> Callable[[Groups], str]:
-    """How many times as much a baseline needs, by target and clock."""
+    """Return a section: the multiple that a baseline needs, by target and clock."""
 
-    def make(groups: Groups) -> str:
+    def write_section(groups: Groups) -> str:
         if name not in groups:
             return "Not measured yet."
         group = groups[name]
@@ -120,13 +120,13 @@ def _multipliers(name: str, baseline: str) -> Callable[[Groups], str]:
                 for axis in ("steps", "tokens", "flops")
             ]
             rows.append([arm.arm, str(shared), *cells])
-        return table(heads, rows)
+        return markdown_table(heads, rows)
 
-    return make
+    return write_section
 
 
-def ratio(found: Multiplier | None) -> str:
-    """Ours over the baseline's, the mean over seeds and each seed."""
+def format_ratio(found: Multiplier | None) -> str:
+    """Format tokens relative to the baseline: the mean over seeds and each seed."""
     if found is None or not found.seeds:
         return "neither reaches it"
     each = ", ".join(
@@ -142,14 +142,14 @@ def _holds(found: Multiplier | None) -> str:
     if found is None or not found.seeds:
         return "–"
     if found.kind == "at least":
-        # The baseline did not get there at all in some seeds.
+        # The baseline did not reach the target in some seeds.
         return "yes"
     good = found.kind == "mean" and found.value is not None and 1 / found.value <= GOAL
     return "yes" if good else "**no**"
 
 
 def _never_behind(groups: Groups) -> str:
-    """The span recipe against the better of plain and filter."""
+    """Compare the span recipe with the better of plain and filter."""
     heads = ["good documents", "accuracy", "runs", "plain", "filter", "spans-auto"]
     heads += ["spans-auto / better of both", f"<= {GOAL}"]
     rows = []
@@ -174,14 +174,14 @@ def _never_behind(groups: Groups) -> str:
                         else "not run"
                         for arm in ("plain", "filter", "spans-auto")
                     ),
-                    ratio(found),
+                    format_ratio(found),
                     _holds(found),
                 ]
             )
-    return table(heads, rows) if rows else "Not measured yet."
+    return markdown_table(heads, rows) if rows else "Not measured yet."
 
 
-TRIED = (
+RECIPES = (
     "spans-auto",
     "spans",
     "spans-auto-16",
@@ -191,10 +191,10 @@ TRIED = (
     "spans-3x",
     "spans-masked",
 )
-"""The recipe, and what was tried to be better than it."""
+"""The recipe, and alternatives to it."""
 
 CONTROLS = (
-    *TRIED,
+    *RECIPES,
     "spans-inserted",
     "spans-wrong-10",
     "spans-wrong-20",
@@ -207,7 +207,7 @@ CONTROLS = (
 
 
 def _controls(groups: Groups) -> str:
-    """Tokens of every control at every number of good documents."""
+    """Return tokens of every control at every number of good documents."""
     heads = ["arm"]
     shown = [name for name in GOOD if name in groups]
     heads += [f"{GOOD[name]:,} good: tokens to .3 / .5 / .9 (runs)" for name in shown]
@@ -218,7 +218,7 @@ def _controls(groups: Groups) -> str:
             arm = _arms(groups[name]).get(control)
             cells.append("not run" if arm is None else _triple(arm))
         rows.append(cells)
-    return table(heads, rows) if shown else "Not measured yet."
+    return markdown_table(heads, rows) if shown else "Not measured yet."
 
 
 def _triple(arm: ArmReport) -> str:
@@ -230,19 +230,19 @@ def _triple(arm: ArmReport) -> str:
 
 
 def _beyond(groups: Groups) -> str:
-    """The recipe against the strongest control."""
+    """Compare the recipe with the strongest control."""
     heads = ["good documents", "arm", "seeds"]
     heads += [f"tokens / those of filter-x10, to {t}" for t in (".3", ".5", ".9")]
     rows = []
     for name, good in GOOD.items():
         arms = _arms(groups[name]) if name in groups else {}
-        for arm in TRIED:
+        for arm in RECIPES:
             if arm not in arms or "filter-x10" not in arms:
                 continue
             found = [against["filter-x10"]["tokens"] for against in arms[arm].against.values()]
             seeds = max(len(each.seeds) for each in found)
-            rows.append([f"{good:,}", arm, str(seeds), *map(ratio, found)])
-    return table(heads, rows) if rows else "Not measured yet."
+            rows.append([f"{good:,}", arm, str(seeds), *map(format_ratio, found)])
+    return markdown_table(heads, rows) if rows else "Not measured yet."
 
 
 SECTIONS: Mapping[str, Callable[[Groups], str]] = {
@@ -257,7 +257,7 @@ SECTIONS: Mapping[str, Callable[[Groups], str]] = {
 
 
 def _python(curves: Sequence[LearningCurve]) -> str:
-    """Held-out loss of the best bucket of Python files, at equal training FLOPs."""
+    """Return the held-out loss of the best bucket of Python files, at equal training FLOPs."""
     if not curves:
         return "Not measured yet."
     metric = best_bucket(curves)
@@ -273,27 +273,29 @@ def _python(curves: Sequence[LearningCurve]) -> str:
         gain = "" if arm == "plain" or not gains else f"{fmean(gains):+.3f}{spread}"
         rows.append([arm, str(len(own)), f"{fmean(own.values()):.3f}", gain])
     heads = ["arm", "runs", "loss, nats per token", "gain on plain, ± 95% over seeds"]
-    figures = f"Files of score {metric.rpartition('.asked.')[2].replace('-', ' to ')}, held out, "
-    figures += f"after {format_quantity(budget)} training FLOPs each:"
-    return f"![loss over FLOPs](results/{PYTHON}.svg)\n\n{figures}\n\n{table(heads, rows)}"
+    sentence = f"Held-out files of score {metric.rpartition('.asked.')[2].replace('-', ' to ')}, "
+    sentence += f"after {format_quantity(budget)} training FLOPs each:"
+    return (
+        f"![loss over FLOPs](results/{PYTHON}.svg)\n\n{sentence}\n\n{markdown_table(heads, rows)}"
+    )
 
 
 def best_bucket(curves: Sequence[LearningCurve]) -> str:
-    """The loss on the bucket of the highest scores, under the best feedback where there is any."""
+    """Return the metric of the loss on the bucket with the highest scores."""
     shared = set.intersection(*(set(curve.metrics) for curve in curves))
     buckets = [n for n in shared if re.fullmatch(r"loss\.asked\.[\d.]+-[\d.]+", n)]
     return max(buckets, key=lambda name: float(name.rpartition("-")[2]))
 
 
 def _at(curve: LearningCurve, metric: str, flops: float) -> float:
-    """The metric after so many FLOPs, between two evaluations."""
+    """Return the metric after `flops`, interpolated between evaluations."""
     import numpy as np
 
     return float(np.interp(flops, curve.flops, curve.metrics[metric]))
 
 
 def _draw(path: Path, curves: Sequence[LearningCurve]) -> None:
-    """The curves of the arms that a page compares."""
+    """Draw the curves of the arms that the page compares."""
     order = {arm: place for place, arm in enumerate(DRAWN)}
     shown = sorted(
         (curve for curve in curves if curve.arm in order),

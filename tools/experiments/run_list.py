@@ -1,11 +1,11 @@
-"""Which train runs the proof needs, and how long each may take."""
+"""The train runs of the experiments, and their budgets."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from arms import ARMS, Plan, listens, tokenizer_of, train_config
-from corpora import BY_NAME, PROBLEMS, Corpus, Ground
+from arms import ARMS, ArmContext, is_conditioned, train_arm_tokenizer, train_config
+from corpora import BY_NAME, PROBLEMS, CorpusFolder, SumsCorpus
 
 from ixt_tools.demo import write_yaml
 from ixt_train.scaling import RunLabel, TrainJob
@@ -41,7 +41,7 @@ PROOF: dict[str, dict[str, int]] = {
         "plain-3x": 1200,
     },
 }
-"""`make proof`: R1 and R2, steps at most by corpus and arm."""
+"""`make proof`: R1 and R2; maximum steps by corpus and arm."""
 
 SPANS: dict[str, dict[str, int]] = {
     "good500": {
@@ -97,67 +97,70 @@ SPANS: dict[str, dict[str, int]] = {
         "plain-x10": 500,
     },
 }
-"""`make proof-spans`: never behind a filter, with its controls."""
+"""`make proof-spans`: spans compared with a filter, and controls."""
 
 
 @dataclass(frozen=True)
-class Run:
-    """One train run of the proof."""
+class ExperimentRun:
+    """One train run."""
 
-    corpus: Corpus
+    corpus: SumsCorpus
     arm: str
     steps: int
     seed: int
 
     @property
     def label(self) -> RunLabel:
-        """Where its curve belongs."""
+        """Return the label of its curve."""
         return RunLabel(self.arm, self.corpus.name, self.seed, f"{self.steps}ba")
 
-    def ground(self, folder: Path, problems: int = PROBLEMS) -> Ground:
-        """Its corpus."""
-        return Ground(folder / f"{self.corpus.name}-{self.seed}", self.corpus, self.seed, problems)
+    def corpus_folder(self, folder: Path, problems: int = PROBLEMS) -> CorpusFolder:
+        """Return its corpus."""
+        return CorpusFolder(
+            folder / f"{self.corpus.name}-{self.seed}", self.corpus, self.seed, problems
+        )
 
     def run_folder(self, folder: Path) -> Path:
-        """Where it trains."""
-        return self.ground(folder).folder / "runs" / self.arm
+        """Return its run folder."""
+        return self.corpus_folder(folder).folder / "runs" / self.arm
 
     def prepare(self, folder: Path, every: int, problems: int) -> TrainJob:
-        """Its corpus, mix and train config; what is there is not made again."""
-        ground = self.ground(folder, problems)
-        store = ground.prepare(WRONG_ON if "wrong" in self.arm else ())
-        plan = Plan(store, ground, ground.good(), self.steps)
-        mix = ARMS[self.arm](plan)
-        place = ground.folder / "configs"
-        write_yaml(place / f"{self.arm}.mix.yaml", mix.model_dump(mode="json"))
+        """Create its corpus, mix and train config; existing files are not created again."""
+        corpus = self.corpus_folder(folder, problems)
+        store = corpus.prepare(WRONG_ON if "wrong" in self.arm else ())
+        context = ArmContext(store, corpus, corpus.count_good(), self.steps)
+        mix = ARMS[self.arm](context)
+        configs = corpus.folder / "configs"
+        write_yaml(configs / f"{self.arm}.mix.yaml", mix.model_dump(mode="json"))
         config = train_config(
             f"{self.arm}.mix.yaml",
             str(self.run_folder(folder)),
-            str(ground.task.resolve()),
-            str(tokenizer_of(plan).resolve()),
-            feedback="best" if listens(mix) else "none",
+            str(corpus.task.resolve()),
+            str(train_arm_tokenizer(context).resolve()),
+            feedback="best" if is_conditioned(mix) else "none",
             steps=self.steps,
             seed=self.seed,
             every=every,
         )
         name = f"{self.corpus.name} {self.arm} {self.seed}"
-        path = write_yaml(place / f"{self.arm}.yaml", config)
-        return TrainJob(name, path, place / f"{self.arm}.log", self.run_folder(folder))
+        path = write_yaml(configs / f"{self.arm}.yaml", config)
+        return TrainJob(name, path, configs / f"{self.arm}.log", self.run_folder(folder))
 
 
-def runs_of(series: dict[str, dict[str, int]], seeds: Iterable[int]) -> list[Run]:
-    """The runs of a series: seed by seed, so that each arm has one early."""
+def list_runs(series: dict[str, dict[str, int]], seeds: Iterable[int]) -> list[ExperimentRun]:
+    """Return the runs of a series seed by seed, so each arm has an early run."""
     return [
-        Run(BY_NAME[corpus], arm, steps, seed)
+        ExperimentRun(BY_NAME[corpus], arm, steps, seed)
         for seed in seeds
         for corpus, arms in series.items()
         for arm, steps in arms.items()
     ]
 
 
-def shortened(runs: Sequence[Run], documents: int, steps: int) -> list[Run]:
-    """The same runs on small corpora for a few steps, which only shows that all is connected."""
-    return [
-        Run(Corpus(run.corpus.name, documents, run.corpus.bad), run.arm, steps, run.seed)
-        for run in runs
-    ]
+def shorten_runs(runs: Sequence[ExperimentRun], documents: int, steps: int) -> list[ExperimentRun]:
+    """Return the same runs on small corpora for a few steps, as a test of the pipeline."""
+    short_runs = []
+    for run in runs:
+        corpus = SumsCorpus(run.corpus.name, documents, run.corpus.bad)
+        short_runs.append(ExperimentRun(corpus, run.arm, steps, run.seed))
+    return short_runs

@@ -39,12 +39,12 @@ def inspect(
 
     Exit code 1 if a problem is found. Code in a shard is never executed.
     """
-    from ixt_inspector.terminal import InspectOptions, look, problems_of, rendered
+    from ixt_inspector.terminal import InspectOptions, inspect_target, list_problems, render_view
 
     out = Output(output)
-    found = look(target, store, at, InspectOptions(1, sample, seed, verify))
-    out.result(found.to_json(), rendered(found, full) if output is OutputMode.text else None)
-    if problems_of(found):
+    view = inspect_target(target, store, at, InspectOptions(1, sample, seed, verify))
+    out.result(view.to_json(), render_view(view, full) if output is OutputMode.text else None)
+    if list_problems(view):
         raise typer.Exit(1)
 
 
@@ -82,7 +82,7 @@ def serve(
 ) -> None:
     """Show a store in the browser, read-only: documents, critiques, scores, mixes, runs, SQL."""
     MissingExtra.require("serve", "starlette", "uvicorn")
-    from ixt_inspector.web import QueryLimits, ServerAddress, Settings, run
+    from ixt_inspector.web import QueryLimits, ServerAddress, Settings, run_server
 
     for name, folder in (("--mixes", mixes), ("--runs", runs)):
         if folder is not None and not folder.is_dir():
@@ -95,6 +95,6 @@ def serve(
         else:
             out.note(f"serving the store at {address} (Ctrl-C stops)")
 
-    bounds = QueryLimits(seconds=sql_seconds, memory=sql_memory << 20)
-    settings = Settings(store, mixes, runs, bounds)
-    run(settings, ServerAddress(host, port, token, tuple(host_name or ())), ready)
+    limits = QueryLimits(seconds=sql_seconds, memory=sql_memory << 20)
+    settings = Settings(store, mixes, runs, limits)
+    run_server(settings, ServerAddress(host, port, token, tuple(host_name or ())), ready)

@@ -44,7 +44,7 @@ def demo(
     output: OutputOption = OutputMode.text,
 ) -> None:
     """Run the end-to-end pipeline on this machine, in minutes, and write report.html."""
-    MissingExtra.require("train", "composer", "altair", "vl_convert")
+    MissingExtra.require("train", "composer", "vl_convert")
     from ixt_tools.demo import run_demo
 
     out = Output(output)
@@ -93,7 +93,7 @@ def calibrate(
     from ixt_data.store import Store
 
     if plots is not None:
-        MissingExtra.require("train", "altair", "vl_convert")
+        MissingExtra.require("train", "vl_convert")
     if write_quantiles is not None and (len(critic or []) != 1 or at is not None):
         raise typer.BadParameter(
             "requires one --critic and no --at: it writes to the latest snapshot",
@@ -108,9 +108,9 @@ def calibrate(
         record["canaries"] = [asdict(one) for one in seen]
         record["changed_canaries"] = [one.name for one in seen if not one.has_passed]
     if plots is not None:
-        from ixt_tools.report import write_page
+        from ixt_tools.report import write_calibration_page
 
-        record["plots"] = str(write_page(found, seen, plots))
+        record["plots"] = str(write_calibration_page(found, seen, plots))
     if write_quantiles is not None:
         record["quantiles"] = asdict(write(opened, (critic or [])[0], write_quantiles))
     _print_calibration(out, record, found, seen)
@@ -124,10 +124,10 @@ def _print_calibration(
 ) -> None:
     from rich.console import Group
 
-    from ixt_tools.report import tables
+    from ixt_tools.report import calibration_tables
 
     shown: list[Any] = []
-    for content in tables(found, seen):
+    for content in calibration_tables(found, seen):
         shown += [f"{content.title}:"] if content.title else []
         shown += [table(content.columns, content.rows), content.note, ""]
     if written := record.get("quantiles"):
@@ -175,7 +175,7 @@ def report(
     output: OutputOption = OutputMode.text,
 ) -> None:
     """Write one self-contained page on a snapshot, its critics, mixes and train runs."""
-    MissingExtra.require("train", "altair", "vl_convert")
+    MissingExtra.require("train", "vl_convert")
     from ixt_data.store import Store
     from ixt_tools.report import make_review, write_review
 

@@ -107,7 +107,7 @@ class Endpoint:
         self.last_success = time.monotonic()
         self.latencies.add(seconds)
         if self.in_flight + 1 < 0.8 * self.limit:
-            # The latency of a lone request is no measure for a full server.
+            # The latency of a lone request does not describe a full server.
             return
         average = self._latency_average
         self._latency_average = seconds if not average else 0.95 * average + 0.05 * seconds

@@ -66,7 +66,7 @@ class Judgement:
 
     Attributes:
         answer: the JSON object.
-        thinking: the reasoning before it, None if there is no reasoning.
+        thinking: the reasoning before it, None without reasoning.
     """
 
     answer: dict[str, Any]

@@ -1,4 +1,4 @@
-"""`ixt calibrate`: figures that can be checked by hand, canaries, the page, and quantiles."""
+"""`ixt calibrate`: figures that can be checked manually, canaries, the page, and quantiles."""
 
 from typing import Any
 

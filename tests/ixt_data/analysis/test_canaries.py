@@ -33,10 +33,10 @@ def test_changed_canary_fails_the_command(store: Store, tmp_path: Path) -> None:
     annotate(store, "web", Judge("length", lambda text: [0], version=2))
     found = as_json(store, "--critic", "length", "--canaries", path, code=1)
     assert found["changed_canaries"] == ["steady"]
-    lines.append({"text": "nobody has seen this", "score": [0.5, 1]})
+    lines.append({"text": "a text without a critique", "score": [0.5, 1]})
     path.write_text("\n".join(map(json.dumps, lines)))
     done = run(store, "--critic", "length", "--canaries", path, code=1)
-    assert "steady, nobody has seen this" in done.stderr
+    assert "steady, a text without a critique" in done.stderr
     assert "missing" in done.stdout
     # Snapshots from before have the old score.
     path.write_text(json.dumps(lines[0]))

@@ -1,4 +1,4 @@
-"""A bad night for a critique run: servers that answer badly and die, workers that are killed.
+"""Failures of a critique run: servers that respond badly and crash, workers that are killed.
 
 In the morning the set of (document, critic) rows is exact, whatever happened in it.
 """

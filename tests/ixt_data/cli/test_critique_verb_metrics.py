@@ -1,4 +1,4 @@
-"""Prometheus metrics of a critique run, scraped over HTTP while it goes on."""
+"""Prometheus metrics of a critique run, scraped over HTTP while it runs."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def corpus(folder: Path, *texts: str) -> None:
 
 @contextmanager
 def running(folder: Path, *arguments: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A critique run that is under way, and the address of its metrics."""
+    """A critique run in progress, and the address of its metrics."""
     command = [sys.executable, "-m", "ixt_data", "critique", "--corpus", "web"]
     command += [*map(str, arguments), "--metrics-port", "0"]
     environment = {**os.environ, "IXT_STORE": str(folder / "S")}

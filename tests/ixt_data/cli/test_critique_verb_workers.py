@@ -44,7 +44,7 @@ def asking(fake: Running, *more: object) -> tuple[object, ...]:
 
 
 def exact(folder: Path, n: int = N) -> Store:
-    """Every document has one row, each unit was published once, and nobody holds anything."""
+    """Every document has one row, each unit was published once, and no lease is held."""
     store = Store.open(folder / "S")
     sql = "SELECT count(*) AS n, count(DISTINCT (doc_id, critic)) AS d FROM critiques_all"
     assert store.sql(sql).arrow().to_pylist() == [{"n": n, "d": n}]
@@ -135,7 +135,7 @@ def test_unit_of_a_lost_machine_is_acquired_when_its_lease_expires(
         (path,) = lease_files(tmp_path)
         record = json.loads(path.read_text())
         assert record["pid"] == worker.pid
-        # As another machine's: nobody here can tell that it is dead.
+        # As another machine's: this machine cannot check it.
         path.write_text(json.dumps(record | {"machine": "another"}))
         report = as_json(*asking(fake), folder=tmp_path)
         assert time.time() > record["expires"]

@@ -165,13 +165,13 @@ def test_worker_that_lost_its_lease_stops(store: Store, short: None) -> None:
     add_documents(store, [f"text {i}" for i in range(40)], per_shard=20)
     critic = Counting(pause=0.02)
 
-    def overtaken(done: int, critique: Critique) -> None:
+    def lose_lease(done: int, critique: Critique) -> None:
         if len(critic.asked) == 3:
             (key,) = files(store)
             later = key.replace(".000001.", ".000002.")
             store.storage.create(later, store.storage.read(key))
 
-    report = annotate(store, "web", critic, overtaken)
+    report = annotate(store, "web", critic, lose_lease)
     # It does the other unit, and then this one, whose new holder never renewed its lease.
     assert (report.units, report.documents, dict(report.statuses)) == (2, 40, {"ok": 40})
     assert 40 < len(critic.asked) < 60

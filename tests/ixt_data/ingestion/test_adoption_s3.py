@@ -111,7 +111,7 @@ def test_rows_are_those_of_the_same_folder_on_disk(folder: str, tmp_path: Path) 
     assert stores[0] == stores[1]
 
 
-def test_a_change_is_noticed_and_mended_by_restoring_it(folder: str, tmp_path: Path) -> None:
+def test_a_change_is_reported_and_fixed_by_restoring_it(folder: str, tmp_path: Path) -> None:
     store = Store.init(tmp_path / "store")
     adopt(store, "web", folder, text_field="body")
     info = store.snapshot().text_shards()[1]

@@ -73,7 +73,7 @@ def test_every_batch_mixes_as_many_shards_as_any_other(at):
     assert 9 <= len(set(shard.tolist())) <= 12
 
 
-def test_lanes_keep_their_own_shards():
+def test_nodes_keep_their_own_shards():
     order, _ = order_of([[1] * 100] * 8, block=100)
     draws = samples_of(order.draws(0, 800, nodes=4)) // 100
     assert all(len(set(draws[partition::4].tolist())) <= 4 for partition in range(4))

@@ -67,7 +67,7 @@ def test_one_can_build_on_another(critiqued: Store) -> None:
     assert names(critiqued, "SELECT n_chars FROM selected.best") == [10]
     with pytest.raises(QueryError):
         save_selection(critiqued, "loop", "doc_id IN (SELECT doc_id FROM selected.loop)")
-    # A name that is no selection stays the user's own.
+    # A name without a selection stays the user's own.
     assert names(critiqued, "SELECT selected.x FROM (SELECT 1 AS x) AS selected") == [1]
 
 

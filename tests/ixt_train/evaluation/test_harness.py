@@ -98,7 +98,7 @@ def test_harness_without_the_task_raises(trained_run: Path, tasks: Path) -> None
 
     with pytest.raises(ConfigError, match="no task nothing in its own list or in"):
         ask("--lm-eval-path", str(tasks))
-    with pytest.raises(ConfigError, match="is no folder"):
+    with pytest.raises(ConfigError, match="is not a folder"):
         ask("--lm-eval-path", str(tasks / "sums.jsonl"))
 
 

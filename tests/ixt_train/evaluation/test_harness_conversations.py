@@ -42,7 +42,7 @@ def test_task_prompt_of_a_chat_model_is_a_user_turn(talker: LoadedModel, tmp_pat
     for item, messages in zip(task.items, (user("plus one ?"), TALK), strict=True):
         assert item.prefix.conditioned == tuple(conditioner.reply(messages, "best").tolist())
         assert item.prefix.base == tuple(conditioner.reply(messages, "none").tolist())
-        # A newline is no end of what an assistant says.
+        # A newline does not end a message of the assistant.
         assert item.stop == ()
     ended = [a.ending == "end" and bool(a.text) for a in answers]
     assert task.solve(talker.model, conditioner) == ended

@@ -1,4 +1,4 @@
-"""Evaluation against sums by hand, and of a model that follows its feedback."""
+"""Evaluation against sums computed manually, and of a model that follows its feedback."""
 
 import json
 from pathlib import Path
@@ -173,7 +173,7 @@ def test_loss_on_good_documents_is_ordered_by_feedback(follower: Path) -> None:
     follows = figures["feedback_gain"]
     assert follows["best"]["0.9-1"]["gain"] == pytest.approx(loss["none"] - loss["best"], rel=1e-4)
     assert follows["best"]["0.9-1"]["gain"] > 10 * follows["best"]["0.9-1"]["standard_error"]
-    # Bad documents are no likelier under best feedback, and likelier under their own.
+    # Bad documents are not likelier under best feedback, and likelier under their own.
     assert follows["best"]["0-0.5"]["gain"] < 0 < follows["observed"]["0-0.5"]["gain"]
 
 

@@ -56,7 +56,7 @@ def prefix_(prompts=PROMPTS, before=(5, 6), token_budget=12, seed=0):
 
 @torch.inference_mode()
 def slow_greedy(model, conditioner, row, gamma):
-    """The same by the formula: the whole text through the model anew for every token."""
+    """The same by the formula: the complete text through the model again for every token."""
     ids = ()
     while len(ids) < row.token_budget:
         conditioned, base = (

@@ -37,7 +37,7 @@ def test_tokenize_problem_splits_at_segments(trained: LoadedModel) -> None:
 
 
 def test_solve_feeds_back_the_models_own_answers(trained: LoadedModel) -> None:
-    """Against generation with the whole text fed in anew for each token."""
+    """Against generation with the complete text as input again for each token."""
     tokenizer, model = trained.tokenizer, trained.model
     banned_tokens = [*control_tokens(tokenizer), tokenizer.eos_token_id]
     prefix = trained.conditioner.prompt("", "best").tolist()

@@ -77,7 +77,7 @@ def test_compare_arms_uses_plain_every_filter_and_the_best_filter() -> None:
 
 
 def test_annotation_flops_are_separate() -> None:
-    curves = [curve("plain", 0, [0.0, 0.6]), curve("told", 0, [0.6], annotation_flops=5e6)]
+    curves = [curve("plain", 0, [0.0, 0.6]), curve("critique", 0, [0.6], annotation_flops=5e6)]
     (group,) = compare_arms(curves, targets=[0.6])
     conditioned = group.arms[-1].against["0.6"]["plain"]
     assert conditioned["flops"].value == pytest.approx(2.0)

@@ -42,7 +42,7 @@ def test_read_run_of_an_invalid_folder_raises(tmp_path: Path, trained_run: Path)
     with pytest.raises(ConfigError, match="does not exist"):
         read_paths([str(tmp_path / "x")])
     (tmp_path / "x.jsonl").write_text('{"arm": "a"}\n')
-    with pytest.raises(ConfigError, match=r"x.jsonl line 1 is no curve"):
+    with pytest.raises(ConfigError, match=r"x.jsonl line 1 is not a curve"):
         read_paths([str(tmp_path)])
     assert [c.arm for c in read_paths([f"a={trained_run}", f"b={trained_run}"])] == ["a", "b"]
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.stream
 
 
 def rank(n: int, number: int, port: int, ds_of, answers) -> None:
-    """One process of `n`; forked, since importing torch anew takes longer than the test."""
+    """One process of `n`; forked, since a new import of torch takes longer than the test."""
     world = {"WORLD_SIZE": n, "LOCAL_WORLD_SIZE": n, "RANK": number, "LOCAL_RANK": number}
     os.environ |= {key: str(value) for key, value in world.items()}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}

@@ -121,8 +121,8 @@ def test_lost_tokens_are_detected_and_rebuilt(store):
 
 
 def test_tokenize_with_unknown_names_raises(store):
-    with pytest.raises(StoreError, match=r"no critic 'nobody'.*numbers"):
-        tokenize(store, words_tokenizer(), critics=["nobody"])
+    with pytest.raises(StoreError, match=r"no critic 'unknown'.*numbers"):
+        tokenize(store, words_tokenizer(), critics=["unknown"])
     with pytest.raises(StoreError, match=r"no corpus 'nothing'.*web"):
         tokenize(store, words_tokenizer(), corpora=["nothing"])
 

@@ -27,7 +27,7 @@ def test_wandb_offline_and_mlflow_in_a_folder(
     client = MlflowClient((folder / "mlruns").as_uri())
     experiment = client.get_experiment_by_name("ixt")
     assert experiment is not None
-    # A resume goes on in the same record.
+    # A resume continues the same record.
     (record,) = client.search_runs([experiment.experiment_id])
     assert record.info.status == "FINISHED"
     assert record.data.params["optimizer.lr"] == "0.003"

@@ -113,11 +113,11 @@ def test_start_with_optimizer_keep_continues_exactly(chain: Any) -> None:
     before, after = state_of(first), state_of(second)
     for name, weight in before["model"].items():
         assert torch.allclose(after["model"][name], weight, atol=1e-9)
-    # AdamW's clock goes on, and its settings are the new ones.
+    # AdamW's clock continues, and its settings are the new ones.
     assert moments(before)[HEAD]["step"] == 6
     assert moments(after)[HEAD]["step"] == 12
     assert after["optimizers"]["AdamW"]["param_groups"][0]["weight_decay"] == 0.0
-    # The average goes on as after 6 steps; one that began anew would keep 0.0001 of the way.
+    # The average continues after 6 steps; a new one would keep 0.0001 of the way.
     average = averaged_weights({"state": after})["lm_head.weight"]
     old = averaged_weights({"state": before})["lm_head.weight"]
     weight = before["model"][HEAD]
@@ -244,7 +244,7 @@ def test_stages_chain_on_the_command_line(chain: Any, write_config: Callable[[Tr
         assert f"<|feedback|> {score}" in rendered
         assert f"<|assistant|> {answer} <|eos|>" in rendered
     assert set(results["sft"]["losses"]) == {"train", "eval"}
-    # Generation asks as training told.
+    # Generation uses the feedback of training.
     done = CliRunner().invoke(
         build(), ["generate", str(folder), "--prompt", "3 + 1 =", "--output", "json"]
     )

@@ -1,4 +1,4 @@
-"""uv is told what pip is configured with."""
+"""uv receives the configuration of pip."""
 
 import subprocess
 from types import SimpleNamespace
@@ -36,14 +36,14 @@ def test_uv_gets_the_same_places(settings: dict[str, str], monkeypatch: pytest.M
     assert environment["SSL_CERT_FILE"] == "/certs/file.pem"
 
 
-def test_what_the_user_told_uv_stays(
+def test_uv_settings_of_the_user_are_unchanged(
     settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("UV_DEFAULT_INDEX", "https://mine.example/simple")
     assert install.uv_environment(settings)["UV_DEFAULT_INDEX"] == "https://mine.example/simple"
 
 
-def test_pip_goes_on_where_uv_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pip_continues_where_uv_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[list[str]] = []
 
     def run(command: list[str], **_: object) -> SimpleNamespace:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from layers import Report, check, circles
+from layers import LayerReport, check, circles
 
 LAYERS = [("ixt_data",), ("ixt_data.low",), ("ixt_data.high",), ("ixt_data.cli",)]
 
@@ -28,7 +28,7 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def report(tree: Path, module: str, text: str) -> Report:
+def report(tree: Path, module: str, text: str) -> LayerReport:
     (tree / module).write_text(text)
     return check(tree, LAYERS, ["ixt_data.cli"], max_lines=20)
 

@@ -1,4 +1,4 @@
-from .inspection import look as look
-from .inspection import problems_of as problems_of
-from .render import rendered as rendered
+from .inspection import inspect_target as inspect_target
+from .inspection import list_problems as list_problems
+from .render import render_view as render_view
 from .shard import InspectOptions as InspectOptions

@@ -1,4 +1,4 @@
-"""One document with what its critics said: critique, thinking, scores and spans."""
+"""One document with its critiques: text, thinking, scores and spans."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -9,13 +9,13 @@ from ixt_data.log import Snapshot
 from ixt_data.records import Span, parse_id
 from ixt_data.store import Store
 
-MOST = 20
-"""Documents of one source_id that are named, at most."""
+MAX_NAMED = 20
+"""Documents of one source_id that an error names."""
 
 
 @dataclass
 class CritiqueView:
-    """What one critic said of a document: its row, its spans, and its thinking if it thought."""
+    """One critique: its row, its spans, and the thinking of a reasoning judge."""
 
     row: dict[str, Any]
     spans: list[Span] = field(default_factory=list)
@@ -32,33 +32,37 @@ class DocumentView:
     snapshot: int
 
     def to_json(self) -> dict[str, Any]:
-        """For programs."""
+        """Return the view as JSON values."""
         return {
             "kind": "document",
             "snapshot": self.snapshot,
             **self.row,
             "text": self.text,
             "critiques": [
-                {**one.row, "spans": list(map(asdict, one.spans)), "thinking": one.thinking}
-                for one in self.critiques
+                {
+                    **critique.row,
+                    "spans": list(map(asdict, critique.spans)),
+                    "thinking": critique.thinking,
+                }
+                for critique in self.critiques
             ],
         }
 
 
 def view_document(store: Store, name: str, at: int | str | None = None) -> DocumentView:
-    """The document that a doc_id or a source_id names.
+    """Return the document with a doc_id or source_id.
 
     Raises:
-        StoreError: there is none, or there are several of this source_id.
+        StoreError: no document has this id, or several have this source_id.
     """
     snapshot = store.snapshot(at)
     catalog = store.catalog(snapshot.version)
     try:
         row = _row(catalog, name, snapshot, store.root)
-        wanted = "SELECT * FROM critiques WHERE doc_id = ?::UUID ORDER BY critic"
+        sql = "SELECT * FROM critiques WHERE doc_id = ?::UUID ORDER BY critic"
         critiques = [
             {**one, "doc_id": str(one["doc_id"])}
-            for one in catalog.arrow(wanted, [row["doc_id"]]).to_pylist()
+            for one in catalog.arrow(sql, [row["doc_id"]]).to_pylist()
         ]
     finally:
         catalog.close()
@@ -73,30 +77,30 @@ _TEXT = "text"
 
 def _row(catalog: Any, name: str, snapshot: Snapshot, root: str) -> dict[str, Any]:
     try:
-        found = catalog.arrow(
+        rows = catalog.arrow(
             "SELECT * FROM documents WHERE doc_id = ?::UUID", [parse_id(name).hex()]
         ).to_pylist()
     except ValueError:
-        found = []
-    if not found:
-        wanted = "SELECT * FROM documents WHERE source_id = ? ORDER BY corpus, doc_id"
-        found = catalog.arrow(wanted, [name]).to_pylist()
-        if len({row["doc_id"] for row in found}) > 1:
-            ids = ", ".join(f"{row['doc_id']} ({row['corpus']})" for row in found[:MOST])
-            more = f" and {len(found) - MOST:,} more" if len(found) > MOST else ""
-            raise StoreError(f"source_id {name!r} is of {len(found):,} documents: {ids}{more}")
-    if not found:
+        rows = []
+    if not rows:
+        sql = "SELECT * FROM documents WHERE source_id = ? ORDER BY corpus, doc_id"
+        rows = catalog.arrow(sql, [name]).to_pylist()
+        if len({row["doc_id"] for row in rows}) > 1:
+            ids = ", ".join(f"{row['doc_id']} ({row['corpus']})" for row in rows[:MAX_NAMED])
+            more = f" and {len(rows) - MAX_NAMED:,} more" if len(rows) > MAX_NAMED else ""
+            raise StoreError(f"source_id {name!r} names {len(rows):,} documents: {ids}{more}")
+    if not rows:
         raise StoreError(
-            f"{name}: no file, folder or store, and no doc_id or source_id in snapshot "
+            f"{name}: not a file, folder or store, and not a doc_id or source_id in snapshot "
             f'{snapshot.version} of {root}. Documents: ixt query "FROM documents LIMIT 10"'
         )
-    return {**found[0], "doc_id": str(found[0]["doc_id"])}
+    return {**rows[0], "doc_id": str(rows[0]["doc_id"])}
 
 
 def _critique(store: Store, snapshot: Snapshot, row: dict[str, Any]) -> CritiqueView:
-    """A critique with what its shards have beside its row."""
+    """Return a critique with the spans and the thinking from its shards."""
     if isinstance(row["scores"], list):
-        # So Arrow gives a map.
+        # Arrow returns a map as a list of pairs.
         row = {**row, "scores": dict(row["scores"])}
     view = CritiqueView(row)
     shard = snapshot.shards_by_path.get(row["shard"] or "")
@@ -110,6 +114,8 @@ def _critique(store: Store, snapshot: Snapshot, row: dict[str, Any]) -> Critique
     return view
 
 
-def marked(text: str, spans: list[Span], most: int) -> Mapping[int, str]:
-    """The beginning of what each span is about, by the number of the span."""
-    return {i: text[span.start : min(span.end, span.start + most)] for i, span in enumerate(spans)}
+def span_texts(text: str, spans: list[Span], max_chars: int) -> Mapping[int, str]:
+    """Return the first `max_chars` characters of each span, by the number of the span."""
+    return {
+        i: text[span.start : min(span.end, span.start + max_chars)] for i, span in enumerate(spans)
+    }

@@ -1,4 +1,4 @@
-"""`ixt inspect`: what a target is, and how it is shown."""
+"""`ixt inspect`: the view of a store, folder, shard or document."""
 
 from pathlib import Path
 from typing import Any
@@ -7,87 +7,89 @@ from ixt_data.errors import StoreError
 from ixt_data.storage import LocalStorage, Storage, open_storage
 from ixt_data.store import MARKER, Store, part_of_store, part_of_store_at
 from ixt_inspector.terminal.document import DocumentView, view_document
-from ixt_inspector.terminal.mds_folder import FolderView, entry_of, is_shard, view_folder
+from ixt_inspector.terminal.mds_folder import FolderView, is_shard, read_index_entry, view_folder
 from ixt_inspector.terminal.shard import InspectOptions, ShardView, view_shard
 from ixt_inspector.terminal.store import StoreView, aligned_with, view_store
 
-HEADS = 64
-"""Shards of a folder whose heads are read unless all of it is verified."""
+MAX_HEADERS = 64
+"""Shards of a folder whose headers are read without --verify."""
 
 
-class ShardLook:
-    """A single shard, with its place and what is aligned with it in its store."""
+class StoredShardView:
+    """A shard, its folder, and the shards of its store that are aligned with it."""
 
-    def __init__(self, view: ShardView, place: str, aligned: dict[str, str]) -> None:
-        self.view, self.place, self.aligned = view, place, aligned
+    def __init__(self, view: ShardView, folder: str, aligned: dict[str, str]) -> None:
+        self.view, self.folder, self.aligned = view, folder, aligned
         self.problems = view.problems
 
     def to_json(self) -> dict[str, Any]:
-        """For programs."""
-        own = {"kind": "shard", "folder": self.place, "aligned": self.aligned}
+        """Return the view as JSON values."""
+        own = {"kind": "shard", "folder": self.folder, "aligned": self.aligned}
         return own | self.view.to_json()
 
 
-InspectedObject = StoreView | FolderView | ShardLook | DocumentView
+InspectedObject = StoreView | FolderView | StoredShardView | DocumentView
 
 
-def look(target: str, root: str, at: str | None, asked: InspectOptions) -> InspectedObject:
-    """What a target is: a store, an MDS folder, a shard's file, or a document of a store.
+def inspect_target(
+    target: str, root: str, at: str | None, options: InspectOptions
+) -> InspectedObject:
+    """Return the view of a store, an MDS folder, a shard file, or a document of a store.
 
     Args:
         target: a path, an address `s3://bucket/prefix`, a doc_id or a source_id.
-        root: of the store that documents are looked for in.
-        at: version or tag of it.
-        asked: how much to look at.
+        root: root of the store that contains the document.
+        at: version or tag of that store.
+        options: samples to show, and whether to verify.
 
     Raises:
-        StoreError: it is none of them.
+        StoreError: the target does not exist.
     """
     remote = "://" in target
     if not remote and not Path(target).exists():
         return view_document(Store.open(root), target, at)
     if is_shard(target) if remote else Path(target).is_file():
         folder, _, name = str(target if remote else Path(target).absolute()).rpartition("/")
-        return _shard(open_storage(folder), name, asked)
-    place = open_storage(target)
-    if place.exists(MARKER):
-        return view_store(Store.open(target), at, verify=asked.verify)
-    return view_folder(place, asked, HEADS)
+        return _shard(open_storage(folder), name, options)
+    storage = open_storage(target)
+    if storage.exists(MARKER):
+        return view_store(Store.open(target), at, verify=options.verify)
+    return view_folder(storage, options, MAX_HEADERS)
 
 
-def problems_of(found: InspectedObject) -> list[str]:
-    """All that is wrong with it."""
-    if isinstance(found, FolderView):
-        return found.all_problems
-    return [] if isinstance(found, DocumentView) else found.problems
+def list_problems(view: InspectedObject) -> list[str]:
+    """Return all problems of a view."""
+    if isinstance(view, FolderView):
+        return view.all_problems
+    return [] if isinstance(view, DocumentView) else view.problems
 
 
-def _shard(place: Storage, name: str, asked: InspectOptions) -> ShardLook:
-    store = _store_of(place)
+def _shard(storage: Storage, name: str, options: InspectOptions) -> StoredShardView:
+    store = _store_of(storage)
     snapshot = store.snapshot() if store is not None else None
-    path = f"{place.root}/{name}".removeprefix(f"{store.root}/") if store is not None else ""
+    path = f"{storage.root}/{name}".removeprefix(f"{store.root}/") if store is not None else ""
     info = snapshot.shards_by_path.get(path) if snapshot is not None else None
-    entry = info.index if info is not None else entry_of(place, name)
-    view = view_shard(place, name, _size_of(place, name), asked, entry)
+    entry = info.index if info is not None else read_index_entry(storage, name)
+    view = view_shard(storage, name, _size_of(storage, name), options, entry)
     aligned = aligned_with(snapshot, path) if snapshot is not None and info is not None else {}
     for family, other in aligned.items():
         samples = snapshot.shards_by_path[other].samples if snapshot is not None else 0
         if samples != view.samples:
             view.problems.append(f"{family}: {other} has {samples:,} samples")
-    return ShardLook(view, place.root, aligned)
+    return StoredShardView(view, storage.root, aligned)
 
 
-def _store_of(place: Storage) -> Store | None:
-    """The store that a folder is a part of."""
-    is_remote = "://" in place.root
-    owner = part_of_store_at(place.root) if is_remote else part_of_store(Path(place.root))
+def _store_of(storage: Storage) -> Store | None:
+    """Return the store that contains a folder; None outside a store."""
+    is_remote = "://" in storage.root
+    owner = part_of_store_at(storage.root) if is_remote else part_of_store(Path(storage.root))
     return None if owner is None else Store.open(owner)
 
 
-def _size_of(place: Storage, name: str) -> int:
-    if isinstance(place, LocalStorage):
-        return (place.path / name).stat().st_size
-    for file in place.list(""):
+def _size_of(storage: Storage, name: str) -> int:
+    if isinstance(storage, LocalStorage):
+        return (storage.path / name).stat().st_size
+    for file in storage.list(""):
         if file.key == name:
             return file.size
-    raise StoreError(f"{place.root}/{name}: there is no such file")
+    raise StoreError(f"{storage.root}/{name}: the file does not exist")

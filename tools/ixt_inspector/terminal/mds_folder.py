@@ -1,4 +1,4 @@
-"""An MDS folder, anybody's: by its index.json, or by its files where there is none."""
+"""Any MDS folder: read by its index.json, or by its files without one."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,14 +18,14 @@ INDEX = "index.json"
 
 @dataclass
 class FolderView:
-    """What an MDS folder is.
+    """An MDS folder.
 
     Attributes:
-        folder: its path or address.
+        folder: path or address.
         indexed: whether it has an index.json.
         shards: its shards.
-        other_files: files that are no shards of it.
-        problems: what is wrong with the folder itself.
+        other_files: files that are not shards.
+        problems: problems of the folder itself.
     """
 
     folder: str
@@ -36,12 +36,12 @@ class FolderView:
 
     @property
     def all_problems(self) -> list[str]:
-        """Those of the shards too."""
-        own = [f"{view.file}: {what}" for view in self.shards for what in view.problems]
+        """Return the problems of the folder and of its shards."""
+        own = [f"{view.file}: {problem}" for view in self.shards for problem in view.problems]
         return [*self.problems, *own]
 
     def to_json(self) -> dict[str, Any]:
-        """For programs."""
+        """Return the view as JSON values."""
         stored = sum(view.bytes for view in self.shards)
         raw = sum(view.raw_bytes for view in self.shards)
         return {
@@ -62,30 +62,36 @@ class FolderView:
         }
 
     def columns(self) -> dict[str, str]:
-        """Encodings by column, `a or b` where shards differ."""
-        found: dict[str, dict[str, None]] = {}
+        """Return encodings by column, `a or b` where shards differ."""
+        encodings_by_name: dict[str, dict[str, None]] = {}
         for view in self.shards:
             for name, encoding in view.columns.items():
-                found.setdefault(name, {})[encoding] = None
-        return {name: " or ".join(encodings) for name, encodings in sorted(found.items())}
+                encodings_by_name.setdefault(name, {})[encoding] = None
+        return {
+            name: " or ".join(encodings) for name, encodings in sorted(encodings_by_name.items())
+        }
 
 
-def view_folder(place: Storage, asked: InspectOptions, most: int | None = None) -> FolderView:
-    """Looks at a folder; samples are shown of its first shard, random ones of a random shard.
+def view_folder(
+    storage: Storage, options: InspectOptions, max_headers: int | None = None
+) -> FolderView:
+    """Return the view of a folder, with samples of its first shard.
 
     Args:
-        place: the folder.
-        asked: how much to look at.
-        most: shards whose heads are read; the others are as the index says.
+        storage: the folder.
+        options: samples to show, and whether to verify.
+        max_headers: shards whose headers are read; the index describes the others.
 
     Raises:
-        StoreError: there are neither an index nor shards.
+        StoreError: the folder has neither an index nor shards.
     """
-    sizes = {file.key: file.size for file in place.list("")}
-    view = FolderView(place.root, INDEX in sizes)
-    entries = _entries(place, view) if view.indexed else dict.fromkeys(_found(sizes))
+    sizes = {file.key: file.size for file in storage.list("")}
+    view = FolderView(storage.root, INDEX in sizes)
+    entries = _entries(storage, view) if view.indexed else dict.fromkeys(_shard_files(sizes))
     if not entries and not view.problems:
-        raise StoreError(f"{place.root}: neither {INDEX} nor files named *.mds or *.mds.zstd in it")
+        raise StoreError(
+            f"{storage.root}: contains neither {INDEX} nor files named *.mds or *.mds.zstd"
+        )
     known = {INDEX}
     first = True
     for raw, entry in entries.items():
@@ -93,16 +99,17 @@ def view_folder(place: Storage, asked: InspectOptions, most: int | None = None) 
         known |= {raw, key}
         if entry is not None:
             known.update(name for name in _names(entry) if name)
-        own = asked if first else InspectOptions(0, 0, asked.seed, asked.verify)
-        if most is not None and len(view.shards) >= most and not asked.verify:
-            view.shards.append(_told(key, entry, sizes))
+        own = options if first else InspectOptions(0, 0, options.seed, options.verify)
+        is_limited = max_headers is not None and len(view.shards) >= max_headers
+        if is_limited and not options.verify:
+            view.shards.append(_view_from_index(key, entry, sizes))
             continue
-        if key not in sizes or leads_out(place, key):
-            what = "a symbolic link that leads out of the folder: not read"
-            what = what if key in sizes else f"missing, but {INDEX} names it"
-            view.shards.append(ShardView(key, problems=[what]))
+        if key not in sizes or escapes_folder(storage, key):
+            problem = "a symbolic link that escapes the folder: not read"
+            problem = problem if key in sizes else f"missing, but {INDEX} names it"
+            view.shards.append(ShardView(key, problems=[problem]))
             continue
-        view.shards.append(view_shard(place, key, sizes[key], own, entry))
+        view.shards.append(view_shard(storage, key, sizes[key], own, entry))
         first = False
     view.other_files = sorted(sizes.keys() - known)
     if len({tuple(shard.columns.items()) for shard in view.shards if shard.columns}) > 1:
@@ -110,8 +117,8 @@ def view_folder(place: Storage, asked: InspectOptions, most: int | None = None) 
     return view
 
 
-def _told(key: str, entry: dict[str, Any] | None, sizes: dict[str, int]) -> ShardView:
-    """A shard as the index tells of it, without a look at the file."""
+def _view_from_index(key: str, entry: dict[str, Any] | None, sizes: dict[str, int]) -> ShardView:
+    """Return the view of a shard from the index, without reading the file."""
     view = ShardView(key, sizes.get(key, 0))
     if entry is not None:
         stored = entry.get("zip_data") or entry["raw_data"]
@@ -124,16 +131,16 @@ def _told(key: str, entry: dict[str, Any] | None, sizes: dict[str, int]) -> Shar
     return view
 
 
-def _entries(place: Storage, view: FolderView) -> dict[str, dict[str, Any] | None]:
-    """The entries of index.json by raw file; those that cannot be trusted are problems."""
+def _entries(storage: Storage, view: FolderView) -> dict[str, dict[str, Any] | None]:
+    """Return the entries of index.json by raw file; invalid entries become problems."""
     try:
-        index = orjson.loads(place.read(INDEX))
+        index = orjson.loads(storage.read(INDEX))
         version, shards = index["version"], list(index["shards"])
     except (ValueError, KeyError, TypeError) as error:
         view.problems.append(f"{INDEX}: unreadable ({type(error).__name__}: {error})")
         return {}
     if version != 2:
-        view.problems.append(f"{INDEX}: version {version!r}; version 2 is known")
+        view.problems.append(f"{INDEX}: version {version!r} is not supported; valid: 2")
     entries: dict[str, dict[str, Any] | None] = {}
     for number, entry in enumerate(shards):
         try:
@@ -141,14 +148,17 @@ def _entries(place: Storage, view: FolderView) -> dict[str, dict[str, Any] | Non
             _ = entry["samples"], entry["raw_data"]["bytes"], list(entry["column_names"])
             _ = list(entry["column_encodings"])
         except (KeyError, TypeError, AttributeError) as error:
-            what = f"lacks {error}" if isinstance(error, KeyError) else f"is no entry ({error})"
+            problem = (
+                f"lacks {error}" if isinstance(error, KeyError) else f"is not an entry ({error})"
+            )
             form = entry.get("format") if isinstance(entry, dict) else None
-            what = f"is of the format {form!r}, not mds" if form not in ("mds", None) else what
-            view.problems.append(f"{INDEX}: shard {number} {what}")
+            if form not in ("mds", None):
+                problem = f"has the format {form!r}, not mds"
+            view.problems.append(f"{INDEX}: shard {number} {problem}")
             continue
         if unsafe := [name for name in names if name is not None and not is_safe_name(name)]:
             view.problems.append(
-                f"{INDEX}: shard {number} names the file {unsafe[0]!r}, which leads out of the "
+                f"{INDEX}: shard {number} names the file {unsafe[0]!r}, which escapes the "
                 "folder: it is not read, and stock readers would write there"
             )
             continue
@@ -156,11 +166,11 @@ def _entries(place: Storage, view: FolderView) -> dict[str, dict[str, Any] | Non
     return entries
 
 
-def entry_of(place: Storage, name: str) -> dict[str, Any] | None:
-    """What the folder's index.json says of a file, None if there is none or it says nothing."""
-    if not place.exists(INDEX):
+def read_index_entry(storage: Storage, name: str) -> dict[str, Any] | None:
+    """Return the entry of a file in index.json; None without an index or an entry."""
+    if not storage.exists(INDEX):
         return None
-    for entry in _entries(place, FolderView(place.root, True)).values():
+    for entry in _entries(storage, FolderView(storage.root, True)).values():
         if entry is not None and name in _names(entry):
             return entry
     return None
@@ -172,28 +182,28 @@ def _names(entry: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def _stored(raw: str, entry: dict[str, Any] | None, sizes: dict[str, int]) -> str:
-    """The file of a shard that is there: packed if it is."""
+    """Return the existing file of a shard, preferably the compressed one."""
     packed = _names(entry)[1] if entry is not None else None
     return packed if packed and (packed in sizes or raw not in sizes) else raw
 
 
-def leads_out(place: Storage, key: str) -> bool:
-    """Whether a file of a folder is in truth another one, elsewhere."""
-    if not isinstance(place, LocalStorage):
+def escapes_folder(storage: Storage, key: str) -> bool:
+    """Return whether a file of a folder is a symbolic link to a file outside it."""
+    if not isinstance(storage, LocalStorage):
         return False
-    return not (place.path / key).resolve().is_relative_to(place.path.resolve())
+    return not (storage.path / key).resolve().is_relative_to(storage.path.resolve())
 
 
 def is_shard(name: str) -> bool:
-    """Whether a file is named like an MDS shard, packed or not."""
+    """Return whether a file is named like an MDS shard, compressed or not."""
     path = PurePosixPath(name)
     return path.suffix == ".mds" or (
         path.suffix in SUFFIXES and PurePosixPath(path.stem).suffix == ".mds"
     )
 
 
-def _found(sizes: dict[str, int]) -> Iterator[str]:
-    """The shard files of a folder, of two that differ by their packing the raw one."""
+def _shard_files(sizes: dict[str, int]) -> Iterator[str]:
+    """Yield the shard files of a folder; the raw file where a compressed one exists, too."""
     names = sorted(name for name in sizes if is_shard(name))
     yield from (
         name for name in names if name.endswith(".mds") or name.rpartition(".")[0] not in names

@@ -1,4 +1,4 @@
-"""What the inspector found, as text for people; control characters of documents are written out."""
+"""Views of the inspector as text; control characters of documents are escaped."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,28 +10,28 @@ from rich.table import Table
 from rich.text import Text
 
 from ixt_data.console import fields, printable, table
-from ixt_inspector.terminal.document import CritiqueView, DocumentView, marked
-from ixt_inspector.terminal.inspection import InspectedObject, ShardLook
+from ixt_inspector.terminal.document import CritiqueView, DocumentView, span_texts
+from ixt_inspector.terminal.inspection import InspectedObject, StoredShardView
 from ixt_inspector.terminal.mds_folder import FolderView
 from ixt_inspector.terminal.shard import ShardView
 from ixt_inspector.terminal.store import StoreView
 
-SHORT = 300
-LONG = 3000
-SHARDS = 20
-SPAN = 60
+SHORT_CHARS = 300
+LONG_CHARS = 3000
+MAX_SHARDS = 20
+SPAN_CHARS = 60
 _NUMBERS = ("score", "expected", "entropy", "n_thinking_tokens", "attempts")
 
 
-def rendered(found: InspectedObject, full: bool) -> RenderableType:
-    """Everything that was found; `full` shows whole texts."""
-    if isinstance(found, StoreView):
-        return Group(*_store(found))
-    if isinstance(found, FolderView):
-        return Group(*_folder(found, full))
-    if isinstance(found, ShardLook):
-        return Group(*_shard(found, full))
-    return Group(*_document(found, full))
+def render_view(view: InspectedObject, full: bool) -> RenderableType:
+    """Return a view as text, with complete texts if `full`."""
+    if isinstance(view, StoreView):
+        return Group(*_store(view))
+    if isinstance(view, FolderView):
+        return Group(*_folder(view, full))
+    if isinstance(view, StoredShardView):
+        return Group(*_shard(view, full))
+    return Group(*_document(view, full))
 
 
 def _problems(problems: list[str]) -> Iterator[RenderableType]:
@@ -79,7 +79,7 @@ def _folder(view: FolderView, full: bool) -> Iterator[RenderableType]:
     yield fields(
         {
             "folder": printable(view.folder),
-            "index.json": "yes" if view.indexed else "no: read from the shards' own heads",
+            "index.json": "yes" if view.indexed else "no: read from the headers of the shards",
             "shards": len(view.shards),
             "samples": record["samples"],
             "size": f"{_bytes(record['bytes'])}, unpacked {_bytes(record['raw_bytes'])} "
@@ -93,20 +93,20 @@ def _folder(view: FolderView, full: bool) -> Iterator[RenderableType]:
     yield table(["column", "encoding"], record["columns"].items())
     yield Text()
     header = ["shard", "samples", "size", "ratio"]
-    shown = view.shards[:SHARDS]
+    shown = view.shards[:MAX_SHARDS]
     yield table(header, ((v.file, f"{v.samples:,}", _bytes(v.bytes), v.ratio) for v in shown))
-    if len(view.shards) > SHARDS:
-        yield Text(f"and {len(view.shards) - SHARDS:,} more; --output json lists all")
+    if len(view.shards) > MAX_SHARDS:
+        yield Text(f"and {len(view.shards) - MAX_SHARDS:,} more; --output json lists all")
     for one in view.shards:
         yield from _samples(one, full)
     yield from _problems(view.all_problems)
 
 
-def _shard(found: ShardLook, full: bool) -> Iterator[RenderableType]:
-    view = found.view
+def _shard(stored: StoredShardView, full: bool) -> Iterator[RenderableType]:
+    view = stored.view
     yield fields(
         {
-            "shard": printable(f"{found.place}/{view.file}"),
+            "shard": printable(f"{stored.folder}/{view.file}"),
             "samples": view.samples,
             "size": f"{_bytes(view.bytes)}, unpacked {_bytes(view.raw_bytes)} "
             f"({view.ratio:.2f} to 1)",
@@ -120,9 +120,9 @@ def _shard(found: ShardLook, full: bool) -> Iterator[RenderableType]:
         for name, encoding in view.columns.items()
     ]
     yield table(["column", "encoding", "size of a value"], rows)
-    if found.aligned:
+    if stored.aligned:
         yield Text()
-        yield table(["aligned family", "shard"], found.aligned.items())
+        yield table(["aligned family", "shard"], stored.aligned.items())
     yield from _samples(view, full)
     yield from _problems(view.problems)
 
@@ -131,25 +131,26 @@ def _samples(view: ShardView, full: bool) -> Iterator[RenderableType]:
     for number, values in view.shown.items():
         yield Text()
         shown = {
-            name: _short(str(value), None if full else SHORT) for name, value in values.items()
+            name: _short(str(value), None if full else SHORT_CHARS)
+            for name, value in values.items()
         }
         yield Text(f"sample {number} of {printable(view.file)}", style="bold")
         yield _two_columns(shown)
 
 
 def _document(view: DocumentView, full: bool) -> Iterator[RenderableType]:
-    most = None if full else LONG
+    max_chars = None if full else LONG_CHARS
     own = {name: value for name, value in view.row.items() if value is not None}
-    yield _two_columns({name: _short(str(value), most) for name, value in own.items()})
+    yield _two_columns({name: _short(str(value), max_chars) for name, value in own.items()})
     yield Text()
-    panels: list[RenderableType] = [_panel("document", _short(view.text, most))]
-    panels += [_critique(one, view.text, most) for one in view.critiques]
+    panels: list[RenderableType] = [_panel("document", _short(view.text, max_chars))]
+    panels += [_critique(one, view.text, max_chars) for one in view.critiques]
     if len(panels) == 1:
         panels.append(_panel("critiques", "none yet"))
     yield Columns(panels, equal=True, expand=True)
 
 
-def _critique(view: CritiqueView, text: str, most: int | None) -> RenderableType:
+def _critique(view: CritiqueView, text: str, max_chars: int | None) -> RenderableType:
     row, lines = view.row, []
     for name in _NUMBERS:
         if row[name] is not None:
@@ -160,14 +161,14 @@ def _critique(view: CritiqueView, text: str, most: int | None) -> RenderableType
     if row["flags"]:
         lines.append(f"flags: {', '.join(row['flags'])}")
     lines += [f"error: {row['error']}"] if row["error"] else []
-    lines += ["", _short(row["critique"] or "", most)]
-    about = marked(text, view.spans, SPAN)
+    lines += ["", _short(row["critique"] or "", max_chars)]
+    texts = span_texts(text, view.spans, SPAN_CHARS)
     for number, span in enumerate(view.spans):
         score = "" if span.score is None else f" {span.score:.2f}"
-        head = f"{span.start}-{span.end} {span.verdict} {span.tag}".rstrip() + score
-        lines += ["", f"{head}: {about[number]!r}", *([span.comment] if span.comment else [])]
+        header = f"{span.start}-{span.end} {span.verdict} {span.tag}".rstrip() + score
+        lines += ["", f"{header}: {texts[number]!r}", *([span.comment] if span.comment else [])]
     if view.thinking:
-        lines += ["", "thinking:", _short(view.thinking, most)]
+        lines += ["", "thinking:", _short(view.thinking, max_chars)]
     return _panel(f"{row['critic']} ({row['critic_id']}): {row['status']}", "\n".join(lines))
 
 
@@ -176,18 +177,18 @@ def _panel(title: str, text: str) -> RenderableType:
 
 
 def _two_columns(values: Mapping[str, str]) -> Table:
-    made = Table(show_header=False, box=None, pad_edge=False)
-    made.add_column(style="bold")
-    made.add_column(overflow="fold")
+    grid = Table(show_header=False, box=None, pad_edge=False)
+    grid.add_column(style="bold")
+    grid.add_column(overflow="fold")
     for name, value in values.items():
-        made.add_row(Text(printable(name)), Text(printable(value)))
-    return made
+        grid.add_row(Text(printable(name)), Text(printable(value)))
+    return grid
 
 
-def _short(text: str, most: int | None) -> str:
-    if most is None or len(text) <= most:
+def _short(text: str, max_chars: int | None) -> str:
+    if max_chars is None or len(text) <= max_chars:
         return text
-    return f"{text[:most]}… [{len(text) - most:,} more characters: --full]"
+    return f"{text[:max_chars]}… [{len(text) - max_chars:,} more characters: --full]"
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

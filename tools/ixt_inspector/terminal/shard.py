@@ -1,4 +1,4 @@
-"""One shard file: its head, its hashes and its samples, with or without an entry of index.json."""
+"""One shard file: its header, hashes and samples, with or without an entry of index.json."""
 
 import hashlib
 import random
@@ -12,23 +12,23 @@ from ixt_data.errors import CorruptError, IxtError
 from ixt_data.mds import digest
 from ixt_data.storage import Storage
 from ixt_inspector.terminal.shard_header import (
-    MOST_SAMPLE,
-    BoundedReader,
+    MAX_SAMPLE_BYTES,
     ShardHeader,
-    read_head,
+    ShardReader,
+    read_header,
     read_sample,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class InspectOptions:
-    """How much to look at.
+    """Samples to show, and whether to verify.
 
     Attributes:
-        first: samples from the beginning.
-        random: samples from anywhere; the whole shard is unpacked up to the last of them.
-        seed: which those are.
-        verify: read whole files and compare sizes and hashes.
+        first: number of samples from the start.
+        random: number of random samples; the shard is decompressed up to the last of them.
+        seed: seed of the random samples.
+        verify: whether to read complete files and compare sizes and hashes.
     """
 
     first: int = 1
@@ -39,17 +39,20 @@ class InspectOptions:
 
 @dataclass
 class ShardView:
-    """What one shard file is.
+    """A shard file.
 
     Attributes:
-        file: its name, or path inside of a store.
-        samples, columns, raw_bytes: as its head says; columns are MDS encodings by name.
+        file: name, or path inside a store.
         bytes: size of the file.
-        compression: codec of the file, None if it is not packed.
-        hashes: as the index says.
-        checked: whether they were compared with the content.
-        shown: samples by their number.
-        problems: what is wrong with it.
+        samples: number of samples in the header.
+        raw_bytes: uncompressed size in the header.
+        compression: codec of the file; None if it is not compressed.
+        columns: MDS encodings by name, from the header.
+        sizes: bytes of a value by column; None where it varies.
+        hashes: hashes in the index.
+        checked: whether the hashes were compared with the content.
+        shown: samples by number.
+        problems: problems of the file.
     """
 
     file: str
@@ -66,44 +69,44 @@ class ShardView:
 
     @property
     def ratio(self) -> float:
-        """Uncompressed bytes by bytes of the file."""
+        """Return uncompressed bytes divided by bytes of the file."""
         return self.raw_bytes / self.bytes if self.bytes else 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """For programs."""
+        """Return the view as JSON values."""
         samples = [{"sample": number, "values": values} for number, values in self.shown.items()]
         return {**asdict(self), "ratio": self.ratio, "shown": samples}
 
 
 def view_shard(
-    place: Storage,
+    storage: Storage,
     key: str,
     size: int,
-    asked: InspectOptions,
+    options: InspectOptions,
     entry: Mapping[str, Any] | None = None,
 ) -> ShardView:
-    """Looks at one shard file; what is wrong with it is in the view.
+    """Return the view of one shard file, with its problems.
 
     Args:
-        place: where it is.
-        key: its name there.
+        storage: folder of the file.
+        key: name of the file.
         size: bytes of the file.
-        asked: how much to look at.
-        entry: what index.json says of it.
+        options: samples to show, and whether to verify.
+        entry: entry of the file in index.json, if any.
     """
     view = ShardView(key, size)
     try:
-        with place.stream(key) as file:
-            front = BoundedReader(file, key)
-            head = read_head(front)
-            view.samples, view.raw_bytes = head.samples, head.raw_bytes
-            view.compression = head.compression
-            view.columns, view.sizes = head.columns, head.sizes
-            _show(view, front, head, asked)
+        with storage.stream(key) as file:
+            reader = ShardReader(file, key)
+            header = read_header(reader)
+            view.samples, view.raw_bytes = header.samples, header.raw_bytes
+            view.compression = header.compression
+            view.columns, view.sizes = header.columns, header.sizes
+            _show(view, reader, header, options)
         if entry is not None:
             _compare(view, entry)
-        if asked.verify:
-            _verify(place, view, entry)
+        if options.verify:
+            _verify(storage, view, entry)
     except FileNotFoundError:
         view.problems.append("missing")
     except IxtError as error:
@@ -111,31 +114,33 @@ def view_shard(
     return view
 
 
-def _show(view: ShardView, front: BoundedReader, head: ShardHeader, asked: InspectOptions) -> None:
-    """Reads on to the samples that are asked for, in their order."""
-    first = range(min(asked.first, head.samples))
-    # The seed and the shard decide, so that the same call shows the same samples.
-    chance = random.Random(f"{asked.seed} {view.file}")
-    others = chance.sample(range(head.samples), min(asked.random, head.samples))
+def _show(
+    view: ShardView, reader: ShardReader, header: ShardHeader, options: InspectOptions
+) -> None:
+    """Read the samples to show, in their order in the file."""
+    first = range(min(options.first, header.samples))
+    # The generator depends only on seed and shard: the same call shows the same samples.
+    rng = random.Random(f"{options.seed} {view.file}")
+    others = rng.sample(range(header.samples), min(options.random, header.samples))
     for number in sorted({*first, *others}):
-        size = head.offsets[number + 1] - head.offsets[number]
-        front.skip(head.offsets[number] - front.at)
-        if size > MOST_SAMPLE:
+        size = header.offsets[number + 1] - header.offsets[number]
+        reader.skip(header.offsets[number] - reader.at)
+        if size > MAX_SAMPLE_BYTES:
             view.shown[number] = {"": f"<{size:,} bytes: too long to show>"}
             continue
         try:
-            view.shown[number] = read_sample(head, front.read(size), view.file)
+            view.shown[number] = read_sample(header, reader.read(size), view.file)
         except CorruptError as error:
             view.problems.append(f"sample {number}: {error}".replace(f"{view.file}: ", ""))
 
 
 def _compare(view: ShardView, entry: Mapping[str, Any]) -> None:
-    """What the head and the index say differently."""
+    """Report differences between header and index."""
     stored = entry.get("zip_data") or entry["raw_data"]
     if view.file.rpartition("/")[2] != stored["basename"].rpartition("/")[2]:
         stored = entry["raw_data"]
     view.hashes = dict(stored.get("hashes") or {})
-    said = {
+    values = {
         "samples": (entry["samples"], view.samples),
         "bytes": (stored["bytes"], view.bytes),
         "raw bytes": (entry["raw_data"]["bytes"], view.raw_bytes),
@@ -144,34 +149,34 @@ def _compare(view: ShardView, entry: Mapping[str, Any]) -> None:
             view.columns,
         ),
     }
-    for what, (index, file) in said.items():
+    for name, (index, file) in values.items():
         if index != file:
-            view.problems.append(f"index.json says {what} {index}, the file has {file}")
+            view.problems.append(f"index.json states {name} {index}, the file has {file}")
 
 
-def _verify(place: Storage, view: ShardView, entry: Mapping[str, Any] | None) -> None:
-    """Reads the whole file: its hashes, and the size and hashes of what is unpacked."""
-    with place.stream(view.file) as file:
-        found = _digests(file, view.hashes)
+def _verify(storage: Storage, view: ShardView, entry: Mapping[str, Any] | None) -> None:
+    """Read the complete file and check its hashes, and the size and hashes of its content."""
+    with storage.stream(view.file) as file:
+        digests = _digests(file, view.hashes)
     view.problems += [
-        f"its {algorithm} is {found[algorithm]}, index.json says {expected}"
+        f"its {algorithm} is {digests[algorithm]}, index.json states {expected}"
         for algorithm, expected in view.hashes.items()
-        if found[algorithm] != expected
+        if digests[algorithm] != expected
     ]
     raw = dict((entry or {}).get("raw_data", {}).get("hashes") or {})
-    with place.stream(view.file) as file:
-        front = BoundedReader(file, view.file)
+    with storage.stream(view.file) as file:
+        reader = ShardReader(file, view.file)
         hashes = {algorithm: _hash(algorithm) for algorithm in raw}
-        left = view.raw_bytes
-        while left:
-            data = front.read(min(left, 1 << 20))
-            left -= len(data)
+        remaining = view.raw_bytes
+        while remaining:
+            data = reader.read(min(remaining, 1 << 20))
+            remaining -= len(data)
             for hashed in hashes.values():
                 hashed.update(data)
-        if not front.ended():
-            view.problems.append(f"goes on after its {view.raw_bytes:,} bytes")
+        if not reader.is_at_end():
+            view.problems.append(f"continues after its {view.raw_bytes:,} bytes")
     view.problems += [
-        f"unpacked, its {algorithm} is not {raw[algorithm]}"
+        f"the {algorithm} of its uncompressed content is not {raw[algorithm]}"
         for algorithm, hashed in hashes.items()
         if hashed.hexdigest() != raw[algorithm]
     ]

@@ -1,4 +1,4 @@
-"""A store in figures: its corpora, critics and families, and whether families are aligned."""
+"""The view of a store: its corpora, critics and families, and their alignment."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -12,10 +12,14 @@ class FamilyView:
     """A family of a corpus.
 
     Attributes:
-        family, corpus: which.
-        shards, samples, bytes, raw_bytes: of it.
-        aligned: text shards that have a shard of it.
-        of: text shards that there are.
+        family: name of the family.
+        corpus: name of the corpus.
+        shards: number of shards.
+        samples: number of samples.
+        bytes: stored bytes.
+        raw_bytes: uncompressed bytes.
+        aligned: text shards with an aligned shard of the family.
+        of: text shards of the corpus.
         columns: MDS encodings by name.
     """
 
@@ -32,7 +36,7 @@ class FamilyView:
 
 @dataclass
 class StoreView:
-    """What a store is at a snapshot."""
+    """A store at a snapshot."""
 
     root: str
     snapshot: int
@@ -46,12 +50,12 @@ class StoreView:
     problems: list[str]
 
     def to_json(self) -> dict[str, Any]:
-        """For programs."""
+        """Return the view as JSON values."""
         return {"kind": "store", **asdict(self)}
 
 
 def view_store(store: Store, at: int | str | None = None, *, verify: bool = False) -> StoreView:
-    """Looks at a store; with `verify` every file of it is read, as `ixt verify` does."""
+    """Return the view of a store; with `verify`, read every file as `ixt verify` does."""
     snapshot = store.snapshot(at)
     rows: dict[str, int] = {}
     for file in snapshot.rows.values():
@@ -60,7 +64,7 @@ def view_store(store: Store, at: int | str | None = None, *, verify: bool = Fals
     if verify:
         from ixt_data.maintenance import verify as check
 
-        problems += [f"{found.path}: {found.problem}" for found in check(store).problems]
+        problems += [f"{fault.path}: {fault.problem}" for fault in check(store).problems]
     return StoreView(
         root=store.root,
         snapshot=snapshot.version,
@@ -76,13 +80,13 @@ def view_store(store: Store, at: int | str | None = None, *, verify: bool = Fals
 
 
 def families(snapshot: Snapshot) -> list[FamilyView]:
-    """Every family of every corpus, text first."""
+    """Return every family of every corpus, text first."""
     text = {shard.path for shard in snapshot.family(TEXT)}
-    found: dict[tuple[str, str], FamilyView] = {}
+    views: dict[tuple[str, str], FamilyView] = {}
     covered: dict[tuple[str, str], set[str]] = {}
     for shard in snapshot.shards:
         key = (shard.family, shard.corpus)
-        view = found.setdefault(key, FamilyView(*key))
+        view = views.setdefault(key, FamilyView(*key))
         view.shards += 1
         view.samples += shard.samples
         view.bytes += shard.stored.bytes
@@ -91,14 +95,14 @@ def families(snapshot: Snapshot) -> list[FamilyView]:
         of = shard.path if shard.family == TEXT else shard.aligned_with
         if of is not None and (base := _text_of(snapshot, of)) in text:
             covered.setdefault(key, set()).add(base)
-    for key, view in found.items():
+    for key, view in views.items():
         view.aligned = len(covered.get(key, ()))
         view.of = sum(1 for shard in snapshot.family(TEXT) if shard.corpus == view.corpus)
-    return sorted(found.values(), key=lambda view: (view.corpus, view.family != TEXT, view.family))
+    return sorted(views.values(), key=lambda view: (view.corpus, view.family != TEXT, view.family))
 
 
 def _text_of(snapshot: Snapshot, path: str) -> str:
-    """The text shard at the end of a chain: tokens are aligned with critiques, those with texts."""
+    """Return the text shard of a chain: tokens align with critiques, critiques with texts."""
     shard = snapshot.shards_by_path.get(path)
     return (
         path
@@ -108,13 +112,13 @@ def _text_of(snapshot: Snapshot, path: str) -> str:
 
 
 def columns_of(shard: ShardInfo) -> dict[str, str]:
-    """MDS encodings by column, as the log has them."""
+    """Return MDS encodings by column, from the log."""
     index = shard.index
     return dict(zip(index["column_names"], index["column_encodings"], strict=True))
 
 
 def misaligned(snapshot: Snapshot) -> list[str]:
-    """Shards that have not as many samples as those that they are aligned with, or lack them."""
+    """Return shards whose aligned shard is missing or has another number of samples."""
     problems = []
     for shard in snapshot.shards:
         if shard.aligned_with is None:
@@ -133,7 +137,7 @@ def misaligned(snapshot: Snapshot) -> list[str]:
 
 
 def aligned_with(snapshot: Snapshot, path: str) -> dict[str, str]:
-    """The shards of other families that are aligned with one, by family."""
+    """Return the shards of other families that are aligned with a shard, by family."""
     text = _text_of(snapshot, path)
     return {
         shard.family: shard.path

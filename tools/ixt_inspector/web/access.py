@@ -1,8 +1,8 @@
-"""Who may ask: Host and Origin, the token, and the headers of every answer.
+"""Access control: Host and Origin, the token, and the headers of every response.
 
-A page of another site can make a browser send requests here. So the name that it asks for must be
-one of ours (DNS rebinding), what changes anything must come from our own pages (CSRF), other sites
-may not embed anything, and an address that others can reach asks for a token.
+A page of another site can make a browser send requests to this server. So the Host header must
+name this server (DNS rebinding), a request that changes anything must come from its own pages
+(CSRF), and other sites may not embed its pages. A server on a public address requires a token.
 """
 
 import hashlib
@@ -30,24 +30,24 @@ HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    # Not `no-referrer`: with that, forms of our own would be sent with the origin `null`.
+    # Not `no-referrer`: browsers would then send the forms of these pages with the origin `null`.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-MOST_BODY = 1 << 16
+MAX_BODY_BYTES = 1 << 16
 COOKIE = "ixt_token"
 
 
 @dataclass(frozen=True)
 class AccessPolicy:
-    """Who may ask.
+    """Requirements that a request must meet.
 
     Attributes:
-        names: host names, beside those of the loopback, under which the server is asked.
-        token: what must be shown, None where nobody else can reach the address.
+        names: host names of the server, in addition to those of the loopback interface.
+        token: secret that a request must contain; None if only this machine reaches the address.
     """
 
     names: tuple[str, ...] = ()
@@ -55,31 +55,31 @@ class AccessPolicy:
 
     @property
     def cookie(self) -> str:
-        """What the browser keeps: made from the token, which cannot be made from it."""
+        """Return the value of the cookie: a digest, which does not reveal the token."""
         return hmac.digest((self.token or "").encode(), b"ixt serve", hashlib.sha256).hex()
 
-    def knows(self, host: str) -> bool:
-        """Whether a Host header names this server."""
-        name = _name(host)
+    def accepts_host(self, host: str) -> bool:
+        """Return whether a Host header names this server."""
+        name = _host_name(host)
         if name in LOOPBACK or name in self.names:
             return True
-        # An address is no name that somebody's DNS could turn; and the token is asked for anyhow.
+        # DNS rebinding needs a name, so an IP address is accepted where a token is required.
         return self.token is not None and _is_address(name)
 
 
 class AccessGuard:
-    """Refuses what must not be asked, and puts the headers on every answer."""
+    """Middleware that refuses forbidden requests and sets the headers of every response."""
 
     def __init__(self, app: ASGIApp, access: AccessPolicy) -> None:
         self.app, self.access = app, access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
 
-        async def headed(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
@@ -87,72 +87,74 @@ class AccessGuard:
                 headers.setdefault("Cache-Control", "private, no-cache")
             await send(message)
 
-        answer = self._refusal(Request(scope))
-        await (answer or self.app)(scope, receive, headed)
+        refusal = self._refusal(Request(scope))
+        await (refusal or self.app)(scope, receive, send_with_headers)
 
     def _refusal(self, request: Request) -> Response | None:
         headers = request.headers
         hosts = headers.getlist("host")
-        if len(hosts) != 1 or not self.access.knows(hosts[0]):
-            return _plain(421, f"This server is not {_shown(hosts)}. See --host-name.")
+        if len(hosts) != 1 or not self.access.accepts_host(hosts[0]):
+            return _text_response(421, f"This server is not {_quote(hosts)}. See --host-name.")
         if request.method not in ("GET", "HEAD", "POST"):
-            return _plain(405, "Only GET, HEAD and POST are answered.")
-        if not _is_ours(request.method, headers, hosts[0]):
-            return _plain(403, "A page of another site asked for this. Open it here yourself.")
+            return _text_response(405, "The method is not allowed; valid: GET, HEAD, POST.")
+        if not _is_same_origin(request.method, headers, hosts[0]):
+            return _text_response(403, "Another site sent this request. Open the page directly.")
         length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > MOST_BODY or "transfer-encoding" in headers:
-            return _plain(413, "This is more than any form here sends.")
-        return self._without_token(request) if self.access.token is not None else None
+        if not length.isdigit() or int(length) > MAX_BODY_BYTES or "transfer-encoding" in headers:
+            return _text_response(413, f"The request exceeds {MAX_BODY_BYTES:,} bytes.")
+        return self._require_token(request) if self.access.token is not None else None
 
-    def _without_token(self, request: Request) -> Response | None:
-        """None if the request shows the token; one that has it in the address gets the cookie."""
+    def _require_token(self, request: Request) -> Response | None:
+        """Return None for a request with the token; set the cookie if the address contains it."""
         given = request.query_params.get("token")
-        if given is not None and _same(given, self.access.token or ""):
-            return self._welcome(request)
+        if given is not None and _is_equal(given, self.access.token or ""):
+            return self._set_cookie(request)
         bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
-        kept = request.cookies.get(COOKIE, "")
-        if _same(bearer, self.access.token or "") or _same(kept, self.access.cookie):
+        cookie = request.cookies.get(COOKIE, "")
+        if _is_equal(bearer, self.access.token or "") or _is_equal(cookie, self.access.cookie):
             return None
-        return _plain(401, "Open the address that `ixt serve` printed: it ends with ?token=...")
+        return _text_response(
+            401, "Open the address that `ixt serve` printed: it ends with ?token=..."
+        )
 
-    def _welcome(self, request: Request) -> Response:
+    def _set_cookie(self, request: Request) -> Response:
         query = [pair for pair in parse_qsl(request.url.query, True) if pair[0] != "token"]
-        # Relative, and never `//host`.
+        # A relative address, never `//host`.
         target = "/" + request.url.path.lstrip("/") + (f"?{urlencode(query)}" if query else "")
-        answer = RedirectResponse(target, 303)
-        answer.set_cookie(
+        response = RedirectResponse(target, 303)
+        response.set_cookie(
             COOKIE,
             self.access.cookie,
             httponly=True,
             samesite="lax",
             secure=request.url.scheme == "https",
         )
-        return answer
+        return response
 
 
-def is_from_elsewhere(headers: Headers) -> bool:
-    """Whether a link on another site led here."""
+def is_cross_site(headers: Headers) -> bool:
+    """Return whether another site sent the request, for example by a link."""
     return headers.get("sec-fetch-site") in ("cross-site", "same-site")
 
 
-def names_of(addresses: Iterable[str]) -> tuple[str, ...]:
-    """Host names as `AccessPolicy` compares them."""
-    return tuple(_name(address) for address in addresses)
+def host_names(addresses: Iterable[str]) -> tuple[str, ...]:
+    """Return host names in the form that `AccessPolicy` compares."""
+    return tuple(_host_name(address) for address in addresses)
 
 
-def _is_ours(method: str, headers: Headers, host: str) -> bool:
+def _is_same_origin(method: str, headers: Headers, host: str) -> bool:
     origin = headers.get("origin")
     if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
         return False
     if method == "POST":
         return origin is not None
-    if is_from_elsewhere(headers):
+    if is_cross_site(headers):
         return headers.get("sec-fetch-mode") == "navigate"
     return True
 
 
-def _name(host: str) -> str:
-    """The name in a Host header, without its port."""
+def _host_name(host: str) -> str:
+    """Return the name in a Host header, without its port."""
     try:
         return (urlsplit(f"//{host}").hostname or "").rstrip(".")
     except ValueError:
@@ -167,13 +169,13 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def _same(given: str, known: str) -> bool:
+def _is_equal(given: str, known: str) -> bool:
     return hmac.compare_digest(given.encode(), known.encode())
 
 
-def _shown(hosts: list[str]) -> str:
-    return ascii(hosts[0][:80]) if hosts else "named"
+def _quote(hosts: list[str]) -> str:
+    return ascii(hosts[0][:80]) if hosts else "named in the request"
 
 
-def _plain(status: int, message: str) -> Response:
+def _text_response(status: int, message: str) -> Response:
     return PlainTextResponse(message + "\n", status)

@@ -1,4 +1,4 @@
-"""The application: which function answers which address, and how errors look."""
+"""The application: the handler of each address, and the pages of errors."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -32,26 +32,28 @@ from ixt_inspector.web.request import HERE, Inspector, PageRequest
 Handler = Callable[[PageRequest], Response]
 
 
-def build(inspector: Inspector, access: AccessPolicy) -> ASGIApp:
-    """The application behind its guard."""
+def build_app(inspector: Inspector, access: AccessPolicy) -> ASGIApp:
+    """Return the application with access control."""
 
-    def page(path: str, answer: Handler, method: str = "GET") -> Route:
+    def page(path: str, handler: Handler, method: str = "GET") -> Route:
         async def respond(request: Request) -> Response:
-            return await run_in_threadpool(_answered, answer, PageRequest(request, inspector))
+            return await run_in_threadpool(_handle, handler, PageRequest(request, inspector))
 
         return Route(path, respond, methods=[method])
 
-    async def not_there(request: Request, error: Exception) -> Response:
+    async def handle_http_error(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
-        what = "There is no such page." if status == 404 else "That cannot be done here."
-        return await run_in_threadpool(_failed, PageRequest(request, inspector), status, what)
+        message = "This page does not exist." if status == 404 else "This page does not allow that."
+        return await run_in_threadpool(
+            _error_page, PageRequest(request, inspector), status, message
+        )
 
-    async def broken(request: Request, error: Exception) -> Response:
-        what = f"The inspector failed: {type(error).__name__}. Its log has the details."
-        return await run_in_threadpool(_failed, PageRequest(request, inspector), 500, what)
+    async def handle_failure(request: Request, error: Exception) -> Response:
+        message = f"The inspector failed: {type(error).__name__}. Its log has the details."
+        return await run_in_threadpool(_error_page, PageRequest(request, inspector), 500, message)
 
     @asynccontextmanager
-    async def life(_: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
         inspector.close()
 
@@ -73,26 +75,26 @@ def build(inspector: Inspector, access: AccessPolicy) -> ASGIApp:
         page("/sql/stop", sql.stop, "POST"),
         Mount("/static", StaticFiles(directory=HERE / "static")),
     ]
-    handlers = {HTTPException: not_there, Exception: broken}
-    app = Starlette(routes=routes, exception_handlers=handlers, lifespan=life)
+    handlers = {HTTPException: handle_http_error, Exception: handle_failure}
+    app = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
     return AccessGuard(app, access)
 
 
-def _answered(answer: Handler, call: PageRequest) -> Response:
+def _handle(handler: Handler, request: PageRequest) -> Response:
     try:
-        return answer(call)
+        return handler(request)
     except SnapshotError as error:
-        return _failed(call, 404, str(error))
+        return _error_page(request, 404, str(error))
     except CorruptError as error:
-        return _failed(call, 500, str(error))
+        return _error_page(request, 500, str(error))
     except TooManyQueries as error:
-        return _failed(call, 503, str(error))
+        return _error_page(request, 503, str(error))
     except IxtError as error:
-        return _failed(call, 400, str(error))
+        return _error_page(request, 400, str(error))
 
 
-def _failed(call: PageRequest, status: int, message: str) -> Response:
-    # The page around the message must not need what has just failed.
-    call.query.pop("at", None) if status == 404 else None
-    title = {404: "Not found", 503: "Busy", 400: "That cannot be shown"}.get(status, "Failed")
-    return call.page("error.html", title, status, message=message)
+def _error_page(request: PageRequest, status: int, message: str) -> Response:
+    # The frame of the page must not need the snapshot that does not exist.
+    request.query.pop("at", None) if status == 404 else None
+    title = {404: "Not found", 503: "Busy", 400: "Not valid"}.get(status, "Failed")
+    return request.page("error.html", title, status, message=message)

@@ -1,142 +1,132 @@
-"""Where the lines and bars of a chart are; templates draw them as SVG."""
+"""Charts of the inspector: Vega-Lite specs that vega-embed draws in the browser.
+
+Small bars inside table cells (the macros `meter` and `spark` in parts.html) and the shaded cells of
+the table of two critics are plain HTML with CSS: they illustrate numbers that stand beside them.
+"""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ixt_data.console import Axis, ChartSize, LineStyle, Spec, count_chart, line_chart
+from ixt_inspector.web.text import make_visible
+
 STEPS = tuple(range(11))
-"""Scores are counted to the nearest tenth, as they are told to a model."""
-COLOURS = 6
+"""Scores are counted to the nearest tenth, as a conditioned model reads them."""
+LABELS = tuple(str(step / 10) for step in STEPS)
+LINE_DASHES = ((1, 0), (7, 3), (2, 3.5), (9, 3, 2, 3), (4, 2), (1, 4))
+MAX_LINES = len(LINE_DASHES)
 
 
 @dataclass(frozen=True, slots=True)
 class HistogramBar:
-    """One bar: its step of the score, documents, and height as a share of the highest."""
+    """One bar: its step of the score, and the number of documents."""
 
     step: int
     n: int
-    height: float
 
     @property
     def low(self) -> float:
-        """The lowest score in it."""
+        """Return the lowest score in the bar."""
         return max(0.0, round(self.step / 10 - 0.05, 2))
 
     @property
     def high(self) -> float:
-        """The highest score in it; one that lies between two is in the upper one."""
+        """Return the highest score in the bar; a score between two bars is in the upper bar."""
         return min(1.0, round(self.step / 10 + 0.0499, 4))
 
 
-def bars(counts: Mapping[int, int]) -> list[HistogramBar]:
-    """A histogram of scores."""
-    most = max(counts.values(), default=0) or 1
-    return [HistogramBar(step, counts.get(step, 0), counts.get(step, 0) / most) for step in STEPS]
+def histogram_bars(counts: Mapping[int, int]) -> list[HistogramBar]:
+    """Return all bars of a histogram of scores."""
+    return [HistogramBar(step, counts.get(step, 0)) for step in STEPS]
 
 
-@dataclass(frozen=True, slots=True)
-class ChartLine:
-    """A line: its name, number of its colour, and path."""
-
-    name: str
-    colour: int
-    path: str
-    last: float
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """Lines over a common axis, in the units of the drawing.
-
-    Attributes:
-        width, height: of the drawing.
-        left: where the axis is.
-        lines: what is drawn.
-        x, y: places and labels of the marks on the axes.
-    """
-
-    width: int
-    height: int
-    left: int
-    lines: tuple[ChartLine, ...]
-    x: tuple[tuple[float, str], ...]
-    y: tuple[tuple[float, str], ...]
-
-
-LEFT, RIGHT, TOP, BOTTOM = 48, 16, 10, 26
-
-
-def chart(
-    curves: Mapping[str, Sequence[tuple[float, float]]], width: int = 460, height: int = 220
-) -> Chart | None:
-    """Curves (points by name, in order of x) as paths, None if there is nothing to draw."""
-    known = {
-        name: [(x, y) for x, y in points if math.isfinite(y)] for name, points in curves.items()
-    }
-    xs = [x for points in known.values() for x, _ in points]
-    ys = [y for points in known.values() for _, y in points]
-    if not xs:
-        return None
-    across, up = ticks(min(xs), max(xs), 6), ticks(min(ys), max(ys), 5)
-    left, right = min(xs), max(max(xs), min(xs) + 1e-9)
-    low, high = min(up[0], min(ys)), max(up[-1], max(ys))
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        wide, tall = width - LEFT - RIGHT, height - TOP - BOTTOM
-        return (
-            round(LEFT + wide * (x - left) / (right - left), 1),
-            round(TOP + tall * (1 - (y - low) / ((high - low) or 1)), 1),
-        )
-
-    lines = [
-        ChartLine(name, i % COLOURS, _path([place(*point) for point in points]), points[-1][1])
-        for i, (name, points) in enumerate(known.items())
-        if points
-    ]
-    return Chart(
-        width,
-        height,
-        LEFT,
-        tuple(lines),
-        tuple((place(x, low)[0], label(x)) for x in across if left <= x <= right),
-        tuple((place(left, y)[1], label(y)) for y in up),
+def histogram_chart(
+    bars: Sequence[HistogramBar], description: str, link_of: Callable[[HistogramBar], str]
+) -> Spec:
+    """Return a histogram of scores with axes, whose bars link to their documents."""
+    return count_chart(
+        LABELS,
+        [bar.n for bar in bars],
+        ChartSize(None, 200),
+        title="score",
+        description=description,
+        links=[link_of(bar) for bar in bars],
     )
 
 
-def ticks(low: float, high: float, about: int) -> list[float]:
-    """Round numbers from at most `low` to at least `high`, about so many of them."""
-    if high <= low:
-        low, high = low - 0.5 * (abs(low) or 1), low + 0.5 * (abs(low) or 1)
-    raw = (high - low) / about
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(power * nice for nice in (1, 2, 2.5, 5, 10) if power * nice >= raw * 0.999)
-    first, last = math.floor(low / step), math.ceil(high / step)
-    return [round(number * step, 12) for number in range(first, last + 1)]
+def small_histogram_chart(bars: Sequence[HistogramBar], description: str) -> Spec:
+    """Return a small histogram of scores without a vertical axis."""
+    return count_chart(
+        LABELS,
+        [bar.n for bar in bars],
+        ChartSize(None, 80),
+        title="",
+        description=make_visible(description),
+        shown_labels=(LABELS[0], LABELS[5], LABELS[10]),
+        has_counts_axis=False,
+    )
 
 
-def label(value: float) -> str:
-    """A number on an axis."""
-    for bound, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= bound:
-            return f"{value / bound:g}{letter}"
-    return f"{value:.4g}"
+@dataclass(frozen=True, slots=True)
+class CurvesChart:
+    """A chart of train runs.
+
+    Attributes:
+        title: name of the metric.
+        unit: unit of the metric.
+        spec: the chart; the legend of the page explains its lines.
+        last_values: last value by run.
+    """
+
+    title: str
+    unit: str
+    spec: Spec
+    last_values: Mapping[str, float]
 
 
-def _path(points: Sequence[tuple[float, float]]) -> str:
-    if len(points) == 1:
-        # A dot: a line of no length with round ends.
-        points = [points[0], points[0]]
-    return "M" + "L".join(f"{x},{y}" for x, y in points)
+def curves_chart(
+    title: str, unit: str, curves: Mapping[str, Sequence[tuple[float, float]]]
+) -> CurvesChart | None:
+    """Return a metric over tokens, one line per run; None without a finite value.
+
+    Args:
+        title: name of the metric.
+        unit: unit of the metric.
+        curves: points by run, in order of tokens; a run without points reserves its style.
+    """
+    finite = {
+        name: [(x, y) for x, y in points if math.isfinite(y)] for name, points in curves.items()
+    }
+    shown = {name: points for name, points in finite.items() if points}
+    if not shown:
+        return None
+    styles = {
+        make_visible(name): LineStyle(
+            f"var(--line-{number % MAX_LINES})", LINE_DASHES[number % MAX_LINES]
+        )
+        for number, name in enumerate(curves)
+    }
+    spec = line_chart(
+        [(make_visible(name), points) for name, points in shown.items()],
+        styles,
+        Axis("tokens", format="~s", ticks=6),
+        Axis(),
+        ChartSize(None, 200),
+        description=make_visible(f"{title}, {unit}, over tokens"),
+        legend=None,
+    )
+    return CurvesChart(title, unit, spec, {name: points[-1][1] for name, points in shown.items()})
 
 
-def shade(n: int, most: int) -> int:
-    """How dark a cell of a table is, 0 to 9, on a logarithmic scale."""
-    return 0 if not n else 1 + round(8 * math.log1p(n) / math.log1p(most))
+def shade_level(n: int, largest: int) -> int:
+    """Return the shade of a table's cell, 0 to 9, on a logarithmic scale."""
+    return 0 if not n else 1 + round(8 * math.log1p(n) / math.log1p(largest))
 
 
-def histogram(rows: Sequence[Mapping[str, Any]]) -> dict[int, int]:
-    """Counts by step, of rows `step, n`."""
+def histogram_counts(rows: Sequence[Mapping[str, Any]]) -> dict[int, int]:
+    """Return counts by step from rows with `step` and `n`."""
     counts: dict[int, int] = {}
     for row in rows:
         counts[row["step"]] = counts.get(row["step"], 0) + row["n"]

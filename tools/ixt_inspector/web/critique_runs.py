@@ -1,4 +1,4 @@
-"""Critique runs: how far each critic is, who is at work, what failed, and what was done when."""
+"""The page of critique runs: progress, active workers, failures, and past runs."""
 
 import time
 from typing import Any
@@ -16,44 +16,45 @@ from ixt_data.log import Snapshot
 from ixt_inspector.web.request import PageRequest
 from ixt_inspector.web.snapshot_cache import SnapshotView
 
-FAILURES = 30
-RUNS = 50
+MAX_FAILURES = 30
+MAX_RUNS = 50
 _FAILED = f"""
 SELECT critic, status, error, count(*) AS n, max(attempts) AS attempts
-FROM critiques WHERE status <> 'ok' GROUP BY ALL ORDER BY n DESC, critic, status LIMIT {FAILURES}
+FROM critiques WHERE status <> 'ok' GROUP BY ALL
+ORDER BY n DESC, critic, status LIMIT {MAX_FAILURES}
 """
-_RUNS = f"SELECT * FROM critique_runs ORDER BY version DESC LIMIT {RUNS}"
+_RUNS = f"SELECT * FROM critique_runs ORDER BY version DESC LIMIT {MAX_RUNS}"
 
 
-def show(call: PageRequest) -> Response:
-    """The page."""
-    view = call.view
-    store = call.inspector.views.store
+def show(request: PageRequest) -> Response:
+    """Return the page."""
+    view = request.view
+    store = request.inspector.views.store
     workers = list(lease_holders(store.storage, view.snapshot.critics))
     journals = list(units_in_progress(journal_folder(store)))
-    units = view.memo.get("units", lambda: _units(view.snapshot))
-    return call.page(
+    units = view.cache.get("units", lambda: _units(view.snapshot))
+    return request.page(
         "critique_runs.html",
         "Critique runs",
         coverage=_coverage(view, journals),
         workers=[_worker(worker, units) for worker in workers],
         journals=journals,
-        runs=view.once(_RUNS),
-        failures=view.once(_FAILED),
+        runs=view.query_cached(_RUNS),
+        failures=view.query_cached(_FAILED),
         names={critic.id: critic.name for critic in view.snapshot.critics.values()},
         now=time.time(),
-        live=not call.at and (any(worker.is_alive for worker in workers) or bool(journals)),
+        live=not request.at and (any(worker.is_alive for worker in workers) or bool(journals)),
     )
 
 
 def _units(snapshot: Snapshot) -> dict[tuple[str, str], tuple[str, Any]]:
-    """Unit and text shard by critic and name of the lease."""
-    found: dict[tuple[str, str], tuple[str, Any]] = {}
+    """Return unit and text shard by critic and name of the lease."""
+    units: dict[tuple[str, str], tuple[str, Any]] = {}
     for critic in snapshot.critics:
         for shard in snapshot.text_shards():
             unit = unit_name(critic, shard)
-            found[critic, lease_name(unit)] = (unit, shard)
-    return found
+            units[critic, lease_name(unit)] = (unit, shard)
+    return units
 
 
 def _worker(worker: Any, units: dict[tuple[str, str], tuple[str, Any]]) -> dict[str, Any]:
@@ -62,19 +63,19 @@ def _worker(worker: Any, units: dict[tuple[str, str], tuple[str, Any]]) -> dict[
 
 
 def _coverage(view: SnapshotView, journals: list[Any]) -> list[dict[str, Any]]:
-    """How far each critic is with each corpus that it has begun, the newest critic first."""
+    """Return the progress of each critic in each corpus, the latest critic first."""
     snapshot = view.snapshot
     rows = []
-    waiting = {journal.unit: journal for journal in journals}
+    unpublished = {journal.unit: journal for journal in journals}
     for critic in reversed(snapshot.critics.values()):
         for corpus in snapshot.corpora.values():
             shards = snapshot.text_shards({corpus.name})
             names = [unit_name(critic.id, shard) for shard in shards]
-            done = [
+            published = [
                 shard for name, shard in zip(names, shards, strict=True) if name in snapshot.units
             ]
-            under_way = [waiting[name] for name in names if name in waiting]
-            if not done and not under_way:
+            in_progress = [unpublished[name] for name in names if name in unpublished]
+            if not published and not in_progress:
                 continue
             total = sum(shard.samples for shard in shards)
             rows.append(
@@ -82,10 +83,10 @@ def _coverage(view: SnapshotView, journals: list[Any]) -> list[dict[str, Any]]:
                     "critic": critic.name,
                     "id": critic.id,
                     "corpus": corpus.name,
-                    "units": len(done),
+                    "units": len(published),
                     "of": len(shards),
-                    "documents": sum(shard.samples for shard in done),
-                    "waiting": sum(journal.critiques for journal in under_way),
+                    "documents": sum(shard.samples for shard in published),
+                    "in_journals": sum(journal.critiques for journal in in_progress),
                     "total": total,
                 }
             )

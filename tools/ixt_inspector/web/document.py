@@ -1,4 +1,4 @@
-"""One document beside what critics say of it."""
+"""The page of one document and its critiques."""
 
 from typing import Any
 from urllib.parse import quote
@@ -8,67 +8,69 @@ from starlette.responses import Response
 
 from ixt_data.errors import QueryError, SnapshotError
 from ixt_data.records import Span, parse_id
-from ixt_inspector.web.documents import KEPT, filter_of
+from ixt_inspector.web.documents import TABLE_PARAMETERS, parse_filter
 from ixt_inspector.web.documents_table import DocumentsTable
 from ixt_inspector.web.request import PageRequest
-from ixt_inspector.web.text import PARTS, pieces
+from ixt_inspector.web.text import PART_VERDICTS, text_segments
 
-SHOWN = 60_000
-"""Characters of a text that a page shows before it is asked for more."""
-MOST_SHOWN = 5_000_000
+DEFAULT_CHARS = 60_000
+"""Characters of a text that the page shows by default."""
+MAX_CHARS = 5_000_000
 _DOCUMENTS = "SELECT * FROM documents WHERE doc_id = $id::UUID ORDER BY corpus"
-# The shards tell most files apart by their own figures, so that those are not read.
+# With the shards, DuckDB skips most files by their statistics.
 _CRITIQUES = """
 SELECT * FROM critiques_all WHERE doc_id = $id::UUID AND shard IN (SELECT unnest($shards))
 ORDER BY critic, generation DESC
 """
 
 
-def show(call: PageRequest) -> Response:
-    """The page."""
-    view, doc_id = call.view, _doc_id(call)
-    homes = _homes(call, doc_id)
-    corpus = call.choice("in", [home["corpus"] for home in homes], homes[0]["corpus"])
-    home = next(home for home in homes if home["corpus"] == corpus)
-    every = _critiques(call, doc_id, homes)
-    # The latest one by each critic comes first.
-    latest = {row["critic"]: row for row in reversed(every)}
+def show(request: PageRequest) -> Response:
+    """Return the page."""
+    view, doc_id = request.view, _doc_id(request)
+    locations = _locations(request, doc_id)
+    corpus = request.choice("in", [row["corpus"] for row in locations], locations[0]["corpus"])
+    location = next(row for row in locations if row["corpus"] == corpus)
+    all_critiques = _critiques(request, doc_id, locations)
+    # The latest critique of each critic comes first.
+    latest = {row["critic"]: row for row in reversed(all_critiques)}
     critiques = [latest[name] for name in view.critics if name in latest]
-    text = _sample(call, home["shard"], home["row"])["text"]
+    text = _sample(request, location["shard"], location["row"])["text"]
     names = [row["critic"] for row in critiques]
-    critic = call.choice("critic", view.critics, names[0] if names else "")
-    own = next((row for row in critiques if row["critic"] == critic), None)
-    said = _said(call, own) if own is not None else {"spans": [], "thinking": None}
-    length = MOST_SHOWN if call.get("all") else SHOWN
-    before, after = DocumentsTable(call, filter_of(call)).neighbours(doc_id, corpus)
-    return call.page(
+    critic = request.choice("critic", view.critics, names[0] if names else "")
+    critique = next((row for row in critiques if row["critic"] == critic), None)
+    details = (
+        _details(request, critique) if critique is not None else {"spans": [], "thinking": None}
+    )
+    length = MAX_CHARS if request.get("all") else DEFAULT_CHARS
+    before, after = DocumentsTable(request, parse_filter(request)).neighbours(doc_id, corpus)
+    return request.page(
         "document.html",
-        home["source_id"] or doc_id,
+        location["source_id"] or doc_id,
         doc_id=doc_id,
-        home=home,
-        homes=homes,
-        own_columns=_own_columns(home),
+        location=location,
+        locations=locations,
+        user_columns=_user_columns(location),
         critiques=critiques,
         critic=critic,
-        own=own,
-        earlier=every if len(every) > len(critiques) else [],
-        spans=said["spans"],
-        parts=PARTS,
-        thinking=said["thinking"],
-        pieces=list(pieces(text, said["spans"], length)),
-        cut=max(0, len(text) - length),
-        shown=min(len(text), length),
+        critique=critique,
+        all_critiques=all_critiques if len(all_critiques) > len(critiques) else [],
+        spans=details["spans"],
+        parts=PART_VERDICTS,
+        thinking=details["thinking"],
+        segments=list(text_segments(text, details["spans"], length)),
+        hidden_chars=max(0, len(text) - length),
+        shown_chars=min(len(text), length),
         before=before,
         after=after,
-        table={name: call.get(name) for name in KEPT},
+        table={name: request.get(name) for name in TABLE_PARAMETERS},
     )
 
 
-def download(call: PageRequest) -> Response:
-    """The text as a file: never shown by a browser as what it may pretend to be."""
-    doc_id = _doc_id(call)
-    home = _homes(call, doc_id)[0]
-    text = _sample(call, home["shard"], home["row"])["text"]
+def download(request: PageRequest) -> Response:
+    """Return the text as a file that a browser saves and does not render."""
+    doc_id = _doc_id(request)
+    location = _locations(request, doc_id)[0]
+    text = _sample(request, location["shard"], location["row"])["text"]
     name = quote(f"{doc_id}.txt")
     return Response(
         text.encode("utf-8", "surrogatepass"),
@@ -77,51 +79,57 @@ def download(call: PageRequest) -> Response:
     )
 
 
-def _doc_id(call: PageRequest) -> str:
-    given = str(call.request.path_params["doc_id"])
+def _doc_id(request: PageRequest) -> str:
+    given = str(request.http_request.path_params["doc_id"])
     try:
         return str(UUID(bytes=parse_id(given)))
     except ValueError:
-        raise QueryError(f"{given!r} is no doc_id, which has 32 hexadecimal digits") from None
+        raise QueryError(f"{given!r} is not a doc_id, which has 32 hexadecimal digits") from None
 
 
-def _homes(call: PageRequest, doc_id: str) -> list[dict[str, Any]]:
-    found = call.view.ask(_DOCUMENTS, {"id": doc_id})
-    if not found:
-        raise SnapshotError(f"no document {doc_id} in snapshot {call.view.version}")
-    return found
+def _locations(request: PageRequest, doc_id: str) -> list[dict[str, Any]]:
+    rows = request.view.query(_DOCUMENTS, {"id": doc_id})
+    if not rows:
+        raise SnapshotError(f"no document {doc_id} in snapshot {request.view.version}")
+    return rows
 
 
-def _critiques(call: PageRequest, doc_id: str, homes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """All critiques of a document, by critic, the newest first."""
-    snapshot = call.view.snapshot
+def _critiques(
+    request: PageRequest, doc_id: str, locations: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return all critiques of a document, by critic, the latest first."""
+    snapshot = request.view.snapshot
     shards = [
         shard.path
-        for home in homes
+        for location in locations
         for critic in snapshot.critics
-        if (shard := snapshot.aligned(home["shard"], f"critique/{critic}")) is not None
+        if (shard := snapshot.aligned(location["shard"], f"critique/{critic}")) is not None
     ]
-    return call.view.ask(_CRITIQUES, {"id": doc_id, "shards": shards}) if shards else []
+    return request.view.query(_CRITIQUES, {"id": doc_id, "shards": shards}) if shards else []
 
 
-def _sample(call: PageRequest, shard: str, row: int) -> dict[str, Any]:
-    return call.inspector.views.store.sample(call.view.snapshot.shards_by_path[shard], row)
+def _sample(request: PageRequest, shard: str, row: int) -> dict[str, Any]:
+    return request.inspector.views.store.sample(request.view.snapshot.shards_by_path[shard], row)
 
 
-def _said(call: PageRequest, critique: dict[str, Any]) -> dict[str, Any]:
-    """What is not in a critique's row: its spans, and the thinking where the critic thinks."""
-    snapshot = call.view.snapshot
+def _details(request: PageRequest, critique: dict[str, Any]) -> dict[str, Any]:
+    """Return the spans of a critique and, of a reasoning judge, its thinking."""
+    snapshot = request.view.snapshot
     info = snapshot.shards_by_path[critique["shard"]]
-    spans = [Span(*span) for span in _sample(call, info.path, critique["row"])["spans"]]
-    aloud = snapshot.aligned(
+    spans = [Span(*span) for span in _sample(request, info.path, critique["row"])["spans"]]
+    thinking_shard = snapshot.aligned(
         info.aligned_with or "", info.family.replace("critique/", "thinking/", 1)
     )
-    thinking = _sample(call, aloud.path, critique["row"])["thinking"] if aloud else None
+    thinking = (
+        _sample(request, thinking_shard.path, critique["row"])["thinking"]
+        if thinking_shard
+        else None
+    )
     return {"spans": spans, "thinking": thinking or None}
 
 
-def _own_columns(home: dict[str, Any]) -> dict[str, Any]:
-    """The user's own metadata of a document."""
+def _user_columns(location: dict[str, Any]) -> dict[str, Any]:
+    """Return the user's columns of a document."""
     from ixt_data.sql import DOCUMENTS
 
-    return {name: value for name, value in home.items() if name not in DOCUMENTS}
+    return {name: value for name, value in location.items() if name not in DOCUMENTS}

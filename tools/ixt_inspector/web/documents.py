@@ -1,4 +1,4 @@
-"""The table of documents: filtered, sorted, a page at a time."""
+"""The page of the table of documents: filtered, sorted, one page at a time."""
 
 from typing import Any
 
@@ -21,93 +21,97 @@ SORTS = {
     "id": "document id",
 }
 FILTERS = ("corpus", "source", "status", "flag", "low", "high", "text", "where")
-KEPT = ("critic", "sort", "order", *FILTERS)
-"""What a link to a document takes along, so that it can lead to its neighbours."""
-SUGGESTED = 200
-"""Sources and flags that are offered: the most frequent ones."""
+TABLE_PARAMETERS = ("critic", "sort", "order", *FILTERS)
+"""Parameters in the link to a document: its page links to the neighbours in the same table."""
+MAX_SUGGESTIONS = 200
+"""Sources and flags that the form suggests: the most frequent ones."""
 
 
-def show(call: PageRequest) -> Response:
-    """The page."""
-    filtered = filter_of(call)
-    found, error = None, None
+def show(request: PageRequest) -> Response:
+    """Return the page."""
+    filtered = parse_filter(request)
+    page, error = None, None
     try:
-        found = fetch(call, filtered)
+        page = fetch_page(request, filtered)
     except QueryError as problem:
-        # Beside the form, so that what was typed can be mended.
+        # The page shows the error with the form, where the user can correct the filter.
         error = str(problem)
-    table = {name: call.get(name) for name in KEPT}
-    return call.page(
+    table = {name: request.get(name) for name in TABLE_PARAMETERS}
+    return request.page(
         "documents.html",
         "Documents",
-        found=found,
+        page=page,
         error=error,
         link_of=lambda row: {**table, "in_": row["corpus"]},
         filtered=filtered,
         critic=filtered.columns.critic,
-        critics=call.view.critics,
-        offered=offered(call.view, filtered.columns),
+        critics=request.view.critics,
+        form_values=form_values(request.view, filtered.columns),
         sorts=SORTS,
-        active=[name for name in FILTERS if call.get(name)],
+        active=[name for name in FILTERS if request.get(name)],
         unread=NO_CRITIQUE,
     )
 
 
-def filter_of(call: PageRequest) -> DocumentFilter:
-    """What the address asks for.
+def parse_filter(request: PageRequest) -> DocumentFilter:
+    """Return the filter of an address.
 
     Raises:
-        QueryError: a value in it is none.
+        QueryError: a value in the address is not valid.
     """
-    critics = call.view.critics
-    critic = call.choice("critic", critics, critics[0] if critics else "") or None
-    equal = [(name, call.get(name)) for name in ("corpus", "source", "status") if call.get(name)]
-    sort = call.choice("sort", SORTS, "score" if critic else "length")
+    critics = request.view.critics
+    critic = request.choice("critic", critics, critics[0] if critics else "") or None
+    equal = [
+        (name, request.get(name)) for name in ("corpus", "source", "status") if request.get(name)
+    ]
+    sort = request.choice("sort", SORTS, "score" if critic else "length")
     return DocumentFilter(
         ComparedCritics(critic),
         tuple(equal),
-        call.number("low"),
-        call.number("high"),
-        call.get("flag"),
-        call.get("text"),
-        call.get("where"),
+        request.number("low"),
+        request.number("high"),
+        request.get("flag"),
+        request.get("text"),
+        request.get("where"),
         sort,
-        call.choice("order", ("up", "down"), "down") == "up",
+        request.choice("order", ("up", "down"), "down") == "up",
     )
 
 
-def fetch(call: PageRequest, filtered: DocumentFilter) -> DocumentsPage:
-    """The page of the table that the address asks for.
+def fetch_page(request: PageRequest, filtered: DocumentFilter) -> DocumentsPage:
+    """Return the page of the table at an address.
 
     Raises:
-        QueryError: the filter's own predicate is refused.
+        QueryError: DuckDB refuses the user's predicate.
     """
-    before, after = call.get("before"), call.get("after")
-    place = before or after
-    return DocumentsTable(call, filtered).page(
-        RowKey.parse(place) if place else None, back=bool(before)
+    before, after = request.get("before"), request.get("after")
+    key = before or after
+    return DocumentsTable(request, filtered).page(
+        RowKey.parse(key) if key else None, is_backward=bool(before)
     )
 
 
-def offered(view: SnapshotView, columns: ComparedCritics) -> dict[str, list[Any]]:
-    """Values that a form offers: corpora, and the most frequent sources, statuses and flags."""
+def form_values(view: SnapshotView, columns: ComparedCritics) -> dict[str, list[Any]]:
+    """Return the values that a form suggests: corpora, frequent sources, statuses and flags."""
 
-    def ask() -> dict[str, list[Any]]:
+    def compute() -> dict[str, list[Any]]:
         table = view.listing(columns)
 
-        def most(value: str, source: str) -> list[Any]:
+        def most_frequent(value: str, source: str) -> list[Any]:
             sql = (
                 f"SELECT {value} AS value, count(*) AS n FROM {source} GROUP BY 1 "
-                f"ORDER BY n DESC, value LIMIT {SUGGESTED}"
+                f"ORDER BY n DESC, value LIMIT {MAX_SUGGESTIONS}"
             )
-            return [row["value"] for row in view.ask(sql) if row["value"] is not None]
+            return [row["value"] for row in view.query(sql) if row["value"] is not None]
 
-        statuses = most("status", f"{table} AS listing")
+        statuses = most_frequent("status", f"{table} AS listing")
         return {
             "corpus": list(view.snapshot.corpora),
-            "source": most("source", f"{table} AS listing"),
+            "source": most_frequent("source", f"{table} AS listing"),
             "status": sorted(statuses, key=lambda status: (status != OK, status)),
-            "flag": most("flag", f"(SELECT unnest(flags) AS flag FROM {table} AS listing)"),
+            "flag": most_frequent(
+                "flag", f"(SELECT unnest(flags) AS flag FROM {table} AS listing)"
+            ),
         }
 
-    return view.memo.get(("offered", columns), ask)
+    return view.cache.get(("form values", columns), compute)

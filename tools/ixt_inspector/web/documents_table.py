@@ -1,29 +1,30 @@
-"""One page of the table of documents: asked over what is kept, or apart where it must be."""
+"""One page of the table of documents, queried in the server or in a separate process."""
 
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ixt_inspector.web import listing
-from ixt_inspector.web.listing import ROWS, TAME_COLUMNS, DocumentFilter, RowKey, TableQuery
+from ixt_inspector.web.listing import ROWS, SAFE_COLUMNS, DocumentFilter, RowKey, TableQuery
 from ixt_inspector.web.query_pool import Statement
 from ixt_inspector.web.request import PageRequest
-from ixt_inspector.web.safe_predicates import is_tame
+from ixt_inspector.web.safe_predicates import is_safe_predicate
 
-SECONDS = 10
-"""That a predicate which runs apart may take."""
-_WAIT = 2.0
-"""Seconds that it waits for its turn."""
+MAX_SECONDS = 10
+"""Time limit of a predicate that runs in a separate process."""
+_WAIT_SECONDS = 2.0
+"""Time that such a predicate waits for a free process."""
 
 
 @dataclass(frozen=True, slots=True)
 class DocumentsPage:
-    """One page of a table.
+    """One page of the table.
 
     Attributes:
         rows: the documents.
-        total: that the filter finds.
-        first: how many stand before them; None where counting that would take too long.
-        before, after: keys of the neighbouring pages, None where there is none.
+        total: number of documents that match the filter.
+        first: number of documents before the page; None where counting them would be slow.
+        before: key of the previous page, None on the first page.
+        after: key of the next page, None on the last page.
     """
 
     rows: list[dict[str, Any]]
@@ -34,92 +35,96 @@ class DocumentsPage:
 
 
 class DocumentsTable:
-    """The documents of a snapshot that a filter finds.
+    """The documents of a snapshot that match a filter.
 
-    A predicate that is not known to be harmless sees all columns, in a process of its own, and only
-    tells which documents they are.
+    A predicate that is not known to be safe reads all columns in a separate process, which returns
+    only the ids of the documents.
     """
 
-    def __init__(self, call: PageRequest, filtered: DocumentFilter) -> None:
-        self._call, self._view, self._filtered = call, call.view, filtered
-        self._kept = self._view.listing(filtered.columns)
+    def __init__(self, request: PageRequest, filtered: DocumentFilter) -> None:
+        self._request, self._view, self._filtered = request, request.view, filtered
+        self._listing = self._view.listing(filtered.columns)
         where = filtered.where
-        tame = not where or self._view.memo.get(
-            ("tame", where), lambda: is_tame(self._view, where, TAME_COLUMNS)
+        is_safe = not where or self._view.cache.get(
+            ("safe", where), lambda: is_safe_predicate(self._view, where, SAFE_COLUMNS)
         )
-        self._apart = not tame
-        self._own, self._from = filtered, self._kept
-        if self._apart:
-            self._from = listing.with_predicate(self._view.snapshot, filtered)
-            self._own = replace(filtered, where="")
+        self._is_isolated = not is_safe
+        self._filter, self._source = filtered, self._listing
+        if self._is_isolated:
+            self._source = listing.with_predicate(self._view.snapshot, filtered)
+            self._filter = replace(filtered, where="")
 
-    def page(self, key: RowKey | None, *, back: bool) -> DocumentsPage:
-        """The page after a key, or before it.
+    def page(self, key: RowKey | None, *, is_backward: bool) -> DocumentsPage:
+        """Return the page after a key, or before it.
 
         Raises:
-            QueryError: the filter's own predicate is refused.
+            QueryError: DuckDB refuses the user's predicate.
         """
-        rows = self._rows(key, back, ROWS)
-        if back and len(rows) <= ROWS:
-            # The first page, whole: what is before the key may be less.
-            key, back = None, False
+        rows = self._rows(key, is_backward, ROWS)
+        if is_backward and len(rows) <= ROWS:
+            # Fewer rows than a page may precede the key: return the complete first page.
+            key, is_backward = None, False
             rows = self._rows(None, False, ROWS)
-        more, rows = len(rows) > ROWS, rows[:ROWS]
-        if back:
+        has_more, rows = len(rows) > ROWS, rows[:ROWS]
+        if is_backward:
             rows.reverse()
-        has_after = bool(rows) and (more or back)
+        has_after = bool(rows) and (has_more or is_backward)
         return DocumentsPage(
-            self._whole(rows) if self._apart else rows,
-            rows[0]["n"] if self._apart and rows else self.total(),
+            self._complete_rows(rows) if self._is_isolated else rows,
+            rows[0]["n"] if self._is_isolated and rows else self.total(),
             self._rank(rows[0]) if rows and key is not None else 0,
-            listing.key_of(rows[0]) if rows and key is not None else None,
-            listing.key_of(rows[-1]) if has_after else None,
+            listing.row_key(rows[0]) if rows and key is not None else None,
+            listing.row_key(rows[-1]) if has_after else None,
         )
 
     def total(self) -> int:
-        """How many there are."""
-        # The order decides nothing, but for documents that only one of two critics has scored.
-        both = self._filtered.sort in ("difference", "distance")
-        key = replace(self._filtered, sort="distance" if both else "id", up=False)
-        count = listing.count(self._view.snapshot, self._from, self._own)
-        total: int = self._view.memo.get(("count", key), lambda: self._ask(count)[0]["n"])
+        """Return the number of documents that match."""
+        # The order does not change the count, except for differences: these need both scores.
+        compares = self._filtered.sort in ("difference", "distance")
+        sort = "distance" if compares else "id"
+        key = replace(self._filtered, sort=sort, is_ascending=False)
+        count = listing.count_query(self._view.snapshot, self._source, self._filter)
+        total: int = self._view.cache.get(("count", key), lambda: self._query(count)[0]["n"])
         return total
 
     def neighbours(self, doc_id: str, corpus: str) -> list[dict[str, Any] | None]:
-        """The documents before and after one, None where there is none or finding it is slow."""
-        if self._apart:
+        """Return the documents before and after one; None at an end or where it would be slow."""
+        if self._is_isolated:
             return [None, None]
-        found = self._ask(listing.value_of(self._kept, self._filtered, doc_id, corpus))
-        if not found:
+        position = listing.position_query(self._listing, self._filtered, doc_id, corpus)
+        matches = self._query(position)
+        if not matches:
             return [None, None]
-        key = listing.key_of(found[0])
-        sides = (self._rows(key, back, 1) for back in (True, False))
+        key = listing.row_key(matches[0])
+        sides = (self._rows(key, is_backward, 1) for is_backward in (True, False))
         return [rows[0] if rows else None for rows in sides]
 
-    def _rows(self, key: RowKey | None, back: bool, rows: int) -> list[dict[str, Any]]:
-        page = listing.page_apart if self._apart else listing.page
-        return self._ask(
-            page(self._view.snapshot, self._from, self._own, key, back=back, rows=rows)
+    def _rows(self, key: RowKey | None, is_backward: bool, n: int) -> list[dict[str, Any]]:
+        page = listing.isolated_page_query if self._is_isolated else listing.page_query
+        snapshot = self._view.snapshot
+        return self._query(
+            page(snapshot, self._source, self._filter, key, is_backward=is_backward, rows=n)
         )
 
     def _rank(self, row: dict[str, Any]) -> int | None:
-        if self._apart:
+        if self._is_isolated:
             return None
-        key = listing.key_of(row)
-        n: int = self._ask(listing.rank(self._view.snapshot, self._from, self._own, key))[0]["n"]
+        key = listing.row_key(row)
+        rank = listing.rank_query(self._view.snapshot, self._source, self._filter, key)
+        n: int = self._query(rank)[0]["n"]
         return n
 
-    def _whole(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """All that is shown of rows that only tell which documents they are."""
-        asked = listing.rows_of(self._kept, [str(row["doc_id"]) for row in rows])
-        known = self._view.ask(asked.sql, dict(asked.values))
-        by_place = {(str(row["doc_id"]), row["corpus"]): row for row in known}
-        return [{**by_place[str(row["doc_id"]), row["corpus"]], **row} for row in rows]
+    def _complete_rows(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return all columns of rows that contain only ids."""
+        query = listing.rows_query(self._listing, [str(row["doc_id"]) for row in rows])
+        complete = self._view.query(query.sql, dict(query.values))
+        by_id = {(str(row["doc_id"]), row["corpus"]): row for row in complete}
+        return [{**by_id[str(row["doc_id"]), row["corpus"]], **row} for row in rows]
 
-    def _ask(self, question: TableQuery) -> list[dict[str, Any]]:
-        if not self._apart:
-            return self._view.ask(question.sql, dict(question.values))
+    def _query(self, query: TableQuery) -> list[dict[str, Any]]:
+        if not self._is_isolated:
+            return self._view.query(query.sql, dict(query.values))
         statement = Statement(
-            question.sql, self._view.version, ROWS + 1, question.values, seconds=SECONDS
+            query.sql, self._view.version, ROWS + 1, query.values, seconds=MAX_SECONDS
         )
-        return self._call.inspector.workers.run(statement, _WAIT).records()
+        return self._request.inspector.query_pool.run(statement, _WAIT_SECONDS).records()

@@ -1,7 +1,7 @@
-"""The table of documents: what is filtered, how it is sorted, and which page of it, as SQL.
+"""SQL of the table of documents: filters, order and pages.
 
-Paging is by key: a page begins after the last row of the one before, by sort value, doc_id and
-corpus. So page 20,000 costs what page 1 costs, and rows that are added shift nothing.
+Paging is by key: a page starts after the last row of the previous page, by sort value, doc_id and
+corpus. Page 20,000 costs as much as page 1, and added rows do not shift a page.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from ixt_data.sql import critiques_query
 
 ROWS = 50
 NO_CRITIQUE = "none"
-"""As a status: documents that the critic has not read."""
+"""Filter value for documents without a critique."""
 SORTS = {
     "score": "score",
     "length": "n_chars",
@@ -28,7 +28,7 @@ SORTS = {
     "distance": "abs(difference)",
     "id": "NULL::INTEGER",
 }
-_SAID = 240
+_EXCERPT_CHARS = 240
 _DOCUMENT = ("corpus", "stage", "source", "source_id", "n_chars", "n_bytes")
 _CRITIQUE = {
     "status": "VARCHAR",
@@ -41,13 +41,13 @@ _CRITIQUE = {
 }
 
 
-TAME_COLUMNS = frozenset({*_DOCUMENT, *_CRITIQUE})
-"""ComparedCritics of a listing that mean what they mean in a mix."""
+SAFE_COLUMNS = frozenset({*_DOCUMENT, *_CRITIQUE})
+"""Columns of a listing that have the same meaning in a mix."""
 
 
 @dataclass(frozen=True, slots=True)
 class ComparedCritics:
-    """Whose critiques stand beside the documents: one critic's, and another's to compare with."""
+    """The critic whose critiques the table shows, and a second critic to compare with."""
 
     critic: str | None
     against: str | None = None
@@ -55,7 +55,7 @@ class ComparedCritics:
 
 @dataclass(frozen=True, slots=True)
 class RowKey:
-    """A row's place in the order."""
+    """The position of a row in the order."""
 
     value: float | None
     doc_id: str
@@ -63,17 +63,17 @@ class RowKey:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The key that `str` wrote.
+        """Parse a key that `str` wrote.
 
         Raises:
-            QueryError: it is none.
+            QueryError: the text is not a key.
         """
         value, _, rest = text.partition(",")
         doc_id, _, corpus = rest.partition(",")
         try:
             return cls(float(value) if value else None, str(UUID(bytes=parse_id(doc_id))), corpus)
         except ValueError:
-            raise QueryError(f"{text!r} is no place in the table; go to its first page") from None
+            raise QueryError(f"{text!r} is not a table position; open the first page") from None
 
     def __str__(self) -> str:
         return f"{'' if self.value is None else self.value},{self.doc_id},{self.corpus}"
@@ -81,17 +81,18 @@ class RowKey:
 
 @dataclass(frozen=True, slots=True)
 class DocumentFilter:
-    """Which documents, in which order.
+    """A filter and an order of documents.
 
     Attributes:
-        columns: whose critiques.
+        columns: critics whose critiques are shown.
         equal: values by column: corpus, source, status.
-        low, high: bounds of the score, both included.
-        flag: one that the critique has.
-        text: words in the critique, in capitals or not.
-        where: a predicate as in a mix, over all columns of documents and critiques.
-        sort: one of `SORTS`.
-        up: lowest first.
+        low: lowest score, included.
+        high: highest score, included.
+        flag: flag that the critique has.
+        text: text that the critique contains; case is ignored.
+        where: predicate as in a mix, over all columns of documents and critiques.
+        sort: a key of `SORTS`.
+        is_ascending: whether the lowest value comes first.
     """
 
     columns: ComparedCritics
@@ -102,73 +103,77 @@ class DocumentFilter:
     text: str = ""
     where: str = ""
     sort: str = "score"
-    up: bool = False
+    is_ascending: bool = False
 
     def conditions(self, snapshot: Snapshot) -> tuple[list[str], dict[str, Any]]:
-        """Conditions on a listing, and their parameters."""
-        found: list[str] = []
+        """Return conditions on a listing, and their parameters."""
+        conditions: list[str] = []
         values: dict[str, Any] = {}
         for name, value in self.equal:
             if name == "status" and value == NO_CRITIQUE:
-                found.append("status IS NULL")
+                conditions.append("status IS NULL")
             else:
-                found.append(f"{name} = ${name}")
+                conditions.append(f"{name} = ${name}")
                 values[name] = value
         for name, sign, bound in (("low", ">=", self.low), ("high", "<=", self.high)):
             if bound is not None:
-                found.append(f"score {sign} ${name}")
+                conditions.append(f"score {sign} ${name}")
                 values[name] = bound
         if self.flag:
-            found.append("list_contains(flags, $flag)")
+            conditions.append("list_contains(flags, $flag)")
             values["flag"] = self.flag
         if self.text and self.columns.critic is not None:
             by = critiques_query(snapshot, self.columns.critic)
-            found.append(
+            conditions.append(
                 f"doc_id IN (SELECT doc_id FROM ({by}) WHERE contains(lower(critique), $text))"
             )
             values["text"] = self.text.lower()
         if self.where:
-            found.append(f"(\n{self.where}\n)")
+            conditions.append(f"(\n{self.where}\n)")
         if self.sort in ("difference", "distance"):
-            found.append("difference IS NOT NULL")
-        return found, values
+            conditions.append("difference IS NOT NULL")
+        return conditions, values
 
 
 @dataclass(frozen=True, slots=True)
 class TableQuery:
-    """A statement with its parameters."""
+    """A query with its parameters."""
 
     sql: str
     values: Mapping[str, Any]
 
 
 def with_predicate(snapshot: Snapshot, filtered: DocumentFilter) -> str:
-    """FROM clause: what is not kept, with the filter's own predicate over all columns."""
-    return f"({kept(snapshot, filtered.columns)} WHERE (\n{filtered.where}\n))"
+    """Return a FROM clause: an uncached listing with the user's predicate over all columns."""
+    return f"({listing_query(snapshot, filtered.columns)} WHERE (\n{filtered.where}\n))"
 
 
-def page(
+def page_query(
     snapshot: Snapshot,
     listing: str,
     filtered: DocumentFilter,
     key: RowKey | None,
     *,
-    back: bool,
+    is_backward: bool,
     rows: int,
 ) -> TableQuery:
-    """The rows after a key, or before it (then the nearest first), and one more if there is one."""
-    found, values = filtered.conditions(snapshot)
+    """Return a page after a key, or before it in reverse order, and one more row if one exists."""
+    conditions, values = filtered.conditions(snapshot)
     if key is not None:
-        beyond, more = _beyond(filtered, key, back=back)
-        found.append(beyond)
-        values |= more
-    value, tie = SORTS[filtered.sort], "DESC" if back else "ASC"
-    up, nulls = filtered.up is not back, "FIRST" if back else "LAST"
-    order = f"{value} {'ASC' if up else 'DESC'} NULLS {nulls}, doc_id {tie}, corpus {tie}"
-    chosen = f"FROM {listing} AS listing WHERE {_all(found)} ORDER BY {order} LIMIT {rows + 1}"
+        after_key, key_values = _after_key(filtered, key, is_backward=is_backward)
+        conditions.append(after_key)
+        values |= key_values
+    value, tie = SORTS[filtered.sort], "DESC" if is_backward else "ASC"
+    is_ascending, nulls = (
+        filtered.is_ascending is not is_backward,
+        "FIRST" if is_backward else "LAST",
+    )
+    order = f"{value} {'ASC' if is_ascending else 'DESC'} NULLS {nulls}, doc_id {tie}, corpus {tie}"
+    chosen = f"FROM {listing} AS listing WHERE {_conjunction(conditions)} "
+    chosen += f"ORDER BY {order} LIMIT {rows + 1}"
     if not listing.isidentifier():
         return TableQuery(f"SELECT *, {value} AS sorted {chosen}", values)
-    # Only the rows that are shown are read whole: a quarter of the time.
+    # Reading all columns of only the shown rows takes a quarter of the time.
     return TableQuery(
         f"SELECT *, {value} AS sorted FROM {listing} WHERE rowid IN (SELECT rowid {chosen}) "
         f"ORDER BY {order}",
@@ -176,40 +181,42 @@ def page(
     )
 
 
-def page_apart(
+def isolated_page_query(
     snapshot: Snapshot,
     listing: str,
     filtered: DocumentFilter,
     key: RowKey | None,
     *,
-    back: bool,
+    is_backward: bool,
     rows: int,
 ) -> TableQuery:
-    """As `page`, of what is not kept: only `doc_id`, `corpus`, `sorted`, and of how many, `n`."""
-    found, values = filtered.conditions(snapshot)
-    beyond, more = _beyond(filtered, key, back=back, value="sorted") if key else ("true", {})
-    tie, nulls = ("DESC", "FIRST") if back else ("ASC", "LAST")
-    direction = "ASC" if filtered.up is not back else "DESC"
-    # To join is what takes time: once, for the page and for the count.
+    """Return a page of an uncached listing: `doc_id`, `corpus`, `sorted`, and the total `n`."""
+    conditions, values = filtered.conditions(snapshot)
+    after_key, key_values = (
+        _after_key(filtered, key, is_backward=is_backward, value="sorted") if key else ("true", {})
+    )
+    tie, nulls = ("DESC", "FIRST") if is_backward else ("ASC", "LAST")
+    direction = "ASC" if filtered.is_ascending is not is_backward else "DESC"
+    # The join dominates the time, so it runs once for the page and the count.
     return TableQuery(
         f"WITH found AS MATERIALIZED (SELECT doc_id, corpus, {SORTS[filtered.sort]} AS sorted "
-        f"FROM {listing} AS listing WHERE {_all(found)}) "
-        f"SELECT *, (SELECT count(*) FROM found) AS n FROM found WHERE {beyond} "
+        f"FROM {listing} AS listing WHERE {_conjunction(conditions)}) "
+        f"SELECT *, (SELECT count(*) FROM found) AS n FROM found WHERE {after_key} "
         f"ORDER BY sorted {direction} NULLS {nulls}, doc_id {tie}, corpus {tie} LIMIT {rows + 1}",
-        {**values, **more},
+        {**values, **key_values},
     )
 
 
-def rows_of(listing: str, ids: Sequence[str]) -> TableQuery:
-    """The rows of some documents, in no order."""
+def rows_query(listing: str, ids: Sequence[str]) -> TableQuery:
+    """Return the rows of some documents, in any order."""
     return TableQuery(
         f"SELECT * FROM {listing} AS listing WHERE doc_id IN (SELECT unnest($ids::UUID[]))",
         {"ids": list(ids)},
     )
 
 
-def value_of(listing: str, filtered: DocumentFilter, doc_id: str, corpus: str) -> TableQuery:
-    """The place of one document: `doc_id`, `corpus`, `sorted`."""
+def position_query(listing: str, filtered: DocumentFilter, doc_id: str, corpus: str) -> TableQuery:
+    """Return the position of one document: `doc_id`, `corpus`, `sorted`."""
     return TableQuery(
         f"SELECT doc_id, corpus, {SORTS[filtered.sort]} AS sorted FROM {listing} AS listing "
         "WHERE doc_id = $id::UUID AND corpus = $corpus",
@@ -217,76 +224,80 @@ def value_of(listing: str, filtered: DocumentFilter, doc_id: str, corpus: str) -
     )
 
 
-def count(snapshot: Snapshot, listing: str, filtered: DocumentFilter) -> TableQuery:
-    """How many documents the filter finds: `n`."""
-    found, values = filtered.conditions(snapshot)
-    return TableQuery(f"SELECT count(*) AS n FROM {listing} AS listing WHERE {_all(found)}", values)
+def count_query(snapshot: Snapshot, listing: str, filtered: DocumentFilter) -> TableQuery:
+    """Return the number of documents that match the filter: `n`."""
+    conditions, values = filtered.conditions(snapshot)
+    return TableQuery(
+        f"SELECT count(*) AS n FROM {listing} AS listing WHERE {_conjunction(conditions)}", values
+    )
 
 
-def rank(snapshot: Snapshot, listing: str, filtered: DocumentFilter, key: RowKey) -> TableQuery:
-    """How many documents stand before a key: `n`."""
-    found, values = filtered.conditions(snapshot)
-    beyond, more = _beyond(filtered, key, back=True)
-    where = _all([*found, beyond])
+def rank_query(
+    snapshot: Snapshot, listing: str, filtered: DocumentFilter, key: RowKey
+) -> TableQuery:
+    """Return the number of documents before a key: `n`."""
+    conditions, values = filtered.conditions(snapshot)
+    after_key, key_values = _after_key(filtered, key, is_backward=True)
+    where = _conjunction([*conditions, after_key])
     sql = f"SELECT count(*) AS n FROM {listing} AS listing WHERE {where}"
-    return TableQuery(sql, {**values, **more})
+    return TableQuery(sql, {**values, **key_values})
 
 
-def key_of(row: Mapping[str, Any]) -> RowKey:
-    """The place of a row of `page`."""
+def row_key(row: Mapping[str, Any]) -> RowKey:
+    """Return the key of a row of `page_query`."""
     return RowKey(row["sorted"], str(row["doc_id"]), row["corpus"])
 
 
-def kept(snapshot: Snapshot, columns: ComparedCritics) -> str:
-    """SELECT: every document with what the table shows of its critiques."""
+def listing_query(snapshot: Snapshot, columns: ComparedCritics) -> str:
+    """Return a SELECT of all documents with the columns of critiques that the table shows."""
     chosen = ["documents.doc_id", *_DOCUMENT]
     joins = ["documents"]
     if columns.critic is None:
         chosen += [f"NULL::{kind} AS {name}" for name, kind in _CRITIQUE.items()]
-        chosen.append("NULL::VARCHAR AS said")
+        chosen.append("NULL::VARCHAR AS excerpt")
     else:
         by = critiques_query(snapshot, columns.critic)
         joins.append(f"LEFT JOIN ({by}) AS critiques USING (doc_id)")
-        chosen += [*(f"critiques.{name}" for name in _CRITIQUE), _said("critiques.critique", "")]
+        chosen += [*(f"critiques.{name}" for name in _CRITIQUE), _excerpt("critiques.critique", "")]
     if columns.against is not None:
         by = critiques_query(snapshot, columns.against)
         joins.append(
             "LEFT JOIN (SELECT doc_id, status AS other_status, score AS other_score, critique AS "
             f"other_critique FROM ({by})) AS other USING (doc_id)"
         )
-        chosen += ["other_status", "other_score", _said("other_critique", "other_")]
+        chosen += ["other_status", "other_score", _excerpt("other_critique", "other_")]
         chosen.append("critiques.score - other_score AS difference")
     else:
         chosen.append("NULL::DOUBLE AS difference")
     return f"SELECT {', '.join(chosen)} FROM {' '.join(joins)}"
 
 
-def first_order(columns: ComparedCritics) -> str:
-    """The order in which a listing is kept: that of the page which is opened first."""
+def listing_order(columns: ComparedCritics) -> str:
+    """Return the order of a cached listing: that of the default page."""
     value = SORTS["score" if columns.against is None else "distance"]
     return f"ORDER BY {value} DESC NULLS LAST, doc_id, corpus"
 
 
-def _said(column: str, prefix: str) -> str:
-    return f"left({column}, {_SAID}) AS {prefix}said"
+def _excerpt(column: str, prefix: str) -> str:
+    return f"left({column}, {_EXCERPT_CHARS}) AS {prefix}excerpt"
 
 
-def _beyond(
-    filtered: DocumentFilter, key: RowKey, *, back: bool, value: str = ""
+def _after_key(
+    filtered: DocumentFilter, key: RowKey, *, is_backward: bool, value: str = ""
 ) -> tuple[str, dict[str, Any]]:
-    """The condition of being after a key (before it, with `back`); no value comes last."""
+    """Return the condition for rows after a key, or before it; rows without a value are last."""
     value = value or SORTS[filtered.sort]
     values: dict[str, Any] = {"key_id": key.doc_id, "key_corpus": key.corpus}
-    tie = f"(doc_id, corpus) {'<' if back else '>'} ($key_id::UUID, $key_corpus)"
+    tie = f"(doc_id, corpus) {'<' if is_backward else '>'} ($key_id::UUID, $key_corpus)"
     if key.value is None:
         here = f"({value}) IS NULL AND {tie}"
-        return (f"(({value}) IS NOT NULL OR ({here}))" if back else f"({here})"), values
-    sign = ">" if filtered.up is not back else "<"
-    found = f"({value}) {sign} $key_value OR (({value}) = $key_value AND {tie})"
-    if not back:
-        found += f" OR ({value}) IS NULL"
-    return f"({found})", {**values, "key_value": key.value}
+        return (f"(({value}) IS NOT NULL OR ({here}))" if is_backward else f"({here})"), values
+    sign = ">" if filtered.is_ascending is not is_backward else "<"
+    condition = f"({value}) {sign} $key_value OR (({value}) = $key_value AND {tie})"
+    if not is_backward:
+        condition += f" OR ({value}) IS NULL"
+    return f"({condition})", {**values, "key_value": key.value}
 
 
-def _all(conditions: list[str]) -> str:
+def _conjunction(conditions: list[str]) -> str:
     return " AND ".join(conditions) or "true"

@@ -1,4 +1,4 @@
-"""Mixes: what each one draws, and what a change of its weights would do."""
+"""The pages of mixes: the plan of each mix, and a preview of other weights."""
 
 from functools import partial
 from pathlib import Path
@@ -10,147 +10,148 @@ from ixt_data.config import validate
 from ixt_data.errors import IxtError, SnapshotError
 from ixt_data.mix import Matches, Mix, Scope, load_mix, plan_mix, resolve_selections
 from ixt_data.store import Store
-from ixt_inspector.web.request import PageRequest, amount
+from ixt_inspector.web.request import PageRequest, format_amount
 from ixt_inspector.web.snapshot_cache import ResultCache
 
-MOST_SAMPLES = 50_000_000
-_found = ResultCache(64)
-"""What predicates find, by snapshot: a change of weights does not change it."""
+MAX_SAMPLES = 50_000_000
+_matches = ResultCache(64)
+"""Matches of predicates by snapshot; other weights do not change them."""
 
 
-class KnownScope(Scope):
-    """A scope that remembers what predicates find."""
+class CachedScope(Scope):
+    """A scope that caches the matches of predicates."""
 
     def __init__(self, store: Store, mix: Mix, holdout: float = 0.0) -> None:
         super().__init__(store, mix, holdout)
-        self._about = (store.root, self.snapshot.version, mix.corpus, holdout)
+        self._key = (store.root, self.snapshot.version, mix.corpus, holdout)
 
     def find(self, name: str, where: str, value: str | None, critic: str | None) -> Matches:
         """See `Scope.find`."""
         find = partial(super().find, name, where, value, critic)
-        return _found.get((*self._about, where, value, critic), find)
+        return _matches.get((*self._key, where, value, critic), find)
 
 
-def show_all(call: PageRequest) -> Response:
-    """The mixes of the folder."""
+def show_all(request: PageRequest) -> Response:
+    """Return the page of the mixes in the folder."""
     rows = []
-    for name, path in files(call).items():
+    for name, path in mix_files(request).items():
         try:
             rows.append({"name": name, "mix": load_mix(path), "error": None})
         except IxtError as error:
             rows.append({"name": name, "mix": None, "error": str(error)})
-    return call.page(
+    return request.page(
         "mixes.html",
         "Mixes",
         mixes=rows,
-        folder=call.inspector.settings.mixes,
-        saved=list(call.view.snapshot.selections.values()),
+        folder=request.inspector.settings.mixes,
+        saved=list(request.view.snapshot.selections.values()),
     )
 
 
-def show(call: PageRequest) -> Response:
-    """One mix: its plan, and beside it the plan with the weights of the address."""
-    name = str(call.request.path_params["name"])
-    known = files(call)
-    if name not in known:
-        raise SnapshotError(f"no mix {name!r}; mixes: {', '.join(known) or 'none'}")
-    mix = load_mix(known[name])
-    if call.at:
-        mix = mix.model_copy(update={"snapshot": call.view.version})
-    changed, error = None, None
+def show(request: PageRequest) -> Response:
+    """Return the page of one mix: its plan, and the plan with the weights of the address."""
+    name = str(request.http_request.path_params["name"])
+    paths = mix_files(request)
+    if name not in paths:
+        raise SnapshotError(f"mix {name!r} does not exist; mixes: {', '.join(paths) or 'none'}")
+    mix = load_mix(paths[name])
+    if request.at:
+        mix = mix.model_copy(update={"snapshot": request.view.version})
+    changed_mix, error = None, None
     try:
-        view = call.inspector.views.at(str(mix.snapshot)) if mix.snapshot else call.view
-        mix = resolve_selections(call.inspector.views.store, mix, view.snapshot)
-        changed = _changed(call, mix)
+        view = request.inspector.views.at(str(mix.snapshot)) if mix.snapshot else request.view
+        mix = resolve_selections(request.inspector.views.store, mix, view.snapshot)
+        changed_mix = _change(request, mix)
     except IxtError as problem:
         error = str(problem)
-    samples = int(call.number("samples") or 0) or None
-    plan, plan_error = _plan(call, mix, samples)
+    samples = int(request.number("samples") or 0) or None
+    plan, plan_error = _plan(request, mix, samples)
     preview, preview_error = (None, error)
-    if changed is not None and changed != mix:
-        preview, preview_error = _plan(call, changed, samples)
-    return call.page(
+    if changed_mix is not None and changed_mix != mix:
+        preview, preview_error = _plan(request, changed_mix, samples)
+    return request.page(
         "mix.html",
         name,
         name=name,
-        text=known[name].read_text(encoding="utf-8", errors="replace"),
+        text=paths[name].read_text(encoding="utf-8", errors="replace"),
         mix=mix,
-        changed=changed or mix,
+        changed=changed_mix or mix,
         plan=plan,
         plan_error=plan_error,
         preview=preview,
         preview_error=preview_error,
-        rows=_rows(plan, preview) if plan else [],
+        rows=_compare_plans(plan, preview) if plan else [],
         samples=samples,
-        figure_of=_figure,
+        format_value=_format_value,
     )
 
 
-def files(call: PageRequest) -> dict[str, Path]:
-    """The YAML files of the folder of mixes, by name."""
-    folder = call.inspector.settings.mixes
+def mix_files(request: PageRequest) -> dict[str, Path]:
+    """Return the YAML files in the folder of mixes, by name."""
+    folder = request.inspector.settings.mixes
     if folder is None or not folder.is_dir():
         return {}
-    found = (path for path in sorted(folder.iterdir()) if path.suffix in (".yaml", ".yml"))
-    return {path.stem: path for path in found if path.is_file()}
+    paths = (path for path in sorted(folder.iterdir()) if path.suffix in (".yaml", ".yml"))
+    return {path.stem: path for path in paths if path.is_file()}
 
 
-def _changed(call: PageRequest, mix: Mix) -> Mix:
-    """The mix with the weights, limits and temperature of the address.
+def _change(request: PageRequest, mix: Mix) -> Mix:
+    """Return the mix with the weights, limits and temperature of the address.
 
     Raises:
-        ConfigError: one of them is not valid.
+        ConfigError: one of these values is not valid.
     """
     tree = mix.model_dump()
     for selection in tree["selections"]:
-        weight = call.number(f"weight.{selection['name']}")
+        weight = request.number(f"weight.{selection['name']}")
         if weight is not None:
             selection["weight"] = weight
-        if f"repeats.{selection['name']}" in call.query:
-            repeats = call.number(f"repeats.{selection['name']}")
+        if f"repeats.{selection['name']}" in request.query:
+            repeats = request.number(f"repeats.{selection['name']}")
             selection["max_repeats"] = None if repeats is None else int(repeats)
-    if "temperature" in call.query:
-        tree["weighting"]["temperature"] = call.number("temperature")
+    if "temperature" in request.query:
+        tree["weighting"]["temperature"] = request.number("temperature")
     return validate(Mix, tree, "the changed mix")
 
 
 def _plan(
-    call: PageRequest, mix: Mix, samples: int | None
+    request: PageRequest, mix: Mix, samples: int | None
 ) -> tuple[dict[str, Any] | None, str | None]:
-    """The plan's figures, or why there is none."""
-    if samples is not None and samples > MOST_SAMPLES:
-        return None, f"samples: {samples:,} are more than the {MOST_SAMPLES:,} planned here"
+    """Return the summary of the plan, or an error message."""
+    if samples is not None and samples > MAX_SAMPLES:
+        return None, f"samples: {samples:,}; a preview plans at most {MAX_SAMPLES:,}"
 
     def compute() -> dict[str, Any]:
-        # A log of its own: other requests go on meanwhile.
-        store = Store.open(call.inspector.views.store.root)
-        return plan_mix(mix, samples, store=store, scope_of=KnownScope).summary()
+        # A separate store object: other requests use the shared one at the same time.
+        store = Store.open(request.inspector.views.store.root)
+        return plan_mix(mix, samples, store=store, scope_of=CachedScope).summary()
 
-    views = call.inspector.views
-    # A mix that pins no snapshot is planned anew when the store has moved on.
-    at = mix.snapshot if mix.snapshot is not None else call.view.version
+    views = request.inspector.views
+    # A mix without a pinned snapshot is planned again for each new snapshot.
+    at = mix.snapshot if mix.snapshot is not None else request.view.version
     try:
-        return views.memo.get(("plan", at, mix.model_dump_json(), samples), compute), None
+        return views.cache.get(("plan", at, mix.model_dump_json(), samples), compute), None
     except IxtError as error:
         return None, str(error)
 
 
-def _rows(plan: dict[str, Any], preview: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """Selections of the plan, each with its figures in the other one."""
-    other = {row["name"]: row for row in (preview or plan)["selections"]}
-    own = {row["name"]: row for row in plan["selections"]}
+def _compare_plans(plan: dict[str, Any], preview: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Return the selections of the plan, each with its values in the preview."""
+    changed = {row["name"]: row for row in (preview or plan)["selections"]}
+    current = {row["name"]: row for row in plan["selections"]}
     return [
-        {"name": name, "now": own.get(name), "then": other.get(name)} for name in {**own, **other}
+        {"name": name, "current": current.get(name), "changed": changed.get(name)}
+        for name in {**current, **changed}
     ]
 
 
-def _figure(row: dict[str, Any] | None, key: str, kind: str) -> str:
-    """A figure of a selection, for people."""
+def _format_value(row: dict[str, Any] | None, key: str, kind: str) -> str:
+    """Return a value of a selection as text."""
     if row is None:
         return "–"
     value = row[key]
     if kind == "share":
         return f"{value:.1%}"
     if kind == "amount":
-        return amount(value)
+        return format_amount(value)
     return f"{value:.2f}" if kind == "epochs" else f"{value:,}"

@@ -1,4 +1,4 @@
-"""The first page: what is in the store, at a glance."""
+"""The first page: an overview of the snapshot."""
 
 from collections import Counter
 from typing import Any
@@ -7,10 +7,10 @@ from starlette.responses import Response
 
 from ixt_data.log import TEXT, Snapshot
 from ixt_data.records import OK
-from ixt_inspector.web.request import PageRequest, rows_by
+from ixt_inspector.web.request import PageRequest, group_rows
 from ixt_inspector.web.snapshot_cache import SnapshotView
 
-NEWEST = 8
+MAX_COMMITS = 8
 _CRITICS = """
 SELECT critic, status, count(*) AS n, avg(score) AS mean, avg(n_thinking_tokens) AS thinking,
   histogram(round(least(greatest(score, 0), 1) * 10)::INTEGER) AS tenths
@@ -18,25 +18,25 @@ FROM critiques GROUP BY ALL ORDER BY n DESC
 """
 
 
-def show(call: PageRequest) -> Response:
-    """The page."""
-    view = call.view
+def show(request: PageRequest) -> Response:
+    """Return the page."""
+    view = request.view
     snapshot = view.snapshot
     version = snapshot.version
-    entries = call.inspector.views.entries(max(1, version - NEWEST + 1), version)
-    figures = view.memo.get("overview", lambda: _figures(view))
-    tags = call.inspector.views.tags()
-    return call.page(
+    entries = request.inspector.views.entries(max(1, version - MAX_COMMITS + 1), version)
+    statistics = view.cache.get("overview", lambda: _statistics(view))
+    tags = request.inspector.views.tags()
+    return request.page(
         "overview.html",
         "Overview",
-        **figures,
+        **statistics,
         snapshot=snapshot,
         entries=entries[::-1],
-        named={number: name for name, number in tags.items()},
+        tags_by_version={number: name for name, number in tags.items()},
     )
 
 
-def _figures(view: SnapshotView) -> dict[str, Any]:
+def _statistics(view: SnapshotView) -> dict[str, Any]:
     snapshot = view.snapshot
     critics = [_critic(name, rows) for name, rows in critiques(view).items()]
     return {
@@ -49,35 +49,37 @@ def _figures(view: SnapshotView) -> dict[str, Any]:
 
 
 def critiques(view: SnapshotView) -> dict[str, list[dict[str, Any]]]:
-    """Counts and means by critic, a row a status, the most frequent first."""
-    found: dict[str, Any] = {name: [] for name in view.critics}
-    return {**found, **rows_by(view.once(_CRITICS), "critic")}
+    """Return counts and means by critic: one row per status, the most frequent first."""
+    rows: dict[str, Any] = {name: [] for name in view.critics}
+    return {**rows, **group_rows(view.query_cached(_CRITICS), "critic")}
 
 
 def _critic(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    good = next((row for row in rows if row["status"] == OK), None)
+    ok = next((row for row in rows if row["status"] == OK), None)
     total = sum(row["n"] for row in rows)
-    tenths = dict((good or {}).get("tenths") or {})
-    most = max(tenths.values(), default=0)
+    tenths = dict((ok or {}).get("tenths") or {})
+    largest = max(tenths.values(), default=0)
     return {
         "name": name,
         "critiques": total,
-        "failed": total - (good["n"] if good else 0),
-        "mean": good and good["mean"],
-        "thinking": good and good["thinking"],
-        "bars": [(i, tenths.get(i, 0), tenths.get(i, 0) / most if most else 0) for i in range(11)],
+        "failed": total - (ok["n"] if ok else 0),
+        "mean": ok and ok["mean"],
+        "thinking": ok and ok["thinking"],
+        "bars": [
+            (i, tenths.get(i, 0), tenths.get(i, 0) / largest if largest else 0) for i in range(11)
+        ],
     }
 
 
 def _corpora(snapshot: Snapshot) -> list[dict[str, Any]]:
-    """By corpus: documents, shards, bytes, and the share that each critic has read."""
+    """Return documents, shards, bytes and coverage by each critic, per corpus."""
     samples: Counter[tuple[str, str]] = Counter()
     size: Counter[str] = Counter()
-    named = {f"critique/{critic.id}": critic.name for critic in snapshot.critics.values()}
+    critic_names = {f"critique/{critic.id}": critic.name for critic in snapshot.critics.values()}
     covered = {
-        (named[shard.family], shard.aligned_with): shard
+        (critic_names[shard.family], shard.aligned_with): shard
         for shard in snapshot.shards
-        if shard.family in named
+        if shard.family in critic_names
     }
     for (name, _), shard in covered.items():
         samples[shard.corpus, name] += shard.samples
@@ -92,9 +94,9 @@ def _corpora(snapshot: Snapshot) -> list[dict[str, Any]]:
             "documents": corpus.documents,
             "shards": corpus.shards,
             "bytes": size[corpus.name],
-            "read": {
+            "coverage": {
                 name: samples[corpus.name, name] / max(1, texts[corpus.name])
-                for name in dict.fromkeys(named.values())
+                for name in dict.fromkeys(critic_names.values())
             },
         }
         for corpus in snapshot.corpora.values()

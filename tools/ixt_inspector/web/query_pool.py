@@ -1,6 +1,6 @@
-"""Statements that a user has typed: run in processes of their own, in bounds, and ended on a word.
+"""Queries of users: run in separate processes, within limits, and cancelled on request.
 
-See `worker` for why. At most so many run at once; the next ones are told to come again.
+`query_worker` explains why. A fixed number of queries run in parallel; further ones are refused.
 """
 
 import os
@@ -20,125 +20,135 @@ import orjson
 from ixt_data.errors import QueryError
 
 START_SECONDS = 60.0
-SPARE = 1 << 30
-"""Bytes that a process takes before it runs anything, and more."""
+BASE_MEMORY_BYTES = 1 << 30
+"""Memory that a process needs before it runs a query, with a margin."""
 
 
 class QueryStopped(QueryError):
-    """The statement was ended: by its time limit, by a user, or by the system for its memory."""
+    """The query was ended: by its time limit, by a user, or by the system for its memory."""
 
 
 class TooManyQueries(QueryError):
-    """As many statements are running as may."""
+    """The maximum number of queries is running."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueryLimits:
-    """What a typed statement may take.
+    """Limits of a user's query.
 
     Attributes:
-        seconds: of time.
-        rows: that a page shows.
-        download: rows that a file holds.
-        memory: bytes.
-        at_once: statements that run at the same time.
+        seconds: running time.
+        rows: rows on a page.
+        download: rows in a file.
+        memory: memory in bytes.
+        max_parallel: queries that run in parallel.
     """
 
     seconds: int = 20
     rows: int = 500
     download: int = 100_000
     memory: int = 2 << 30
-    at_once: int = 2
+    max_parallel: int = 2
 
 
 @dataclass(frozen=True, slots=True)
 class QueryRows:
-    """The rows that a statement gave, and whether there were more."""
+    """The rows of a query, and whether it has more."""
 
     columns: list[str]
     types: list[str]
     rows: list[list[Any]]
-    more: bool
+    has_more: bool
     seconds: float
 
     def records(self) -> list[dict[str, Any]]:
-        """The rows by column."""
+        """Return the rows as dicts by column."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
 
 @dataclass
 class Statement:
-    """One statement, which can be ended while it runs.
+    """One query, which can be stopped while it runs.
 
     Attributes:
-        sql, values: what to run, with its parameters.
-        at: the version.
-        rows: at most; cells are made short for a page with `cut`.
-        seconds: that it may take, instead of the bound that all have.
-        file: where to write the rows instead, in the format `csv` or `json`.
+        sql: text of the query.
+        at: version of the snapshot.
+        rows: maximum number of rows.
+        values: parameters.
+        shortened: whether cells are shortened for a page.
+        seconds: time limit, where it is below that of the pool.
+        file: file for the rows; they are returned if it is None.
+        format: format of the file, `csv` or `json`.
+        stop_reason: reason why it was stopped, None if it was not.
     """
 
     sql: str
     at: int
     rows: int
     values: Mapping[str, Any] = field(default_factory=dict)
-    cut: bool = False
+    shortened: bool = False
     seconds: int | None = None
     file: str | None = None
     format: str = "json"
-    stopped: str | None = None
-    _process: "_Process | None" = None
+    stop_reason: str | None = None
+    _process: "_WorkerProcess | None" = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def stop(self, why: str) -> None:
-        """Ends it now, or before it begins."""
+    def stop(self, reason: str) -> None:
+        """End it now, or before it starts."""
         with self._lock:
-            self.stopped = self.stopped or why
+            self.stop_reason = self.stop_reason or reason
             if self._process is not None:
                 self._process.kill()
 
-    def attach(self, process: "_Process") -> None:
-        """Says where it runs.
+    def attach(self, process: "_WorkerProcess") -> None:
+        """Set the process that runs it.
 
         Raises:
-            Stopped: it was ended before it began.
+            QueryStopped: it was stopped before it started.
         """
         with self._lock:
             self._process = process
-            if self.stopped is not None:
-                raise QueryStopped(self.stopped)
+            if self.stop_reason is not None:
+                raise QueryStopped(self.stop_reason)
 
     def detach(self) -> None:
-        """Says that it runs no more."""
+        """Clear the process that ran it."""
         with self._lock:
             self._process = None
 
 
-class Workers:
-    """The processes of one store."""
+class QueryPool:
+    """The worker processes of one store."""
 
-    def __init__(self, root: str, bounds: QueryLimits) -> None:
-        self.root, self.bounds = root, bounds
-        self._slots = threading.BoundedSemaphore(bounds.at_once)
-        self._idle: list[_Process] = []
-        self._all: set[_Process] = set()
+    def __init__(self, root: str, limits: QueryLimits) -> None:
+        self.root, self.limits = root, limits
+        self._slots = threading.BoundedSemaphore(limits.max_parallel)
+        self._idle: list[_WorkerProcess] = []
+        self._all: set[_WorkerProcess] = set()
         self._lock = threading.Lock()
 
-    def run(self, statement: Statement, wait: float = 0.0) -> QueryRows:
-        """The statement's answer.
+    def run(self, statement: Statement, wait_seconds: float = 0.0) -> QueryRows:
+        """Run a query and return its rows.
 
         Args:
-            statement: what to run.
-            wait: seconds to wait for a place.
+            statement: query to run.
+            wait_seconds: time to wait for a free slot.
 
         Raises:
-            QueryError: it is refused, or fails.
-            Stopped: it was ended.
-            Busy: there is no place for it.
+            QueryError: DuckDB refuses the query, or it fails.
+            QueryStopped: it was stopped.
+            TooManyQueries: no slot became free.
         """
-        if not self._slots.acquire(timeout=wait) if wait else not self._slots.acquire(False):
+        is_acquired = (
+            self._slots.acquire(timeout=wait_seconds)
+            if wait_seconds
+            else self._slots.acquire(blocking=False)
+        )
+        if not is_acquired:
             raise TooManyQueries(
-                f"{self.bounds.at_once} statements are running; try again when one is done"
+                f"{self.limits.max_parallel} queries are running, which is the maximum; "
+                "try again when one has finished"
             )
         try:
             return self._run(statement)
@@ -146,65 +156,66 @@ class Workers:
             self._slots.release()
 
     def _run(self, statement: Statement) -> QueryRows:
-        process, seconds = self._take(), min(statement.seconds or 1 << 30, self.bounds.seconds)
+        process, seconds = self._take(), min(statement.seconds or 1 << 30, self.limits.seconds)
         timer = threading.Timer(seconds, statement.stop, [f"stopped after {seconds} s"])
         try:
             statement.attach(process)
             timer.start()
-            record = process.ask(statement, seconds)
+            record = process.send(statement, seconds)
         finally:
             timer.cancel()
             statement.detach()
             self._put(process)
         if record is None:
-            why = f"ended by the system; it may take {self.bounds.memory >> 20:,} MB of memory"
-            raise QueryStopped(statement.stopped or why)
+            megabytes = self.limits.memory >> 20
+            reason = f"ended by the system: the memory limit is {megabytes:,} MB (--sql-memory)"
+            raise QueryStopped(statement.stop_reason or reason)
         if "error" in record:
             raise QueryError(record["error"])
         return QueryRows(**record)
 
-    def _take(self) -> "_Process":
+    def _take(self) -> "_WorkerProcess":
         with self._lock:
             while self._idle:
                 process = self._idle.pop()
-                if process.alive:
+                if process.is_alive:
                     return process
-                self._forget(process)
-        process = _Process(self.root, self.bounds.memory)
+                self._discard(process)
+        process = _WorkerProcess(self.root, self.limits.memory)
         with self._lock:
             self._all.add(process)
         return process
 
-    def _put(self, process: "_Process") -> None:
+    def _put(self, process: "_WorkerProcess") -> None:
         with self._lock:
-            if process.alive:
+            if process.is_alive:
                 self._idle.append(process)
             else:
-                self._forget(process)
+                self._discard(process)
 
-    def _forget(self, process: "_Process") -> None:
+    def _discard(self, process: "_WorkerProcess") -> None:
         self._all.discard(process)
         process.kill()
 
-    def warm(self, at: int) -> None:
-        """Starts a process, and opens a version in it, so that the first statement need not."""
+    def warm_up(self, at: int) -> None:
+        """Start a process and open a version in it, so the first query need not wait."""
         statement = Statement("SELECT count(*) FROM documents", at, 1)
-        threading.Thread(target=self._warm, args=(statement,), name="warm", daemon=True).start()
+        threading.Thread(target=self._warm_up, args=(statement,), name="warm", daemon=True).start()
 
-    def _warm(self, statement: Statement) -> None:
-        # What is wrong is told to whoever asks.
+    def _warm_up(self, statement: Statement) -> None:
+        # The first query of a user reports the error.
         with suppress(QueryError, OSError):
             self.run(statement)
 
     def close(self) -> None:
-        """Ends all processes."""
+        """End all processes."""
         with self._lock:
             for process in list(self._all):
-                self._forget(process)
+                self._discard(process)
 
 
-class _Process:
-    """One worker process."""
+class _WorkerProcess:
+    """One process of `query_worker`."""
 
     def __init__(self, root: str, memory: int) -> None:
         self._scratch = tempfile.mkdtemp(prefix="ixt-serve-")
@@ -215,32 +226,32 @@ class _Process:
         }
         command = [sys.executable, "-m", "ixt_inspector.web.query_worker", root]
         self._process = subprocess.Popen(
-            [*command, str(memory + SPARE)],
+            [*command, str(memory + BASE_MEMORY_BYTES)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=environment,
             start_new_session=True,
         )
-        watch = threading.Timer(START_SECONDS, self._process.kill)
-        watch.start()
+        timer = threading.Timer(START_SECONDS, self._process.kill)
+        timer.start()
         ready = self._read()
-        watch.cancel()
+        timer.cancel()
         if ready is None:
             self.kill()
-            raise QueryError(f"no process for SQL could be started: {' '.join(command)}")
+            raise QueryError(f"the process for SQL did not start: {' '.join(command)}")
 
     @property
-    def alive(self) -> bool:
-        """Whether it can be asked."""
+    def is_alive(self) -> bool:
+        """Return whether it accepts requests."""
         return self._process.poll() is None
 
-    def ask(self, statement: Statement, seconds: int) -> dict[str, Any] | None:
-        """The answer to a statement, None if the process ended instead."""
+    def send(self, statement: Statement, seconds: int) -> dict[str, Any] | None:
+        """Send a query and return the response; None if the process exited."""
         assert self._process.stdin is not None
         request = {
             name: getattr(statement, name)
-            for name in ("sql", "at", "rows", "values", "cut", "file", "format")
+            for name in ("sql", "at", "rows", "values", "shortened", "file", "format")
         }
         try:
             self._process.stdin.write(orjson.dumps({**request, "seconds": seconds}) + b"\n")
@@ -250,7 +261,7 @@ class _Process:
         return self._read()
 
     def kill(self) -> None:
-        """Ends it at once, and removes what it has spilled."""
+        """End it immediately, and remove its temporary files."""
         self._process.kill()
         self._process.wait()
         shutil.rmtree(self._scratch, ignore_errors=True)
@@ -267,60 +278,64 @@ class _Process:
 
 @dataclass
 class PendingQuery:
-    """A statement that a page waits for; reloading the page finds it again."""
+    """A query that a page waits for; a reload of the page waits for the same query."""
 
     statement: Statement
-    began: float = field(default_factory=time.monotonic)
-    answer: QueryRows | None = None
+    started_at: float = field(default_factory=time.monotonic)
+    result: QueryRows | None = None
     error: QueryError | None = None
-    done: threading.Event = field(default_factory=threading.Event)
+    finished: threading.Event = field(default_factory=threading.Event)
 
     @property
     def seconds(self) -> float:
-        """Since it began."""
-        return time.monotonic() - self.began
+        """Return the seconds since it started."""
+        return time.monotonic() - self.started_at
 
 
-class Jobs:
-    """The statements of the SQL page, by snapshot and text."""
+class PendingQueries:
+    """The queries of the SQL page, by snapshot and text."""
 
-    def __init__(self, workers: Workers) -> None:
-        self._workers = workers
-        self._jobs: dict[tuple[int, str], PendingQuery] = {}
+    def __init__(self, pool: QueryPool) -> None:
+        self._pool = pool
+        self._pending: dict[tuple[int, str], PendingQuery] = {}
         self._lock = threading.Lock()
 
     def find(self, at: int, sql: str) -> PendingQuery | None:
-        """The job of this statement, while it runs or is not yet shown."""
+        """Return a query that runs or whose result no page has shown yet."""
         with self._lock:
-            return self._jobs.get((at, sql))
+            return self._pending.get((at, sql))
 
-    def begin(self, at: int, sql: str) -> PendingQuery:
-        """The job of this statement, begun now if there is none."""
+    def start(self, at: int, sql: str) -> PendingQuery:
+        """Return the pending query of this text; start it if there is none yet."""
         with self._lock:
-            self._forget_old()
-            job = self._jobs.get((at, sql))
-            if job is None:
-                bounds = self._workers.bounds
-                job = PendingQuery(Statement(sql, at, bounds.rows, cut=True))
-                self._jobs[at, sql] = job
-                threading.Thread(target=self._run, args=(job,), name="sql", daemon=True).start()
-            return job
+            self._remove_old()
+            pending = self._pending.get((at, sql))
+            if pending is None:
+                limits = self._pool.limits
+                pending = PendingQuery(Statement(sql, at, limits.rows, shortened=True))
+                self._pending[at, sql] = pending
+                threading.Thread(target=self._run, args=(pending,), name="sql", daemon=True).start()
+            return pending
 
-    def shown(self, at: int, sql: str) -> None:
-        """Its end was shown: asking again runs it again."""
+    def remove(self, at: int, sql: str) -> None:
+        """Remove a query after its result was shown, so the same text runs again."""
         with self._lock:
-            self._jobs.pop((at, sql), None)
+            self._pending.pop((at, sql), None)
 
-    def _run(self, job: PendingQuery) -> None:
+    def _run(self, pending: PendingQuery) -> None:
         try:
-            job.answer = self._workers.run(job.statement)
+            pending.result = self._pool.run(pending.statement)
         except QueryError as error:
-            job.error = error
+            pending.error = error
         finally:
-            job.done.set()
+            pending.finished.set()
 
-    def _forget_old(self) -> None:
-        bound = self._workers.bounds.seconds + 60
-        old = [key for key, job in self._jobs.items() if job.done.is_set() and job.seconds > bound]
+    def _remove_old(self) -> None:
+        max_seconds = self._pool.limits.seconds + 60
+        old = [
+            key
+            for key, pending in self._pending.items()
+            if pending.finished.is_set() and pending.seconds > max_seconds
+        ]
         for key in old:
-            del self._jobs[key]
+            del self._pending[key]

@@ -1,4 +1,4 @@
-"""One request: what it asks, the snapshot it is about, and the page that answers it."""
+"""One request: its parameters, its snapshot, and the page that responds to it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,13 +14,13 @@ from starlette.responses import HTMLResponse, Response
 
 from ixt_data.errors import QueryError
 from ixt_data.store import Store
-from ixt_inspector.web.query_pool import Jobs, QueryLimits, Workers
+from ixt_inspector.web.query_pool import PendingQueries, QueryLimits, QueryPool
 from ixt_inspector.web.snapshot_cache import SnapshotView, SnapshotViews
-from ixt_inspector.web.text import visible
+from ixt_inspector.web.text import make_visible
 
 HERE = Path(__file__).parent
-RECENT = 15
-"""Versions, beside the tags, that the selector of snapshots offers."""
+MAX_VERSIONS = 15
+"""Versions in the selector of snapshots, in addition to the tags."""
 PAGES = (
     ("/", "Overview"),
     ("/documents", "Documents"),
@@ -32,67 +32,67 @@ PAGES = (
     ("/snapshots", "Snapshots"),
     ("/sql", "SQL"),
 )
-_NOT_KEPT = ("at", "after", "before")
+_DROPPED_PARAMETERS = ("at", "after", "before")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the server shows.
+    """The store and folders that the server shows.
 
     Attributes:
         store: root of the store.
         mixes: folder of mixes, if any.
         runs: folder of run folders of train runs, if any.
-        bounds: of what a user types.
+        limits: limits of a user's query.
     """
 
     store: str
     mixes: Path | None = None
     runs: Path | None = None
-    bounds: QueryLimits = field(default_factory=QueryLimits)
+    limits: QueryLimits = field(default_factory=QueryLimits)
 
 
 class Inspector:
-    """What lives as long as the server: the open snapshots, and the processes for SQL."""
+    """The state of the server: the open snapshots and the processes for SQL."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.views = SnapshotViews(Store.open(settings.store))
-        self.workers = Workers(self.views.store.root, settings.bounds)
-        self.jobs = Jobs(self.workers)
+        self.query_pool = QueryPool(self.views.store.root, settings.limits)
+        self.pending_queries = PendingQueries(self.query_pool)
 
     def close(self) -> None:
-        """Ends the processes."""
-        self.workers.close()
+        """End the processes."""
+        self.query_pool.close()
 
 
 class PageRequest:
-    """One request, for the functions that answer."""
+    """One request, as the functions of pages receive it."""
 
-    def __init__(self, request: Request, inspector: Inspector) -> None:
-        self.request, self.inspector = request, inspector
-        self.query = dict(request.query_params)
-        self.path = request.url.path
+    def __init__(self, http_request: Request, inspector: Inspector) -> None:
+        self.http_request, self.inspector = http_request, inspector
+        self.query = dict(http_request.query_params)
+        self.path = http_request.url.path
 
     @property
     def at(self) -> str:
-        """Version or tag, as the address has it; empty for the newest."""
+        """Return the version or tag of the address; empty for the latest."""
         return self.query.get("at", "")
 
     @cached_property
     def view(self) -> SnapshotView:
-        """The snapshot that the page is about."""
+        """Return the snapshot of the page."""
         return self.inspector.views.at(self.at)
 
     def get(self, name: str, default: str = "") -> str:
-        """A value of the address."""
+        """Return a parameter of the address."""
         return self.query.get(name, default).strip()
 
     def number(self, name: str) -> float | None:
-        """A number of the address, None if it is not given.
+        """Return a number of the address; None if it is missing.
 
         Raises:
-            QueryError: it is none.
+            QueryError: the value is not a finite number.
         """
         text = self.get(name)
         try:
@@ -100,82 +100,84 @@ class PageRequest:
         except ValueError:
             value = float("nan")
         if value is not None and not abs(value) < float("inf"):
-            raise QueryError(f"{name}: {text!r} is no number, as 0.5 is")
+            raise QueryError(f"{name}: {text!r} is not a number such as 0.5")
         return value
 
     def choice(self, name: str, valid: Iterable[str], default: str) -> str:
-        """A value of the address that is one of some.
+        """Return a parameter that has one of some values.
 
         Raises:
-            QueryError: it is none of them.
+            QueryError: it has another value.
         """
         text, valid = self.get(name) or default, list(valid)
         if text != default and text not in valid:
-            raise QueryError(f"{name}: {text!r} is not there; valid: {', '.join(valid) or 'none'}")
+            raise QueryError(
+                f"{name}: {text!r} does not exist; valid: {', '.join(valid) or 'none'}"
+            )
         return text
 
     def link(self, path: str | None = None, /, **changes: Any) -> str:
-        """The address of a page of this snapshot; without a path this page, with some changes."""
+        """Return the address of a page of this snapshot, by default of this page with changes."""
         values = dict(self.query) if path is None else {"at": self.at}
         values |= {name.rstrip("_"): value for name, value in changes.items()}
-        kept = {name: value for name, value in values.items() if value not in (None, "")}
-        return quote(path or self.path) + (f"?{urlencode(kept)}" if kept else "")
+        shown = {name: value for name, value in values.items() if value not in (None, "")}
+        return quote(path or self.path) + (f"?{urlencode(shown)}" if shown else "")
 
     def page(self, template: str, title: str, status: int = 200, **values: Any) -> Response:
-        """A page with the frame that all have."""
+        """Return a page with the common frame."""
         text = (
             templates()
             .get_template(template)
-            .render(title=title, call=self, frame=self._frame(), **values)
+            .render(title=title, request=self, frame=self._frame(), **values)
         )
         return HTMLResponse(text, status)
 
     def _frame(self) -> dict[str, Any]:
-        """What the frame around every page shows."""
+        """Return the content of the frame around every page."""
         views = self.inspector.views
-        newest = views.newest()
-        versions = range(newest.version, max(-1, newest.version - RECENT), -1)
+        latest = views.latest()
+        versions = range(latest.version, max(-1, latest.version - MAX_VERSIONS), -1)
         tags = views.tags()
         return {
             "pages": PAGES,
             "store": self.inspector.settings.store,
-            "newest": newest.version,
-            "behind": views.head - newest.version,
+            "latest": latest.version,
+            "behind": views.head - latest.version,
             "tags": tags,
             "versions": versions,
             "other": self.at
             if self.at and self.at not in tags and self.at not in map(str, versions)
             else None,
-            "hidden": {k: v for k, v in self.query.items() if k not in _NOT_KEPT},
+            "hidden": {k: v for k, v in self.query.items() if k not in _DROPPED_PARAMETERS},
         }
 
 
 @lru_cache(maxsize=1)
 def templates() -> jinja2.Environment:
-    """The templates: everything that is not ours is escaped, and hostile characters are shown."""
+    """Return the templates; values are escaped, and their hidden characters are made visible."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE / "templates"),
         autoescape=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,
+        finalize=lambda value: make_visible(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {
         "count": lambda n: "–" if n is None else f"{n:,}",
-        "amount": amount,
-        "size": size,
+        "amount": format_amount,
+        "size": format_size,
         "score": lambda n: "–" if n is None else f"{n:.2f}",
         "share": lambda n: "–" if n is None else f"{n:.1%}",
         "figure": lambda n: "–" if n is None else f"{n:.4g}",
-        "span": span,
-        "when": when,
+        "span": format_seconds,
+        "when": format_time,
     }
     return environment
 
 
-def amount(n: float | None) -> str:
-    """1,234,567 as 1.23M."""
+def format_amount(n: float | None) -> str:
+    """Return a short number: 1,234,567 as 1.23M."""
     if n is None:
         return "–"
     for bound, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e4, "k")):
@@ -185,8 +187,8 @@ def amount(n: float | None) -> str:
     return f"{n:,.0f}"
 
 
-def size(n: float) -> str:
-    """Bytes, for people."""
+def format_size(n: float) -> str:
+    """Return bytes with a unit."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if n < 1000 or unit == "TB":
             return f"{n:.3g} {unit}"
@@ -194,8 +196,8 @@ def size(n: float) -> str:
     raise AssertionError
 
 
-def span(seconds: float) -> str:
-    """Seconds, for people."""
+def format_seconds(seconds: float) -> str:
+    """Return seconds with a unit."""
     for bound, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= bound:
             return f"{seconds / bound:.1f} {unit}"
@@ -204,16 +206,16 @@ def span(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
-def when(moment: str | datetime | None) -> str:
-    """A moment in UTC to the second; empty if it is not known."""
+def format_time(moment: str | datetime | None) -> str:
+    """Return a time in UTC to the second; empty if it is unknown."""
     if isinstance(moment, str):
         moment = datetime.fromisoformat(moment) if moment else None
     return f"{moment:%Y-%m-%d %H:%M:%S}" if moment is not None else ""
 
 
-def rows_by(rows: Iterable[Mapping[str, Any]], key: str) -> dict[Any, list[Mapping[str, Any]]]:
-    """Rows by the value of one column."""
-    found: dict[Any, list[Mapping[str, Any]]] = {}
+def group_rows(rows: Iterable[Mapping[str, Any]], key: str) -> dict[Any, list[Mapping[str, Any]]]:
+    """Return rows by the value of one column."""
+    groups: dict[Any, list[Mapping[str, Any]]] = {}
     for row in rows:
-        found.setdefault(row[key], []).append(row)
-    return found
+        groups.setdefault(row[key], []).append(row)
+    return groups

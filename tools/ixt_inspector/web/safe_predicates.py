@@ -1,7 +1,7 @@
-"""Whether a predicate that a user has typed is sure to be harmless and quick, by its tree.
+"""A check of the parse tree of a user's predicate: whether it is certainly safe and fast.
 
-Most are: comparisons of columns with constants. They may run beside everything else, over what is
-kept of the documents; all others run in a process of their own (see `workers`).
+Most predicates are: they compare columns with constants. A safe predicate runs in the server over
+the cached listing of documents; any other predicate runs in a separate process (`query_pool`).
 """
 
 from collections.abc import Collection
@@ -21,34 +21,37 @@ _FUNCTIONS = frozenset(
         *("list_has_any", "list_has_all", "list_value"),
     }
 )
-"""Functions whose result is never much larger than what they are given."""
+"""Functions whose result is never much larger than their arguments."""
 _TYPES = frozenset({"BOOLEAN", "INTEGER", "BIGINT", "FLOAT", "DOUBLE", "VARCHAR"})
 
 
-def is_tame(view: SnapshotView, where: str, columns: Collection[str]) -> bool:
-    """Whether a predicate uses nothing but these columns, constants and harmless functions."""
-    given, plain = (
+def is_safe_predicate(view: SnapshotView, where: str, columns: Collection[str]) -> bool:
+    """Return whether a predicate uses only these columns, constants and safe functions."""
+    given, reference = (
         orjson.loads(
-            view.ask("SELECT json_serialize_sql($sql) AS tree", {"sql": _around(text)})[0]["tree"]
+            view.query("SELECT json_serialize_sql($sql) AS tree", {"sql": _statement(text)})[0][
+                "tree"
+            ]
         )
         for text in (where, "true")
     )
     if given.get("error") or len(given["statements"]) != 1:
         return False
-    node, expected = given["statements"][0]["node"], plain["statements"][0]["node"]
+    node, expected = given["statements"][0]["node"], reference["statements"][0]["node"]
     predicate = node.pop("where_clause", None)
     expected.pop("where_clause")
-    # It may close our bracket, and go on with something else.
-    return _placeless(node) == _placeless(expected) and _is_tame(predicate, columns)
+    # A predicate may close the bracket around it and continue with another clause.
+    same_statement = _without_locations(node) == _without_locations(expected)
+    return same_statement and _is_safe(predicate, columns)
 
 
-def _around(where: str) -> str:
+def _statement(where: str) -> str:
     return f"SELECT 1 FROM listing WHERE (\n{where}\n)"
 
 
-def _is_tame(expression: Any, columns: Collection[str]) -> bool:
+def _is_safe(expression: Any, columns: Collection[str]) -> bool:
     if isinstance(expression, list):
-        return all(_is_tame(item, columns) for item in expression)
+        return all(_is_safe(item, columns) for item in expression)
     if not isinstance(expression, dict):
         return True
     match expression.get("class"):
@@ -56,23 +59,25 @@ def _is_tame(expression: Any, columns: Collection[str]) -> bool:
             names = expression["column_names"]
             return len(names) == 1 and names[0].lower() in columns
         case "FUNCTION":
-            return expression["function_name"].lower() in _FUNCTIONS and _is_tame(
+            return expression["function_name"].lower() in _FUNCTIONS and _is_safe(
                 expression["arguments"], columns
             )
         case "CAST":
-            return expression["type_expr"].get("type_name") in _TYPES and _is_tame(
+            return expression["type_expr"].get("type_name") in _TYPES and _is_safe(
                 expression["child"], columns
             )
         case None:
-            return all(_is_tame(item, columns) for item in expression.values())
+            return all(_is_safe(item, columns) for item in expression.values())
         case kind:
-            return kind in _CLASSES and all(_is_tame(item, columns) for item in expression.values())
+            return kind in _CLASSES and all(_is_safe(item, columns) for item in expression.values())
 
 
-def _placeless(value: Any) -> Any:
-    """A tree without the places of its parts in the text."""
+def _without_locations(value: Any) -> Any:
+    """Return a parse tree without the positions of its nodes in the text."""
     if isinstance(value, list):
-        return [_placeless(item) for item in value]
+        return [_without_locations(item) for item in value]
     if not isinstance(value, dict):
         return value
-    return {k: _placeless(v) for k, v in value.items() if not k.startswith("query_location")}
+    return {
+        k: _without_locations(v) for k, v in value.items() if not k.startswith("query_location")
+    }

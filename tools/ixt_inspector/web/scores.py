@@ -1,74 +1,91 @@
-"""How a critic's scores are spread, over all documents and by source."""
+"""The page of scores: their distribution over all documents and by source."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.responses import Response
 
-from ixt_inspector.web.charts import bars, histogram
+from ixt_inspector.web.charts import (
+    HistogramBar,
+    histogram_bars,
+    histogram_chart,
+    histogram_counts,
+    small_histogram_chart,
+)
 from ixt_inspector.web.listing import ComparedCritics
-from ixt_inspector.web.request import PageRequest, rows_by
+from ixt_inspector.web.request import PageRequest, group_rows
 from ixt_inspector.web.snapshot_cache import SnapshotView
 
-SOURCES = 24
+MAX_SOURCES = 24
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
-def show(call: PageRequest) -> Response:
-    """The page."""
-    view = call.view
-    critic = call.choice("critic", view.critics, next(iter(view.critics), ""))
-    corpus = call.choice("corpus", view.snapshot.corpora, "")
-    found = None
+def show(request: PageRequest) -> Response:
+    """Return the page."""
+    view = request.view
+    critic = request.choice("critic", view.critics, next(iter(view.critics), ""))
+    corpus = request.choice("corpus", view.snapshot.corpora, "")
+    scores: dict[str, Any] = {"n": 0}
+    chart = None
     if critic:
-        found = view.memo.get(("scores", critic, corpus), lambda: _found(view, critic, corpus))
-    return call.page(
+        key = ("scores", critic, corpus)
+        scores = view.cache.get(key, lambda: _read_scores(view, critic, corpus))
+
+    def link_of(bar: HistogramBar) -> str:
+        bounds = {"low": bar.low, "high": bar.high}
+        return request.link("/documents", critic=critic, corpus=corpus, **bounds)
+
+    if scores["n"]:
+        chart = histogram_chart(scores["bars"], "Documents by score", link_of)
+    return request.page(
         "scores.html",
         "Scores",
         critic=critic,
         critics=view.critics,
         corpus=corpus,
         corpora=list(view.snapshot.corpora),
-        found=found,
-        most=SOURCES,
-        link_of=lambda bar: call.link(
-            "/documents", critic=critic, corpus=corpus, low=bar.low, high=bar.high
-        ),
+        scores=scores,
+        chart=chart,
+        max_sources=MAX_SOURCES,
+        link_of=link_of,
     )
 
 
-def _found(view: SnapshotView, critic: str, corpus: str) -> dict[str, Any]:
+def _read_scores(view: SnapshotView, critic: str, corpus: str) -> dict[str, Any]:
     table, values = view.listing(ComparedCritics(critic)), {"corpus": corpus}
     scored = f"{table} AS listing WHERE status = 'ok' AND score IS NOT NULL"
     if corpus:
         scored += " AND corpus = $corpus"
-    given = values if corpus else None
-    whole = view.ask(
+    parameters = values if corpus else None
+    totals = view.query(
         f"SELECT count(*) AS n, avg(score) AS mean, stddev_pop(score) AS deviation, "
         f"quantile_cont(score, {list(_QUANTILES)}) AS quantiles, "
         f"count(DISTINCT source) AS sources FROM {scored}",
-        given,
+        parameters,
     )[0]
-    steps = view.ask(
+    steps = view.query(
         "WITH steps AS (SELECT source, round(least(greatest(score, 0), 1) * 10)::INTEGER AS step, "
         f"count(*) AS n, sum(score) AS total FROM {scored} GROUP BY ALL), "
         "largest AS (SELECT source FROM steps GROUP BY source ORDER BY sum(n) DESC, source "
-        f"LIMIT {SOURCES}) "
+        f"LIMIT {MAX_SOURCES}) "
         "SELECT CASE WHEN largest.source IS NULL THEN NULL ELSE steps.source END AS source, step, "
         "sum(n)::BIGINT AS n, sum(total) AS total FROM steps LEFT JOIN largest "
         "ON steps.source = largest.source GROUP BY ALL",
-        given,
+        parameters,
     )
-    sources = [_source(name, rows) for name, rows in rows_by(steps, "source").items()]
+    sources = [_source(name, rows) for name, rows in group_rows(steps, "source").items()]
     sources.sort(key=lambda source: (source["name"] is None, -source["n"], source["name"]))
     return {
-        **whole,
-        "quantiles": list(zip(_QUANTILES, whole["quantiles"] or [], strict=False)),
-        "bars": bars(histogram(steps)),
+        **totals,
+        "quantiles": list(zip(_QUANTILES, totals["quantiles"] or [], strict=False)),
+        "bars": histogram_bars(histogram_counts(steps)),
         "by_source": sources,
     }
 
 
-def _source(name: str | None, rows: Any) -> dict[str, Any]:
+def _source(name: str | None, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     n = sum(row["n"] for row in rows)
     mean = sum(row["total"] for row in rows) / n
-    return {"name": name, "n": n, "mean": mean, "bars": bars(histogram(rows))}
+    bars = histogram_bars(histogram_counts(rows))
+    chart = small_histogram_chart(bars, f"Scores of {name}")
+    return {"name": name, "n": n, "mean": mean, "bars": bars, "chart": chart}

@@ -1,4 +1,4 @@
-"""The server: it binds, says where it is, and stops on a signal."""
+"""The HTTP server of `ixt serve`."""
 
 import ipaddress
 import signal
@@ -9,22 +9,23 @@ from dataclasses import dataclass, field
 import uvicorn
 
 from ixt_data.errors import ConfigError
-from ixt_inspector.web.access import AccessPolicy, names_of
-from ixt_inspector.web.app import build
+from ixt_inspector.web.access import AccessPolicy, host_names
+from ixt_inspector.web.app import build_app
 from ixt_inspector.web.request import Inspector, Settings
 
-SHORTEST_TOKEN = 16
-MOST_CONNECTIONS = 200
+MIN_TOKEN_CHARS = 16
+MAX_CONNECTIONS = 200
 
 
 @dataclass(frozen=True)
 class ServerAddress:
-    """Where the server is to be.
+    """The address of the server.
 
     Attributes:
-        host, port: to bind; port 0 takes a free one.
-        token: to be shown by whoever asks; needed unless the host is of the loopback.
-        names: other host names under which it is asked, for instance behind a proxy.
+        host: address to bind.
+        port: port to bind; 0 selects a free port.
+        token: secret that requests must contain; required unless the host is a loopback address.
+        names: additional host names, for example that of a proxy.
     """
 
     host: str = "127.0.0.1"
@@ -33,22 +34,21 @@ class ServerAddress:
     names: tuple[str, ...] = ()
 
     def check(self) -> None:
-        """Raises a ConfigError if others could reach the server without a token."""
+        """Raise a ConfigError if other machines could reach the server without a token."""
         if self.token is None and not is_loopback(self.host):
             raise ConfigError(
-                f"host: {self.host} can be reached from other machines, and documents must not be "
-                "read by everybody. Give a secret (IXT_SERVE_TOKEN or --token), or stay at "
-                "127.0.0.1 and come through ssh -L"
+                f"host: other machines can reach {self.host} and would read the documents. Set a "
+                "secret (IXT_SERVE_TOKEN or --token), or bind 127.0.0.1 and use ssh -L"
             )
-        if self.token is not None and len(self.token) < SHORTEST_TOKEN:
+        if self.token is not None and len(self.token) < MIN_TOKEN_CHARS:
             raise ConfigError(
-                f"token: {len(self.token)} characters can be guessed; use {SHORTEST_TOKEN} or "
-                "more, for instance from: openssl rand -hex 16"
+                f"token: {len(self.token)} characters can be guessed; use {MIN_TOKEN_CHARS} or "
+                "more, for example from: openssl rand -hex 16"
             )
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address."""
+    """Return whether only this machine reaches an address."""
     if host == "localhost":
         return True
     try:
@@ -57,66 +57,66 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def run(settings: Settings, address: ServerAddress, ready: Callable[[str], None]) -> None:
-    """Serves until SIGINT or SIGTERM.
+def run_server(settings: Settings, address: ServerAddress, ready: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM.
 
     Args:
-        settings: what is shown.
-        address: where.
-        ready: called with the page's address, once it can be opened.
+        settings: store and folders to show.
+        address: address to bind.
+        ready: function that receives the URL when the server accepts requests.
 
     Raises:
-        ConfigError: the address cannot be had, or needs a token.
-        StoreError: there is no store.
+        ConfigError: the address is not available, or requires a token.
+        StoreError: the store does not exist.
     """
     address.check()
     inspector = Inspector(settings)
     try:
-        # Opened now, so that the first page need not wait for it, and an error comes here.
-        inspector.workers.warm(inspector.views.newest().version)
-        with _bound(address) as listening:
-            port = listening.getsockname()[1]
+        # Opening the snapshot here reports an error before any request.
+        inspector.query_pool.warm_up(inspector.views.latest().version)
+        with _listen(address) as listener:
+            port = listener.getsockname()[1]
             host = f"[{address.host}]" if ":" in address.host else address.host
             names = (host, *address.names, socket.gethostname())
-            access = AccessPolicy(names_of(names), address.token)
+            access = AccessPolicy(host_names(names), address.token)
             config = uvicorn.Config(
-                build(inspector, access),
+                build_app(inspector, access),
                 log_level="warning",
                 access_log=False,
                 server_header=False,
-                limit_concurrency=MOST_CONNECTIONS,
+                limit_concurrency=MAX_CONNECTIONS,
                 timeout_graceful_shutdown=3,
                 proxy_headers=False,
             )
-            # uvicorn stops on them, and then raises them again.
+            # uvicorn stops on these signals, then raises them again.
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, lambda *_: None)
             query = f"?token={address.token}" if address.token is not None else ""
-            _Server(config, lambda: ready(f"http://{host}:{port}/{query}")).run([listening])
+            _Server(config, lambda: ready(f"http://{host}:{port}/{query}")).run([listener])
     finally:
         inspector.close()
 
 
 class _Server(uvicorn.Server):
-    """A server that says when it can be asked."""
+    """A server that calls a function when it accepts requests."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begins to listen."""
+        """Start to listen."""
         await super().startup(sockets)
         if self.started:
             self._ready()
 
 
-def _bound(address: ServerAddress) -> socket.socket:
+def _listen(address: ServerAddress) -> socket.socket:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
         return socket.create_server((address.host, address.port), family=family)
     except OSError as error:
         raise ConfigError(
-            f"{address.host}:{address.port} cannot be had ({error.strerror or error}); "
-            "another port: --port 0 takes a free one"
+            f"{address.host}:{address.port} is not available ({error.strerror or error}); "
+            "--port 0 selects a free port"
         ) from None

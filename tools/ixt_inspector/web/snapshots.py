@@ -1,4 +1,4 @@
-"""What was committed when, and what changed between two snapshots."""
+"""The pages of commits, and of the changes between two snapshots."""
 
 from typing import Any
 
@@ -12,50 +12,52 @@ from ixt_inspector.web.request import PageRequest
 ROWS = 30
 
 
-def show(call: PageRequest) -> Response:
-    """The commits, newest first, so many at a time."""
-    head, views = call.view.version, call.inspector.views
-    before = call.number("before")
+def show(request: PageRequest) -> Response:
+    """Return a page of commits, the latest first."""
+    head, views = request.view.version, request.inspector.views
+    before = request.number("before")
     last = head if before is None else min(head, int(before) - 1)
     first = max(1, last - ROWS + 1)
     entries = views.entries(first, last) if last > 0 else []
-    named: dict[int, list[str]] = {}
+    tags_by_version: dict[int, list[str]] = {}
     for name, version in views.tags().items():
-        named.setdefault(version, []).append(name)
+        tags_by_version.setdefault(version, []).append(name)
     newer = last + ROWS + 1
-    return call.page(
+    return request.page(
         "snapshots.html",
         "Snapshots",
         entries=entries[::-1],
-        named=named,
+        tags_by_version=tags_by_version,
         head=head,
         older=first if first > 1 else None,
         newer=(newer if newer <= head else "") if last < head else None,
     )
 
 
-def show_diff(call: PageRequest) -> Response:
-    """What the later snapshot has that the earlier one has not, and the other way round."""
-    old = call.get("from") or str(max(0, call.view.version - 1))
-    new = call.get("to") or str(call.view.version)
-    views = call.inspector.views
-    one, other = views.version_of(old), views.version_of(new)
-    if one > other:
-        raise QueryError(f"from {old} to {new}: the first must be the earlier one; turn them round")
+def show_diff(request: PageRequest) -> Response:
+    """Return the page of additions and removals between two snapshots."""
+    old = request.get("from") or str(max(0, request.view.version - 1))
+    new = request.get("to") or str(request.view.version)
+    views = request.inspector.views
+    first, last = views.version_of(old), views.version_of(new)
+    if first > last:
+        raise QueryError(
+            f"from {old} to {new}: the first version must be the earlier one; swap them"
+        )
 
     def compute() -> dict[str, Any]:
-        # A log of its own: this takes seconds, and other requests go on.
-        return diff(Store.open(views.store.root), one, other)
+        # A separate store object: this takes seconds, while other requests use the shared one.
+        return diff(Store.open(views.store.root), first, last)
 
-    changes = views.memo.get(("diff", one, other), compute)
-    entries = views.entries(one + 1, min(other, one + ROWS))
+    changes = views.cache.get(("diff", first, last), compute)
+    entries = views.entries(first + 1, min(last, first + ROWS))
     title = f"From snapshot {old} to {new}"
-    return call.page(
+    return request.page(
         "diff.html",
         title,
         changes=changes,
         old=old,
         new=new,
         entries=entries,
-        more=other - one - len(entries),
+        more=last - first - len(entries),
     )

@@ -1,4 +1,4 @@
-"""SQL: typed into a box, run in a process of its own, shown as a table or sent as a file."""
+"""The SQL page: a user's query runs in a separate process; rows are shown or downloaded."""
 
 import tempfile
 from pathlib import Path
@@ -7,12 +7,12 @@ from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, RedirectResponse, Response
 
 from ixt_data.errors import QueryError
-from ixt_inspector.web.access import is_from_elsewhere
+from ixt_inspector.web.access import is_cross_site
 from ixt_inspector.web.query_pool import Statement
 from ixt_inspector.web.request import PageRequest
 
-PATIENCE = 0.8
-"""Seconds that a page waits before it says that the statement is still running."""
+WAIT_SECONDS = 0.8
+"""Time that a page waits for a result before it shows that the query is running."""
 EXAMPLES = (
     (
         "Scores by source",
@@ -30,7 +30,7 @@ EXAMPLES = (
         "FROM critiques WHERE status <> 'ok' GROUP BY ALL ORDER BY documents DESC",
     ),
     (
-        "Longest texts of a low score",
+        "Longest texts with a low score",
         "SELECT doc_id, source, n_chars, score, critique\n"
         "FROM documents JOIN critiques USING (doc_id)\n"
         "WHERE score < 0.3 ORDER BY n_chars DESC LIMIT 50",
@@ -41,79 +41,80 @@ _NUMERIC = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOU
 _VIEWS = ("documents", "critiques", "critiques_all", "shards", "snapshots", "critics")
 
 
-def show(call: PageRequest) -> Response:
-    """The page: with a statement in its address it is run, or waited for."""
-    statement, at = call.get("sql"), call.view.version
-    jobs, bounds = call.inspector.jobs, call.inspector.settings.bounds
-    job = jobs.find(at, statement)
-    # A link on another site fills the box in, and no more.
-    held = bool(statement) and job is None and is_from_elsewhere(call.request.headers)
-    if statement and not held:
-        job = jobs.begin(at, statement)
-        if job.done.wait(PATIENCE):
-            jobs.shown(at, statement)
-    running = job is not None and not job.done.is_set()
-    if running and call.get("poll"):
-        # Nothing to exchange yet: the button to cancel stays where it is.
+def show(request: PageRequest) -> Response:
+    """Return the page; run the query of the address, or wait for it."""
+    statement, at = request.get("sql"), request.view.version
+    pending_queries, limits = request.inspector.pending_queries, request.inspector.settings.limits
+    pending = pending_queries.find(at, statement)
+    # A link on another site only fills in the form.
+    is_held = bool(statement) and pending is None and is_cross_site(request.http_request.headers)
+    if statement and not is_held:
+        pending = pending_queries.start(at, statement)
+        if pending.finished.wait(WAIT_SECONDS):
+            pending_queries.remove(at, statement)
+    is_running = pending is not None and not pending.finished.is_set()
+    if is_running and request.get("poll"):
+        # The query is still running: the page keeps its Cancel button.
         return Response(status_code=204)
-    response = call.page(
+    response = request.page(
         "sql.html",
         "SQL",
         statement=statement,
-        job=job,
-        running=running,
-        held=held,
-        bounds=bounds,
+        pending=pending,
+        is_running=is_running,
+        is_held=is_held,
+        limits=limits,
         examples=EXAMPLES,
         numeric=_NUMERIC,
-        schema=call.view.memo.get("schema", lambda: _schema(call)),
+        schema=request.view.cache.get("schema", lambda: _schema(request)),
     )
-    if running and "hx-request" not in call.request.headers:
-        # Without scripts, the browser asks again by itself.
+    if is_running and "hx-request" not in request.http_request.headers:
+        # Without scripts, the browser reloads the page.
         response.headers["Refresh"] = "2"
     return response
 
 
-def stop(call: PageRequest) -> Response:
-    """Ends the statement, and shows the page again."""
-    statement = call.get("sql")
-    job = call.inspector.jobs.find(call.view.version, statement)
-    if job is not None:
-        job.statement.stop(f"cancelled after {job.seconds:.1f} s")
-        job.done.wait(PATIENCE)
-    return RedirectResponse(call.link("/sql", sql=statement), 303)
+def stop(request: PageRequest) -> Response:
+    """Stop the query and return to the page."""
+    statement = request.get("sql")
+    pending = request.inspector.pending_queries.find(request.view.version, statement)
+    if pending is not None:
+        pending.statement.stop(f"cancelled after {pending.seconds:.1f} s")
+        pending.finished.wait(WAIT_SECONDS)
+    return RedirectResponse(request.link("/sql", sql=statement), 303)
 
 
-def download(call: PageRequest) -> Response:
-    """The rows as a CSV or JSON file; its name says if it does not hold all of them."""
-    if is_from_elsewhere(call.request.headers):
-        raise QueryError("open the statement here first, and load its rows from its page")
-    kind = call.choice("format", ("csv", "json"), "csv")
-    bounds, workers = call.inspector.settings.bounds, call.inspector.workers
+def download(request: PageRequest) -> Response:
+    """Return the rows as a CSV or JSON file; its name states if the rows are incomplete."""
+    if is_cross_site(request.http_request.headers):
+        raise QueryError("a link from another site cannot download rows: open the SQL page instead")
+    kind = request.choice("format", ("csv", "json"), "csv")
+    limits, pool = request.inspector.settings.limits, request.inspector.query_pool
     with tempfile.NamedTemporaryFile(prefix="ixt-serve-", suffix=f".{kind}", delete=False) as file:
         path = Path(file.name)
     try:
         statement = Statement(
-            call.get("sql"), call.view.version, bounds.download, file=str(path), format=kind
+            request.get("sql"), request.view.version, limits.download, file=str(path), format=kind
         )
-        found = workers.run(statement, PATIENCE)
+        result = pool.run(statement, WAIT_SECONDS)
     except BaseException:
         path.unlink(missing_ok=True)
         raise
-    cut = f"-first-{bounds.download}" if found.more else ""
+    suffix = f"-first-{limits.download}" if result.has_more else ""
     return FileResponse(
         path,
         media_type="text/csv; charset=utf-8" if kind == "csv" else "application/json",
-        filename=f"snapshot-{call.view.version}{cut}.{kind}",
+        filename=f"snapshot-{request.view.version}{suffix}.{kind}",
         background=BackgroundTask(path.unlink, missing_ok=True),
     )
 
 
-def _schema(call: PageRequest) -> dict[str, list[tuple[str, str]]]:
-    """Columns with their types, by view."""
+def _schema(request: PageRequest) -> dict[str, list[tuple[str, str]]]:
+    """Return columns with their types, by view."""
     return {
         view: [
-            (row["column_name"], row["column_type"]) for row in call.view.ask(f"DESCRIBE {view}")
+            (row["column_name"], row["column_type"])
+            for row in request.view.query(f"DESCRIBE {view}")
         ]
         for view in _VIEWS
     }

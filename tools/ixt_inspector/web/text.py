@@ -1,4 +1,4 @@
-"""Texts of others: hostile characters made visible, and spans marked in them."""
+"""Untrusted text: hidden characters shown as code points, and spans marked."""
 
 import re
 import unicodedata
@@ -8,71 +8,72 @@ from itertools import pairwise
 
 from ixt_data.records import Span
 
-PARTS = ("chunk", "turn", "failed")
-"""Verdicts of spans that say where a part of a document is, judged on its own."""
+PART_VERDICTS = ("chunk", "turn", "failed")
+"""Verdicts of spans that bound a part of a document which the critic judged separately."""
 _PLAIN = re.compile(r"[\t\n\x20-\x7e]*")
 
 
 @dataclass(frozen=True, slots=True)
 class TextSegment:
-    """A stretch of a text: shown as it is, as the name of a character, and with a span around it.
+    """A segment of a text inside one span, or the name of one hidden character.
 
     Attributes:
-        text: of the document; the name of a character that must not have its effect.
-        span: number of the innermost span around it, from 1; 0 for none.
-        hidden: whether it is such a name.
-        first: whether the span begins here.
+        text: text of the document, or the code point of the hidden character.
+        span: number of the innermost span around it, from 1; 0 outside spans.
+        is_hidden: whether the segment is the name of a hidden character.
+        is_first: whether the span starts here.
     """
 
     text: str
     span: int = 0
-    hidden: bool = False
-    first: bool = False
+    is_hidden: bool = False
+    is_first: bool = False
 
 
-def visible(text: str) -> str:
-    """A text in which control and direction characters stand as their code points."""
+def make_visible(text: str) -> str:
+    """Return a text with its control and direction characters replaced by their code points."""
     if _PLAIN.fullmatch(text):
         return text
-    return "".join(named(piece) if hides else piece for piece, hides in _runs(text))
+    return "".join(code_point(run) if hidden else run for run, hidden in _runs(text))
 
 
-def named(character: str) -> str:
-    """The code point of a character."""
+def code_point(character: str) -> str:
+    """Return the code point of a character, such as `⟨U+202E⟩`."""
     return f"⟨U+{ord(character):04X}⟩"
 
 
 def is_hidden(character: str) -> bool:
-    """Whether a character has an effect that is not seen: control, direction, private, lone."""
+    """Return whether a character is invisible: control, format, private use, or a surrogate."""
     return character not in "\n\t" and unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co")
 
 
-def pieces(text: str, spans: Iterable[Span], length: int) -> Iterator[TextSegment]:
-    """The first `length` characters of a text, cut at spans and at hidden characters.
+def text_segments(text: str, spans: Iterable[Span], length: int) -> Iterator[TextSegment]:
+    """Yield the first `length` characters of a text, split at spans and at hidden characters.
 
-    Where spans overlap, a stretch belongs to the one that began last. Offsets out of range are cut.
+    Where spans overlap, a segment belongs to the span that starts last. Offsets out of range are
+    clipped.
     """
     text = text[:length]
-    known = [
+    clipped = [
         (max(0, span.start), min(len(text), span.end), number)
         for number, span in enumerate(spans, 1)
-        if span.verdict not in PARTS
+        if span.verdict not in PART_VERDICTS
     ]
-    borders = sorted({0, len(text), *(b for a, b, _ in known), *(a for a, b, _ in known)})
-    begun: set[int] = set()
+    borders = sorted({0, len(text), *(b for a, b, _ in clipped), *(a for a, b, _ in clipped)})
+    started: set[int] = set()
     for start, end in pairwise(borders):
         if not 0 <= start < end <= len(text):
             continue
-        around = [(a, number) for a, b, number in known if a <= start and end <= b]
+        around = [(a, number) for a, b, number in clipped if a <= start and end <= b]
         number = max(around)[1] if around else 0
-        for part, hides in _runs(text[start:end]):
-            first = number not in begun and number > 0
-            begun.add(number)
-            yield TextSegment(named(part) if hides else part, number, hides, first)
+        for run, hidden in _runs(text[start:end]):
+            first = number not in started and number > 0
+            started.add(number)
+            yield TextSegment(code_point(run) if hidden else run, number, hidden, first)
 
 
 def _runs(text: str) -> Iterator[tuple[str, bool]]:
-    """Stretches without hidden characters, and each of those on its own."""
+    """Yield runs without hidden characters, and each hidden character."""
     text = text.replace("\r\n", "\n")
     start = 0
     for match in re.finditer(r"[^\t\n\x20-\x7e]", text):

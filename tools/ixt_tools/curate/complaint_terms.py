@@ -1,8 +1,7 @@
-"""What critics complain of: groups of critiques by their flags, their spans' tags, or their words.
+"""Complaints of critics: groups of critiques by flags, tags of spans, or words.
 
-Flags and tags are counted as they are. Where a critic gives neither, its critiques are grouped by
-what they say: TF-IDF and non-negative matrix factorisation (scikit-learn), each group named by its
-heaviest terms.
+Flags and tags are counted. The critiques of a critic that sets neither are grouped by their words:
+TF-IDF and non-negative matrix factorisation (scikit-learn); the heaviest terms name each group.
 """
 
 import warnings
@@ -19,9 +18,9 @@ from ixt_data.sql import choose_critic, critiques_query, sql_literal
 from ixt_data.store import Store
 
 By = Literal["flags", "tags", "words"]
-GROUPS = 8
-SAMPLE = 20_000
-EXAMPLES = 3
+DEFAULT_GROUPS = 8
+DEFAULT_SAMPLE = 20_000
+MAX_EXAMPLES = 3
 _TERMS = 4
 _FEATURES = 20_000
 _SEED = 0
@@ -29,16 +28,16 @@ _SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """Critiques that complain of the same.
+    """Critiques with the same complaint.
 
     Attributes:
-        by: whether a flag, a tag or words made the group.
-        name: the flag, the tag, or the group's terms.
-        documents: how many; of a sample where words made it.
-        share: of the documents that were looked at.
-        lift: that share by the share among all sources; None where words made the group.
-        mean_score: of them, None where none has one.
-        examples: doc_ids, those with the lowest scores, or that fit the group best.
+        by: property that defines the group.
+        name: the flag, the tag, or the terms of the group.
+        documents: number of documents; of the sample for words.
+        share: share of the documents that were read.
+        lift: the share divided by the share among all sources; None for words.
+        mean_score: mean score; None without scores.
+        examples: doc_ids with the lowest scores, or with the best fit for words.
     """
 
     by: By
@@ -52,14 +51,16 @@ class Complaint:
 
 @dataclass(frozen=True, slots=True)
 class Complaints:
-    """What a critic complains of in some documents.
+    """The complaints of a critic about some documents.
 
     Attributes:
-        critic, source, corpora: whose critiques, of which documents.
-        documents: how many of them have a critique.
-        sampled: how many critiques were grouped by words, 0 if none.
-        groups: most documents first, of each kind.
-        snapshot: which was looked at.
+        critic: critic of the critiques.
+        source: source of the documents; None for all.
+        corpora: corpora of the documents; empty for all.
+        documents: number of documents with a critique.
+        sampled: number of critiques grouped by words.
+        groups: groups of each kind, the largest first.
+        snapshot: version that was read.
     """
 
     critic: str
@@ -71,7 +72,7 @@ class Complaints:
     snapshot: int
 
 
-def complaints(
+def group_complaints(
     store: Store,
     *,
     source: str | None = None,
@@ -80,54 +81,60 @@ def complaints(
     at: int | str | None = None,
     below: float | None = None,
     by: By | None = None,
-    groups: int = GROUPS,
-    sample: int = SAMPLE,
+    groups: int = DEFAULT_GROUPS,
+    sample: int = DEFAULT_SAMPLE,
     progress: ProgressCallback = lambda done, total: None,
 ) -> Complaints:
-    """What is wrong with some documents, as a critic says.
+    """Group the critiques of documents by complaint.
 
     Args:
-        store: where they are.
-        source: only documents of it; all by default.
-        critic: name or id; by default the only one.
-        corpora: only these; all by default.
-        at: version or tag, the newest by default.
-        below: only documents with a lower score.
-        by: by flags, tags or words; by default flags and tags, and words if there are neither.
-        groups: how many to make of words.
-        sample: critiques to group by words at most, chosen by doc_id.
-        progress: called with shards read and to read, for tags.
+        store: store of the documents.
+        source: source of the documents; all by default.
+        critic: name or id of the critic; by default the only critic.
+        corpora: corpora of the documents; all by default.
+        at: version or tag; the latest by default.
+        below: score that documents must be below; no limit by default.
+        by: property to group by; by default flags and tags, and words without both.
+        groups: number of groups by words.
+        sample: maximum number of critiques to group by words, chosen by doc_id.
+        progress: function that receives the shards read so far and in total, for tags.
 
     Raises:
-        StoreError: there is no such critic, corpus or source, or nothing to group.
-        MissingExtra: scikit-learn is not installed, and words were asked for or needed.
+        StoreError: a critic, corpus or source does not exist, or nothing can be grouped.
+        MissingExtra: scikit-learn is not installed, and grouping by words needs it.
     """
     snapshot = store.snapshot(at)
     chosen = choose_critic(snapshot, critic, store.root)
     if chosen is None:
-        raise StoreError(f"no critiques in {store.root}. Make some: ixt critique --corpus NAME")
+        raise StoreError(f"no critiques in {store.root}. Add some: ixt critique --corpus NAME")
     catalog = store.catalog(snapshot.version)
     try:
         scope = _Scope(catalog, snapshot, chosen, source, corpora, below, store.root)
-        found: list[Complaint] = []
+        complaints: list[Complaint] = []
         if by in (None, "flags"):
-            found += scope.flags()
+            complaints += scope.flags()
         if by in (None, "tags"):
-            found += scope.tags(_tags(store, snapshot, chosen, scope.shards(), progress))
+            complaints += scope.tags(_tags(store, snapshot, chosen, scope.shards(), progress))
         sampled = 0
-        if by == "words" or (by is None and not found):
+        if by == "words" or (by is None and not complaints):
             rows = scope.texts(sample)
             sampled = len(rows)
-            found += by_words(rows, groups)
+            complaints += group_by_words(rows, groups)
     finally:
         catalog.close()
     return Complaints(
-        chosen, source, tuple(corpora), scope.documents, sampled, tuple(found), snapshot.version
+        chosen,
+        source,
+        tuple(corpora),
+        scope.documents,
+        sampled,
+        tuple(complaints),
+        snapshot.version,
     )
 
 
 class _Scope:
-    """The documents that are asked about, with a critic's critiques of them."""
+    """The selected documents with the critiques of one critic."""
 
     def __init__(
         self,
@@ -164,7 +171,7 @@ class _Scope:
             known = ", ".join(sources["source"].to_pylist()) or "none"
             raise StoreError(
                 f"no document of source {source!r} with a critique by {critic} in {root}; sources "
-                f"that it has read: {known}"
+                f"with critiques: {known}"
             )
 
     def _count(self, rows: str) -> int:
@@ -173,12 +180,12 @@ class _Scope:
         )
 
     def flags(self) -> Iterator[Complaint]:
-        """Groups by flag."""
+        """Return groups by flag."""
         named = "SELECT *, unnest(flags) AS name FROM"
         return self._groups("flags", f"{named} {self._mine}", f"{named} {self._every}")
 
     def tags(self, tags: Mapping[str, set[bytes]]) -> Iterator[Complaint]:
-        """Groups by tag, each with the doc_ids that have it."""
+        """Return groups by tag, from the doc_ids of each tag."""
         if not tags:
             return iter(())
         pairs = [(name, doc_id) for name, ids in tags.items() for doc_id in ids]
@@ -196,7 +203,7 @@ class _Scope:
             f"WITH own AS ({mine}), theirs AS ({every}), "
             "totals AS (SELECT name, count(DISTINCT doc_id) AS n FROM theirs GROUP BY name) "
             "SELECT name, count(*) AS documents, avg(score) AS mean, any_value(n) AS n, "
-            f"arg_min(doc_id, coalesce(score, 2), {EXAMPLES}) AS examples "
+            f"arg_min(doc_id, coalesce(score, 2), {MAX_EXAMPLES}) AS examples "
             "FROM (SELECT DISTINCT ON (name, doc_id) * FROM own) JOIN totals USING (name) "
             "GROUP BY name ORDER BY documents DESC, name"
         )
@@ -213,15 +220,15 @@ class _Scope:
             )
 
     def shards(self) -> list[str]:
-        """Text shards with documents that have spans."""
+        """Return text shards with documents that have spans."""
         sql = f"SELECT DISTINCT text_shard AS path FROM {self._every} WHERE n_spans > 0"
         return list(self._catalog.arrow(sql)["path"].to_pylist())
 
-    def texts(self, most: int) -> list[dict[str, Any]]:
-        """doc_id, score and critique of some documents, the same ones each time."""
+    def texts(self, max_texts: int) -> list[dict[str, Any]]:
+        """Return doc_id, score and critique of up to `max_texts` documents, always the same."""
         sql = (
             f"SELECT DISTINCT ON (doc_id) doc_id, score, critique FROM {self._mine} "
-            f"WHERE critique <> '' ORDER BY doc_id LIMIT {most}"
+            f"WHERE critique <> '' ORDER BY doc_id LIMIT {max_texts}"
         )
         return list(self._catalog.arrow(sql).to_pylist())
 
@@ -233,8 +240,8 @@ def _tags(
     text_shards: Sequence[str],
     progress: ProgressCallback,
 ) -> dict[str, set[bytes]]:
-    """doc_ids by the tags of their spans, of the critic's newest critique of each text shard."""
-    found: dict[str, set[bytes]] = {}
+    """Return doc_ids by the tags of their spans, of the latest critique of each text shard."""
+    ids_by_tag: dict[str, set[bytes]] = {}
     for done, path in enumerate(text_shards, 1):
         by_id = critic in snapshot.critics
         family = f"critique/{critic}"
@@ -244,16 +251,16 @@ def _tags(
             columns = zip(shard.column("doc_id"), shard.column("spans"), strict=True)
             for doc_id, spans in columns:
                 for tag in {span[3] for span in spans if span[3]}:
-                    found.setdefault(tag, set()).add(doc_id)
+                    ids_by_tag.setdefault(tag, set()).add(doc_id)
         progress(done, len(text_shards))
-    return found
+    return ids_by_tag
 
 
-def by_words(rows: Sequence[Mapping[str, Any]], groups: int) -> Iterator[Complaint]:
-    """Groups of critiques that use the same words, largest first.
+def group_by_words(rows: Sequence[Mapping[str, Any]], groups: int) -> Iterator[Complaint]:
+    """Yield groups of critiques with similar words, the largest first.
 
     Raises:
-        StoreError: they have too few words in common.
+        StoreError: the critiques have too few words in common.
         MissingExtra: scikit-learn is not installed.
     """
     try:
@@ -263,7 +270,7 @@ def by_words(rows: Sequence[Mapping[str, Any]], groups: int) -> Iterator[Complai
     except ImportError:
         raise MissingExtra("scikit-learn", "curate") from None
     if not rows:
-        raise StoreError("no critiques in words to group")
+        raise StoreError("no critique has a text to group")
     n = len(rows)
     vectorizer = TfidfVectorizer(
         stop_words="english",
@@ -280,7 +287,7 @@ def by_words(rows: Sequence[Mapping[str, Any]], groups: int) -> Iterator[Complai
     count = max(1, min(groups, n // 2, matrix.shape[1]))
     model = NMF(count, init="nndsvda", random_state=_SEED, max_iter=300, tol=1e-3)
     with warnings.catch_warnings(), np.errstate(invalid="ignore"):
-        # Groups are good enough long before the last digit; a perfect fit has a root of -1e-17.
+        # Groups are stable long before convergence; a perfect fit takes the root of -1e-17.
         warnings.simplefilter("ignore", ConvergenceWarning)
         weights = model.fit_transform(matrix)
     terms = vectorizer.get_feature_names_out()
@@ -295,19 +302,19 @@ def by_words(rows: Sequence[Mapping[str, Any]], groups: int) -> Iterator[Complai
         found.append(
             Complaint(
                 "words",
-                ", ".join(_named(terms[i] for i in heavy)),
+                ", ".join(_distinct_terms(terms[i] for i in heavy)),
                 len(members),
                 len(members) / n,
                 None,
                 sum(scores) / len(scores) if scores else None,
-                [str(rows[i]["doc_id"]) for i in members[:EXAMPLES]],
+                [str(rows[i]["doc_id"]) for i in members[:MAX_EXAMPLES]],
             )
         )
     yield from sorted(found, key=lambda one: -one.documents)
 
 
-def _named(terms: Iterable[str]) -> list[str]:
-    """The first terms that do not repeat the words of one before."""
+def _distinct_terms(terms: Iterable[str]) -> list[str]:
+    """Return the first terms that share no word with an earlier term."""
     chosen: list[str] = []
     for term in terms:
         if not any(set(term.split()) & set(other.split()) for other in chosen):

@@ -79,11 +79,11 @@ def dedupe(
 ) -> None:
     """Find near-duplicates by MinHash, and write their clusters as columns of documents."""
     from ixt_data.store import Store
-    from ixt_tools.curate.near_duplicates import dedupe as run
+    from ixt_tools.curate.near_duplicates import mark_near_duplicates
 
     out, opened = Output(output), Store.open(store)
     with out.progress("comparing", None, "documents") as bar:
-        report = run(
+        report = mark_near_duplicates(
             opened,
             corpus or (),
             threshold=threshold,
@@ -126,11 +126,11 @@ def complaints(
 ) -> None:
     """Group critiques by what they complain about: flags, tags or words."""
     from ixt_data.store import Store
-    from ixt_tools.curate.complaint_terms import complaints as run
+    from ixt_tools.curate.complaint_terms import group_complaints
 
     out = Output(output)
     with out.progress("reading spans", None, "shards") as bar:
-        found = run(
+        found = group_complaints(
             Store.open(store),
             source=source,
             critic=critic,

@@ -1,8 +1,8 @@
-"""Near-duplicates: clusters of documents whose sets of word shingles overlap, by MinHash and LSH.
+"""Near-duplicates: clusters of documents with overlapping word shingles, by MinHash and LSH.
 
-Signatures are datasketch's (Broder 1997); its LSH keeps every band of every document in memory, and
-so bands are sorted here instead: one array of eight bytes a document at a time, with the
-signatures in a temporary file.
+Signatures are those of datasketch (Broder 1997). Its LSH stores every band of every document in
+memory. Here each band is sorted instead: one array of eight bytes per document at a time, and the
+signatures are in a temporary file.
 """
 
 import re
@@ -16,19 +16,19 @@ import numpy.typing as npt
 from ixt_data.errors import ConfigError, MissingExtra
 from ixt_data.records import ID_BYTES
 
-SHINGLE = 5
-"""Words of a shingle, as in Lee et al. 2022 (arXiv 2107.06499)."""
+SHINGLE_WORDS = 5
+"""Words per shingle, as in Lee et al. 2022 (arXiv 2107.06499)."""
 PERMUTATIONS = 128
 _WORD = re.compile(r"\w+")
-_PIECE = 4096
+_CHUNK = 4096
 _SEED = 1
 
 Signature = Callable[[str], npt.NDArray[np.uint32]]
 Ints = npt.NDArray[np.int64]
 
 
-def signer(permutations: int = PERMUTATIONS) -> Signature:
-    """What makes the signature of a text: uint32[permutations].
+def make_signer(permutations: int = PERMUTATIONS) -> Signature:
+    """Return a function from a text to its signature: uint32[permutations].
 
     Raises:
         MissingExtra: datasketch is not installed.
@@ -40,36 +40,36 @@ def signer(permutations: int = PERMUTATIONS) -> Signature:
     empty = MinHash(permutations, seed=_SEED, hashfunc=int)
 
     def sign(text: str) -> npt.NDArray[np.uint32]:
-        made = empty.copy()
+        minhash = empty.copy()
         hashes = shingles(text)
-        # Piece by piece: a row of `permutations` numbers for each shingle is in memory.
-        for start in range(0, len(hashes), _PIECE):
-            made.update_batch(hashes[start : start + _PIECE].tolist())
-        values: npt.NDArray[np.uint32] = made.hashvalues.astype(np.uint32)
+        # A chunk at a time: each shingle needs a row of `permutations` numbers in memory.
+        for start in range(0, len(hashes), _CHUNK):
+            minhash.update_batch(hashes[start : start + _CHUNK].tolist())
+        values: npt.NDArray[np.uint32] = minhash.hashvalues.astype(np.uint32)
         return values
 
     return sign
 
 
-def shingles(text: str, size: int = SHINGLE) -> npt.NDArray[np.uint32]:
-    """Hashes of the runs of `size` words of a text, each once; shorter texts are one run."""
+def shingles(text: str, size: int = SHINGLE_WORDS) -> npt.NDArray[np.uint32]:
+    """Return the distinct hashes of all runs of `size` words; a shorter text is one run."""
     import xxhash
 
     words = _WORD.findall(text.lower()) or [text]
     hashes = np.array([xxhash.xxh3_64_intdigest(word) for word in words], np.uint64)
     n = max(1, len(hashes) - size + 1)
     runs = np.zeros(n, np.uint64)
-    # Wraps around at 64 bits, which is meant.
+    # The overflow at 64 bits is intended.
     for i in range(min(size, len(hashes))):
         runs = runs * np.uint64(0x9E3779B97F4A7C15) + hashes[i : i + n]
     return np.unique((runs ^ (runs >> np.uint64(32))).astype(np.uint32))
 
 
 def bands_for(threshold: float, permutations: int) -> tuple[int, int]:
-    """Bands and rows of a band that miss few pairs at a threshold, as datasketch finds them.
+    """Return the number of bands, and of rows per band, that datasketch chooses for a threshold.
 
     Raises:
-        ConfigError: the threshold leaves none.
+        ConfigError: the threshold is out of range.
         MissingExtra: datasketch is not installed.
     """
     try:
@@ -77,8 +77,8 @@ def bands_for(threshold: float, permutations: int) -> tuple[int, int]:
     except ImportError:
         raise MissingExtra("datasketch", "curate") from None
     if not 0.1 <= threshold <= 0.99:
-        raise ConfigError(f"threshold {threshold}: a similarity from 0.1 to 0.99")
-    # What shares a band by chance is compared afterwards, so that missing a pair weighs more.
+        raise ConfigError(f"threshold {threshold} is not valid; use a similarity from 0.1 to 0.99")
+    # Candidates are compared afterwards, so a missed pair costs more than a false candidate.
     lsh = MinHashLSH(threshold=threshold, num_perm=permutations, weights=(0.1, 0.9))
     return int(lsh.b), int(lsh.r)
 
@@ -88,9 +88,9 @@ class SignedDocuments:
     """Documents with their signatures.
 
     Attributes:
-        ids: uint8[n, 16].
-        lengths: characters, int64[n].
-        signatures: uint32[n, permutations]; may lie in a file.
+        ids: doc_ids, uint8[n, 16].
+        lengths: numbers of characters, int64[n].
+        signatures: uint32[n, permutations], possibly memory-mapped.
     """
 
     ids: npt.NDArray[np.uint8]
@@ -98,27 +98,27 @@ class SignedDocuments:
     signatures: npt.NDArray[np.uint32]
 
 
-def signed(
+def sign_documents(
     documents: Iterator[tuple[bytes, str]],
-    most: int,
+    max_documents: int,
     folder: Path,
     permutations: int = PERMUTATIONS,
     progress: Callable[[int], None] = lambda done: None,
 ) -> SignedDocuments:
-    """Signs documents; their signatures go to a file.
+    """Sign documents; write the signatures to a file.
 
     Args:
-        documents: doc_id and text of each.
-        most: how many they are at most.
-        folder: where the file lies, 4 bytes a permutation and document.
-        permutations: of a signature.
-        progress: called with the number of documents done.
+        documents: doc_id and text of each document.
+        max_documents: maximum number of documents.
+        folder: folder for the file of 4 bytes per permutation and document.
+        permutations: hashes per signature.
+        progress: function that receives the number of documents done.
     """
-    sign = signer(permutations)
-    shape = (max(most, 1), permutations)
+    sign = make_signer(permutations)
+    shape = (max(max_documents, 1), permutations)
     signatures = np.memmap(folder / "signatures", np.uint32, "w+", shape=shape)
-    ids = np.zeros((most, ID_BYTES), np.uint8)
-    lengths = np.zeros(most, np.int64)
+    ids = np.zeros((max_documents, ID_BYTES), np.uint8)
+    lengths = np.zeros(max_documents, np.int64)
     n = 0
     for doc_id, text in documents:
         ids[n] = np.frombuffer(doc_id, np.uint8)
@@ -129,22 +129,23 @@ def signed(
     return SignedDocuments(ids[:n], lengths[:n], signatures[:n])
 
 
-def clusters(
-    found: SignedDocuments,
+def find_clusters(
+    documents: SignedDocuments,
     threshold: float,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Ints:
-    """The first document of the cluster of each: int64[n].
+    """Return the first document of the cluster of each document: int64[n].
 
-    Two documents are in one cluster if they share a band and the share of equal numbers in their
-    signatures, an estimate of the overlap of their shingles, is at least the threshold; or by way
-    of others that are. In a band each document is compared with the first and with the one before.
+    Two documents are linked if they share a band and the share of equal numbers in their signatures
+    is at least the threshold; this share estimates the Jaccard similarity of their shingles.
+    Clusters are the connected components. Within a band, each document is compared with the first
+    and with the previous document.
     """
-    n, permutations = found.signatures.shape
+    n, permutations = documents.signatures.shape
     bands, rows = bands_for(threshold, permutations)
     parents = np.arange(n)
     for band in range(bands):
-        keys = _band_keys(found.signatures[:, band * rows : (band + 1) * rows])
+        keys = _band_keys(documents.signatures[:, band * rows : (band + 1) * rows])
         order = np.argsort(keys, kind="stable")
         same = np.flatnonzero(keys[order][1:] == keys[order][:-1]) + 1
         if len(same):
@@ -152,7 +153,7 @@ def clusters(
             new[same] = False
             heads = np.maximum.accumulate(np.where(new, np.arange(n), 0))
             for others in (order[same - 1], order[heads[same]]):
-                _join(parents, order[same], others, found.signatures, threshold)
+                _join(parents, order[same], others, documents.signatures, threshold)
         progress(band + 1, bands)
     return np.array([_root(parents, i) for i in range(n)], np.int64)
 
@@ -172,36 +173,36 @@ def _join(
     signatures: npt.NDArray[np.uint32],
     threshold: float,
 ) -> None:
-    """Joins the clusters of those pairs that are alike enough."""
-    for start in range(0, len(ones), _PIECE):
-        a, b = ones[start : start + _PIECE], others[start : start + _PIECE]
-        alike = (signatures[a] == signatures[b]).mean(axis=1) >= threshold
-        for one, other in zip(a[alike].tolist(), b[alike].tolist(), strict=True):
+    """Join the clusters of pairs that reach the threshold."""
+    for start in range(0, len(ones), _CHUNK):
+        a, b = ones[start : start + _CHUNK], others[start : start + _CHUNK]
+        similar = (signatures[a] == signatures[b]).mean(axis=1) >= threshold
+        for one, other in zip(a[similar].tolist(), b[similar].tolist(), strict=True):
             first, second = sorted((_root(parents, one), _root(parents, other)))
             parents[second] = first
 
 
 def _root(parents: Ints, i: int) -> int:
     while parents[i] != i:
-        # Halves the way for those that come after.
+        # Path halving makes later lookups shorter.
         parents[i] = parents[parents[i]]
         i = int(parents[i])
     return i
 
 
-def keepers(roots: Ints, ranks: Sequence[npt.NDArray[np.float64] | Ints]) -> Ints:
-    """The document of each cluster that is kept, for each document: int64[n].
+def representatives(roots: Ints, ranks: Sequence[npt.NDArray[np.float64] | Ints]) -> Ints:
+    """Return the representative of the cluster of each document: int64[n].
 
     Args:
-        roots: see `clusters`.
-        ranks: what decides, most important first; the highest is kept, then the first.
+        roots: result of `find_clusters`.
+        ranks: criteria, the most important first; the highest value wins, then the first document.
     """
     n = len(roots)
-    # The last key sorts first: by cluster, and in it the best one first.
+    # lexsort sorts by the last key first: by cluster, and the best document first within it.
     order = np.lexsort((np.arange(n), *(-rank for rank in reversed(ranks)), roots))
     first = np.ones(n, bool)
     first[1:] = roots[order][1:] != roots[order][:-1]
     best = order[np.maximum.accumulate(np.where(first, np.arange(n), 0))]
-    kept = np.empty(n, np.int64)
-    kept[order] = best
-    return kept
+    chosen = np.empty(n, np.int64)
+    chosen[order] = best
+    return chosen

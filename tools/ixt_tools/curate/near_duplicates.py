@@ -1,4 +1,4 @@
-"""`ixt dedupe`: near-duplicates of a store as columns of its documents, in one commit."""
+"""`ixt dedupe`: near-duplicates of a store, written as columns of its documents in one commit."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -19,27 +19,34 @@ from ixt_data.maintenance import group_mergeable, rewrite
 from ixt_data.records import ProgressCallback
 from ixt_data.sql import DerivedColumns, choose_critic, critiques_query
 from ixt_data.store import Store, Transaction
-from ixt_tools.curate.minhash import PERMUTATIONS, Ints, SignedDocuments, clusters, keepers, signed
+from ixt_tools.curate.minhash import (
+    PERMUTATIONS,
+    Ints,
+    SignedDocuments,
+    find_clusters,
+    representatives,
+    sign_documents,
+)
 
 Keep = Literal["longest", "best", "first"]
-ATTEMPTS = 5
+MAX_ATTEMPTS = 5
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,58}")
-_ROWS = 1 << 16
+_BATCH_ROWS = 1 << 16
 _TYPES = ("UUID", "BOOLEAN")
 
 
 @dataclass(frozen=True, slots=True)
 class DedupeReport:
-    """What was found and written.
+    """The near-duplicates of a store.
 
     Attributes:
-        documents: different documents that were compared.
-        clusters: how many of them have more than one document.
-        duplicates: documents that are not kept.
-        characters: in those.
+        documents: distinct documents that were compared.
+        clusters: clusters of more than one document.
+        duplicates: documents that do not represent their cluster.
+        characters: characters of the duplicates.
         largest: documents of the largest cluster.
-        columns: cluster, and whether a document is kept; empty on a dry run.
-        snapshot: the version that has them, or that was looked at.
+        columns: names of the written columns; empty on a dry run.
+        snapshot: version that was written, or read on a dry run.
     """
 
     documents: int
@@ -51,7 +58,7 @@ class DedupeReport:
     snapshot: int
 
 
-def dedupe(
+def mark_near_duplicates(
     store: Store,
     corpora: Sequence[str] = (),
     *,
@@ -63,40 +70,42 @@ def dedupe(
     dry_run: bool = False,
     progress: ProgressCallback = lambda done, total: None,
 ) -> DedupeReport:
-    """Finds near-duplicates and writes two columns of documents.
+    """Find near-duplicates and write two columns of documents.
 
-    `<column>` is the doc_id of the document that is kept of its cluster, `<column>_keep` whether
-    that is the document itself; both are NULL for documents that were not compared.
+    `<column>` is the doc_id of the document that represents the cluster; `<column>_keep` is whether
+    the document is the representative. Both are NULL for documents that were not compared.
 
     Args:
-        store: whose documents.
-        corpora: which are compared with one another, all by default.
-        threshold: least overlap of two documents' shingles (Jaccard).
-        column: name of the first column; columns of these names are written anew.
-        keep: which document of a cluster: the longest, the one with the best score, the first.
-        critic: whose scores, for `best`.
-        permutations: numbers in a signature; more are more exact and slower.
-        dry_run: only tell what would be written.
-        progress: called meanwhile.
+        store: store of the documents.
+        corpora: corpora to compare; all by default.
+        threshold: minimum Jaccard similarity of the shingles of two documents.
+        column: name of the first column; existing columns of these names are replaced.
+        keep: representative: the longest document, the one with the best score, or the first.
+        critic: critic whose scores `best` compares.
+        permutations: hashes per signature; more are more accurate and slower.
+        dry_run: whether to write nothing.
+        progress: function that receives the work done and in total.
 
     Raises:
-        ConfigError: the threshold or the name of the column cannot be.
-        StoreError: there is no such corpus, critic or document.
+        ConfigError: the threshold or the name of the column is not valid.
+        StoreError: a corpus, critic or document does not exist.
         MissingExtra: datasketch is not installed.
     """
     names = (column, f"{column}_keep")
-    for attempts in range(ATTEMPTS, 0, -1):
+    for attempts in range(MAX_ATTEMPTS, 0, -1):
         try:
             with store.begin("dedupe") as txn:
                 _check(store, txn.base, corpora, names)
-                found = _signed(store, txn.base, corpora, txn.scratch, permutations, progress)
-                roots = clusters(found, threshold, progress)
-                ranks = _ranks(store, txn.base, found, roots, keep, critic)
-                kept = keepers(roots, ranks)
-                report = _report(found, kept, txn.base.version)
+                signed = _sign_corpora(
+                    store, txn.base, corpora, txn.scratch, permutations, progress
+                )
+                roots = find_clusters(signed, threshold, progress)
+                ranks = _ranks(store, txn.base, signed, roots, keep, critic)
+                representative = representatives(roots, ranks)
+                report = _report(signed, representative, txn.base.version)
                 if dry_run:
                     return report
-                _write_columns(txn, corpora, names, found, kept)
+                _write_columns(txn, corpora, names, signed, representative)
                 version = txn.commit(
                     columns=list(names),
                     corpora=list(corpora),
@@ -107,7 +116,7 @@ def dedupe(
                 )
             return replace(report, columns=names, snapshot=version)
         except CommitError:
-            # A compaction was first.
+            # A concurrent compaction has committed first.
             if attempts == 1:
                 raise
     raise AssertionError
@@ -122,14 +131,14 @@ def _check(store: Store, snapshot: Snapshot, corpora: Sequence[str], names: Sequ
             raise ConfigError(f"column {name!r}: use letters, digits and '_', first a letter")
         for file in snapshot.rows.values():
             others = {other.lower(): other for other in file.schema}
-            # No user's own column has these types, so that one that has is of an earlier time.
+            # A column of these types was written by an earlier run: no user column has them.
             other = others.get(name.lower())
             mine = file.table == "documents" and other == name and file.schema[name] == kind
             if name.lower() in RESERVED or (other is not None and not mine):
-                raise ConfigError(f"column {name!r}: there is one already; give another name")
+                raise ConfigError(f"column {name!r}: it already exists; choose another name")
 
 
-def _signed(
+def _sign_corpora(
     store: Store,
     snapshot: Snapshot,
     corpora: Sequence[str],
@@ -145,24 +154,26 @@ def _signed(
             for info in shards:
                 shard = store.shard(info)
                 ids, texts = shard.column("doc_id"), shard.column("text")
-                # One text in two corpora is signed once.
+                # A text in two corpora is signed once.
                 new = seen.add_batch(id_array(b"".join(ids)))
                 for doc_id, text in compress(zip(ids, texts, strict=True), new):
-                    # An adopted folder may have samples that are no documents.
+                    # An adopted folder may contain samples without a text.
                     if text and not text.isspace():
                         yield doc_id, text
 
-    most = sum(shard.samples for shard in shards)
-    found = signed(documents(), most, scratch, permutations, lambda done: progress(done, total))
-    if not len(found.ids):
+    max_documents = sum(shard.samples for shard in shards)
+    signed = sign_documents(
+        documents(), max_documents, scratch, permutations, lambda done: progress(done, total)
+    )
+    if not len(signed.ids):
         raise StoreError(f"no documents in {store.root}. Add some: ixt ingest --corpus NAME FILE")
-    return found
+    return signed
 
 
 def _ranks(
     store: Store,
     snapshot: Snapshot,
-    found: SignedDocuments,
+    signed: SignedDocuments,
     roots: Ints,
     keep: Keep,
     critic: str | None,
@@ -170,13 +181,13 @@ def _ranks(
     if keep == "first":
         return []
     if keep == "longest":
-        return [found.lengths]
+        return [signed.lengths]
     if (critic := choose_critic(snapshot, critic, store.root)) is None:
-        raise StoreError(f"no critiques in {store.root}, so that no document is the best")
-    # Only where there is a choice.
+        raise StoreError(f"no critiques in {store.root}: --keep best needs scores")
+    # Scores are needed only for clusters of several documents.
     sizes = np.bincount(roots, minlength=len(roots))
     several = np.flatnonzero(sizes[roots] > 1)
-    place = {found.ids[i].tobytes(): i for i in several.tolist()}
+    position = {signed.ids[i].tobytes(): i for i in several.tolist()}
     scores = np.full(len(roots), -1.0)
     catalog = store.catalog(snapshot.version)
     try:
@@ -184,28 +195,28 @@ def _ranks(
         for batch in catalog.batches(sql):
             ids = batch.column("doc_id").storage.to_pylist()
             for doc_id, score in zip(ids, batch.column("score").to_pylist(), strict=True):
-                if (i := place.get(doc_id)) is not None:
+                if (i := position.get(doc_id)) is not None:
                     scores[i] = score
     finally:
         catalog.close()
-    return [scores, found.lengths]
+    return [scores, signed.lengths]
 
 
 def _write_columns(
     txn: Transaction,
     corpora: Sequence[str],
     names: Sequence[str],
-    found: SignedDocuments,
-    kept: Ints,
+    signed: SignedDocuments,
+    representative: Ints,
 ) -> None:
-    """Rewrites the rows of the documents with the columns."""
+    """Rewrite the rows of the documents with the new columns."""
     target = txn.scratch / "values.parquet"
     schema = pa.schema([("doc_id", pa.uuid()), (names[0], pa.uuid()), (names[1], pa.bool_())])
     with pq.ParquetWriter(target, schema) as writer:
-        for start in range(0, len(kept), _ROWS):
-            part = kept[start : start + _ROWS]
-            own = np.arange(start, start + len(part))
-            columns = [_ids(found.ids[own]), _ids(found.ids[part]), pa.array(part == own)]
+        for start in range(0, len(representative), _BATCH_ROWS):
+            chosen = representative[start : start + _BATCH_ROWS]
+            own = np.arange(start, start + len(chosen))
+            columns = [_ids(signed.ids[own]), _ids(signed.ids[chosen]), pa.array(chosen == own)]
             writer.write_table(pa.table(columns, schema=schema))
     derived = DerivedColumns(dict(zip(names, _TYPES, strict=True)), target, ("doc_id",))
     files = [file for file in txn.base.rows.values() if file.table == "documents"]
@@ -222,14 +233,14 @@ def _ids(ids: npt.NDArray[np.uint8]) -> pa.Array:
     return pa.ExtensionArray.from_storage(pa.uuid(), values)
 
 
-def _report(found: SignedDocuments, kept: Ints, version: int) -> DedupeReport:
-    gone = kept != np.arange(len(kept))
-    sizes = np.bincount(kept, minlength=1)
+def _report(signed: SignedDocuments, representative: Ints, version: int) -> DedupeReport:
+    is_duplicate = representative != np.arange(len(representative))
+    sizes = np.bincount(representative, minlength=1)
     return DedupeReport(
-        documents=len(kept),
+        documents=len(representative),
         clusters=int((sizes > 1).sum()),
-        duplicates=int(gone.sum()),
-        characters=int(found.lengths[gone].sum()),
+        duplicates=int(is_duplicate.sum()),
+        characters=int(signed.lengths[is_duplicate].sum()),
         largest=int(sizes.max()),
         columns=(),
         snapshot=version,

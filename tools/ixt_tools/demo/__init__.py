@@ -1,4 +1,4 @@
-"""The demo: the main job end to end on this machine, with a report."""
+"""The demo: the end-to-end pipeline on this machine, with a report."""
 
 import lazy_loader
 

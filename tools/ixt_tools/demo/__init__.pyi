@@ -2,8 +2,8 @@ from .clock_arithmetic import CORPUS_FILE as CORPUS_FILE
 from .clock_arithmetic import TASK_FILE as TASK_FILE
 from .clock_arithmetic import write_corpus as write_corpus
 from .configs import SUMS_BATCH as SUMS_BATCH
-from .configs import sums_learner as sums_learner
+from .configs import sums_train_config as sums_train_config
 from .configs import write_yaml as write_yaml
-from .machine import cores as cores
+from .machine import count_cores as count_cores
 from .main import run_demo as run_demo
 from .stdlib import copy_stdlib as copy_stdlib

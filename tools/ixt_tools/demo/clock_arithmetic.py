@@ -1,7 +1,7 @@
-"""Makes the corpus "clock arithmetic": worked sums by authors who are right or have one defect.
+"""The corpus "clock arithmetic": worked sums by authors that are correct or have one defect.
 
-A document is 2 chains of 6 steps, or as many as asked for, on a clock of 40 numbers, operands 1 to
-9. The problems of the held-out task (`ixt_train.evaluation.arithmetic`) never occur in one.
+A document has 2 chains of 6 steps by default, on a clock of 40 numbers, with operands 1 to 9. The
+problems of the held-out task (`ixt_train.evaluation`) never occur in a document.
 """
 
 import random
@@ -21,14 +21,14 @@ TASK_FILE = "held_out.jsonl"
 
 
 class CorpusPaths(NamedTuple):
-    """Where a corpus was written."""
+    """The files of a corpus."""
 
     corpus: Path
     task: Path
 
 
 def write_chain(kind: str, problem: Sum, rng: random.Random) -> str:
-    """A chain as an author of `kind` writes it: `17 + 5 = 22 - 8 = 14 ;`."""
+    """Return a chain as an author of `kind` writes it: `17 + 5 = 22 - 8 = 14 ;`."""
     start, operations = problem
     results = write_results(kind, start, operations, rng=rng)
     steps = [
@@ -41,7 +41,7 @@ def write_chain(kind: str, problem: Sum, rng: random.Random) -> str:
 def draw_documents(
     documents: int, *, bad: float, seed: int, held_out: Sequence[Sum], steps: int = STEPS
 ) -> Iterator[dict[str, str]]:
-    """Rows of the corpus: id, text, author, source. A share `bad` has one of 7 defects, evenly."""
+    """Yield rows with id, text, author, source; a share `bad` has one of 7 defects, evenly."""
     rng, excluded = random.Random(f"clock arithmetic {seed}"), frozenset(held_out)
     kinds = [GOOD, *DEFECTS, JUNK]
     shares = [1 - bad, *[bad / (len(kinds) - 1)] * (len(kinds) - 1)]
@@ -67,15 +67,18 @@ def write_corpus(
     problems: int = 400,
     steps: int = STEPS,
 ) -> CorpusPaths:
-    """Writes the corpus and the held-out task into `folder`, the same bytes for the same arguments.
+    """Write the corpus and the held-out task; equal arguments give equal bytes.
 
     Args:
-        folder: is created where it is missing.
-        documents: how many documents.
+        folder: folder to write to; created if missing.
+        documents: number of documents.
         bad: share of documents whose author has a defect, 0 to 1.
-        seed: of the corpus; the task does not depend on it.
-        problems: how many held-out problems.
-        steps: of each chain.
+        seed: seed of the corpus; the task does not depend on it.
+        problems: number of held-out problems.
+        steps: steps of each chain.
+
+    Raises:
+        ValueError: an argument is out of range.
     """
     if not 0 <= bad <= 1 or documents < 0 or problems < 0 or steps < 1:
         raise ValueError(
@@ -94,13 +97,13 @@ def write_corpus(
 
 
 def _main(
-    folder: Annotated[Path, typer.Argument(help="Where the two files go.")],
-    documents: Annotated[int, typer.Option(min=0, help="How many documents.")] = 2000,
+    folder: Annotated[Path, typer.Argument(help="Folder for the two files.")],
+    documents: Annotated[int, typer.Option(min=0, help="Number of documents.")] = 2000,
     bad: Annotated[
         float, typer.Option(min=0, max=1, help="Share of documents whose author has a defect.")
     ] = 0.9,
     seed: Annotated[int, typer.Option(help="Seed of the corpus.")] = 0,
-    problems: Annotated[int, typer.Option(min=0, help="How many held-out problems.")] = 400,
+    problems: Annotated[int, typer.Option(min=0, help="Number of held-out problems.")] = 400,
     steps: Annotated[int, typer.Option(min=1, help="Steps of each chain.")] = STEPS,
 ) -> None:
     """Write the corpus "clock arithmetic" and its held-out task as JSONL."""

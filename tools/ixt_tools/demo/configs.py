@@ -13,12 +13,12 @@ CHARACTERS_PER_TOKEN = {CLOCK: 2.2, STDLIB: 3.5}
 ARMS = ("plain", "filter", "score", "critique")
 SUMS_BATCH = 48
 """Documents per step of the model that learns to calculate."""
-LISTENS = {"plain": False, "filter": False, "score": True, "critique": True}
+IS_CONDITIONED = {"plain": False, "filter": False, "score": True, "critique": True}
 
 
 @dataclass(frozen=True, slots=True)
 class DemoSize:
-    """How much work the demo does; `QUICK` only shows that everything is connected."""
+    """The amount of work of the demo; `QUICK` only tests the installation."""
 
     documents: int = 2000
     problems: int = 400
@@ -44,7 +44,7 @@ QUICK = DemoSize(
 
 
 def clock_mix(arm: str, store: str, seed: int) -> dict[str, Any]:
-    """The mix of one arm: the arms differ in `condition.kind` and in what is selected."""
+    """Return the mix of one arm: arms differ in `condition.kind` and in their selection."""
     kinds = {"score": "score", "critique": "both"}
     selection: dict[str, Any] = {"name": "all", "weight": 1.0}
     if arm == "filter":
@@ -61,7 +61,7 @@ def clock_mix(arm: str, store: str, seed: int) -> dict[str, Any]:
 
 
 def stdlib_mix(store: str, cut: float, seed: int) -> dict[str, Any]:
-    """Half of what is drawn comes from the files that score at least `cut`."""
+    """Return a mix that draws half of its samples from files with a score of at least `cut`."""
     return {
         "store": store,
         "snapshot": TAG,
@@ -76,10 +76,10 @@ def stdlib_mix(store: str, cut: float, seed: int) -> dict[str, Any]:
     }
 
 
-def sums_learner(steps: int) -> dict[str, Any]:
-    """Who learns to calculate, and how: a Llama of 106 thousand parameters (docs/design/001, R1).
+def sums_train_config(steps: int) -> dict[str, Any]:
+    """Return the keys of a train config that do not depend on the arm.
 
-    The keys of a train config that do not depend on the arm.
+    The model is a Llama of 106 thousand parameters (docs/design/001, R1).
     """
     return {
         "model": {
@@ -108,12 +108,12 @@ def sums_learner(steps: int) -> dict[str, Any]:
 
 
 def clock_train(arm: str, run_folder: str, seed: int, size: DemoSize) -> dict[str, Any]:
-    """The train config of an arm."""
+    """Return the train config of an arm."""
     return {
         "mix": f"{arm}.mix.yaml",
         "run_folder": run_folder,
         "seed": seed,
-        **sums_learner(size.arm_steps),
+        **sums_train_config(size.arm_steps),
         "tokenizer": {"train": {"kind": "words", "vocab_size": 128}},
         "eval": {
             "every": f"{size.arm_every}ba",
@@ -122,7 +122,7 @@ def clock_train(arm: str, run_folder: str, seed: int, size: DemoSize) -> dict[st
                 {
                     "name": "sums",
                     "path": "../corpus/held_out.jsonl",
-                    "feedback": "best" if LISTENS[arm] else "none",
+                    "feedback": "best" if IS_CONDITIONED[arm] else "none",
                 }
             ],
         },
@@ -133,7 +133,7 @@ def clock_train(arm: str, run_folder: str, seed: int, size: DemoSize) -> dict[st
 def stdlib_train(
     run_folder: str, seed: int, size: DemoSize, buckets: tuple[float, ...]
 ) -> dict[str, Any]:
-    """The train config of the model of Python: small enough for a minute or two on one core."""
+    """Return the train config of the model of Python, which takes about a minute on one core."""
     return {
         "mix": f"{STDLIB}.mix.yaml",
         "run_folder": run_folder,
@@ -169,7 +169,7 @@ def stdlib_train(
 
 
 def write_yaml(path: Path, content: dict[str, Any]) -> Path:
-    """One config file, keys in the order given."""
+    """Write a config file with keys in the given order; return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(content, sort_keys=False, width=100), encoding="utf-8")
     return path

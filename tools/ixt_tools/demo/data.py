@@ -1,4 +1,4 @@
-"""From raw files to a tagged snapshot: generate, ingest, critique."""
+"""Documents and critiques of the demo, up to a tagged snapshot."""
 
 from pathlib import Path
 
@@ -14,58 +14,60 @@ from ixt_tools.demo.workspace import DemoWorkspace
 BAD_SHARE = 0.9
 
 
-def build_store(scene: DemoWorkspace) -> int:
+def build_store(demo: DemoWorkspace) -> int:
     """Fill the store with both corpora and their critiques; return the tagged version."""
-    scene.chapter("1  Documents")
-    store = Store.init(scene.store_path)
-    sources = scene.folder / STDLIB
-    files = copy_stdlib(sources, scene.size.stdlib_files)
-    scene.say(f"{files:,} files of this Python's standard library go in as corpus {STDLIB!r}.")
-    add_documents(scene, store, STDLIB, sources)
+    demo.print_heading("1  Documents")
+    store = Store.init(demo.store_path)
+    sources = demo.folder / STDLIB
+    files = copy_stdlib(sources, demo.size.stdlib_files)
+    demo.print_text(f"Ingest {files:,} files of Python's standard library as corpus {STDLIB!r}.")
+    add_documents(demo, store, STDLIB, sources)
     paths = write_corpus(
-        scene.corpus_folder,
-        documents=scene.size.documents,
+        demo.corpus_folder,
+        documents=demo.size.documents,
         bad=BAD_SHARE,
-        seed=scene.seed,
-        problems=scene.size.problems,
+        seed=demo.seed,
+        problems=demo.size.problems,
     )
-    scene.say(
-        f"{scene.size.documents:,} worked sums go in as corpus {CLOCK!r}; {BAD_SHARE:.0%} of their "
+    demo.print_text(
+        f"Ingest {demo.size.documents:,} worked sums as corpus {CLOCK!r}; {BAD_SHARE:.0%} of their "
         "authors have a defect, such as reading minus as plus."
     )
-    add_documents(scene, store, CLOCK, paths.corpus)
+    add_documents(demo, store, CLOCK, paths.corpus)
 
-    scene.chapter("2  Critiques")
-    scene.say("Two critics read every document and leave a score and a critique beside it.")
-    add_critiques(scene, store, STDLIB, "rules")
-    add_critiques(scene, store, CLOCK, "arithmetic")
+    demo.print_heading("2  Critiques")
+    demo.print_text("Each critic writes a score and a critique for every document of its corpus.")
+    add_critiques(demo, store, STDLIB, "rules")
+    add_critiques(demo, store, CLOCK, "arithmetic")
     version = store.tag(TAG)
-    scene.say(f"Snapshot {version} is tagged {TAG!r}: what follows is pinned to it.")
+    demo.print_text(f"Snapshot {version} is tagged {TAG!r}; all later steps read this snapshot.")
     return version
 
 
-def add_documents(scene: DemoWorkspace, store: Store, corpus: str, source: Path) -> None:
-    """As `ixt ingest` does."""
+def add_documents(demo: DemoWorkspace, store: Store, corpus: str, source: Path) -> None:
+    """Ingest a corpus, as `ixt ingest` does."""
     total = sum(part.size for part in open_inputs([source]))
-    with scene.out.progress(f"ingesting {corpus}", total, "B") as bar:
+    with demo.out.progress(f"ingesting {corpus}", total, "B") as bar:
         report = ingest(
             store,
             corpus,
             [source],
             progress=lambda done, documents: bar.update(done, f"{documents:,} documents"),
         )
-    scene.say(
+    demo.print_text(
         f"  {corpus}: {report.documents:,} documents, {report.duplicates:,} duplicates kept once, "
         f"{report.quarantined:,} quarantined with a reason, {report.shards} shards"
     )
 
 
-def add_critiques(scene: DemoWorkspace, store: Store, corpus: str, critic: str) -> None:
-    """As `ixt critique` does."""
+def add_critiques(demo: DemoWorkspace, store: Store, corpus: str, critic: str) -> None:
+    """Critique a corpus, as `ixt critique` does."""
     total = store.snapshot().corpora[corpus].documents
-    with scene.out.progress(f"{critic} reads {corpus}", total, "documents") as bar:
+    with demo.out.progress(f"{critic} reads {corpus}", total, "documents") as bar:
         report = annotate(
             store, corpus, load_critic(critic), lambda done, critique: bar.update(done)
         )
     ok = count_succeeded(report)
-    scene.say(f"  {report.critic}: {ok:,} of {report.documents:,} documents of {corpus} critiqued")
+    demo.print_text(
+        f"  {report.critic}: {ok:,} of {report.documents:,} documents of {corpus} critiqued"
+    )

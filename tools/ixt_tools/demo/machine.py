@@ -1,4 +1,4 @@
-"""The machine and the versions, without anything that names the machine's owner."""
+"""The machine and package versions, without the names of the machine or its owner."""
 
 import os
 import platform
@@ -17,15 +17,15 @@ PACKAGES = (
 )
 
 
-def cores() -> int:
-    """Processor cores that this process may use."""
+def count_cores() -> int:
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def processor() -> str:
-    """The processor's name as the system tells it."""
+def processor_name() -> str:
+    """Return the name of the processor, as the system reports it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -34,8 +34,8 @@ def processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def installed(package: str) -> str:
-    """A package's version."""
+def package_version(package: str) -> str:
+    """Return the version of a package."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -43,10 +43,10 @@ def installed(package: str) -> str:
 
 
 def machine_facts() -> tuple[tuple[str, str], ...]:
-    """Name and value, for people."""
+    """Return names and values for the report."""
     return (
-        ("processor", f"{processor()}, {cores()} cores"),
+        ("processor", f"{processor_name()}, {count_cores()} cores"),
         ("system", f"{platform.system()} {platform.machine()}"),
         ("Python", platform.python_version()),
-        *((package, installed(package)) for package in PACKAGES),
+        *((package, package_version(package)) for package in PACKAGES),
     )

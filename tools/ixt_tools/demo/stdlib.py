@@ -1,4 +1,4 @@
-"""The interpreter's own standard library as a corpus: real files, there on every machine."""
+"""Python's standard library as a corpus: real files that exist on every machine."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ SKIPPED = {"__pycache__", "site-packages", "dist-packages"}
 
 
 def stdlib_files(root: Path) -> Iterator[Path]:
-    """The *.py files below `root` that came with the interpreter, by name, links left out."""
+    """Yield the *.py files of the standard library below `root` by name, without links."""
     for folder, names, files in os.walk(root):
         names[:] = sorted(name for name in names if name not in SKIPPED)
         for name in sorted(files):
@@ -20,18 +20,18 @@ def stdlib_files(root: Path) -> Iterator[Path]:
 
 
 def copy_stdlib(target: Path, limit: int | None = None) -> int:
-    """Copy the standard library's modules to `target`; return how many.
+    """Copy the modules of the standard library to `target`; return their number.
 
     Args:
-        target: made anew.
-        limit: evenly spread over the library, all by default.
+        target: new folder.
+        limit: number of modules, evenly spread over the library; all by default.
     """
     root = Path(sysconfig.get_paths()["stdlib"])
     paths = list(stdlib_files(root))
     if limit is not None:
         paths = paths[:: max(1, len(paths) // limit)][:limit]
     for path in paths:
-        place = target / path.relative_to(root)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, place)
+        copy = target / path.relative_to(root)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
     return len(paths)

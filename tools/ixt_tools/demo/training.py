@@ -1,4 +1,4 @@
-"""Mixes, their plans, and the five train runs: four arms and the model of Python."""
+"""Mixes, plans, and the five train runs: four arms and the model of Python."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ from ixt_tools.demo.configs import (
     write_yaml,
 )
 from ixt_tools.demo.jobs import DemoJob
-from ixt_tools.demo.machine import cores
+from ixt_tools.demo.machine import count_cores
 from ixt_tools.demo.queries import score_quantiles
 from ixt_tools.demo.workspace import DemoWorkspace
 from ixt_tools.report import Arm, Loss, MixPlanSummary, ReportTable
@@ -28,49 +28,51 @@ from ixt_train.scaling import run_jobs
 TASK = "sums"
 
 
-def write_configs(scene: DemoWorkspace) -> list[DemoJob]:
+def write_configs(demo: DemoWorkspace) -> list[DemoJob]:
     """Write all mix and train files; return the train runs, the longest first."""
-    low, middle, high = score_quantiles(scene.store, STDLIB, [0.25, 0.5, 0.75])
+    low, middle, high = score_quantiles(demo.store, STDLIB, [0.25, 0.5, 0.75])
     buckets = tuple(sorted({0.0, low, high, 1.0}))
-    store = str(scene.store_path)
-    write_yaml(scene.configs / f"{STDLIB}.mix.yaml", stdlib_mix(store, middle, scene.seed))
+    store = str(demo.store_path)
+    write_yaml(demo.configs / f"{STDLIB}.mix.yaml", stdlib_mix(store, middle, demo.seed))
     for arm in ARMS:
-        write_yaml(scene.configs / f"{arm}.mix.yaml", clock_mix(arm, store, scene.seed))
+        write_yaml(demo.configs / f"{arm}.mix.yaml", clock_mix(arm, store, demo.seed))
     jobs = []
     for name in (STDLIB, *reversed(ARMS)):
-        run_folder = scene.folder / "runs" / name
-        common = (str(run_folder), scene.seed, scene.size)
+        run_folder = demo.folder / "runs" / name
+        common = (str(run_folder), demo.seed, demo.size)
         train = stdlib_train(*common, buckets) if name == STDLIB else clock_train(name, *common)
-        config = write_yaml(scene.configs / f"{name}.yaml", train)
-        steps = scene.size.stdlib_steps if name == STDLIB else scene.size.arm_steps
+        config = write_yaml(demo.configs / f"{name}.yaml", train)
+        steps = demo.size.stdlib_steps if name == STDLIB else demo.size.arm_steps
         jobs.append(DemoJob(name, config, config.with_suffix(".log"), run_folder, steps=steps))
     return jobs
 
 
-def plan_all(scene: DemoWorkspace) -> tuple[MixPlanSummary, ...]:
-    """As `ixt mix plan` does, for every mix."""
-    scene.chapter("4  Mixes")
-    scene.say("The four arms differ in their mix alone. What each would draw, known beforehand:")
-    plans = tuple(_plan(scene, name) for name in (*ARMS, STDLIB))
+def plan_all(demo: DemoWorkspace) -> tuple[MixPlanSummary, ...]:
+    """Plan every mix, as `ixt mix plan` does."""
+    demo.print_heading("4  Mixes")
+    demo.print_text(
+        "The four arms differ only in their mix. The plan of each mix, before training:"
+    )
+    plans = tuple(_plan(demo, name) for name in (*ARMS, STDLIB))
     rows = tuple((plan.name, *row) for plan in plans for row in plan.rows)
-    scene.show(
+    demo.print_table(
         ReportTable("", ("mix", "selection", "documents", "~tokens", "weight", "epochs"), rows)
     )
     return plans
 
 
-def _plan(scene: DemoWorkspace, name: str) -> MixPlanSummary:
+def _plan(demo: DemoWorkspace, name: str) -> MixPlanSummary:
     path, train = (
-        scene.configs / f"{name}.mix.yaml",
-        load_train_config(scene.configs / f"{name}.yaml"),
+        demo.configs / f"{name}.mix.yaml",
+        load_train_config(demo.configs / f"{name}.yaml"),
     )
     batch = train.global_batch_size
-    # With the train run's own sizes, so that the digest is the one in its checkpoints.
+    # The sizes of the train run give the digest that its checkpoints record.
     samples = train.duration.value * batch
     plan = plan_mix(
         load_mix(path),
         samples,
-        store=scene.store,
+        store=demo.store,
         batch=batch,
         holdout=train.holdout,
         characters_per_token=CHARACTERS_PER_TOKEN[STDLIB if name == STDLIB else CLOCK],
@@ -89,19 +91,19 @@ def _plan(scene: DemoWorkspace, name: str) -> MixPlanSummary:
     return MixPlanSummary(name, path.read_text(encoding="utf-8"), rows, plan.digest)
 
 
-def train_all(scene: DemoWorkspace, jobs: Sequence[DemoJob]) -> None:
+def train_all(demo: DemoWorkspace, jobs: Sequence[DemoJob]) -> None:
     """Train as `ixt train` does, in parallel processes of one thread."""
-    scene.chapter("5  Training")
-    parallel = max(1, min(len(jobs), cores()))
-    scene.say(
+    demo.print_heading("5  Training")
+    parallel = max(1, min(len(jobs), count_cores()))
+    demo.print_text(
         f"Five small models, {parallel} at a time: one learns Python from {STDLIB!r}, four "
         "learn to calculate from the same worked sums."
     )
     columns = (TextColumn("  {task.description:<9}"), BarColumn(), MofNCompleteColumn())
     note = TextColumn("{task.fields[note]}")
-    with Progress(*columns, TimeElapsedColumn(), note, console=scene.console) as progress:
+    with Progress(*columns, TimeElapsedColumn(), note, console=demo.console) as progress:
         tasks = {
-            job.name: progress.add_task(job.name, total=job.steps, start=False, note="waits")
+            job.name: progress.add_task(job.name, total=job.steps, start=False, note="waiting")
             for job in jobs
         }
 
@@ -126,17 +128,17 @@ def _note(job: DemoJob) -> str:
 
 
 def accuracy_curve(rows: Sequence[dict[str, Any]]) -> list[tuple[int, float]]:
-    """Step and accuracy of every evaluation, once a step."""
-    figures = {
+    """Return step and accuracy of every evaluation."""
+    accuracies = {
         int(row["step"]): float(row["eval"]["tasks"][TASK])
         for row in rows
         if TASK in row.get("eval", {}).get("tasks", {})
     }
-    return sorted(figures.items())
+    return sorted(accuracies.items())
 
 
 def read_arms(jobs: Sequence[DemoJob], plans: Sequence[MixPlanSummary]) -> tuple[Arm, ...]:
-    """The four arms' results, from their metrics."""
+    """Return the results of the four arms, from their metrics."""
     documents = {
         plan.name: sum(int(row[1].replace(",", "")) for row in plan.rows) for plan in plans
     }
@@ -159,10 +161,10 @@ def _arm(job: DemoJob, documents: int) -> Arm:
 
 
 def read_losses(job: DemoJob) -> tuple[Loss, ...]:
-    """Held-out loss of the model of Python by score bucket and feedback."""
-    figures = [row["eval"] for row in job.metrics() if "eval" in row][-1]
+    """Return the held-out loss of the model of Python by score bucket and feedback."""
+    last_evaluation = [row["eval"] for row in job.metrics() if "eval" in row][-1]
     return tuple(
         Loss(bucket.replace("-", " to "), feedback, loss)
-        for feedback, buckets in figures.get("loss", {}).items()
+        for feedback, buckets in last_evaluation.get("loss", {}).items()
         for bucket, loss in buckets.items()
     )

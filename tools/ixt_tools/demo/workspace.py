@@ -1,4 +1,4 @@
-"""Where a demo lives, and how it speaks."""
+"""The folder of a demo, and its output."""
 
 import shutil
 from dataclasses import dataclass
@@ -26,10 +26,10 @@ class DemoWorkspace:
     """One demo.
 
     Attributes:
-        folder: everything lies below it.
-        seed: of the corpus, the mixes and the models.
-        size: how much work it does.
-        out: what it speaks through: everything goes to stderr.
+        folder: folder of all files.
+        seed: seed of the corpus, the mixes and the models.
+        size: amount of work.
+        out: output; the text of the demo goes to stderr.
     """
 
     folder: Path
@@ -39,65 +39,65 @@ class DemoWorkspace:
 
     @property
     def console(self) -> Console:
-        """The console on stderr."""
+        """Return the console on stderr."""
         return self.out.log
 
     @property
     def store_path(self) -> Path:
-        """The store's root."""
+        """Return the root of the store."""
         return self.folder / "store"
 
     @property
     def corpus_folder(self) -> Path:
-        """The worked sums and their held-out task."""
+        """Return the folder of the worked sums and their held-out task."""
         return self.folder / "corpus"
 
     @property
     def configs(self) -> Path:
-        """Mix and train files."""
+        """Return the folder of mix and train files."""
         return self.folder / "configs"
 
     @property
     def store(self) -> Store:
-        """The store, opened."""
+        """Open the store."""
         return Store.open(self.store_path)
 
     def prepare(self) -> None:
-        """Make the folder anew.
+        """Create an empty folder, replacing that of an earlier demo.
 
         Raises:
-            IxtError: something that is no demo is there.
+            IxtError: the folder contains files that no demo wrote.
         """
         if self.folder.exists() and any(self.folder.iterdir()):
             if not (self.folder / MARKER).exists():
                 raise IxtError(
-                    f"{self.folder} holds something that is no demo; choose another --folder"
+                    f"{self.folder} contains files that no demo wrote; choose another --folder"
                 )
             shutil.rmtree(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / MARKER).write_bytes(orjson.dumps({"seed": self.seed}) + b"\n")
 
-    def chapter(self, title: str) -> None:
-        """Begin a chapter of the story."""
+    def print_heading(self, title: str) -> None:
+        """Print the heading of a section."""
         self.console.print()
         self.console.print(Rule(Text(title, "bold"), align="left", style="dim"))
 
-    def say(self, text: str) -> None:
-        """A sentence of the story; what it names may hold any character."""
+    def print_text(self, text: str) -> None:
+        """Print a text, without interpreting markup in it."""
         self.console.print(Text(text), soft_wrap=True)
 
-    def show(self, table: ReportTable) -> None:
-        """A small table of the story."""
-        drawn = RichTable(box=None, pad_edge=False, header_style="dim")
+    def print_table(self, table: ReportTable) -> None:
+        """Print a table."""
+        rich_table = RichTable(box=None, pad_edge=False, header_style="dim")
         for i, column in enumerate(table.columns):
-            drawn.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+            rich_table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
         for row in table.rows:
-            drawn.add_row(*map(Text, row))
-        self.console.print(Padding(drawn, (0, 0, 0, 2)))
+            rich_table.add_row(*map(Text, row))
+        self.console.print(Padding(rich_table, (0, 0, 0, 2)))
 
 
-def cell(value: Any) -> str:
-    """A value of a query as people read it."""
+def format_cell(value: Any) -> str:
+    """Return a value of a query as text."""
     if value is None:
         return "–"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""What a check finds."""
+"""Results of checks."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,13 +8,13 @@ State = Literal["ok", "warning", "broken"]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One finding.
+    """The result of one check.
 
     Attributes:
-        name: what was looked at.
-        state: `broken` is what fails sooner or later; a `warning` may be as it should be.
-        what: what was found, with figures.
-        remedy: the command or setting that mends it, empty where nothing is to be mended.
+        name: name of the check.
+        state: `broken` makes a command fail; a `warning` may be intended.
+        what: description with values.
+        remedy: command or setting that fixes the fault; empty without a fault.
     """
 
     name: str
@@ -23,8 +23,8 @@ class Check:
     remedy: str = ""
 
 
-def size(n: float) -> str:
-    """Bytes for people."""
+def format_size(n: float) -> str:
+    """Return bytes with a unit."""
     for scale, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
         if n >= scale:
             return f"{n / scale:,.1f} {unit}"

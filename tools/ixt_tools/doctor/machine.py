@@ -9,37 +9,37 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from ixt_tools.doctor.check import Check, size
+from ixt_tools.doctor.check import Check, format_size
 
-SHARED = Path("/dev/shm")
+SHARED_MEMORY = Path("/dev/shm")
 GB = 1e9
-LEAST_FREE = 0.2 * GB
-LITTLE_FREE = 5 * GB
-LITTLE_MEMORY = 2 * GB
-LITTLE_SHARED = 0.5 * GB
-OPEN_FILES = 4096
-MANY_LOCKS = 1000
+MIN_FREE_BYTES = 0.2 * GB
+LOW_FREE_BYTES = 5 * GB
+LOW_MEMORY_BYTES = 2 * GB
+LOW_SHARED_BYTES = 0.5 * GB
+MIN_OPEN_FILES = 4096
+MAX_LOCKS = 1000
 _STREAMING = re.compile(r"\d{6}_\w+")
 _LOCK = re.compile(r"\d{6}_\w*filelock")
 
 
 def check_machine() -> Iterator[Check]:
-    """Everything that needs neither a store nor a network."""
+    """Yield all checks that need neither a store nor a network."""
     yield from check_memory()
     yield from check_cores()
-    yield from check_shared(SHARED)
-    # Not tempfile.gettempdir(), which passes over a folder that is no good without a word.
+    yield from check_shared_memory(SHARED_MEMORY)
+    # tempfile.gettempdir() would silently skip an unusable folder.
     yield from check_temporary(Path(os.environ.get("TMPDIR") or "/tmp"))
     yield from check_open_files()
 
 
 def check_memory() -> Iterator[Check]:
-    """Memory that is free, within the limit of a container; told on Linux only."""
+    """Check the free memory, within the limit of a container, on Linux."""
     if not Path("/proc/meminfo").exists():
         return
     free, total = _memory()
-    what = f"{size(free)} free of {size(total)}"
-    if free < LITTLE_MEMORY:
+    what = f"{format_size(free)} free of {format_size(total)}"
+    if free < LOW_MEMORY_BYTES:
         remedy = "end other programs; IXT_QUERY_MEMORY=1GB bounds queries"
         yield Check("memory", "warning", what, remedy)
     else:
@@ -58,7 +58,7 @@ def _memory() -> tuple[float, float]:
 
 
 def check_cores() -> Iterator[Check]:
-    """Cores, and the threads that torch and DuckDB will take of them."""
+    """Check the cores, and the threads that torch and DuckDB will use."""
     cores, threads = len(os.sched_getaffinity(0)), os.environ.get("OMP_NUM_THREADS")
     name, what = "cores", f"{cores}, OMP_NUM_THREADS {threads or 'not set'}"
     if threads is None or not threads.isdigit():
@@ -67,31 +67,31 @@ def check_cores() -> Iterator[Check]:
         else:
             yield Check(name, "ok", what, "for several processes: OMP_NUM_THREADS=1")
     elif int(threads) > cores:
-        remedy = f"set OMP_NUM_THREADS to {cores} at most: more threads than cores fight"
+        remedy = f"set OMP_NUM_THREADS to {cores} at most: more threads than cores compete"
         yield Check(name, "warning", what, remedy)
     else:
         yield Check(name, "ok", what)
 
 
-def check_shared(folder: Path) -> Iterator[Check]:
-    """Shared memory, which streams and workers of loaders use, and what killed jobs left there."""
+def check_shared_memory(folder: Path) -> Iterator[Check]:
+    """Check shared memory, which streams and loader workers use, and segments of killed jobs."""
     name = "shared memory"
     if not folder.is_dir():
-        yield Check(name, "broken", f"{folder} is not there", f"mount a tmpfs at {folder}")
+        yield Check(name, "broken", f"{folder} does not exist", f"mount a tmpfs at {folder}")
         return
     usage = shutil.disk_usage(folder)
-    what = f"{size(usage.free)} free of {size(usage.total)} at {folder}"
-    if usage.free < LITTLE_SHARED:
+    what = f"{format_size(usage.free)} free of {format_size(usage.total)} at {folder}"
+    if usage.free < LOW_SHARED_BYTES:
         remedy = "docker run --shm-size=8g, or in Kubernetes an emptyDir of medium Memory there"
         yield Check(name, "warning", what, remedy)
     else:
         yield Check(name, "ok", what)
     if stale := list(_stale(folder)):
-        amount = size(sum(path.stat().st_size for path in stale))
+        amount = format_size(sum(path.stat().st_size for path in stale))
         yield Check(
             "stale segments",
             "warning",
-            f"{len(stale)} of streaming that no process has open, {amount}",
+            f"{len(stale)} segments of streaming that no process has open, {amount}",
             f"rm {' '.join(map(str, stale[:3]))}{' ...' if len(stale) > 3 else ''}, or "
             'python -c "from streaming.base.util import clean_stale_shared_memory as c; c()"',
         )
@@ -100,7 +100,7 @@ def check_shared(folder: Path) -> Iterator[Check]:
 
 
 def _stale(folder: Path) -> Iterator[Path]:
-    """Segments of this user that no process has mapped."""
+    """Yield segments of this user that no process has mapped."""
     own = [
         path
         for path in sorted(folder.iterdir())
@@ -111,56 +111,62 @@ def _stale(folder: Path) -> Iterator[Path]:
         try:
             text = maps.read_text()
         except OSError:
-            # Another user's, or it has ended.
+            # The process belongs to another user, or has exited.
             continue
         mapped |= {path for path in own if str(path) in text}
     yield from (path for path in own if path not in mapped)
 
 
 def check_temporary(folder: Path) -> Iterator[Check]:
-    """The folder for temporary files: writable, with room, and without locks of others."""
+    """Check the folder for temporary files: writable, with free space, without foreign locks."""
     probe = folder / f"ixt-doctor-{uuid.uuid4().hex}"
     name = "TMPDIR"
     try:
         probe.write_bytes(b"x" * 4096)
     except OSError as error:
-        what = f"{folder} cannot be written to: {error.strerror}"
-        yield Check(name, "broken", what, "set TMPDIR to a folder on a local disk with room")
+        what = f"{folder} is not writable: {error.strerror}"
+        yield Check(name, "broken", what, "set TMPDIR to a folder on a local disk with free space")
         return
     finally:
         with suppress(OSError):
             probe.unlink()
-    yield check_room(name, folder, "set TMPDIR to a folder on a larger disk: queries spill there")
+    yield check_free_space(
+        name, folder, "set TMPDIR to a folder on a larger disk: queries spill there"
+    )
     locks = [path for path in folder.iterdir() if _LOCK.fullmatch(path.name)]
     foreign = [path for path in locks if not os.access(path, os.W_OK)]
     if foreign:
         yield Check(
             "lock files",
             "broken",
-            f"{len(foreign)} of streaming in {folder} belong to another user; it cannot lock them",
-            "set TMPDIR to a folder of your own",
+            f"{len(foreign)} locks of streaming in {folder} belong to another user",
+            "set TMPDIR to a folder of this user",
         )
-    elif len(locks) > MANY_LOCKS:
-        what = f"{len(locks):,} of streaming in {folder}"
-        yield Check("lock files", "warning", what, f"when no job runs: rm {folder}/*_*filelock")
+    elif len(locks) > MAX_LOCKS:
+        what = f"{len(locks):,} locks of streaming in {folder}"
+        yield Check("lock files", "warning", what, f"while no job runs: rm {folder}/*_*filelock")
     else:
-        yield Check("lock files", "ok", f"{len(locks)} of streaming in {folder}")
+        yield Check("lock files", "ok", f"{len(locks)} locks of streaming in {folder}")
 
 
-def check_room(name: str, folder: Path, remedy: str) -> Check:
-    """Whether the disk of a folder has room."""
+def check_free_space(name: str, folder: Path, remedy: str) -> Check:
+    """Check the free space on the disk of a folder."""
     usage = shutil.disk_usage(folder)
-    what = f"{folder}: {size(usage.free)} free of {size(usage.total)}"
-    if usage.free < LEAST_FREE:
+    what = f"{folder}: {format_size(usage.free)} free of {format_size(usage.total)}"
+    if usage.free < MIN_FREE_BYTES:
         return Check(name, "broken", what, remedy)
-    return Check(name, *(("warning", what, remedy) if usage.free < LITTLE_FREE else ("ok", what)))
+    return Check(
+        name, *(("warning", what, remedy) if usage.free < LOW_FREE_BYTES else ("ok", what))
+    )
 
 
 def check_open_files() -> Iterator[Check]:
-    """How many files one process may have open: shards, connections, leases."""
+    """Check the limit of open files: shards, connections, leases."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = "no" if hard == resource.RLIM_INFINITY else f"{hard:,}"
-    if soft == resource.RLIM_INFINITY or soft >= OPEN_FILES:
+    hard_limit = "none" if hard == resource.RLIM_INFINITY else f"{hard:,}"
+    if soft == resource.RLIM_INFINITY or soft >= MIN_OPEN_FILES:
         yield Check("open files", "ok", f"limit {soft:,}")
     else:
-        yield Check("open files", "warning", f"limit {soft:,}, could be {most}", "ulimit -n 65536")
+        yield Check(
+            "open files", "warning", f"limit {soft:,}, hard limit {hard_limit}", "ulimit -n 65536"
+        )

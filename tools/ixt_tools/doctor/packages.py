@@ -1,4 +1,4 @@
-"""Python and the packages: what is installed against what was tested and what is allowed."""
+"""Python and the packages: installed, tested and allowed versions."""
 
 import sys
 from collections.abc import Iterator
@@ -20,35 +20,35 @@ TESTED = {
     "torch": "2.7.0",
     "transformers": "4.57.6",
 }
-"""Versions of `constraints.txt`, which is not in the wheel; a test compares."""
+"""Versions of `constraints.txt`, which is not in the wheel; a test compares them."""
 
 PYTHON = (3, 11)
 TESTED_PYTHON = ((3, 11), (3, 12), (3, 13))
 
 
 def check_packages() -> Iterator[Check]:
-    """Python, each package that matters, and packages that do not go together."""
+    """Check Python, the main packages, and packages that exclude each other."""
     own = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info[:2] < PYTHON:
-        yield Check("python", "broken", own, "make an environment with Python 3.11 or newer")
+        yield Check("python", "broken", own, "create an environment with Python 3.11 or newer")
     elif sys.version_info[:2] not in TESTED_PYTHON:
         yield Check("python", "warning", f"{own}; tested up to 3.13")
     else:
         yield Check("python", "ok", own)
-    wanted = _declared()
-    yield from (_package(name, wanted.get(name)) for name in TESTED)
-    if (vllm := installed("vllm")) and (composer := installed("mosaicml")):
+    requirements = _declared()
+    yield from (_check_package(name, requirements.get(name)) for name in TESTED)
+    if (vllm := installed_version("vllm")) and (composer := installed_version("mosaicml")):
         yield Check(
-            "vllm beside composer",
+            "vllm with composer",
             "broken",
             f"vllm {vllm} and mosaicml {composer} need different versions of torch",
-            "give vLLM an environment of its own (pip install 'ixt[vllm]'), and point --endpoint "
+            "install vLLM in a separate environment (pip install 'ixt[vllm]'); point --endpoint "
             "or --vllm-bin at it",
         )
 
 
-def installed(name: str) -> str | None:
-    """The version of a package, None if it is not there."""
+def installed_version(name: str) -> str | None:
+    """Return the version of a package; None if it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -56,30 +56,30 @@ def installed(name: str) -> str | None:
 
 
 def _declared() -> dict[str, tuple[Requirement, str | None]]:
-    """The requirements of ixt by package, with the extra that each belongs to."""
-    found: dict[str, tuple[Requirement, str | None]] = {}
+    """Return the requirements of ixt by package, with the extra of each."""
+    requirements: dict[str, tuple[Requirement, str | None]] = {}
     for line in requires("ixt") or []:
         requirement = Requirement(line)
         marker = str(requirement.marker or "")
         extra = marker.split('"')[1] if "extra" in marker else None
         if extra in (None, "train", "s3"):
-            found.setdefault(requirement.name, (requirement, extra))
-    return found
+            requirements.setdefault(requirement.name, (requirement, extra))
+    return requirements
 
 
-def _package(name: str, declared: tuple[Requirement, str | None] | None) -> Check:
+def _check_package(name: str, declared: tuple[Requirement, str | None] | None) -> Check:
     requirement, extra = declared or (Requirement(name), None)
-    tested, found = TESTED[name], installed(name)
+    tested, version_found = TESTED[name], installed_version(name)
     what = f"ixt[{extra}]" if extra else "ixt"
     remedy = f"pip install '{what}' '{name}=={tested}'"
-    if found is None:
+    if version_found is None:
         if extra is None:
             return Check(name, "broken", "not installed", remedy)
         use = {"train": "training", "s3": "stores on S3"}[extra]
         return Check(name, "ok", f"not installed; only {use} needs it", f"pip install '{what}'")
-    if not requirement.specifier.contains(found, prereleases=True):
-        return Check(name, "broken", f"{found}; ixt needs {requirement.specifier}", remedy)
-    # Builds for a CPU or a CUDA have a suffix.
-    if found.partition("+")[0] != tested:
-        return Check(name, "warning", f"{found}; tested with {tested}", remedy)
-    return Check(name, "ok", found)
+    if not requirement.specifier.contains(version_found, prereleases=True):
+        return Check(name, "broken", f"{version_found}; ixt needs {requirement.specifier}", remedy)
+    # Builds for CPU or CUDA have a suffix.
+    if version_found.partition("+")[0] != tested:
+        return Check(name, "warning", f"{version_found}; tested with {tested}", remedy)
+    return Check(name, "ok", version_found)

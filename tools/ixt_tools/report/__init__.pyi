@@ -1,11 +1,11 @@
-from .calibration import tables as tables
-from .calibration import write_page as write_page
+from .calibration import calibration_tables as calibration_tables
+from .calibration import write_calibration_page as write_calibration_page
 from .content import Arm as Arm
 from .content import Histogram as Histogram
 from .content import Loss as Loss
 from .content import MixPlanSummary as MixPlanSummary
-from .content import Query as Query
 from .content import Report as Report
+from .content import ReportQuery as ReportQuery
 from .content import ReportTable as ReportTable
 from .content import Sample as Sample
 from .page import arm_table as arm_table

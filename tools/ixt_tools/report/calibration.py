@@ -1,19 +1,18 @@
-"""What `ixt calibrate` shows: tables for a terminal and for a page, and the page's charts."""
+"""Tables of `ixt calibrate` for a terminal and for a page, and the charts of the page."""
 
 from collections.abc import Sequence
 from math import log
 from pathlib import Path
 
 from ixt_data.analysis import Agreement, Calibration, CanaryResult, CriticPair, Scores
-from ixt_tools.report.charts import ACCENT, INK, ChartImage
+from ixt_data.console import ChartSize, count_chart, length_chart, matrix_chart
+from ixt_tools.report.charts import SMALL, ChartImage
 from ixt_tools.report.content import ReportTable
-from ixt_tools.report.page import template
-
-SMALL = {"width": 320, "height": 190}
+from ixt_tools.report.page import load_template
 
 
-def critics_table(found: Calibration) -> ReportTable:
-    """One row a critic."""
+def critics_table(calibration: Calibration) -> ReportTable:
+    """Return one row per critic."""
     columns = ("critic", "scored", "coverage", "failed", "mean", "deviation", "slope", "R²")
     rows = tuple(
         (
@@ -21,60 +20,60 @@ def critics_table(found: Calibration) -> ReportTable:
             f"{scores.scored:,}",
             f"{scores.coverage:.1%}",
             f"{scores.failed:,}",
-            *map(number, (scores.mean, scores.deviation, scores.slope, scores.r2)),
+            *map(format_number, (scores.mean, scores.deviation, scores.slope, scores.r2)),
         )
-        for scores in found.critics
+        for scores in calibration.critics
     )
-    note = "Slope: score for each e-fold of length, by least squares; R²: the share it explains."
+    note = "Slope: score per e-fold of length, by least squares. R²: share of variance it explains."
     return ReportTable("", columns, rows, note)
 
 
 def agreement_table(pair: CriticPair) -> ReportTable:
-    """All documents, then each source."""
+    """Return a row of all documents, then a row per source."""
     columns = ("source", "documents", "kappa", "Spearman", "difference", "same")
-    rows = [(name, *_agreement(agreement)) for name, agreement in _named(pair)]
-    note = f"Kappa: quadratic weights. Difference: {pair.first} less {pair.second}, on average."
+    rows = [(name, *_agreement_cells(agreement)) for name, agreement in _named_agreements(pair)]
+    note = f"Kappa: quadratic weights. Difference: mean of {pair.first} minus {pair.second}."
     return ReportTable(f"{pair.first} and {pair.second}", columns, tuple(rows), note, "all")
 
 
-def _named(pair: CriticPair) -> list[tuple[str, Agreement]]:
+def _named_agreements(pair: CriticPair) -> list[tuple[str, Agreement]]:
     return [("all", pair.all), *((one.source or "", one) for one in pair.by_source)]
 
 
-def _agreement(found: Agreement) -> tuple[str, ...]:
-    figures = map(number, (found.kappa, found.spearman, found.mean_difference))
-    same = "–" if found.exact is None else f"{found.exact:.1%}"
-    return (f"{found.documents:,}", *figures, same)
+def _agreement_cells(agreement: Agreement) -> tuple[str, ...]:
+    values = (agreement.kappa, agreement.spearman, agreement.mean_difference)
+    same = "–" if agreement.exact is None else f"{agreement.exact:.1%}"
+    return (f"{agreement.documents:,}", *map(format_number, values), same)
 
 
-def samples_table(found: Calibration) -> ReportTable | None:
-    """One row for each critic that drew several samples, None if none did."""
+def samples_table(calibration: Calibration) -> ReportTable | None:
+    """Return a row per critic that drew several samples; None if no critic did."""
     rows = tuple(
         (
             scores.critic,
             f"{samples.documents:,}",
             str(samples.max_samples),
-            *map(number, (samples.spread, samples.kappa, samples.spearman)),
+            *map(format_number, (samples.spread, samples.kappa, samples.spearman)),
         )
-        for scores in found.critics
+        for scores in calibration.critics
         if (samples := scores.samples) is not None
     )
     columns = ("critic", "documents", "samples", "spread", "kappa", "Spearman")
-    note = "Spread: the samples' standard deviation, as a share of the scale, on average."
+    note = "Spread: mean standard deviation of the samples, as a share of the scale."
     return ReportTable("Thinking samples", columns, rows, note) if rows else None
 
 
-def canaries_table(seen: Sequence[CanaryResult]) -> ReportTable | None:
-    """One row a canary and critic, None if there are none."""
+def canaries_table(results: Sequence[CanaryResult]) -> ReportTable | None:
+    """Return a row per canary and critic; None without canaries."""
     rows = tuple(
         (
             one.name,
             one.critic,
             one.state,
             f"{one.expected[0]:g} to {one.expected[1]:g}",
-            number(one.score),
+            format_number(one.score),
         )
-        for one in seen
+        for one in results
     )
     return (
         ReportTable("Canaries", ("canary", "critic", "state", "expected", "score"), rows)
@@ -83,107 +82,86 @@ def canaries_table(seen: Sequence[CanaryResult]) -> ReportTable | None:
     )
 
 
-def tables(found: Calibration, seen: Sequence[CanaryResult]) -> list[ReportTable]:
-    """All of them, in the order in which they are read."""
+def calibration_tables(
+    calibration: Calibration, results: Sequence[CanaryResult]
+) -> list[ReportTable]:
+    """Return all tables in reading order."""
     listed = (
-        critics_table(found),
-        *map(agreement_table, found.pairs),
-        samples_table(found),
-        canaries_table(seen),
+        critics_table(calibration),
+        *map(agreement_table, calibration.pairs),
+        samples_table(calibration),
+        canaries_table(results),
     )
     return [table for table in listed if table is not None]
 
 
-def number(value: float | None) -> str:
-    """A figure for people."""
+def format_number(value: float | None) -> str:
+    """Return a number with three decimals, or a dash."""
     return "–" if value is None else f"{value:.3f}"
 
 
-def write_page(found: Calibration, seen: Sequence[CanaryResult], path: Path) -> Path:
-    """Writes one self-contained HTML file; needs the extra `train` for its charts."""
+def write_calibration_page(
+    calibration: Calibration, results: Sequence[CanaryResult], path: Path
+) -> Path:
+    """Write one self-contained HTML file and return its path.
+
+    The charts require the extra `train`.
+    """
     from markupsafe import Markup
 
-    macro = template("macros.html").module.table
+    macro = load_template("macros.html").module.table
     path.parent.mkdir(parents=True, exist_ok=True)
-    page = template("calibration.html").render(
-        found=found,
-        names=", ".join(scores.critic for scores in found.critics) or "no critics",
-        critics=critics_table(found),
+    page = load_template("calibration.html").render(
+        calibration=calibration,
+        names=", ".join(scores.critic for scores in calibration.critics) or "no critics",
+        critics=critics_table(calibration),
         charts=[
-            (scores, Markup(scores_chart(scores, i).svg()), Markup(length_chart(scores, i).svg()))
-            for i, scores in enumerate(found.critics)
+            (scores, Markup(scores_chart(scores, i).svg()), Markup(lengths_chart(scores, i).svg()))
+            for i, scores in enumerate(calibration.critics)
         ],
         pairs=[
-            (pair, Markup(matrix_chart(pair, i).svg()), macro(agreement_table(pair)))
-            for i, pair in enumerate(found.pairs)
+            (pair, Markup(agreement_chart(pair, i).svg()), macro(agreement_table(pair)))
+            for i, pair in enumerate(calibration.pairs)
         ],
-        samples=samples_table(found),
-        canaries=canaries_table(seen),
+        samples=samples_table(calibration),
+        canaries=canaries_table(results),
     )
     path.write_text(page, encoding="utf-8")
     return path
 
 
-def scores_chart(scores: Scores, number: int) -> ChartImage:
-    """Documents by value on the scale."""
-    import altair as alt
-
-    rows = [{"score": i, "documents": n} for i, n in enumerate(scores.histogram)]
-    bars = (
-        alt.Chart(alt.Data(values=rows))
-        .mark_bar(color=ACCENT, cornerRadiusEnd=2)
-        .encode(
-            x=alt.X("score:O", title="score", axis=alt.Axis(labelAngle=0)),
-            y=alt.Y("documents:Q", axis=alt.Axis(tickCount=4, format=",d")),
-        )
+def scores_chart(scores: Scores, position: int) -> ChartImage:
+    """Return documents by score on the scale."""
+    spec = count_chart(
+        [str(score) for score in range(len(scores.histogram))],
+        scores.histogram,
+        SMALL,
+        title="score",
+        description=f"Documents by the score of {scores.critic}",
     )
-    return ChartImage(bars, **SMALL, name=f"scores-{number}")
+    return ChartImage(spec, f"scores-{position}")
 
 
-def length_chart(scores: Scores, number: int) -> ChartImage:
-    """Mean score by length, with the regression through all documents."""
-    import altair as alt
-
-    x = alt.X("characters:Q", scale=alt.Scale(type="log"), axis=alt.Axis(grid=False, tickCount=4))
-    y = alt.Y("score:Q", title="score", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(tickCount=5))
-    # The middle of an octave stands for the documents in it.
-    middle = [
-        {"characters": low * 2**0.5, "documents": n, "score": mean}
-        for low, n, mean in scores.lengths
-    ]
-    dots = alt.Chart(alt.Data(values=middle)).mark_circle(color=ACCENT, opacity=1)
-    drawn = dots.encode(x=x, y=y, size=alt.Size("documents:Q", legend=None))
+def lengths_chart(scores: Scores, position: int) -> ChartImage:
+    """Return the mean score by length, with the regression over all documents."""
+    # The middle of an octave represents the documents in it.
+    means = [(low * 2**0.5, n, mean) for low, n, mean in scores.lengths]
+    regression: list[tuple[float, float]] = []
     if scores.slope is not None and scores.intercept is not None:
-        ends = (middle[0]["characters"], middle[-1]["characters"])
-        points = [
-            {"characters": at, "score": scores.intercept + scores.slope * log(at)} for at in ends
-        ]
-        line = alt.Chart(alt.Data(values=points)).mark_line(color=INK, strokeWidth=1.5, clip=True)
-        drawn = line.encode(x=x, y=y) + drawn
-    return ChartImage(drawn, **SMALL, name=f"lengths-{number}")
+        ends = (means[0][0], means[-1][0])
+        regression = [(at, scores.intercept + scores.slope * log(at)) for at in ends]
+    description = f"Mean score of {scores.critic} by number of characters"
+    spec = length_chart(means, regression, SMALL, description=description)
+    return ChartImage(spec, f"lengths-{position}")
 
 
-def matrix_chart(pair: CriticPair, number: int) -> ChartImage:
-    """Documents by both critics' values: the darker, the more."""
-    import altair as alt
-
-    most = max(map(max, pair.confusion)) or 1
-    rows = [
-        {"first": x, "second": y, "documents": n, "share": (n / most) ** 0.5}
-        for x, line in enumerate(pair.confusion)
-        for y, n in enumerate(line)
-        if n
-    ]
-    values = list(range(len(pair.confusion)))
-    base = alt.Chart(alt.Data(values=rows)).encode(
-        x=alt.X(
-            "first:O", title=pair.first, scale=alt.Scale(domain=values), axis=alt.Axis(labelAngle=0)
-        ),
-        y=alt.Y("second:O", title=pair.second, scale=alt.Scale(domain=values[::-1])),
+def agreement_chart(pair: CriticPair, position: int) -> ChartImage:
+    """Return documents by the scores of both critics."""
+    spec = matrix_chart(
+        pair.confusion,
+        pair.first,
+        pair.second,
+        ChartSize(320, 280),
+        description=f"Documents by the scores of {pair.first} and {pair.second}",
     )
-    opacity = alt.Opacity(
-        "share:Q", scale=alt.Scale(domain=[0, 1], range=[0.05, 0.75]), legend=None
-    )
-    cells = base.mark_rect(color=ACCENT).encode(opacity=opacity)
-    words = base.mark_text(color=INK, fontSize=11).encode(text=alt.Text("documents:Q", format=",d"))
-    return ChartImage(cells + words, 320, 280, f"matrix-{number}")
+    return ChartImage(spec, f"matrix-{position}")

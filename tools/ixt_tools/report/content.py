@@ -1,4 +1,4 @@
-"""What a report holds: plain records, so that it can be kept as JSON and rendered again."""
+"""The content of a report: plain records, which JSON can store."""
 
 import unicodedata
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ MAX_SAMPLE_LINES = 20
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """How many documents of a corpus have which score, in ten equal buckets of 0..1."""
+    """Documents of a corpus by score, in ten equal buckets of 0..1."""
 
     corpus: str
     critic: str
@@ -21,7 +21,7 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True)
 class ReportTable:
-    """Rows of cells as a person reads them; the first column is the row's name."""
+    """Rows of formatted cells; the first column names the row."""
 
     title: str
     columns: tuple[str, ...]
@@ -31,23 +31,23 @@ class ReportTable:
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
-    """A SQL statement and what it answered."""
+class ReportQuery:
+    """A SQL query and its result."""
 
     question: str
     sql: str
-    answer: ReportTable
+    result: ReportTable
 
 
 @dataclass(frozen=True, slots=True)
 class MixPlanSummary:
-    """One mix file and what it draws.
+    """One mix file and its plan.
 
     Attributes:
-        name: how the report calls the mix.
-        yaml: the file's text.
-        rows: per selection its name, documents, tokens, weight and epochs, for people.
-        digest: of the plan.
+        name: name of the mix in the report.
+        yaml: text of the file.
+        rows: name, documents, tokens, weight and epochs of each selection, formatted.
+        digest: digest of the plan.
     """
 
     name: str
@@ -58,7 +58,7 @@ class MixPlanSummary:
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One train run of a comparison: accuracy after so many steps, and the last one."""
+    """One train run of a comparison: accuracy by step, and its last value."""
 
     name: str
     steps: tuple[int, ...]
@@ -71,7 +71,7 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Held-out loss, nats per token, of one score bucket under one feedback."""
+    """Held-out loss in nats per token, of one score bucket under one feedback."""
 
     bucket: str
     feedback: str
@@ -80,7 +80,7 @@ class Loss:
 
 @dataclass(frozen=True, slots=True)
 class SampleSegment:
-    """A stretch of a sample's text; `verdict` is empty where no span covers it."""
+    """A segment of a sample's text; `verdict` is empty outside spans."""
 
     text: str
     verdict: str = ""
@@ -89,20 +89,20 @@ class SampleSegment:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A document as a reader sees it, with its critique."""
+    """An excerpt of a document, with its critique."""
 
     corpus: str
     source: str
     doc_id: str
     score: float | None
     critique: str
-    pieces: tuple[SampleSegment, ...]
-    cut: bool = False
+    segments: tuple[SampleSegment, ...]
+    is_cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything that the page shows."""
+    """The content of the page."""
 
     title: str
     snapshot: int
@@ -111,7 +111,7 @@ class Report:
     seconds: float
     effect: str
     histograms: tuple[Histogram, ...]
-    queries: tuple[Query, ...]
+    queries: tuple[ReportQuery, ...]
     mixes: tuple[MixPlanSummary, ...]
     arms: tuple[Arm, ...]
     losses: tuple[Loss, ...]
@@ -121,8 +121,8 @@ class Report:
     repeat: tuple[str, ...] = field(default_factory=tuple)
 
 
-def visible(text: str) -> str:
-    """Hostile text made harmless to read: control and direction characters become U+FFFD."""
+def replace_hidden(text: str) -> str:
+    """Return a text with U+FFFD for each control and direction character."""
     return "".join(
         "\N{REPLACEMENT CHARACTER}"
         if character not in "\n\t" and unicodedata.category(character) in {"Cc", "Cf", "Cs", "Co"}
@@ -132,27 +132,27 @@ def visible(text: str) -> str:
 
 
 def shown_length(text: str) -> int:
-    """How many characters of a sample a reader gets to see."""
+    """Return the number of characters of a text that the report shows."""
     lines = text.split("\n", MAX_SAMPLE_LINES)
-    rest = len(lines[-1]) + 1 if len(lines) > MAX_SAMPLE_LINES else 0
-    return min(MAX_SAMPLE_CHARS, len(text) - rest)
+    rest_chars = len(lines[-1]) + 1 if len(lines) > MAX_SAMPLE_LINES else 0
+    return min(MAX_SAMPLE_CHARS, len(text) - rest_chars)
 
 
-def pieces(text: str, spans: Iterable[Span]) -> tuple[SampleSegment, ...]:
-    """Cut what is shown of a text at the borders of its spans.
+def sample_segments(text: str, spans: Iterable[Span]) -> tuple[SampleSegment, ...]:
+    """Split the shown part of a text at the borders of its spans.
 
-    Spans out of order, overlapping or out of range are cut to what is left of them.
+    Spans that overlap an earlier one or end outside the shown part are clipped.
     """
-    found: list[SampleSegment] = []
+    segments: list[SampleSegment] = []
     at, end = 0, shown_length(text)
     for span in sorted(spans, key=lambda span: span.start):
         start, stop = max(span.start, at), min(span.end, end)
         if start >= stop:
             continue
         if start > at:
-            found.append(SampleSegment(text[at:start]))
-        found.append(SampleSegment(text[start:stop], span.verdict, span.tag))
+            segments.append(SampleSegment(text[at:start]))
+        segments.append(SampleSegment(text[start:stop], span.verdict, span.tag))
         at = stop
     if at < end:
-        found.append(SampleSegment(text[at:end]))
-    return tuple(found)
+        segments.append(SampleSegment(text[at:end]))
+    return tuple(segments)

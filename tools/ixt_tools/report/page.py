@@ -1,4 +1,4 @@
-"""The page: a template, autoescaped, and the charts; written in one file."""
+"""The report page: one HTML file from an autoescaped template and inline charts."""
 
 from pathlib import Path
 from typing import Any
@@ -6,17 +6,17 @@ from typing import Any
 import orjson
 
 from ixt_tools.report.charts import accuracy_chart, histogram_chart
-from ixt_tools.report.content import Arm, Loss, MixPlanSummary, Report, ReportTable, visible
+from ixt_tools.report.content import Arm, Loss, MixPlanSummary, Report, ReportTable, replace_hidden
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 
 
 def loss_table(losses: tuple[Loss, ...]) -> ReportTable:
-    """Buckets down, feedback across; each cell is a loss in nats per token."""
+    """Return losses in nats per token: a row per bucket, a column per feedback."""
     feedbacks = tuple(dict.fromkeys(loss.feedback for loss in losses))
-    figures = {(loss.bucket, loss.feedback): f"{loss.loss:.3f}" for loss in losses}
+    losses_by_cell = {(loss.bucket, loss.feedback): f"{loss.loss:.3f}" for loss in losses}
     rows = tuple(
-        (bucket, *(figures.get((bucket, feedback), "–") for feedback in feedbacks))
+        (bucket, *(losses_by_cell.get((bucket, feedback), "–") for feedback in feedbacks))
         for bucket in dict.fromkeys(loss.bucket for loss in losses)
     )
     names = {"none": "no feedback", "observed": "its own feedback"}
@@ -25,7 +25,7 @@ def loss_table(losses: tuple[Loss, ...]) -> ReportTable:
 
 
 def arm_table(arms: tuple[Arm, ...]) -> ReportTable:
-    """One row an arm; the best accuracy is highlighted."""
+    """Return a row per arm, with the best accuracy highlighted."""
     best = max(arms, key=lambda arm: arm.final)
     rows = tuple(
         (
@@ -43,21 +43,21 @@ def arm_table(arms: tuple[Arm, ...]) -> ReportTable:
 
 
 def mix_table(mixes: tuple[MixPlanSummary, ...]) -> ReportTable:
-    """One row a selection, all mixes below one another."""
+    """Return a row per selection of all mixes."""
     rows = tuple((mix.name, *row) for mix in mixes for row in mix.rows)
     return ReportTable(
         "", ("mix", "selection", "documents", "tokens, estimated", "weight", "epochs"), rows
     )
 
 
-def template(name: str) -> Any:
-    """A template of a page, autoescaped, with hostile characters made visible."""
+def load_template(name: str) -> Any:
+    """Return a template of a page, autoescaped, with hidden characters replaced."""
     import jinja2
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,
+        finalize=lambda value: replace_hidden(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
@@ -66,12 +66,12 @@ def template(name: str) -> Any:
 
 
 def render(report: Report) -> str:
-    """The whole page as HTML."""
+    """Return the page as HTML."""
     from markupsafe import Markup
 
-    # vl-convert escapes every text it draws, so that its SVG may stand as it is.
+    # vl-convert escapes every text in its SVG.
     charts = [Markup(histogram_chart(histogram).svg()) for histogram in report.histograms]
-    page: str = template("report.html").render(
+    page: str = load_template("report.html").render(
         report=report,
         accuracy=Markup(accuracy_chart(report.arms).svg()) if report.arms else None,
         arms=arm_table(report.arms) if report.arms else None,

@@ -1,4 +1,4 @@
-"""`ixt report`: one page on a snapshot, mixes and train runs, to attach to a review."""
+"""`ixt report`: one page on a snapshot, mixes and train runs, for example for a review."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,10 +12,10 @@ from ixt_data.analysis import Calibration, calibrate
 from ixt_data.errors import StoreError
 from ixt_data.mix import load_mix, plan_mix
 from ixt_data.store import Store
-from ixt_tools.report.calibration import length_chart, tables
+from ixt_tools.report.calibration import calibration_tables, lengths_chart
 from ixt_tools.report.charts import ChartImage, curve_chart, histogram_chart
 from ixt_tools.report.content import Histogram, Loss, MixPlanSummary, ReportTable, Sample
-from ixt_tools.report.page import loss_table, mix_table, template
+from ixt_tools.report.page import load_template, loss_table, mix_table
 from ixt_tools.report.snapshot import SnapshotQueries
 from ixt_train.runs import TrainRun, read_train_run
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CriticSummary:
-    """What one critic found in one corpus."""
+    """The scores of one critic in one corpus."""
 
     corpus: str
     critic: str
@@ -38,7 +38,7 @@ class CriticSummary:
 
 @dataclass(frozen=True, slots=True)
 class PlannedMix:
-    """A mix with its plan, and what the plan warns of."""
+    """A mix with its plan and the warnings of the plan."""
 
     plan: MixPlanSummary
     samples: int
@@ -49,17 +49,18 @@ class PlannedMix:
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """Everything that the page shows.
+    """The content of the page.
 
     Attributes:
         store: root of the store.
-        snapshot: its version.
-        created: when that was committed, UTC; empty for an empty store.
-        tags: names of this version.
-        corpora: a table of them.
-        judged: by corpus and critic.
-        calibration: of the critics, None where nothing is critiqued.
-        mixes, runs: that were asked for.
+        snapshot: version.
+        created: time of the commit in UTC; empty for an empty store.
+        tags: tags of the version.
+        corpora: table of the corpora.
+        judged: summaries by corpus and critic.
+        calibration: calibration of the critics; None without critiques.
+        mixes: requested mixes.
+        runs: requested train runs.
     """
 
     store: str
@@ -83,32 +84,32 @@ def make_review(
     runs: Sequence[Path] = (),
     samples: int | None = None,
 ) -> Review:
-    """Asks the store all that the page shows.
+    """Query the store for the content of the page.
 
     Args:
-        store: where the documents are.
-        at: version or tag, the newest by default.
-        corpora: only these; all by default.
-        critics: only these, by name; all by default.
+        store: store to report.
+        at: version or tag; the latest by default.
+        corpora: corpora to report; all by default.
+        critics: critics to report, by name; all by default.
         mixes: mix files to plan, each at its own snapshot.
         runs: folders of train runs.
         samples: draws of each plan; each document once by default.
 
     Raises:
-        StoreError: there is no such corpus or critic.
-        ConfigError, MixError: a mix or a run folder cannot be read, or a mix not planned.
+        StoreError: a corpus or critic does not exist.
+        ConfigError, MixError: a mix or a run folder is not readable, or a mix cannot be planned.
     """
-    with SnapshotQueries(store, at) as gathered:
-        snapshot = gathered.snapshot
+    with SnapshotQueries(store, at) as queries:
+        snapshot = queries.snapshot
         names = tuple(dict.fromkeys(critic.name for critic in snapshot.critics.values()))
-        shown = _chosen("corpus", corpora, tuple(snapshot.corpora))
-        judges = _chosen("critic", critics, names)
-        judged = [_judged(gathered, *pair) for pair in product(shown, judges)]
-        created = gathered.rows(
+        shown = _select("corpus", corpora, tuple(snapshot.corpora))
+        judges = _select("critic", critics, names)
+        judged = [_judged(queries, *pair) for pair in product(shown, judges)]
+        created = queries.rows(
             "SELECT strftime(created AT TIME ZONE 'UTC', '%Y-%m-%d %H:%M') AS at FROM snapshots "
             "ORDER BY version DESC LIMIT 1"
         )
-        found = (
+        calibration = (
             calibrate(store, judges, corpora=shown, at=snapshot.version)
             if shown and judges
             else None
@@ -118,47 +119,47 @@ def make_review(
             snapshot=snapshot.version,
             created=created[0]["at"] if created else "",
             tags=tuple(n for n, version in store.tags().items() if version == snapshot.version),
-            corpora=_corpora(gathered, shown),
+            corpora=_corpora(queries, shown),
             judged=tuple(one for one in judged if one is not None),
-            calibration=found,
+            calibration=calibration,
             mixes=tuple(_planned(store, path, samples) for path in mixes),
             runs=tuple(map(read_train_run, runs)),
         )
 
 
-def _chosen(what: str, asked: Sequence[str], known: tuple[str, ...]) -> tuple[str, ...]:
-    for name in asked:
+def _select(kind: str, requested: Sequence[str], known: tuple[str, ...]) -> tuple[str, ...]:
+    for name in requested:
         if name not in known:
-            raise StoreError(f"no {what} {name!r}; there are: {', '.join(known) or 'none'}")
-    return tuple(dict.fromkeys(asked)) or known
+            raise StoreError(f"{kind} {name!r} does not exist; valid: {', '.join(known) or 'none'}")
+    return tuple(dict.fromkeys(requested)) or known
 
 
-def _corpora(gathered: SnapshotQueries, names: Sequence[str]) -> ReportTable:
+def _corpora(queries: SnapshotQueries, names: Sequence[str]) -> ReportTable:
     sql = """SELECT corpus, count(*) AS documents, sum(n_bytes) AS bytes, count(DISTINCT source)
     AS sources FROM documents GROUP BY 1"""
-    found = {row["corpus"]: row for row in gathered.rows(sql)}
+    totals = {row["corpus"]: row for row in queries.rows(sql)}
     rows = tuple(
         (
             name,
-            f"{found[name]['documents']:,}",
-            f"{int(found[name]['bytes']) / 1e6:,.1f} MB",
-            f"{found[name]['sources']:,}",
-            f"{gathered.snapshot.corpora[name].shards:,}",
+            f"{totals[name]['documents']:,}",
+            f"{int(totals[name]['bytes']) / 1e6:,.1f} MB",
+            f"{totals[name]['sources']:,}",
+            f"{queries.snapshot.corpora[name].shards:,}",
         )
         for name in names
-        if name in found
+        if name in totals
     )
     return ReportTable("", ("corpus", "documents", "text", "sources", "shards"), rows)
 
 
-def _judged(gathered: SnapshotQueries, corpus: str, critic: str) -> CriticSummary | None:
-    histogram = gathered.histogram(corpus, critic)
-    statuses = gathered.statuses(corpus, critic)
+def _judged(queries: SnapshotQueries, corpus: str, critic: str) -> CriticSummary | None:
+    histogram = queries.histogram(corpus, critic)
+    statuses = queries.statuses(corpus, critic)
     if statuses.rows and statuses.rows[0][0] == "not critiqued" and len(statuses.rows) == 1:
         return None
     parts = (
-        gathered.sources(corpus, critic),
-        gathered.complaints(corpus, critic),
+        queries.sources(corpus, critic),
+        queries.complaints(corpus, critic),
         statuses,
     )
     return CriticSummary(
@@ -166,13 +167,13 @@ def _judged(gathered: SnapshotQueries, corpus: str, critic: str) -> CriticSummar
         critic,
         histogram,
         tuple(part for part in parts if part is not None),
-        gathered.examples(corpus, critic),
+        queries.examples(corpus, critic),
     )
 
 
 def _planned(store: Store, path: Path, samples: int | None) -> PlannedMix:
     plan = plan_mix(load_mix(path), samples, store=store)
-    figures = plan.summary()
+    summary = plan.summary()
     rows = tuple(
         (
             part["name"],
@@ -181,20 +182,20 @@ def _planned(store: Store, path: Path, samples: int | None) -> PlannedMix:
             f"{part['share']:.1%}",
             f"{part['epochs']:.2f}",
         )
-        for part in figures["selections"]
+        for part in summary["selections"]
     )
     text = path.read_text(encoding="utf-8")
     return PlannedMix(
         MixPlanSummary(path.name, text, rows, plan.digest),
         plan.samples,
-        figures["tokens"],
+        summary["tokens"],
         plan.version,
         plan.warnings,
     )
 
 
 def runs_table(runs: Sequence[TrainRun]) -> ReportTable:
-    """One row a train run, with its last figures."""
+    """Return a row per train run, with its last values."""
     tasks = tuple(dict.fromkeys(name for run in runs for name in run.tasks))
     rows = tuple(
         (
@@ -209,13 +210,11 @@ def runs_table(runs: Sequence[TrainRun]) -> ReportTable:
         for run in runs
     )
     columns = ("train run", "stage", "steps", "tokens", "train loss", *tasks, "time")
-    return ReportTable(
-        "", columns, rows, "Losses in nats per token; tasks: the share that is solved."
-    )
+    return ReportTable("", columns, rows, "Losses in nats per token; tasks: share solved.")
 
 
 def held_out_table(run: TrainRun) -> ReportTable | None:
-    """Held-out loss by score bucket and feedback, None where nothing was held out."""
+    """Return the held-out loss by score bucket and feedback; None without a holdout."""
     losses = tuple(
         Loss(bucket.replace("-", " to "), feedback, loss)
         for feedback, buckets in run.by_bucket.items()
@@ -242,39 +241,40 @@ def _run_charts(runs: Sequence[TrainRun]) -> "Iterator[tuple[str, ChartImage]]":
     if held_out:
         yield "Held-out loss by feedback", curve_chart(held_out, "loss", "held-out-loss")
     if tasks:
-        chart = curve_chart(tasks, "problems solved", "tasks", share=True)
+        chart = curve_chart(tasks, "problems solved", "tasks", is_share=True)
         yield "Tasks by exact match", chart
 
 
-def _agreement(found: Calibration | None) -> list[ReportTable]:
-    if found is None:
+def _agreement_tables(calibration: Calibration | None) -> list[ReportTable]:
+    if calibration is None:
         return []
     # Critics of different corpora have no documents in common.
-    return tables(replace(found, pairs=tuple(p for p in found.pairs if p.all.documents)), ())
+    pairs = tuple(pair for pair in calibration.pairs if pair.all.documents)
+    return calibration_tables(replace(calibration, pairs=pairs), ())
 
 
-def _length_charts(found: Calibration | None) -> "list[tuple[str, Markup]]":
+def _length_charts(calibration: Calibration | None) -> "list[tuple[str, Markup]]":
     from markupsafe import Markup
 
-    critics = found.critics if found else ()
+    critics = calibration.critics if calibration else ()
     return [
-        (c.critic, Markup(length_chart(c, i).svg())) for i, c in enumerate(critics) if c.lengths
+        (c.critic, Markup(lengths_chart(c, i).svg())) for i, c in enumerate(critics) if c.lengths
     ]
 
 
 def write_review(review: Review, path: Path, plots: Path | None = None) -> list[Path]:
-    """Writes the page, its content as JSON beside it, and PNG plots; returns what it wrote.
+    """Write the page, a JSON file with its content, and PNG plots; return their paths.
 
     Args:
-        review: what to show.
-        path: of the page.
-        plots: folder for the PNG files, None for none.
+        review: content of the page.
+        path: file for the page.
+        plots: folder for PNG files; no PNG files if None.
     """
     from markupsafe import Markup
 
     charts = [histogram_chart(one.histogram) for one in review.judged]
     run_charts = list(_run_charts(review.runs))
-    page = template("review.html").render(
+    page = load_template("review.html").render(
         review=review,
         judged=[
             (one, Markup(chart.svg())) for one, chart in zip(review.judged, charts, strict=True)
@@ -282,13 +282,13 @@ def write_review(review: Review, path: Path, plots: Path | None = None) -> list[
         mixes=mix_table(tuple(mix.plan for mix in review.mixes)) if review.mixes else None,
         runs=runs_table(review.runs) if review.runs else None,
         held_out=[held_out_table(run) for run in review.runs],
-        agreement=_agreement(review.calibration),
+        agreement=_agreement_tables(review.calibration),
         lengths=_length_charts(review.calibration),
         run_charts=[(title, Markup(chart.svg())) for title, chart in run_charts],
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
-    kept = path.with_suffix(".json")
-    kept.write_bytes(orjson.dumps(review, option=orjson.OPT_INDENT_2))
+    content = path.with_suffix(".json")
+    content.write_bytes(orjson.dumps(review, option=orjson.OPT_INDENT_2))
     drawn = [*charts, *(chart for _, chart in run_charts)]
-    return [path, kept, *([chart.write_png(plots) for chart in drawn] if plots else [])]
+    return [path, content, *([chart.write_png(plots) for chart in drawn] if plots else [])]

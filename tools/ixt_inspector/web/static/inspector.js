@@ -8,12 +8,12 @@ document.addEventListener("keydown", (event) => {
     event.target.form.requestSubmit();
   }
   if (event.ctrlKey || event.metaKey || event.altKey || field(event.target)) return;
-  const found = {
+  const selector = {
     "/": "[data-key='/']",
     "[": "a[rel=prev]",
     "]": "a[rel=next]",
   }[event.key];
-  const element = found && document.querySelector(found);
+  const element = selector && document.querySelector(selector);
   if (!element) return;
   event.preventDefault();
   if (element.matches("a")) element.click();
@@ -50,9 +50,9 @@ document.addEventListener("htmx:responseError", (event) => {
 
 // Tells a screen reader what came; the part that was exchanged cannot do that itself.
 document.addEventListener("htmx:afterSettle", () => {
-  const said = document.querySelector("[data-said]");
-  const region = document.getElementById("said");
-  if (said && region && region.textContent !== said.dataset.said) {
-    region.textContent = said.dataset.said;
+  const status = document.querySelector("[data-status]");
+  const region = document.getElementById("status");
+  if (status && region && region.textContent !== status.dataset.status) {
+    region.textContent = status.dataset.status;
   }
 });

@@ -6,7 +6,7 @@ from pathlib import Path
 import orjson
 import pytest
 import yaml
-from test_report import HOSTILE, Tags
+from hostile_html import HOSTILE, Tags
 from typer.testing import CliRunner
 
 from ixt_data.cli.app import build
@@ -82,9 +82,9 @@ def test_the_page_shows_scores_examples_plans_and_curves(folder: Path, tmp_path:
     assert scores[0] == 1.0
 
 
-def test_what_is_not_there_is_said(folder: Path, tmp_path: Path) -> None:
+def test_missing_names_are_reported(folder: Path, tmp_path: Path) -> None:
     store = Store.open(folder / "store")
-    with pytest.raises(StoreError, match=r"no critic 'rule'; there are: arithmetic, rules"):
+    with pytest.raises(StoreError, match=r"critic 'rule' does not exist; valid: arithmetic, rules"):
         make_review(store, critics=["rule"])
     with pytest.raises(ConfigError, match="is not a run folder"):
         make_review(store, runs=[tmp_path])
@@ -95,10 +95,10 @@ def test_an_empty_store_has_a_page(tmp_path: Path) -> None:
     assert (review.snapshot, review.judged, review.calibration) == (0, (), None)
 
 
-def test_a_run_that_was_cut_off_is_read_up_to_there(folder: Path) -> None:
+def test_interrupted_run_is_read_to_its_end(folder: Path) -> None:
     run = read_train_run(folder / "run")
     assert (run.steps, run.tokens, len(run.loss)) == (8, 72, 8)
 
 
-def test_curves_are_thinned_by_means() -> None:
+def test_curves_are_downsampled_by_means() -> None:
     assert downsample([(1, 1.0), (2, 3.0), (3, 5.0)], max_points=2) == ((2, 2.0), (3, 5.0))

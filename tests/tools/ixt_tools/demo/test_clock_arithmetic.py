@@ -52,7 +52,7 @@ def test_task_holds_given_text_and_right_answers(tmp_path):
         text = " ".join(f"{given} {answer}" for given, answer in task["segments"])
         (chain,) = parse_chains(text)
         assert len(chain.steps) == 6
-        assert all(step.is_right(CLOCK) for step in chain.steps)
+        assert all(step.is_correct(CLOCK) for step in chain.steps)
 
 
 def test_bad_is_a_share(tmp_path):

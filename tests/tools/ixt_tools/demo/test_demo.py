@@ -14,7 +14,7 @@ from ixt_data.errors import IxtError
 from ixt_data.mix import Mix
 from ixt_tools.demo.configs import ARMS, FULL, QUICK, clock_mix, clock_train, stdlib_mix
 from ixt_tools.demo.jobs import DemoJob
-from ixt_tools.demo.main import describe_losses, headline
+from ixt_tools.demo.main import describe_losses, format_headline
 from ixt_tools.demo.stdlib import copy_stdlib, stdlib_files
 from ixt_tools.demo.training import accuracy_curve
 from ixt_tools.demo.workspace import MARKER, DemoWorkspace
@@ -60,14 +60,14 @@ def test_the_standard_library_comes_without_what_was_installed(tmp_path: Path) -
     assert found == ["a.py", "pack/c.py"]
 
 
-def test_a_folder_that_is_no_demo_is_left_alone(tmp_path: Path) -> None:
+def test_folder_of_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(IxtError, match="holds something that is no demo"):
+    with pytest.raises(IxtError, match="contains files that no demo wrote"):
         scene(tmp_path).prepare()
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
-def test_a_demo_is_made_anew(tmp_path: Path) -> None:
+def test_existing_demo_is_replaced(tmp_path: Path) -> None:
     scene(tmp_path / "demo").prepare()
     (tmp_path / "demo" / "old").write_text("")
     scene(tmp_path / "demo").prepare()
@@ -76,21 +76,21 @@ def test_a_demo_is_made_anew(tmp_path: Path) -> None:
 
 def test_the_headline_says_what_came_out() -> None:
     others = [arm("plain", 0.0), arm("filter", 0.02), arm("score", 0.04)]
-    assert "solves 93% of new problems; without them, at most 4%" in headline(
+    assert "solves 93% of new problems; without them, at most 4%" in format_headline(
         [*others, arm("critique", 0.93)]
     )
-    failed = headline([*others, arm("critique", 0.05)])
+    failed = format_headline([*others, arm("critique", 0.05)])
     assert failed == "New problems solved: plain 0%, filter 2%, score 4%, critique 5%"
 
 
-def test_losses_are_told_as_they_are() -> None:
+def test_losses_are_described_by_their_sign() -> None:
     def losses(best_on_high: float) -> tuple[Loss, ...]:
         rows = {("0 to 0.4", "best"): 3.2, ("0 to 0.4", "worst"): 3.1, ("0.4 to 1", "worst"): 3.5}
         rows |= {("0.4 to 1", "best"): best_on_high, ("all", "best"): 3.3, ("all", "worst"): 3.3}
         return tuple(Loss(*place, loss) for place, loss in rows.items())
 
-    assert "gains 0.200 nats per token" in describe_losses(losses(3.4))
-    assert "does not tell them apart" in describe_losses(losses(3.7))
+    assert "grows by 0.200 nats per token" in describe_losses(losses(3.4))
+    assert "does not distinguish them" in describe_losses(losses(3.7))
     assert describe_losses(()) == ""
 
 

@@ -1,4 +1,4 @@
-"""The parts of the stream's benchmark that reach into the planner."""
+"""The part of the stream's benchmark that depends on the planner."""
 
 from stream_plan import plan_once
 

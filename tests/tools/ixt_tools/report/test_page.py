@@ -1,11 +1,11 @@
 """The report page: hostile documents stay text, nothing is fetched, charts follow the theme."""
 
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import orjson
 import pytest
+from hostile_html import HOSTILE, Tags
 
 from ixt_data.records import Span
 from ixt_tools.report.content import (
@@ -15,19 +15,16 @@ from ixt_tools.report.content import (
     Histogram,
     Loss,
     MixPlanSummary,
-    Query,
     Report,
+    ReportQuery,
     ReportTable,
     Sample,
-    pieces,
+    replace_hidden,
+    sample_segments,
     shown_length,
-    visible,
 )
 from ixt_tools.report.page import write_report
 
-HOSTILE = (
-    '</pre><script>alert("x")</script><img src=x onerror=alert(1)> {{ 7 * 7 }} \x1b[2J\u202eevil'
-)
 SUM = "17 + 5 = 22 - 8 = 14 ; 3 - 9 = 34 + 2 = 31 ; "
 ARMS = ("plain", "filter", "score", "critique")
 
@@ -53,7 +50,7 @@ def make_report() -> Report:
             Histogram("clock<b>", "arithmetic", (300, 420, 200, 330, 210, 150, 120, 60, 10, 200)),
         ),
         queries=(
-            Query(
+            ReportQuery(
                 "Which packages of the standard library score lowest?",
                 "SELECT source, count(*) n FROM documents WHERE 1 < 2",
                 ReportTable("", ("source", "n"), (("test/<i>bad.py</i>", "12"), ("lib2to3", "7"))),
@@ -84,37 +81,21 @@ def make_report() -> Report:
         ),
         loss_note="Documents held out of training, in nats per token.",
         samples=(
-            Sample("stdlib", "evil.py", "ab" * 8, None, HOSTILE, pieces(HOSTILE, ())),
+            Sample("stdlib", "evil.py", "ab" * 8, None, HOSTILE, sample_segments(HOSTILE, ())),
             Sample(
                 "clock",
                 "author-3",
                 "cd" * 8,
                 0.2,
                 "reads minus as plus",
-                pieces(SUM, (Span(0, 11, "right"), Span(11, 18, "wrong", "reads minus as plus"))),
+                sample_segments(
+                    SUM, (Span(0, 11, "right"), Span(11, 18, "wrong", "reads minus as plus"))
+                ),
             ),
         ),
         facts=(("CPU", "2 cores"), ("Python", "3.11"), ("torch", "2.7.0")),
         repeat=("ixt demo --seed 0",),
     )
-
-
-class Tags(HTMLParser):
-    """Every tag and attribute of a page, and the attributes that load something."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: set[str] = set()
-        self.loads: list[str] = []
-        self.handlers: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        for name, value in attrs:
-            if name in {"src", "href", "xlink:href", "action", "data"}:
-                self.loads.append(value or "")
-            if name.startswith("on"):
-                self.handlers.append(name)
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +130,7 @@ def test_figures_are_shown(page: str) -> None:
         assert shown in text
 
 
-def test_the_content_is_kept_as_json(tmp_path: Path) -> None:
+def test_content_is_written_as_json(tmp_path: Path) -> None:
     write_report(make_report(), tmp_path)
     kept = orjson.loads((tmp_path / "report.json").read_bytes())
     assert kept["arms"][3]["final"] == 0.93
@@ -157,7 +138,7 @@ def test_the_content_is_kept_as_json(tmp_path: Path) -> None:
 
 def test_pieces_cover_what_is_shown_whatever_the_spans() -> None:
     spans = (Span(5, 9, "wrong"), Span(0, 6, "right"), Span(8, 400, "wrong"), Span(-3, 0, "right"))
-    cut = pieces(SUM, spans)
+    cut = sample_segments(SUM, spans)
     assert "".join(piece.text for piece in cut) == SUM
     assert [piece.verdict for piece in cut] == ["right", "wrong", "wrong"]
 
@@ -168,5 +149,5 @@ def test_long_samples_are_cut_by_lines_and_by_characters() -> None:
     assert shown_length("x" * 5000) == MAX_SAMPLE_CHARS
 
 
-def test_visible_keeps_what_can_be_read() -> None:
-    assert visible("a\r\n\tb \u202e \x00 é 漢") == "a\n\tb \ufffd \ufffd é 漢"
+def test_replace_hidden_keeps_visible_characters() -> None:
+    assert replace_hidden("a\r\n\tb \u202e \x00 é 漢") == "a\n\tb \ufffd \ufffd é 漢"

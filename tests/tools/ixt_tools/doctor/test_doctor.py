@@ -1,4 +1,4 @@
-"""`ixt doctor` finds real faults, and says how to mend them."""
+"""`ixt doctor` finds real faults and prints how to fix them."""
 
 import json
 import mmap
@@ -18,14 +18,14 @@ from ixt_tools.doctor.check import Check
 from ixt_tools.doctor.connections import check_endpoint, check_store
 from ixt_tools.doctor.machine import (
     check_cores,
+    check_free_space,
     check_open_files,
-    check_room,
-    check_shared,
+    check_shared_memory,
     check_temporary,
 )
 from ixt_tools.doctor.packages import TESTED, check_packages
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[4]
 
 
 def by_name(checks: Iterator[Check]) -> dict[str, Check]:
@@ -38,7 +38,7 @@ def doctor(*arguments: str, code: int = 0) -> dict:
     return json.loads(done.stdout)
 
 
-def test_the_whole_of_it_on_a_good_store(tmp_path: Path) -> None:
+def test_all_checks_pass_on_a_good_store(tmp_path: Path) -> None:
     store = Store.init(tmp_path / "S")
     found = doctor("--store", store.root)
     assert found["ok"]
@@ -59,7 +59,7 @@ def install(folder: Path, name: str, version: str) -> None:
     (place / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
 
 
-def test_versions_that_do_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_incompatible_versions_are_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path, "duckdb", "1.4.0")
     install(tmp_path, "pyarrow", "99.0")
     install(tmp_path, "vllm", "0.20.2")
@@ -69,15 +69,15 @@ def test_versions_that_do_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert found["duckdb"].what == "1.4.0; ixt needs >=2.0"
     assert found["duckdb"].remedy == f"pip install 'ixt' 'duckdb=={TESTED['duckdb']}'"
     assert (found["pyarrow"].state, found["pyarrow"].what[:11]) == ("warning", "99.0; teste")
-    conflict = found["vllm beside composer"]
+    conflict = found["vllm with composer"]
     assert conflict.state == "broken"
-    assert "an environment of its own" in conflict.remedy
+    assert "a separate environment" in conflict.remedy
 
 
-def test_an_endpoint_that_is_down_sick_or_well() -> None:
+def test_endpoint_states_are_reported() -> None:
     (down,) = check_endpoint("http://127.0.0.1:9/v1")
     assert down.state == "broken"
-    assert "no answer" in down.what
+    assert "no response" in down.what
     assert "vllm serve" in down.remedy
     with Running() as fake:
         (well,) = check_endpoint(fake.url)
@@ -87,7 +87,7 @@ def test_an_endpoint_that_is_down_sick_or_well() -> None:
     assert found["broken"] == ["endpoint http://127.0.0.1:9"]
 
 
-def test_a_store_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_store_is_broken(tmp_path: Path) -> None:
     (check,) = check_store(str(tmp_path / "S"))
     assert check.state == "broken"
     assert "ixt init --store" in check.what
@@ -112,19 +112,19 @@ def read_only() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def test_a_store_that_can_only_be_read(read_only: Path) -> None:
+def test_read_only_store_is_broken(read_only: Path) -> None:
     found = by_name(check_store(str(read_only)))
     assert found["store"].state == "ok"
     assert found["store: writing"].state == "broken"
     assert "Permission denied" in found["store: writing"].what
 
 
-def test_a_disk_without_room() -> None:
-    check = check_room("TMPDIR", Path("/proc"), "a larger disk")
+def test_full_disk_is_broken() -> None:
+    check = check_free_space("TMPDIR", Path("/proc"), "a larger disk")
     assert (check.state, check.remedy) == ("broken", "a larger disk")
 
 
-def test_a_temporary_folder_that_is_no_good(tmp_path: Path) -> None:
+def test_unusable_temporary_folder_is_broken(tmp_path: Path) -> None:
     for folder in (Path("/proc"), tmp_path / "absent", Path("/dev/null")):
         (check,) = check_temporary(folder)
         assert (check.state, check.name) == ("broken", "TMPDIR")
@@ -135,15 +135,15 @@ def test_a_temporary_folder_that_is_no_good(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("ixt-doctor-*"))
 
 
-def test_segments_that_killed_jobs_left(tmp_path: Path) -> None:
+def test_segments_of_killed_jobs_are_reported(tmp_path: Path) -> None:
     for name in ("000001_locals", "000002_locals"):
         (tmp_path / name).write_bytes(b"x" * 4096)
     with (tmp_path / "000001_locals").open("r+b") as file, mmap.mmap(file.fileno(), 0):
-        stale = by_name(check_shared(tmp_path))["stale segments"]
+        stale = by_name(check_shared_memory(tmp_path))["stale segments"]
     assert stale.state == "warning"
-    assert stale.what == "1 of streaming that no process has open, 4.1 kB"
+    assert stale.what == "1 segments of streaming that no process has open, 4.1 kB"
     assert "000002_locals" in stale.remedy
-    (missing,) = check_shared(tmp_path / "shm")
+    (missing,) = check_shared_memory(tmp_path / "shm")
     assert missing.state == "broken"
 
 

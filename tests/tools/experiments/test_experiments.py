@@ -7,9 +7,9 @@ from pathlib import Path
 
 import orjson
 import pytest
-from arms import ARMS, Plan, listens, tokenizer_of
-from corpora import Corpus, Ground
-from noisy_critic import WrongOnSpans
+from arms import ARMS, ArmContext, is_conditioned, train_arm_tokenizer
+from corpora import CorpusFolder, SumsCorpus
+from noisy_critic import NoisyArithmeticCritic
 from results import SECTIONS, write_results
 from run_list import PROOF, SPANS
 
@@ -22,31 +22,31 @@ from ixt_train.conditioning.tokenizer import load_tokenizer
 from ixt_train.conditioning.vocabulary import span_tags
 from ixt_train.scaling.curves import LearningCurve, write_curves
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_every_arm_of_the_series_has_a_mix(tmp_path: Path) -> None:
     assert {arm for s in (PROOF, SPANS) for arms in s.values() for arm in arms} == set(ARMS)
-    ground = Ground(tmp_path, Corpus("small", 60, 0.5), 0, problems=5)
-    store = ground.prepare((10,))
-    plan = Plan(store, ground, ground.good(), 10)
+    corpus = CorpusFolder(tmp_path, SumsCorpus("small", 60, 0.5), 0, problems=5)
+    store = corpus.prepare((10,))
+    plan = ArmContext(store, corpus, corpus.count_good(), 10)
     mixes = {arm: make(plan) for arm, make in ARMS.items()}
-    told = {arm for arm, mix in mixes.items() if listens(mix)}
-    assert told == {arm for arm in ARMS if arm.startswith(("critique", "score"))}
+    conditioned = {arm for arm, mix in mixes.items() if is_conditioned(mix)}
+    assert conditioned == {arm for arm in ARMS if arm.startswith(("critique", "score"))}
     assert mixes["plain"].critic == "arithmetic"
     assert mixes["spans-wrong-10"].critic == "wrong_on_10"
     assert mixes["filter-x10"].condition.loss_by_verdict["right"] == 10
     # One vocabulary with all tags, so that all arms of a seed begin with the same weights.
-    tokenizer = load_tokenizer(tokenizer_of(plan))
+    tokenizer = load_tokenizer(train_arm_tokenizer(plan))
     for mix in (mixes["plain"], mixes["spans-wrong-10"]):
         assert all(tag_token(tag) in tokenizer.get_vocab() for tag in span_tags(store, mix))
 
 
-def test_what_was_trained_stays_so_when_further_critics_come(tmp_path: Path) -> None:
-    ground = Ground(tmp_path, Corpus("small", 60, 0.5), 0, problems=5)
+def test_plans_are_unchanged_by_further_critics(tmp_path: Path) -> None:
+    corpus = CorpusFolder(tmp_path, SumsCorpus("small", 60, 0.5), 0, problems=5)
     plans = []
     for wrong_on in ((), (10,)):
-        plan = Plan(ground.prepare(wrong_on), ground, ground.good(), 10)
+        plan = ArmContext(corpus.prepare(wrong_on), corpus, corpus.count_good(), 10)
         plans.append(
             [plan_mix(ARMS[arm](plan), store=plan.store).digest for arm in ("plain", "spans")]
         )
@@ -54,15 +54,15 @@ def test_what_was_trained_stays_so_when_further_critics_come(tmp_path: Path) -> 
     assert plan_mix(ARMS["spans-wrong-10"](plan), store=plan.store).digest not in plans[1]
 
 
-def test_the_erring_critic_errs_on_its_share_and_always_alike() -> None:
+def test_noisy_critic_errs_on_its_share_repeatably() -> None:
     rows = list(draw_documents(300, bad=0.5, seed=1, held_out=[]))
     documents = [Document(document_id(row["text"]), row["text"]) for row in rows]
     right = [critique.spans for critique in ArithmeticCritic().run(documents)]
-    wrong = [critique.spans for critique in WrongOnSpans(20).run(documents)]
+    wrong = [critique.spans for critique in NoisyArithmeticCritic(20).run(documents)]
     pairs = [(a, b) for x, y in zip(right, wrong, strict=True) for a, b in zip(x, y, strict=True)]
     errs = sum((a.verdict, a.tag) != (b.verdict, b.tag) for a, b in pairs)
     assert errs / len(pairs) == pytest.approx(0.2, abs=0.02)
-    assert wrong == [critique.spans for critique in WrongOnSpans("20").run(documents)]
+    assert wrong == [critique.spans for critique in NoisyArithmeticCritic("20").run(documents)]
 
 
 def curve(arm: str, seed: int, accuracy: list[float]) -> LearningCurve:

@@ -23,10 +23,10 @@ from ixt_data.errors import IxtError
 from ixt_data.ingestion import ingest
 from ixt_data.storage.opening import open_storage
 from ixt_data.store.store import Store
-from ixt_inspector.terminal.inspection import look
-from ixt_inspector.terminal.render import rendered
+from ixt_inspector.terminal.inspection import inspect_target
+from ixt_inspector.terminal.render import render_view
 from ixt_inspector.terminal.shard import InspectOptions
-from ixt_inspector.terminal.shard_header import BoundedReader, read_head
+from ixt_inspector.terminal.shard_header import ShardReader, read_header
 
 CODECS = [None, "zstd", "gz", "bz2", "br", "snappy"]
 COLUMNS = {"text": "str", "n": "int32", "meta": "json", "vector": "ndarray", "big": "str_int"}
@@ -52,7 +52,8 @@ def inspected(target: object, *arguments: str, code: int = 0) -> dict:
 def shown(target: object, root: str = "nowhere", **asked: object) -> str:
     console = Console(file=io.StringIO(), width=140)
     console.print(
-        rendered(look(str(target), root, None, InspectOptions(**asked)), False), markup=False
+        render_view(inspect_target(str(target), root, None, InspectOptions(**asked)), False),
+        markup=False,
     )
     return console.file.getvalue()
 
@@ -95,7 +96,7 @@ def test_what_is_shown_steers_no_terminal(tmp_path: Path) -> None:
     assert "not compared with the content: --verify" in text
 
 
-def test_the_codec_is_told_by_content_where_the_name_is_silent(tmp_path: Path) -> None:
+def test_codec_of_a_name_without_suffix_is_detected_by_content(tmp_path: Path) -> None:
     folder = write(tmp_path / "x")
     shutil.copy(folder / "shard.00000.mds.zstd", tmp_path / "shard")
     assert inspected(tmp_path / "shard")["compression"] == "zstd"
@@ -104,7 +105,7 @@ def test_the_codec_is_told_by_content_where_the_name_is_silent(tmp_path: Path) -
     assert "named as gz, but its content looks like zstd" in problem
 
 
-def test_damage_is_told(tmp_path: Path) -> None:
+def test_damage_is_reported(tmp_path: Path) -> None:
     folder = write(tmp_path / "x")
     files = sorted(folder.glob("*.zstd"))
     content = bytearray(files[0].read_bytes())
@@ -118,7 +119,7 @@ def test_damage_is_told(tmp_path: Path) -> None:
     assert f"{files[2].name}: missing, but index.json names it" in problems
 
 
-def test_an_index_that_lies(tmp_path: Path) -> None:
+def test_wrong_index_is_reported(tmp_path: Path) -> None:
     folder = write(tmp_path / "x")
     index = json.loads((folder / "index.json").read_text())
     shards = index["shards"]
@@ -128,9 +129,9 @@ def test_an_index_that_lies(tmp_path: Path) -> None:
     (folder / "index.json").write_text(json.dumps(index))
     found = inspected(folder, code=1)
     problems = "\n".join(found["problems"])
-    assert "index.json says samples" in problems
-    assert "names the file '../../evil', which leads out of the folder" in problems
-    assert "shard 2 is of the format 'json', not mds" in problems
+    assert "index.json states samples" in problems
+    assert "names the file '../../evil', which escapes the folder" in problems
+    assert "shard 2 has the format 'json', not mds" in problems
     assert all("evil" not in shard["file"] for shard in found["shards"])
 
 
@@ -140,9 +141,7 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
     (folder / "shard.00000.mds.zstd").unlink()
     (folder / "shard.00000.mds.zstd").symlink_to(outside / "shard.00000.mds.zstd")
     problems = inspected(folder, code=1)["problems"]
-    assert problems == [
-        "shard.00000.mds.zstd: a symbolic link that leads out of the folder: not read"
-    ]
+    assert problems == ["shard.00000.mds.zstd: a symbolic link that escapes the folder: not read"]
 
 
 class Bomb:
@@ -168,9 +167,9 @@ def test_pickles_are_never_run(tmp_path: Path) -> None:
 
 
 HOSTILE = {
-    "not an MDS shard: it says that it has 4,294,967,295 samples": b"\xff" * 64,
+    "not an MDS shard: its header states 4,294,967,295 samples": b"\xff" * 64,
     "its offsets do not ascend": raw_shard(b"{}", [b""])[:8] + b"\0" * 8,
-    "its head is unreadable": raw_shard(b"[" * 100_000, [b""]),
+    "its header is unreadable": raw_shard(b"[" * 100_000, [b""]),
     "ends after": struct.pack("<I", 1000) + b"\0" * 8,
     "the columns do not fill a sample": raw_shard(
         b'{"column_names": ["x"], "column_encodings": ["str"], "column_sizes": [null]}',
@@ -183,7 +182,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("said", HOSTILE)
-def test_hostile_shards_are_problems_and_nothing_more(tmp_path: Path, said: str) -> None:
+def test_untrusted_shards_are_problems(tmp_path: Path, said: str) -> None:
     path = tmp_path / "shard.00000.mds"
     path.write_bytes(HOSTILE[said])
     assert said in inspected(path, code=1)["problems"][0]
@@ -197,7 +196,7 @@ def test_the_head_of_a_large_shard_is_read_alone(tmp_path: Path) -> None:
     path.write_bytes(zstandard.compress(raw_shard(config, samples)))
     began = time.perf_counter()
     with path.open("rb") as file:
-        head = read_head(BoundedReader(file, path.name))
+        head = read_header(ShardReader(file, path.name))
         assert file.tell() < path.stat().st_size / 20
     assert head.samples == len(samples)
     assert head.raw_bytes > 1 << 25
@@ -235,7 +234,7 @@ def test_a_shard_of_a_store_knows_what_is_aligned_with_it(store: Store) -> None:
     assert aligned.startswith("critique/rules-")
 
 
-def test_a_document_beside_its_critique(store: Store) -> None:
+def test_document_is_shown_with_its_critique(store: Store) -> None:
     own = ("--store", store.root)
     by_name = inspected("evil", *own)
     assert by_name == inspected(by_name["doc_id"], *own)
@@ -247,8 +246,8 @@ def test_a_document_beside_its_critique(store: Store) -> None:
     text = shown("evil", store.root)
     assert r"evil \x1b[2J <script>" in text
     assert "\x1b" not in text
-    with pytest.raises(IxtError, match="p99: no file, folder or store, and no doc_id or source_id"):
-        look("p99", store.root, None, InspectOptions())
+    with pytest.raises(IxtError, match="p99: not a file, folder or store, and not a doc_id"):
+        inspect_target("p99", store.root, None, InspectOptions())
 
 
 @pytest.mark.slow

@@ -1,0 +1,115 @@
+"""The table of documents: pages, order and filters."""
+
+import re
+import time
+from urllib.parse import urlencode
+
+import pytest
+from inspector_pages import every, ids, link
+from shown_store import CODE, SCRIPT, WEB
+from starlette.testclient import TestClient
+
+from ixt_inspector.web.request import Inspector
+
+
+@pytest.mark.parametrize("sort", ["score", "length", "thinking", "entropy", "spans", "id"])
+@pytest.mark.parametrize("order", ["up", "down"])
+def test_pages_show_each_document_once_in_both_directions(
+    client: TestClient, sort: str, order: str
+) -> None:
+    # The critic style has not read the corpus code: those rows have no values to sort by.
+    there = every(client, f"/documents?critic=style&sort={sort}&order={order}")
+    flat = [doc_id for page in there for doc_id in page]
+    assert [len(page) for page in there] == [50, 50, 50]
+    assert len(set(flat)) == WEB + CODE
+    answer = client.get(f"/documents?critic=style&sort={sort}&order={order}")
+    addresses = [str(answer.url)]
+    while following := link(answer.text, "Next"):
+        addresses.append(following)
+        answer = client.get(following)
+    back = [ids(answer.text)]
+    while previous := link(answer.text, "Previous"):
+        answer = client.get(previous)
+        back.append(ids(answer.text))
+    assert back[::-1] == there
+
+
+def test_documents_without_a_value_are_sorted_last(client: TestClient) -> None:
+    for order, sign in (("down", -1), ("up", 1)):
+        address = f"/documents?critic=style&order={order}"
+        found: list[str] = []
+        following: str | None = address
+        while following:
+            page = client.get(following).text
+            found += re.findall(r'<td class="num">([\d.]+|–)', page)
+            following = link(page, "Next")
+        known = [float(score) for score in found if score != "–"]
+        assert known == sorted(known, key=lambda score: sign * score)
+        assert found[len(known) :] == ["–"] * (CODE + 1)
+
+
+FILTERS = {
+    "corpus": "corpus = '{}'",
+    "source": "source = '{}'",
+    "status": "status = '{}'",
+    "low": "score >= {}",
+    "high": "score <= {}",
+    "flag": "list_contains(flags, '{}')",
+    "text": "contains(lower(critique), lower('{}'))",
+    "where": "({})",
+}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"corpus": "code"},
+        {"source": "site-1.example", "low": "0.5"},
+        {"status": "timeout"},
+        {"flag": "short", "high": "0"},
+        {"text": "COMPLETE"},
+        {"where": "lang = 'de' AND score > 0.5"},
+        {"where": "n_bytes > 100", "text": "missing", "corpus": "web"},
+        {"source": SCRIPT},
+    ],
+)
+def test_filters_match_what_sql_matches(
+    client: TestClient, inspector: Inspector, query: dict[str, str]
+) -> None:
+    page = client.get(f"/documents?{urlencode(query)}").text
+    quoted = {k: v if k == "where" else v.replace("'", "''") for k, v in query.items()}
+    conditions = [FILTERS[name].format(value) for name, value in quoted.items()]
+    expected = inspector.views.latest().query(
+        "SELECT count(*) AS n FROM documents JOIN (SELECT * EXCLUDE (shard, row) FROM critiques "
+        f"WHERE critic = 'quality') AS c USING (doc_id) WHERE {' AND '.join(conditions)}"
+    )[0]["n"]
+    assert 0 < expected < WEB + CODE
+    assert f'data-status="{expected} documents"' in page
+
+
+def test_filters_without_matches_are_reported(client: TestClient) -> None:
+    for query in ({"text": "%"}, {"source": "' OR 1=1 --"}, {"where": "false"}):
+        assert "matches the filter." in client.get("/documents", params=query).text
+    none = client.get("/documents", params={"critic": "style", "status": "none"})
+    assert f'data-status="{CODE} documents"' in none.text
+
+
+def test_pages_of_an_isolated_predicate_are_complete(client: TestClient) -> None:
+    apart = every(client, "/documents?where=lang+IS+NOT+NULL&order=up")
+    own = every(client, "/documents?corpus=web&order=up")
+    assert apart == own
+
+
+def test_invalid_predicate_is_reported_with_the_form(client: TestClient) -> None:
+    page = client.get("/documents", params={"where": "scor > 0.5"})
+    assert page.status_code == 200
+    assert "scor" in page.text
+    assert 'role="alert"' in page.text
+
+
+@pytest.mark.slow
+def test_slow_predicate_is_stopped(client: TestClient) -> None:
+    began = time.monotonic()
+    page = client.get("/documents", params={"where": "len(range(0, 2000000000)) > 0"}).text
+    assert re.search("stopped after 3 s|memory|Memory", page)
+    assert time.monotonic() - began < 9
