@@ -11,12 +11,14 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
 import instant_server
+import uneven_server
 from measurements import (
     ROUNDS,
     Measurement,
@@ -37,6 +39,8 @@ from ixt_data.store import Store
 
 PACKAGES = ("ixt", "aiohttp", "orjson")
 GOAL = 2000
+BUSY_GOAL = 0.97
+SLOTS, MEAN_SECONDS, UNIT_DOCUMENTS = 16, 0.2, 60
 CONCURRENCY = 128
 PLAIN = JudgeSampling(expected=False)
 WORDS = "the water of a river carries sand and stones down to the sea where it lays them in banks"
@@ -89,14 +93,14 @@ def bare(url: str, documents: list[Document]) -> None:
     asyncio.run(send())
 
 
-def corpus(folder: Path, n: int, name: str) -> Store:
+def corpus(folder: Path, n: int, name: str, shard_bytes: int = 8 << 20) -> Store:
     """Create a store with a corpus of n documents."""
     file = folder / f"{name}.jsonl"
     with file.open("w") as lines:
         for i in range(n):
             lines.write(f'{{"text": "{text(i)}", "id": {i}}}\n')
     store = Store.init(folder / name)
-    ingest(store, "web", [file], shard_bytes=8 << 20)
+    ingest(store, "web", [file], shard_bytes=shard_bytes)
     return store
 
 
@@ -132,6 +136,47 @@ def run_seconds(url: str, store: Store) -> tuple[float, float]:
     return wall, time.process_time() - cpu
 
 
+@contextmanager
+def serve_unevenly() -> Iterator[str]:
+    """Start a judge with few slots and uneven response times; yield its root."""
+    command = [sys.executable, uneven_server.__file__, str(SLOTS), str(MEAN_SECONDS)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            yield f"http://127.0.0.1:{int(server.stdout.readline())}"
+        finally:
+            server.terminate()
+
+
+def busy_share(root: str, store: Store, is_pipelined: bool) -> float:
+    """Return the share of the slots' time that they were busy during a critique run."""
+
+    def busy_seconds() -> float:
+        with urllib.request.urlopen(f"{root}/busy") as response:
+            return float(response.read())
+
+    url = f"{root}/v1"
+    with VllmCritic(url, "judge", "web", PLAIN, concurrency=2 * SLOTS) as critic:
+        critic.pipelined = is_pipelined
+        critic.connect()
+        before = busy_seconds()
+        seconds = measure_seconds(lambda: annotate(store, "web", critic))
+        return (busy_seconds() - before) / (SLOTS * seconds)
+
+
+def busy_shares(folder: Path, quick: bool) -> tuple[float, float]:
+    """Return the median busy shares with units in a pipeline, and with one after the other."""
+    n = 600 if quick else 2400
+    shares: dict[bool, list[float]] = {True: [], False: []}
+    with serve_unevenly() as root:
+        for i in range(ROUNDS):
+            for is_pipelined in shares:
+                name = f"uneven-{is_pipelined}-{i}"
+                store = corpus(folder, n, name, shard_bytes=UNIT_DOCUMENTS * 2048)
+                shares[is_pipelined].append(busy_share(root, store, is_pipelined))
+    return median(shares[True]), median(shares[False])
+
+
 def measure_critic(folder: Path, quick: bool) -> list[Measurement]:
     """Return all measurements."""
     n = 4000 if quick else 20000
@@ -151,7 +196,19 @@ def measure_critic(folder: Path, quick: bool) -> list[Measurement]:
         stored, stored_cpu = (median(column) for column in zip(*runs, strict=True))
         log("memory")
         small, large = (memory(url, corpus(folder, k, f"memory{k}")) for k in (n, 4 * n))
+    log("share of time that an uneven judge is busy, over many units")
+    piped, sequential = busy_shares(folder, quick)
     return [
+        compare(
+            "busy share of a judge with uneven responses",
+            piped,
+            "",
+            "one unit after the other",
+            sequential,
+            1.0,
+            is_maximum=False,
+        ),
+        check_limit("busy share of a judge", piped, "", BUSY_GOAL, is_maximum=False),
         Measurement("documents judged", n / ours, "1/s", "bare aiohttp", n / theirs, theirs / ours),
         check_limit("documents judged, one core", n / ours, "1/s", GOAL, is_maximum=False),
         check_limit("documents judged per CPU-second", n / cpu, "1/s", GOAL, is_maximum=False),
