@@ -112,6 +112,7 @@ class UnitWorker:
         self._publisher = ThreadPoolExecutor(1, thread_name_prefix="ixt-publish")
         self._publishing: deque[tuple[OpenUnit, Future[bool]]] = deque()
         self._open: list[OpenUnit] = []
+        self._finished: deque[OpenUnit] = deque(maxlen=MAX_PUBLISHING)
         self._waiting: dict[bytes, list[OpenUnit]] = {}
         self._accounted: Counter[str] = usage_of(critic)
         self._done = 0
@@ -265,7 +266,8 @@ class UnitWorker:
         """Journal a critique in the units that wait for it; finish those that are complete."""
         units = self._waiting.pop(critique.doc_id, None)
         if units is None:
-            if any(critique.doc_id in unit.critiques for unit in self._open):
+            if any(critique.doc_id in unit.critiques for unit in (*self._open, *self._finished)):
+                # A second critique of one document.
                 return
             raise CriticError(
                 f"critic {self._critic.name} gave a critique for a document it was not given"
@@ -293,6 +295,7 @@ class UnitWorker:
     def _finish(self, unit: OpenUnit) -> None:
         """Hand a complete unit to the thread that publishes."""
         self._open.remove(unit)
+        self._finished.append(unit)
         usage = usage_of(self._critic)
         spent, self._accounted = usage - self._accounted, usage
         summary = {
