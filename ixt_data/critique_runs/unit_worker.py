@@ -342,6 +342,8 @@ class UnitWorker:
                 self._on_published(unit)
             else:
                 self.skipped += 1
+            # The texts are no longer needed; the ids of the critiques are.
+            unit.samples, unit.documents = [], []
 
 
 def _check_score(critic: Critic, critique: Critique) -> None:
