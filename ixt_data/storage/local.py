@@ -24,15 +24,19 @@ class LocalStorage:
     def create(self, key: str, data: bytes) -> bool:
         """See `Storage.create`: temporary file, fsync, hard link, fsync of the folder."""
         target = self.path / key
-        if target.exists():
+        if _exists(target):
             return False
         temporary = self._write_temporary(target, data)
         try:
             target.hardlink_to(temporary)
         except FileExistsError:
-            return False
+            # NFS repeats a request without a response. The repetition finds the first one's link.
+            if temporary.stat().st_nlink == 1:
+                return False
         finally:
-            temporary.unlink()
+            # `ixt gc` deletes a remaining file.
+            with suppress(OSError):
+                temporary.unlink()
         fsync(target.parent)
         return True
 
@@ -75,20 +79,33 @@ class LocalStorage:
 
     def exists(self, key: str) -> bool:
         """See `Storage.exists`."""
-        return (self.path / key).exists()
+        return _exists(self.path / key)
 
     def list(self, prefix: str) -> Iterator[StoredFile]:
         """See `Storage.list`. Files that are deleted in the meantime are omitted."""
-        for folder, _, names in os.walk(self.path / prefix):
-            for name in sorted(names):
-                path = Path(folder, name)
-                try:
-                    stat = path.stat()
-                except FileNotFoundError:
-                    continue
-                yield StoredFile(
-                    path.relative_to(self.path).as_posix(), stat.st_size, stat.st_mtime
-                )
+        yield from self._list(self.path / prefix)
+
+    def _list(self, folder: Path) -> Iterator[StoredFile]:
+        # os.walk and Path.rglob would omit folders that cannot be read.
+        try:
+            with os.scandir(folder) as entries:
+                ordered = sorted(entries, key=lambda entry: entry.name)
+        except FileNotFoundError:
+            return
+        folders = []
+        for entry in ordered:
+            if entry.is_dir():
+                folders.append(entry)
+                continue
+            path = Path(entry.path)
+            try:
+                stat = path.stat()
+            except FileNotFoundError:
+                continue
+            yield StoredFile(path.relative_to(self.path).as_posix(), stat.st_size, stat.st_mtime)
+        for entry in folders:
+            if not entry.is_symlink():
+                yield from self._list(Path(entry.path))
 
     def keys_after(self, key: str) -> tuple[str, ...]:
         """See `Storage.keys_after`."""
@@ -141,6 +158,15 @@ class LocalStorage:
     def original(self, key: str) -> Iterator[Path]:
         """See `Storage.original`: the file itself."""
         yield self.path / key
+
+
+def _exists(path: Path) -> bool:
+    # Newer versions of Path.exists return False for every error.
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _in_folder(folder: Path, create: Callable[[], T]) -> T:

@@ -4,12 +4,13 @@ import hashlib
 import itertools
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ixt_data.errors import CommitError, TransactionAborted
+from ixt_data.errors import CommitError, CommitStateUnknown, IxtError, TransactionAborted
 from ixt_data.log import CriticInfo, Entry, EntryCallback, Log, RowsFile, ShardInfo, Snapshot
 from ixt_data.storage import Storage, remove_scratch
 
@@ -193,6 +194,7 @@ class Transaction:
 
         Raises:
             CommitError: the commit failed; see `Log.commit`. Its files are deleted.
+            CommitStateUnknown: the commit may be visible. Its files are retained.
         """
         self.entry.summary = summary
         for family in self._families:
@@ -204,9 +206,13 @@ class Transaction:
         self._publish_rows(self.entry.rows_add)
         try:
             return self.log.commit(self.entry, self.base_version, on_newer)
+        except CommitStateUnknown:
+            raise
         except CommitError:
-            # The transaction can never commit now, so its files are useless.
-            self.storage.delete(*keys, *(file.path for file in self.entry.rows_add))
+            # The transaction can never commit now, so its files are useless. `ixt gc` deletes the
+            # remaining ones.
+            with suppress(IxtError, OSError):
+                self.storage.delete(*keys, *(file.path for file in self.entry.rows_add))
             raise
 
     def _publish_rows(self, rows: Sequence[RowsFile]) -> None:

@@ -107,7 +107,7 @@ def compact_often(store: Store) -> None:
     while True:
         time.sleep(0.5)
         try:
-            log_event("compacted", lanes=len(compact(store, min_files=4)))
+            log_event("compacted", merges=len(compact(store, min_files=4)))
         except CommitError as error:
             log_event("compaction dropped", why=str(error))
 
@@ -254,7 +254,7 @@ def audit(root: str, events: list[dict[str, Any]]) -> dict[str, Any]:
         "rows_off": counts["n"] - DOCUMENTS * len(state.units),
         "missing_under_a_pin": sum(len(e["missing"]) for e in events if e["event"] == "read"),
         "reads": count(events, "read"),
-        "problems": [f"{p.path}: {p.what}" for p in report.problems],
+        "problems": [f"{p.path}: {p.problem}" for p in report.problems],
         "orphans": len(report.orphans),
         "events": dict(Counter(event["event"] for event in events)),
     }
