@@ -174,12 +174,23 @@ class Pins:
         return renewed
 
     def release(self, name: str) -> None:
-        """Remove a pin."""
+        """Remove a pin.
+
+        Raises:
+            WriteStateUnknown: the pin may exist or not.
+        """
         try:
             self._storage.delete(_key(name))
-        except (IxtError, OSError):
+        except (IxtError, OSError) as error:
             # A lost response: the storage may have deleted it.
-            if self._storage.exists(_key(name)):
+            try:
+                is_left = self._storage.exists(_key(name))
+            except (IxtError, OSError):
+                raise WriteStateUnknown(
+                    f"{self._storage.root}/{_key(name)}: deleting it failed ({error}), and the "
+                    "storage cannot be read. `ixt tag` lists the tags"
+                ) from error
+            if is_left:
                 raise
 
     @contextmanager

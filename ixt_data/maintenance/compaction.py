@@ -96,7 +96,7 @@ def rewrite(
         schema = merge_rows(files, local, BASES[first.table], path, derived)
     except FileNotFoundError as error:
         raise CommitConflict(f"{error.filename} was replaced meanwhile; run it again") from None
-    txn.entry.rows_remove += [file.path for file in files]
+    txn.remove_rows(file.path for file in files)
     rows = sum(file.rows for file in files)
     return txn.record_rows(key, first.table, first.partition, rows, schema, first.generation)
 

@@ -12,7 +12,6 @@ temporary files of killed writers.
 
 import re
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -191,14 +190,16 @@ def _stale_transactions(
 
 
 def _abort_transactions(store: Store, report: GcReport) -> int:
-    entry = Entry(0, uuid.uuid4().hex, "gc", min_version=report.min_version)
-    entry.aborted_transactions = report.aborted
+    with store.begin("gc") as txn:
+        txn.set_min_version(report.min_version)
+        txn.abort_transactions(report.aborted)
 
-    def keep_committed(newer: Entry) -> None:
-        if newer.txn in entry.aborted_transactions:
-            entry.aborted_transactions.remove(newer.txn)
+        def keep_committed(newer: Entry) -> None:
+            if newer.txn in report.aborted:
+                report.aborted.remove(newer.txn)
+                txn.abort_transactions(report.aborted)
 
-    return store.log.commit(entry, store.snapshot().version, keep_committed)
+        return txn.commit(keep_committed)
 
 
 def _retained_files(store: Store, oldest: int, pinned: Iterable[int]) -> set[str]:

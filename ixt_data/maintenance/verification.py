@@ -403,6 +403,6 @@ def _requeue(store: Store, state: Snapshot, shard: ShardInfo) -> None:
     if not all(path in head.shards_by_path for path in lost):
         return
     with store.begin("repair", base=head.version) as txn:
-        txn.entry.shards_remove = lost
-        txn.entry.units_remove = [unit]
-        txn.commit(requeued=txn.entry.units_remove)
+        txn.remove_shards(lost)
+        txn.requeue(unit)
+        txn.commit(requeued=[unit])
