@@ -110,7 +110,7 @@ def drop_committed_rows(txn: Transaction, corpus: str, newer: Entry) -> OmittedR
         for ids in read_stored_ids(txn.storage, theirs):
             committed.add_batch(ids)
         for file in documents_of(corpus, txn.added_rows):
-            with pq.ParquetFile(txn.storage.local(file.path)) as parquet:
+            with txn.storage.local(file.path) as path, pq.ParquetFile(path) as parquet:
                 rows = parquet.read()
             keep = committed.add_batch(ids_of(rows["doc_id"]))
             if keep.all():
@@ -137,7 +137,7 @@ def metadata_names(snapshot: Snapshot) -> set[str]:
 def read_stored_ids(storage: Storage, files: Iterable[RowsFile]) -> Iterator[npt.NDArray[np.uint8]]:
     """Yield the doc_ids in files of rows, in batches of uint8[n, 16]."""
     for file in files:
-        with pq.ParquetFile(storage.local(file.path)) as parquet:
+        with storage.local(file.path) as path, pq.ParquetFile(path) as parquet:
             for batch in parquet.iter_batches(columns=["doc_id"]):
                 yield ids_of(batch.column(0))
 

@@ -91,9 +91,9 @@ def rewrite(
     first = files[0]
     key, path = txn.rows_path(first.table, first.partition)
     try:
-        paths = txn.storage.local_files(file.path for file in files)
-        local = {name: str(file) for name, file in paths.items()}
-        schema = merge_rows(files, local, BASES[first.table], path, derived)
+        with txn.storage.local_files(file.path for file in files) as paths:
+            local = {name: str(file) for name, file in paths.items()}
+            schema = merge_rows(files, local, BASES[first.table], path, derived)
     except FileNotFoundError as error:
         raise CommitConflict(f"{error.filename} was replaced meanwhile; run it again") from None
     txn.remove_rows(file.path for file in files)

@@ -24,7 +24,7 @@ class StoredFile:
 
 
 class Storage(Protocol):
-    """Keys and their bytes. Only `local` and `local_files` may return cached copies."""
+    """Keys and their bytes. Only `local` and `local_files` may provide cached copies."""
 
     root: str
 
@@ -68,11 +68,14 @@ class Storage(Protocol):
     def scratch(self, name: str) -> Path:
         """Create an empty local folder for files to `publish`."""
 
-    def local(self, key: str) -> Path:
-        """Return a local file with the bytes of `key`, perhaps a cached copy."""
+    def local(self, key: str) -> AbstractContextManager[Path]:
+        """Provide a local file with the bytes of `key`, perhaps a cached copy, in a `with`."""
 
-    def local_files(self, keys: Iterable[str]) -> dict[str, Path]:
-        """Return `local` of many keys, in their order."""
+    def local_files(self, keys: Iterable[str]) -> AbstractContextManager[dict[str, Path]]:
+        """Provide `local` of many keys, in their order, in a `with`."""
+
+    def discard_copy(self, key: str) -> None:
+        """Delete a cached copy of `key`, if there is one."""
 
     def original(self, key: str) -> AbstractContextManager[Path]:
         """Provide a local file with the storage's current bytes, without a cache, in a `with`."""

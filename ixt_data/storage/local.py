@@ -4,7 +4,7 @@ import os
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -146,18 +146,20 @@ class LocalStorage:
         parent = self.path / "_tmp"
         return Path(_in_folder(parent, lambda: tempfile.mkdtemp(prefix=f"{name}-", dir=parent)))
 
-    def local(self, key: str) -> Path:
+    def local(self, key: str) -> AbstractContextManager[Path]:
         """See `Storage.local`: the file itself."""
-        return self.path / key
+        return nullcontext(self.path / key)
 
-    def local_files(self, keys: Iterable[str]) -> dict[str, Path]:
+    def local_files(self, keys: Iterable[str]) -> AbstractContextManager[dict[str, Path]]:
         """See `Storage.local_files`."""
-        return {key: self.path / key for key in keys}
+        return nullcontext({key: self.path / key for key in keys})
 
-    @contextmanager
-    def original(self, key: str) -> Iterator[Path]:
+    def discard_copy(self, key: str) -> None:
+        """See `Storage.discard_copy`: nothing is cached."""
+
+    def original(self, key: str) -> AbstractContextManager[Path]:
         """See `Storage.original`: the file itself."""
-        yield self.path / key
+        return nullcontext(self.path / key)
 
 
 def _exists(path: Path) -> bool:

@@ -255,15 +255,24 @@ class S3Storage:
         """See `Storage.scratch`."""
         return Path(tempfile.mkdtemp(prefix=f"ixt-{name}-"))
 
-    def local(self, key: str) -> Path:
+    @contextmanager
+    def local(self, key: str) -> Iterator[Path]:
         """See `Storage.local`: from this machine's cache. Raises FileNotFoundError."""
-        return self._cache.get(key, partial(self._download, key))
+        with self._cache.use() as use:
+            yield use.get(key, partial(self._download, key))
 
-    def local_files(self, keys: Iterable[str]) -> dict[str, Path]:
+    @contextmanager
+    def local_files(self, keys: Iterable[str]) -> Iterator[dict[str, Path]]:
         """See `Storage.local_files`."""
         keys = list(keys)
-        with ThreadPoolExecutor(CONNECTIONS) as pool:
-            return dict(zip(keys, pool.map(self.local, keys), strict=True))
+        with self._cache.use() as use:
+            with ThreadPoolExecutor(CONNECTIONS) as pool:
+                paths = list(pool.map(lambda key: use.get(key, partial(self._download, key)), keys))
+            yield dict(zip(keys, paths, strict=True))
+
+    def discard_copy(self, key: str) -> None:
+        """See `Storage.discard_copy`."""
+        self._cache.discard(key)
 
     @contextmanager
     def original(self, key: str) -> Iterator[Path]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from faulty_storage import FAULTS, FaultyStorage
-from storage_verbs import COMPLETE, VERBS, create_base, run_with_fault
+from storage_verbs import VERBS, VERSIONS, create_base, run_with_fault
 
 from ixt_data.storage.local import LocalStorage
 from ixt_data.store.store import Store
@@ -18,7 +18,8 @@ pytestmark = pytest.mark.faults
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("base") / "store"
-    create_base(root, COMPLETE)
+    create_base(root, VERSIONS)
+    assert open_clean(root).log.newest() == 49
     return root
 
 

@@ -10,7 +10,7 @@ Faults:
 import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -88,17 +88,14 @@ class FaultyStorage(LocalStorage):
     def scratch(self, name: str) -> Path:
         return self._call(lambda: self._inner.scratch(name))
 
-    def local(self, key: str) -> Path:
+    def local(self, key: str) -> AbstractContextManager[Path]:
         return self._call(lambda: self._inner.local(key))
 
-    def local_files(self, keys: Iterable[str]) -> dict[str, Path]:
+    def local_files(self, keys: Iterable[str]) -> AbstractContextManager[dict[str, Path]]:
         return self._call(lambda: self._inner.local_files(keys))
 
-    @contextmanager
-    def original(self, key: str) -> Iterator[Path]:
-        self._call(lambda: None)
-        with self._inner.original(key) as path:
-            yield path
+    def original(self, key: str) -> AbstractContextManager[Path]:
+        return self._call(lambda: self._inner.original(key))
 
 
 def failure(name: str) -> OSError:

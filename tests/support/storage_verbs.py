@@ -20,8 +20,8 @@ from ixt_data.store import Store, save_selection
 
 DOCUMENTS, NEW = 24, 5
 TAG, TAGGED = "old", 2
-COMPLETE = 47
-"""Versions of the base store before its last commits: the verbs commit version 50."""
+VERSIONS = 41
+"""Versions of the base store before its last 8 commits: the verbs commit version 50."""
 
 
 def create_base(root: str | Path, versions: int = 1) -> None:

@@ -16,7 +16,7 @@ from ixt_data.export import delta as delta_module
 from ixt_data.export import export_delta
 from ixt_data.export.delta import delta_type
 from ixt_data.maintenance.compaction import compact
-from ixt_data.maintenance.garbage_collection import collect
+from ixt_data.maintenance.garbage_collection import collect_garbage
 from ixt_data.store.store import Store
 
 
