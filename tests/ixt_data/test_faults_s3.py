@@ -2,8 +2,10 @@
 
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -44,9 +46,14 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
 def copy_of_base() -> str:
     """Copy the base store to a new prefix; return its root."""
     client, prefix = boto3.client("s3"), uuid.uuid4().hex
-    for item in client.list_objects_v2(Bucket=BUCKET, Prefix="base/")["Contents"]:
+    items = client.list_objects_v2(Bucket=BUCKET, Prefix="base/")["Contents"]
+
+    def copy(item: dict[str, Any]) -> None:
         source, key = {"Bucket": BUCKET, "Key": item["Key"]}, item["Key"].removeprefix("base/")
         client.copy_object(Bucket=BUCKET, Key=f"{prefix}/{key}", CopySource=source)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(copy, items))
     return f"s3://{BUCKET}/{prefix}"
 
 

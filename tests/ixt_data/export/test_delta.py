@@ -44,7 +44,7 @@ READERS: dict[str, Callable[[Path], pl.DataFrame]] = {
 @pytest.mark.parametrize("compacted", [False, True])
 def test_delta_tables_equal_the_views(full: Store, reader: str, compacted: bool) -> None:
     if compacted:
-        compact(full, everything=True)
+        compact(full, full=True)
     report = export_delta(full)
     assert report.hard
     assert report.converted == 0
@@ -92,9 +92,9 @@ def test_no_row_is_copied_and_gc_takes_nothing(full: Store) -> None:
     rows = {path.stat().st_ino for path in Path(full.root, "meta").rglob("*.parquet")}
     assert {path.stat().st_ino for path in exported} == rows
     before = counts(full, "critiques_all")["n"]
-    compact(full, everything=True)
+    compact(full, full=True)
     nothing = timedelta()
-    assert collect(full, keep_versions=1, keep=nothing, grace=nothing).deleted
+    assert collect_garbage(full, keep_versions=1, keep=nothing, grace=nothing).deleted
     frame = pl.read_delta(str(Path(full.root, "delta/critiques_all")))
     assert len(frame) == before
 

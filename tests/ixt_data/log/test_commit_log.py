@@ -47,10 +47,10 @@ def test_who_was_away_for_long_catches_up(tmp_path: Path) -> None:
     base = ours.newest()
     for i in range(130):
         theirs.commit(Entry(0, f"{i}", "critique"), i)
-    told: list[str] = []
-    assert ours.commit(Entry(0, "x", "critique"), base, lambda e: told.append(e.txn)) == 131
-    assert told == [f"{i}" for i in range(130)]
-    assert [entry.txn for entry in ours.entries(1, 131)] == [*told, "x"]
+    reported: list[str] = []
+    assert ours.commit(Entry(0, "x", "critique"), base, lambda e: reported.append(e.txn)) == 131
+    assert reported == [f"{i}" for i in range(130)]
+    assert [entry.txn for entry in ours.entries(1, 131)] == [*reported, "x"]
     (tmp_path / commit_log.key(7)).unlink()
     with pytest.raises(FileNotFoundError, match=r"no such version.*0007\.json"):
         [*Log(LocalStorage(tmp_path)).entries(1, 20)]

@@ -43,5 +43,5 @@ def test_concurrent_compactions_commit_once(store: Store, monkeypatch: pytest.Mo
 
 def test_large_base_is_not_merged() -> None:
     sizes = [100_000, 10, 12, 9]
-    lane = [RowsFile(f"{size}", "documents", "web", 1, size, "", {}) for size in sizes]
-    assert [file.bytes for file in choose_small_files(lane)] == [9, 10, 12]
+    partition = [RowsFile(f"{size}", "documents", "web", 1, size, "", {}) for size in sizes]
+    assert [file.bytes for file in choose_small_files(partition)] == [9, 10, 12]

@@ -29,10 +29,10 @@ def test_local_publish_survives_concurrent_folder_deletion(tmp_path: Path) -> No
         for i in range(100):
             path = storage.scratch(name) / "file"
             path.write_bytes(b"x")
-            storage.publish({f"meta/lane/{name}-{i}": path})
+            storage.publish({f"meta/partition/{name}-{i}": path})
             assert storage.create(f"_pins/{name}-{i}", b"y")
             remove_scratch(path.parent)
-            storage.delete(f"meta/lane/{name}-{i}", f"_pins/{name}-{i}", f"_tmp/{name}/gone")
+            storage.delete(f"meta/partition/{name}-{i}", f"_pins/{name}-{i}", f"_tmp/{name}/gone")
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, "abcd"))
