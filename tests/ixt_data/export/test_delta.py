@@ -184,7 +184,7 @@ def test_schemas_grow_and_old_rows_are_null(store: Store) -> None:
         return sorted(found, key=repr)
 
     assert rows() == sorted(expected, key=repr)
-    compact(store, everything=True)
+    compact(store, full=True)
     assert rows() == sorted(expected, key=repr)
     export_delta(store)
     likes = pl.read_delta(str(Path(store.root, "delta/documents")))["likes"]
