@@ -10,7 +10,7 @@ SECONDS ?= 60
 BASE ?= HEAD
 
 .PHONY: help demo proof proof-spans proof-text test coverage test-browser test-vllm check same-losses
-.PHONY: chaos chaos-s3 format docs schemas site release install clean
+.PHONY: chaos chaos-s3 faults format docs schemas site release install clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## ?(.*)/\1\t\2/' | \
@@ -39,8 +39,11 @@ proof-text: $(STAMP) ## measure on real text
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest $(PYTEST)
 
+faults: $(STAMP) ## let every call of a storage fail once, in every way
+	$(BIN)/python -m pytest -n auto -m faults tests/ixt_data $(PYTEST)
+
 coverage: $(STAMP) ## run the fast tests and show coverage; fails below the floor in pyproject.toml
-	$(BIN)/python -m pytest -m "not slow and not e2e and not vllm and not browser" --cov \
+	$(BIN)/python -m pytest -m "not slow and not e2e and not vllm and not browser and not faults" --cov \
 	--cov-report=term:skip-covered $(PYTEST)
 
 test-vllm: $(STAMP) $(JUDGE)/.installed ## run the tests with a real vLLM on the CPU

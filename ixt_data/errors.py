@@ -27,8 +27,20 @@ class SnapshotError(StoreError):
     """A version or tag that does not exist, or that garbage collection has expired."""
 
 
+class WriteStateUnknown(StoreError):
+    """A write that failed without a definite response: the storage may have performed it."""
+
+
 class CommitError(IxtError):
-    """A commit that failed. Readers see nothing of it."""
+    """A commit that failed. Readers see nothing of it, unless it is a `CommitStateUnknown`."""
+
+
+class CommitConflict(CommitError):
+    """A commit that replaces files which another commit has replaced first."""
+
+
+class CommitStateUnknown(CommitError):
+    """A commit without a definite response: it may be visible. The message states what to do."""
 
 
 class UnitAlreadyPublished(CommitError):

@@ -2,6 +2,8 @@
 
 import atexit
 import os
+from collections import defaultdict
+from typing import Any
 
 
 @atexit.register
@@ -11,3 +13,20 @@ def _silence_the_leak_report() -> None:
     It prints them while the interpreter is torn down, after pytest's summary.
     """
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print the calls that the tests of faults let fail, per verb."""
+    calls: dict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
+    for report in terminalreporter.stats.get("passed", ()):
+        for name, value in report.user_properties:
+            if name == "faults":
+                verb, fault, n_calls, n_raised = value
+                calls[verb][fault] = (n_calls, n_raised)
+    if not calls:
+        return
+    terminalreporter.section("calls failed (of these, reported as an error)")
+    for verb, by_fault in calls.items():
+        counts = ", ".join(f"{f} {n} ({raised})" for f, (n, raised) in by_fault.items())
+        total = sum(n for n, _ in by_fault.values())
+        terminalreporter.write_line(f"{verb}: {total} calls: {counts}")

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ixt_data.errors import CommitError, StoreError
+from ixt_data.errors import CommitConflict, StoreError, TransactionAborted
 from ixt_data.log import RowsFile, Snapshot
 from ixt_data.maintenance import group_mergeable, rewrite
 from ixt_data.records import OK
@@ -64,7 +64,7 @@ def write_quantiles(store: Store, critic: str, column: str) -> QuantileReport:
 
     Raises:
         StoreError: the column name is in use, or the critic has no scores.
-        CommitError: other commits replaced its rows in every attempt.
+        CommitConflict: other commits replaced its rows in every attempt.
     """
     for attempts in range(MAX_ATTEMPTS, 0, -1):
         try:
@@ -79,7 +79,7 @@ def write_quantiles(store: Store, critic: str, column: str) -> QuantileReport:
                     rewrite(txn, group, DerivedColumns({column: "DOUBLE"}, values, keys, condition))
                 version = txn.commit(critic=critic, column=column, documents=documents)
             return QuantileReport(column, critic, documents, version)
-        except CommitError:
+        except (CommitConflict, TransactionAborted):
             # A compaction was faster.
             if attempts == 1:
                 raise

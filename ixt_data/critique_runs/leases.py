@@ -1,10 +1,11 @@
 """Leases: the worker of each unit, so many workers share a critique run and repeat nothing.
 
 `_leases/<critic id>/<hash of the unit>.<term>.json` contains a unit's worker and when its lease
-expires. A term is created if absent, so exactly one worker gets it. That worker renews it while it
-works. Another worker takes over an expired lease by creating the next term. No worker writes
-another worker's file, and a worker that sees a later term than its own stops. Clocks only decide
-which worker does the work; the log ensures that a unit is published once.
+expires. A term is created if absent, so exactly one worker gets it, and it is never overwritten.
+The worker renews it by writing `<hash>.<term>.<owner>.json`; `owner` is a random id of this lease.
+Another worker takes over an expired lease by creating the next term. No worker writes another
+worker's file. A worker stops if it sees a later term than its own, or a term that is not its own.
+Clocks only decide which worker does the work; the log ensures that a unit is published once.
 """
 
 import hashlib
@@ -12,7 +13,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
+import uuid
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -23,7 +25,7 @@ from typing import Any
 import orjson
 
 from ixt_data.errors import ConfigError, IxtError
-from ixt_data.storage import Storage, StoredFile
+from ixt_data.storage import Storage, StoredFile, create_once
 
 LEASES_PREFIX = "_leases"
 LEASE_SECONDS = 60.0
@@ -43,16 +45,21 @@ class LeaseConflict(LeaseHeld):
 
 @dataclass(frozen=True, slots=True)
 class _LeaseState:
-    """The latest term of a lease, as read from the store."""
+    """The latest term of a lease, as read from the store.
 
-    file: StoredFile
+    Attributes:
+        files: the files of the term, sorted: the term itself, and its renewals.
+        term: its number, from 1.
+        record: content of the term, with the time of expiry of its last renewal.
+    """
+
+    files: tuple[StoredFile, ...]
     term: int
     record: dict[str, Any]
 
-    @property
-    def is_alive(self) -> bool:
-        """True if its holder is probably running."""
-        if self.record["expires"] <= time.time():
+    def is_alive(self, now: float) -> bool:
+        """Return True if its holder is probably running at `now`, Unix seconds."""
+        if self.record["expires"] <= now:
             return False
         # A crashed worker of this machine is known to be gone before its lease expires.
         return self.record["machine"] != machine_id() or is_running(
@@ -66,34 +73,46 @@ class Leases:
     Args:
         storage: the store's storage.
         critic: the critic's id.
+        clock: returns Unix seconds.
 
     Raises:
         ConfigError: `IXT_LEASE_SECONDS` is wrong.
     """
 
-    def __init__(self, storage: Storage, critic: str) -> None:
-        self.storage, self.folder = storage, f"{LEASES_PREFIX}/{critic}"
+    def __init__(
+        self, storage: Storage, critic: str, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.storage, self.folder, self.clock = storage, f"{LEASES_PREFIX}/{critic}", clock
         self.seconds = _lease_seconds()
         self._states: dict[str, _LeaseState] = {}
 
     def refresh(self) -> None:
         """Read all leases: one list request, and one per lease that is new or renewed."""
-        latest: dict[str, tuple[int, StoredFile]] = {}
+        files: dict[str, dict[int, list[StoredFile]]] = {}
         for file in self.storage.list(self.folder):
-            if (parsed := _parse(file.key)) and parsed[1] > latest.get(parsed[0], (0,))[0]:
-                latest[parsed[0]] = (parsed[1], file)
-        known = {n: f for n, f in self._states.items() if n in latest and f.file == latest[n][1]}
-        new = {name: entry for name, entry in latest.items() if name not in known}
-        texts = self.storage.read_all([file.key for _, file in new.values()])
-        self._states = known
-        for (name, (term, file)), text in zip(new.items(), texts, strict=True):
-            if text is not None:
-                self._states[name] = _LeaseState(file, term, orjson.loads(text))
+            if (parsed := _parse(file.key)) is not None:
+                name, term, _ = parsed
+                files.setdefault(name, {}).setdefault(term, []).append(file)
+        known, self._states = self._states, {}
+        new: dict[str, tuple[int, tuple[StoredFile, ...]]] = {}
+        for name, terms in files.items():
+            latest = max(terms)
+            ordered = tuple(sorted(terms[latest], key=lambda file: file.key))
+            if name in known and known[name].files == ordered:
+                self._states[name] = known[name]
+            else:
+                new[name] = latest, ordered
+        keys = [file.key for _, ordered in new.values() for file in ordered]
+        contents = dict(zip(keys, self.storage.read_all(keys), strict=True))
+        for name, (term, ordered) in new.items():
+            texts = [contents[file.key] for file in ordered]
+            if (record := _merge(_term_key(self.folder, name, term), ordered, texts)) is not None:
+                self._states[name] = _LeaseState(ordered, term, record)
 
     def is_held(self, unit: str) -> bool:
         """Return whether another worker held a unit's lease at the last `refresh`."""
         state = self._states.get(lease_name(unit))
-        return state is not None and state.is_alive
+        return state is not None and state.is_alive(self.clock())
 
     def acquire(self, unit: str) -> "Lease":
         """Return the lease of a unit, for use in a `with` block.
@@ -104,36 +123,48 @@ class Leases:
         """
         name = lease_name(unit)
         state = self._states.get(name)
-        if state is not None and state.is_alive:
+        if state is not None and state.is_alive(self.clock()):
             raise LeaseHeld(unit)
-        lease = Lease(self, name, state.term + 1 if state else 1)
-        if not self.storage.create(lease.key, lease.record()):
+        lease = Lease(self, name, state)
+        if not create_once(self.storage, lease.key, lease.content):
             self.refresh()
             raise LeaseConflict(unit)
         return lease
 
 
 class Lease:
-    """The lease of one unit, renewed by a thread until another worker takes it over."""
+    """The lease of one unit, renewed by a thread until another worker takes it over.
 
-    def __init__(self, leases: Leases, name: str, term: int) -> None:
-        self._storage, self._seconds = leases.storage, leases.seconds
-        keys = [f"{leases.folder}/{name}.{n:06d}.json" for n in range(term + 1, 0, -1)]
-        self._next, self.key, *_ = keys
-        self._keys = keys[1:]
+    Attributes:
+        key: key of its term.
+        content: bytes of its term; no other term has the same ones.
+    """
+
+    def __init__(self, leases: Leases, name: str, previous: _LeaseState | None) -> None:
+        self._storage, self._seconds, self._clock = leases.storage, leases.seconds, leases.clock
+        self._owner = uuid.uuid4().hex
+        term = previous.term + 1 if previous else 1
+        keys = [_term_key(leases.folder, name, n) for n in range(term + 1, 0, -1)]
+        self._next, self.key, *earlier = keys
+        renewals = [file.key for file in previous.files] if previous else []
+        self._earlier = sorted({*earlier, *renewals})
+        self._renewal = self.key.replace(".json", f".{self._owner}.json")
+        self._is_renewed = False
+        self.content = self.record()
         self._stop, self._lost = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._renew, name=self.key, daemon=True)
 
     def record(self) -> bytes:
-        """Return the content of its file, as renewed now."""
+        """Return the content of a file of this lease, as renewed now."""
         pid = os.getpid()
         return orjson.dumps(
             {
+                "owner": self._owner,
                 "host": socket.gethostname(),
                 "pid": pid,
                 "started": _start_ticks(pid),
                 "machine": machine_id(),
-                "expires": round(time.time() + self._seconds, 3),
+                "expires": round(self._clock() + self._seconds, 3),
             }
         )
 
@@ -154,19 +185,34 @@ class Lease:
     ) -> None:
         self._stop.set()
         self._thread.join()
-        if not self._lost.is_set():
-            # A lease that cannot be deleted expires.
-            with suppress(IxtError, OSError):
-                self._storage.delete(*self._keys)
+        self.release()
+
+    def release(self) -> None:
+        """Delete the files of this lease and of earlier terms, unless it is lost."""
+        # A lease that cannot be deleted expires.
+        with suppress(IxtError, OSError):
+            renewals = [self._renewal] if self._is_renewed else []
+            keep_term = self._lost.is_set() or self.is_superseded()
+            terms = [] if keep_term else [self.key, *self._earlier]
+            self._storage.delete(*terms, *renewals)
+
+    def is_superseded(self) -> bool:
+        """Return True if another worker has taken the unit over.
+
+        A later term can be deleted again, so the content of the own term is compared as well.
+        """
+        later, own = self._storage.read_all([self._next, self.key])
+        return later is not None or own != self.content
 
     def _renew(self) -> None:
         while not self._stop.wait(self._seconds / HEARTBEATS_PER_LEASE):
             # While the storage is unreachable, no other worker can acquire the lease either.
             with suppress(IxtError, OSError):
-                if self._storage.exists(self._next) or not self._storage.exists(self.key):
+                if self.is_superseded():
                     self._lost.set()
                     return
-                self._storage.replace(self.key, self.record())
+                self._is_renewed = True
+                self._storage.replace(self._renewal, self.record())
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +243,12 @@ def lease_holders(storage: Storage, critics: Iterable[str]) -> Iterator[LeaseHol
         for name, state in leases._states.items():
             record = state.record
             yield LeaseHolder(
-                critic, name, record["host"], record["pid"], record["expires"], state.is_alive
+                critic,
+                name,
+                record["host"],
+                record["pid"],
+                record["expires"],
+                state.is_alive(leases.clock()),
             )
 
 
@@ -220,11 +271,29 @@ def expired_leases(storage: Storage, before: float) -> dict[str, int]:
     return expired
 
 
-def _parse(key: str) -> tuple[str, int] | None:
-    """Return the unit's hash and the term in a key, None for a temporary file."""
-    name, _, rest = PurePosixPath(key).name.partition(".")
-    term, _, kind = rest.partition(".")
-    return (name, int(term)) if name and term.isdigit() and kind == "json" else None
+def _term_key(folder: str, name: str, term: int) -> str:
+    return f"{folder}/{name}.{term:06d}.json"
+
+
+def _parse(key: str) -> tuple[str, int, str] | None:
+    """Return the unit's hash, the term, and a renewal's owner; None for a temporary file."""
+    name, *parts = PurePosixPath(key).name.split(".")
+    if not name or len(parts) not in (2, 3) or not parts[0].isdigit() or parts[-1] != "json":
+        return None
+    return name, int(parts[0]), parts[1] if len(parts) == 3 else ""
+
+
+def _merge(
+    term_key: str, files: Iterable[StoredFile], texts: Iterable[bytes | None]
+) -> dict[str, Any] | None:
+    """Return the record of a term with the expiry of its last renewal; None without a term."""
+    pairs = zip(files, texts, strict=True)
+    records = {file.key: orjson.loads(text) for file, text in pairs if text is not None}
+    term = records.get(term_key)
+    if term is None:
+        return None
+    own = [record for record in records.values() if record.get("owner") == term.get("owner")]
+    return {**term, "expires": max(record["expires"] for record in own)}
 
 
 @cache

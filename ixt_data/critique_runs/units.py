@@ -80,12 +80,10 @@ def publish(
     """
     while True:
         with store.begin("critique", unit=unit_name(critic.id, shard)) as txn:
-            if txn.base.units.get(txn.entry.unit or "") != replaced_txn:
-                raise UnitAlreadyPublished(f"{txn.entry.unit} is already published")
+            if txn.base.units.get(txn.unit or "") != replaced_txn:
+                raise UnitAlreadyPublished(f"{txn.unit} is already published")
             if replaced_txn is not None:
-                txn.entry.shards_remove = [
-                    old.path for old in published_shards(txn.base, shard, critic)
-                ]
+                txn.remove_shards(old.path for old in published_shards(txn.base, shard, critic))
             txn.add_critic(critic)
             critique_shard = _write_shards(txn, shard, critic, critiques)
             is_retry = replaced_txn is not None

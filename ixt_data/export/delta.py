@@ -13,6 +13,7 @@ one. Writes to the tables (OPTIMIZE, VACUUM) change only the links, never the st
 
 import os
 import re
+import shutil
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -98,9 +99,9 @@ def export_delta(
     ):
         for table, (kind, base) in TABLES.items():
             rows = [file for file in snapshot.rows.values() if file.table == kind]
-            local = store.storage.local_files(file.path for file in rows)
             partition = ["generation"] if table == "critiques_all" else []
-            _write_table(folder / table, rows, local, base, partition, report)
+            with store.storage.local_files(file.path for file in rows) as local:
+                _write_table(folder / table, rows, local, base, partition, report, store.root)
             report.tables[table] = sum(file.rows for file in rows)
     return report
 
@@ -112,6 +113,7 @@ def _write_table(
     base: dict[str, str],
     partition: list[str],
     report: DeltaReport,
+    root: str,
 ) -> None:
     columns = common_schema(rows, base)
     (folder / "_delta_log").mkdir(parents=True)
@@ -125,18 +127,22 @@ def _write_table(
             merge_rows([file], {file.path: str(local[file.path])}, columns, path)
             report.converted += 1
         else:
-            report.hard &= _link(local[file.path], path)
+            report.hard &= _link(local[file.path], path, is_cached="://" in root)
             report.files += 1
         actions.append(_add(folder, path, file, partition))
     log = b"".join(orjson.dumps(action) + b"\n" for action in actions)
     (folder / "_delta_log" / f"{0:020d}.json").write_bytes(log)
 
 
-def _link(source: Path, path: Path) -> bool:
-    """Link a file; return True if the link is hard."""
+def _link(source: Path, path: Path, *, is_cached: bool) -> bool:
+    """Link a file, or copy a cached one; return False if it is a symbolic link."""
     try:
         os.link(source, path)
     except OSError:
+        if is_cached:
+            # The cache may delete its file later.
+            shutil.copyfile(source, path)
+            return True
         path.symlink_to(source.resolve())
         return False
     return True

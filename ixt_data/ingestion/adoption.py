@@ -311,7 +311,7 @@ class _Recorder:
             table = rows.table(self._corpus, self._stage, info.path, self._names, positions)
             self._txn.add_rows("documents", self._corpus, table)
             self._report.bytes += sum(rows.n_bytes)
-        self._txn.entry.shards_add.append(replace(info, orphans=shard.samples - len(documents)))
+        self._txn.add_shard(replace(info, orphans=shard.samples - len(documents)))
         self._report.documents += len(documents)
         self._report.shards += 1
 
@@ -358,7 +358,7 @@ class _Recorder:
         )
 
     def _on_newer(self, newer: Entry) -> None:
-        ours = {shard.path for shard in self._txn.entry.shards_add}
+        ours = {shard.path for shard in self._txn.added_shards}
         if twice := ours & {shard.path for shard in newer.shards_add}:
             raise CommitError(
                 f"{min(twice)} was adopted by another process in version {newer.version}"

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -109,24 +109,18 @@ def drop_committed_rows(txn: Transaction, corpus: str, newer: Entry) -> OmittedR
     with SeenIds() as committed:
         for ids in read_stored_ids(txn.storage, theirs):
             committed.add_batch(ids)
-        for file in documents_of(corpus, txn.entry.rows_add):
-            with pq.ParquetFile(txn.storage.local(file.path)) as parquet:
+        for file in documents_of(corpus, txn.added_rows):
+            with txn.storage.local(file.path) as path, pq.ParquetFile(path) as parquet:
                 rows = parquet.read()
             keep = committed.add_batch(ids_of(rows["doc_id"]))
             if keep.all():
                 continue
             dropped = rows.filter(pa.array(~keep))
             txn.replace_rows(file, rows.filter(pa.array(keep)))
-            _count_orphans(txn, Counter(dropped["shard"].to_pylist()))
+            txn.count_orphans(Counter(dropped["shard"].to_pylist()))
             documents += dropped.num_rows
             size += sum(dropped["n_bytes"].to_pylist())
     return OmittedRows(documents, size)
-
-
-def _count_orphans(txn: Transaction, lost: Counter[str]) -> None:
-    txn.entry.shards_add = [
-        replace(shard, orphans=shard.orphans + lost[shard.path]) for shard in txn.entry.shards_add
-    ]
 
 
 def documents_of(corpus: str, files: Iterable[RowsFile]) -> list[RowsFile]:
@@ -143,7 +137,7 @@ def metadata_names(snapshot: Snapshot) -> set[str]:
 def read_stored_ids(storage: Storage, files: Iterable[RowsFile]) -> Iterator[npt.NDArray[np.uint8]]:
     """Yield the doc_ids in files of rows, in batches of uint8[n, 16]."""
     for file in files:
-        with pq.ParquetFile(storage.local(file.path)) as parquet:
+        with storage.local(file.path) as path, pq.ParquetFile(path) as parquet:
             for batch in parquet.iter_batches(columns=["doc_id"]):
                 yield ids_of(batch.column(0))
 

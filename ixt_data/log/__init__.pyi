@@ -3,6 +3,7 @@ from . import commit_log as commit_log
 from .commit_log import READ_BATCH as READ_BATCH
 from .commit_log import EntryCallback as EntryCallback
 from .commit_log import Log as Log
+from .pins import PROBE_PREFIX as PROBE_PREFIX
 from .pins import Pin as Pin
 from .pins import Pins as Pins
 from .snapshot import FORMAT as FORMAT

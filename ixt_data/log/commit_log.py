@@ -7,6 +7,7 @@ the newest version. It may be outdated; correctness does not depend on it.
 
 import errno
 import hashlib
+import logging
 import random
 import re
 import sys
@@ -17,17 +18,21 @@ from datetime import UTC, datetime
 import orjson
 
 from ixt_data.errors import (
+    CommitConflict,
     CommitError,
+    CommitStateUnknown,
     CorruptError,
     SnapshotError,
     StoreError,
     TransactionAborted,
     UnitAlreadyPublished,
+    WriteStateUnknown,
 )
 from ixt_data.log import checkpoint
 from ixt_data.log.snapshot import FORMAT, Entry, Snapshot
-from ixt_data.storage import Storage
+from ixt_data.storage import Storage, create_once
 
+_log = logging.getLogger(__name__)
 EntryCallback = Callable[[Entry], None]
 LAST = "_log/_last"
 _ENTRY = re.compile(r"_log/\d{20}\.json")
@@ -225,7 +230,8 @@ class Log:
         Raises:
             UnitAlreadyPublished: a newer entry publishes the same unit.
             TransactionAborted: a newer entry aborts the transaction.
-            CommitError: a newer entry removes a file that this one replaces.
+            CommitConflict: a newer entry removes a file that this one replaces.
+            CommitStateUnknown: the storage's response was lost, and the entry cannot be read back.
         """
         checked, conflicts, refusals = base, 0, 0
         if self._version is None:
@@ -237,6 +243,7 @@ class Log:
         while True:
             for newer in self.entries(checked + 1, newest):
                 if newer.txn == entry.txn:
+                    entry.version, entry.created = newer.version, newer.created
                     return newer.version
                 _check(entry, newer)
                 if on_newer is not None:
@@ -245,7 +252,7 @@ class Log:
             entry.version = newest + 1
             entry.created = datetime.now(UTC).isoformat(timespec="milliseconds")
             data = encode(entry)
-            if self.storage.create(key(entry.version), data):
+            if self._create(entry, data):
                 self._others = newest - start
                 self._after_commit(entry.version, data)
                 return entry.version
@@ -254,16 +261,34 @@ class Log:
             refusals = refusals + 1 if newest == checked else 0
             _wait(refusals, entry)
 
+    def _create(self, entry: Entry, data: bytes) -> bool:
+        try:
+            return create_once(self.storage, key(entry.version), data)
+        except WriteStateUnknown as error:
+            raise CommitStateUnknown(
+                f"the state of this commit is not known: {error}. When the storage is reachable, "
+                f"look for version {entry.version} with transaction {entry.txn} in `ixt log`. If "
+                "it is there, the commit succeeded. If not, run the command again; this is safe, "
+                "because documents and units that the store contains are not added twice"
+            ) from error
+
     def _after_commit(self, version: int, data: bytes) -> None:
+        """Update the cache and write a checkpoint. The commit is visible, so no error is raised."""
         self._version = version
         # Cache a decoded copy: the caller may change its own entry later.
         self._cache(decode(data, key(version)))
         if version % checkpoint.EVERY == 0:
-            self._write_checkpoint(version)
-
-    def _write_checkpoint(self, version: int) -> None:
-        checkpoint.write(self.storage, self.snapshot(version))
-        self.storage.replace(LAST, orjson.dumps({"version": version}))
+            try:
+                checkpoint.write(self.storage, self.snapshot(version))
+                self.storage.replace(LAST, orjson.dumps({"version": version}))
+            except Exception as error:
+                _log.warning(
+                    "version %d is committed, but its checkpoint was not written (%s: %s); "
+                    "readers replay more of the log",
+                    version,
+                    type(error).__name__,
+                    error,
+                )
 
 
 _LOST = (
@@ -289,4 +314,4 @@ def _check(entry: Entry, newer: Entry) -> None:
         raise UnitAlreadyPublished(f"{entry.unit} was published by {key(newer.version)}")
     own_removals = {*entry.rows_remove, *entry.shards_remove}
     if replaced := own_removals & {*newer.rows_remove, *newer.shards_remove}:
-        raise CommitError(f"{min(replaced)} was replaced by {key(newer.version)}; run again")
+        raise CommitConflict(f"{min(replaced)} was replaced by {key(newer.version)}; run again")

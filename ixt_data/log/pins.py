@@ -12,24 +12,24 @@ import errno
 import logging
 import operator
 import threading
-import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 
 import orjson
 
-from ixt_data.errors import CorruptError, IxtError, SnapshotError
+from ixt_data.errors import CorruptError, IxtError, SnapshotError, StoreError, WriteStateUnknown
 from ixt_data.log.commit_log import Log
-from ixt_data.storage import Storage, StoredFile
+from ixt_data.storage import Storage, StoredFile, create_once
 
 LIFETIME = timedelta(hours=1)
 """Time between the last heartbeat of a job and the expiry of its pin."""
 
-CLOCK = "_pins/_clock"
+PROBE_PREFIX = "_pins/_probe-"
+"""Prefix of files that exist only while a list request is checked."""
 
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 _log = logging.getLogger(__name__)
@@ -87,34 +87,73 @@ class Pins:
         Raises:
             CorruptError: a pin differs from what was written.
         """
-        files = [file for file in self._storage.list("_pins") if file.key.endswith(".json")]
+        return self._read(self._storage.list("_pins"))
+
+    def _read(self, listed: Iterable[StoredFile]) -> dict[str, Pin]:
+        files = [file for file in listed if file.key.endswith(".json")]
         contents = zip(files, self._storage.read_all(file.key for file in files), strict=True)
         pins = [_parse(file, data) for file, data in contents if data is not None]
         return {pin.name: pin for pin in sorted(pins, key=lambda pin: pin.name)}
 
     def now(self) -> datetime:
-        """Return the time of the storage's clock: write a file and read its time of change."""
-        self._storage.replace(CLOCK, b"")
-        written = (file.modified for file in self._storage.list("_pins") if file.key == CLOCK)
-        return datetime.fromtimestamp(max(written, default=time.time()), UTC)
+        """Return the time of the storage's clock; see `read_with_time`."""
+        return self._list_with_time()[1]
+
+    def read_with_time(self) -> tuple[dict[str, Pin], datetime]:
+        """Read every pin by name, and the time of the storage's clock.
+
+        Raises:
+            StoreError: the list of pins does not contain a file that was just created, so it may
+                also omit pins.
+            CorruptError: a pin differs from what was written.
+        """
+        listed, now = self._list_with_time()
+        return self._read(listed), now
+
+    def _list_with_time(self) -> tuple[list[StoredFile], datetime]:
+        probe = f"{PROBE_PREFIX}{uuid.uuid4().hex}"
+        try:
+            self._storage.replace(probe, b"")
+            listed = list(self._storage.list("_pins"))
+        finally:
+            # `ixt gc` deletes a remaining file.
+            with suppress(IxtError, OSError):
+                self._storage.delete(probe)
+        times = [file.modified for file in listed if file.key == probe]
+        if not times:
+            raise StoreError(
+                f"{self._storage.root}/_pins cannot be listed: the list of {len(listed)} files "
+                f"omits {probe}, which was just created. Check the storage, and run it again"
+            )
+        return listed, datetime.fromtimestamp(times[0], UTC)
 
     def valid(self) -> list[Pin]:
-        """Return the pins that protect their version now."""
-        now = self.now()
-        return [pin for pin in self.all().values() if pin.is_valid(now)]
+        """Return the pins that protect their version now; see `read_with_time`."""
+        pins, now = self.read_with_time()
+        return [pin for pin in pins.values() if pin.is_valid(now)]
 
     def create(self, pin: Pin) -> bool:
         """Write a new pin; return False if the name is in use.
 
         Raises:
             SnapshotError: the version has expired; the pin is removed again.
+            WriteStateUnknown: the pin may exist.
         """
-        if not self._storage.create(_key(pin.name), pin.encode()):
+        if not create_once(self._storage, _key(pin.name), pin.encode()):
             return False
-        if not self._is_available(pin):
-            self.release(pin.name)
+        try:
+            if self._is_available(pin):
+                return True
             raise SnapshotError(f"version {pin.version} was expired by garbage collection")
-        return True
+        except (IxtError, OSError) as error:
+            try:
+                self.release(pin.name)
+            except (IxtError, OSError) as second:
+                raise WriteStateUnknown(
+                    f"pin {pin.name!r} was created, and cannot be checked or removed: {error}; "
+                    f"{second}. Run the command again, or remove it: ixt untag {pin.name}"
+                ) from error
+            raise
 
     def _is_available(self, pin: Pin) -> bool:
         if pin.version >= self._log.snapshot().min_version:
@@ -135,8 +174,24 @@ class Pins:
         return renewed
 
     def release(self, name: str) -> None:
-        """Remove a pin."""
-        self._storage.delete(_key(name))
+        """Remove a pin.
+
+        Raises:
+            WriteStateUnknown: the pin may exist or not.
+        """
+        try:
+            self._storage.delete(_key(name))
+        except (IxtError, OSError) as error:
+            # A lost response: the storage may have deleted it.
+            try:
+                is_left = self._storage.exists(_key(name))
+            except (IxtError, OSError):
+                raise WriteStateUnknown(
+                    f"{self._storage.root}/{_key(name)}: deleting it failed ({error}), and the "
+                    "storage cannot be read. `ixt tag` lists the tags"
+                ) from error
+            if is_left:
+                raise
 
     @contextmanager
     def hold(self, version: int, job: str, lifetime: timedelta = LIFETIME) -> Iterator[Pin]:
@@ -184,7 +239,10 @@ class Pins:
         finally:
             stop.set()
             thread.join()
-            self.release(pin.name)
+            try:
+                self.release(pin.name)
+            except (IxtError, OSError) as error:
+                _log.warning("pin %s was not removed, and expires later: %s", pin.name, error)
 
 
 def _until(name: str, version: int, lifetime: timedelta) -> Pin:

@@ -8,7 +8,7 @@ compactions race, only the first one commits.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ixt_data.errors import CommitError
+from ixt_data.errors import CommitConflict, TransactionAborted
 from ixt_data.log import RowsFile
 from ixt_data.sql import CRITIQUES, DOCUMENTS, DerivedColumns, merge_rows
 from ixt_data.store import Store, Transaction
@@ -53,7 +53,7 @@ def compact(store: Store, *, min_files: int = 8, full: bool = False) -> list[Mer
         if len(selected) >= (2 if full else min_files):
             try:
                 merges.append(_merge(store, state.version, selected))
-            except CommitError:
+            except (CommitConflict, TransactionAborted):
                 # Another compaction or garbage collection was faster; its commit counts.
                 continue
     return merges
@@ -86,17 +86,17 @@ def rewrite(
         derived: columns to add to the rows.
 
     Raises:
-        CommitError: a file was replaced meanwhile.
+        CommitConflict: a file was replaced meanwhile.
     """
     first = files[0]
     key, path = txn.rows_path(first.table, first.partition)
     try:
-        paths = txn.storage.local_files(file.path for file in files)
-        local = {name: str(file) for name, file in paths.items()}
-        schema = merge_rows(files, local, BASES[first.table], path, derived)
+        with txn.storage.local_files(file.path for file in files) as paths:
+            local = {name: str(file) for name, file in paths.items()}
+            schema = merge_rows(files, local, BASES[first.table], path, derived)
     except FileNotFoundError as error:
-        raise CommitError(f"{error.filename} was replaced meanwhile; run it again") from None
-    txn.entry.rows_remove += [file.path for file in files]
+        raise CommitConflict(f"{error.filename} was replaced meanwhile; run it again") from None
+    txn.remove_rows(file.path for file in files)
     rows = sum(file.rows for file in files)
     return txn.record_rows(key, first.table, first.partition, rows, schema, first.generation)
 

@@ -12,14 +12,13 @@ temporary files of killed writers.
 
 import re
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 
 from ixt_data.critique_runs import abandoned_journals, expired_leases, journal_folder
-from ixt_data.log import READ_BATCH, Entry, Snapshot, checkpoint
+from ixt_data.log import PROBE_PREFIX, READ_BATCH, Entry, Snapshot, checkpoint
 from ixt_data.storage import StoredFile
 from ixt_data.store import Store
 
@@ -82,15 +81,17 @@ def collect_garbage(
     files = [file for prefix in _DATA_PREFIXES for file in store.storage.list(prefix)]
     head = store.snapshot()
     report = GcReport(snapshot=head.version)
-    report.min_version = max(head.min_version, _oldest_retained(store, head, keep_versions, keep))
+    report.min_version = max(
+        head.min_version, _oldest_retained(store, head, keep_versions, now - keep)
+    )
     report.aborted = sorted(_stale_transactions(files, head, stale_before))
     if not dry_run and (report.aborted or report.min_version > head.min_version):
         report.snapshot = _abort_transactions(store, report)
     # Read before the retained files, so a transaction that commits now is in neither set.
     finished = {*store.snapshot().commits, *report.aborted}
-    pins = store.pins.all().values()
-    report.expired = [pin.name for pin in pins if not pin.is_valid(now)]
-    report.pins = {pin.name: pin.version for pin in pins if pin.is_valid(now)}
+    pins = store.pins.all() if dry_run else store.pins.read_with_time()[0]
+    report.expired = [pin.name for pin in pins.values() if not pin.is_valid(now)]
+    report.pins = {pin.name: pin.version for pin in pins.values() if pin.is_valid(now)}
     retained = _retained_files(store, report.min_version, report.pins.values())
     for file in files:
         if file.key not in retained and _is_deletable(file, finished, report.aborted, stale_before):
@@ -127,7 +128,7 @@ def _unfinished_files(store: Store, stale_before: float) -> dict[str, int]:
         file.key: file.size
         for file in files
         if file.modified < stale_before
-        and (file.key.endswith(".tmp") or file.key.startswith("_probe/"))
+        and (file.key.endswith(".tmp") or file.key.startswith(("_probe/", PROBE_PREFIX)))
     }
 
 
@@ -166,9 +167,8 @@ def _is_deletable(
     return txn in finished
 
 
-def _oldest_retained(store: Store, head: Snapshot, versions: int, keep: timedelta) -> int:
+def _oldest_retained(store: Store, head: Snapshot, versions: int, newest_expiry: datetime) -> int:
     oldest = max(0, head.version - versions + 1)
-    newest_expiry = datetime.now(UTC) - keep
     # Older entries expired before.
     while oldest > head.min_version:
         first = max(head.min_version + 1, oldest - READ_BATCH + 1)
@@ -190,14 +190,16 @@ def _stale_transactions(
 
 
 def _abort_transactions(store: Store, report: GcReport) -> int:
-    entry = Entry(0, uuid.uuid4().hex, "gc", min_version=report.min_version)
-    entry.aborted_transactions = report.aborted
+    with store.begin("gc") as txn:
+        txn.set_min_version(report.min_version)
+        txn.abort_transactions(report.aborted)
 
-    def keep_committed(newer: Entry) -> None:
-        if newer.txn in entry.aborted_transactions:
-            entry.aborted_transactions.remove(newer.txn)
+        def keep_committed(newer: Entry) -> None:
+            if newer.txn in report.aborted:
+                report.aborted.remove(newer.txn)
+                txn.abort_transactions(report.aborted)
 
-    return store.log.commit(entry, store.snapshot().version, keep_committed)
+        return txn.commit(keep_committed)
 
 
 def _retained_files(store: Store, oldest: int, pinned: Iterable[int]) -> set[str]:

@@ -2,10 +2,8 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import orjson
 
@@ -18,57 +16,22 @@ from ixt_data.log import (
     ShardInfo,
     Snapshot,
     checkpoint,
-    commit_log,
     tokens_unit,
 )
+from ixt_data.maintenance.log_checks import (
+    check_checkpoints,
+    check_log,
+    check_pins,
+    readable_state,
+    retained_state,
+)
+from ixt_data.maintenance.verify_report import VerifyProblem, VerifyReport
 from ixt_data.mds import read_shard
 from ixt_data.records import ProgressCallback
 from ixt_data.store import CHANGED, Store, read_adopted, sizes_of
 
 PREFIXES = ("shards", "meta", "_tmp")
 """Prefixes of files that a version references, or that are orphaned."""
-
-
-@dataclass(frozen=True, slots=True)
-class VerifyProblem:
-    """A difference between the store and its log.
-
-    Attributes:
-        path: key of the file.
-        problem: what is wrong with it.
-        documents: number of documents that it affects.
-        remedy: the command that repairs it, or another remedy.
-    """
-
-    path: str
-    problem: str
-    documents: int
-    remedy: str
-
-
-@dataclass
-class VerifyReport:
-    """Result of `verify`.
-
-    Attributes:
-        version: of the snapshot that was checked.
-        files: number of files that were checked; `bytes` in all.
-        bytes: size of these files.
-        problems: the differences.
-        orphans: files that no version references: from crashed writers, or of expired versions.
-        repaired: paths that were repaired.
-    """
-
-    version: int = 0
-    files: int = 0
-    bytes: int = 0
-    problems: list[VerifyProblem] = field(default_factory=list)
-    orphans: list[str] = field(default_factory=list)
-    repaired: list[str] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the report as the command line prints it."""
-        return {**asdict(self), "ok": not self.problems}
 
 
 def verify(
@@ -119,113 +82,6 @@ def verify(
     report.problems += check_indexes(store, state)
     report.problems += check_rows(state)
     return report
-
-
-def check_pins(store: Store) -> tuple[list[int], list[VerifyProblem]]:
-    """Return the versions of pins, and the problems of pins."""
-    try:
-        pins = store.pins.all().values()
-    except CorruptError as error:
-        path, _, what = str(error).partition(": ")
-        what, _, remedy = what.partition(". ")
-        return [], [VerifyProblem(path, what, 0, remedy)]
-    newest, now = readable_state(store).version, datetime.now(UTC)
-    versions = {pin.version for pin in pins if pin.is_valid(now)}
-    remedy = "restore the log from a backup, or remove the pin"
-    return sorted(v for v in versions if 0 < v <= newest), [
-        VerifyProblem(
-            f"_pins/{pin.name}.json", f"pins version {pin.version}, which does not exist", 0, remedy
-        )
-        for pin in pins
-        if pin.version > newest
-    ]
-
-
-def retained_state(store: Store, newest: Snapshot, pinned: Iterable[int]) -> Snapshot:
-    """Return the latest state plus the files that only older retained or pinned versions reference.
-
-    It does not contain files that a repair removed from the state.
-    """
-    older = [store.snapshot(v) for v in sorted({newest.min_version, *pinned}) if v]
-    lost: set[str] = set()
-    rows: dict[str, RowsFile] = {}
-    shards: dict[str, ShardInfo] = {}
-    first = min((state.version for state in older), default=0)
-    for entry in store.log.entries(first + 1, newest.version):
-        lost.update(entry.shards_remove if entry.op == "repair" else ())
-        if entry.version > newest.min_version:
-            rows |= {file.path: file for file in entry.rows_add}
-            shards |= {shard.path: shard for shard in entry.shards_add}
-    for state in older:
-        rows, shards = state.rows | rows, state.shards_by_path | shards
-    shards = {path: shard for path, shard in shards.items() if path not in lost}
-    state = newest.copy()
-    state.rows = rows | newest.rows
-    # Text shards first, as in every state: aligned shards are compared with them.
-    state.shards_by_path = shards | newest.shards_by_path
-    return state
-
-
-def check_log(store: Store) -> Iterator[VerifyProblem]:
-    """Yield truncated or changed entries, gaps, and entries that are missing at the end."""
-    present = {file.key for file in store.storage.list("_log") if file.key.endswith(".json")}
-    newest = max((int(PurePosixPath(key).stem) for key in present), default=0)
-    remedy = "restore this file from a backup; every later version depends on it"
-    for start in range(1, newest + 1, commit_log.READ_BATCH):
-        versions = range(start, min(start + commit_log.READ_BATCH, newest + 1))
-        for version, data in zip(
-            versions, store.storage.read_all(map(commit_log.key, versions)), strict=True
-        ):
-            key = commit_log.key(version)
-            if data is None:
-                yield VerifyProblem(key, "missing, but newer entries exist", 0, remedy)
-                continue
-            try:
-                commit_log.parse(version, data)
-            except CorruptError as error:
-                yield VerifyProblem(key, str(error).removeprefix(f"{key}: "), 0, remedy)
-    references = {commit_log.LAST: store.log.hint()} | {
-        file.key: int(folder)
-        for file in store.storage.list("_checkpoint")
-        if (folder := file.key.split("/")[1]).isdigit() and file.key.endswith("/state.json")
-    }
-    for reference, version in references.items():
-        if version > newest:
-            yield VerifyProblem(
-                commit_log.key(version), f"missing, but {reference} refers to it", 0, remedy
-            )
-
-
-def readable_state(store: Store) -> Snapshot:
-    """Return the latest state; if log or checkpoints are damaged, that of the readable entries."""
-    try:
-        return store.snapshot()
-    except CorruptError:
-        pass
-    state = Snapshot()
-    keys = sorted(file.key for file in store.storage.list("_log") if file.key.endswith(".json"))
-    for key in keys:
-        version = int(PurePosixPath(key).stem)
-        try:
-            state.apply(store.log.read(version))
-        except CorruptError:
-            state.version = version
-    return state
-
-
-def check_checkpoints(store: Store, newest: int) -> Iterator[VerifyProblem]:
-    """Yield checkpoints with files that do not match their state.json."""
-    remedy = "ixt verify --repair rebuilds it from the log"
-    for version in range(checkpoint.EVERY, newest + 1, checkpoint.EVERY):
-        try:
-            checkpoint.read(store.storage, version)
-        except FileNotFoundError:
-            continue
-        except (CorruptError, ValueError, KeyError) as error:
-            path = str(error).split(": ")[0]
-            if not path.startswith("_checkpoint/"):
-                path = checkpoint.key(version, "state.json")
-            yield VerifyProblem(path, "truncated, changed or missing", 0, remedy)
 
 
 def _of_older(problem: VerifyProblem) -> VerifyProblem:
@@ -403,6 +259,6 @@ def _requeue(store: Store, state: Snapshot, shard: ShardInfo) -> None:
     if not all(path in head.shards_by_path for path in lost):
         return
     with store.begin("repair", base=head.version) as txn:
-        txn.entry.shards_remove = lost
-        txn.entry.units_remove = [unit]
-        txn.commit(requeued=txn.entry.units_remove)
+        txn.remove_shards(lost)
+        txn.requeue(unit)
+        txn.commit(requeued=[unit])

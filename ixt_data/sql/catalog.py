@@ -10,8 +10,8 @@ import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from errno import ENOENT
 from functools import cached_property, partial
 from pathlib import Path
@@ -22,10 +22,8 @@ import orjson
 
 from ixt_data.errors import (
     ConfigError,
-    CorruptError,
     QueryCancelled,
     QueryError,
-    SnapshotError,
     StoreError,
 )
 from ixt_data.log import Log, RowsFile, SavedSelection, Snapshot
@@ -37,6 +35,7 @@ from ixt_data.sql.metadata_views import COLUMNS as METADATA_VIEWS
 from ixt_data.sql.metadata_views import RowIterable, view_rows
 from ixt_data.sql.query_errors import explain_error
 from ixt_data.sql.read_only import find_write
+from ixt_data.sql.unreadable_files import explain_unreadable
 from ixt_data.sql.views import common_schema, latest_query, quote_name, sql_list, union_query
 from ixt_data.storage import Storage
 
@@ -50,6 +49,7 @@ ROW_GROUP = 61_440
 VIEWS = ("documents", "critiques", "critiques_all", *METADATA_VIEWS)
 _SELECTED = re.compile(r'\bselected\s*\.\s*(?:"((?:[^"]|"")+)"|(\w+))', re.IGNORECASE)
 _FETCH = 10_000
+PROGRESS_SETTINGS = {"enable_progress_bar": "true", "enable_progress_bar_print": "false"}
 
 Row = tuple[Any, ...]
 Parameters = Sequence[Any] | Mapping[str, Any] | None
@@ -77,14 +77,21 @@ class Catalog:
         self, storage: Storage, log: Log, snapshot: Snapshot, before: Snapshot | None = None
     ) -> None:
         self.snapshot = snapshot
+        # Cached copies remain as long as the catalog, because a query opens its files late.
+        self._files = ExitStack()
+        self._release_files = weakref.finalize(self, self._files.close)
         self._connection = _connect()
+        self._cursors = weakref.WeakSet[duckdb.DuckDBPyConnection]()
+        self._latest_cursor = self._connection
         self._limit_memory()
         states = {"main": snapshot, **({"before": before} if before else {})}
-        self._unreadable = partial(_unreadable, storage, log, states.values())
+        self._unreadable = partial(explain_unreadable, storage, log, states.values())
         try:
-            files = _local_files(storage, states.values())
+            paths = (path for state in states.values() for path in state.rows)
+            local = self._files.enter_context(storage.local_files(paths))
         except FileNotFoundError as error:
             raise self._unreadable(error) from None
+        files = {path: str(file) for path, file in local.items()}
         # A view is created when a statement first names it, because that reads its files' footers.
         self._views: dict[tuple[str, str], str] = {}
         for schema, state in states.items():
@@ -95,6 +102,8 @@ class Catalog:
         self._metadata = {view: partial(view_rows, view, log, snapshot) for view in METADATA_VIEWS}
         self._connection.execute(f"SET allowed_paths = {sql_list(files.values())}")
         self._connection.execute("SET enable_external_access = false")
+        # Only for `_cursor`: statements that change settings are not read-only.
+        self._connection.execute(f"SET allowed_configs = {sql_list(PROGRESS_SETTINGS)}")
         self._connection.execute("SET lock_configuration = true")
 
     def _limit_memory(self) -> None:
@@ -109,7 +118,9 @@ class Catalog:
         self._connection.execute(f"SET temp_directory = {sql_literal(spill)}")
 
     def run(self, sql: str, parameters: Parameters = None) -> duckdb.DuckDBPyConnection:
-        """Run one read-only statement; return the connection with its result.
+        """Run one read-only statement; return a cursor with its result.
+
+        Each statement has its own cursor, so results can be read in any order.
 
         Args:
             sql: the statement.
@@ -121,7 +132,14 @@ class Catalog:
         """
         self._prepare(sql, parameters)
         with self._translating_errors():
-            return self._connection.execute(sql, parameters)
+            return self._cursor().execute(sql, parameters)
+
+    def _cursor(self) -> duckdb.DuckDBPyConnection:
+        cursor = self._connection.cursor()
+        _enable_progress(cursor)
+        self._cursors.add(cursor)
+        self._latest_cursor = cursor
+        return cursor
 
     def rows(self, sql: str, parameters: Parameters = None) -> tuple[list[str], Iterator[Row]]:
         """Return the names of the columns, and an iterator over the rows; see `run`."""
@@ -144,7 +162,7 @@ class Catalog:
         """
         self._prepare(sql, parameters)
         with self._translating_errors():
-            return as_decimals(self._connection.sql(sql, params=parameters).to_arrow_table())
+            return as_decimals(self._cursor().sql(sql, params=parameters).to_arrow_table())
 
     def batches(
         self, sql: str, parameters: Parameters = None, rows: int = 1 << 20
@@ -152,16 +170,17 @@ class Catalog:
         """Yield the result of one read-only statement in batches of `rows` rows; see `arrow`."""
         self._prepare(sql, parameters)
         with self._translating_errors():
-            for batch in self._connection.sql(sql, params=parameters).to_arrow_reader(rows):
+            for batch in self._cursor().sql(sql, params=parameters).to_arrow_reader(rows):
                 yield as_decimals(batch)
 
     def interrupt(self) -> None:
-        """Cancel the running query, from another thread."""
-        self._connection.interrupt()
+        """Cancel the running queries, from another thread."""
+        for cursor in list(self._cursors):
+            cursor.interrupt()
 
     def progress(self) -> float:
-        """Return DuckDB's estimate of the running query's progress in percent; -1 without one."""
-        return self._connection.query_progress()
+        """Return DuckDB's estimate of the latest query's progress in percent; -1 without one."""
+        return self._latest_cursor.query_progress()
 
     @cached_property
     def columns(self) -> dict[str, dict[str, str]]:
@@ -262,6 +281,7 @@ class Catalog:
         """Close the connection and delete its temporary files."""
         self._connection.close()
         self._remove_spill()
+        self._release_files()
 
     def _fill(self, view: str, rows: RowIterable) -> None:
         columns = METADATA_VIEWS[view]
@@ -280,16 +300,20 @@ def _connect() -> duckdb.DuckDBPyConnection:
         "autoinstall_known_extensions = false",
         "autoload_known_extensions = false",
         "arrow_lossless_conversion = true",
-        # The first setting enables the progress estimate, the second keeps it off stdout.
-        "enable_progress_bar = true",
-        "enable_progress_bar_print = false",
         # DuckDB binds a view at its creation and in each query. The cache parses footers once.
         "parquet_metadata_cache = true",
     ):
         connection.execute(f"SET {setting}")
+    _enable_progress(connection)
     # Cursors start with the global value, and cannot change it after the lock.
     connection.execute("SET GLOBAL python_enable_replacements = false")
     return connection
+
+
+def _enable_progress(connection: duckdb.DuckDBPyConnection) -> None:
+    """Enable the progress estimate, and keep it off stdout. Each cursor needs this."""
+    for name, value in PROGRESS_SETTINGS.items():
+        connection.execute(f"SET {name} = {value}")
 
 
 def writer_connection() -> duckdb.DuckDBPyConnection:
@@ -309,35 +333,6 @@ def _views(state: Snapshot, files: dict[str, str]) -> dict[str, str]:
         "critiques_all": union_query(critiques, files, CRITIQUES, generation=True),
         "critiques": latest_query(critiques, files, CRITIQUES),
     }
-
-
-def _local_files(storage: Storage, states: Iterable[Snapshot]) -> dict[str, str]:
-    local = storage.local_files(path for state in states for path in state.rows)
-    return {path: str(file) for path, file in local.items()}
-
-
-def _unreadable(
-    storage: Storage, log: Log, states: Iterable[Snapshot], error: Exception
-) -> StoreError:
-    """Return the reason why a view cannot be created: an expired version, or damage."""
-    oldest = log.snapshot().min_version
-    for state in states:
-        for path, file in state.rows.items():
-            try:
-                size = storage.local(path).stat().st_size
-            except FileNotFoundError:
-                if state.version < oldest:
-                    return SnapshotError(
-                        f"version {state.version} was expired by garbage collection; available: "
-                        f"versions from {oldest} on, and tagged versions (`ixt tag` lists them)"
-                    )
-                return CorruptError(f"{path}: missing. {_VERIFY}")
-            if size != file.bytes:
-                return CorruptError(f"{path}: {size} bytes instead of {file.bytes}. {_VERIFY}")
-    return CorruptError(f"{str(error).strip().splitlines()[0]}. {_VERIFY}")
-
-
-_VERIFY = "`ixt verify` names the damage and its repair"
 
 
 def merge_rows(

@@ -4,7 +4,7 @@ import os
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -24,15 +24,19 @@ class LocalStorage:
     def create(self, key: str, data: bytes) -> bool:
         """See `Storage.create`: temporary file, fsync, hard link, fsync of the folder."""
         target = self.path / key
-        if target.exists():
+        if _exists(target):
             return False
         temporary = self._write_temporary(target, data)
         try:
             target.hardlink_to(temporary)
         except FileExistsError:
-            return False
+            # NFS repeats a request without a response. The repetition finds the first one's link.
+            if temporary.stat().st_nlink == 1:
+                return False
         finally:
-            temporary.unlink()
+            # `ixt gc` deletes a remaining file.
+            with suppress(OSError):
+                temporary.unlink()
         fsync(target.parent)
         return True
 
@@ -75,20 +79,33 @@ class LocalStorage:
 
     def exists(self, key: str) -> bool:
         """See `Storage.exists`."""
-        return (self.path / key).exists()
+        return _exists(self.path / key)
 
     def list(self, prefix: str) -> Iterator[StoredFile]:
         """See `Storage.list`. Files that are deleted in the meantime are omitted."""
-        for folder, _, names in os.walk(self.path / prefix):
-            for name in sorted(names):
-                path = Path(folder, name)
-                try:
-                    stat = path.stat()
-                except FileNotFoundError:
-                    continue
-                yield StoredFile(
-                    path.relative_to(self.path).as_posix(), stat.st_size, stat.st_mtime
-                )
+        yield from self._list(self.path / prefix)
+
+    def _list(self, folder: Path) -> Iterator[StoredFile]:
+        # os.walk and Path.rglob would omit folders that cannot be read.
+        try:
+            with os.scandir(folder) as entries:
+                ordered = sorted(entries, key=lambda entry: entry.name)
+        except FileNotFoundError:
+            return
+        folders = []
+        for entry in ordered:
+            if entry.is_dir():
+                folders.append(entry)
+                continue
+            path = Path(entry.path)
+            try:
+                stat = path.stat()
+            except FileNotFoundError:
+                continue
+            yield StoredFile(path.relative_to(self.path).as_posix(), stat.st_size, stat.st_mtime)
+        for entry in folders:
+            if not entry.is_symlink():
+                yield from self._list(Path(entry.path))
 
     def keys_after(self, key: str) -> tuple[str, ...]:
         """See `Storage.keys_after`."""
@@ -129,18 +146,29 @@ class LocalStorage:
         parent = self.path / "_tmp"
         return Path(_in_folder(parent, lambda: tempfile.mkdtemp(prefix=f"{name}-", dir=parent)))
 
-    def local(self, key: str) -> Path:
+    def local(self, key: str) -> AbstractContextManager[Path]:
         """See `Storage.local`: the file itself."""
-        return self.path / key
+        return nullcontext(self.path / key)
 
-    def local_files(self, keys: Iterable[str]) -> dict[str, Path]:
+    def local_files(self, keys: Iterable[str]) -> AbstractContextManager[dict[str, Path]]:
         """See `Storage.local_files`."""
-        return {key: self.path / key for key in keys}
+        return nullcontext({key: self.path / key for key in keys})
 
-    @contextmanager
-    def original(self, key: str) -> Iterator[Path]:
+    def discard_copy(self, key: str) -> None:
+        """See `Storage.discard_copy`: nothing is cached."""
+
+    def original(self, key: str) -> AbstractContextManager[Path]:
         """See `Storage.original`: the file itself."""
-        yield self.path / key
+        return nullcontext(self.path / key)
+
+
+def _exists(path: Path) -> bool:
+    # Newer versions of Path.exists return False for every error.
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _in_folder(folder: Path, create: Callable[[], T]) -> T:

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from ixt_data.errors import ConfigError, MissingExtra, StoreError
+from ixt_data.errors import ConfigError, MissingExtra, StoreError, WriteStateUnknown
 from ixt_data.storage.base import StoredFile
 from ixt_data.storage.cache import FileCache
 
@@ -27,7 +27,8 @@ try:
     from boto3.s3.transfer import TransferConfig, create_transfer_manager
     from boto3.session import Session
     from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+    from botocore.exceptions import ConnectionError as ConnectError
 except ImportError:
     raise MissingExtra("boto3", "s3") from None
 
@@ -113,9 +114,9 @@ class S3Storage:
                     time.sleep(random.uniform(0, min(1.0, MAX_PAUSE_FACTOR * seconds)))
                     return False
                 if _status(error) != 409:
-                    raise self._translated(key, error) from None
+                    raise self._write_error(key, error) from None
             except BotoCoreError as error:
-                raise self._translated(key, error) from None
+                raise self._write_error(key, error) from None
             # 409: another conditional write of this key is in progress, and may fail.
             _pause(attempt)
         raise StoreError(f"{self.root}/{key}: S3 returned Conflict {ATTEMPTS} times. Try again")
@@ -254,15 +255,24 @@ class S3Storage:
         """See `Storage.scratch`."""
         return Path(tempfile.mkdtemp(prefix=f"ixt-{name}-"))
 
-    def local(self, key: str) -> Path:
+    @contextmanager
+    def local(self, key: str) -> Iterator[Path]:
         """See `Storage.local`: from this machine's cache. Raises FileNotFoundError."""
-        return self._cache.get(key, partial(self._download, key))
+        with self._cache.use() as use:
+            yield use.get(key, partial(self._download, key))
 
-    def local_files(self, keys: Iterable[str]) -> dict[str, Path]:
+    @contextmanager
+    def local_files(self, keys: Iterable[str]) -> Iterator[dict[str, Path]]:
         """See `Storage.local_files`."""
         keys = list(keys)
-        with ThreadPoolExecutor(CONNECTIONS) as pool:
-            return dict(zip(keys, pool.map(self.local, keys), strict=True))
+        with self._cache.use() as use:
+            with ThreadPoolExecutor(CONNECTIONS) as pool:
+                paths = list(pool.map(lambda key: use.get(key, partial(self._download, key)), keys))
+            yield dict(zip(keys, paths, strict=True))
+
+    def discard_copy(self, key: str) -> None:
+        """See `Storage.discard_copy`."""
+        self._cache.discard(key)
 
     @contextmanager
     def original(self, key: str) -> Iterator[Path]:
@@ -292,6 +302,15 @@ class S3Storage:
             yield
         except (ClientError, BotoCoreError, Boto3Error) as error:
             raise self._translated(key, error) from None
+
+    def _write_error(self, key: str, error: Exception) -> Exception:
+        """Translate an error of a write: S3 may perform it after a lost connection or a 5xx."""
+        translated = self._translated(key, error)
+        if isinstance(error, ClientError):
+            is_unknown = _status(error) >= 500
+        else:
+            is_unknown = isinstance(error, HTTPClientError) and not isinstance(error, ConnectError)
+        return WriteStateUnknown(str(translated)) if is_unknown else translated
 
     def _translated(self, key: str, error: Exception) -> Exception:
         """Translate an error of boto3 to FileNotFoundError or StoreError."""

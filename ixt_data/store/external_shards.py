@@ -78,15 +78,6 @@ def folder_storage(folder: str) -> Storage:
     return open_storage(folder)
 
 
-def local_copy(info: ShardInfo) -> Path:
-    """Return a local file of an adopted shard: the file itself, or a cached copy.
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-    """
-    return folder_storage(folder_of(info)).local(info.stored.basename)
-
-
 def original_copy(info: ShardInfo) -> AbstractContextManager[Path]:
     """Provide a local file with the folder's current bytes, without a cache, in a `with`."""
     return folder_storage(folder_of(info)).original(info.stored.basename)
@@ -119,15 +110,17 @@ def read_adopted(info: ShardInfo, path: Path | None = None) -> AdoptedShard:
 
 
 def _read_copy(info: ShardInfo) -> Shard:
-    path = local_copy(info)
-    try:
-        return read_shard(path, info.index)
-    except CorruptError:
-        if str(path) == info.path:
-            raise
+    storage, name = folder_storage(folder_of(info)), info.stored.basename
+    with storage.local(name) as path:
+        try:
+            return read_shard(path, info.index)
+        except CorruptError:
+            if str(path) == info.path:
+                raise
     # The cached copy may be older than the adoption, or from the moment of a change.
-    path.unlink(missing_ok=True)
-    return read_shard(local_copy(info), info.index)
+    storage.discard_copy(name)
+    with storage.local(name) as path:
+        return read_shard(path, info.index)
 
 
 def _reason(error: CorruptError) -> str:

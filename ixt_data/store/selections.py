@@ -5,7 +5,7 @@ Saving a selection is a commit. A snapshot contains its last saved form, queries
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from ixt_data.errors import QueryError, StoreError
 from ixt_data.log import SavedSelection, SelectionInfo, Snapshot
@@ -52,9 +52,10 @@ def save_selection(
         info = SelectionInfo(name, where, critic, note)
         documents = count_matches(store, txn.base, info) if matches is None else matches
         info = SelectionInfo(name, where, critic, note, documents)
-        txn.entry.selections.append(info)
+        txn.save_selection(info)
         version = txn.commit(selection=name, where=where, critic=critic, documents=documents)
-    return store.snapshot(version).selections[name]
+    # Reading the snapshot could fail, although the selection is saved.
+    return SavedSelection(**asdict(info), version=version, created=txn.created)
 
 
 def drop_selection(store: Store, name: str) -> int:
@@ -65,7 +66,7 @@ def drop_selection(store: Store, name: str) -> int:
     """
     with store.begin(OP) as txn:
         saved_selection(txn.base, name, store.root)
-        txn.entry.selections_remove.append(name)
+        txn.drop_selection(name)
         return txn.commit(dropped=name)
 
 

@@ -237,7 +237,8 @@ class Store:
 
             return read_adopted(info)
         try:
-            return read_shard(self.storage.local(info.path), info.index)
+            with self.storage.local(info.path) as path:
+                return read_shard(path, info.index)
         except FileNotFoundError:
             missing = f"{info.path}: missing. `ixt verify` names the documents that it contained"
             raise CorruptError(missing) from None
@@ -260,18 +261,11 @@ class Store:
         if info.is_external:
             return next(itertools.islice(self.shard(info).rows(), row, None))
         try:
-            return read_sample(self.storage.local(info.path), info.index, row)
+            with self.storage.local(info.path) as path:
+                return read_sample(path, info.index, row)
         except FileNotFoundError:
             missing = f"{info.path}: missing. `ixt verify` names the documents that it contained"
             raise CorruptError(missing) from None
-
-    def local(self, file: RowsFile | ShardInfo) -> Path:
-        """Return a local file, perhaps a cached copy, with the bytes of a shard or file of rows."""
-        if isinstance(file, ShardInfo) and file.is_external:
-            from ixt_data.store.external_shards import local_copy
-
-            return local_copy(file)
-        return self.storage.local(file.path)
 
     def original(self, file: RowsFile | ShardInfo) -> AbstractContextManager[Path]:
         """Provide a local file with the storage's current bytes, without a cache, in a `with`."""

@@ -3,14 +3,25 @@
 import hashlib
 import itertools
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ixt_data.errors import CommitError, TransactionAborted
-from ixt_data.log import CriticInfo, Entry, EntryCallback, Log, RowsFile, ShardInfo, Snapshot
+from ixt_data.errors import CommitError, CommitStateUnknown, IxtError, TransactionAborted
+from ixt_data.log import (
+    CriticInfo,
+    Entry,
+    EntryCallback,
+    Log,
+    RowsFile,
+    SelectionInfo,
+    ShardInfo,
+    Snapshot,
+)
 from ixt_data.storage import Storage, remove_scratch
 
 if TYPE_CHECKING:
@@ -28,12 +39,12 @@ class FamilyWriter:
         corpus: str,
         columns: Mapping[str, str],
         first: int,
-        entry: Entry,
+        add_shard: Callable[[ShardInfo], None],
     ) -> None:
         from ixt_data.mds import ShardWriter
 
         self.family, self.corpus = family, corpus
-        self._folder, self._entry = folder, entry
+        self._folder, self._add_shard = folder, add_shard
         self._writer = ShardWriter(scratch / folder, columns, first)
         self.write = self._writer.write
 
@@ -51,7 +62,7 @@ class FamilyWriter:
         """Finish the open shard; `aligned_with` is the path of the shard with the same samples."""
         index = self._writer.cut()
         info = ShardInfo.from_index(self._folder, self.family, self.corpus, index, aligned_with)
-        self._entry.shards_add.append(info)
+        self._add_shard(info)
         return info
 
     def close(self) -> None:
@@ -77,7 +88,6 @@ class Transaction:
         log: the commit log of the store.
         id: the transaction id, 32 hexadecimal digits.
         base_version: the version that the transaction started from.
-        entry: the log entry that `commit` will write.
         scratch: a local folder for the files to publish.
     """
 
@@ -85,10 +95,30 @@ class Transaction:
         self.storage, self.log = storage, log
         self.id = uuid.uuid4().hex
         self.base_version = base
-        self.entry = Entry(0, self.id, op, unit=unit)
+        self._entry = Entry(0, self.id, op, unit=unit)
         self.scratch = storage.scratch(self.id)
         self._families: list[FamilyWriter] = []
         self._numbers = itertools.count()
+
+    @property
+    def unit(self) -> str | None:
+        """The unit of work that the commit publishes, if any."""
+        return self._entry.unit
+
+    @property
+    def created(self) -> str:
+        """The time of the commit, UTC, ISO 8601; empty before it."""
+        return self._entry.created
+
+    @property
+    def added_rows(self) -> tuple[RowsFile, ...]:
+        """The files of rows that the commit adds."""
+        return tuple(self._entry.rows_add)
+
+    @property
+    def added_shards(self) -> tuple[ShardInfo, ...]:
+        """The shards that the commit adds."""
+        return tuple(self._entry.shards_add)
 
     @cached_property
     def base(self) -> Snapshot:
@@ -125,7 +155,7 @@ class Transaction:
     ) -> "FamilyWriter":
         """Create a writer of shards of one family; `first` is the number of its first shard."""
         folder = f"shards/{family}/{self.id}"
-        writer = FamilyWriter(self.scratch, folder, family, corpus, columns, first, self.entry)
+        writer = FamilyWriter(self.scratch, folder, family, corpus, columns, first, self.add_shard)
         self._families.append(writer)
         return writer
 
@@ -169,20 +199,63 @@ class Transaction:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         size = path.stat().st_size
         recorded = RowsFile(key, table, partition, rows, size, digest, schema, generation)
-        self.entry.rows_add.append(recorded)
+        self.add_rows_file(recorded)
         return recorded
+
+    def add_rows_file(self, file: RowsFile) -> None:
+        """Add a file of rows that is in the scratch folder."""
+        self._entry.rows_add.append(file)
+
+    def remove_rows(self, paths: Iterable[str]) -> None:
+        """Remove files of rows of the base."""
+        self._entry.rows_remove += paths
 
     def replace_rows(self, old: RowsFile, rows: "pa.Table") -> None:
         """Replace a file of rows of this transaction after a newer commit of another writer."""
-        self.entry.rows_add.remove(old)
+        self._entry.rows_add.remove(old)
         new = self.add_rows(old.table, old.partition, rows, old.generation)
         self._publish_rows([new])
         self.storage.delete(old.path)
 
+    def add_shard(self, shard: ShardInfo) -> None:
+        """Add a shard that is in the scratch folder or in an adopted folder."""
+        self._entry.shards_add.append(shard)
+
+    def remove_shards(self, paths: Iterable[str]) -> None:
+        """Remove shards of the base."""
+        self._entry.shards_remove += paths
+
+    def count_orphans(self, samples: Mapping[str, int]) -> None:
+        """Mark samples of shards of this transaction as orphans: their number, by path."""
+        self._entry.shards_add = [
+            replace(shard, orphans=shard.orphans + samples.get(shard.path, 0))
+            for shard in self._entry.shards_add
+        ]
+
+    def requeue(self, unit: str) -> None:
+        """Let workers process a unit again."""
+        self._entry.units_remove.append(unit)
+
+    def abort_transactions(self, ids: Iterable[str]) -> None:
+        """Set the transactions that can no longer commit after this one."""
+        self._entry.aborted_transactions = list(ids)
+
+    def set_min_version(self, version: int) -> None:
+        """Set the oldest retained version."""
+        self._entry.min_version = version
+
+    def save_selection(self, selection: SelectionInfo) -> None:
+        """Save a selection; it replaces an earlier one of its name."""
+        self._entry.selections.append(selection)
+
+    def drop_selection(self, name: str) -> None:
+        """Drop a saved selection."""
+        self._entry.selections_remove.append(name)
+
     def add_critic(self, critic: CriticInfo) -> None:
         """Record a critic with this commit, unless the store knows it."""
         if critic.id not in self.base.critics:
-            self.entry.critics.append(critic)
+            self._entry.critics.append(critic)
 
     def commit(self, on_newer: EntryCallback | None = None, **summary: Any) -> int:
         """Upload shards, then rows, then create the log entry; return the version.
@@ -193,20 +266,25 @@ class Transaction:
 
         Raises:
             CommitError: the commit failed; see `Log.commit`. Its files are deleted.
+            CommitStateUnknown: the commit may be visible. Its files are retained.
         """
-        self.entry.summary = summary
+        self._entry.summary = summary
         for family in self._families:
             family.close()
         shards = self.scratch / "shards"
         files = [path for path in sorted(shards.rglob("*")) if path.is_file()]
         keys = {self._key(path): path for path in files}
         self.storage.publish(keys)
-        self._publish_rows(self.entry.rows_add)
+        self._publish_rows(self._entry.rows_add)
         try:
-            return self.log.commit(self.entry, self.base_version, on_newer)
+            return self.log.commit(self._entry, self.base_version, on_newer)
+        except CommitStateUnknown:
+            raise
         except CommitError:
-            # The transaction can never commit now, so its files are useless.
-            self.storage.delete(*keys, *(file.path for file in self.entry.rows_add))
+            # The transaction can never commit now, so its files are useless. `ixt gc` deletes the
+            # remaining ones.
+            with suppress(IxtError, OSError):
+                self.storage.delete(*keys, *(file.path for file in self._entry.rows_add))
             raise
 
     def _publish_rows(self, rows: Sequence[RowsFile]) -> None:

@@ -126,8 +126,8 @@ def _publish(store: Store, shard: ShardInfo, encoder: Encoder) -> int:
     columns = TOKENS_COLUMNS if is_text else CRITIQUE_TOKENS_COLUMNS
     tokens = 0
     with store.begin("tokenize", unit=tokens_unit(encoder.family, shard.path)) as txn:
-        if txn.entry.unit in txn.base.units:
-            raise UnitAlreadyPublished(f"{txn.entry.unit} is published")
+        if txn.unit in txn.base.units:
+            raise UnitAlreadyPublished(f"{txn.unit} is published")
         family = txn.family(encoder.family, shard.corpus, columns, first=number)
         for sample in (_documents if is_text else _critiques)(store, shard, encoder):
             tokens += len(sample["tokens"]) // np.dtype(encoder.dtype).itemsize

@@ -107,7 +107,7 @@ def compact_often(store: Store) -> None:
     while True:
         time.sleep(0.5)
         try:
-            log_event("compacted", partitions=len(compact(store, min_files=4)))
+            log_event("compacted", merges=len(compact(store, min_files=4)))
         except CommitError as error:
             log_event("compaction dropped", why=str(error))
 

@@ -48,7 +48,7 @@ def add_file_of_rows(txn: Transaction) -> None:
     key = f"meta/critiques/c/{txn.id}-0.parquet"
     (txn.scratch / key).parent.mkdir(parents=True)
     (txn.scratch / key).write_bytes(b"x" * 4000)
-    txn.entry.rows_add.append(RowsFile(key, "critiques", "c", 1, 4000, "", {}))
+    txn.add_rows_file(RowsFile(key, "critiques", "c", 1, 4000, "", {}))
 
 
 def commit_empty(store: Store, n: int) -> list[float]:

@@ -1,4 +1,6 @@
+import errno
 import hashlib
+import logging
 import multiprocessing
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,7 @@ import orjson
 import pytest
 
 from ixt_data.errors import (
+    CommitStateUnknown,
     CorruptError,
     SnapshotError,
     StoreError,
@@ -44,10 +47,10 @@ def test_who_was_away_for_long_catches_up(tmp_path: Path) -> None:
     base = ours.newest()
     for i in range(130):
         theirs.commit(Entry(0, f"{i}", "critique"), i)
-    seen: list[str] = []
-    assert ours.commit(Entry(0, "x", "critique"), base, lambda e: seen.append(e.txn)) == 131
-    assert seen == [f"{i}" for i in range(130)]
-    assert [entry.txn for entry in ours.entries(1, 131)] == [*seen, "x"]
+    reported: list[str] = []
+    assert ours.commit(Entry(0, "x", "critique"), base, lambda e: reported.append(e.txn)) == 131
+    assert reported == [f"{i}" for i in range(130)]
+    assert [entry.txn for entry in ours.entries(1, 131)] == [*reported, "x"]
     (tmp_path / commit_log.key(7)).unlink()
     with pytest.raises(FileNotFoundError, match=r"no such version.*0007\.json"):
         [*Log(LocalStorage(tmp_path)).entries(1, 20)]
@@ -165,3 +168,66 @@ def test_checkpoint_damage_is_named_with_remedy(tmp_path: Path) -> None:
         match=r"files\.parquet: truncated or changed. Rebuild the checkpoint from the log",
     ):
         Log(LocalStorage(tmp_path)).snapshot()
+
+
+class FailingStorage(LocalStorage):
+    """A storage in which chosen methods fail for keys with a prefix, after they did their work."""
+
+    failing: frozenset[str] = frozenset()
+    prefix = "_"
+
+    def create(self, key: str, data: bytes) -> bool:
+        created = super().create(key, data)
+        self.fail("create", key)
+        return created
+
+    def read(self, key: str) -> bytes:
+        self.fail("read", key)
+        return super().read(key)
+
+    def replace(self, key: str, data: bytes) -> None:
+        self.fail("replace", key)
+        super().replace(key, data)
+
+    def publish(self, files: Any) -> None:
+        self.fail("publish", *files)
+        super().publish(files)
+
+    def fail(self, method: str, *keys: str) -> None:
+        if method in self.failing and any(key.startswith(self.prefix) for key in keys):
+            raise OSError(errno.EIO, f"{method} failed")
+
+
+@pytest.mark.parametrize(
+    ("method", "prefix"),
+    [("publish", "_checkpoint/"), ("create", "_checkpoint/"), ("replace", commit_log.LAST)],
+)
+def test_commit_returns_its_version_when_its_checkpoint_fails(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, method: str, prefix: str
+) -> None:
+    storage = FailingStorage(tmp_path)
+    history = Log(storage)
+    storage.failing, storage.prefix = frozenset({method}), prefix
+    with caplog.at_level(logging.WARNING):
+        for i in range(51):
+            assert history.commit(Entry(0, f"{i}", "ingest"), i) == i + 1
+    assert "version 50 is committed, but its checkpoint was not written" in caplog.text
+    assert Log(LocalStorage(tmp_path)).newest() == 51
+
+
+def test_commit_with_a_lost_response_is_read_back(tmp_path: Path) -> None:
+    storage = FailingStorage(tmp_path)
+    storage.failing = frozenset({"create"})
+    assert Log(storage).commit(Entry(0, "a", "ingest"), 0) == 1
+    assert Log(storage).commit(Entry(0, "b", "ingest"), 0) == 2
+
+
+def test_commit_without_any_response_has_an_unknown_state(tmp_path: Path) -> None:
+    storage = FailingStorage(tmp_path)
+    history = Log(storage)
+    history.commit(Entry(0, "a", "ingest"), 0)
+    storage.failing = frozenset({"create", "read"})
+    storage.prefix = commit_log.key(2)
+    with pytest.raises(CommitStateUnknown, match=r"not known.*version 2 with transaction b.*log"):
+        history.commit(Entry(0, "b", "ingest"), 1)
+    assert Log(LocalStorage(tmp_path)).read(2).txn == "b"

@@ -115,7 +115,7 @@ def test_stale_writer_is_aborted_and_stops(store: Store) -> None:
     report = collect_garbage(store)
     assert report.aborted == [txn.id]
     assert {key for key in report.deleted if txn.id in key} == {*report.deleted}
-    with pytest.raises(TransactionAborted, match="was aborted as stale"):
+    with pytest.raises(TransactionAborted, match="aborted as stale"):
         txn.commit()
     assert store.snapshot().corpora["web"].documents == 6
 
@@ -132,7 +132,7 @@ def commit_after_a_collection(store: Store) -> None:
 
 def test_aborted_writer_reports_the_reason(store: Store) -> None:
     add_commits(store, 2)
-    with pytest.raises(TransactionAborted, match="was aborted as stale by version 3"):
+    with pytest.raises(TransactionAborted, match="aborted as stale by version 3"):
         commit_after_a_collection(store)
 
 
@@ -315,3 +315,57 @@ def test_truncated_pin_stops_garbage_collection(store: Store) -> None:
     with pytest.raises(CorruptError, match=r"_pins/one\.json: truncated or changed"):
         collect_garbage(store, keep=NOW, keep_versions=1)
     assert files(store) == before
+
+
+def test_incomplete_list_of_pins_stops_garbage_collection(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_commits(store, 9)
+    store.tag("nine")
+    compact(store)
+    before, listed = files(store), LocalStorage.list
+
+    def empty_pins(storage: LocalStorage, prefix: str) -> Any:
+        return iter(()) if prefix == "_pins" else listed(storage, prefix)
+
+    monkeypatch.setattr(LocalStorage, "list", empty_pins)
+    with pytest.raises(StoreError, match=r"_pins cannot be listed: the list of 0 files omits"):
+        collect_garbage(store, keep=NOW, keep_versions=1)
+    with pytest.raises(StoreError, match="cannot be listed"):
+        store.pins.now()
+    assert files(store) == before
+
+
+def test_pins_that_cannot_be_listed_stop_garbage_collection(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_commits(store, 9)
+    store.tag("nine")
+    compact(store)
+    before, scandir = files(store), os.scandir
+
+    def stale(path: str) -> Any:
+        if Path(path).name == "_pins":
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", stale)
+    with pytest.raises(OSError, match="Stale"):
+        collect_garbage(store, keep=NOW, keep_versions=1)
+    assert files(store) == before
+
+
+def test_collector_with_a_wrong_clock_retains_recent_versions(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_commits(store, 9)
+    compact(store)
+
+    class NextYear(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime.now(tz) + timedelta(days=365)
+
+    monkeypatch.setattr("ixt_data.maintenance.garbage_collection.datetime", NextYear)
+    assert collect_garbage(store, keep_versions=1).deleted == {}
+    assert store.snapshot().min_version == 0

@@ -1,14 +1,16 @@
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 from small_stores import add_documents
 
-from ixt_data.errors import ConfigError, CorruptError, QueryError
+from ixt_data.errors import ConfigError, CorruptError, QueryCancelled, QueryError
 from ixt_data.sql.base_columns import CRITIQUES, DOCUMENTS
-from ixt_data.sql.catalog import VIEWS
+from ixt_data.sql.catalog import VIEWS, Catalog
 from ixt_data.sql.views import widen
 from ixt_data.store.store import Store
 
@@ -103,7 +105,7 @@ def test_a_query_reaches_no_other_file_and_writes_none(
     (tmp_path / "secret").write_text("secret")
     (tmp_path / "secret.csv").write_text("secret\n1\n")
     before = content(tmp_path)
-    rows = store.storage.local(next(iter(store.snapshot().rows)))
+    rows = Path(store.root, next(iter(store.snapshot().rows)))
     catalog = store.catalog()
     with pytest.raises(QueryError):
         catalog.run(statement.format(inside=store.root, outside=tmp_path, rows=rows)).fetchall()
@@ -184,3 +186,34 @@ def test_queries_keep_to_their_memory(store: Store, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("IXT_QUERY_MEMORY", "plenty")
     with pytest.raises(ConfigError, match="IXT_QUERY_MEMORY is 'plenty'"):
         store.catalog()
+
+
+def test_interleaved_results_do_not_mix(store: Store) -> None:
+    add_documents(store, [f"{i}" for i in range(9)])
+    catalog = store.catalog()
+    names, numbers = catalog.rows("SELECT row FROM documents ORDER BY row")
+    first = next(numbers)
+    other_names, texts = catalog.rows("SELECT 'x' AS letter FROM documents")
+    batches = catalog.batches("SELECT -row AS negative FROM documents ORDER BY row", rows=4)
+    assert [*texts] == [("x",)] * 9
+    assert [first, *numbers] == [(i,) for i in range(9)]
+    assert [-i for batch in batches for i in batch["negative"].to_pylist()] == list(range(9))
+    assert (names, other_names) == (["row"], ["letter"])
+    with pytest.raises(QueryError, match="read-only"):
+        catalog.run("SET enable_progress_bar = false")
+    catalog.close()
+
+
+def test_interrupt_cancels_a_running_query(store: Store) -> None:
+    catalog = store.catalog()
+    thread = threading.Thread(target=_interrupt_when_running, args=(catalog,))
+    thread.start()
+    with pytest.raises(QueryCancelled):
+        catalog.run("SELECT count(*) FROM range(100000000) a, range(100000) b").fetchall()
+    thread.join()
+
+
+def _interrupt_when_running(catalog: Catalog) -> None:
+    while catalog.progress() < 0:
+        time.sleep(0.01)
+    catalog.interrupt()

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ixt_data.errors import CommitError, ConfigError, StoreError
+from ixt_data.errors import CommitConflict, ConfigError, StoreError, TransactionAborted
 from ixt_data.ingestion import RESERVED, SeenIds, id_array
 from ixt_data.log import Snapshot
 from ixt_data.maintenance import group_mergeable, rewrite
@@ -115,8 +115,8 @@ def mark_near_duplicates(
                     duplicates=report.duplicates,
                 )
             return replace(report, columns=names, snapshot=version)
-        except CommitError:
-            # A concurrent compaction has committed first.
+        except (CommitConflict, TransactionAborted):
+            # A concurrent compaction committed first.
             if attempts == 1:
                 raise
     raise AssertionError
