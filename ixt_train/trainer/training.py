@@ -21,7 +21,6 @@ from composer.algorithms import GradientClipping
 from composer.core import Algorithm, Callback
 from composer.utils import dist, get_device
 from torch import nn
-from torch.utils.data import DataLoader
 
 from ixt_data.console import Output
 from ixt_data.errors import ConfigError
@@ -39,7 +38,7 @@ from ixt_train.runs import (
     refuse_code,
     run_folder,
 )
-from ixt_train.stream import Collator, MixStream
+from ixt_train.stream import Collator, MixStream, data_loader
 from ixt_train.trainer.callbacks import (
     CheckpointCallback,
     DrawsCallback,
@@ -258,17 +257,13 @@ def _fit(
             batch_size=batch,
             cache_limit=config.cache.max_bytes,
         )
-        loader: DataLoader[Any] = DataLoader(
-            stack.enter_context(stream),
-            batch_size=batch,
-            num_workers=config.num_workers,
-            collate_fn=Collator(
-                tokenizer.pad_token_id,
-                config.max_length,
-                config.packing,
-                separate_documents=config.attention == "document",
-            ),
+        collate = Collator(
+            tokenizer.pad_token_id,
+            config.max_length,
+            config.packing,
+            separate_documents=config.attention == "document",
         )
+        loader = data_loader(stack.enter_context(stream), collate, workers=config.num_workers)
         callbacks = [*_callbacks(config, plan, start_model, evaluator, remote), *extra_callbacks]
         if out is not None and config.logging.progress and dist.get_global_rank() == 0:
             steps = plan.samples // config.global_batch_size

@@ -147,7 +147,7 @@ def test_shuffled_feedback_keeps_its_frequencies(stores, tmp_path):
 def test_condition_with_impossible_feedback_raises():
     for wrong, said in (
         ({"kind": "none", "feedback": "best"}, "feedback: kind 'none'"),
-        ({"noisy": 0.5, "feedback": "best"}, "set one of them"),
+        ({"noisy": 0.5, "feedback": "best"}, "set only one of them"),
         ({"feedback": "none"}, "set kind to none"),
     ):
         with pytest.raises(ValidationError, match=said):

@@ -77,17 +77,17 @@ def open_stream(store: Store, plan: MixPlan, local: Path, size: int, plain: bool
     steps=st.integers(2, 40),
     epoch=st.sampled_from([BATCH, 5 * BATCH, 1 << 20]),
     block=st.sampled_from([1, 64, 1 << 18]),
-    lanes=st.sampled_from([1, 2]),
+    nodes=st.sampled_from([1, 2]),
     workers=st.sampled_from([0, 0, 1, 2]),
     size=st.sampled_from([4, 8, 16]),
     plain=st.booleans(),
     data=st.data(),
 )
 def test_any_plan_resumes_anywhere(
-    store, mix, steps, epoch, block, lanes, workers, size, plain, data
+    store, mix, steps, epoch, block, nodes, workers, size, plain, data
 ):
     plan = plan_mix(
-        mix, steps * BATCH, store=store, batch=BATCH, epoch_samples=epoch, block=block, lanes=lanes
+        mix, steps * BATCH, store=store, batch=BATCH, epoch_samples=epoch, block=block, nodes=nodes
     )
     expected = planned(plan)
     assert len(expected) == len(set(expected)) == steps * BATCH
