@@ -11,6 +11,10 @@ class ConfigError(IxtError):
     """An invalid configuration file or option; the message contains the full key path."""
 
 
+class UsageError(ConfigError):
+    """Options of a command do not go together; the command line exits with code 2."""
+
+
 class StoreError(IxtError):
     """A store that is missing, has another format, or cannot be created at this root."""
 

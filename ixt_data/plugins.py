@@ -12,7 +12,8 @@ EXTENSION_POINTS = {
     "ixt.verbs": "verbs of the command line: a function `register(app: typer.Typer)`",
     "ixt.critics": "critics: a class with the protocol `ixt_data.critics.Critic`",
     "ixt.exporters": "formats of `ixt export`: an `ixt_data.export.Exporter`",
-    "ixt.loggers": "destinations of metrics: a function that returns Composer loggers",
+    "ixt.loggers": "destinations of training metrics: a function `(options, context)` that returns "
+    "a Composer `LoggerDestination`",
 }
 """Group of entry points: what it adds, and the object that an entry point names."""
 
@@ -52,7 +53,7 @@ class Plugin:
 
 
 @cache
-def plugins(group: str) -> dict[str, Plugin]:
+def find_plugins(group: str) -> dict[str, Plugin]:
     """Return the plugins of one extension point by name, in alphabetical order.
 
     Raises:

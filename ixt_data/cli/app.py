@@ -21,7 +21,7 @@ from ixt_data.cli import (
 )
 from ixt_data.cli.verbs import Group
 from ixt_data.errors import IxtError, PluginError
-from ixt_data.plugins import plugins
+from ixt_data.plugins import find_plugins
 
 OWN_VERBS = (
     store_verbs,
@@ -75,7 +75,7 @@ def build() -> typer.Typer:
 
     for verbs in OWN_VERBS:
         verbs.register(app)
-    for plugin in plugins("ixt.verbs").values():
+    for plugin in find_plugins("ixt.verbs").values():
         try:
             plugin.load()(app)
         except Exception as error:

@@ -1,4 +1,4 @@
-"""The verb `plugins`: what installed packages add to the engine."""
+"""The verb `find_plugins`: what installed packages add to the engine."""
 
 from typing import Any
 
@@ -21,16 +21,17 @@ def list_plugins(output: OutputOption = OutputMode.text) -> None:
     Exit code 1 if a plugin cannot be loaded.
     """
     from ixt_data.errors import PluginError
-    from ixt_data.plugins import EXTENSION_POINTS, plugins
+    from ixt_data.plugins import EXTENSION_POINTS, find_plugins
 
     records: list[dict[str, Any]] = []
     for group in EXTENSION_POINTS:
-        for plugin in plugins(group).values():
+        for plugin in find_plugins(group).values():
             error = ""
             try:
                 plugin.load()
             except PluginError as failure:
-                error = str(failure.__cause__ or failure)
+                cause = failure.__cause__ or failure
+                error = f"{type(cause).__name__}: {cause}"
             records.append(
                 {
                     "point": group,

@@ -121,14 +121,15 @@ def export(
     Options of `packed`: tokenizer (required), mix, max_length, samples, holdout.
     """
     from ixt_data.config import validate
-    from ixt_data.errors import ConfigError
+    from ixt_data.errors import ConfigError, UsageError
     from ixt_data.export import Exporter, ExportRequest
-    from ixt_data.plugins import plugins
+    from ixt_data.plugins import find_plugins
     from ixt_data.store import Store, saved_selection
 
-    known = plugins("ixt.exporters")
+    known = find_plugins("ixt.exporters")
     if format not in known:
-        raise ConfigError(f"--format {format!r} does not exist; valid are {', '.join(known)}")
+        valid = ", ".join(known)
+        raise typer.BadParameter(f"{format!r} does not exist; valid are {valid}")
     exporter = known[format].load()
     assert isinstance(exporter, Exporter)
     if where is not None and selection is not None:
@@ -138,10 +139,16 @@ def export(
         saved = saved_selection(opened.snapshot(at), selection, opened.root)
         where, critic = saved.where, critic or saved.critic
     request = ExportRequest(opened, to, where, tuple(corpus or ()), critic, at, overwrite)
-    settings = validate(exporter.options, key_values(option), f"--format {format} --option")
+    try:
+        settings = validate(exporter.options, key_values(option), f"--format {format} --option")
+    except ConfigError as error:
+        raise typer.BadParameter(str(error), param_hint="--option") from None
     out = Output(output)
-    with out.progress("exporting", None, exporter.unit) as bar:
-        report = exporter.run(
-            request, settings, lambda done, total, note: bar.update(done, note, total)
-        )
+    try:
+        with out.progress("exporting", None, exporter.unit) as bar:
+            report = exporter.run(
+                request, settings, lambda done, total, note: bar.update(done, note, total)
+            )
+    except UsageError as error:
+        raise typer.BadParameter(str(error)) from None
     out.result(report)

@@ -116,7 +116,9 @@ def table(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    shown = Table(*header, box=None, pad_edge=False)
+    shown = Table(box=None, pad_edge=False)
+    for name in header:
+        shown.add_column(name, overflow="fold")
     for row in rows:
         shown.add_row(*(Text(printable(_cell(cell))) for cell in row))
     return shown

@@ -11,14 +11,7 @@ from typing import Any, cast
 from ixt_data.critics.base import Critic, critic_id
 from ixt_data.critics.chunked import ChunkedCritic, ChunkOptions
 from ixt_data.errors import CriticError, IxtError
-
-CRITICS: Mapping[str, str] = {
-    "rules": "ixt_data.critics.rules.critic:RulesCritic",
-    "arithmetic": "ixt_data.critics.arithmetic:ArithmeticCritic",
-    "import": "ixt_data.critics.imported:ImportCritic",
-    "vllm": "ixt_data.critics.vllm.critic:VllmCritic",
-}
-"""The critics that are shipped with ixt: name -> `module:Class`."""
+from ixt_data.plugins import find_plugins
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
@@ -31,7 +24,7 @@ def load_critic(
     Modules in the working folder are importable.
 
     Args:
-        spec: `rules`, `arithmetic`, `import`, `vllm` or `module:Class`.
+        spec: `rules`, `arithmetic`, `import`, `vllm`, a plugin's name, or `module:Class`.
         options: keyword arguments of the class; values from the command line are text.
         parts: division of documents into parts that are judged separately; None judges whole
             documents.
@@ -72,14 +65,16 @@ def critic_class(spec: str) -> type[Any]:
     Raises:
         CriticError: the critic does not exist or its module cannot be imported.
     """
-    if spec not in CRITICS and ":" not in spec:
-        raise CriticError(_unknown(spec))
-    return _load_class(CRITICS.get(spec, spec))
-
-
-def _unknown(spec: str) -> str:
-    valid = f"{', '.join(CRITICS)}, or module:Class for a custom critic"
-    return f"unknown critic {spec!r}; valid are {valid}"
+    if ":" in spec:
+        return _load_class(spec)
+    known = find_plugins("ixt.critics")
+    if spec not in known:
+        valid = f"{', '.join(known)}, or module:Class for a custom critic"
+        raise CriticError(f"unknown critic {spec!r}; valid are {valid}")
+    loaded = known[spec].load()
+    if not isinstance(loaded, type):
+        raise CriticError(f"critic {spec!r}: {known[spec].target} is not a class")
+    return loaded
 
 
 def _load_class(target: str) -> type[Any]:

@@ -122,8 +122,8 @@ def annotate(
         >>> report = annotate(store, "sums", load_critic("arithmetic"))
         >>> report.documents, dict(report.statuses)
         (1, {'ok': 1})
-        >>> store.sql("SELECT critique, score FROM critiques").to_pylist()
-        [{'critique': 'every step is correct', 'score': 1.0}]
+        >>> store.sql("SELECT critique, score FROM critiques").fetchall()
+        [('every step is correct', 1.0)]
     """
     snapshot = store.snapshot(since)
     if corpus not in snapshot.corpora:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ixt_data.config import ConfigModel
-from ixt_data.errors import ConfigError
+from ixt_data.errors import UsageError
 from ixt_data.export.delta import export_delta
 from ixt_data.export.matched_documents import MatchedDocuments
 from ixt_data.export.mds import export_mds
@@ -47,10 +47,10 @@ class ExportRequest:
         """Return the file or folder to write.
 
         Raises:
-            ConfigError: the user named none.
+            UsageError: the user named none.
         """
         if self.to is None:
-            raise ConfigError("name the file or folder to write: ixt export OUT --format ...")
+            raise UsageError("name the file or folder to write: ixt export OUT --format ...")
         return self.to
 
     def selected(self) -> MatchedDocuments:
@@ -99,7 +99,7 @@ def _delta(
     request: ExportRequest, options: NoOptions, progress: ExportProgress
 ) -> Mapping[str, Any]:
     if request.where or request.corpora or request.critic:
-        raise ConfigError(
+        raise UsageError(
             "delta tables have all rows of a snapshot: leave out --where, --selection, --corpus "
             "and --critic"
         )

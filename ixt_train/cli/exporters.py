@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from ixt_data.config import ConfigModel, validate
-from ixt_data.errors import ConfigError, MissingExtra
+from ixt_data.errors import MissingExtra, UsageError
 from ixt_data.export import Exporter, ExportProgress, ExportRequest
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def _packed(
 ) -> Mapping[str, Any]:
     chosen = request.where or request.corpora or request.critic or request.at
     if options.mix is not None and chosen:
-        raise ConfigError(
+        raise UsageError(
             "the mix states what to draw: leave out --where, --selection, --corpus, --critic and "
             "--at"
         )
@@ -66,7 +66,7 @@ def _mix(request: ExportRequest, options: PackedOptions) -> "Mix":
         return load_mix(options.mix)
     critics = sorted({known.name for known in request.store.snapshot(request.at).critics.values()})
     if request.critic is None and len(critics) > 1:
-        raise ConfigError(f"the store has several critics; add --critic {'|'.join(critics)}")
+        raise UsageError(f"the store has several critics; add --critic {'|'.join(critics)}")
     critic = request.critic or next(iter(critics), None)
     tree = {
         "store": request.store.root,

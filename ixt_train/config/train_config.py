@@ -149,6 +149,8 @@ class LoggingConfig(ConfigModel):
     """Weights & Biases; `{}` uses the defaults."""
     mlflow: MlflowConfig | None = None
     """MLflow; `{}` uses the defaults."""
+    plugins: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """More loggers by name, each with its options; `ixt plugins` lists them."""
 
 
 class TrainConfig(ConfigModel):

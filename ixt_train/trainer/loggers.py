@@ -9,6 +9,7 @@ import re
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from composer.loggers import Logger, LoggerDestination, TensorboardLogger
 from composer.utils import dist
 
 from ixt_data.errors import ConfigError, MissingExtra
+from ixt_data.plugins import find_plugins
 from ixt_train.config import MlflowConfig, TrainConfig, WandbConfig, flatten
 from ixt_train.runs import run_folder
 
@@ -28,28 +30,63 @@ _FLUSH_SECONDS = 5.0
 _NOT_IN_NAMES = re.compile(r"[^\w/.: -]")
 
 
+@dataclass(frozen=True)
+class LoggerContext:
+    """What a logger may know of its train run.
+
+    Attributes:
+        run_folder: the folder of the run.
+        every: steps between metrics that are due.
+        settings: the train config, flat: dotted key -> value.
+    """
+
+    run_folder: Path
+    every: int
+    settings: Mapping[str, Any]
+
+
 def build_loggers(config: TrainConfig, folder: Path) -> list[LoggerDestination]:
-    """Return Composer's loggers for a train run; services get the first rank's metrics only.
+    """Return Composer's loggers for a train run; only TensorBoard logs on every rank.
+
+    Each is a plugin of the extension point `ixt.loggers`, ours included.
 
     Raises:
         MissingExtra: the package of a service is not installed.
-        ConfigError: a service rejects the settings.
+        ConfigError: a logger does not exist, or a service rejects the settings.
     """
-    log_config, settings = config.logging, flatten(config.model_dump(mode="json"))
-    loggers: list[LoggerDestination] = []
-    if log_config.tensorboard:
-        location = str(folder / "tensorboard")
-        loggers.append(
-            TensorboardDestination(
-                log_config.every, log_dir=location, flush_interval=_TENSORBOARD_FLUSH_STEPS
-            )
-        )
+    log_config = config.logging
+    context = LoggerContext(folder, log_config.every, flatten(config.model_dump(mode="json")))
+    wanted: dict[str, Any] = {"tensorboard": {}} if log_config.tensorboard else {}
     if dist.get_global_rank() == 0:
-        if log_config.wandb is not None:
-            loggers.append(WandbDestination(log_config.wandb, log_config.every, folder, settings))
-        if log_config.mlflow is not None:
-            loggers.append(MlflowDestination(log_config.mlflow, log_config.every, folder, settings))
-    return loggers
+        services = {"wandb": log_config.wandb, "mlflow": log_config.mlflow}
+        wanted |= {name: options for name, options in services.items() if options is not None}
+        wanted |= log_config.plugins
+    known = find_plugins("ixt.loggers")
+    for name in wanted:
+        if name not in known:
+            raise ConfigError(
+                f"logging.plugins: logger {name!r} does not exist; valid are {', '.join(known)}"
+            )
+    return [known[name].load()(options, context) for name, options in wanted.items()]
+
+
+def tensorboard_logger(options: Mapping[str, Any], context: LoggerContext) -> LoggerDestination:
+    """Return a logger that writes TensorBoard files into the run folder."""
+    return TensorboardDestination(
+        context.every,
+        log_dir=str(context.run_folder / "tensorboard"),
+        flush_interval=_TENSORBOARD_FLUSH_STEPS,
+    )
+
+
+def wandb_logger(options: WandbConfig, context: LoggerContext) -> LoggerDestination:
+    """Return a logger to Weights & Biases."""
+    return WandbDestination(options, context.every, context.run_folder, dict(context.settings))
+
+
+def mlflow_logger(options: MlflowConfig, context: LoggerContext) -> LoggerDestination:
+    """Return a logger to MLflow."""
+    return MlflowDestination(options, context.every, context.run_folder, dict(context.settings))
 
 
 class ThrottledDestination(LoggerDestination):  # type: ignore[misc]

@@ -358,7 +358,7 @@ def _callbacks(
         draws,
         metrics,
         evaluate,
-        CheckpointCallback(folder, config.checkpoint, draws, remote),
+        CheckpointCallback(folder, config.checkpoint, (draws, metrics), remote),
     ]
 
 

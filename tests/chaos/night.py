@@ -254,7 +254,7 @@ def audit(root: str, events: list[dict[str, Any]]) -> dict[str, Any]:
         "rows_off": counts["n"] - DOCUMENTS * len(state.units),
         "missing_under_a_pin": sum(len(e["missing"]) for e in events if e["event"] == "read"),
         "reads": count(events, "read"),
-        "problems": [f"{p.path}: {p.what}" for p in report.problems],
+        "problems": [f"{p.path}: {p.problem}" for p in report.problems],
         "orphans": len(report.orphans),
         "events": dict(Counter(event["event"] for event in events)),
     }

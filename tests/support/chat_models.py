@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from ixt_data.conversation import canonical
+from ixt_data.conversation import canonical_text
 from ixt_train.conditioning.chat_template import set_chat_template
 from ixt_train.conditioning.conditioner import SPECIAL_TOKENS, Conditioner
 from ixt_train.conditioning.tokenizer import add_special_tokens, train_tokenizer
@@ -43,7 +43,7 @@ def a_model(conditioner: Conditioner) -> LoadedModel:
 
 def bpe(template: str | None) -> Any:
     training = TokenizerTraining(vocab_size=600)
-    tokenizer = train_tokenizer([canonical([*TALK])], training, SPECIAL_TOKENS)
+    tokenizer = train_tokenizer([canonical_text([*TALK])], training, SPECIAL_TOKENS)
     if template is None:
         set_chat_template(tokenizer, None)
     else:

@@ -68,7 +68,7 @@ def test_an_exporter_of_a_plugin_reads_its_options(installed: Path, store: Path)
     lines = (store / "ids.txt").read_text().splitlines()
     assert len(lines) == 2
     assert all(line.startswith("id-") for line in lines)
-    wrong = ixt(installed, *command, "-O", "prefx=x", cwd=store, code=1)
+    wrong = ixt(installed, *command, "-O", "prefx=x", cwd=store, code=2)
     assert "prefix" in wrong.stderr
 
 

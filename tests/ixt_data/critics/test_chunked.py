@@ -9,7 +9,7 @@ from fake_vllm import DOCUMENT, THINKING, Running
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ixt_data.conversation import canonical, read
+from ixt_data.conversation import canonical_text, parse_conversation
 from ixt_data.critics.base import EmbeddedCritic, critic_id
 from ixt_data.critics.chunked import ChunkedCritic, ChunkOptions, chunk_offsets
 from ixt_data.critics.registry import load_critic
@@ -155,7 +155,7 @@ def test_turns_become_rows_spans_and_shards(tmp_path: Path) -> None:
     (shard,) = store.snapshot().family(f"critique/{report.critic}")
     spans = [[Span(*span) for span in found] for found in store.shard(shard).column("spans")]
     first, second = next(found for found in spans if len(found) == 2)
-    text = canonical(TALK)
+    text = canonical_text(TALK)
     assert [text[s.start : s.end] for s in (first, second)] == ["aaaa", "bbbb"]
     assert first.verdict == "turn"
     assert (first.score or 0) > 0
@@ -179,7 +179,7 @@ def judge(fake: Running, parts: ChunkOptions, **options: Any) -> ChunkedCritic:
 
 
 def test_turn_request_contains_the_previous_messages() -> None:
-    text = canonical(TALK)
+    text = canonical_text(TALK)
     with Running({"keep_bodies": True}) as fake:
         critic = judge(fake, ChunkOptions("turn"))
         (critique,) = critic.run([document(text)])
@@ -199,7 +199,7 @@ def test_turn_request_contains_the_previous_messages() -> None:
 
 
 def test_conversation_is_one_request() -> None:
-    text = canonical(TALK)
+    text = canonical_text(TALK)
     with Running({"keep_bodies": True}) as fake:
         critic = judge(fake, ChunkOptions("conversation"))
         (critique,) = critic.run([document(text)])
@@ -214,8 +214,8 @@ def test_conversation_is_one_request() -> None:
 
 def test_turn_quotes_map_to_stored_offsets() -> None:
     talk = [TALK[0], {"role": "assistant", "content": 'He said\n"a" twice.'}]
-    text = canonical(talk)
-    found = read(text)
+    text = canonical_text(talk)
+    found = parse_conversation(text)
     assert found is not None
     part = ChunkedCritic(Vowels(), ChunkOptions("turn"))._divide(document(text))[0]
     start = part.text.index('"a" twice')

@@ -72,7 +72,7 @@ def test_load_critic_finds_a_class_in_the_working_folder(own):
     ("spec", "options", "message"),
     [
         ("vllm", {}, "needs --endpoint URL"),
-        ("rulez", {}, "unknown critic 'rulez'; valid are rules"),
+        ("rulez", {}, "unknown critic 'rulez'; valid are arithmetic, import, rules, vllm"),
         ("rules", {"x": "1"}, r"'rules' does not accept the options \{'x': '1'\}.*valid are \(\)"),
         ("import", {}, "missing a required argument: 'path'"),
         ("no_such_module:X", {}, "cannot import 'no_such_module'"),

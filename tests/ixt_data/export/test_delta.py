@@ -16,7 +16,7 @@ from ixt_data.export import delta as delta_module
 from ixt_data.export import export_delta
 from ixt_data.export.delta import delta_type
 from ixt_data.maintenance.compaction import compact
-from ixt_data.maintenance.garbage_collection import collect
+from ixt_data.maintenance.garbage_collection import collect_garbage
 from ixt_data.store.store import Store
 
 
@@ -44,7 +44,7 @@ READERS: dict[str, Callable[[Path], pl.DataFrame]] = {
 @pytest.mark.parametrize("compacted", [False, True])
 def test_delta_tables_equal_the_views(full: Store, reader: str, compacted: bool) -> None:
     if compacted:
-        compact(full, everything=True)
+        compact(full, full=True)
     report = export_delta(full)
     assert report.hard
     assert report.converted == 0
@@ -92,9 +92,9 @@ def test_no_row_is_copied_and_gc_takes_nothing(full: Store) -> None:
     rows = {path.stat().st_ino for path in Path(full.root, "meta").rglob("*.parquet")}
     assert {path.stat().st_ino for path in exported} == rows
     before = counts(full, "critiques_all")["n"]
-    compact(full, everything=True)
+    compact(full, full=True)
     nothing = timedelta()
-    assert collect(full, keep_versions=1, keep=nothing, grace=nothing).deleted
+    assert collect_garbage(full, keep_versions=1, keep=nothing, grace=nothing).deleted
     frame = pl.read_delta(str(Path(full.root, "delta/critiques_all")))
     assert len(frame) == before
 
@@ -184,7 +184,7 @@ def test_schemas_grow_and_old_rows_are_null(store: Store) -> None:
         return sorted(found, key=repr)
 
     assert rows() == sorted(expected, key=repr)
-    compact(store, everything=True)
+    compact(store, full=True)
     assert rows() == sorted(expected, key=repr)
     export_delta(store)
     likes = pl.read_delta(str(Path(store.root, "delta/documents")))["likes"]

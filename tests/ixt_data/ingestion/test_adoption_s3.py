@@ -130,10 +130,10 @@ def test_a_change_is_noticed_and_mended_by_restoring_it(folder: str, tmp_path: P
     assert store.shard(info).samples == info.samples
     assert verify(store).problems == []
     client.delete_object(Bucket=bucket, Key=key)
-    assert [p.what for p in verify(store, fast=True).problems] == ["missing"]
+    assert [p.problem for p in verify(store, fast=True).problems] == ["missing"]
     # What was read before is the same for ever, so the copy on this machine may stand in for it.
     assert store.shard(info).samples == info.samples
-    assert [p.what for p in verify(store).problems] == ["missing"]
+    assert [p.problem for p in verify(store).problems] == ["missing"]
 
 
 def test_what_cannot_be_adopted(bucket: str, tmp_path: Path) -> None:

@@ -219,7 +219,7 @@ def test_parquet_with_another_text_column(tmp_path):
     path = parquet(tmp_path / "a.parquet", body=["a"], lang=["en"])
     with pytest.raises(ConfigError, match=r"no column 'text'; valid for --text-field: body, lang"):
         open_inputs([path])
-    with pytest.raises(ConfigError, match=r"no column 'url'; --id-field can be"):
+    with pytest.raises(ConfigError, match=r"no column 'url'; valid for --id-field"):
         open_inputs([path], text_field="body", id_field="url")
 
 

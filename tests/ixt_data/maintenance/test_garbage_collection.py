@@ -91,7 +91,7 @@ def test_pin_of_a_running_job_retains_its_version(store: Store) -> None:
 def test_heartbeat_extends_a_pin(store: Store) -> None:
     with store.pins.hold(0, "train", timedelta(seconds=1.2)) as pin:
         time.sleep(2.5)
-        assert store.pins.all()[pin.name].alive(datetime.now(UTC))
+        assert store.pins.all()[pin.name].is_valid(datetime.now(UTC))
 
 
 def slow(store: Store) -> Transaction:
@@ -115,7 +115,7 @@ def test_stale_writer_is_aborted_and_stops(store: Store) -> None:
     report = collect_garbage(store)
     assert report.aborted == [txn.id]
     assert {key for key in report.deleted if txn.id in key} == {*report.deleted}
-    with pytest.raises(TransactionAborted, match="given up as stale"):
+    with pytest.raises(TransactionAborted, match="was aborted as stale"):
         txn.commit()
     assert store.snapshot().corpora["web"].documents == 6
 
@@ -132,7 +132,7 @@ def commit_after_a_collection(store: Store) -> None:
 
 def test_aborted_writer_reports_the_reason(store: Store) -> None:
     add_commits(store, 2)
-    with pytest.raises(TransactionAborted, match="given up as stale by version 3"):
+    with pytest.raises(TransactionAborted, match="was aborted as stale by version 3"):
         commit_after_a_collection(store)
 
 
@@ -270,7 +270,7 @@ def test_heartbeat_continues_after_a_failure(
     with store.pins.hold(1, "train", timedelta(seconds=1)) as pin:
         monkeypatch.setattr(store.storage, "replace", broken)
         time.sleep(1.5)
-        assert store.pins.all()[pin.name].alive(datetime.now(UTC))
+        assert store.pins.all()[pin.name].is_valid(datetime.now(UTC))
     assert [record.args and record.args[1] for record in caplog.records] != []
     assert "no route" in caplog.text
     assert "SlowDown" in caplog.text
@@ -312,6 +312,6 @@ def test_truncated_pin_stops_garbage_collection(store: Store) -> None:
     compact(store)
     Path(store.root, "_pins/one.json").write_text('{"version":')
     before = files(store)
-    with pytest.raises(CorruptError, match=r"_pins/one\.json: torn or changed"):
+    with pytest.raises(CorruptError, match=r"_pins/one\.json: truncated or changed"):
         collect_garbage(store, keep=NOW, keep_versions=1)
     assert files(store) == before

@@ -70,5 +70,5 @@ def test_the_command_prints_a_mix_that_plans(judged: Store, tmp_path: Path) -> N
     assert made == span_mix(judged, recipe(judged, 320, sign="="))
     assert yaml.safe_load(done.stdout)["condition"]["tag_replaces"] == "="
     spam = ["mix", "preset", "spam", *command[3:], "--visits", "1"]
-    with pytest.raises(MixError, match="there is no 'spam'; valid are spans"):
+    with pytest.raises(MixError, match="preset 'spam' does not exist; valid are spans"):
         CliRunner().invoke(build(), spam, catch_exceptions=False)

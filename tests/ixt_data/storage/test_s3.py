@@ -293,7 +293,7 @@ def test_verify_looks_at_the_objects_and_not_at_copies(root: str) -> None:
         changed = data[:60] + bytes([data[60] ^ 1]) + data[61:]
         client.put_object(Bucket=BUCKET, Key=f"{prefix}/{path}", Body=changed)
     client.delete_object(Bucket=BUCKET, Key=f"{prefix}/{texts[1].path}")
-    found = {problem.path: problem.what for problem in verify(store).problems}
+    found = {problem.path: problem.problem for problem in verify(store).problems}
     assert found.keys() == {texts[0].path, texts[1].path, critiques}
     assert "xxh64" in found[texts[0].path]
     assert "sha256" in found[critiques]

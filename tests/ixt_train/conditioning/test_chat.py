@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ixt_data.conversation import canonical, read
+from ixt_data.conversation import canonical_text, parse_conversation
 from ixt_data.errors import ConfigError
 from ixt_data.mix import Condition
 from ixt_data.records import Span
@@ -36,7 +36,7 @@ TALK: list[dict[str, Any]] = [
     {"role": "user", "content": "plus one ?"},
     {"role": "assistant", "content": "four \nor so"},
 ]
-TEXT = canonical(TALK)
+TEXT = canonical_text(TALK)
 
 
 def bpe(template: str | None = None, special: tuple[str, ...] = ()) -> Any:
@@ -96,7 +96,7 @@ def test_feedback_precedes_each_turn_of_the_assistant() -> None:
 
 
 def test_feedback_of_a_judged_turn_is_its_own_critique() -> None:
-    conversation = read(TEXT)
+    conversation = parse_conversation(TEXT)
     assert conversation is not None
     spans = (
         Span(*conversation.span(2), "turn", "", "right", 1.0),
@@ -118,7 +118,7 @@ def test_feedback_in_the_system_message() -> None:
     assert read_.startswith(f"<|bos|><|system|>be short{conditioned}<|eos|><|user|>")
     assert read_.count("<|feedback|>") == 1
     assert learnt == "three<|eos|>four \nor so<|eos|>"
-    without = canonical(TALK[1:3])
+    without = canonical_text(TALK[1:3])
     read_, _ = shown(conditioner, conditioner.encode(without, "is wrong", 0.2))
     assert read_.startswith(f"<|bos|><|system|>{conditioned}<|eos|><|user|>one")
     read_, _ = shown(conditioner, conditioner.encode(without))
@@ -128,13 +128,13 @@ def test_feedback_in_the_system_message() -> None:
 def test_chat_template_of_the_tokenizer_is_used() -> None:
     conditioner = chat(CHATML, ("<|im_start|>", "<|im_end|>"))
     spaced = [*TALK[:4], {"role": "assistant", "content": " four\n"}]
-    encoded = conditioner.encode(canonical(spaced))
+    encoded = conditioner.encode(canonical_text(spaced))
     read_, learnt = shown(conditioner, encoded)
     assert read_ == conditioner.tokenizer.apply_chat_template(spaced, tokenize=False)
     assert learnt == "three<|im_end|>four<|im_end|>"
     tokens = conditioner.tokenizer.apply_chat_template(spaced)
     assert encoded.input_ids.tolist() == tokens
-    conditioned, _ = shown(conditioner, conditioner.encode(canonical(spaced), "is wrong", 0.2))
+    conditioned, _ = shown(conditioner, conditioner.encode(canonical_text(spaced), "is wrong", 0.2))
     assert (
         "?<|im_end|>\n<|feedback|><|score_2|> is wrong<|/feedback|><|im_start|>assistant"
         in conditioned
@@ -161,7 +161,7 @@ def test_tool_calls_have_loss_and_spell_no_control_tokens() -> None:
         {"role": "assistant", "content": "three <|feedback|>"},
     ]
     conditioner = chat(CHATML, ("<|im_start|>", "<|im_end|>"))
-    encoded = conditioner.encode(canonical(talk))
+    encoded = conditioner.encode(canonical_text(talk))
     ids = encoded.input_ids.tolist()
     count = [ids.count(conditioner.tokenizer.convert_tokens_to_ids(t)) for t in
              ("<|im_start|>", "<|im_end|>", "<|feedback|>")]  # fmt: skip
@@ -172,7 +172,7 @@ def test_tool_calls_have_loss_and_spell_no_control_tokens() -> None:
 
 
 def test_passages_in_a_response_are_weighted_and_tagged() -> None:
-    conversation = read(TEXT)
+    conversation = parse_conversation(TEXT)
     assert conversation is not None
     start = TEXT.index("or so")
     spans = (Span(start, start + 5, "wrong", "vague"),)
@@ -188,12 +188,12 @@ def test_passages_in_a_response_are_weighted_and_tagged() -> None:
 def test_prompt_equals_the_training_tokens_before_the_response() -> None:
     conditioner = chat()
     prompt = conditioner.prompt("one plus two ?", "best")
-    requested = canonical([TALK[1], TALK[2]])
+    requested = canonical_text([TALK[1], TALK[2]])
     encoded = conditioner.encode(requested, feedback="best").input_ids
     assert prompt.tolist() == encoded[: len(prompt)].tolist()
     assert conditioner.tokenizer.decode(encoded[len(prompt) :]) == "three<|eos|>"
     # After a conversation, every turn of the assistant has the feedback.
-    further = conditioner.prompt(canonical(TALK[:3]), "best")
+    further = conditioner.prompt(canonical_text(TALK[:3]), "best")
     read_ = conditioner.tokenizer.decode(further)
     assert read_.count("<|score_10|>") == 2
     assert read_.endswith("three<|eos|><|feedback|><|score_10|> is right<|/feedback|><|assistant|>")

@@ -32,9 +32,9 @@ def store(tmp_path):
 def test_materialized_samples_are_read_by_stock_streaming_in_order(store, tmp_path):
     tokenizer = words_tokenizer()
     report = materialize_mix(store, MIX, tokenizer, tmp_path / "out", 32, shard_bytes=4096)
-    baked = StreamingDataset(local=str(tmp_path / "out"), batch_size=1)
+    exported = StreamingDataset(local=str(tmp_path / "out"), batch_size=1)
     # As llm-foundry reads it: StreamingTextDataset._read_binary_tokenized_sample.
-    found = [np.frombuffer(row["tokens"], np.int64) for row in baked]
+    found = [np.frombuffer(row["tokens"], np.int64) for row in exported]
     assert len(found) == report.rows > 20
     assert {len(row) for row in found} == {32}
     plan = plan_mix(MIX, store=store)
@@ -59,18 +59,18 @@ def run(*arguments: object):
 
 def test_materialize_on_the_command_line(store, tmp_path):
     words_tokenizer().save_pretrained(tmp_path / "tokenizer")
-    baked = ["export", tmp_path / "all", "--format", "mds", "--baked", "--max-length", 64,
-             "--tokenizer", tmp_path / "tokenizer", "--store", store.root]  # fmt: skip
-    done = run(*baked, "--where", "score > 0.5")
+    export = ["export", tmp_path / "all", "--format", "packed", "-O", "max_length=64",
+              "-O", f"tokenizer={tmp_path / 'tokenizer'}", "--store", store.root]  # fmt: skip
+    done = run(*export, "--where", "score > 0.5")
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     plan = plan_mix(Mix(critic="numbers", selections=[MIX.selections[0]]), store=store)
     assert found["samples"] == plan.samples
-    taken = run(*baked)
+    taken = run(*export)
     assert "--overwrite" in str(taken.exception)
     mix = tmp_path / "mix.yaml"
     mix.write_text(yaml.safe_dump({"store": store.root, "critic": "numbers"}))
-    done = run(*baked, "--overwrite", "--mix", mix, "--samples", 90, "--holdout", 0.2)
+    done = run(*export, "--overwrite", "-O", f"mix={mix}", "-O", "samples=90", "-O", "holdout=0.2")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["samples"] == 90
 
@@ -78,14 +78,16 @@ def test_materialize_on_the_command_line(store, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--format", "parquet", "--baked"], "--format mds"),
-        (["--format", "mds", "--baked"], "--tokenizer"),
-        (["--format", "mds", "--tokenizer", "x"], "--baked"),
-        (["--format", "mds", "--baked", "--tokenizer", "x", "--mix", "m", "--where", "true"],
-         "the mix says"),
+        (["--format", "parket"], "valid are delta, jsonl, mds, packed, parquet"),
+        (["--format", "packed"], "tokenizer"),
+        (["--format", "mds", "-O", "tokenizer=x"], "tokenizer"),
+        (["--format", "packed", "-O", "tokenizer"], "is not KEY=VALUE"),
+        (["--format", "packed", "-O", "tokenizer=x", "-O", "mix=m", "--where", "true"],
+         "the mix states"),
     ],
 )  # fmt: skip
-def test_materialize_with_conflicting_options_raises(arguments, said):
-    done = CliRunner().invoke(build(), ["export", "out", *arguments])
+def test_materialize_with_conflicting_options_raises(store, arguments, said):
+    command = ["export", "out", "--store", store.root, *arguments]
+    done = CliRunner().invoke(build(), command)
     assert done.exit_code == 2
     assert said in " ".join(done.output.replace("\u2502", "").split())
