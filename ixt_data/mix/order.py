@@ -71,7 +71,12 @@ def regime_bits(phase: int, cooled: bool) -> int:
 
 
 class PhaseOrder:
-    """The draws of one phase."""
+    """The draws of one phase.
+
+    Attributes:
+        counts: number of draws of each sample.
+        samples: number of draws.
+    """
 
     def __init__(
         self, counts: Counts, shard_starts: Ints, rng: np.random.Generator, block: int
@@ -94,7 +99,7 @@ class PhaseOrder:
         passes = np.maximum.reduceat(counts, shard_starts).astype(np.int64)
         drawn = rows > 0
         ends = np.append(shard_starts[1:], len(counts))
-        self._counts = counts
+        self.counts = counts
         self._from, self._to = shard_starts[drawn], ends[drawn]
         self.samples = int(rows.sum())
         self._lay_out(rows[drawn], passes[drawn], rng)
@@ -189,7 +194,7 @@ class PhaseOrder:
         used[shard] = True
         numbers = np.flatnonzero(used)
         bounds = [(int(self._from[k]), int(self._to[k])) for k in numbers]
-        counts = np.concatenate([self._counts[a:b] for a, b in bounds]).astype(np.int64)
+        counts = np.concatenate([self.counts[a:b] for a, b in bounds]).astype(np.int64)
         ends = np.cumsum(counts)
         # Index of each shard's first draw, and of its first document, in the concatenated counts.
         sizes = self._to[numbers] - self._from[numbers]

@@ -1,5 +1,6 @@
 """The plan of a train run: the drawn documents, their draw counts, and their order."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -88,6 +89,13 @@ class MixPlan:
     def conditions(self) -> tuple[Condition, ...]:
         """The condition of each phase."""
         return tuple(self.mix.condition_in(phase) for phase in self.mix.phases())
+
+    def counts_digest(self) -> str:
+        """Return 12 hex digits over the draws of every document in each phase."""
+        digest = hashlib.blake2b(digest_size=6)
+        for order in self.orders:
+            digest.update(np.ascontiguousarray(order.counts).data)
+        return digest.hexdigest()
 
     def order(self, epoch: int) -> Ints:
         """Return the draws of one epoch, in order, int64[draws]; see `ixt_data.mix.decode`.

@@ -1,7 +1,7 @@
 from .chat import ChatConditioner as ChatConditioner
 from .chat import build_conditioner as build_conditioner
-from .chat import set_chat_template as set_chat_template
-from .chat import template_id as template_id
+from .chat_template import set_chat_template as set_chat_template
+from .chat_template import template_id as template_id
 from .conditioner import SPECIAL_TOKENS as SPECIAL_TOKENS
 from .conditioner import Choice as Choice
 from .conditioner import Conditioner as Conditioner

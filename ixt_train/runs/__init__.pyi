@@ -13,6 +13,7 @@ from .draws import find_steps as find_steps
 from .draws import read_step_draws as read_step_draws
 from .feedback import feedback_record as feedback_record
 from .feedback import observed_pairs as observed_pairs
+from .metrics import MetricsWriter as MetricsWriter
 from .metrics import read_metrics as read_metrics
 from .remote import Remote as Remote
 from .remote import fetch_run as fetch_run

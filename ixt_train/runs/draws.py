@@ -22,17 +22,20 @@ _NAME = re.compile(r"(\d+)-(\d+)\.rank(\d+)\.npz")
 class DrawWriter:
     """A writer that collects the draws of one rank and writes them in batches."""
 
-    def __init__(self, run_folder: Path, rank: int = 0) -> None:
+    def __init__(self, run_folder: Path, rank: int = 0, ranks: int = 1) -> None:
         self._folder = run_folder / FOLDER
-        self._rank = rank
+        self._rank, self._ranks = rank, ranks
         self._steps: list[bytes] = []
         self._first = 1
 
     def start_after(self, step: int) -> None:
-        """Resume after `step`: delete what this rank recorded for later steps."""
+        """Resume after `step`: delete the records of later steps.
+
+        The train run may have had more ranks; each rank deletes its share of their files.
+        """
         self._steps, self._first = [], step + 1
         for file, first, _, rank in _files(self._folder):
-            if first > step and rank == self._rank:
+            if first > step and rank % self._ranks == self._rank:
                 file.unlink()
 
     def add(self, step: int, doc_ids: Sequence[str | bytes]) -> None:

@@ -1,18 +1,21 @@
-"""The only reader of metrics.jsonl, the metrics of a train run."""
+"""The metrics of a train run, metrics.jsonl: append-only, and this is its only reader."""
 
+import os
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from ixt_data.errors import CorruptError
+_RESUMED = "resumed_after"
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     r"""Read the rows of a metrics.jsonl, in the order in which the run wrote them.
 
-    It drops a last line that a crash cut off. If a resumed run repeats a step, only the latest
-    row of that step is returned.
+    It skips lines that a crash cut off. Where a train run resumed after step s, its rows of later
+    steps until then are dropped. Of several rows of a step, only the latest is returned.
 
     Args:
         path: a metrics.jsonl, or the run folder that contains one.
@@ -21,9 +24,6 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
         One dictionary per row: `step`, `tokens` and `samples` (totals so far), `seconds` of
         training, and either `loss` (nats per unit of loss weight) and `lr`, or `eval`. An empty
         list if the file does not exist.
-
-    Raises:
-        CorruptError: a line other than the last one is not JSON; the message names file and line.
 
     Examples:
         >>> from pathlib import Path
@@ -48,12 +48,51 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
             continue
         try:
             row = orjson.loads(line)
-            key = (row["step"], "eval" in row)
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            if number == len(lines):
-                break
-            raise CorruptError(
-                f"{path} line {number}: not a row of metrics: {line[:80]!r}. Delete the line"
-            ) from None
-        rows[key] = row
+            resumed = row.get(_RESUMED)
+            key = (row["step"], "eval" in row) if resumed is None else None
+        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+            if number < len(lines) and not lines[number].startswith(_MARKER):
+                warnings.warn(
+                    f"{path} line {number}: not a row of metrics, skipped: {line[:80]!r}",
+                    stacklevel=2,
+                )
+            continue
+        if key is None:
+            rows = {key: row for key, row in rows.items() if key[0] <= resumed}
+        else:
+            rows[key] = row
     return list(rows.values())
+
+
+_MARKER = f'{{"{_RESUMED}":'.encode()
+
+
+class MetricsWriter:
+    """A writer that appends rows to metrics.jsonl and never changes a row."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def resume_after(self, step: int) -> None:
+        """Mark all rows of later steps as superseded; complete a line that a crash cut off."""
+        if not self._path.exists():
+            return
+        data = self._path.read_bytes()
+        if data:
+            line_end = b"" if data.endswith(b"\n") else b"\n"
+            self._append(line_end + orjson.dumps({_RESUMED: step}))
+            self.flush()
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Append a row."""
+        self._append(orjson.dumps(row, option=orjson.OPT_NON_STR_KEYS))
+
+    def _append(self, line: bytes) -> None:
+        with self._path.open("ab") as file:
+            file.write(line + b"\n")
+
+    def flush(self) -> None:
+        """Wait until all rows are on the disk, before a checkpoint claims their steps."""
+        if self._path.exists():
+            with self._path.open("rb") as file:
+                os.fsync(file.fileno())

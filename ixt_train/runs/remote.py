@@ -105,11 +105,12 @@ class Remote:
         Raises:
             FingerprintError: the remote copy is another train run.
         """
+        is_new = not self.folder.exists()
         pulled = not overwrite and self.pull()
         try:
             result = set_up()
         except FingerprintError as error:
-            if pulled:
+            if pulled and is_new:
                 shutil.rmtree(self.folder)
             raise FingerprintError(f"checkpoint.remote: {self.root}: {error}") from None
         if overwrite:

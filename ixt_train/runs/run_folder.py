@@ -59,6 +59,18 @@ def prepare_folder(folder: Path, fingerprint: Mapping[str, Any], overwrite: bool
     return True
 
 
+def pinned_snapshot(folder: Path) -> int | None:
+    """Return the version of the snapshot that the train run in a folder uses, or None."""
+    path = folder / FINGERPRINT
+    return json.loads(path.read_text())["snapshot"] if path.exists() else None
+
+
+def planned_samples(folder: Path) -> int | None:
+    """Return the total draws of the train run in a folder, or None."""
+    path = folder / PLAN
+    return json.loads(path.read_text())["samples"] if path.exists() else None
+
+
 def check_fingerprint(
     location: Path | str, before: Mapping[str, Any], now: Mapping[str, Any]
 ) -> None:
@@ -72,7 +84,7 @@ def check_fingerprint(
         raise FingerprintError(
             f"{location} contains another train run, {content_id(before)} instead of "
             f"{content_id(now)}: {differences(before, now)}. "
-            "Choose another run_folder, or delete that train run with --overwrite"
+            "Set these back to resume that train run, or choose another run_folder"
         )
 
 

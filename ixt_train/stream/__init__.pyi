@@ -1,3 +1,5 @@
+from .column_batch import ColumnBatch as ColumnBatch
+from .loading import data_loader as data_loader
 from .materialize import MaterializeReport as MaterializeReport
 from .materialize import materialize_mix as materialize_mix
 from .mix_stream import MixStream as MixStream
@@ -7,3 +9,5 @@ from .packing import batch_samples as batch_samples
 from .packing import batch_tokens as batch_tokens
 from .replay import Replay as Replay
 from .token_family import tokenize as tokenize
+from .world import World as World
+from .world import run_on_all_ranks as run_on_all_ranks

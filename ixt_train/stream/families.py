@@ -1,38 +1,22 @@
-"""Aligned families as one: a text shard and its critique shard are cached and evicted together.
+"""Aligned families as one: a text shard and its critique shard are read as one logical shard."""
 
-Only this module, `mix_stream` and `shard_cache` use the internals of mosaicml-streaming (0.13).
-"""
-
-import mmap
-import os
-import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-import orjson
-from streaming import Stream
-from streaming.base.compression import decompress
-from streaming.base.format.base.reader import FileInfo, Reader
-from streaming.base.format.mds.reader import MDSReader
-from streaming.base.hashing import get_hash
-from streaming.base.storage.download import CloudDownloader
-from streaming.base.util import retry
-from streaming.base.world import World
+import torch
+from streaming.base.format.mds import MDSReader
 
-from ixt_data.errors import CorruptError, StoreError
+from ixt_data.errors import CorruptError
 from ixt_data.log import ShardInfo
 from ixt_data.mds import Shard, parse_shard
 from ixt_data.records import ID_BYTES, OK, content_id, encoded_id
-from ixt_data.storage import atomic_write
 from ixt_data.store import folder_of
-
-INDEX = "index.json"
-_REMEDY = "Restore it from a copy; `ixt verify` finds every shard like it"
+from ixt_train.stream.shard_files import ShardFiles
 
 Offsets = npt.NDArray[np.uint32]
 LogicalShard = Sequence[tuple[ShardInfo, Mapping[str, str]]]
@@ -73,7 +57,7 @@ def _stored(entry: Mapping[str, Any]) -> str:
 class ColumnSlices:
     """The values of one column in a file: byte offsets, uint32[samples] each."""
 
-    data: bytes | mmap.mmap
+    data: memoryview
     starts: Offsets
     ends: Offsets
 
@@ -101,16 +85,23 @@ class OpenShard:
 def _map(path: Path, samples: int) -> Shard:
     """Map a file into memory and parse its columns in one pass.
 
+    The map needs no open file: a plan may use more shards than a process may open files.
+
     Raises:
         FileNotFoundError: the file is not in the local folder (any more).
         CorruptError: the file is not a shard, or not the one in the index.
     """
-    with path.open("rb") as file:
-        if not os.fstat(file.fileno()).st_size:
-            raise CorruptError(f"{path}: empty. Delete the file")
-        data = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    size = path.stat().st_size
+    if not size:
+        raise CorruptError(f"{path}: empty. Delete the file")
     try:
-        shard = parse_shard(data, str(path))
+        mapped = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
+    except RuntimeError as error:
+        if path.exists():
+            raise CorruptError(f"{path}: {error}. Delete the file") from None
+        raise FileNotFoundError(path) from None
+    try:
+        shard = parse_shard(cast("bytes", mapped.numpy().data), str(path))
     except CorruptError as error:
         raise CorruptError(f"{error}. Delete the file") from None
     if shard.samples != samples:
@@ -153,7 +144,12 @@ def _ids(shard: Shard, text: str | None) -> npt.NDArray[np.void]:
     return np.frombuffer(digests, f"V{ID_BYTES}")
 
 
-class FamilyReader(Reader):  # type: ignore[misc]
+def _slices(shard: Shard, starts: npt.NDArray[Any], ends: npt.NDArray[Any]) -> ColumnSlices:
+    data = cast("memoryview", shard.data)
+    return ColumnSlices(data, starts.astype("<u4"), ends.astype("<u4"))
+
+
+class FamilyReader:
     """A reader of a text shard and its critique shard, if there is one, as one logical shard."""
 
     def __init__(
@@ -161,42 +157,59 @@ class FamilyReader(Reader):  # type: ignore[misc]
         parts: Sequence[MDSReader],
         projections: Sequence[Mapping[str, str]],
         adopted_text: Sequence[str | None],
+        files: ShardFiles,
     ) -> None:
         """Join aligned shards.
 
         Args:
-            parts: readers of the same samples, text first.
+            parts: entries of the same samples, text first.
             projections: columns to read from each part, with their names in `OpenShard`.
             adopted_text: text column of each part in an adopted folder, None for other parts.
+            files: the local folder.
+
+        Raises:
+            CorruptError: the shards have different numbers of samples.
+            ValueError: decoding a column could run code.
         """
-        text = parts[0]
-        if any(part.samples != text.samples for part in parts):
-            sizes = {part.raw_data.basename: part.samples for part in parts}
+        sizes = {part.raw_data.basename: part.samples for part in parts}
+        if len(set(sizes.values())) > 1:
             raise CorruptError(f"aligned shards have different numbers of samples: {sizes}")
-        super().__init__(
-            text.dirname, text.split, text.compression, text.hashes, text.samples, None
-        )
-        self.parts, self.projections, self._adopted_text = (
-            tuple(parts),
-            tuple(projections),
-            tuple(adopted_text),
-        )
-        self.opened: OpenShard | None = None
         for part in parts:
-            self.file_pairs += part.file_pairs
+            part.validate(allow_unsafe_types=False)
+        self.parts, self.projections = tuple(parts), tuple(projections)
+        self._adopted_text, self._files = tuple(adopted_text), files
+        self.samples = int(parts[0].samples)
+        self.paths = [files.path(part.raw_data) for part in parts]
+        self.opened: OpenShard | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "opened": None}
 
-    def validate(self, allow_unsafe_types: bool) -> None:
-        """Refuse columns whose decoding could run code."""
-        for part in self.parts:
-            part.validate(allow_unsafe_types)
+    @property
+    def raw_bytes(self) -> int:
+        """Bytes of its files, uncompressed."""
+        return sum(int(part.raw_data.bytes) for part in self.parts)
+
+    @property
+    def max_bytes(self) -> int:
+        """Bytes of its files while they are copied, uncompressed and compressed."""
+        zipped = sum(part.zip_data.bytes for part in self.parts if part.zip_data)
+        return self.raw_bytes + int(zipped)
 
     @property
     def is_cached(self) -> bool:
         """Whether all its files are in the local folder."""
-        return all(Path(self.dirname, raw.basename).is_file() for raw, _ in self.file_pairs)
+        return all(path.is_file() for path in self.paths)
+
+    def fetch(self) -> None:
+        """Copy its missing files into the local folder; see `ShardFiles.fetch`."""
+        for part in self.parts:
+            self._files.fetch(part)
+
+    def touch(self) -> None:
+        """Mark its files as used now."""
+        for path in self.paths:
+            self._files.touch(path)
 
     def open(self) -> OpenShard:
         """Map all files and find the values of the requested columns.
@@ -208,7 +221,7 @@ class FamilyReader(Reader):  # type: ignore[misc]
         columns: dict[str, ColumnSlices] = {}
         score = np.full(self.samples, np.nan, np.float32)
         mapped = [
-            _map(Path(self.dirname, part.raw_data.basename), part.samples) for part in self.parts
+            _map(path, part.samples) for path, part in zip(self.paths, self.parts, strict=True)
         ]
         ids = [_ids(shard, text) for shard, text in zip(mapped, self._adopted_text, strict=True)]
         for part, part_ids in zip(self.parts[1:], ids[1:], strict=True):
@@ -222,16 +235,14 @@ class FamilyReader(Reader):  # type: ignore[misc]
                 starts, ends = shard.starts[name], shard.ends[name]
                 if ok is not None:
                     ends = np.where(ok, ends, starts)
-                columns[known_as] = ColumnSlices(
-                    shard.data, starts.astype("<u4"), ends.astype("<u4")
-                )
+                columns[known_as] = _slices(shard, starts, ends)
             if ok is not None:
                 score = np.where(ok, _fixed(shard, "score", "<f4"), np.float32(np.nan))
         spans = columns.get("spans")
         # `[]` takes two bytes.
         has_spans = spans is not None and bool((spans.ends > spans.starts + 2).any())
         zeros = np.zeros(self.samples, np.uint32)
-        no_values = ColumnSlices(mapped[0].data, zeros, zeros)
+        no_values = _slices(mapped[0], zeros, zeros)
         self.opened = OpenShard(ids[0], columns, score, has_spans, no_values)
         return self.opened
 
@@ -243,175 +254,39 @@ class FamilyReader(Reader):  # type: ignore[misc]
                 f"in {self.parts[0].raw_data.basename}"
             )
 
-    def get_sample_data(self, idx: int) -> bytes:
-        """Raise: samples of joined shards are read from `open`."""
-        raise NotImplementedError
 
-    def decode_sample(self, data: bytes) -> dict[str, Any]:
-        """Raise: samples of joined shards are read from `open`."""
-        raise NotImplementedError
+def build_readers(
+    root: str,
+    shards: Sequence[LogicalShard],
+    local: Path,
+    *,
+    max_bytes: int | None,
+    timeout: float,
+    retries: int,
+) -> tuple[ShardFiles, list[FamilyReader], list[dict[str, Any]]]:
+    """Return the files of some logical shards, their readers, and the entries of an index.json.
 
+    The arguments are those of `ShardFiles`.
 
-class FamilyStream(Stream):  # type: ignore[misc]
-    """The shards of a plan, copied from the store into a local folder with every byte checked."""
-
-    def __init__(
-        self,
-        root: str,
-        shards: Sequence[LogicalShard],
-        local: str,
-        *,
-        retries: int,
-        timeout: float,
-    ) -> None:
-        """Set where the shards are and where they are copied to.
-
-        Args:
-            root: root of the store: a folder or an address such as `s3://bucket/prefix`.
-            shards: shards that are read together.
-            local: folder that only this train run, on this snapshot, uses.
-            retries: attempts per download.
-            timeout: seconds per download.
-        """
-        # No remote for streaming itself: it would guard `local` by shared memory, which a killed
-        # job leaves behind. The lock of `shard_cache.LocalFolder` ends with its process.
-        super().__init__(local=local, download_retry=retries, download_timeout=timeout)
-        self._root, self._shards = root, tuple(shards)
-        self._external: dict[str, str] = {}
-
-    def apply_default(self, default: dict[str, Any]) -> None:
-        """Apply streaming's defaults, except that compressed files are deleted."""
-        super().apply_default(default)
-        self.safe_keep_zip = False
-
-    def get_shards(self, world: World, allow_unsafe_types: bool) -> list[Reader]:
-        """Return the plan's shards as readers; the local leader writes the folder's index.json."""
-        entries = self._entries()
-        if world.is_local_leader:
-            index = orjson.dumps({"version": 2, "shards": [parts[0] for parts in entries]})
-            atomic_write(
-                Path(self.local, INDEX), lambda partial: partial.write_bytes(index), durable=False
-            )
-        readers: list[Reader] = []
-        for parts, logical in zip(entries, self._shards, strict=True):
-            files = [MDSReader.from_json(self.local, "", entry) for entry in parts]
-            adopted_text = [info.text_column if info.is_external else None for info, _ in logical]
-            readers.append(FamilyReader(files, [columns for _, columns in logical], adopted_text))
-            readers[-1].validate(allow_unsafe_types)
-        return readers
-
-    def _entries(self) -> list[list[dict[str, Any]]]:
-        """Return the index entries of all parts, by their names in the local folder."""
-        seen: Counter[str] = Counter()
-        entries = []
-        for logical in self._shards:
-            entries.append([index_entry(info, seen[info.path]) for info, _ in logical])
-            for entry, (info, _) in zip(entries[-1], logical, strict=True):
-                if info.is_external:
-                    self._external[_stored(entry)] = info.path
-                elif seen[info.path]:
-                    self._external[_stored(entry)] = f"{self._root.rstrip('/')}/{info.path}"
-                seen[info.path] += 1
-        return entries
-
-    def get_index_size(self) -> int:
-        """Return 0: the index does not count for the cache limit."""
-        return 0
-
-    def prepare_shard(self, shard: FamilyReader) -> int:
-        """Copy the files of one logical shard here; return the change in cache usage, in bytes.
-
-        Raises:
-            StoreError: a file is missing or cannot be downloaded.
-            CorruptError: a file was changed.
-        """
-        delta = 0
-        for part in shard.parts:
-            delta += self._copy_file(part.raw_data, part.zip_data, part.compression)
-        return delta
-
-    def _copy_file(
-        self, raw: FileInfo, compressed: FileInfo | None, compression: str | None
-    ) -> int:
-        target = Path(self.local, raw.basename)
-        if target.is_file():
-            return 0
-        stored = compressed or raw
-        data = self._read_source(stored)
-        self._check(stored, data)
-        if compressed is None and not self._is_remote(raw) and raw.basename not in self._external:
-            # An uncompressed file on this machine: link to it instead of copying it.
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.unlink(missing_ok=True)
-            target.symlink_to(Path(self._address(raw)).absolute())
-            return int(raw.bytes)
-        if compressed is not None:
-            try:
-                data = decompress(compression, data)
-            except Exception as error:
-                raise CorruptError(f"{self._address(stored)}: {error}. {_REMEDY}") from None
-        if len(data) != raw.bytes:
-            raise CorruptError(
-                f"{self._address(stored)}: {len(data)} bytes unpacked instead of {raw.bytes}. "
-                f"{_REMEDY}"
-            )
-        atomic_write(target, lambda partial: partial.write_bytes(data), durable=False)
-        return int(raw.bytes)
-
-    def _read_source(self, file: FileInfo) -> bytes:
-        if self._is_remote(file):
-            return self._download(file)
-        try:
-            return Path(self._address(file)).read_bytes()
-        except FileNotFoundError:
-            raise StoreError(f"{self._address(file)}: missing. {_REMEDY}") from None
-        except OSError as error:
-            raise StoreError(f"{self._address(file)}: {error}. {_REMEDY}") from None
-
-    def _download(self, file: FileInfo) -> bytes:
-        target = Path(self.local, f"{file.basename}.{os.getpid()}.part")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        source = self._address(file)
-        downloader = _downloader(source)
-
-        def download_once() -> None:
-            downloader.download(source, str(target), self.download_timeout)
-
-        try:
-            retry(clean_up_fn=downloader.clean_up, num_attempts=self.download_retry)(
-                download_once
-            )()
-            return target.read_bytes()
-        except Exception as error:
-            raise StoreError(f"{source}: cannot be downloaded: {error!r}. {_REMEDY}") from error
-        finally:
-            target.unlink(missing_ok=True)
-
-    def _check(self, file: FileInfo, data: bytes) -> None:
-        if len(data) != file.bytes:
-            raise CorruptError(
-                f"{self._address(file)}: {len(data)} bytes instead of {file.bytes}. {_REMEDY}"
-            )
-        for algorithm, expected in file.hashes.items():
-            if get_hash(algorithm, data) != expected:
-                raise CorruptError(f"{self._address(file)}: its {algorithm} is wrong. {_REMEDY}")
-
-    def _address(self, file: FileInfo) -> str:
-        """Return the path or address of a file."""
-        external = self._external.get(file.basename)
-        return external or f"{self._root.rstrip('/')}/{file.basename}"
-
-    def _is_remote(self, file: FileInfo) -> bool:
-        return "://" in self._address(file)
-
-
-# Clients are not safe to share between threads or to send to other processes.
-_downloaders = threading.local()
-
-
-def _downloader(address: str) -> CloudDownloader:
-    by_scheme = _downloaders.__dict__.setdefault("by_scheme", {})
-    scheme = address.partition("://")[0]
-    if scheme not in by_scheme:
-        by_scheme[scheme] = CloudDownloader.get(address)
-    return by_scheme[scheme]
+    Raises:
+        CorruptError: a basename is outside of its folder, or shards are not aligned.
+    """
+    seen: Counter[str] = Counter()
+    external: dict[str, str] = {}
+    entries: list[list[dict[str, Any]]] = []
+    for logical in shards:
+        entries.append([index_entry(info, seen[info.path]) for info, _ in logical])
+        for entry, (info, _) in zip(entries[-1], logical, strict=True):
+            if info.is_external:
+                external[_stored(entry)] = info.path
+            elif seen[info.path]:
+                external[_stored(entry)] = f"{root.rstrip('/')}/{info.path}"
+            seen[info.path] += 1
+    files = ShardFiles(root, local, external, max_bytes=max_bytes, timeout=timeout, retries=retries)
+    readers = []
+    for parts, logical in zip(entries, shards, strict=True):
+        mds = [MDSReader.from_json(str(local), "", entry) for entry in parts]
+        adopted_text = [info.text_column if info.is_external else None for info, _ in logical]
+        readers.append(FamilyReader(mds, [columns for _, columns in logical], adopted_text, files))
+    files.check_limit(max((reader.max_bytes for reader in readers), default=0))
+    return files, readers, [parts[0] for parts in entries]

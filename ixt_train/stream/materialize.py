@@ -129,9 +129,9 @@ def _rows(samples: Iterator[npt.NDArray[np.int32]], width: int) -> Iterator[npt.
         waiting.append(ids)
         n_waiting += len(ids)
         if n_waiting >= width:
-            join_budgets = np.concatenate(waiting)
+            joined = np.concatenate(waiting)
             n_complete = n_waiting // width * width
-            yield from join_budgets[:n_complete].reshape(-1, width)
-            waiting, n_waiting = [join_budgets[n_complete:]], n_waiting - n_complete
+            yield from joined[:n_complete].reshape(-1, width)
+            waiting, n_waiting = [joined[n_complete:]], n_waiting - n_complete
     if n_waiting:
         yield np.concatenate(waiting)

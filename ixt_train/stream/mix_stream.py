@@ -1,51 +1,43 @@
 """The stream: a mix plan as a torch dataset with the same order of samples on any machine."""
 
-import atexit
-import resource
 import warnings
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from math import ceil
 from pathlib import Path
-from time import sleep, time_ns
 from types import TracebackType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import orjson
-from filelock import FileLock
-from streaming import StreamingDataset
-from streaming.base.constant import RESUME, TICK
-from streaming.base.dataset import _ShardState
-from streaming.base.shared import SharedMemory, _get_path
-from streaming.base.world import World
-from torch import distributed
+from torch.utils.data import IterableDataset, get_worker_info
 
 from ixt_data.errors import FingerprintError, MixError, StoreError
 from ixt_data.mix import Condition, Ints, MixPlan, regimes_of, samples_of
+from ixt_data.storage import atomic_write
 from ixt_train.conditioning import Choice, Conditioner
-from ixt_train.stream.families import FamilyReader, FamilyStream, OpenShard
+from ixt_train.stream.column_batch import ColumnBatch
+from ixt_train.stream.families import OpenShard, build_readers
+from ixt_train.stream.position import Position
 from ixt_train.stream.projection import logical_shards
 from ixt_train.stream.shard_cache import LocalFolder, OpenShards, Prefetcher
 from ixt_train.stream.shard_columns import ShardColumns, chunks
+from ixt_train.stream.world import World, run_on_all_ranks
 
-_MAX_OPEN, _MAX_OPEN_LIMITED = 1024, 64
-# Every open shard uses two file handles; shards may use half of the process's handles.
-_HANDLES = 2
+INDEX = "index.json"
 _RETRIES = 7
+_PREDOWNLOAD_BATCHES = 8
 
 
-class MixStream(StreamingDataset):  # type: ignore[misc]
+class MixStream(IterableDataset[dict[str, Any]]):
     """The samples of a mix plan as a torch dataset.
 
     Each sample is a dictionary: `input_ids` int32[T], `loss_weights` float32[T] (weight of the loss
     at predicting each token), `doc_id` (16 bytes) and `draw` (its number in the plan). Without a
     conditioner it is `doc_id`, `draw`, `text`, `critique`, `score`, `spans` and `has_feedback`.
 
-    Any DataLoader iterates it, with any number of workers. `state_dict` and `load_state_dict`
-    resume it on any number of processes that divides the global batch. A missing or changed
-    shard raises.
+    Any DataLoader iterates it, with any number of workers; `data_loader` builds one that passes
+    whole batches. `state_dict` and `load_state_dict` resume it on any number of processes that
+    divides the global batch. A missing or changed shard raises.
 
     Examples:
         .. code-block:: python
@@ -53,8 +45,7 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
             plan = plan_mix(mix, samples=64_000, batch=32)
             conditioner = Conditioner(tokenizer, mix.condition)
             with MixStream(plan, conditioner, local="shards", batch_size=32) as stream:
-                loader = DataLoader(stream, batch_size=32, collate_fn=Collator(0, 1024))
-                for batch in loader:
+                for batch in data_loader(stream, Collator(0, 1024), workers=2):
                     print(batch["input_ids"].shape)
     """
 
@@ -84,7 +75,7 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
             batch_size: samples per process and step.
             feedback: feedback for every sample, overriding the mix.
             cache_limit: maximum bytes in `local`; None sets no limit.
-            predownload: samples to look ahead for missing shards.
+            predownload: samples to look ahead for missing shards; by default 8 batches.
             threads: download threads per process.
             timeout: seconds per download.
             retries: attempts per download.
@@ -92,41 +83,36 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
         Raises:
             MixError: the plan's sizes would repeat samples to fill a batch.
             StoreError: another job uses `local`.
+            ConfigError: `cache_limit` is too low for the shards.
         """
-        world = World.detect()
-        _check_sizes(plan, batch_size, world)
+        self._world = World.detect()
+        _check_sizes(plan, batch_size, self._world)
         self.plan, self.conditioner, self.feedback = plan, conditioner, feedback
+        self.batch_size, self.cache_limit, self.threads = batch_size, cache_limit, threads
+        self.predownload = predownload or _PREDOWNLOAD_BATCHES * batch_size
         self._conditioners = _conditioners(conditioner, plan.conditions)
-        self._folder = LocalFolder(Path(local) / f"{plan.version}-{plan.digest}", world)
-        if distributed.is_available() and distributed.is_initialized():
-            # Each rank looks for free shared memory. Previous streams must have released theirs, or
-            # the ranks choose different names.
-            distributed.barrier()
+        self._folder = LocalFolder(Path(local) / f"{plan.version}-{plan.digest}", self._world)
+        self.local = self._folder.path
         try:
-            stream = FamilyStream(
+            run_on_all_ranks(self._folder.lock)
+            self.files, self.shards, entries = build_readers(
                 str(store or plan.mix.store),
                 logical_shards(plan, conditioner),
-                str(self._folder.path),
-                retries=retries,
+                self.local,
+                max_bytes=cache_limit,
                 timeout=timeout,
+                retries=retries,
             )
-            super().__init__(
-                streams=[stream],
-                batch_size=batch_size,
-                num_canonical_nodes=1,
-                shuffle=False,
-                cache_limit=cache_limit,
-                predownload=predownload,
-            )
+            if self._world.is_local_leader:
+                index = orjson.dumps({"version": 2, "shards": entries})
+                atomic_write(self.local / INDEX, lambda p: p.write_bytes(index), durable=False)
+            self._position = Position(self.local, self._world.rank)
         except BaseException:
             self._folder.release()
             raise
-        self.epoch_size = plan.epoch_samples
-        self.length = ceil(plan.epoch_samples / self._parallel_rank_world.num_ranks)
-        self.threads = threads
-        max_handles = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2 // _HANDLES
-        max_open = _MAX_OPEN_LIMITED if cache_limit else _MAX_OPEN
-        self._shards = OpenShards(max(min(max_open, max_handles), 1))
+        self._samples_per_shard = np.array([shard.samples for shard in self.shards], np.int64)
+        self._shard_starts = np.cumsum(np.append(0, self._samples_per_shard))[:-1]
+        self._open_shards = OpenShards()
         self._warn_of_thrashing()
 
     def __enter__(self) -> "MixStream":
@@ -141,32 +127,13 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
         self.close()
 
     def close(self) -> None:
-        """Delete the uncompressed shards; release the local folder and shared memory."""
-        for shared in self._shared_memory():
-            # Streaming would keep it, and a file handle each, until the process ends.
-            atexit.unregister(shared.cleanup)
-            shared.cleanup()
-        if self._folder.release():
-            for path in (self._cache_filelock_path, self._shared_barrier.filelock_path):
-                Path(path).unlink(missing_ok=True)
-
-    def _shared_memory(self) -> Iterator[SharedMemory]:
-        yield self._locals_shm
-        if hasattr(self, "_resume_shm"):
-            yield self._resume_shm
-        for array in (
-            self._shared_barrier._arr,
-            self._next_epoch.arr,
-            self._cache_usage.arr,
-            self._shard_states,
-            self._shard_access_times,
-        ):
-            yield array.shm
+        """Delete the uncompressed shards and release the local folder."""
+        self._folder.release()
 
     def _warn_of_thrashing(self) -> None:
         if not self.cache_limit:
             return
-        sizes = [shard.get_raw_size() for shard in self.shards]
+        sizes = [shard.raw_bytes for shard in self.shards]
         needed = round(self.plan.shards_at_once * sum(sizes) / len(sizes))
         if needed > self.cache_limit:
             warnings.warn(
@@ -177,55 +144,82 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
                 stacklevel=3,
             )
 
-    # Order
-
-    def resample_streams(
-        self, epoch: int, stream_id: int | None = None
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Return the draws of one epoch in order, which streaming partitions among processes."""
-        draws = self.plan.order(epoch)
-        self.epoch_size = len(draws)
-        return np.array([len(draws)]), draws
-
     # Iteration
+
+    def __len__(self) -> int:
+        """Return the samples of this process in an epoch; the last epoch may have fewer."""
+        return self.plan.epoch_samples // self._world.size
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield this worker's samples of the next epoch, or from the loaded state on."""
         # Chained: each sample passes through only one generator.
-        return chain.from_iterable(self._chunks_of_samples())
+        return chain.from_iterable(self._samples(*chunk) for chunk in self._chunks(1))
 
-    def _chunks_of_samples(self) -> Iterator[Iterator[dict[str, Any]]]:
-        self._unique_worker_world = self._unique_rank_world.detect_workers()
-        self._parallel_worker_world = self._parallel_rank_world.detect_workers()
-        epoch, sample_in_epoch = self._resume_incr_epoch()
-        draws = self._get_work(epoch, sample_in_epoch)
-        # Workers without a complete batch get padding, which is not a sample.
-        draws = draws[draws >= 0]
+    def column_batches(self) -> Iterator[ColumnBatch]:
+        """Yield the same samples as batches of columns; only without a conditioner."""
+        for draws, columns, feedback in self._chunks(self.batch_size):
+            given = self.plan.feedback_given(draws)
+            yield from ColumnBatch.split(self.batch_size, draws, columns, feedback, given)
+
+    def _chunks(self, step: int) -> Iterator[tuple[Ints, ShardColumns, ShardColumns]]:
+        """Yield the next draws, their columns, and the columns of their feedback.
+
+        Args:
+            step: number that divides the draws of every chunk, except the last.
+        """
+        draws = self._next_draws()
         shards, rows = self._locate(draws)
-        with Prefetcher(
-            self.shards, self.prepare_shard, shards, self.predownload, self.threads
-        ) as prefetcher:
-            for chunk in chunks(len(draws)):
+        with Prefetcher(self.shards, shards, self.predownload, self.threads) as prefetcher:
+            for chunk in chunks(len(draws), step):
                 prefetcher.prefetch_until(chunk.stop)
-                yield self._samples(draws[chunk], shards[chunk], rows[chunk], prefetcher)
+                yield self._columns(draws[chunk], shards[chunk], rows[chunk], prefetcher)
+
+    def _next_draws(self) -> Ints:
+        """Return the draws of this worker, to the end of the epoch.
+
+        Every rank has every `world.size`-th draw, and its workers have alternate batches.
+        """
+        epoch, done = self._position.start()
+        draws = self.plan.order(epoch)[done:]
+        size = self._world.size
+        if len(draws) % size:
+            raise MixError(
+                f"the state has {done:,} samples of epoch {epoch}, and {size:,} processes cannot "
+                f"share the other {len(draws):,}. Resume on a number of processes that divides it"
+            )
+        draws = np.ascontiguousarray(draws[self._world.position :: size])
+        worker = get_worker_info()
+        if worker is None:
+            return draws
+        batches = np.arange(len(draws)) // self.batch_size
+        own: Ints = draws[batches % worker.num_workers == worker.id]
+        return own
 
     def _locate(self, draws: Ints) -> tuple[Ints, Ints]:
         """Return the shard of each draw, and its row there."""
         samples = samples_of(draws)
-        shards = np.searchsorted(self.sample_offset_per_shard, samples, "right") - 1
-        return shards, samples - self.sample_offset_per_shard[shards]
+        shards = np.searchsorted(self._shard_starts, samples, "right") - 1
+        return shards, samples - self._shard_starts[shards]
+
+    def _columns(
+        self, draws: Ints, shards: Ints, rows: Ints, prefetcher: Prefetcher | None = None
+    ) -> tuple[Ints, ShardColumns, ShardColumns]:
+        numbers = np.unique(shards).tolist()
+        if self.cache_limit:
+            needed = {self.shards[number] for number in numbers}
+            self._open_shards.close_evicted(needed)
+            for reader in needed:
+                reader.touch()
+        opened = {number: self._open(number, prefetcher) for number in numbers}
+        columns = feedback = ShardColumns(opened, shards, rows)
+        feedback_rows = self.plan.feedback_rows(draws, rows, self._samples_per_shard[shards])
+        if feedback_rows is not rows:
+            feedback = ShardColumns(opened, shards, feedback_rows)
+        return draws, columns, feedback
 
     def _samples(
-        self, draws: Ints, shards: Ints, rows: Ints, prefetcher: Prefetcher | None = None
+        self, draws: Ints, columns: ShardColumns, feedback_columns: ShardColumns
     ) -> Iterator[dict[str, Any]]:
-        numbers = np.unique(shards)
-        if self.cache_limit:
-            self._shard_access_times.numpy()[numbers] = time_ns()
-        opened = {number: self._open(number, prefetcher) for number in numbers.tolist()}
-        columns = feedback_columns = ShardColumns(opened, shards, rows)
-        feedback_rows = self.plan.feedback_rows(draws, rows, self.samples_per_shard[shards])
-        if feedback_rows is not rows:
-            feedback_columns = ShardColumns(opened, shards, feedback_rows)
         if self.conditioner is None:
             return self._documents(draws, columns, feedback_columns)
         return self._encoded(draws, columns, feedback_columns)
@@ -283,81 +277,30 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
             }
 
     def _open(self, shard: int, prefetcher: Prefetcher | None) -> OpenShard:
-        reader: FamilyReader = self.shards[shard]
+        reader = self.shards[shard]
         if reader.opened is not None:
             return reader.opened
         if prefetcher is not None:
             prefetcher.wait(shard)
         for _ in range(_RETRIES):
             try:
-                return self._shards.open(reader)
+                return self._open_shards.open(reader)
             except FileNotFoundError:
                 # Not copied yet, or evicted by another process meanwhile.
-                self.prepare_shard(shard)
+                reader.fetch()
         raise StoreError(
-            f"{reader.parts[0].raw_data.basename}: evicted {_RETRIES} times before it was read. "
+            f"{reader.paths[0].name}: evicted {_RETRIES} times before it was read. "
             f"Raise cache_limit, now {self.cache_limit:,} bytes"
         )
 
-    def get_item(self, sample_id: int, retry: int = _RETRIES) -> dict[str, Any]:
-        """Return the sample of one draw of the plan: the one that `__iter__` yields for it."""
-        sample: dict[str, Any] = self.__getitem__([sample_id])[0]
-        return sample
-
     def __getitem__(self, at: Any) -> Any:
-        """Return the sample of one draw, or a list of samples of several draws."""
+        """Return the sample of one draw, as `__iter__` yields it, or a list for several draws."""
         if isinstance(at, int | np.integer):
-            return self.get_item(int(at))
+            return self[[at]][0]
         draws = np.array([int(draw) for draw in at], np.int64)
-        return list(self._samples(draws, *self._locate(draws))) if len(draws) else []
-
-    # Shards
-
-    def prepare_shard(self, shard_id: int, blocking: bool = True) -> None:
-        """Copy a shard here, or wait until another process has copied it.
-
-        Unlike in streaming, a failure releases the shard for other processes and raises here. The
-        cache space is reserved before the bytes arrive.
-
-        Raises:
-            StoreError: the shard is missing, or was changed.
-        """
-        # A separate lock object: threads would share the state of a common one.
-        lock = FileLock(self._cache_filelock_path)
-        reader: FamilyReader = self.shards[shard_id]
-        while not self._claim(lock, shard_id, reader):
-            if reader.is_cached and self._shard_states[shard_id] == _ShardState.LOCAL:
-                return
-            if not blocking:
-                return
-            sleep(TICK)
-        reserved = reader.get_max_size()
-        try:
-            delta = self.streams[0].prepare_shard(reader)
-        except BaseException:
-            with lock:
-                self.cache_usage -= reserved
-                self._shard_states[shard_id] = _ShardState.REMOTE
-            raise
-        with lock:
-            self.cache_usage += delta - reserved
-            self._shard_access_times[shard_id] = time_ns()
-            self._shard_states[shard_id] = _ShardState.LOCAL
-
-    def _claim(self, lock: FileLock, shard_id: int, reader: FamilyReader) -> bool:
-        """Claim the copying of a shard; return whether this process has to copy it."""
-        with lock:
-            state = self._shard_states[shard_id]
-            if state == _ShardState.PREPARING or (state == _ShardState.LOCAL and reader.is_cached):
-                return False
-            size = reader.get_max_size()
-            while self.cache_limit and self.cache_usage + size > self.cache_limit:
-                if not (self._shard_states.numpy() == _ShardState.LOCAL).any():
-                    return False
-                self._evict_coldest_shard()
-            self.cache_usage += size
-            self._shard_states[shard_id] = _ShardState.PREPARING
-            return True
+        if not len(draws):
+            return []
+        return list(self._samples(*self._columns(draws, *self._locate(draws))))
 
     # State
 
@@ -369,10 +312,11 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
             from_beginning: whether they count from the start of the epoch instead of this process.
                 Composer counts from the start; 0 then means that the previous epoch has ended.
         """
-        state: dict[str, Any] = super().state_dict(num_samples, from_beginning)
+        epoch, done = self._position.current or self._position.next
         if from_beginning and num_samples == 0:
-            state |= {"epoch": self.next_epoch, "sample_in_epoch": 0}
-        return {**state, **self._identity}
+            epoch = self._position.next[0]
+        in_epoch = num_samples if from_beginning else done + num_samples
+        return {"epoch": epoch, "sample_in_epoch": in_epoch, **self._identity}
 
     def load_state_dict(self, obj: dict[str, Any]) -> None:
         """Resume where `state_dict` was taken.
@@ -387,24 +331,7 @@ class MixStream(StreamingDataset):  # type: ignore[misc]
                     "the order of samples would change. Resume with the snapshot, mix, sizes and "
                     "tokenizer of the checkpoint, or start a new train run"
                 )
-        super().load_state_dict(obj)
-        # Streaming ignores a state older than this object's next epoch.
-        if self._unique_rank_world.is_local_leader:
-            self.next_epoch = obj["epoch"]
-
-    def _resume(self, world: World, epoch: int) -> tuple[int, int]:
-        """Return epoch and samples done; streaming would leave a file handle open each time."""
-        name = _get_path(self._shm_prefix_int, RESUME)
-        try:
-            shared = SharedMemory(name, create=False, auto_cleanup=False)
-        except FileNotFoundError:
-            return epoch, 0
-        state = orjson.loads(bytes(shared.buf).partition(b"\0")[0])
-        shared.cleanup()
-        if state["epoch"] < epoch:
-            return epoch, 0
-        self.initial_physical_nodes = state["initial_physical_nodes"]
-        return state["epoch"], state["sample_in_epoch"]
+        self._position.move((obj["epoch"], obj["sample_in_epoch"]))
 
     @property
     def _identity(self) -> dict[str, Any]:
@@ -426,14 +353,14 @@ def _conditioners(
 
 
 def _check_sizes(plan: MixPlan, batch_size: int, world: World) -> None:
-    """Refuse sizes that streaming would fill up with repeated samples."""
-    step = batch_size * world.num_ranks
+    """Refuse sizes that would repeat or drop samples."""
+    step = batch_size * world.size
     for name, size in (("samples", plan.samples), ("epoch", plan.epoch_samples)):
         if size % step:
-            below, above = size // step * step, ceil(size / step) * step
+            below, above = size // step * step, -(-size // step) * step
             valid_sizes = f"{below:,} or {above:,}" if below else f"{above:,}"
             raise MixError(
                 f"{name}: {size:,} samples are not a multiple of the global batch of {step:,} "
-                f"({batch_size:,} x {world.num_ranks:,} processes); some would be repeated. "
+                f"({batch_size:,} x {world.size:,} processes); some would be repeated. "
                 f"Nearest: {valid_sizes}; plan with plan_mix(..., batch={step})"
             )

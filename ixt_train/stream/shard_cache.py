@@ -5,7 +5,7 @@ import os
 import shutil
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -13,23 +13,20 @@ from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from streaming.base.constant import LOCALS, SHM_TO_CLEAN
-from streaming.base.shared.prefix import _unpack_locals
-from streaming.base.world import World
 
 from ixt_data.errors import StoreError
 from ixt_train.stream.families import FamilyReader, OpenShard
+from ixt_train.stream.world import World
 
 
 class OpenShards:
     """The shards that this process has mapped; it closes the ones that it opened first.
 
-    A map keeps an evicted file's bytes on the disk, and the offsets of a shard use some 40 bytes
-    per sample, so both have a limit.
+    The offsets of a shard use some 40 bytes per sample, and a process may have 65,530 maps.
     """
 
-    def __init__(self, max_shards: int, samples: int = 1 << 23) -> None:
-        self._max_shards, self._samples = max_shards, samples
+    def __init__(self, max_shards: int = 1 << 14, max_samples: int = 1 << 23) -> None:
+        self._max_shards, self._max_samples = max_shards, max_samples
         self._open = deque[FamilyReader]()
         self._open_samples = 0
 
@@ -39,12 +36,21 @@ class OpenShards:
         self._open.append(reader)
         self._open_samples += reader.samples
         while len(self._open) > self._max_shards or (
-            self._open_samples > self._samples and len(self._open) > 1
+            self._open_samples > self._max_samples and len(self._open) > 1
         ):
-            oldest = self._open.popleft()
-            oldest.opened = None
-            self._open_samples -= oldest.samples
+            self._close(self._open.popleft())
         return opened
+
+    def close_evicted(self, needed: Collection[FamilyReader]) -> None:
+        """Close shards whose files are evicted: a map keeps their bytes on the disk."""
+        evicted = [r for r in self._open if r not in needed and not r.is_cached]
+        for reader in evicted:
+            self._open.remove(reader)
+            self._close(reader)
+
+    def _close(self, reader: FamilyReader) -> None:
+        reader.opened = None
+        self._open_samples -= reader.samples
 
 
 class Prefetcher:
@@ -56,7 +62,6 @@ class Prefetcher:
     def __init__(
         self,
         readers: Sequence[FamilyReader],
-        copy_shard: Callable[[int], None],
         shards: npt.NDArray[np.int64],
         samples: int,
         threads: int,
@@ -65,12 +70,11 @@ class Prefetcher:
 
         Args:
             readers: all shards.
-            copy_shard: function that copies one shard here, by number; may raise.
             shards: shard of each sample, in the order of reading, int64[N].
             samples: number of samples to look ahead.
             threads: number of concurrent copies.
         """
-        self._readers, self._copy_shard = readers, copy_shard
+        self._readers = readers
         self._shards, self._samples, self._threads = shards, samples, threads
         self._pool: ThreadPoolExecutor | None = None
         self._pending: dict[int, Future[None]] = {}
@@ -101,16 +105,13 @@ class Prefetcher:
     def _submit(self, shard: int) -> "Future[None]":
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="shards")
-        return self._pool.submit(self._copy_shard, shard)
+        return self._pool.submit(self._readers[shard].fetch)
 
     def wait(self, shard: int) -> None:
         """Wait until a shard is copied; raise the exception of its copying."""
         pending = self._pending.pop(shard, None)
         if pending is not None:
             pending.result()
-
-
-_SHARED = Path("/dev/shm")
 
 
 class LocalFolder:
@@ -120,18 +121,20 @@ class LocalFolder:
     _guard = threading.Lock()
 
     def __init__(self, path: Path, world: World) -> None:
-        """Lock the folder.
+        self.path = path.absolute()
+        self._world = world
+        self._descriptor: int | None = None
+        self._owner_pid = os.getpid()
+
+    def lock(self) -> None:
+        """Lock the folder for this node, on the node's first rank.
 
         Raises:
             StoreError: another process, or another stream of this process, has it.
         """
-        self.path = path.absolute()
-        self._descriptor: int | None = None
-        self._owner_pid = os.getpid()
-        if not world.is_local_leader:
-            return
         self.path.mkdir(parents=True, exist_ok=True)
-        self._remove_stale_memory()
+        if not self._world.is_local_leader:
+            return
         with self._guard:
             if self.path in self._open_paths:
                 raise StoreError(f"{self.path}: a stream of this process is open there; close it")
@@ -157,36 +160,3 @@ class LocalFolder:
         with self._guard:
             self._open_paths.discard(self.path)
         return True
-
-    @classmethod
-    def _remove_stale_memory(cls) -> None:
-        """Unlink the shared memory that killed jobs left on this machine.
-
-        Streaming attaches to all of it whenever a stream starts, and keeps the handles.
-        """
-        for path in _SHARED.glob(f"[0-9]*_{LOCALS}"):
-            try:
-                folders, _ = _unpack_locals(path.read_bytes())
-                if not all(cls._is_abandoned(Path(folder)) for folder in folders):
-                    continue
-            except (OSError, ValueError, IndexError):
-                # Deleted meanwhile, another user's, or still being written.
-                continue
-            prefix = path.name.removesuffix(LOCALS)
-            for name in SHM_TO_CLEAN:
-                (_SHARED / f"{prefix}{name}").unlink(missing_ok=True)
-
-    @classmethod
-    def _is_abandoned(cls, folder: Path) -> bool:
-        """Return whether a job of ours had the folder, and ended without releasing it."""
-        with cls._guard:
-            if folder in cls._open_paths:
-                return False
-            descriptor = os.open(folder / ".lock", os.O_RDWR)
-            try:
-                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                return False
-            finally:
-                os.close(descriptor)
-            return True

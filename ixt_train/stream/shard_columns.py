@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import repeat
-from mmap import mmap
 from operator import getitem
 from typing import Any, cast
 
@@ -17,12 +16,16 @@ from ixt_train.stream.families import Offsets, OpenShard
 FIRST_CHUNK, CHUNK = 64, 2048
 
 
-def chunks(n: int) -> Iterator[slice]:
-    """Split `n` draws into chunks, small ones first: a sample waits for its chunk's shards."""
+def chunks(n: int, step: int = 1) -> Iterator[slice]:
+    """Split `n` draws into chunks of complete steps, small ones first.
+
+    A sample waits for all shards of its chunk.
+    """
     start, size = 0, FIRST_CHUNK
     while start < n:
-        yield slice(start, min(start + size, n))
-        start, size = start + size, min(2 * size, CHUNK)
+        stop = start + max(size // step, 1) * step
+        yield slice(start, min(stop, n))
+        start, size = stop, min(2 * size, CHUNK)
 
 
 class ShardColumns:
@@ -47,14 +50,14 @@ class ShardColumns:
         self._sizes = [len(part) for _, part in self._groups]
 
     def _in_order(self, parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-        join_budgets = np.concatenate(parts) if len(parts) > 1 else parts[0]
         if len(parts) == 1:
-            return join_budgets
-        ordered: npt.NDArray[Any] = np.empty_like(join_budgets)
-        ordered[self._order] = join_budgets
+            return parts[0]
+        joined = np.concatenate(parts)
+        ordered: npt.NDArray[Any] = np.empty_like(joined)
+        ordered[self._order] = joined
         return ordered
 
-    def _slices(self, name: str) -> tuple[list[bytes | mmap], Offsets, Offsets]:
+    def _slices(self, name: str) -> tuple[list[memoryview], Offsets, Offsets]:
         """Return file, start and end of each value of a column; empty if a shard lacks it."""
         files, starts, ends = [], [], []
         for shard, rows in self._groups:
@@ -64,14 +67,16 @@ class ShardColumns:
             ends.append(column.ends[rows])
         return self._repeat_per_sample(files), self._in_order(starts), self._in_order(ends)
 
-    def slices(self, name: str) -> Iterator[bytes]:
-        """Yield the bytes of one column, empty if a shard does not have it."""
+    def slices(self, name: str) -> Iterator[memoryview]:
+        """Yield the bytes of one column, empty if a shard does not have it; nothing is copied."""
         files, starts, ends = self._slices(name)
         return _slice_bytes(files, starts, ends)
 
     def texts(self, name: str) -> Iterator[str]:
         """Yield the values of one text column."""
-        return map(bytes.decode, self.slices(name))
+        return map(
+            cast("Callable[[memoryview, str], str]", str), self.slices(name), repeat("utf-8")
+        )
 
     def tokens_or_text(
         self, tokens: str, text: str, dtype: npt.DTypeLike
@@ -87,16 +92,25 @@ class ShardColumns:
         return (array if has_token else text_value for has_token, array, text_value in choices)
 
     @property
+    def id_array(self) -> npt.NDArray[np.void]:
+        """The id of each document, V16[samples]."""
+        return self._in_order([shard.doc_ids[rows] for shard, rows in self._groups])
+
+    @property
     def doc_ids(self) -> list[bytes]:
         """The id of each document."""
-        parts = [shard.doc_ids[rows] for shard, rows in self._groups]
-        ids: list[bytes] = self._in_order(parts).tolist()
+        ids: list[bytes] = self.id_array.tolist()
         return ids
+
+    @property
+    def score_array(self) -> npt.NDArray[np.float32]:
+        """The score of each sample, NaN if it has none, float32[samples]."""
+        return self._in_order([shard.score[rows] for shard, rows in self._groups])
 
     @property
     def scores(self) -> list[float | None]:
         """The score of each sample, None if it has none."""
-        scores = self._in_order([shard.score[rows] for shard, rows in self._groups])
+        scores = self.score_array
         values = scores.astype(object)
         values[np.isnan(scores)] = None
         listed: list[float | None] = values.tolist()
@@ -121,7 +135,7 @@ class ShardColumns:
         return spread
 
 
-def _slice_bytes(files: list[bytes | mmap], starts: Offsets, ends: Offsets) -> Iterator[bytes]:
+def _slice_bytes(files: list[memoryview], starts: Offsets, ends: Offsets) -> Iterator[memoryview]:
     # In C from end to end: every byte that training reads passes here.
     slices = map(slice, starts.tolist(), ends.tolist())
-    return map(cast("Callable[[Any, slice], bytes]", getitem), files, slices)
+    return map(cast("Callable[[Any, slice], memoryview]", getitem), files, slices)

@@ -1,9 +1,8 @@
 """Callbacks around Composer's steps: learning rate, averaged weights, records, checkpoints."""
 
-import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,14 @@ from torch import Tensor, nn
 from ixt_data.console import Output, ProgressBar
 from ixt_data.storage import atomic_write
 from ixt_train.config import Amount, CheckpointConfig, ScheduleConfig, StopConfig
-from ixt_train.runs import DrawWriter, Remote, checkpoint_path, list_checkpoints, read_metrics
+from ixt_train.runs import (
+    DrawWriter,
+    MetricsWriter,
+    Remote,
+    checkpoint_path,
+    list_checkpoints,
+)
+from ixt_train.runs.run_folder import METRICS
 from ixt_train.stream import batch_doc_ids
 
 
@@ -166,7 +172,7 @@ class DrawsCallback(Callback):  # type: ignore[misc]
     """A recorder of the documents of every step."""
 
     def __init__(self, run_folder: Path) -> None:
-        self._writer = DrawWriter(run_folder, dist.get_global_rank())
+        self._writer = DrawWriter(run_folder, dist.get_global_rank(), dist.get_world_size())
 
     def fit_start(self, state: State, logger: Logger) -> None:
         """Drop the records of an interrupted train run after the checkpoint."""
@@ -185,15 +191,13 @@ class MetricsCallback(Callback):  # type: ignore[misc]
     """A writer of metrics.jsonl: a row every few steps, and a row per evaluation."""
 
     def __init__(self, run_folder: Path, every: int) -> None:
-        self._path = run_folder / "metrics.jsonl"
+        self._writer = MetricsWriter(run_folder / METRICS)
         self._every = every
 
     def fit_start(self, state: State, logger: Logger) -> None:
-        """Drop rows after the checkpoint."""
+        """Supersede rows after the checkpoint."""
         if dist.get_global_rank() == 0:
-            step = int(state.timestamp.batch)
-            lines = [json.dumps(row) for row in read_metrics(self._path) if row["step"] <= step]
-            self._path.write_text("".join(f"{line}\n" for line in lines))
+            self._writer.resume_after(int(state.timestamp.batch))
 
     def batch_end(self, state: State, logger: Logger) -> None:
         """Write the row of a step."""
@@ -213,8 +217,12 @@ class MetricsCallback(Callback):  # type: ignore[misc]
             "seconds": round(state.timestamp.total_wct.total_seconds(), 3),
         }
         if dist.get_global_rank() == 0:
-            with self._path.open("a") as file:
-                file.write(json.dumps(clocks | fields) + "\n")
+            self._writer.write(clocks | fields)
+
+    def flush(self) -> None:
+        """Flush the rows to the disk."""
+        if dist.get_global_rank() == 0:
+            self._writer.flush()
 
 
 class CheckpointCallback(Callback):  # type: ignore[misc]
@@ -224,17 +232,18 @@ class CheckpointCallback(Callback):  # type: ignore[misc]
         self,
         run_folder: Path,
         config: CheckpointConfig,
-        draws: DrawsCallback,
+        records: Sequence[DrawsCallback | MetricsCallback],
         remote: Remote | None,
     ) -> None:
-        self._run_folder, self._config, self._draws = run_folder, config, draws
+        self._run_folder, self._config, self._records = run_folder, config, tuple(records)
         self._remote = remote
 
     def batch_checkpoint(self, state: State, logger: Logger) -> None:
         """Write a checkpoint if one is due."""
         if not is_due(self._config.every, state):
             return
-        self._draws.flush()
+        for record in self._records:
+            record.flush()
         dist.barrier()
         path = checkpoint_path(self._run_folder, int(state.timestamp.batch))
         # Every rank gathers the state; only the first rank has a file to rename.

@@ -9,8 +9,16 @@ from typing import Any
 import numpy as np
 from composer.utils import dist
 
-from ixt_data.errors import ConfigError
-from ixt_data.mix import Mix, MixPlan, observed_feedback, plan_mix, samples_of
+from ixt_data.errors import ConfigError, FingerprintError
+from ixt_data.mix import (
+    Mix,
+    MixPlan,
+    load_mix,
+    observed_feedback,
+    plan_mix,
+    samples_of,
+    with_edges,
+)
 from ixt_data.records import Span
 from ixt_data.store import Store
 from ixt_train.conditioning import (
@@ -35,8 +43,12 @@ from ixt_train.trainer.warm_start import (
 )
 
 
-def set_up(folder: Path, config: TrainConfig, mix: Mix, store: Store, overwrite: bool) -> MixPlan:
+def set_up(
+    folder: Path, config: TrainConfig, mix: Mix, store: Store, overwrite: bool, pins: ExitStack
+) -> MixPlan:
     """Fill a new run folder, or check that the existing one is of the same train run.
+
+    Pin its snapshot against garbage collection until `pins` closes.
 
     Raises:
         ConfigError: the config, or a file that it names, is wrong.
@@ -45,10 +57,13 @@ def set_up(folder: Path, config: TrainConfig, mix: Mix, store: Store, overwrite:
     """
     if overwrite:
         _check_inputs(folder, config)
+    mix, version = pin_mix(folder, config, mix, store, overwrite)
+    pins.enter_context(store.pins.hold(version, "train"))
     with ExitStack() as stack:
         sources, source_fingerprint = _sources(folder, config, overwrite, stack)
         tokenizer = _tokenizer(folder, config, mix, store, sources, overwrite)
-        plan = plan_run(store, mix, config, tokenizer)
+        samples = None if overwrite else run_folder.planned_samples(folder)
+        plan = plan_run(store, mix, config, tokenizer, samples)
         fingerprint = {
             **config.fingerprint(),
             "snapshot": plan.version,
@@ -61,6 +76,37 @@ def set_up(folder: Path, config: TrainConfig, mix: Mix, store: Store, overwrite:
         if not already_exists or not (folder / run_folder.VERSIONS).exists():
             _fill(folder, config, store, plan, tokenizer, sources)
     return plan
+
+
+def pin_mix(
+    folder: Path, config: TrainConfig, mix: Mix, store: Store, overwrite: bool
+) -> tuple[Mix, int]:
+    """Return the mix with snapshot, saved selections and score edges resolved, and the version.
+
+    A train run keeps its snapshot: others may have committed since it started. A new one gets the
+    snapshot that the mix names, or the latest.
+
+    Raises:
+        FingerprintError: the mix names another snapshot than the train run in the folder.
+        StoreError: the store has no such snapshot.
+    """
+    pinned = None if overwrite else run_folder.pinned_snapshot(folder)
+    if pinned is not None and mix.snapshot is None:
+        version = pinned
+    else:
+        version = store.snapshot(mix.snapshot).version
+    if pinned is not None and version != pinned:
+        raise FingerprintError(
+            f"snapshot: the mix names {mix.snapshot!r}, which is version {version}, and the train "
+            f"run in {folder} uses version {pinned}. Remove snapshot from the mix to resume that "
+            "train run, or choose another run_folder"
+        )
+    resolved = {"snapshot": version, "store": _absolute(store.root)}
+    return with_edges(store, mix.model_copy(update=resolved), config.holdout), version
+
+
+def _absolute(root: str) -> str:
+    return root if "://" in root else str(Path(root).resolve())
 
 
 def _fill(
@@ -199,10 +245,13 @@ def resumed_model(folder: Path) -> WarmStart:
     return WarmStart(model_like(folder / run_folder.MODEL))
 
 
-def plan_run(store: Store, mix: Mix, config: TrainConfig, tokenizer: Any) -> MixPlan:
+def plan_run(
+    store: Store, mix: Mix, config: TrainConfig, tokenizer: Any, samples: int | None = None
+) -> MixPlan:
     """Plan all draws of the train run, in complete batches.
 
-    A budget in tokens becomes a number of steps by the mean length of a thousand draws.
+    A budget in tokens becomes a number of steps by the mean length of a thousand draws. This
+    happens once: `samples` is the number that the run folder has.
 
     Raises:
         ConfigError: the batch cannot be divided among the processes.
@@ -212,12 +261,25 @@ def plan_run(store: Store, mix: Mix, config: TrainConfig, tokenizer: Any) -> Mix
     if batch % world:
         raise ConfigError(f"global_batch_size: {batch} is not divisible by {world} processes")
     steps = config.duration.value
-    if config.duration.unit == "tok":
+    if config.duration.unit == "tok" and samples is not None and not samples % batch:
+        steps = samples // batch
+    elif config.duration.unit == "tok":
         one_pass = plan_mix(mix, store=store, batch=batch, holdout=config.holdout)
         conditioner = build_conditioner(config, tokenizer, mix.condition)
         mean = mean_length(store, one_pass, conditioner, config.max_length)
         steps = max(1, round(config.duration.value / (mean * batch)))
     return plan_mix(mix, steps * batch, store=store, batch=batch, holdout=config.holdout)
+
+
+def recorded_plan(folder: Path, config: TrainConfig, store: Store) -> MixPlan:
+    """Compute the plan that a complete run folder records."""
+    return plan_mix(
+        load_mix(folder / run_folder.MIX),
+        run_folder.planned_samples(folder),
+        store=store,
+        batch=config.global_batch_size,
+        holdout=config.holdout,
+    )
 
 
 def mean_length(

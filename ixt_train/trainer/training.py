@@ -3,9 +3,8 @@
 import ctypes
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import (
-    AbstractContextManager,
     ExitStack,
     contextmanager,
     nullcontext,
@@ -13,7 +12,7 @@ from contextlib import (
 )
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from composer import Trainer
@@ -21,11 +20,10 @@ from composer.algorithms import GradientClipping
 from composer.core import Algorithm, Callback
 from composer.utils import dist, get_device
 from torch import nn
-from torch.utils.data import DataLoader
 
 from ixt_data.console import Output
 from ixt_data.errors import ConfigError
-from ixt_data.mix import Mix, MixPlan, with_edges
+from ixt_data.mix import Mix, MixPlan
 from ixt_data.store import Store
 from ixt_train.conditioning import Conditioner, build_conditioner, load_tokenizer
 from ixt_train.config import Amount, TrainConfig, load_run_mix, load_train_config
@@ -39,7 +37,7 @@ from ixt_train.runs import (
     refuse_code,
     run_folder,
 )
-from ixt_train.stream import Collator, MixStream
+from ixt_train.stream import Collator, MixStream, data_loader, run_on_all_ranks
 from ixt_train.trainer.callbacks import (
     CheckpointCallback,
     DrawsCallback,
@@ -53,10 +51,9 @@ from ixt_train.trainer.callbacks import (
 from ixt_train.trainer.fsdp import sharding
 from ixt_train.trainer.loggers import build_loggers
 from ixt_train.trainer.objective import LanguageModel, data_spec
-from ixt_train.trainer.setup import plan_run, resumed_model, set_up, starting_model
+from ixt_train.trainer.setup import recorded_plan, resumed_model, set_up, starting_model
+from ixt_train.trainer.shared_plan import share_plan
 from ixt_train.trainer.warm_start import WarmStart
-
-T = TypeVar("T")
 
 # Constants of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
@@ -137,32 +134,40 @@ def train(
     if dist.get_world_size() > 1 or config.fsdp is not None:
         dist.initialize_dist(get_device(None))
     folder = Path(config.run_folder)
-    mix = load_run_mix(config)
-    store = Store.open(config.store or mix.store)
-    resolved = {"snapshot": store.snapshot(mix.snapshot).version, "store": _absolute(store.root)}
-    mix = with_edges(store, mix.model_copy(update=resolved), config.holdout)
-    set_up_result = _on_first_rank(lambda: _set_up(folder, config, mix, store, overwrite))
-    plan, remote = set_up_result or (None, None)
-    tokenizer = load_tokenizer(folder / run_folder.TOKENIZER)
-    if plan is None:
-        plan = plan_run(store, mix, config, tokenizer)
-    observed = observed_pairs(run_folder.read_json(folder / run_folder.FEEDBACK))
-    conditioner = build_conditioner(config, tokenizer, mix.condition, observed)
-    latest = newest_checkpoint(folder)
-    steps = plan.samples // config.global_batch_size
-    if latest is None or (
-        checkpoint_step(latest) < steps and not _was_stopped(folder, config, latest)
-    ):
-        with _pin_snapshot(store, plan.version), remote or nullcontext():
-            _fit(config, store, plan, conditioner, latest, remote, out, callbacks)
+    is_first = dist.get_global_rank() == 0
+
+    def open_store() -> tuple[Mix, Store]:
+        mix = load_run_mix(config)
+        return mix, Store.open(config.store or mix.store)
+
+    mix, store = run_on_all_ranks(open_store)
+    with ExitStack() as stack:
+
+        def set_up_here() -> tuple[MixPlan, Remote | None]:
+            return _set_up(folder, config, mix, store, overwrite, stack)
+
+        set_up_result = run_on_all_ranks(lambda: set_up_here() if is_first else None)
+        first_plan, remote = set_up_result or (None, None)
+        plan = share_plan(
+            _cache(config) / "plan",
+            lambda: first_plan or recorded_plan(folder, config, store),
+        )
+        conditioner = run_on_all_ranks(lambda: _conditioner(folder, config, plan.mix))
+        latest = newest_checkpoint(folder)
+        steps = plan.samples // config.global_batch_size
+        if latest is None or (
+            checkpoint_step(latest) < steps and not _was_stopped(folder, config, latest)
+        ):
+            with remote or nullcontext():
+                _fit(config, store, plan, conditioner, latest, remote, out, callbacks)
     return _result(folder, plan)
 
 
 def _set_up(
-    folder: Path, config: TrainConfig, mix: Mix, store: Store, overwrite: bool
+    folder: Path, config: TrainConfig, mix: Mix, store: Store, overwrite: bool, pins: ExitStack
 ) -> tuple[MixPlan, Remote | None]:
     def set_up_here() -> MixPlan:
-        return set_up(folder, config, mix, store, overwrite)
+        return set_up(folder, config, mix, store, overwrite, pins)
 
     if config.checkpoint.remote is None:
         return set_up_here(), None
@@ -184,15 +189,6 @@ def _check_machine(config: TrainConfig) -> None:
         sharding(config.fsdp)
 
 
-def _pin_snapshot(store: Store, version: int) -> AbstractContextManager[object]:
-    """Pin the train run's snapshot against garbage collection, once for all ranks."""
-    return store.pins.hold(version, "train") if dist.get_global_rank() == 0 else nullcontext()
-
-
-def _absolute(root: str) -> str:
-    return root if "://" in root else str(Path(root).resolve())
-
-
 def set_threads(threads: int | None) -> None:
     """Set the torch threads of this process; more threads than cores slow each other down."""
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -212,20 +208,10 @@ def reuse_freed_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def _on_first_rank(action: Callable[[], T]) -> T | None:
-    """Return the result of `action` on the first rank; other ranks wait for it and get None."""
-    error: list[Exception | None] = [None]
-    result = None
-    if dist.get_global_rank() == 0:
-        try:
-            result = action()
-        except Exception as exception:
-            error[0] = exception
-    # Other ranks must not wait for a rank that failed.
-    dist.broadcast_object_list(error, src=0)
-    if error[0] is not None:
-        raise error[0]
-    return result
+def _conditioner(folder: Path, config: TrainConfig, mix: Mix) -> Conditioner:
+    tokenizer = load_tokenizer(folder / run_folder.TOKENIZER)
+    observed = observed_pairs(run_folder.read_json(folder / run_folder.FEEDBACK))
+    return build_conditioner(config, tokenizer, mix.condition, observed)
 
 
 def _fit(
@@ -240,14 +226,20 @@ def _fit(
 ) -> None:
     """Run Composer to the end of the plan."""
     folder, tokenizer = Path(config.run_folder), conditioner.tokenizer
-    start_model = (
-        starting_model(folder, config, tokenizer) if checkpoint is None else resumed_model(folder)
-    )
+
+    def load() -> tuple[WarmStart, Evaluator]:
+        start_model = (
+            starting_model(folder, config, tokenizer)
+            if checkpoint is None
+            else resumed_model(folder)
+        )
+        documents = held_out_documents(
+            store, plan.mix, config.holdout, config.eval.buckets, config.eval.samples
+        )
+        return start_model, Evaluator(conditioner, config.eval, documents, config.max_length)
+
+    start_model, evaluator = run_on_all_ranks(load)
     model = start_model.model
-    documents = held_out_documents(
-        store, plan.mix, config.holdout, config.eval.buckets, config.eval.samples
-    )
-    evaluator = Evaluator(conditioner, config.eval, documents, config.max_length)
     batch = config.global_batch_size // dist.get_world_size()
     with ExitStack() as stack:
         stream = MixStream(
@@ -258,17 +250,13 @@ def _fit(
             batch_size=batch,
             cache_limit=config.cache.max_bytes,
         )
-        loader: DataLoader[Any] = DataLoader(
-            stack.enter_context(stream),
-            batch_size=batch,
-            num_workers=config.num_workers,
-            collate_fn=Collator(
-                tokenizer.pad_token_id,
-                config.max_length,
-                config.packing,
-                separate_documents=config.attention == "document",
-            ),
+        collate = Collator(
+            tokenizer.pad_token_id,
+            config.max_length,
+            config.packing,
+            separate_documents=config.attention == "document",
         )
+        loader = data_loader(stack.enter_context(stream), collate, workers=config.num_workers)
         callbacks = [*_callbacks(config, plan, start_model, evaluator, remote), *extra_callbacks]
         if out is not None and config.logging.progress and dist.get_global_rank() == 0:
             steps = plan.samples // config.global_batch_size
@@ -363,7 +351,7 @@ def _callbacks(
         draws,
         metrics,
         evaluate,
-        CheckpointCallback(folder, config.checkpoint, draws, remote),
+        CheckpointCallback(folder, config.checkpoint, (draws, metrics), remote),
     ]
 
 

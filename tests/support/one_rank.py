@@ -4,13 +4,11 @@ Args: the job as JSON: root of the store, mix, samples, batch, epoch_samples, lo
 state to resume from.
 """
 
-import itertools
 import json
 import os
 import sys
 from pathlib import Path
 
-import streaming.base.shared.prefix
 import torch.distributed as dist
 from torch.utils.data import DataLoader
 
@@ -20,8 +18,6 @@ from ixt_train.stream.mix_stream import MixStream
 
 job = json.loads(sys.argv[1])
 node, rank = int(os.environ["GROUP_RANK"]), int(os.environ["RANK"])
-# The nodes are one machine here: what they would have for themselves is kept apart.
-streaming.base.shared.prefix._each_prefix_int = lambda: itertools.count(1000 * (1 + node))
 dist.init_process_group("gloo")
 plan = plan_mix(
     Mix.model_validate(job["mix"]), job["samples"], store=Store.open(job["store"]),

@@ -12,6 +12,7 @@ import tarfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +49,15 @@ def ixt(source: Path, folder: Path, workers: int) -> Read:
     """Read ixt's stream: text and critique are separate families, joined while reading."""
     from ixt_data.mix import Mix, plan_mix
     from ixt_data.store import Store
-    from ixt_train.stream import MixStream
+    from ixt_train.stream import MixStream, data_loader
 
     store = Store.open(source)
     plan = plan_mix(Mix(critic="bench"), store=store, batch=BATCH if workers else 1)
     size = BATCH if workers else 1
     stream = MixStream(plan, None, store=store.root, local=folder / "local", batch_size=size)
-    return lambda: batches(stream, workers)
+    if not workers:
+        return lambda: stream
+    return lambda: chain.from_iterable(data_loader(stream, workers=workers))
 
 
 def streaming(source: Path, folder: Path, workers: int) -> Read:

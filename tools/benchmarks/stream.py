@@ -170,13 +170,11 @@ def _timed(samples: Callable[[], Any]) -> float:
 
 def tokens_once(store_root: Path, rounds: int) -> float:
     """Return tokens per second, from the tokens family to batches packed to 2,048."""
-    from torch.utils.data import DataLoader
-
     from ixt_data.mix import Mix, plan_mix
     from ixt_data.store import Store
     from ixt_train.conditioning import SPECIAL_TOKENS, Conditioner, train_tokenizer
     from ixt_train.config import TokenizerTraining
-    from ixt_train.stream import Collator, MixStream, batch_tokens, tokenize
+    from ixt_train.stream import Collator, MixStream, batch_tokens, data_loader, tokenize
 
     store = Store.open(store_root)
     first = store.shard(store.snapshot().text_shards()[0]).column("text")[:2000]
@@ -194,7 +192,7 @@ def tokens_once(store_root: Path, rounds: int) -> float:
             plan, conditioner, store=store.root, local=local, batch_size=peers.BATCH
         ) as stream,
     ):
-        loader: Any = DataLoader(stream, batch_size=peers.BATCH, collate_fn=collate)
+        loader = data_loader(stream, collate)
         for _ in range(rounds + 1):
             start = time.perf_counter()
             tokens = sum(batch_tokens(batch) for batch in loader)

@@ -10,12 +10,8 @@ from ixt_data.conversation import canonical_text, parse_conversation
 from ixt_data.errors import ConfigError
 from ixt_data.mix import Condition
 from ixt_data.records import Span
-from ixt_train.conditioning.chat import (
-    DEFAULT_TEMPLATE,
-    ROLE_TOKENS,
-    ChatConditioner,
-    set_chat_template,
-)
+from ixt_train.conditioning.chat import ChatConditioner
+from ixt_train.conditioning.chat_template import DEFAULT_TEMPLATE, ROLE_TOKENS, set_chat_template
 from ixt_train.conditioning.conditioner import SPECIAL_TOKENS
 from ixt_train.conditioning.tokenizer import add_special_tokens, train_tokenizer
 from ixt_train.config.train_config import TokenizerTraining

@@ -36,3 +36,18 @@ def test_resume_drops_draws_after_the_checkpoint(tmp_path: Path) -> None:
     assert list(read_draws(tmp_path))[-1] == (3, [format_id(i) for i in IDS[2:4]])
     with pytest.raises(ValueError, match="step 7 follows 3"):
         again.add(7, IDS[:2])
+
+
+def test_resume_on_fewer_ranks_drops_the_draws_of_the_others(tmp_path: Path) -> None:
+    for rank in range(4):
+        writer = DrawWriter(tmp_path, rank, 4)
+        for step in (1, 2):
+            writer.add(step, [IDS[rank]])
+            writer.flush()
+    for rank in range(2):
+        writer = DrawWriter(tmp_path, rank, 2)
+        writer.start_after(1)
+        writer.add(2, IDS[10 + 2 * rank :][:2])
+        writer.flush()
+    expected = [(1, IDS[:4]), (2, IDS[10:14])]
+    assert list(read_draws(tmp_path)) == [(s, [format_id(i) for i in ids]) for s, ids in expected]

@@ -54,8 +54,8 @@ def test_damaged_tokens_raise_and_name_their_path(tmp_path, workers):
 
 def test_truncated_file_in_the_local_folder_raises(store, plan, tmp_path):
     with stream(store, plan, tmp_path) as ds:
-        ds.prepare_shard(0)
-        path = Path(ds.shards[0].dirname, ds.shards[0].parts[0].raw_data.basename)
+        ds.shards[0].fetch()
+        path = ds.shards[0].paths[0]
         path.write_bytes(path.read_bytes()[:-1])
         with pytest.raises(CorruptError, match=path.name):
             draws(ds)
@@ -70,7 +70,7 @@ def test_index_with_a_path_outside_of_the_store_raises():
 
 def test_local_folder_opens_in_stock_streaming(store, plan, tmp_path):
     with stream(store, plan, tmp_path / "local") as ds:
-        shutil.copytree(ds.streams[0].local, tmp_path / "copy")
+        shutil.copytree(ds.local, tmp_path / "copy")
     stock = StreamingDataset(
         remote=store.root, local=str(tmp_path / "copy"), batch_size=1, validate_hash="xxh64"
     )

@@ -2,17 +2,21 @@
 
 import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from critiqued import critiqued_store
 from numbers_stream import draws, planned, stream
 from torch.utils.data import DataLoader
 
-from ixt_data.errors import StoreError
-from ixt_data.mix import Mix, plan_mix
+from ixt_data.errors import ConfigError, StoreError
+from ixt_data.mix import Mix, plan_mix, samples_of
+from ixt_train.stream.families import FamilyReader
 from ixt_train.stream.mix_stream import MixStream
 
 pytestmark = pytest.mark.stream
@@ -32,27 +36,84 @@ def test_killed_job_does_not_block_the_next(store, plan, tmp_path):
     job.start()
     job.join(30)
     assert job.exitcode == -signal.SIGKILL
-    # What it left may be gone already: any stream that begins on this machine sweeps it.
     with ds_of() as ds:
-        assert len(shared_by(tmp_path)) == 1
         assert draws(ds, workers=2) == planned(plan)
-    assert not shared_by(tmp_path)
+    assert not list(tmp_path.rglob("*.mds"))
 
 
-def shared_by(folder: Path) -> list[Path]:
-    """Shared memory of streams that read into a folder."""
-    found = Path("/dev/shm").glob("*_locals")
-    return [path for path in found if str(folder).encode() in path.read_bytes()]
+def test_stream_leaves_no_shared_memory(store, plan, tmp_path):
+    before = set(Path("/dev/shm").iterdir())
+    foreign = Path("/dev/shm") / f"{os.getpid()}_locals"
+    foreign.write_bytes(b"of another job")
+    try:
+        with stream(store, plan, tmp_path) as ds:
+            assert draws(ds, workers=2) == planned(plan)
+            assert set(Path("/dev/shm").iterdir()) - before == {foreign}
+        assert foreign.exists()
+    finally:
+        foreign.unlink()
+
+
+@pytest.fixture(scope="module")
+def tiny_shards(tmp_path_factory):
+    """A store of 1,500 shards of one document each."""
+    return critiqued_store(tmp_path_factory.mktemp("tiny") / "store", 1500, per_shard=1)
+
+
+def test_batch_that_touches_many_shards_needs_few_file_handles(tiny_shards, tmp_path, monkeypatch):
+    plan = plan_mix(Mix(critic="numbers"), 1500, store=tiny_shards, batch=1500)
+    # Threads that copy shards use handles while they do.
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    in_use = len(list(Path("/proc/self/fd").iterdir()))
+    with stream(tiny_shards, plan, tmp_path, batch_size=1500) as ds:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (in_use + 64, before[1]))
+        try:
+            assert draws(ds) == planned(plan)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize("cache_limit", [None, 1 << 30])
+def test_limit_that_does_not_bind_parses_each_shard_once(
+    tiny_shards, tmp_path, monkeypatch, cache_limit
+):
+    mix = Mix(critic="numbers", selections=[{"name": "all", "where": "documents.row < 300"}])
+    plan = plan_mix(mix, 600, store=tiny_shards, batch=20, epoch_samples=200)
+    parsed = []
+    original = FamilyReader.open
+    monkeypatch.setattr(FamilyReader, "open", lambda self: parsed.append(self) or original(self))
+    with stream(tiny_shards, plan, tmp_path, batch_size=20, cache_limit=cache_limit) as ds:
+        assert draws(ds) == planned(plan)
+    assert len(parsed) == len(set(parsed)) == len(plan.shards)
+
+
+def test_evicted_shard_is_closed(store, plan, tmp_path):
+    with stream(store, plan, tmp_path, cache_limit=1 << 30) as ds:
+        list(ds)
+        first, second = ds.shards[:2]
+        assert first.opened is not None
+        for path in first.paths:
+            path.unlink()
+        start = int(ds._shard_starts[1])
+        draw = next(d for d in planned(plan) if 0 <= samples_of(np.array([d]))[0] - start < 5)
+        assert ds[draw]["draw"] == draw
+        assert first.opened is None
+        assert second.opened is not None
+
+
+def test_limit_below_four_shards_raises(store, plan, tmp_path):
+    with pytest.raises(ConfigError, match=r"cache_limit: 100 bytes is too low. Set at least"):
+        stream(store, plan, tmp_path, cache_limit=100)
 
 
 def test_evicted_shards_are_copied_again(store, plan, tmp_path):
     with stream(store, plan, tmp_path / "sizes") as ds:
-        size = max(shard.get_max_size() for shard in ds.shards)
+        size = max(shard.max_bytes for shard in ds.shards)
     with pytest.warns(UserWarning, match="cache_limit"):
         ds = stream(store, plan, tmp_path / "local", cache_limit=4 * size)
     with ds:
         assert draws(ds, workers=2) == planned(plan)
-        assert ds.cache_usage <= 4 * size
+        assert ds.files.bytes_used <= 4 * size
 
 
 def test_shards_without_draws_are_never_copied(store, tmp_path):
@@ -70,7 +131,7 @@ def test_local_folder_serves_one_stream_at_a_time(store, plan, tmp_path):
     with stream(store, plan, tmp_path), pytest.raises(StoreError, match="open there"):
         stream(store, plan, tmp_path)
     with stream(store, plan, tmp_path) as ds:
-        held = str(ds.streams[0].local)
+        held = str(ds.local)
         code = "import sys, fcntl; fcntl.lockf(open(sys.argv[1], 'r+'), fcntl.LOCK_EX | 4)"
         done = subprocess.run([sys.executable, "-c", code, f"{held}/.lock"], capture_output=True)
         assert b"BlockingIOError" in done.stderr

@@ -62,8 +62,8 @@ def test_stored_tokens_replace_downloads_of_texts(store, tmp_path):
     conditioner = Conditioner(tokenizer, mix.condition)
     with MixStream(plan, conditioner, store=store.root, local=tmp_path, batch_size=32) as ds:
         list(ds)
-        families = {path.relative_to(ds.streams[0].local).parts[1] for path in
-                    Path(ds.streams[0].local).rglob("*.mds")}  # fmt: skip
+        families = {path.relative_to(ds.local).parts[1] for path in
+                    Path(ds.local).rglob("*.mds")}  # fmt: skip
     assert families == {TOKENS}
 
 

@@ -14,6 +14,8 @@ import torch
 from train_runs import Stopped, Tree, crash_at, losses, run, two_processes
 
 from ixt_data.errors import ConfigError, CorruptError, FingerprintError
+from ixt_data.ingestion import ingest
+from ixt_data.store import Store
 from ixt_train.evaluation.held_out import evaluate
 from ixt_train.inference.loaded_model import load_model
 from ixt_train.runs.checkpoints import (
@@ -104,6 +106,37 @@ def test_train_with_another_config_or_mix_raises(config_tree: Tree) -> None:
         run(config_tree, optimizer={"lr": 1e-2})
     with pytest.raises(FingerprintError, match=r"plan.digest was"):
         run(config_tree, mix=config_tree["mix"] | {"seed": 3})
+
+
+def test_train_resumes_after_others_commit(
+    config_tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = config_tree | {"duration": "5_000tok"}
+    whole = run(tree, run_folder=str(tmp_path / "whole"))
+    with monkeypatch.context() as patch:
+        crash_at(7, patch)
+        with pytest.raises(Stopped):
+            run(tree)
+    store = Store.open(config_tree["mix"]["store"])
+    before = store.snapshot().version
+    (tmp_path / "late.txt").write_text("A document that came late. " * 20)
+    ingest(store, "late", [tmp_path / "late.txt"])
+    latest = store.snapshot().version
+    assert latest > before
+
+    def refuse(*_: object) -> float:
+        raise AssertionError("steps were derived again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ixt_train.trainer.setup.mean_length", refuse)
+        resumed = run(tree)
+    assert (resumed.losses, resumed.steps) == (whole.losses, whole.steps)
+    assert resumed.snapshot == before
+    pinned = run(tree, mix=config_tree["mix"] | {"snapshot": before})
+    assert pinned == resumed
+    with pytest.raises(FingerprintError, match=rf"version {latest}, .* version {before}") as raised:
+        run(tree, mix=config_tree["mix"] | {"snapshot": latest})
+    assert "--overwrite" not in str(raised.value)
 
 
 def test_micro_batches_do_not_change_the_loss(config_tree: Tree, tmp_path: Path) -> None:

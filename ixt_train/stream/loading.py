@@ -1,0 +1,78 @@
+"""A DataLoader over a stream whose workers pass whole batches."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from torch.utils.data import DataLoader, IterableDataset
+
+from ixt_data.errors import ConfigError
+from ixt_train.stream.mix_stream import MixStream
+
+Collate = Callable[[Sequence[dict[str, Any]]], Any]
+
+
+class StreamBatches(IterableDataset[Any]):
+    """The batches of a stream, with its state."""
+
+    def __init__(self, stream: MixStream, collate: Collate | None = None) -> None:
+        """Set the stream and the function that makes a batch of samples.
+
+        Args:
+            stream: the stream.
+            collate: such a function, like `Collator`; None yields `ColumnBatch`.
+
+        Raises:
+            ConfigError: the stream yields tokens, and there is no function.
+        """
+        if collate is None and stream.conditioner is not None:
+            raise ConfigError("collate: missing, and the stream yields tokens. Pass a Collator")
+        self.stream, self._collate = stream, collate
+
+    def __len__(self) -> int:
+        return len(self.stream) // self.stream.batch_size
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._collate is None:
+            yield from self.stream.column_batches()
+            return
+        samples = iter(self.stream)
+        while batch := list(islice(samples, self.stream.batch_size)):
+            yield self._collate(batch)
+
+    def state_dict(self, num_samples: int, from_beginning: bool) -> dict[str, Any]:
+        """Return `MixStream.state_dict`; Composer calls it for a checkpoint."""
+        return self.stream.state_dict(num_samples, from_beginning)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Call `MixStream.load_state_dict`; Composer does so when it resumes."""
+        self.stream.load_state_dict(state)
+
+
+def data_loader(
+    stream: MixStream, collate: Collate | None = None, *, workers: int = 0, **options: Any
+) -> DataLoader[Any]:
+    """Return a DataLoader that yields whole batches of `stream.batch_size` samples.
+
+    Each worker makes complete batches, and torch passes their tensors through shared memory. The
+    order is the same for any number of workers.
+
+    Args:
+        stream: the stream.
+        collate: function that makes a batch of samples, like `Collator`; None yields
+            `ColumnBatch`, which only a stream without a conditioner allows.
+        workers: worker processes; 0 makes the batches in this process.
+        options: further arguments of torch's DataLoader, such as `prefetch_factor`.
+
+    Raises:
+        ConfigError: the stream yields tokens, and there is no `collate`.
+    """
+    batches = StreamBatches(stream, collate)
+    # Torch would convert the contents of the batches.
+    return DataLoader(
+        batches, batch_size=None, num_workers=workers, collate_fn=_unchanged, **options
+    )
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch

@@ -1,0 +1,80 @@
+"""Whole batches through a DataLoader: the same samples, with and without workers."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from critiqued import words_tokenizer
+from numbers_stream import planned, stream
+
+from ixt_data.errors import ConfigError
+from ixt_data.mix import plan_mix
+from ixt_train.conditioning.conditioner import Conditioner
+from ixt_train.stream.column_batch import ColumnBatch
+from ixt_train.stream.loading import data_loader
+from ixt_train.stream.mix_stream import MixStream
+from ixt_train.stream.packing import Collator
+
+pytestmark = pytest.mark.stream
+
+
+@pytest.fixture
+def noisy(store, plan):
+    condition = plan.mix.condition.model_copy(update={"noisy": 0.5, "dropout": 0.3})
+    mix = plan.mix.model_copy(update={"condition": condition})
+    return plan_mix(mix, 640, store=store, batch=32, epoch_samples=256)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2, 3])
+def test_column_batches_equal_the_samples(store, noisy, tmp_path, workers):
+    with stream(store, noisy, tmp_path, batch_size=32) as ds:
+        expected = ds[planned(noisy)]
+        loader = data_loader(ds, workers=workers)
+        found = [batch for _ in range(noisy.epochs) for batch in loader]
+        assert len(loader) == noisy.epoch_samples // 32
+    assert {type(batch) for batch in found} == {ColumnBatch}
+    assert [len(batch) for batch in found] == [32] * 20
+    assert [sample for batch in found for sample in batch] == expected
+    first = found[0]
+    assert first[3] == expected[3]
+    assert first[-2:] == expected[30:32]
+    assert first.texts("text") == [sample["text"] for sample in expected[:32]]
+    assert first.doc_ids.tobytes() == b"".join(sample["doc_id"] for sample in expected[:32])
+    assert list(pickle.loads(pickle.dumps(first))) == list(first)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_collated_batches_equal_those_without_workers(store, noisy, tmp_path, workers):
+    tokenizer = words_tokenizer()
+    conditioner = Conditioner(tokenizer, noisy.mix.condition)
+    collate = Collator(tokenizer.pad_token_id, 32, "concat")
+    with MixStream(noisy, conditioner, store=store.root, local=tmp_path, batch_size=32) as ds:
+        expected = list(data_loader(ds, collate))
+        ds.load_state_dict(ds.state_dict(0, True) | {"epoch": 0})
+        found = list(data_loader(ds, collate, workers=workers, persistent_workers=True))
+    assert len(found) == len(expected) == noisy.epoch_samples // 32
+    for one, other in zip(found, expected, strict=True):
+        assert one.keys() == other.keys()
+        for key, value in one.items():
+            if isinstance(value, torch.Tensor):
+                assert torch.equal(value, other[key])
+            else:
+                assert np.array_equal(value, other[key])
+
+
+def test_persistent_workers_read_one_epoch_after_the_other(store, plan, tmp_path):
+    with stream(store, plan, tmp_path, batch_size=32) as ds:
+        loader = data_loader(ds, workers=2, persistent_workers=True)
+        found = [int(d) for _ in range(plan.epochs) for batch in loader for d in batch.draws]
+        assert ds.state_dict(32, True)["epoch"] == plan.epochs - 1
+    assert found == planned(plan)
+
+
+def test_loader_of_tokens_without_a_collator_raises(store, plan, tmp_path):
+    conditioner = Conditioner(words_tokenizer(), plan.mix.condition)
+    with (
+        MixStream(plan, conditioner, store=store.root, local=tmp_path, batch_size=32) as ds,
+        pytest.raises(ConfigError, match="Pass a Collator"),
+    ):
+        data_loader(ds)
