@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from ixt_data.errors import MixError
 from ixt_data.mix.draw_counts import Counts, Ints, lattice
+from ixt_data.mix.random_numbers import RandomNumbers
 
 SAMPLE_BITS, OCCURRENCE_BITS, REGIME_BITS = 36, 20, 7
 MAX_OCCURRENCE = 1 << OCCURRENCE_BITS
@@ -79,14 +80,14 @@ class PhaseOrder:
     """
 
     def __init__(
-        self, counts: Counts, shard_starts: Ints, rng: np.random.Generator, block: int
+        self, counts: Counts, shard_starts: Ints, numbers: RandomNumbers, block: int
     ) -> None:
         """Compute the times of the passes, without work per document.
 
         Args:
             counts: number of draws of each sample.
             shard_starts: first sample of each shard, ascending from 0.
-            rng: generator for the times of the passes, and the shuffle.
+            numbers: the times of the passes, and the shuffle.
             block: samples over which a pass is spread, at most up to the shard's next pass.
         """
         largest = int(counts.max(initial=0))
@@ -102,14 +103,14 @@ class PhaseOrder:
         self.counts = counts
         self._from, self._to = shard_starts[drawn], ends[drawn]
         self.samples = int(rows.sum())
-        self._lay_out(rows[drawn], passes[drawn], rng)
-        self._spread(block, rng)
+        self._lay_out(rows[drawn], passes[drawn], numbers)
+        self._spread(block, numbers)
 
-    def _lay_out(self, rows: Ints, passes: Ints, rng: np.random.Generator) -> None:
+    def _lay_out(self, rows: Ints, passes: Ints, numbers: RandomNumbers) -> None:
         self._shards = shards = len(rows)
         # Stratified sampling: the first passes of the shards are evenly spread.
-        offsets = (rng.permutation(shards) + rng.random(shards)) / max(shards, 1)
-        turns = rng.integers(1 << 30, size=shards)
+        offsets = (numbers.permutation(shards) + numbers.fractions(shards)) / max(shards, 1)
+        turns = numbers.bits(shards, 30)
         shard = np.repeat(np.arange(shards), passes)
         number = _ramp(passes)
         time = (number + offsets[shard]) / passes[shard]
@@ -122,9 +123,9 @@ class PhaseOrder:
         self._stride = passes[shard][order]
         self._size = size[order]
 
-    def _spread(self, block: int, rng: np.random.Generator) -> None:
+    def _spread(self, block: int, numbers: RandomNumbers) -> None:
         """Assign a time interval to each pass; one over an end of the circle has two pieces."""
-        self._salt = rng.integers(1 << 32, size=len(self._size), dtype=np.uint32)
+        self._salt = numbers.bits(len(self._size), 32).astype(np.uint32)
         n_ticks = self.samples * _TICKS
         # A pass is spread over the block, but never into the shard's next one. So a document
         # repeats only after all others (random reshuffling; sampling with replacement is slower).

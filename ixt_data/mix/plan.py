@@ -14,6 +14,7 @@ from ixt_data.log import ShardInfo
 from ixt_data.mix.config import Condition, Mix
 from ixt_data.mix.draw_counts import Floats, Ints
 from ixt_data.mix.order import PhaseOrder, regime_bits, regimes_of
+from ixt_data.mix.random_numbers import uniform
 
 # First words of the seeds of independent random streams.
 COUNTS, SPLIT, PASSES, DROPOUT, NOISE, PARTNER = range(6)
@@ -191,10 +192,4 @@ class MixPlan:
 
 
 def _uniform(numbers: Ints, seed: int, stream: int) -> Floats:
-    """Return pseudorandom numbers in [0, 1) from integers: SplitMix64 (Steele et al. 2014)."""
-    start = (seed * 5 + stream + 1) * 0x9E3779B97F4A7C15 & (1 << 64) - 1
-    x = numbers.astype(np.uint64) + np.uint64(start)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    uniform: Floats = (x ^ (x >> np.uint64(31))).astype(np.float64) / 2.0**64
-    return uniform
+    return uniform(numbers, seed * 5 + stream + 1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import pairwise, product
 from math import ceil
 
@@ -13,26 +14,25 @@ from ixt_data.log import TOKENS, ShardInfo
 from ixt_data.mix.config import Mix, Selection
 from ixt_data.mix.draw_counts import (
     Counts,
-    Floats,
     Ints,
     chunks,
+    draw_counts,
     equal_weights,
-    expectations,
     round_draws,
     smallest_dtype,
-    softmax,
+    softmax_weights,
     split_counts,
     spread_draws,
-    systematic_counts,
 )
 from ixt_data.mix.order import PhaseOrder
 from ixt_data.mix.plan import COUNTS, PASSES, SPLIT, MixPlan, SelectionPlan
 from ixt_data.mix.predicates import Matches, Scope
+from ixt_data.mix.random_numbers import RandomNumbers
 from ixt_data.records import content_id
 from ixt_data.store import Store
 
 # Raise this when the order of a mix changes. Old train runs then refuse to resume.
-ORDER_VERSION = 2
+ORDER_VERSION = 3
 EPOCH_SAMPLES = 1 << 22
 BLOCK = 1 << 18
 CHARACTERS_PER_TOKEN = 4.0
@@ -50,16 +50,16 @@ class _Group:
     where: str
     critic: int
     matches: Matches
-    weights: Floats
+    weights: Ints
     max_repeats: int | None
-    shares: Floats
+    shares: list[Fraction]
 
     @property
-    def capacity(self) -> float:
-        drawable = int(np.count_nonzero(self.weights))
-        return drawable * (
-            np.inf if self.max_repeats is None and drawable else self.max_repeats or 0
-        )
+    def capacity(self) -> int | None:
+        """Maximum number of draws; None for no limit."""
+        if self.max_repeats is None:
+            return None
+        return self.max_repeats * self.matches.documents
 
 
 def plan_mix(
@@ -121,8 +121,8 @@ def plan_mix(
         token_shards = _token_shards(scope, shards)
     orders = []
     for phase, counts in enumerate(per_phase):
-        rng = np.random.default_rng([PASSES, phase, mix.seed])
-        orders.append(PhaseOrder(counts, starts, rng, block))
+        numbers = RandomNumbers(PASSES, phase, mix.seed)
+        orders.append(PhaseOrder(counts, starts, numbers, block))
     epochs = ceil(samples / max(epoch_samples // batch * batch, batch))
     size = ceil(samples / epochs / batch) * batch
     paths = [[text.path, critique and critique.path] for text, critique in shards]
@@ -170,7 +170,7 @@ def _groups(scope: Scope, mix: Mix) -> tuple[list[_Group], list[str]]:
     warnings: list[str] = []
     for number, phase in enumerate(phases):
         weights = {s.name: phase.weights.get(s.name, s.weight) for s in mix.selections}
-        total = sum(weights.values())
+        total = sum(map(Fraction, weights.values()))
         if not total:
             raise MixError(f"phase {number + 1} of {len(phases)}: all weights are 0")
         for selection in mix.selections:
@@ -181,7 +181,7 @@ def _groups(scope: Scope, mix: Mix) -> tuple[list[_Group], list[str]]:
             if key not in groups:
                 groups[key], warned = _group(scope, mix, selection, where, len(phases))
                 warnings += warned
-            groups[key].shares[number] = weights[selection.name] / total
+            groups[key].shares[number] = Fraction(weights[selection.name]) / total
     return list(groups.values()), warnings
 
 
@@ -206,9 +206,9 @@ def _group(
                 f"selection {name!r}: {int(missing.sum()):,} of {n:,} documents have no {by}; they "
                 "are weighted as 0"
             )
-        weights = softmax(np.where(missing, 0.0, matches.values), temperature)
+        weights = softmax_weights(np.where(missing, 0.0, matches.values), temperature)
     number, limit = scope.critics.index(critic), selection.max_repeats
-    return _Group(name, where, number, matches, weights, limit, np.zeros(phases)), warnings
+    return _Group(name, where, number, matches, weights, limit, [Fraction(0)] * phases), warnings
 
 
 def _check_samples(samples: int | None, batch: int, groups: Sequence[_Group]) -> int:
@@ -244,17 +244,17 @@ def _draws(groups: Sequence[_Group], bounds: Sequence[int]) -> Ints:
     Raises:
         MixError: max_repeats allows too few draws.
     """
-    demand = np.diff(np.array(bounds, np.int64))
-    shares = np.array([group.shares for group in groups])
-    capacity = np.array([group.capacity for group in groups])
-    draws = round_draws(spread_draws(demand.astype(float), shares, capacity), demand, capacity)
+    demand = [end - begin for begin, end in pairwise(bounds)]
+    capacity = [group.capacity for group in groups]
+    given = spread_draws(demand, [group.shares for group in groups], capacity)
+    draws = round_draws(given, demand, capacity)
     short = demand - draws.sum(axis=0)
     if short.any():
         phase = int(np.argmax(short))
         limits = ", ".join(
-            f"{group.name} {int(c):,} ({group.matches.documents:,} documents x {group.max_repeats})"
-            for group, c in zip(groups, capacity, strict=True)
-            if np.isfinite(c)
+            f"{group.name} {limit:,} ({group.matches.documents:,} documents x {group.max_repeats})"
+            for group, limit in zip(groups, capacity, strict=True)
+            if limit is not None
         )
         raise MixError(
             f"phase {phase + 1} needs {demand[phase]:,} samples and gets "
@@ -273,10 +273,10 @@ def _count(
     metrics: dict[str, list[tuple[_Group, int, int]]] = {}
     for number, (group, parts) in enumerate(zip(groups, draws, strict=True)):
         n = int(parts.sum())
-        rng = np.random.default_rng([COUNTS, number, mix.seed])
-        counts = systematic_counts(expectations(group.weights, n, group.max_repeats), n, rng)
-        rng = np.random.default_rng([SPLIT, number, mix.seed])
-        for phase, part in enumerate(split_counts(counts, parts.tolist(), rng)):
+        numbers = RandomNumbers(COUNTS, number, mix.seed)
+        counts = draw_counts(group.weights, n, group.max_repeats, numbers)
+        numbers = RandomNumbers(SPLIT, number, mix.seed)
+        for phase, part in enumerate(split_counts(counts, parts.tolist(), numbers)):
             per_phase[phase] = _added(per_phase[phase], part, group, documents, critics)
         largest = int(counts.max(initial=0))
         metrics.setdefault(group.name, []).append(
@@ -353,10 +353,11 @@ def _documents(per_phase: Sequence[Counts], critics: int) -> int:
 def _shortfalls(
     mix: Mix, groups: Sequence[_Group], draws: Ints, bounds: Sequence[int]
 ) -> list[str]:
-    demand, warnings = np.diff(bounds), []
+    demand, warnings = [end - begin for begin, end in pairwise(bounds)], []
     for group, got in zip(groups, draws.sum(axis=1), strict=True):
-        expected = float(group.shares @ demand)
-        if got < expected - len(demand) and got >= group.capacity:
+        expected = float(sum(s * n for s, n in zip(group.shares, demand, strict=True)))
+        limit = group.capacity
+        if limit is not None and got < expected - len(demand) and got >= limit:
             warnings.append(
                 f"selection {group.name!r}: max_repeats {group.max_repeats} x "
                 f"{group.matches.documents:,} documents give {got:,} of {expected:,.0f} samples; "

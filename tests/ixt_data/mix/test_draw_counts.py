@@ -1,59 +1,120 @@
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ixt_data.mix.draw_counts import (
-    expectations,
+    draw_counts,
+    equal_weights,
     lattice,
     round_draws,
-    softmax,
+    softmax_weights,
     split_counts,
     spread_draws,
-    systematic_counts,
 )
+from ixt_data.mix.order import PhaseOrder
+from ixt_data.mix.random_numbers import GOLDEN, RandomNumbers, mix_words
 
-weights = st.lists(st.sampled_from([0.0, 0.1, 1.0, 1.0, 3.7, 1e-3, 250.0]), min_size=1).map(
-    np.array
-)
+GOLDEN_WORDS = ["0x7c26edc8f54b2af2", "0x34c60fe4696a8f40", "0x6b29acc5b880e95d"]
+GOLDEN_BELOW = (396, [3, 2, 4, 0, 5, 1])
+GOLDEN_WEIGHTS = [39223970464, 90253410368, 207670921344, 1099511627776]
+GOLDEN_COUNTS = [2, 3, 3, 4, 5, 7, 8, 9]
+GOLDEN_ORDER = [
+    5, 68719476739, 68719476743, 3, 0, 6, 68719476737, 4, 137438953475, 7, 1, 68719476742,
+]  # fmt: skip
+
+weights = st.lists(
+    st.sampled_from([0, 1, 10, 10, 37, 2500, 2**40]) | st.integers(0, 2**40), min_size=1
+).map(lambda drawn: np.array(drawn, np.int64))
 
 
-@given(weights, st.integers(1, 5000), st.integers(0, 99))
+def expectations(w, total: int, cap: int | None) -> list[Fraction]:
+    """Expected draws by plain fractions: what `draw_counts` must be within 1 of."""
+    full: set[int] = set()
+    while True:
+        rest = sum(int(x) for i, x in enumerate(w) if i not in full)
+        left = total - (cap or 0) * len(full)
+        expected = [
+            Fraction(cap or 0) if i in full else Fraction(int(x) * left, rest or 1)
+            for i, x in enumerate(w)
+        ]
+        over = {i for i, e in enumerate(expected) if cap is not None and e > cap} - full
+        if not over:
+            return expected
+        full |= over
+
+
+@given(weights, st.integers(1, 1 << 40), st.integers(0, 99))
 def test_counts_are_within_one_of_their_expectation_and_sum_exactly(w, total, seed):
     if not w.any():
-        w[0] = 1.0
-    expected = expectations(w, total, None)
-    counts = systematic_counts(expected, total, np.random.default_rng(seed))
-    assert counts.sum() == total
-    assert (np.abs(counts - w * total / w.sum()) < 1).all()
-    assert (counts[w == 0] == 0).all()
+        w[0] = 1
+    counts = draw_counts(w, total, None, RandomNumbers(seed)).tolist()
+    assert sum(counts) == total
+    pairs = zip(counts, expectations(w, total, None), strict=True)
+    assert all(abs(count - expected) < 1 for count, expected in pairs)
+    assert not any(count for count, weight in zip(counts, w, strict=True) if weight == 0)
 
 
 @given(weights, st.integers(1, 20), st.floats(0, 1), st.integers(0, 99))
 def test_no_document_is_drawn_more_often_than_the_cap(w, cap, share, seed):
     if not w.any():
-        w[0] = 1.0
+        w[0] = 1
     total = max(1, int(share * cap * np.count_nonzero(w)))
-    counts = systematic_counts(expectations(w, total, cap), total, np.random.default_rng(seed))
-    assert counts.sum() == total
-    assert counts.max() <= cap
-    assert (counts[w == 0] == 0).all()
+    counts = draw_counts(w, total, cap, RandomNumbers(seed)).tolist()
+    assert sum(counts) == total
+    assert max(counts) <= cap
+    pairs = zip(counts, expectations(w, total, cap), strict=True)
+    assert all(abs(count - expected) < 1 for count, expected in pairs)
 
 
 def test_a_whole_expectation_is_met_exactly():
-    counts = systematic_counts(np.full(7, 3.0), 21, np.random.default_rng(0))
-    assert (counts == 3).all()
+    assert (draw_counts(equal_weights(7), 21, None, RandomNumbers(0)) == 3).all()
 
 
 def test_expectations_hold_over_many_seeds():
-    expected = np.array([0.25, 1.5, 2.25])
-    drawn = [systematic_counts(expected, 4, np.random.default_rng(seed)) for seed in range(4000)]
-    assert np.mean(drawn, axis=0) == pytest.approx(expected, abs=0.04)
+    w = np.array([1, 6, 9], np.int64)
+    drawn = [draw_counts(w, 4, None, RandomNumbers(seed)) for seed in range(4000)]
+    assert np.mean(drawn, axis=0) == pytest.approx([0.25, 1.5, 2.25], abs=0.04)
 
 
-def test_softmax_prefers_high_scores_by_the_ratio_of_the_temperature():
-    w = softmax(np.array([0.2, 0.7]), 0.5)
-    assert w[1] / w[0] == pytest.approx(np.e)
+def test_counts_do_not_depend_on_the_chunks(monkeypatch):
+    w = np.arange(1000, dtype=np.int64) ** 2
+    whole = draw_counts(w, 5000, 12, RandomNumbers(3))
+    monkeypatch.setattr("ixt_data.mix.draw_counts._CHUNK", 7)
+    assert draw_counts(w, 5000, 12, RandomNumbers(3)).tolist() == whole.tolist()
+
+
+@given(st.lists(st.floats(-5, 5), min_size=1, max_size=50), st.floats(0.05, 10))
+def test_softmax_weights_equal_the_exponential(scores, temperature):
+    w = softmax_weights(np.array(scores), temperature)
+    expected = [math.exp((score - max(scores)) / temperature) * 2**40 for score in scores]
+    assert w.tolist() == pytest.approx(np.maximum(expected, 1), rel=1e-8, abs=2)
+
+
+def test_numbers_are_those_of_splitmix64():
+    # The first output of the reference implementation for the seed 0.
+    assert mix_words(np.array([GOLDEN], np.uint64)).tolist() == [0xE220A8397B1DCDAF]
+    fractions = RandomNumbers(4).fractions(10_000)
+    assert 0 <= fractions.min() < 0.001 < 0.999 < fractions.max() < 1
+    assert np.histogram(fractions, 10)[0] == pytest.approx(1000, abs=150)
+    assert sorted(RandomNumbers(4).permutation(500).tolist()) == list(range(500))
+    assert RandomNumbers(1, 0).below(1 << 60) != RandomNumbers(0, 1).below(1 << 60)
+
+
+def test_numbers_weights_counts_and_order_are_the_golden_ones():
+    """The same on any machine, with any NumPy: a change here changes every train run's order."""
+    numbers = RandomNumbers(1, 2, 3)
+    assert [hex(word) for word in numbers.words(3).tolist()] == GOLDEN_WORDS
+    assert (numbers.below(1000), numbers.permutation(6).tolist()) == GOLDEN_BELOW
+    assert softmax_weights(np.array([0.0, 0.25, 0.5, 1.0]), 0.3).tolist() == GOLDEN_WEIGHTS
+    w = softmax_weights(np.arange(8) / 8, 0.5)
+    assert draw_counts(w, 41, 9, RandomNumbers(5)).tolist() == GOLDEN_COUNTS
+    counts = np.array([1, 2, 0, 3, 1, 1, 2, 2], np.uint8)
+    order = PhaseOrder(counts, np.array([0, 4]), RandomNumbers(7), 6)
+    assert order.draws(0, 12).tolist() == GOLDEN_ORDER
 
 
 @given(st.integers(1, 10_000))
@@ -68,7 +129,7 @@ def test_a_split_keeps_every_count_and_spreads_it(counts, data):
     counts = np.array(counts)
     total = int(counts.sum())
     cut = data.draw(st.integers(0, total))
-    first, second = split_counts(counts, [cut, total - cut], np.random.default_rng(0))
+    first, second = split_counts(counts, [cut, total - cut], RandomNumbers(0))
     assert (first + second == counts).all()
     assert first.sum() == cut
     if total:
@@ -78,24 +139,21 @@ def test_a_split_keeps_every_count_and_spreads_it(counts, data):
 
 
 def test_a_group_that_cannot_deliver_gives_to_the_others_in_proportion():
-    shares = np.array([[0.5], [0.4], [0.1]])
-    given_ = spread_draws(np.array([100.0]), shares, np.array([10.0, np.inf, np.inf]))
-    assert given_[:, 0] == pytest.approx([10, 72, 18])
-    short = spread_draws(np.array([100.0]), shares, np.array([10.0, 20.0, 30.0]))
-    assert short.sum() == pytest.approx(60)
+    shares = [[Fraction(5, 10)], [Fraction(4, 10)], [Fraction(1, 10)]]
+    assert spread_draws([100], shares, [10, None, None]) == [[10], [72], [18]]
+    assert sum(row[0] for row in spread_draws([100], shares, [10, 20, 30])) == 60
 
 
 @given(
     st.lists(st.integers(0, 300), min_size=1, max_size=4),
-    st.lists(st.tuples(st.floats(0.1, 1), st.integers(0, 400)), min_size=1, max_size=5),
+    st.lists(st.tuples(st.integers(1, 10), st.integers(0, 400)), min_size=1, max_size=5),
 )
 def test_whole_draws_fill_each_phase_or_stay_below_capacity(demand, groups):
-    demand = np.array(demand)
-    w = np.array([[g[0]] * len(demand) for g in groups])
-    w /= w.sum(axis=0)
-    capacity = np.array([float(g[1]) for g in groups])
-    counts = round_draws(spread_draws(demand.astype(float), w, capacity), demand, capacity)
+    total = sum(weight for weight, _ in groups)
+    shares = [[Fraction(weight, total)] * len(demand) for weight, _ in groups]
+    capacity = [limit for _, limit in groups]
+    counts = round_draws(spread_draws(demand, shares, capacity), demand, capacity)
     assert (counts.sum(axis=1) <= capacity).all()
     assert (counts.sum(axis=0) <= demand).all()
-    if capacity.sum() >= demand.sum():
+    if sum(capacity) >= sum(demand):
         assert (counts.sum(axis=0) == demand).all()

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from ixt_data.errors import MixError
 from ixt_data.mix.order import MAX_OCCURRENCE, PhaseOrder, decode, regime_bits, samples_of
+from ixt_data.mix.random_numbers import RandomNumbers
 
 shard_counts = st.lists(
     st.lists(st.integers(0, 9), min_size=1, max_size=12), min_size=1, max_size=12
@@ -18,7 +19,7 @@ def order_of(
 ) -> tuple[PhaseOrder, np.ndarray]:
     counts = np.concatenate([np.array(shard) for shard in shards])
     starts = np.cumsum([0, *map(len, shards[:-1])])
-    return PhaseOrder(counts, starts, np.random.default_rng(seed), block), counts
+    return PhaseOrder(counts, starts, RandomNumbers(seed), block), counts
 
 
 @given(shard_counts, st.data())
