@@ -23,7 +23,7 @@ class StreamBatches(IterableDataset[Any]):
             collate: such a function, like `Collator`; None yields `ColumnBatch`.
 
         Raises:
-            ConfigError: the stream yields tokens, and there is no function.
+            ConfigError: the stream yields tokens, and no function is given.
         """
         if collate is None and stream.conditioner is not None:
             raise ConfigError("collate: missing, and the stream yields tokens. Pass a Collator")

@@ -16,7 +16,7 @@ Place = tuple[int, int]
 class Position:
     """The epoch that a rank reads, in a file of its local folder.
 
-    The main process is not told when a worker starts an epoch. The first worker of an iteration
+    The main process does not learn when a worker starts an epoch. The first worker of an iteration
     advances the file, and the others of the same iteration read it.
     """
 
