@@ -88,20 +88,23 @@ class Leases:
 
     def refresh(self) -> None:
         """Read all leases: one list request, and one per lease that is new or renewed."""
-        files: dict[str, dict[int, list[StoredFile]]] = {}
+        files: dict[tuple[str, int], list[StoredFile]] = {}
+        latest: dict[str, int] = {}
         for file in self.storage.list(self.folder):
             if (parsed := _parse(file.key)) is not None:
-                name, term, _ = parsed
-                files.setdefault(name, {}).setdefault(term, []).append(file)
+                name, term, owner = parsed
+                files.setdefault((name, term), []).append(file)
+                # A suspended worker may leave a renewal of a term that was deleted.
+                if not owner:
+                    latest[name] = max(term, latest.get(name, 0))
         known, self._states = self._states, {}
         new: dict[str, tuple[int, tuple[StoredFile, ...]]] = {}
-        for name, terms in files.items():
-            latest = max(terms)
-            ordered = tuple(sorted(terms[latest], key=lambda file: file.key))
+        for name, term in latest.items():
+            ordered = tuple(sorted(files[name, term], key=lambda file: file.key))
             if name in known and known[name].files == ordered:
                 self._states[name] = known[name]
             else:
-                new[name] = latest, ordered
+                new[name] = term, ordered
         keys = [file.key for _, ordered in new.values() for file in ordered]
         contents = dict(zip(keys, self.storage.read_all(keys), strict=True))
         for name, (term, ordered) in new.items():

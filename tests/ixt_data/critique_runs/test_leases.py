@@ -124,6 +124,18 @@ def test_renewal_never_overwrites_a_term(store: Store, short: None) -> None:
     assert [key for key in files(store) if "other" not in key] == []
 
 
+def test_renewal_of_a_deleted_term_is_ignored(store: Store) -> None:
+    lease = leases(store).acquire("u")
+    stray = lease.key.replace(".000001.json", ".000002.other.json")
+    store.storage.replace(stray, lease.record())
+    with pytest.raises(LeaseHeld):
+        leases(store).acquire("u")
+    later(store, 100).acquire("u").release()
+    assert files(store) == [stray]
+    leases(store).acquire("u").release()
+    assert collect_garbage(store, grace=timedelta(days=-1)).deleted.keys() == {stray}
+
+
 def test_lost_response_of_a_lease_is_read_back(store: Store) -> None:
     storage = FaultyStorage(store.root, "lost", 3)
     found = Leases(storage, "c-0")
