@@ -99,8 +99,9 @@ class ColumnBatch(Sequence[dict[str, Any]]):
         for doc_id, draw, text, critique, score, spans, has_feedback in zip(
             self.doc_ids.view(f"V{ID_BYTES}").ravel().tolist(),
             self.draws.tolist(),
-            self.texts("text"),
-            self.texts("critique"),
+            # One by one: glibc would return the memory of many texts, and request it again.
+            (str(cell, "utf-8") for cell in self.cells("text")),
+            (str(cell, "utf-8") for cell in self.cells("critique")),
             scores.tolist(),
             self.cells("spans"),
             self.has_feedback.tolist(),
