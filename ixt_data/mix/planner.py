@@ -129,8 +129,7 @@ def plan_mix(
     decides = {
         "order": ORDER_VERSION, "snapshot": version, "shards": paths, "mix": mix.content(),
         "samples": samples, "epoch": size, "phases": bounds, "holdout": holdout, "block": block,
-        # The key enters the digest; another key would change all digests. words: keep
-        "lanes": nodes,  # words: keep
+        "nodes": nodes,
     }  # fmt: skip
     return MixPlan(
         version=version,

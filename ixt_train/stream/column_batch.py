@@ -6,7 +6,6 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 import orjson
-import torch
 
 from ixt_data.mix import Ints
 from ixt_data.records import ID_BYTES, Span
@@ -16,10 +15,10 @@ _TEXTS = ("text", "critique", "spans")
 
 
 class ColumnBatch(Sequence[dict[str, Any]]):
-    """The samples of a batch, as `MixStream` without a conditioner yields them, in one tensor.
+    """The samples of a batch, as `MixStream` without a conditioner yields them, in one block.
 
-    A worker of a DataLoader passes one tensor to the training process, not thousands of objects.
-    Texts are decoded when they are read.
+    A worker of a DataLoader passes one block to the training process, not thousands of objects: as
+    bytes, because torch opens a connection per tensor. Texts are decoded when they are read.
 
     Attributes:
         draws: numbers of the draws, int64[samples].
@@ -28,10 +27,10 @@ class ColumnBatch(Sequence[dict[str, Any]]):
         has_feedback: bool[samples].
     """
 
-    def __init__(self, block: torch.Tensor, samples: int) -> None:
-        """Read a block, uint8[bytes], of some samples, as `split` writes it."""
+    def __init__(self, block: bytes, samples: int) -> None:
+        """Read a block of some samples, as `split` writes it."""
         self._block, self._samples = block, samples
-        self._data = block.numpy().data
+        self._data = memoryview(block)
         self._offset = 0
         self._ends = self._take("<i8", len(_TEXTS) * samples).reshape(len(_TEXTS), samples)
         self.draws = self._take("<i8", samples)
@@ -67,8 +66,8 @@ class ColumnBatch(Sequence[dict[str, Any]]):
             values = [cell for column in cells for cell in column[part]]
             ends = np.cumsum(np.fromiter(map(len, values), "<i8", len(values)))
             head = [ends, draws[part], scores[part], has_feedback[part], doc_ids[part]]
-            block = bytearray().join([*(array.tobytes() for array in head), *values])
-            yield cls(torch.frombuffer(block, dtype=torch.uint8), len(draws[part]))
+            block = b"".join([*(array.tobytes() for array in head), *values])
+            yield cls(block, len(draws[part]))
 
     def __len__(self) -> int:
         return self._samples
@@ -100,8 +99,9 @@ class ColumnBatch(Sequence[dict[str, Any]]):
         for doc_id, draw, text, critique, score, spans, has_feedback in zip(
             self.doc_ids.view(f"V{ID_BYTES}").ravel().tolist(),
             self.draws.tolist(),
-            self.texts("text"),
-            self.texts("critique"),
+            # One by one: glibc would return the memory of many texts, and request it again.
+            (str(cell, "utf-8") for cell in self.cells("text")),
+            (str(cell, "utf-8") for cell in self.cells("critique")),
             scores.tolist(),
             self.cells("spans"),
             self.has_feedback.tolist(),

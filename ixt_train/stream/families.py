@@ -136,7 +136,7 @@ def _is_ok(shard: Shard) -> npt.NDArray[np.bool_]:
 
 
 def _ids(shard: Shard, text: str | None) -> npt.NDArray[np.void]:
-    """Return the ids of all samples, V16[samples]; hash the column `text` without ids."""
+    """Return the ids of all samples, V16[samples]; hash the column `text` if it is given."""
     if text is None:
         return _fixed(shard, "doc_id", f"V{ID_BYTES}")
     bounds = zip(shard.starts[text].tolist(), shard.ends[text].tolist(), strict=True)
