@@ -174,7 +174,10 @@ class Catalog:
                 yield as_decimals(batch)
 
     def interrupt(self) -> None:
-        """Cancel the running queries, from another thread."""
+        """Cancel the running queries, from another thread.
+
+        DuckDB forgets an interrupt that arrives between two statements: call it until they end.
+        """
         for cursor in list(self._cursors):
             cursor.interrupt()
 
