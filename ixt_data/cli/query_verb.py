@@ -56,7 +56,7 @@ def query(
     ] = QueryOutput.text,
     to: Annotated[Path | None, typer.Option(show_default="stdout", help="File to write.")] = None,
     limit: Annotated[
-        int, typer.Option(help="Rows of a text table to print; 0 prints all.")
+        int, typer.Option(min=0, help="Rows of a text table to print; 0 prints all.")
     ] = LIMIT,
 ) -> None:
     """Query the views documents, critiques, shards, snapshots, critics, selections and others.
