@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from ixt_data.console import printable, rows_table
+from ixt_data.console import cell_text, printable, rows_table
 from ixt_data.storage import atomic_write
 
 if TYPE_CHECKING:
@@ -261,7 +261,7 @@ def _write_markdown(names: list[str], rows: Iterator["Row"], file: IO[bytes]) ->
         return f"| {' | '.join(cells)} |\n".encode()
 
     def cell(value: Any) -> str:
-        text = "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+        text = "" if value is None else cell_text(value, ".6g")
         text = printable(text).replace("\\", "\\\\").replace("|", "\\|")
         return text.replace("\r\n", "\n").replace("\n", "<br>")
 

@@ -212,3 +212,21 @@ def test_ctrl_c_at_the_prompt_cancels_only_the_query(prompt: Terminal) -> None:
     enter(prompt, "SELECT 40 + 2 AS answer;", "42")
     prompt.type("\x04")
     assert prompt.end() == 0
+
+
+def test_nested_values_are_printed_as_duckdb_prints_them(root: str) -> None:
+    sql = "SELECT {'a': DATE '2020-01-01', 'b': [NULL, 1.50]} AS s, true AS t, '\\xFF'::BLOB AS b"
+    assert "{a: 2020-01-01, b: [NULL, 1.50]}  true  \\xFF" in query(root, sql)
+    assert "| {a: 2020-01-01, b: [NULL, 1.50]} | true |" in query(root, sql, "-o", "markdown")
+
+
+def test_options_that_are_not_valid_are_wrong_usage(root: str) -> None:
+    assert "--limit" in query(root, "SELECT 1", "--limit", -1, code=2)
+    assert "is an address" in query(root, "SELECT 1", "--to", "s3://bucket/x.csv", code=2)
+
+
+def test_error_in_the_middle_of_a_stream_is_that_of_the_query(root: str) -> None:
+    sql = (
+        "SELECT CASE WHEN range = 3000000 THEN error('boom') ELSE 'x' END AS x FROM range(4000000)"
+    )
+    assert query(root, sql, "-o", "csv", code=1) == "error: boom"
