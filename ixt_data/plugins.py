@@ -1,7 +1,7 @@
 """Extension points: entry points through which packages, ours included, add to the engine."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -27,6 +27,7 @@ class Plugin:
         name: the name that a user types.
         target: `module:object`.
         package: the distribution that brings it, with its version.
+        conflict: the error if another package uses the same name, else empty.
     """
 
     group: str
@@ -34,13 +35,17 @@ class Plugin:
     target: str
     package: str
     entry: EntryPoint
+    conflict: str = ""
 
     def load(self) -> Any:
         """Import the object that the entry point names.
 
         Raises:
             PluginError: the import fails; the message names the plugin, its package and the cause.
+                Or two packages use one name.
         """
+        if self.conflict:
+            raise PluginError(self.conflict)
         try:
             return self.entry.load()
         except IxtError:
@@ -56,17 +61,17 @@ class Plugin:
 def find_plugins(group: str) -> dict[str, Plugin]:
     """Return the plugins of one extension point by name, in alphabetical order.
 
-    Raises:
-        PluginError: two packages use one name.
+    A name that two packages use has a plugin that does not load.
     """
     found: dict[str, Plugin] = {}
     for plugin in sorted(_all(group), key=lambda plugin: plugin.name):
         other = found.setdefault(plugin.name, plugin)
         if other.target != plugin.target:
-            raise PluginError(
+            conflict = (
                 f"{group}: both {other.package} and {plugin.package} add {plugin.name!r}; "
                 "uninstall one of them"
             )
+            found[plugin.name] = replace(other, conflict=conflict)
     return found
 
 

@@ -78,8 +78,13 @@ def build() -> typer.Typer:
     for plugin in find_plugins("ixt.verbs").values():
         try:
             plugin.load()(app)
-        except Exception as error:
-            cause = str(error) if isinstance(error, PluginError) else repr(error)
+        # A plugin that calls sys.exit() must not end `ixt plugins` either.
+        except (Exception, SystemExit) as error:
+            cause = (
+                str(error)
+                if isinstance(error, PluginError)
+                else f"plugin {plugin.name!r} (ixt.verbs) of {plugin.package} failed: {error!r}"
+            )
             print(f"warning: {cause}. Its verbs are missing; see: ixt plugins", file=sys.stderr)
     _sort_by_group(app)
     return app

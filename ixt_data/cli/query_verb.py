@@ -1,5 +1,6 @@
 """The verb `query`: SQL over the views of a snapshot, once or at a prompt."""
 
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,7 +57,7 @@ def query(
     ] = QueryOutput.text,
     to: Annotated[Path | None, typer.Option(show_default="stdout", help="File to write.")] = None,
     limit: Annotated[
-        int, typer.Option(help="Rows of a text table to print; 0 prints all.")
+        int, typer.Option(min=0, help="Rows of a text table to print; 0 prints all.")
     ] = LIMIT,
 ) -> None:
     """Query the views documents, critiques, shards, snapshots, critics, selections and others.
@@ -67,6 +68,10 @@ def query(
 
     if sql is not None and file is not None:
         raise typer.BadParameter("give either SQL or a file of SQL", param_hint="--file")
+    if to is not None and re.match(r"[a-z0-9]+:/", str(to)):
+        raise typer.BadParameter(
+            f"{to} is an address; write a local file and copy it", param_hint="--to"
+        )
     parameters = dict(map(parse_parameter, param or []))
     opened = Store.open(store)
     if sql is None and file is None and sys.stdin.isatty() and sys.stdout.isatty():

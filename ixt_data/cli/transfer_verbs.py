@@ -121,7 +121,7 @@ def export(
     Options of `packed`: tokenizer (required), mix, max_length, samples, holdout.
     """
     from ixt_data.config import validate
-    from ixt_data.errors import ConfigError, UsageError
+    from ixt_data.errors import ConfigError, PluginError, UsageError
     from ixt_data.export import Exporter, ExportRequest
     from ixt_data.plugins import find_plugins
     from ixt_data.store import Store, saved_selection
@@ -131,7 +131,12 @@ def export(
         valid = ", ".join(known)
         raise typer.BadParameter(f"{format!r} does not exist; valid are {valid}")
     exporter = known[format].load()
-    assert isinstance(exporter, Exporter)
+    if not isinstance(exporter, Exporter):
+        plugin = known[format]
+        raise PluginError(
+            f"plugin {format!r} (ixt.exporters) of {plugin.package}: {plugin.target} is not an "
+            f"ixt_data.export.Exporter but an object of type {type(exporter).__name__}"
+        )
     if where is not None and selection is not None:
         raise typer.BadParameter("give one of --where and --selection", param_hint="--selection")
     opened = Store.open(store)

@@ -19,4 +19,5 @@ from .output import printable as printable
 from .output import table as table
 from .progress import ProgressBar as ProgressBar
 from .progress import progress_bar as progress_bar
+from .tables import cell_text as cell_text
 from .tables import rows_table as rows_table

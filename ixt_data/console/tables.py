@@ -26,6 +26,27 @@ def rows_table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> "Table":
 def _cell(value: Any) -> Any:
     from rich.text import Text
 
+    return Text("NULL", style="dim") if value is None else Text(printable(cell_text(value)))
+
+
+def cell_text(value: Any, float_format: str = ".4g") -> str:
+    """Return a value of a result as text: nested values as DuckDB prints them, not as Python does.
+
+    Args:
+        value: the value, as DuckDB's Python client returns it; None means NULL.
+        float_format: format of numbers with a fraction.
+    """
     if value is None:
-        return Text("NULL", style="dim")
-    return Text(printable(f"{value:.4g}" if isinstance(value, float) else str(value)))
+        return "NULL"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:{float_format}}"
+    if isinstance(value, dict):
+        items = (f"{key}: {cell_text(item, float_format)}" for key, item in value.items())
+        return f"{{{', '.join(items)}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(cell_text(item, float_format) for item in value)}]"
+    if isinstance(value, bytes):
+        return "".join(chr(byte) if 32 <= byte < 127 else f"\\x{byte:02X}" for byte in value)
+    return str(value)

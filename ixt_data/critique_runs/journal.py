@@ -285,6 +285,12 @@ def decode(line: bytes) -> Critique:
         for span in record.get("spans", ())
     )
     known["flags"] = tuple(record.get("flags", ()))
+    for name in ("score", "expected", "entropy"):
+        if not isinstance(value := known.get(name), float | int | None):
+            raise TypeError(f"{name} {value!r} is not a number")
+    for name in ("status", "critique"):
+        if not isinstance(value := known.get(name, ""), str):
+            raise TypeError(f"{name} {value!r} is not a text")
     return Critique(**known)
 
 

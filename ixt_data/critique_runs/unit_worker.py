@@ -8,9 +8,9 @@ servers do not idle at the end of each unit.
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -26,7 +26,7 @@ from ixt_data.critique_runs.units import (
     target_rows,
     unit_name,
 )
-from ixt_data.errors import CriticError, UnitAlreadyPublished
+from ixt_data.errors import CriticError, IxtError, UnitAlreadyPublished
 from ixt_data.log import CriticInfo, ShardInfo, Snapshot
 from ixt_data.records import OK, Critique, Document
 from ixt_data.store import Store
@@ -116,6 +116,7 @@ class UnitWorker:
         self._waiting: dict[bytes, list[OpenUnit]] = {}
         self._accounted: Counter[str] = usage_of(critic)
         self._done = 0
+        self._has_requested = False
         self.skipped = 0
 
     def work(self, shards: Iterable[ShardInfo], replaced: dict[str, str | None]) -> None:
@@ -148,21 +149,43 @@ class UnitWorker:
         return any(not self._leases.is_held(unit_name(self._info.id, shard)) for shard in queue)
 
     def _run_critic(self, queue: "deque[ShardInfo]", replaced: dict[str, str | None]) -> None:
-        """Feed one stream of documents to the critic, and take its critiques."""
-        results = iter(self._critic.run(self._documents(queue, replaced)))
-        try:
-            for critique in results:
+        """Feed one stream of documents to the critic, and take its critiques.
+
+        Raises:
+            CriticError: the critic raised an exception, or it requested no document.
+        """
+        self._has_requested = False
+        with closing(self._critiques(self._documents(queue, replaced))) as critiques:
+            for critique in critiques:
                 self._receive(critique, queue)
-        finally:
-            if callable(close := getattr(results, "close", None)):
-                close()
+        # Documents that the critic did not request wait, too: it ended before them.
+        for unit in self._open:
+            for doc_id in unit.missing:
+                units = self._waiting.setdefault(doc_id, [])
+                if unit not in units:
+                    units.append(unit)
         for doc_id in list(self._waiting):
             self._receive(Critique(doc_id, NO_ANSWER, error="the critic gave no critique"), queue)
+        if not self._has_requested:
+            raise CriticError(f"critic {self._critic.name} ended without a request for a document")
+
+    def _critiques(self, documents: Iterator[Document]) -> Generator[Critique, None, None]:
+        """Yield the critic's critiques; an exception in the critic names the critic."""
+        try:
+            yield from self._critic.run(documents)
+        except (IxtError, OSError):
+            raise
+        except Exception as error:
+            raise CriticError(
+                f"critic {self._critic.name} raised {type(error).__name__}: {error}. "
+                "Finished units are stored. `ixt --debug critique ...` prints the traceback"
+            ) from error
 
     def _documents(
         self, queue: "deque[ShardInfo]", replaced: dict[str, str | None]
     ) -> Iterator[Document]:
         """Open units as the critic asks for documents; yield those without a critique."""
+        self._has_requested = True
         while (unit := self._open_next(queue, replaced)) is not None:
             self._open.append(unit)
             self._done += unit.reused
@@ -264,13 +287,19 @@ class UnitWorker:
 
     def _receive(self, critique: Critique, queue: "deque[ShardInfo]") -> None:
         """Journal a critique in the units that wait for it; finish those that are complete."""
+        if not isinstance(critique, Critique):
+            raise CriticError(
+                f"critic {self._critic.name} gave an object of type {type(critique).__name__}; "
+                "run() must yield ixt_data.records.Critique"
+            )
         units = self._waiting.pop(critique.doc_id, None)
         if units is None:
             if any(critique.doc_id in unit.critiques for unit in (*self._open, *self._finished)):
                 # A second critique of one document.
                 return
             raise CriticError(
-                f"critic {self._critic.name} gave a critique for a document it was not given"
+                f"critic {self._critic.name} gave a critique for a document that it was not given, "
+                "or two critiques for one document"
             )
         _check_score(self._critic, critique)
         for unit in units:

@@ -107,6 +107,8 @@ def ingest(
     check_name(corpus, "corpus")
     if stage is not None and stage not in STAGES:
         raise ConfigError(f"stage {stage!r}: use one of {', '.join(STAGES)}")
+    if isinstance(inputs, str | Path):
+        raise ConfigError(f"inputs {str(inputs)!r}: use a list of paths, such as [{str(inputs)!r}]")
     opened = open_inputs(inputs, text_field=text_field, id_field=id_field)
     with (
         _progress_callback(progress, corpus, sum(item.size for item in opened)) as on_batch,

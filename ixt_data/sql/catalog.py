@@ -208,6 +208,13 @@ class Catalog:
         except duckdb.Error as error:
             selected = {f"selected.{name}": () for name in self.snapshot.selections}
             raise explain_error(str(error), {**self.columns, **selected}) from None
+        except OSError as error:
+            # Arrow reports an error of DuckDB in the middle of a stream so, without a number.
+            if error.errno is not None:
+                raise
+            if str(error).startswith("INTERRUPT Error"):
+                raise QueryCancelled("the query was cancelled") from None
+            raise explain_error(str(error), self.columns) from None
 
     def statements(self, text: str) -> list[tuple[str, set[str]]]:
         """Split a text into statements, each with the names of its parameters; run none of them.

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from ixt_data.console import rows_table
-from ixt_data.errors import MissingExtra
+from ixt_data.console import cell_text, rows_table
+from ixt_data.errors import MissingExtra, QueryError
 
 if TYPE_CHECKING:
     import polars
@@ -78,11 +78,20 @@ class QueryResult:
         return self._rows(len(self))
 
     def _rows(self, count: int) -> Iterator[tuple[Any, ...]]:
-        """Yield the first rows; integers that Arrow holds as decimals become `int` again."""
-        columns = [
-            [_python(value) for value in column.to_pylist()]
-            for column in self._table.slice(0, count).columns
-        ]
+        """Yield the first rows; integers that Arrow holds as decimals become `int` again.
+
+        Raises:
+            QueryError: Python has no value for a date or time, such as infinity.
+        """
+        columns = []
+        for name, column in zip(self.columns, self._table.slice(0, count).columns, strict=True):
+            try:
+                columns.append([_python(value) for value in _to_pylist(column)])
+            except (OverflowError, ValueError) as error:
+                raise QueryError(
+                    f"column {name}: Python has no value for a cell ({error}); use .arrow(), "
+                    "or cast the column to VARCHAR"
+                ) from None
         return iter(list(zip(*columns, strict=True)))
 
     def __repr__(self) -> str:
@@ -93,7 +102,7 @@ class QueryResult:
         """Return the first rows as an HTML table, for notebooks."""
         head = "".join(f"<th>{html.escape(name)}</th>" for name in self.columns)
         body = "".join(
-            f"<tr>{''.join(f'<td>{html.escape(_cell(value))}</td>' for value in row)}</tr>"
+            f"<tr>{''.join(f'<td>{html.escape(cell_text(value))}</td>' for value in row)}</tr>"
             for row in self._rows(MAX_HTML_ROWS)
         )
         shown = min(len(self), MAX_HTML_ROWS)
@@ -101,14 +110,17 @@ class QueryResult:
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{note}"
 
 
+def _to_pylist(column: "pa.ChunkedArray") -> list[Any]:
+    try:
+        values: list[Any] = column.to_pylist(maps_as_pydicts="strict")
+    except TypeError:
+        # A map with keys that a dict cannot have, such as lists.
+        values = column.to_pylist()
+    return values
+
+
 def _python(value: Any) -> Any:
     if isinstance(value, Decimal) and value == value.to_integral_value():
         exponent = value.as_tuple().exponent
         return int(value) if exponent == 0 else value
     return value
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "NULL"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -6,11 +6,12 @@ import shutil
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from ixt_data.console import printable, rows_table
+from ixt_data.console import cell_text, printable, rows_table
 from ixt_data.storage import atomic_write
 
 if TYPE_CHECKING:
@@ -126,11 +127,16 @@ class _FirstRows:
 def _write_file(
     catalog: "Catalog", sql: str, parameters: "Parameters", output: QueryOutput, path: Path
 ) -> None:
-    if output in _COPY_OPTIONS:
-        _copy(catalog, sql, parameters, output, str(path))
-    else:
-        with path.open("wb") as file:
-            _write_to_stream(catalog, sql, parameters, output, file)
+    try:
+        if output in _COPY_OPTIONS:
+            _copy(catalog, sql, parameters, output, str(path))
+        else:
+            with path.open("wb") as file:
+                _write_to_stream(catalog, sql, parameters, output, file)
+    except BaseException:
+        with suppress(OSError):
+            path.unlink()
+        raise
 
 
 def _write_to_stream(
@@ -173,11 +179,14 @@ def _copy(
     catalog: "Catalog", sql: str, parameters: "Parameters", output: QueryOutput, path: str
 ) -> None:
     """Run DuckDB's COPY over the rows; the sandboxed catalog itself may write no file."""
+    import duckdb
+
     from ixt_data.sql.catalog import writer_connection
     from ixt_data.sql.joins import sql_literal
     from ixt_data.sql.views import quote_name
 
     errors: list[BaseException] = []
+    unwritable = ""
     reader = _reader(catalog, sql, parameters, errors)
     with writer_connection() as connection:
         connection.register("result", reader)
@@ -193,10 +202,16 @@ def _copy(
             connection.execute(
                 f"COPY (SELECT {columns} FROM result) TO {sql_literal(path)} ({options})"
             )
-        except Exception:
+        except Exception as error:
             if errors:
                 raise errors[0] from None
-            raise
+            if not isinstance(error, duckdb.IOException):
+                raise
+            unwritable = str(error)
+    if unwritable:
+        # The traceback must not keep DuckDB's objects alive until the exit: they print warnings.
+        del reader, connection
+        raise OSError(unwritable.removeprefix("IO Error: "))
 
 
 def _reader(
@@ -229,6 +244,14 @@ def _finite(value: str, kind: Any, depth: int = 0) -> str:
         item = f"x{depth}"
         inner = _finite(item, dict(kind.children)["child"], depth + 1)
         return value if inner == item else f"list_transform({value}, lambda {item}: {inner})"
+    if kind.id == "map":
+        # Its keys stay: a number that is not finite is text as a key of JSON.
+        item = f"x{depth}"
+        inner = _finite(f"{item}.value", dict(kind.children)["value"], depth + 1)
+        entry = f"struct_pack(k := {item}.key, v := {inner})"
+        packed = f"map_from_entries(list_transform(map_entries({value}), lambda {item}: {entry}))"
+        is_same = inner == f"{item}.value"
+        return value if is_same else f"CASE WHEN {value} IS NOT NULL THEN {packed} END"
     if kind.id == "struct":
         from ixt_data.sql.views import quote_name
 
@@ -261,7 +284,7 @@ def _write_markdown(names: list[str], rows: Iterator["Row"], file: IO[bytes]) ->
         return f"| {' | '.join(cells)} |\n".encode()
 
     def cell(value: Any) -> str:
-        text = "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+        text = "" if value is None else cell_text(value, ".6g")
         text = printable(text).replace("\\", "\\\\").replace("|", "\\|")
         return text.replace("\r\n", "\n").replace("\n", "<br>")
 

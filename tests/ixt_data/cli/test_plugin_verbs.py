@@ -86,3 +86,29 @@ def test_plugins_lists_points_packages_and_errors(installed: Path) -> None:
     assert found["ixt.critics", "rules"]["package"].startswith("ixt ")
     assert "ModuleNotFoundError" in found["ixt.verbs", "broken"]["error"]
     assert {point for point, _ in found} == {p["point"] for p in json.loads(done.stdout)["points"]}
+
+
+def test_plugins_that_fail_or_conflict_leave_the_others_usable(tmp_path: Path) -> None:
+    entries = {
+        "one": "[ixt.verbs]\nends = broken_verbs:end\nraises = broken_verbs:fail\n"
+        "[ixt.critics]\nrules = broken_verbs:Critic\n"
+        "[ixt.exporters]\nnumber = broken_verbs:NUMBER\n",
+        "two": "[ixt.verbs]\nraises = broken_verbs:other\n",
+    }
+    for name, text in entries.items():
+        folder = tmp_path / f"{name}-1.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (folder / "entry_points.txt").write_text(text)
+    (tmp_path / "broken_verbs.py").write_text(
+        "import sys\nNUMBER = 3\nCritic = int\ndef end(app):\n    sys.exit(5)\n"
+    )
+    done = ixt(tmp_path, "plugins", "-o", "json", code=1)
+    assert "plugin 'ends' (ixt.verbs) of one 1.0 failed: SystemExit(5)" in done.stderr
+    found = {(p["point"], p["name"]): p for p in json.loads(done.stdout)["plugins"]}
+    assert "1.0 add 'raises'; uninstall one" in found["ixt.verbs", "raises"]["error"]
+    assert "both" in found["ixt.critics", "rules"]["error"]
+    assert found["ixt.critics", "vllm"]["error"] == ""
+    ixt(tmp_path, "init", "--store", "S", cwd=tmp_path)
+    wrong = ixt(tmp_path, "export", "--store", "S", "x", "--format", "number", cwd=tmp_path, code=1)
+    assert "is not an ixt_data.export.Exporter" in wrong.stderr

@@ -212,3 +212,40 @@ def test_ctrl_c_at_the_prompt_cancels_only_the_query(prompt: Terminal) -> None:
     enter(prompt, "SELECT 40 + 2 AS answer;", "42")
     prompt.type("\x04")
     assert prompt.end() == 0
+
+
+def test_nested_values_are_printed_as_duckdb_prints_them(root: str) -> None:
+    sql = "SELECT {'a': DATE '2020-01-01', 'b': [NULL, 1.50]} AS s, true AS t, '\\xFF'::BLOB AS b"
+    assert "{a: 2020-01-01, b: [NULL, 1.50]}  true  \\xFF" in query(root, sql)
+    assert "| {a: 2020-01-01, b: [NULL, 1.50]} | true |" in query(root, sql, "-o", "markdown")
+
+
+def test_options_that_are_not_valid_are_wrong_usage(root: str) -> None:
+    assert "--limit" in query(root, "SELECT 1", "--limit", -1, code=2)
+    assert "is an address" in query(root, "SELECT 1", "--to", "s3://bucket/x.csv", code=2)
+
+
+def test_error_in_the_middle_of_a_stream_is_that_of_the_query(root: str) -> None:
+    sql = (
+        "SELECT CASE WHEN range = 3000000 THEN error('boom') ELSE 'x' END AS x FROM range(4000000)"
+    )
+    assert query(root, sql, "-o", "csv", code=1) == "error: boom"
+
+
+def test_file_that_cannot_be_written_is_one_line_and_leaves_nothing(
+    root: str, tmp_path: Path
+) -> None:
+    # Too long for the temporary name, for any user.
+    said = query(root, "SELECT 1", "-o", "csv", "--to", tmp_path / ("x" * 255), code=1)
+    assert "File name too long" in said
+    assert "bug of ixt" not in said
+    assert "leaked" not in said
+    sql = "SELECT if(range = 3000000, error('boom'), 'x') AS x FROM range(4000000)"
+    for output in ("csv", "markdown"):
+        assert query(root, sql, "-o", output, "--to", tmp_path / "y", code=1) == "error: boom"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_in_maps_that_are_not_finite_are_null(root: str) -> None:
+    sql = "SELECT map {'a': 'nan'::DOUBLE, 'b': 1.0} AS m, NULL::MAP(VARCHAR, DOUBLE) AS n"
+    assert json.loads(query(root, sql, "-o", "json")) == [{"m": {"a": None, "b": 1.0}, "n": None}]

@@ -1,7 +1,9 @@
 """Critique runs of one worker: alignment, reuse, failures, progress."""
 
 import doctest
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
 
 import pytest
 from small_stores import Length, add_documents
@@ -170,3 +172,57 @@ def test_annotate_with_a_progress_function_calls_it_per_document(store: Store) -
 def test_examples_of_annotate_run() -> None:
     results = doctest.testmod(annotation)
     assert (results.failed, results.attempted > 5) == (0, True)
+
+
+class Custom(Length):
+    """A pipelined critic that runs `critiques` over the documents."""
+
+    pipelined = True
+
+    def __init__(self, critiques: Callable[[Iterable[Document]], Any]) -> None:
+        super().__init__()
+        self.critiques = critiques
+
+    def run(self, documents: Iterable[Document]) -> Iterator[Critique]:
+        result: Iterator[Critique] = self.critiques(documents)
+        return result
+
+
+def scored(document: Document) -> Critique:
+    return Critique(document.doc_id, critique="fine", score=0.5)
+
+
+@pytest.mark.parametrize("is_pipelined", [True, False])
+def test_critic_that_ends_early_leaves_no_unit_open(store: Store, is_pipelined: bool) -> None:
+    add_documents(store, TEXTS, per_shard=3)
+    critic = Custom(lambda documents: map(scored, islice(documents, 2)))
+    critic.pipelined = is_pipelined
+    report = annotate(store, "web", critic)
+    assert (report.documents, report.units) == (6, 2)
+    assert report.statuses["ok"] + report.statuses["no_answer"] == 6
+
+
+def raise_after_one(documents: Iterable[Document]) -> Iterator[Critique]:
+    yield scored(next(iter(documents)))
+    raise ValueError("no more ink")
+
+
+@pytest.mark.parametrize(
+    ("critiques", "message"),
+    [
+        (raise_after_one, "critic length raised ValueError: no more ink"),
+        (lambda documents: None, "critic length raised TypeError"),
+        (lambda documents: (None for _ in documents), "gave an object of type NoneType"),
+        (lambda documents: iter(()), "without a request for a document"),
+        (
+            lambda documents: (scored(d) for d in documents for _ in range(2)),
+            "two critiques for one document",
+        ),
+    ],
+)
+def test_critic_that_violates_its_protocol_is_named(
+    store: Store, critiques: Callable[[Iterable[Document]], Any], message: str
+) -> None:
+    add_documents(store, TEXTS)
+    with pytest.raises(CriticError, match=message):
+        annotate(store, "web", Custom(critiques))

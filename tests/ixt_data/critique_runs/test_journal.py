@@ -83,7 +83,17 @@ def unreadable(folder: Path) -> list[bytes]:
     return [path.read_bytes() for path in folder.rglob("*.unreadable")]
 
 
-@pytest.mark.parametrize("line", [b"{}", b"not json", b'{"doc_id": 3}', bytes(40)])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{}",
+        b"not json",
+        b'{"doc_id": 3}',
+        bytes(40),
+        b'{"doc_id": "00", "score": "0.5"}',
+        b'{"doc_id": "00", "status": 7}',
+    ],
+)
 def test_journal_unreadable_line_is_kept_with_all_others(tmp_path: Path, line: bytes) -> None:
     other = Critique(document_id("b"), score=0.1)
     with Journal(tmp_path, "c", "u") as journal:

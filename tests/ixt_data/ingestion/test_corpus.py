@@ -210,3 +210,8 @@ def test_ingest_progress_function_gets_bytes_and_documents(store: Store, tmp_pat
     (tmp_path / "a.txt").write_text("A quick brown fox.")
     ingest(store, "web", [tmp_path / "a.txt"], progress=lambda *counts: calls.append(counts))
     assert calls[-1] == (18, 1)
+
+
+def test_ingest_inputs_that_are_one_path_are_refused(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="use a list of paths"):
+        ingest(store, "web", str(tmp_path / "a.txt"))

@@ -8,6 +8,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from ixt_data.errors import QueryError
 from ixt_data.sql import QueryResult
 from ixt_data.store import Store
 
@@ -71,3 +72,11 @@ def test_empty_result_has_columns(tmp_path: Path) -> None:
 def test_store_repr_names_snapshot_corpora_and_critics(tmp_path: Path) -> None:
     store = Store.init(tmp_path / "S")
     assert "snapshot 0; corpora: none; critics: none" in repr(store)
+
+
+def test_maps_are_dicts_and_dates_without_a_python_value_are_an_error(tmp_path: Path) -> None:
+    store = Store.init(tmp_path / "S")
+    assert store.sql("SELECT map {'a': 1} AS m").fetchone() == ({"a": 1},)
+    assert store.sql("SELECT map {[1]: 1} AS m").fetchone() == ([([1], 1)],)
+    with pytest.raises(QueryError, match="column d: Python has no value"):
+        store.sql("SELECT DATE 'infinity' AS d").fetchall()
