@@ -56,7 +56,7 @@ class DeltaReport:
         tables: number of rows by table.
         files: number of linked files of rows.
         converted: number of files that were copied to convert a column type.
-        hard: True if all links are hard.
+        hard_links: True if all links are hard.
         snapshot: the exported version.
     """
 
@@ -64,7 +64,7 @@ class DeltaReport:
     tables: dict[str, int] = field(default_factory=dict)
     files: int = 0
     converted: int = 0
-    hard: bool = True
+    hard_links: bool = True
     snapshot: int = 0
 
 
@@ -127,7 +127,7 @@ def _write_table(
             merge_rows([file], {file.path: str(local[file.path])}, columns, path)
             report.converted += 1
         else:
-            report.hard &= _link(local[file.path], path, is_cached="://" in root)
+            report.hard_links &= _link(local[file.path], path, is_cached="://" in root)
             report.files += 1
         actions.append(_add(folder, path, file, partition))
     log = b"".join(orjson.dumps(action) + b"\n" for action in actions)

@@ -202,9 +202,13 @@ def atomic_write(path: Path, write: Callable[[Path], object], *, durable: bool =
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    write(partial)
-    if durable:
-        fsync(partial)
-    partial.replace(path)
+    try:
+        write(partial)
+        if durable:
+            fsync(partial)
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
     if durable:
         fsync(path.parent)

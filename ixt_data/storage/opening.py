@@ -15,12 +15,14 @@ def open_storage(root: str | Path) -> Storage:
     """Open the storage of a root: a folder, or an address such as `s3://bucket/prefix`.
 
     Raises:
-        StoreError: the address has an unsupported scheme.
+        StoreError: the root is empty, or the address has an unsupported scheme.
         MissingExtra: boto3 is not installed.
     """
     scheme, separator, _ = str(root).partition("://")
+    if not str(root).strip():
+        raise StoreError("the root of the store is empty; name a folder or s3://bucket/prefix")
     if not separator:
-        return LocalStorage(root)
+        return LocalStorage(Path(root).expanduser())
     if scheme != "s3":
         raise StoreError(f"{root}: a store must be in a folder or at s3://bucket/prefix")
     from ixt_data.storage.s3 import S3Storage

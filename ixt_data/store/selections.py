@@ -38,10 +38,12 @@ def save_selection(
         note: a human-readable reason.
 
     Raises:
-        QueryError: DuckDB refuses the predicate.
+        QueryError: the predicate is empty, or DuckDB refuses it.
         StoreError: the name is invalid, or several critics exist and none is named.
     """
     check_name(name, "selection")
+    if not where.strip():
+        raise QueryError('the predicate is empty; write SQL such as "score >= 0.8"')
     with store.begin(OP) as txn:
         if critic is None:
             matches = _count_without_critic(store, txn.base, name, where)

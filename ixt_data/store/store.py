@@ -191,7 +191,7 @@ class Store:
         return Catalog(self.storage, self.log, self.snapshot(at), earlier)
 
     def sql(
-        self, query: str, at: int | str | None = None, parameters: "Parameters" = None
+        self, query: str, *, at: int | str | None = None, parameters: "Parameters" = None
     ) -> "QueryResult":
         """Run one read-only SQL statement over the views of a snapshot.
 
@@ -210,7 +210,8 @@ class Store:
         Examples:
             >>> import tempfile, ixt_data
             >>> store = ixt_data.open_store(tempfile.mkdtemp() + "/S", create=True)
-            >>> result = store.sql("SELECT count(*) FROM documents WHERE n_bytes > ?", None, [9])
+            >>> query = "SELECT count(*) FROM documents WHERE n_bytes > ?"
+            >>> result = store.sql(query, parameters=[9])
             >>> result.fetchall()
             [(0,)]
         """

@@ -300,7 +300,8 @@ def export_model(
     quiet_libraries()
     from ixt_train.inference import export_model
 
-    Output(output).result(export_model(_load(checkpoint), folder))
+    card = export_model(_load(checkpoint), folder)
+    Output(output).result(card, f"exported to {folder}; its ixt.json has the feedback prefixes")
 
 
 def _load(checkpoint: Path) -> "LoadedModel":

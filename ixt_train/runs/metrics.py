@@ -8,6 +8,8 @@ from typing import Any
 
 import orjson
 
+from ixt_data.errors import ConfigError
+
 _RESUMED = "resumed_after"
 
 
@@ -23,7 +25,10 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     Returns:
         One dictionary per row: `step`, `tokens` and `samples` (totals so far), `seconds` of
         training, and either `loss` (nats per unit of loss weight) and `lr`, or `eval`. An empty
-        list if the file does not exist.
+        list if the run has no metrics.jsonl yet.
+
+    Raises:
+        ConfigError: the path does not exist.
 
     Examples:
         >>> from pathlib import Path
@@ -40,6 +45,8 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     if path.is_dir():
         path = path / "metrics.jsonl"
     if not path.exists():
+        if path.name != "metrics.jsonl":
+            raise ConfigError(f"{path} does not exist; name a run folder or its metrics.jsonl")
         return []
     rows: dict[tuple[Any, bool], dict[str, Any]] = {}
     lines = path.read_bytes().split(b"\n")

@@ -46,7 +46,7 @@ def test_delta_tables_equal_the_views(full: Store, reader: str, compacted: bool)
     if compacted:
         compact(full, full=True)
     report = export_delta(full)
-    assert report.hard
+    assert report.hard_links
     assert report.converted == 0
     read = READERS[reader]
     for table in ("documents", "critiques_all"):
@@ -109,7 +109,7 @@ def test_links_are_symbolic_where_they_cannot_be_hard(
 
     monkeypatch.setattr(delta_module, "os", OtherFileSystem)
     report = export_delta(full, tmp_path / "tables")
-    assert not report.hard
+    assert not report.hard_links
     frame = pl.read_delta(str(tmp_path / "tables/documents"))
     assert len(frame) == counts(full, "documents")["n"]
 

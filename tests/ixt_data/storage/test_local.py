@@ -10,7 +10,7 @@ import pytest
 
 from ixt_data.errors import WriteStateUnknown
 from ixt_data.storage.base import create_once, remove_scratch
-from ixt_data.storage.local import LocalStorage
+from ixt_data.storage.local import LocalStorage, atomic_write
 
 
 def test_local_create_existing_key_returns_false(tmp_path: Path) -> None:
@@ -136,3 +136,17 @@ class Full(LocalStorage):
 
     def create(self, key: str, data: bytes) -> bool:
         raise OSError(errno.ENOSPC, "disk full")
+
+
+def test_atomic_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("before")
+
+    def write(partial: Path) -> None:
+        partial.write_text("half")
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="the disk is full"):
+        atomic_write(path, write)
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+    assert path.read_text() == "before"

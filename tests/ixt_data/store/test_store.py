@@ -5,8 +5,9 @@ from small_stores import Length, add_documents
 
 from ixt_data.analysis.snapshot_diff import diff
 from ixt_data.critique_runs.annotation import annotate
-from ixt_data.errors import SnapshotError, StoreError
+from ixt_data.errors import CriticError, QueryError, SnapshotError, StoreError
 from ixt_data.records import document_id, format_id, parse_id
+from ixt_data.store.selections import save_selection
 from ixt_data.store.store import Store, open_store
 
 
@@ -105,3 +106,25 @@ def test_diff_lists_changes_between_snapshots(store: Store) -> None:
     }
     assert diff(store, 6, "before")["documents"][0]["removed"] == 1
     assert diff(store, "before", 2)["critiques"] == []
+
+
+def test_open_store_refuses_an_empty_root_and_expands_the_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError, match="the root of the store is empty"):
+        open_store("", create=True)
+    open_store("~/S", create=True)
+    assert (tmp_path / "S/ixt.json").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["S"]
+
+
+def test_annotate_refuses_what_is_not_a_critic(store: Store) -> None:
+    with pytest.raises(CriticError, match=r"'rules' is not a critic; create one by load_critic"):
+        annotate(store, "web", "rules")  # type: ignore[arg-type]
+
+
+def test_save_selection_refuses_an_empty_predicate(store: Store) -> None:
+    with pytest.raises(QueryError, match="the predicate is empty"):
+        save_selection(store, "x", " ")
