@@ -11,6 +11,9 @@ from ixt_data.errors import IxtError, PluginError
 EXTENSION_POINTS = {
     "ixt.verbs": "verbs of the command line: a function `register(app: typer.Typer)`",
     "ixt.critics": "critics: a class with the protocol `ixt_data.critics.Critic`",
+    "ixt.readers": "kinds of files for `ixt ingest`: an `ixt_data.ingestion.Reader`",
+    "ixt.enrichers": "columns of documents for `ixt enrich`: a class with the protocol "
+    "`ixt_data.analysis.Enricher`",
     "ixt.exporters": "formats of `ixt export`: an `ixt_data.export.Exporter`",
     "ixt.loggers": "destinations of training metrics: a function `(options, context)` that returns "
     "a Composer `LoggerDestination`",

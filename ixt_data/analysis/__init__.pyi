@@ -7,5 +7,9 @@ from .calibration import calibrate as calibrate
 from .canaries import CanaryResult as CanaryResult
 from .canaries import read_canaries as read_canaries
 from .canaries import run_canaries as run_canaries
+from .enrichment import Enricher as Enricher
+from .enrichment import EnrichReport as EnrichReport
+from .enrichment import enrich as enrich
+from .enrichment import load_enricher as load_enricher
 from .quantiles import write_quantiles as write_quantiles
 from .snapshot_diff import diff as diff

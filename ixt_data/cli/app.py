@@ -10,6 +10,7 @@ import typer
 
 from ixt_data.cli import (
     critique_verb,
+    enrich_verb,
     history_verbs,
     maintenance_verbs,
     mix_verbs,
@@ -26,6 +27,7 @@ from ixt_data.plugins import find_plugins
 OWN_VERBS = (
     store_verbs,
     transfer_verbs,
+    enrich_verb,
     critique_verb,
     query_verb,
     select_verbs,

@@ -1,7 +1,8 @@
 """Readers by kind of input, and the reader of JSON lines."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +12,7 @@ from ixt_data.errors import ConfigError, IxtError
 from ixt_data.ingestion.fields import TOO_LONG, Fields, RejectedRecord, excerpt, kind_of
 from ixt_data.ingestion.parquet_files import ParquetInput
 from ixt_data.ingestion.text_files import FolderInput, TextFileInput, printable
+from ixt_data.plugins import find_plugins
 from ixt_data.records import Document
 from ixt_data.storage import ByteStream, LongLine, TruncatedStream, split_lines
 
@@ -33,6 +35,21 @@ class Input(Protocol):
 
     def __iter__(self) -> Iterator[Document | RejectedRecord]:
         """Yield the records in their order."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A kind of file. A plugin registers an instance under `ixt.readers`.
+
+    Attributes:
+        suffixes: lower-case endings of file names, such as `.jsonl`.
+        open: returns the input of a file; `Fields` names the fields of text and id.
+        reads_compressed: whether it also reads such files with `.gz` or `.zst` after the suffix.
+    """
+
+    suffixes: tuple[str, ...]
+    open: Callable[[Path, Fields], Input]
+    reads_compressed: bool = False
 
 
 def open_inputs(
@@ -67,10 +84,12 @@ def _open(path: Path, fields: Fields) -> Input:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     last = suffixes[-1] if suffixes else ""
     inner = suffixes[-2] if len(suffixes) > 1 and last in COMPRESSED else last
-    if inner in JSON_LINES:
-        return JsonLinesInput(path, fields)
-    if inner == ".parquet" and last == inner:
-        return ParquetInput(path, fields)
+    for plugin in find_plugins("ixt.readers").values():
+        reader = plugin.load()
+        if not isinstance(reader, Reader):
+            raise ConfigError(f"reader {plugin.name!r}: {plugin.target} is not a Reader")
+        if (inner if reader.reads_compressed else last) in reader.suffixes:
+            return reader.open(path, fields)
     if last in ARCHIVES:
         raise ConfigError(
             f"input {shown}: {last} is not supported; use .jsonl (also .gz or .zst), .parquet, "
@@ -155,3 +174,7 @@ def _json_error(line: bytes, error: orjson.JSONDecodeError) -> str:
     if "surrogate" in error.msg:
         return "not UTF-8: a lone surrogate"
     return f"not JSON: {error.msg} at column {error.colno}"
+
+
+JSONL_READER = Reader(JSON_LINES, JsonLinesInput, reads_compressed=True)
+PARQUET_READER = Reader((".parquet",), ParquetInput)

@@ -74,7 +74,7 @@ def _power_tables() -> tuple[npt.NDArray[np.uint64], ...]:
     return tuple(tables)
 
 
-def draw_counts(weights: Ints, total: int, cap: int | None, numbers: RandomNumbers) -> Counts:
+def count_draws(weights: Ints, total: int, cap: int | None, numbers: RandomNumbers) -> Counts:
     """Return integer counts that sum to `total`, each less than 1 from its expectation.
 
     Expectations are proportional to the weights, at most `cap` each. Systematic resampling

@@ -16,7 +16,7 @@ from ixt_data.mix.draw_counts import (
     Counts,
     Ints,
     chunks,
-    draw_counts,
+    count_draws,
     equal_weights,
     round_draws,
     smallest_dtype,
@@ -273,7 +273,7 @@ def _count(
     for number, (group, parts) in enumerate(zip(groups, draws, strict=True)):
         n = int(parts.sum())
         numbers = RandomNumbers(COUNTS, number, mix.seed)
-        counts = draw_counts(group.weights, n, group.max_repeats, numbers)
+        counts = count_draws(group.weights, n, group.max_repeats, numbers)
         numbers = RandomNumbers(SPLIT, number, mix.seed)
         for phase, part in enumerate(split_counts(counts, parts.tolist(), numbers)):
             per_phase[phase] = _added(per_phase[phase], part, group, documents, critics)

@@ -326,6 +326,10 @@ def _enable_progress(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(f"SET {name} = {value}")
 
 
+WriteFailed = duckdb.IOException
+"""What a connection of `writer_connection` raises where a file cannot be written."""
+
+
 def writer_connection() -> duckdb.DuckDBPyConnection:
     """Return a DuckDB that may write files; it sees no snapshot, only what is registered."""
     connection = _connect()

@@ -179,9 +179,7 @@ def _copy(
     catalog: "Catalog", sql: str, parameters: "Parameters", output: QueryOutput, path: str
 ) -> None:
     """Run DuckDB's COPY over the rows; the sandboxed catalog itself may write no file."""
-    import duckdb
-
-    from ixt_data.sql.catalog import writer_connection
+    from ixt_data.sql.catalog import WriteFailed, writer_connection
     from ixt_data.sql.joins import sql_literal
     from ixt_data.sql.views import quote_name
 
@@ -205,7 +203,7 @@ def _copy(
         except Exception as error:
             if errors:
                 raise errors[0] from None
-            if not isinstance(error, duckdb.IOException):
+            if not isinstance(error, WriteFailed):
                 raise
             unwritable = str(error)
     if unwritable:

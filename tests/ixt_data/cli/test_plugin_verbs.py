@@ -112,3 +112,15 @@ def test_plugins_that_fail_or_conflict_leave_the_others_usable(tmp_path: Path) -
     ixt(tmp_path, "init", "--store", "S", cwd=tmp_path)
     wrong = ixt(tmp_path, "export", "--store", "S", "x", "--format", "number", cwd=tmp_path, code=1)
     assert "is not an ixt_data.export.Exporter" in wrong.stderr
+
+
+def test_a_reader_of_a_plugin_reads_its_suffix(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.pipes").write_text("one? | two | | why? how?")
+    ixt(installed, "init", "--store", "S", cwd=tmp_path)
+    command = ["ingest", "--store", "S", "--corpus", "c", "a.pipes", "-o", "json"]
+    report = json.loads(ixt(installed, *command, cwd=tmp_path).stdout)
+    assert (report["documents"], report["quarantined"]) == (3, 1)
+    ixt(installed, "enrich", "--store", "S", "--with", "questions", cwd=tmp_path)
+    sql = "SELECT n_questions FROM documents ORDER BY 1"
+    query = ixt(installed, "query", "--store", "S", sql, "-o", "csv", cwd=tmp_path)
+    assert query.stdout.split() == ["n_questions", "0", "1", "2"]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ixt_data.mix.draw_counts import (
-    draw_counts,
+    count_draws,
     equal_weights,
     lattice,
     round_draws,
@@ -32,7 +32,7 @@ weights = st.lists(
 
 
 def expectations(w, total: int, cap: int | None) -> list[Fraction]:
-    """Expected draws by plain fractions: what `draw_counts` must be within 1 of."""
+    """Expected draws by plain fractions: what `count_draws` must be within 1 of."""
     full: set[int] = set()
     while True:
         rest = sum(int(x) for i, x in enumerate(w) if i not in full)
@@ -51,7 +51,7 @@ def expectations(w, total: int, cap: int | None) -> list[Fraction]:
 def test_counts_are_within_one_of_their_expectation_and_sum_exactly(w, total, seed):
     if not w.any():
         w[0] = 1
-    counts = draw_counts(w, total, None, RandomNumbers(seed)).tolist()
+    counts = count_draws(w, total, None, RandomNumbers(seed)).tolist()
     assert sum(counts) == total
     pairs = zip(counts, expectations(w, total, None), strict=True)
     assert all(abs(count - expected) < 1 for count, expected in pairs)
@@ -63,7 +63,7 @@ def test_no_document_is_drawn_more_often_than_the_cap(w, cap, share, seed):
     if not w.any():
         w[0] = 1
     total = max(1, int(share * cap * np.count_nonzero(w)))
-    counts = draw_counts(w, total, cap, RandomNumbers(seed)).tolist()
+    counts = count_draws(w, total, cap, RandomNumbers(seed)).tolist()
     assert sum(counts) == total
     assert max(counts) <= cap
     pairs = zip(counts, expectations(w, total, cap), strict=True)
@@ -71,20 +71,20 @@ def test_no_document_is_drawn_more_often_than_the_cap(w, cap, share, seed):
 
 
 def test_a_whole_expectation_is_met_exactly():
-    assert (draw_counts(equal_weights(7), 21, None, RandomNumbers(0)) == 3).all()
+    assert (count_draws(equal_weights(7), 21, None, RandomNumbers(0)) == 3).all()
 
 
 def test_expectations_hold_over_many_seeds():
     w = np.array([1, 6, 9], np.int64)
-    drawn = [draw_counts(w, 4, None, RandomNumbers(seed)) for seed in range(4000)]
+    drawn = [count_draws(w, 4, None, RandomNumbers(seed)) for seed in range(4000)]
     assert np.mean(drawn, axis=0) == pytest.approx([0.25, 1.5, 2.25], abs=0.04)
 
 
 def test_counts_do_not_depend_on_the_chunks(monkeypatch):
     w = np.arange(1000, dtype=np.int64) ** 2
-    whole = draw_counts(w, 5000, 12, RandomNumbers(3))
+    whole = count_draws(w, 5000, 12, RandomNumbers(3))
     monkeypatch.setattr("ixt_data.mix.draw_counts._CHUNK", 7)
-    assert draw_counts(w, 5000, 12, RandomNumbers(3)).tolist() == whole.tolist()
+    assert count_draws(w, 5000, 12, RandomNumbers(3)).tolist() == whole.tolist()
 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=50), st.floats(0.05, 10))
@@ -111,7 +111,7 @@ def test_numbers_weights_counts_and_order_are_the_golden_ones():
     assert (numbers.below(1000), numbers.permutation(6).tolist()) == GOLDEN_BELOW
     assert softmax_weights(np.array([0.0, 0.25, 0.5, 1.0]), 0.3).tolist() == GOLDEN_WEIGHTS
     w = softmax_weights(np.arange(8) / 8, 0.5)
-    assert draw_counts(w, 41, 9, RandomNumbers(5)).tolist() == GOLDEN_COUNTS
+    assert count_draws(w, 41, 9, RandomNumbers(5)).tolist() == GOLDEN_COUNTS
     counts = np.array([1, 2, 0, 3, 1, 1, 2, 2], np.uint8)
     order = PhaseOrder(counts, np.array([0, 4]), RandomNumbers(7), 6)
     assert order.draws(0, 12).tolist() == GOLDEN_ORDER
