@@ -1,5 +1,7 @@
 """A DataLoader over a stream whose workers pass whole batches."""
 
+import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -10,6 +12,10 @@ from ixt_data.errors import ConfigError
 from ixt_train.stream.mix_stream import MixStream
 
 Collate = Callable[[Sequence[dict[str, Any]]], Any]
+
+# A worker passes tensors through the socket $TMPDIR/pymp-xxxxxxxx/listener-xxxxxxxx. Linux allows
+# 107 bytes, macOS 103. Beyond that torch prints the error of the worker, and waits forever.
+_MAX_TMPDIR_BYTES = 103 - len("/pymp-xxxxxxxx/listener-xxxxxxxx")
 
 
 class StreamBatches(IterableDataset[Any]):
@@ -65,13 +71,25 @@ def data_loader(
         options: further arguments of torch's DataLoader, such as `prefetch_factor`.
 
     Raises:
-        ConfigError: the stream yields tokens, and there is no `collate`.
+        ConfigError: the stream yields tokens, and there is no `collate`; or the path of the folder
+            for temporary files is too long for the sockets of the workers.
     """
     batches = StreamBatches(stream, collate)
+    if workers and collate is not None:
+        _check_tmpdir()
     # Torch would convert the contents of the batches.
     return DataLoader(
         batches, batch_size=None, num_workers=workers, collate_fn=_unchanged, **options
     )
+
+
+def _check_tmpdir() -> None:
+    folder = tempfile.gettempdir()
+    if (size := len(os.fsencode(folder))) > _MAX_TMPDIR_BYTES:
+        raise ConfigError(
+            f"TMPDIR: {folder} has {size} bytes, and the sockets of DataLoader workers allow at "
+            f"most {_MAX_TMPDIR_BYTES}. Set TMPDIR to a shorter folder, or use 0 workers"
+        )
 
 
 def _unchanged(batch: Any) -> Any:

@@ -11,9 +11,8 @@ from ixt_data.store.store import Store
 
 
 @pytest.fixture(autouse=True)
-def own_tmpdir(tmp_path, monkeypatch):
-    folder = tmp_path / "tmp"
-    folder.mkdir()
+def own_tmpdir(tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.mktemp("t")  # A socket of a worker allows no long path.
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
 

@@ -1,6 +1,7 @@
 """Whole batches through a DataLoader: the same samples, with and without workers."""
 
 import pickle
+import tempfile
 
 import numpy as np
 import pytest
@@ -78,3 +79,15 @@ def test_loader_of_tokens_without_a_collator_raises(store, plan, tmp_path):
         pytest.raises(ConfigError, match="Pass a Collator"),
     ):
         data_loader(ds)
+
+
+def test_long_tmpdir_raises_before_a_worker_waits_forever(store, plan, tmp_path, monkeypatch):
+    folder = tmp_path / ("long" * 20)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    collate = Collator(0, 32)
+    conditioner = Conditioner(words_tokenizer(), plan.mix.condition)
+    with MixStream(plan, conditioner, store=store.root, local=tmp_path, batch_size=32) as ds:
+        with pytest.raises(ConfigError, match="Set TMPDIR to a shorter folder"):
+            data_loader(ds, collate, workers=1)
+        assert next(iter(data_loader(ds, collate)))["input_ids"].shape[0] == 32

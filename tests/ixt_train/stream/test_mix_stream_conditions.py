@@ -39,9 +39,9 @@ class Contrary(Numbers):
 
 
 @pytest.fixture(autouse=True)
-def own_tmpdir(tmp_path, monkeypatch):
-    (tmp_path / "tmp").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+def own_tmpdir(tmp_path_factory, monkeypatch):
+    # A socket of a worker allows no long path.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("t")))
 
 
 @pytest.fixture(scope="module")

@@ -30,9 +30,8 @@ fork = multiprocessing.get_context("fork")
 
 
 @pytest.fixture(autouse=True)
-def own_tmpdir(tmp_path, monkeypatch):
-    folder = tmp_path / "tmp"
-    folder.mkdir()
+def own_tmpdir(tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.mktemp("t")  # A socket of a worker allows no long path.
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
 

@@ -30,9 +30,8 @@ COLUMNS = {"body": "str", "doc_id": "int", "score": "float32", "status": "str"}
 
 
 @pytest.fixture(autouse=True)
-def own_tmpdir(tmp_path, monkeypatch):
-    folder = tmp_path / "tmp"
-    folder.mkdir()
+def own_tmpdir(tmp_path, tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.mktemp("t")  # A socket of a worker allows no long path.
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     monkeypatch.setenv("IXT_CACHE", str(tmp_path / "cache"))

@@ -36,8 +36,8 @@ def model(tokenizer) -> LlamaForCausalLM:
 
 
 @pytest.fixture
-def samples(tmp_path: Path, tokenizer, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+def samples(tmp_path: Path, tmp_path_factory, tokenizer, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("t")))
     store = critiqued_store(tmp_path / "store", 100)
     mix = Mix(critic="numbers")
     plan = plan_mix(mix, 64, store=store, batch=16)
