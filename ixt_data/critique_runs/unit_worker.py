@@ -295,11 +295,11 @@ class UnitWorker:
         units = self._waiting.pop(critique.doc_id, None)
         if units is None:
             if any(critique.doc_id in unit.critiques for unit in (*self._open, *self._finished)):
-                # A second critique of one document.
+                # The first critique of a document counts.
                 return
             raise CriticError(
                 f"critic {self._critic.name} gave a critique for a document that it was not given, "
-                "or two critiques for one document"
+                "or a second one for a document"
             )
         _check_score(self._critic, critique)
         for unit in units:

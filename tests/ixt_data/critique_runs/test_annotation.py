@@ -2,6 +2,7 @@
 
 import doctest
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -215,8 +216,8 @@ def raise_after_one(documents: Iterable[Document]) -> Iterator[Critique]:
         (lambda documents: (None for _ in documents), "gave an object of type NoneType"),
         (lambda documents: iter(()), "without a request for a document"),
         (
-            lambda documents: (scored(d) for d in documents for _ in range(2)),
-            "two critiques for one document",
+            lambda documents: (replace(scored(d), doc_id=bytes(16)) for d in documents),
+            "a critique for a document that it was not given",
         ),
     ],
 )
