@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ixt_train.runs import read_metrics
+from ixt_train.runs import read_metrics, run_folder
 from ixt_train.scaling import TrainJob
 
 
@@ -18,8 +18,8 @@ class DemoJob(TrainJob):
     steps: int = 0
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Return the complete rows of metrics.jsonl so far."""
-        return read_metrics(self.run_folder)
+        """Return the complete rows of metrics.jsonl so far; none before the run starts."""
+        return read_metrics(self.run_folder / run_folder.METRICS)
 
     def steps_done(self) -> int:
         """Return the number of steps so far, by its metrics."""
