@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 
+import altair
 import pytest
 
 from ixt_data.console.chart_images import chart_png, chart_svg
@@ -54,7 +55,6 @@ CHARTS: dict[str, Callable[[], Spec]] = {
 
 @pytest.mark.parametrize("name", CHARTS)
 def test_spec_is_valid_vega_lite(name: str) -> None:
-    altair = pytest.importorskip("altair")
     altair.Chart.from_dict(CHARTS[name]())
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from types import TracebackType
 from typing import Any
 
 from ixt_data.records import Span, format_id
@@ -44,12 +43,7 @@ class SnapshotQueries:
     def __enter__(self) -> "SnapshotQueries":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._catalog.close()
 
     def rows(self, sql: str, *parameters: Any) -> list[dict[str, Any]]:
