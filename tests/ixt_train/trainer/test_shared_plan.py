@@ -89,25 +89,29 @@ def test_error_of_one_rank_is_raised_on_all(tmp_path: Path) -> None:
 
 def test_ranks_of_a_node_plan_once(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "node" / "plan"
+    # DuckDB's threads do not survive a fork: the plan is made here.
+    planned = _plan(store)
 
     def action(number: int) -> Any:
         def compute() -> MixPlan:
             assert number == 0
-            return _plan(store)
+            return planned
 
         plan = share_plan(path, compute)
         return plan.order(0).tolist(), isinstance(plan.orders[0].counts.base, np.ndarray)
 
     first, second = two_ranks(tmp_path, action)
-    assert first[0] == second[0] == _plan(store).order(0).tolist()
+    assert first[0] == second[0] == planned.order(0).tolist()
     assert not path.exists()
 
 
 def test_ranks_with_different_plans_raise(store: Store, tmp_path: Path) -> None:
+    plans = [_plan(store, seed=number) for number in range(2)]
+
     def action(number: int) -> None:
         # Two nodes of one rank, which see different heads.
         os.environ |= {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
-        share_plan(tmp_path / f"plan{number}", lambda: _plan(store, seed=number))
+        share_plan(tmp_path / f"plan{number}", lambda: plans[number])
 
     for answer in two_ranks(tmp_path, action):
         assert answer.startswith(f"{FingerprintError.__name__}: ranks have different plans")
