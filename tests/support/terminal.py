@@ -77,4 +77,4 @@ class Terminal:
                 except OSError:
                     break
             seconds -= 0.1
-        return self.process.wait(timeout=10)
+        return self.process.wait(timeout=60)

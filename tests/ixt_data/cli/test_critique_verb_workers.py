@@ -68,7 +68,7 @@ def test_killed_process_is_restarted(tmp_path: Path) -> None:
             pid = until(lambda: [pid for pid in holders(tmp_path) if pid not in killed])[0]
             os.kill(pid, signal.SIGKILL)
             killed.add(pid)
-        out, _ = parent.communicate(timeout=60)
+        out, _ = parent.communicate(timeout=300)
         assert parent.returncode == 0
         assert N <= fake.fake.requests["chat"] <= N + 2 * CONCURRENCY
     report = json.loads(out)
@@ -223,7 +223,7 @@ def test_cluster_script_shares_the_units(tmp_path: Path, index: str) -> None:
     with Running({"delay": 0.05}) as one, Running({"delay": 0.05}) as two:
         settings["ENDPOINTS"] = f"{one.url} {two.url}"
         tasks = [array_task(tmp_path, **settings, **{index: k}) for k in range(2)]
-        done = [task.communicate(timeout=60) for task in tasks]
+        done = [task.communicate(timeout=300) for task in tasks]
         assert [task.returncode for task in tasks] == [0, 0], done
         # Each has asked its own server.
         asked = [fake.fake.requests["chat"] for fake in (one, two)]
@@ -234,7 +234,7 @@ def test_cluster_script_shares_the_units(tmp_path: Path, index: str) -> None:
 
 
 def test_cluster_script_names_missing_settings(tmp_path: Path) -> None:
-    _, said = array_task(tmp_path, STORE="S", CORPUS="web").communicate(timeout=30)
+    _, said = array_task(tmp_path, STORE="S", CORPUS="web").communicate(timeout=300)
     assert "Slurm array" in said
     _, said = array_task(tmp_path, STORE="S", CORPUS="web", JOB_COMPLETION_INDEX=3).communicate()
     assert "MODEL" in said

@@ -125,7 +125,7 @@ def test_ctrl_c_cancels_a_query(root: str) -> None:
     time.sleep(4)
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=300)
     assert (process.returncode, said.strip()) == (1, "error: the query was cancelled")
     assert time.monotonic() - began < 10
 

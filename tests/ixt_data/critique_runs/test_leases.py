@@ -256,7 +256,7 @@ def worker(store: Store, pause: float) -> "subprocess.Popen[str]":
 
 
 def asked(process: "subprocess.Popen[str]") -> int:
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=300)
     assert process.returncode == 0
     return int(out.split("asked ")[1])
 

@@ -90,7 +90,7 @@ def test_processes_share_one_limit(tmp_path: Path) -> None:
     ]
     for process in processes:
         process.start()
-    most = [results.get(timeout=60) for _ in processes]
+    most = [results.get(timeout=300) for _ in processes]
     for process in processes:
         process.join()
         assert process.exitcode == 0

@@ -149,7 +149,7 @@ def test_ten_kills_keep_the_sequence(store, tmp_path, packing):
         kill_after = chance.randrange(1, 8) if kill < 10 else -1
         process = fork.Process(target=job, args=(ds_of, log, state, workers, packing, kill_after))
         process.start()
-        process.join(60)
+        process.join(300)
         assert process.exitcode == (-signal.SIGKILL if kill < 10 else 0)
         if kill < 10:
             # As a checkpoint has it: what came after the state is read again.

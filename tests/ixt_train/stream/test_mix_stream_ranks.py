@@ -40,7 +40,7 @@ def global_batches(n: int, ds_of) -> list[list[int]]:
     processes = [fork.Process(target=rank, args=(n, i, port, ds_of, answers)) for i in range(n)]
     for process in processes:
         process.start()
-    per_rank = dict(answers.get(timeout=60) for _ in processes)
+    per_rank = dict(answers.get(timeout=300) for _ in processes)
     for process in processes:
         process.join()
     return [list(chain(*parts)) for parts in zip(*per_rank.values(), strict=True)]

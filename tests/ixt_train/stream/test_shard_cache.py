@@ -34,7 +34,7 @@ def test_killed_job_does_not_block_the_next(store, plan, tmp_path):
 
     job = multiprocessing.get_context("fork").Process(target=die_midway, args=(ds_of,))
     job.start()
-    job.join(30)
+    job.join(300)
     assert job.exitcode == -signal.SIGKILL
     with ds_of() as ds:
         assert draws(ds, workers=2) == planned(plan)

@@ -56,7 +56,7 @@ def two_ranks(folder: Path, action: Callable[[int], Any]) -> list[Any]:
     ]
     for process in processes:
         process.start()
-    by_rank = sorted(answers.get(timeout=60) for _ in processes)
+    by_rank = sorted(answers.get(timeout=300) for _ in processes)
     for process in processes:
         process.join()
     # Far below the timeout of the process group.
