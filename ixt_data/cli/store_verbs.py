@@ -34,7 +34,10 @@ def init(store: StoreOption = DEFAULT_STORE, output: OutputOption = OutputMode.t
 def ingest(
     inputs: Annotated[
         list[Path],
-        typer.Argument(help="JSONL (.gz, .zst), Parquet, text files, folders of text or code."),
+        typer.Argument(
+            help="Files (JSON, CSV, Parquet, Arrow, HTML, WARC, text; also .gz, .zst, .bz2, .xz), "
+            "folders, patterns such as 'data/*.jsonl', and - for standard input."
+        ),
     ],
     corpus: Annotated[str, typer.Option(help="Corpus to add the documents to; created if new.")],
     store: StoreOption = DEFAULT_STORE,
@@ -43,6 +46,26 @@ def ingest(
     ] = "text",
     id_field: Annotated[
         str | None, typer.Option(show_default="id, if present", help="Field with your own id.")
+    ] = None,
+    source_field: Annotated[
+        str | None, typer.Option(show_default="source, if present", help="Field with the source.")
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            show_default="the content decides, then the name",
+            help="Format of all inputs; `ixt plugins` lists the readers.",
+        ),
+    ] = None,
+    records: Annotated[
+        str | None,
+        typer.Option(help="Keys, joined by dots, of the array of records in a JSON object."),
+    ] = None,
+    delimiter: Annotated[
+        str | None,
+        typer.Option(
+            show_default="the first line decides", help="Character between columns of CSV."
+        ),
     ] = None,
     stage: Annotated[
         Literal["pretrain", "midtrain", "sft"] | None,
@@ -70,14 +93,20 @@ def ingest(
 
     out = Output(output)
     opened = Store.open(store)
-    sources = open_inputs(inputs, text_field=text_field, id_field=id_field)
+    sources = open_inputs(
+        inputs,
+        format=format,
+        text_field=text_field,
+        id_field=id_field,
+        source_field=source_field,
+        records=records,
+        delimiter=delimiter,
+    )
     with out.progress("ingesting", sum(source.size for source in sources), "B") as bar:
         report = run(
             opened,
             corpus,
-            inputs,
-            text_field=text_field,
-            id_field=id_field,
+            sources,
             stage=stage,
             shard_bytes=int(shard_mb * (1 << 20)),
             progress=lambda done, documents: bar.update(done, f"{documents:,} documents"),

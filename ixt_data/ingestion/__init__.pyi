@@ -6,7 +6,8 @@ from .corpus import ingest as ingest
 from .document_rows import id_array as id_array
 from .fields import Fields as Fields
 from .fields import RejectedRecord as RejectedRecord
-from .inputs import Input as Input
-from .inputs import Reader as Reader
+from .formats import Input as Input
+from .formats import Reader as Reader
 from .inputs import open_inputs as open_inputs
 from .seen_ids import SeenIds as SeenIds
+from .source_files import SourceFile as SourceFile

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
+from typing import Any
 
 import orjson
 from rich.console import Console
@@ -21,7 +22,8 @@ from ixt_data.ingestion.document_rows import (
     read_stored_ids,
 )
 from ixt_data.ingestion.fields import RejectedRecord
-from ixt_data.ingestion.inputs import Input, open_inputs
+from ixt_data.ingestion.formats import Input
+from ixt_data.ingestion.inputs import open_inputs
 from ixt_data.ingestion.seen_ids import SeenIds
 from ixt_data.log import TEXT, Entry
 from ixt_data.mds import SHARD_BYTES, TEXT_COLUMNS
@@ -61,10 +63,14 @@ class IngestReport:
 def ingest(
     store: Store,
     corpus: str,
-    inputs: Sequence[str | Path],
+    inputs: Sequence[str | Path | Input],
     *,
+    format: str | None = None,
     text_field: str = "text",
     id_field: str | None = None,
+    source_field: str | None = None,
+    records: str | None = None,
+    delimiter: str | None = None,
     stage: Stage | None = None,
     shard_bytes: int = SHARD_BYTES,
     progress: ProgressCallback | bool | None = None,
@@ -77,9 +83,14 @@ def ingest(
     Args:
         store: the store.
         corpus: name of the corpus; a new name creates it.
-        inputs: files (`.jsonl`, `.parquet`, text; `.jsonl.gz` and `.jsonl.zst`) and folders.
+        inputs: files, folders, patterns, `-` for standard input, or what `open_inputs` returned.
+            The files are JSON, CSV, Parquet, Arrow, HTML, WARC or text, also compressed.
+        format: name of the format of all inputs; None: the first bytes of each file, then its name.
         text_field: field of the text in a record.
         id_field: field of the user's own id; None: the field `id`, if a record has it.
+        source_field: field of the source; None: the field `source`, if a record has it.
+        records: keys, joined by dots, of the array of records in a JSON object.
+        delimiter: the character between columns of CSV; None: the first line decides.
         stage: the stage of training that the documents are for; by default `sft` for
             conversations and `pretrain` for other documents.
         shard_bytes: maximum uncompressed bytes of a shard, exceeded by at most one document.
@@ -108,7 +119,17 @@ def ingest(
         raise ConfigError(f"stage {stage!r}: use one of {', '.join(STAGES)}")
     if isinstance(inputs, str | Path):
         raise ConfigError(f"inputs {str(inputs)!r}: use a list of paths, such as [{str(inputs)!r}]")
-    opened = open_inputs(inputs, text_field=text_field, id_field=id_field)
+    options: dict[str, Any] = {
+        "format": format,
+        "text_field": text_field,
+        "id_field": id_field,
+        "source_field": source_field,
+        "records": records,
+        "delimiter": delimiter,
+    }
+    opened: list[Input] = []
+    for item in inputs:
+        opened += open_inputs([item], **options) if isinstance(item, str | Path) else [item]
     with (
         _progress_callback(progress, corpus, sum(item.size for item in opened)) as on_batch,
         store.begin("ingest") as txn,

@@ -1,5 +1,6 @@
 """Conversion of input records to documents, or to a reason for rejection."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -59,14 +60,45 @@ class Fields:
     Attributes:
         text: field of the text, or of the messages of a conversation.
         id: field of the user's own id; None: the field `id`, if a record has it.
+        source: field of the document's source; None: the field `source`, if a record has it.
+        records: keys, joined by dots, of the array of records in a JSON object.
+        delimiter: the character between the columns of a CSV file; None: found in its first line.
+        split: split of a dataset that the file belongs to, a column of its records.
     """
 
     text: str = TEXT
     id: str | None = None
+    source: str | None = None
+    records: str | None = None
+    delimiter: str | None = None
+    split: str | None = None
 
     def __post_init__(self) -> None:
-        if self.text == self.id:
-            raise ConfigError(f"text field and id field are both {self.text!r}; name two fields")
+        named = [name for name in (self.text, self.id, self.source) if name is not None]
+        for name in named:
+            if named.count(name) > 1:
+                raise ConfigError(
+                    f"of --text-field, --id-field and --source-field two are {name!r}; "
+                    "name different fields"
+                )
+
+    def check_columns(self, file: str, columns: Sequence[str]) -> None:
+        """Check that a table has the columns that these fields name.
+
+        Raises:
+            ConfigError: it lacks one.
+        """
+        options = {"--text-field": self.text, "--id-field": self.id, "--source-field": self.source}
+        for option, name in options.items():
+            # A table without texts may contain conversations.
+            if name is None or name in columns or (name == TEXT and MESSAGES in columns):
+                continue
+            known = ", ".join(columns)
+            raise ConfigError(f"{file} has no column {name!r}; valid for {option}: {known}")
+
+    def has_text(self, record: Mapping[str, Any]) -> bool:
+        """Return whether a record has a field for the text or the conversation."""
+        return self.text in record or (self.text == TEXT and MESSAGES in record)
 
     def document(self, record: dict[str, Any], file: str, number: int) -> Document | str:
         """Convert a record to a document, or return the reason why it is not one.
@@ -76,6 +108,8 @@ class Fields:
             file: name of the input file, the source of records without a field `source`.
             number: line or row, part of the id of records without one.
         """
+        if self.split is not None:
+            record.setdefault("split", self.split)
         text = record.pop(self.text, record)
         if type(text) is not str:
             messages = self._messages(text, record)
@@ -90,10 +124,11 @@ class Fields:
         if len(text) > MAX_TEXT:
             return TOO_LONG
         source_id = record.pop(self.id or "id", None)
-        source = record.pop("source", None)
+        field = self.source or "source"
+        source = record.pop(field, None)
         if type(source) is not str or not source:
             if source not in (None, ""):
-                record["source"] = source
+                record[field] = source
             source = file
         if type(source_id) is not str:
             source_id = f"{file}:{number}" if source_id is None else as_text(source_id)

@@ -3,6 +3,7 @@ from .base_columns import DOCUMENTS as DOCUMENTS
 from .catalog import Catalog as Catalog
 from .catalog import Parameters as Parameters
 from .catalog import merge_rows as merge_rows
+from .csv_files import CsvFile as CsvFile
 from .derived_columns import DerivedColumns as DerivedColumns
 from .joins import choose_critic as choose_critic
 from .joins import critiques_query as critiques_query

@@ -326,6 +326,7 @@ def _enable_progress(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(f"SET {name} = {value}")
 
 
+DatabaseError = duckdb.Error
 WriteFailed = duckdb.IOException
 """What a connection of `writer_connection` raises where a file cannot be written."""
 

@@ -1,7 +1,9 @@
-"""Decoded bytes of plain, gzip and zstd files, and their lines, in bounded memory."""
+"""Decoded bytes of plain and compressed files, and their lines, in bounded memory."""
 
+import bz2
+import lzma
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import zstandard
@@ -14,6 +16,15 @@ CHUNK = 1 << 20
 # A zstd block of 4 bytes decodes to at most 128 KiB: 8 KiB of input are at most 256 MiB at once.
 ZSTD_SLICE = 8 << 10
 ZSTD_WINDOW = 2**31
+XZ_MEMORY = 1 << 30
+MAGIC = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\0": "xz",
+}
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd", ".bz2": "bzip2", ".xz": "xz"}
+"""Compression by suffix of the file's name."""
 
 
 class TruncatedStream(Exception):
@@ -31,17 +42,31 @@ class LongLine(bytes):
 
 
 class ByteStream:
-    """The decoded bytes of one file, in chunks. It decompresses `.gz`, `.zst` and `.zstd`.
+    """The decoded bytes of one file, in chunks. It decompresses gzip, zstd, bzip2 and xz.
+
+    The first bytes tell the compression. If they are not known, the suffix of the name does.
 
     Attributes:
         size: bytes of the file as stored, compressed.
-        consumed: number of them that were read.
+        compression: `gzip`, `zstd`, `bzip2`, `xz`, or None.
+        consumed: number of the stored bytes that were read.
     """
 
     def __init__(self, path: Path) -> None:
+        """Find the compression.
+
+        Raises:
+            IxtError: the file cannot be read.
+        """
         self.path = path
         self.size = path.stat().st_size
+        self.compression = self._find_compression()
         self.consumed = 0
+
+    def _find_compression(self) -> str | None:
+        head = next(self._raw(HEAD), b"")
+        known = (name for magic, name in MAGIC.items() if head.startswith(magic))
+        return next(known, COMPRESSIONS.get(self.path.suffix.lower()))
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield decoded chunks.
@@ -51,11 +76,15 @@ class ByteStream:
                 yielded.
             IxtError: the file cannot be read.
         """
-        suffix = self.path.suffix.lower()
-        if suffix == ".gz":
-            return _gunzip(self._raw(CHUNK >> 4))
-        if suffix in (".zst", ".zstd"):
-            return _unzstd(self._raw(ZSTD_SLICE))
+        match self.compression:
+            case "gzip":
+                return _gunzip(self._raw(CHUNK >> 4))
+            case "zstd":
+                return _unzstd(self._raw(ZSTD_SLICE))
+            case "bzip2":
+                return _decompress("bzip2", bz2.BZ2Decompressor, self._raw(CHUNK >> 4))
+            case "xz":
+                return _decompress("xz", _xz_decoder, self._raw(CHUNK >> 4))
         return self._raw(CHUNK)
 
     def _raw(self, size: int) -> Iterator[bytes]:
@@ -104,6 +133,35 @@ def _unzstd(pieces: Iterable[bytes]) -> Iterator[bytes]:
             decoder = None if ended else decoder
     if decoder is not None:
         raise TruncatedStream("truncated zstd data")
+
+
+def _xz_decoder() -> lzma.LZMADecompressor:
+    return lzma.LZMADecompressor(memlimit=XZ_MEMORY)
+
+
+def _decompress(
+    name: str,
+    decoder_class: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor],
+    pieces: Iterable[bytes],
+) -> Iterator[bytes]:
+    """Yield the decoded streams of a file, in chunks of `CHUNK` bytes or less."""
+    decoder = None
+    for piece in pieces:
+        while piece or (decoder is not None and not decoder.needs_input):
+            if decoder is None:
+                # Streams may be padded with zeros.
+                piece = piece.lstrip(b"\0")
+                decoder = decoder_class() if piece else None
+                continue
+            try:
+                yield decoder.decompress(piece, CHUNK)
+            except (OSError, lzma.LZMAError, EOFError) as error:
+                raise TruncatedStream(f"corrupt {name} data: {error}") from None
+            piece = decoder.unused_data
+            if decoder.eof:
+                decoder = None
+    if decoder is not None:
+        raise TruncatedStream(f"truncated {name} data")
 
 
 def split_lines(chunks: Iterable[bytes], limit: int = MAX_TEXT) -> Iterator[bytes]:

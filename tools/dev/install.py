@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-EXTRAS = "train,s3,serve,curate,eval,wandb,mlflow,dev"
+EXTRAS = "train,s3,serve,curate,web,eval,wandb,mlflow,dev"
 # uv does not read pip's configuration; these are the settings that decide where packages come from.
 UV_NAMES = {
     "index-url": "UV_DEFAULT_INDEX",

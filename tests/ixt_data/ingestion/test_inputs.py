@@ -181,7 +181,7 @@ def test_fields(tmp_path):
     ]
     assert documents[0].metadata == {"id": 3, "tags": ["x"]}
     assert documents[1].metadata == {"id": 4, "source": {"name": "x"}}
-    with pytest.raises(ConfigError, match="both 'url'"):
+    with pytest.raises(ConfigError, match="two are 'url'"):
         open_inputs([path], text_field="url", id_field="url")
 
 
@@ -224,7 +224,7 @@ def test_parquet_with_another_text_column(tmp_path):
 
 
 def test_corrupt_parquet(tmp_path, monkeypatch):
-    monkeypatch.setattr("ixt_data.ingestion.parquet_files.BATCH_ROWS", 8)
+    monkeypatch.setattr("ixt_data.ingestion.table_files.BATCH_ROWS", 8)
     path = parquet(tmp_path / "a.parquet", text=[os.urandom(50).hex() for _ in range(100)])
     data = bytearray(path.read_bytes())
     half = len(data) // 3
@@ -277,7 +277,7 @@ def test_folder(folder):
         "bin.so": "not UTF-8",
         "utf16.txt": "not text: contains zero bytes",
         "latin.txt": "not UTF-8",
-        "data.jsonl": "a file of records inside a folder: pass it as a separate input",
+        "data.jsonl": "a file of records inside a folder of texts: pass it as a separate input",
     }
     assert rejected["latin.txt"].line == 2
     assert source.consumed == source.size
@@ -324,9 +324,11 @@ def test_a_single_text_file(tmp_path):
 def test_inputs_that_cannot_be_read(tmp_path):
     with pytest.raises(IxtError, match=r"none\.jsonl does not exist"):
         open_inputs([tmp_path / "none.jsonl"])
-    for name in ("a.jsonl.xz", "a.tar.gz", "a.txt.zst"):
-        (tmp_path / name).write_bytes(b"x")
-        with pytest.raises(ConfigError, match="is not supported"):
+    with pytest.raises(IxtError, match=r"no file matches this pattern"):
+        open_inputs([tmp_path / "*.jsonl"])
+    for name in ("a.pdf", "a.tar", "a"):
+        (tmp_path / name).write_bytes(b"x\0\xff")
+        with pytest.raises(ConfigError, match="of no known format; --format can be: arrow, csv"):
             open_inputs([tmp_path / name])
 
 

@@ -1,0 +1,213 @@
+"""Folders: a folder of texts with one document per file, or the files of a dataset."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import orjson
+
+from ixt_data.errors import ConfigError, IxtError
+from ixt_data.ingestion.fields import Fields, RejectedRecord, excerpt
+from ixt_data.ingestion.formats import TEXT_FORMAT, Reader, readers
+from ixt_data.ingestion.source_files import SourceFile, printable, suffix_of
+from ixt_data.ingestion.text_files import read_text
+from ixt_data.records import Document
+
+SKIPPED_FOLDERS = frozenset({"__pycache__"})
+# Files that describe a dataset and do not contain its records.
+_DESCRIPTIONS = re.compile(r"(readme|license|licence)(\..*)?|.*\.md|dataset_infos?\.json", re.I)
+_SPLITS = re.compile(r"(train|training|test|testing|validation|valid|val|dev|eval)(?![a-z])", re.I)
+_SHARD = re.compile(r"(?P<split>\w[\w.]*)-\d{5}-of-\d{5}")
+
+
+class FolderInput:
+    """A folder of texts: one document per file, recursively, in the order of the names.
+
+    The reader skips hidden files and folders and `__pycache__`. It does not follow symbolic links:
+    it reads a target inside the folder at its own path, and rejects a link to the outside.
+
+    Attributes:
+        size: bytes of all files.
+        consumed: bytes of the files read so far.
+    """
+
+    def __init__(self, path: Path, reader: Reader, format: str | None) -> None:
+        """Find the files.
+
+        Args:
+            path: the folder.
+            reader: the reader of each file, which is of text.
+            format: the format that the user named; without it, files of records are rejected.
+        """
+        self.path = path
+        self.source = printable(path.resolve().name or str(path))
+        self._reader = reader
+        self._rejected = () if format else record_suffixes()
+        self._reads_plain_text = format in (None, TEXT_FORMAT)
+        self.size = sum(file[1] for file in walk(path) if not isinstance(file, RejectedRecord))
+        self.consumed = 0
+
+    def __iter__(self) -> Iterator[Document | RejectedRecord]:
+        """Yield a document or a rejection per file."""
+        self.consumed = 0
+        for file in walk(self.path):
+            if isinstance(file, RejectedRecord):
+                yield file
+                continue
+            yield from self._read(file.path)
+            self.consumed += file.size
+
+    def _read(self, path: Path) -> Iterator[Document | RejectedRecord]:
+        shown = printable(path)
+        if suffix_of(path.name) in self._rejected:
+            reason = "a file of records inside a folder of texts: pass it as a separate input"
+            yield RejectedRecord(shown, 0, reason)
+            return
+        relative = printable(path.relative_to(self.path).as_posix())
+        try:
+            source = SourceFile(path)
+            if self._reads_plain_text:
+                yield read_text(source, source=self.source, source_id=relative)
+                return
+            source.name = relative
+            yield from self._reader.open(source, Fields())
+        except OSError as error:
+            yield RejectedRecord(shown, 0, f"cannot be read: {error.strerror}")
+        except IxtError as error:
+            yield RejectedRecord(shown, 0, str(error))
+
+
+class FolderFile(NamedTuple):
+    """One file of a folder: its path, and its size in bytes."""
+
+    path: Path
+    size: int
+
+
+class DatasetFile(NamedTuple):
+    """One file of a dataset, and the name of its split; None without splits."""
+
+    path: Path
+    split: str | None
+
+
+def record_suffixes() -> tuple[str, ...]:
+    """Return the suffixes of all formats whose files contain records."""
+    return tuple(s for r in readers().values() if r.records for s in r.suffixes)
+
+
+def dataset_files(folder: Path, format: str | None = None) -> list[DatasetFile] | None:
+    """Return the files of a dataset in order; None if the folder contains texts.
+
+    A dataset is a folder that `datasets` saved (`save_to_disk`), or one whose files all contain
+    records, apart from hidden files, READMEs, licences and descriptions, as on the Hugging Face
+    hub. With a format, it is the files with the suffixes of that format.
+
+    Raises:
+        ConfigError: the folder has no file of the format, or a saved dataset is damaged.
+    """
+    if (folder / "dataset_dict.json").is_file():
+        splits = _read_json(folder / "dataset_dict.json").get("splits", [])
+        return [DatasetFile(p, str(name)) for name in splits for p in _saved(folder / str(name))]
+    if (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file():
+        return [DatasetFile(path, None) for path in _saved(folder)]
+    files = [file for file in walk(folder) if not isinstance(file, RejectedRecord)]
+    if format is not None:
+        suffixes = readers()[format].suffixes
+        found = [file.path for file in files if suffix_of(file.path.name) in suffixes]
+        if not found:
+            raise ConfigError(
+                f"input {printable(folder)} has no file with a name of the format {format}: "
+                f"{', '.join(suffixes)}"
+            )
+    else:
+        found = [f.path for f in files if not _DESCRIPTIONS.fullmatch(f.path.name)]
+        known = record_suffixes()
+        if not found or any(suffix_of(path.name) not in known for path in found):
+            return None
+    return [DatasetFile(path, _split_of(path.relative_to(folder))) for path in found]
+
+
+def _saved(folder: Path) -> Iterator[Path]:
+    """Yield the Arrow files of a dataset that `datasets` saved."""
+    for file in _read_json(folder / "state.json").get("_data_files", []):
+        name = str(file["filename"])
+        if Path(name).name != name:
+            raise ConfigError(f"{printable(folder / 'state.json')} names a file outside: {name!r}")
+        yield folder / name
+
+
+def _read_json(path: Path) -> dict[str, list[dict[str, str]]]:
+    try:
+        found = orjson.loads(path.read_bytes())
+    except (OSError, orjson.JSONDecodeError) as error:
+        raise ConfigError(f"{printable(path)} of a saved dataset cannot be read: {error}") from None
+    if type(found) is not dict:
+        raise ConfigError(f"{printable(path)} of a saved dataset is not a JSON object")
+    return found
+
+
+def _split_of(path: Path) -> str | None:
+    """Return the split that a path names, as the hub does: `train-00000-of-00002.parquet`."""
+    if match := _SHARD.match(path.name):
+        return match["split"]
+    for part in reversed(path.parts):
+        if match := _SPLITS.match(part):
+            return match[1]
+    return None
+
+
+def walk(folder: Path) -> Iterator[FolderFile | RejectedRecord]:
+    """Yield the files of a folder, recursively, in the order of the names; or what is rejected."""
+    root = folder.resolve()
+    stack = _entries(folder)
+    while stack:
+        entry = stack.pop()
+        if isinstance(entry, RejectedRecord):
+            yield entry
+        elif entry.name.startswith("."):
+            continue
+        elif entry.is_symlink():
+            yield from _link(entry, root)
+        elif entry.is_dir():
+            if entry.name not in SKIPPED_FOLDERS:
+                stack += _entries(Path(entry.path))
+        else:
+            yield _file(entry)
+
+
+def _entries(folder: Path) -> list["os.DirEntry[str] | RejectedRecord"]:
+    """Return the content of a folder, last name first."""
+    try:
+        with os.scandir(folder) as content:
+            entries = sorted(content, key=lambda entry: entry.name, reverse=True)
+    except OSError as error:
+        return [RejectedRecord(printable(folder), 0, f"cannot be read: {error.strerror}")]
+    return list(entries)
+
+
+def _file(entry: "os.DirEntry[str]") -> FolderFile | RejectedRecord:
+    shown = printable(entry.path)
+    if not entry.is_file():
+        return RejectedRecord(shown, 0, "not a regular file")
+    try:
+        return FolderFile(Path(entry.path), entry.stat().st_size)
+    except OSError as error:
+        return RejectedRecord(shown, 0, f"cannot be read: {error.strerror}")
+
+
+def _link(entry: "os.DirEntry[str]", root: Path) -> Iterator[FolderFile | RejectedRecord]:
+    target = Path(os.path.realpath(entry.path))
+    if _is_hub_blob(target, root):
+        yield _file(entry)
+    elif not target.is_relative_to(root):
+        reason = "symbolic link that leaves the folder"
+        yield RejectedRecord(printable(entry.path), 0, reason, excerpt(printable(target)))
+
+
+def _is_hub_blob(target: Path, root: Path) -> bool:
+    """Return whether a link of the Hugging Face cache, in `snapshots`, leads to its `blobs`."""
+    repositories = [above.parent for above in (root, *root.parents) if above.name == "snapshots"]
+    return any(target.parent == repository / "blobs" for repository in repositories)

@@ -1,0 +1,141 @@
+"""One file to read: its names, its first bytes, and its decoded content."""
+
+import glob
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+from ixt_data.errors import IxtError
+from ixt_data.storage import COMPRESSIONS, ByteStream, TruncatedStream
+
+HEAD_BYTES = 64 << 10
+
+
+def printable(path: str | Path) -> str:
+    """Return a path as valid Unicode; file names may contain any bytes."""
+    return os.fsencode(path).decode(errors="replace")
+
+
+def suffix_of(name: str) -> str:
+    """Return the lower-case suffix of a name, without that of a compression: `.jsonl`."""
+    suffixes = [suffix.lower() for suffix in Path(name).suffixes]
+    while suffixes and suffixes[-1] in COMPRESSIONS:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+class SourceFile:
+    """One file to read, plain or compressed.
+
+    Attributes:
+        path: path of the file as stored.
+        file: the path as messages show it.
+        name: the name of the file, the default source of its documents.
+        stream: its decoded bytes.
+        size: bytes of the file as stored.
+    """
+
+    def __init__(self, path: Path, name: str | None = None) -> None:
+        """Open the file to find its compression.
+
+        Args:
+            path: the file.
+            name: a name to use instead of the file's own.
+
+        Raises:
+            IxtError: the file cannot be read.
+        """
+        self.path = path
+        self.file = printable(path) if name is None else name
+        self.name = printable(path.name) if name is None else name
+        self.stream = ByteStream(path)
+        self.size = self.stream.size
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    @property
+    def consumed(self) -> int:
+        """Number of stored bytes that were read."""
+        return self.stream.consumed
+
+    @property
+    def suffix(self) -> str:
+        """The lower-case suffix of the name, without that of a compression."""
+        return suffix_of(self.name)
+
+    @cached_property
+    def head(self) -> bytes:
+        """The first decoded bytes, at most 64 KiB; fewer if the file is corrupt."""
+        head = b""
+        try:
+            for chunk in self.stream:
+                head += chunk[:HEAD_BYTES]
+                if len(head) >= HEAD_BYTES:
+                    break
+        except TruncatedStream:
+            pass
+        self.stream.consumed = 0
+        return head[:HEAD_BYTES]
+
+    def decoded_path(self) -> Path:
+        """Return a file with the decoded bytes, for readers that need random access.
+
+        It is the file itself, or a temporary copy that exists as long as this object.
+
+        Raises:
+            TruncatedStream: the compressed data is corrupt.
+        """
+        if self.stream.compression is None:
+            return self.path
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="ixt-decoded-")
+        target = Path(self._folder.name, "content")
+        if not target.exists():
+            with target.open("wb") as file:
+                file.writelines(self.stream)
+        return target
+
+    def keep(self, folder: "tempfile.TemporaryDirectory[str]") -> "SourceFile":
+        """Keep a temporary folder as long as this object; return the object."""
+        self._kept = folder
+        return self
+
+
+def standard_input() -> SourceFile:
+    """Copy standard input to a temporary file, because readers look at its first bytes.
+
+    Raises:
+        IxtError: standard input is a terminal.
+    """
+    if sys.stdin is None or sys.stdin.isatty():
+        raise IxtError("input - is standard input, but nothing is piped into it")
+    folder = tempfile.TemporaryDirectory(prefix="ixt-stdin-")
+    path = Path(folder.name, "stdin")
+    with path.open("wb") as file:
+        shutil.copyfileobj(sys.stdin.buffer, file, 1 << 20)
+    return SourceFile(path, "stdin").keep(folder)
+
+
+def expand(path: Path) -> Iterator[Path]:
+    """Yield the paths that a pattern with `*`, `?` or `[` matches, sorted; else the path itself.
+
+    A file of exactly that name wins over the pattern. Hidden files need a pattern with a dot.
+
+    Raises:
+        IxtError: nothing matches, or the path does not exist.
+    """
+    if path.exists() or path.is_symlink():
+        yield path
+        return
+    text = str(path)
+    if any(mark in text for mark in "*?["):
+        # Unlike `Path.glob`, it leaves hidden files out.
+        found = sorted(glob.glob(text, recursive=True))  # noqa: PTH207
+        if not found:
+            raise IxtError(f"input {printable(path)}: no file matches this pattern")
+        yield from map(Path, found)
+        return
+    raise IxtError(f"input {printable(path)} does not exist")

@@ -1,0 +1,165 @@
+"""CSV files, read by DuckDB in a dialect that is stated, with types that lose no character."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ixt_data.errors import ConfigError, IxtError
+from ixt_data.sql.joins import sql_literal
+from ixt_data.sql.views import quote_name
+
+DELIMITERS = (",", ";", "\t", "|")
+MAX_LINE = 256 << 20
+_BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+
+# The first type that keeps each value of a column as it is written.
+_TYPES = {
+    "BOOLEAN": "lower({x}) IN ('true', 'false')",
+    "BIGINT": "CAST(TRY_CAST({x} AS BIGINT) AS VARCHAR) = {x}",
+    "UBIGINT": "CAST(TRY_CAST({x} AS UBIGINT) AS VARCHAR) = {x}",
+    "DECIMAL(38, 0)": "CAST(TRY_CAST({x} AS DECIMAL(38, 0)) AS VARCHAR) = {x}",
+    # More than 15 digits do not fit into a DOUBLE; leading zeros are an id, not a number.
+    "DOUBLE": r"regexp_full_match({x}, '-?(0|[1-9]\d*)?(\.\d*)?([eE][+-]?\d+)?')"
+    " AND TRY_CAST({x} AS DOUBLE) IS NOT NULL"
+    r" AND length(regexp_replace({x}, '[^\d]|[eE].*', '', 'g')) <= 15",
+}
+
+
+class CsvFile:
+    """One CSV file with the names of its columns in the first line.
+
+    Quotes are `"`, doubled inside of quotes. An empty field is NULL, `""` is an empty string. A
+    column gets the first of BOOLEAN, BIGINT, UBIGINT, DECIMAL(38, 0) and DOUBLE that keeps all its
+    values as written, else VARCHAR. Dates stay VARCHAR. The file is read twice: for the types, and
+    for the rows.
+
+    Attributes:
+        columns: names of the columns; of equal names, the later ones get a suffix.
+    """
+
+    def __init__(self, path: Path, shown: str, delimiter: str | None = None) -> None:
+        """Read the first line.
+
+        Args:
+            path: the file.
+            shown: the file's name in messages.
+            delimiter: the character between columns; None: of `,` `;` tab and `|` the one that
+                occurs most in the first line.
+
+        Raises:
+            ConfigError: the delimiter is not one character.
+            IxtError: the file has no line, or DuckDB cannot read it.
+        """
+        from ixt_data.sql.catalog import DatabaseError, writer_connection
+
+        if delimiter is not None and len(delimiter) != 1:
+            raise ConfigError(f"--delimiter {delimiter!r} is not one character")
+        self._shown = shown
+        self._error = DatabaseError
+        self._connection = writer_connection()
+        encoding, header = _first_line(path)
+        outside_quotes = re.sub(r'"[^"]*"', "", header)
+        if not header.strip():
+            raise IxtError(f"{shown} has no line with the names of its columns")
+        options: dict[str, str | bool | int] = {
+            "delim": delimiter or max(DELIMITERS, key=outside_quotes.count),
+            "quote": '"',
+            "escape": '"',
+            "header": True,
+            "skip": 0,
+            "comment": "",
+            "encoding": encoding,
+            "all_varchar": True,
+            "auto_detect": False,
+            "allow_quoted_nulls": False,
+            "max_line_size": MAX_LINE,
+            "store_rejects": True,
+        }
+        self._options = ", ".join(f"{k} = {_literal(v)}" for k, v in options.items())
+        names = self._names(path)
+        listed = ", ".join(f"{_literal(name)}: 'VARCHAR'" for name in names)
+        self._source = (
+            f"read_csv({sql_literal(str(path))}, columns = {{{listed}}}, {self._options})"
+        )
+        self.columns = names
+
+    def _names(self, path: Path) -> list[str]:
+        auto = self._options.replace("auto_detect = false", "auto_detect = true")
+        rows = self._execute(
+            f"SELECT column_name FROM (DESCRIBE FROM read_csv({sql_literal(str(path))}, {auto}))"
+        ).fetchall()
+        return [str(row[0]) for row in rows]
+
+    def _execute(self, sql: str) -> Any:
+        try:
+            return self._connection.execute(sql)
+        except self._error as error:
+            raise IxtError(f"{self._shown} cannot be read as CSV: {_cause(error)}") from None
+
+    def _types(self) -> tuple[int, dict[str, str]]:
+        """Return the number of rows, and the type of each column."""
+        tests = [
+            f"coalesce(bool_and(coalesce({test.format(x=x)}, false)) FILTER ({x} NOT NULL), false)"
+            for x in map(quote_name, self.columns)
+            for test in _TYPES.values()
+        ]
+        n_rows, *holds = self._execute(
+            f"SELECT count(*), {', '.join(tests)} FROM {self._source}"
+        ).fetchone()
+        # The second reading finds them again.
+        for table in ("reject_errors", "reject_scans"):
+            self._connection.execute(f"DROP TABLE IF EXISTS {table}")
+        types = {}
+        for i, name in enumerate(self.columns):
+            of_column = holds[i * len(_TYPES) : (i + 1) * len(_TYPES)]
+            fits = (kind for kind, fit in zip(_TYPES, of_column, strict=True) if fit)
+            types[name] = next(fits, "VARCHAR")
+        return n_rows, types
+
+    def batches(self, rows: int) -> Iterator[tuple[Any, float]]:
+        """Yield record batches of at most `rows` rows, each with the share of the rows so far.
+
+        Raises:
+            IxtError: DuckDB cannot read the file.
+        """
+        total, types = self._types()
+        columns = ", ".join(
+            f"CAST({quote_name(name)} AS {kind}) AS {quote_name(name)}"
+            for name, kind in types.items()
+        )
+        done = 0
+        query = self._connection.sql(f"SELECT {columns} FROM {self._source}")
+        try:
+            for batch in query.to_arrow_reader(rows):
+                done += batch.num_rows
+                yield batch, done / total
+        except (self._error, OSError) as error:
+            raise IxtError(f"{self._shown} cannot be read as CSV: {_cause(error)}") from None
+
+    def rejected_lines(self) -> Iterator[tuple[int, str, str]]:
+        """Yield number, reason and text of each line that is not a row, after `batches` ended."""
+        exists = "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'reject_errors'"
+        if not self._execute(exists).fetchone()[0]:
+            return
+        yield from self._execute(
+            "SELECT line, any_value(error_message), any_value(csv_line) FROM reject_errors "
+            "GROUP BY line ORDER BY line"
+        ).fetchall()
+
+
+def _first_line(path: Path) -> tuple[str, str]:
+    """Return the encoding, by the byte order mark, and the first line."""
+    with path.open("rb") as file:
+        head = file.read(1 << 20)
+    encoding = _BYTE_ORDER_MARKS.get(head[:2], "utf-8")
+    text = head.decode(encoding, errors="replace").removeprefix("\ufeff")
+    return encoding, (text.splitlines() or [""])[0]
+
+
+def _cause(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
+def _literal(value: str | bool | int) -> str:
+    return sql_literal(value) if isinstance(value, str) else str(value).lower()
