@@ -16,7 +16,7 @@ import ixt_train
 from ixt_data.cli import build
 from ixt_data.critics.vllm.responses import FailureStatus
 from ixt_data.mix import Mix
-from ixt_data.plugins import EXTENSION_POINTS
+from ixt_data.plugins import EXTENSION_POINTS, find_plugins
 from ixt_data.records import OK
 from ixt_data.store import Store
 from ixt_train.config import TrainConfig
@@ -124,6 +124,15 @@ def test_every_metric_is_documented() -> None:
 
 def test_every_extension_point_is_documented() -> None:
     assert set(rows("plugins.md")) == set(EXTENSION_POINTS)
+
+
+def test_every_format_is_documented_with_its_test() -> None:
+    text = (DOCS / "formats.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \|.* `([\w/]+\.py)` \|$", text, re.M))
+    formats = find_plugins("ixt.readers") | find_plugins("ixt.exporters")
+    assert set(rows) == {name for name, plugin in formats.items() if "ixt " in plugin.package}
+    for test in re.findall(r"`([\w/]+/test_\w+\.py)` \|$", text, re.M):
+        assert any((ROOT / "tests" / part / test).exists() for part in ("", "ixt_data"))
 
 
 def test_every_public_name_is_in_the_api_reference() -> None:

@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
         app,
         export,
         Group.DATA,
-        example='ixt export --store S good.jsonl --format jsonl --where "score >= 0.5"',
+        example='ixt export --store S good.jsonl --where "score >= 0.5"',
         docs="curators.md",
     )
 
@@ -77,11 +77,14 @@ def export(
         ),
     ] = None,
     format: Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--format", "-f", help="delta, jsonl, mds, packed, parquet, or a plugin's format."
+            "--format",
+            "-f",
+            show_default="by the name of OUT",
+            help="delta, jsonl, mds, packed, parquet, or a plugin's format.",
         ),
-    ] = "parquet",
+    ] = None,
     where: Annotated[
         str | None,
         typer.Option(
@@ -121,22 +124,14 @@ def export(
     Options of `packed`: tokenizer (required), mix, max_length, samples, holdout.
     """
     from ixt_data.config import validate
-    from ixt_data.errors import ConfigError, PluginError, UsageError
-    from ixt_data.export import Exporter, ExportRequest
-    from ixt_data.plugins import find_plugins
+    from ixt_data.errors import ConfigError, UsageError
+    from ixt_data.export import ExportRequest, find_exporter
     from ixt_data.store import Store, saved_selection
 
-    known = find_plugins("ixt.exporters")
-    if format not in known:
-        valid = ", ".join(known)
-        raise typer.BadParameter(f"{format!r} does not exist; valid are {valid}")
-    exporter = known[format].load()
-    if not isinstance(exporter, Exporter):
-        plugin = known[format]
-        raise PluginError(
-            f"plugin {format!r} (ixt.exporters) of {plugin.package}: {plugin.target} is not an "
-            f"ixt_data.export.Exporter but an object of type {type(exporter).__name__}"
-        )
+    try:
+        format, exporter = find_exporter(to, format)
+    except UsageError as error:
+        raise typer.BadParameter(str(error), param_hint="--format") from None
     if where is not None and selection is not None:
         raise typer.BadParameter("give one of --where and --selection", param_hint="--selection")
     opened = Store.open(store)

@@ -4,6 +4,7 @@ from .exporters import Exporter as Exporter
 from .exporters import ExportProgress as ExportProgress
 from .exporters import ExportRequest as ExportRequest
 from .exporters import NoOptions as NoOptions
+from .exporters import find_exporter as find_exporter
 from .matched_documents import MatchedDocuments as MatchedDocuments
 from .mds import export_mds as export_mds
 from .rows import ExportReport as ExportReport

@@ -2,6 +2,9 @@
 
 import gzip
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -118,3 +121,23 @@ def test_select_saves_lists_shows_and_drops(folder: Path, tmp_path: Path) -> Non
     history = as_json("select", "show", "long", "--history", folder=folder)["history"]
     assert [change["version"] for change in history] == [gone - 1, gone]
     assert "ixt select save" in ixt("select", "list", folder=folder).stdout
+
+
+def test_ingest_reads_standard_input_and_patterns(tmp_path: Path) -> None:
+    ixt("init", folder=tmp_path)
+    for name in "ab":
+        (tmp_path / f"{name}.csv").write_text(f"text,n\nfrom {name},1\n")
+    report = as_json("ingest", "--corpus", "web", "*.csv", folder=tmp_path)
+    assert report["documents"] == 2
+    command = [sys.executable, "-m", "ixt_data", "ingest", "--corpus", "piped", "-"]
+    piped = subprocess.run(
+        [*command, "--output", "json"],
+        input=gzip.compress(b'{"text": "from a pipe", "id": 7}\n'),
+        capture_output=True,
+        cwd=tmp_path,
+        check=True,
+        env=os.environ | {"IXT_STORE": str(tmp_path / "S")},
+    )
+    assert json.loads(piped.stdout)["documents"] == 1
+    sql = "SELECT source, source_id FROM documents WHERE corpus = 'piped'"
+    assert as_json("query", sql, folder=tmp_path) == [{"source": "stdin", "source_id": "7"}]
