@@ -53,8 +53,18 @@ def validate(model: type[M], tree: Any, name: str) -> M:
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        problems = [_describe(model, item["loc"], item) for item in error.errors()]
-        raise ConfigError(f"{name}: {'; '.join(problems)}") from None
+        raise ConfigError(f"{name}: {describe_errors(model, error)}") from None
+
+
+def describe_errors(model: Any, error: ValidationError, path: str = "") -> str:
+    """Describe the errors of a validation, each with its full path and the nearest valid key.
+
+    Args:
+        model: the model class, or a union of models with different `kind`.
+        error: the error of pydantic.
+        path: path of the model in its file.
+    """
+    return "; ".join(_describe(model, item, path) for item in error.errors())
 
 
 def apply_override(tree: dict[str, Any], override: str) -> None:
@@ -95,39 +105,57 @@ def key_path(location: Iterable[ConfigKey]) -> str:
     return ".".join(map(str, location)) or "(top)"
 
 
-def _describe(model: type[BaseModel], location: tuple[ConfigKey, ...], error: Any) -> str:
+def _describe(model: Any, error: Any, prefix: str) -> str:
+    location, parent = _locate(model, error["loc"])
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
-        message = _unknown(model, location)
+        message = _unknown(location, parent)
     elif error["type"] == "missing":
         message = "missing"
-    elif not isinstance(error["input"], Mapping | list):
+    elif error["type"] == "union_tag_invalid":
+        location = (*location, error["ctx"]["discriminator"].strip("'"))
+        message = f"{error['ctx']['tag']!r} is unknown. Valid: {error['ctx']['expected_tags']}"
+    elif not isinstance(error["input"], Mapping | list) and error["type"] != "key_of_other_kind":
         message = f"{message} (got {error['input']!r})"
+    path = (prefix, *location) if prefix else location
     # A check over several keys names their path in its own message.
-    return message if not location else f"{key_path(location)}: {message}"
+    return f"{key_path(path)}: {message}" if path else message
 
 
-def _unknown(model: type[BaseModel], location: tuple[ConfigKey, ...]) -> str:
-    parent = _model_at(model, location[:-1])
+def _unknown(location: tuple[ConfigKey, ...], parent: type[BaseModel] | None) -> str:
     valid = sorted(parent.model_fields) if parent else []
     near = difflib.get_close_matches(str(location[-1]), valid, 1, cutoff=0.5)
     hint = f", did you mean {near[0]!r}?" if near else "."
     return f"unknown key{hint} Valid: {', '.join(valid)}"
 
 
-def _model_at(model: type[BaseModel], location: tuple[ConfigKey, ...]) -> type[BaseModel] | None:
-    current: Any = model
+def _locate(
+    model: Any, location: tuple[ConfigKey, ...]
+) -> tuple[tuple[ConfigKey, ...], type[BaseModel] | None]:
+    """Return a location without the kinds that pydantic inserts, and the model of its last key."""
+    path: list[ConfigKey] = []
+    models, parent = models_in(model), None
     for key in location:
-        if isinstance(key, int):
+        by_kind = {kind_of(m): m for m in models if len(models) > 1}
+        if key in by_kind:
+            models = [by_kind[key]]
             continue
-        field = current.model_fields.get(key) if current is not None else None
-        current = _model_in(field.annotation) if field is not None else None
-    return current  # type: ignore[no-any-return]
+        path.append(key)
+        if not isinstance(key, int):
+            parent = models[0] if models else None
+            field = parent.model_fields.get(key) if parent is not None else None
+            models = models_in(field.annotation) if field is not None else []
+    return tuple(path), parent
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """Return the model inside of `tuple[Model, ...]`, `Model | None` or a similar annotation."""
+def kind_of(model: type[BaseModel]) -> str | None:
+    """Return the only value of the model's key `kind`; None without one."""
+    field = model.model_fields.get("kind")
+    return None if field is None else next(iter(typing.get_args(field.annotation)), None)
+
+
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """Return the models inside of `tuple[Model, ...]`, `Model | None` or a similar annotation."""
     if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
-        return annotation if issubclass(annotation, BaseModel) else None
-    inner = (_model_in(part) for part in typing.get_args(annotation))
-    return next((model for model in inner if model is not None), None)
+        return [annotation] if issubclass(annotation, BaseModel) else []
+    return [model for part in typing.get_args(annotation) for model in models_in(part)]

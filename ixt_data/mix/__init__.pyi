@@ -1,4 +1,12 @@
-from .config import Condition as Condition
+from .condition import Condition as Condition
+from .condition import DocumentFeedback as DocumentFeedback
+from .condition import FullFeedback as FullFeedback
+from .condition import NoFeedback as NoFeedback
+from .condition import ScoredFeedback as ScoredFeedback
+from .condition import SpanFeedback as SpanFeedback
+from .condition import build_condition as build_condition
+from .condition import needs_edges as needs_edges
+from .condition import parse_condition as parse_condition
 from .config import Mix as Mix
 from .config import Phase as Phase
 from .config import Selection as Selection

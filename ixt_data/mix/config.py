@@ -1,121 +1,39 @@
 """The configuration of a mix: weighted selections, conditioning, schedule and seed."""
 
 from collections.abc import Iterable
-from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, ValidationError, model_validator
 
-from ixt_data.config import ConfigModel, load_config
+from ixt_data.config import ConfigModel, describe_errors, load_config
+from ixt_data.mix.condition import (
+    Condition,
+    ConditionChanges,
+    FullFeedback,
+    Text,
+    Weight,
+    change_condition,
+    needs_edges,
+)
 
 EVERYTHING = "true"
 MAX_PHASES = 60
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 def _as_tuple(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
-class Condition(ConfigModel):
-    """Conversion of a document's critique to tokens before, after or inside the document."""
-
-    kind: Literal["none", "score", "critique", "both", "spans"] = "both"
-    """Feedback in a sample: none, the score token, the critique text, both, or tags at defects."""
-    position: Literal["prefix", "append"] = "prefix"
-    """Feedback before the document or after it."""
-    tag_replaces: Annotated[str, Field(min_length=1)] | None = None
-    """`spans`: the tag replaces the span's first token with this text, such as `=`, and adds no
-    token. With null, or in a span without such a token, the tag is before the span."""
-    dropout: Share = 0.1
-    """Share of samples without feedback."""
-    loss_on_prefix: Weight = 0.0
-    """Loss weight of the feedback tokens."""
-    loss_by_verdict: dict[str, Weight] = Field(default={"right": 1.0, "wrong": 1.0, "rest": 1.0})
-    """Loss weight of a document's tokens by the verdict of their span; `rest` is for tokens outside
-    of spans and for other verdicts."""
-    verdict_after: Annotated[str, Field(min_length=1)] | None = None
-    """`loss_by_verdict` applies only after the span's first token with this text, such as `=`. With
-    null, or in a span without such a token, it applies to the complete span."""
-    cooldown: Share = 0.1
-    """Last share of the run without feedback."""
-    noisy: Share = 0.0
-    """Share of samples with the feedback of another document of their shard, as a control
-    experiment. 1 shuffles all feedback."""
-    feedback: Annotated[str, Field(min_length=1)] = "given"
-    """The feedback of all samples. `given`: the document's own. `best`, `worst`: the best or worst
-    feedback in the drawn documents. `shuffled`: that of another document, like `noisy: 1`. Any
-    other value is a fixed text, with the best score."""
-    bins: Literal["raw", "threshold", "quantile"] = "raw"
-    """Mapping of a score to one of eleven tokens. `raw`: steps of 0.1. `threshold`: the number of
-    `edges` that it reaches. `quantile`: the same, with edges that split the drawn scores into
-    eleven equal shares."""
-    edges: tuple[Share, ...] = ()
-    """Ascending scores for `threshold`; a train run computes those for `quantile` at its start."""
-    repeat_every: PositiveInt | None = None
-    """Number of document tokens after which the feedback repeats; null: no repetition."""
-    template: Literal["special", "plain"] = "special"
-    """`special`: feedback between special tokens. `plain`: feedback as text for any tokenizer."""
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if any(a >= b for a, b in pairwise(self.edges)):
-            raise ValueError(f"edges: must ascend, got {list(self.edges)}")
-        if self.bins == "threshold" and not self.edges:
-            raise ValueError("edges: missing; bins: threshold needs at least one, such as [0.5]")
-        if self.bins == "raw" and self.edges:
-            raise ValueError("edges: given, but bins is raw; set bins to threshold")
-        if self.repeat_every and self.position == "append":
-            raise ValueError("repeat_every: must be null if position is append")
-        if self.tag_replaces is not None and self.kind != "spans":
-            raise ValueError(f"tag_replaces: kind {self.kind!r} has no tags; it is for spans")
-        if self.kind in ("none", "spans"):
-            for key, value in (("noisy", self.noisy), ("feedback", self.feedback != "given")):
-                if value:
-                    raise ValueError(
-                        f"{key}: kind {self.kind!r} has no feedback that could be replaced"
-                    )
-        if self.feedback == "none":
-            raise ValueError("feedback: for samples without feedback, set kind to none")
-        if self.noisy and self.feedback != "given":
-            raise ValueError(
-                f"noisy: feedback is {self.feedback!r} for all samples; set only one of them"
-            )
-        return self
-
-    @property
-    def shuffled(self) -> float:
-        """Share of samples with the feedback of another document."""
-        return 1.0 if self.feedback == "shuffled" else self.noisy
-
-    @property
-    def fixed_feedback(self) -> str | None:
-        """Feedback of all samples; None if each sample has the feedback of a critique."""
-        return None if self.feedback in ("given", "shuffled") else self.feedback
-
-    @property
-    def weighs_spans(self) -> bool:
-        """True if loss weights differ by verdict."""
-        return any(weight != 1.0 for weight in self.loss_by_verdict.values())
-
-    @property
-    def reads_critiques(self) -> bool:
-        """True if samples depend on critiques."""
-        return self.kind != "none" or self.weighs_spans
-
-
 class Selection(ConfigModel):
     """A named SQL predicate over a snapshot, and its share of the draws."""
 
-    name: Annotated[str, Field(min_length=1)]
+    name: Text
     """Name in schedules and summaries; by default the name of the saved selection."""
     use: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(@\d+)?$")] | None = None
     """A saved selection that defines predicate and critic: NAME in the snapshot, or NAME@VERSION
     from that commit."""
-    where: Annotated[str, Field(min_length=1)] = EVERYTHING
+    where: Text = EVERYTHING
     """SQL over the columns of documents and of the critic's critiques."""
     critic: str | None = None
     """Name or id of the critic for this selection, instead of the mix's critic."""
@@ -148,7 +66,7 @@ class Selection(ConfigModel):
 class Weighting(ConfigModel):
     """Distribution of the draws over the documents of one selection."""
 
-    by: Annotated[str, Field(min_length=1)] = "score"
+    by: Text = "score"
     """SQL expression with one number per document."""
     temperature: Annotated[float, Field(gt=0)] | None = None
     """Temperature of the softmax; null draws uniformly."""
@@ -163,7 +81,7 @@ class Phase(ConfigModel):
     """Weights by selection, replacing the selections' own weights."""
     where: dict[str, str] = Field(default={})
     """Predicates by selection, replacing the selections' own predicates."""
-    condition: Condition | None = None
+    condition: ConditionChanges | None = None
     """Changed keys of the condition. `cooldown` belongs to the run and is not valid here."""
 
 
@@ -184,7 +102,7 @@ class Mix(ConfigModel):
     """Corpus or list of corpora; null is all."""
     critic: str | None = None
     """Name or id of the critic, for selections without a critic."""
-    condition: Condition = Condition()
+    condition: Condition = FullFeedback()
     """Conversion of critiques to tokens."""
     selections: Annotated[tuple[Selection, ...], Field(min_length=1)] = (Selection(name="all"),)
     """The selections to draw from. A document in two selections is drawn for both."""
@@ -220,8 +138,12 @@ class Mix(ConfigModel):
                     raise ValueError(
                         f"{path}.{key}.{name}: no such selection. Valid: {', '.join(names)}"
                     )
-        if phase.condition and "cooldown" in phase.condition.model_fields_set:
+        if phase.condition and "cooldown" in phase.condition:
             raise ValueError(f"{path}.condition.cooldown: it is a share of the run, not of a phase")
+        try:
+            self.condition_in(phase)
+        except ValidationError as error:
+            raise ValueError(describe_errors(Condition, error, f"{path}.condition")) from None
         if self._lacks_critic() and self.condition_in(phase).reads_critiques:
             raise ValueError(f"critic: missing, but {path}.condition needs critiques")
 
@@ -247,29 +169,26 @@ class Mix(ConfigModel):
         """Return the condition of one phase: the mix's own, updated with the phase's keys."""
         if phase.condition is None:
             return self.condition
-        changed = {key: getattr(phase.condition, key) for key in phase.condition.model_fields_set}
-        # Validate again: the combination of both must be consistent.
-        return Condition.model_validate(self.condition.model_dump() | changed)
+        return change_condition(self.condition, phase.condition)
 
-    def schedule_conditions(self) -> list[Condition]:
-        """Return the conditions in the phases of the schedule."""
-        return [phase.condition for phase in self.schedule if phase.condition is not None]
+    def lacks_edges(self) -> bool:
+        """Return True if a condition of `quantile` has no edges yet."""
+        own = [self.condition, *map(self.condition_in, self.schedule)]
+        return any(needs_edges(condition) for condition in own)
 
     def with_edges(self, edges: tuple[float, ...]) -> Self:
         """Return a copy with edges in every condition of `quantile` without edges."""
-
-        def fill(condition: Condition) -> Condition:
-            if condition.bins != "quantile" or condition.edges:
-                return condition
-            return condition.model_copy(update={"edges": edges})
-
+        condition = self.condition
+        if needs_edges(condition):
+            condition = change_condition(condition, {"edges": edges})
+        filled = self.model_copy(update={"condition": condition})
         schedule = tuple(
-            phase.model_copy(update={"condition": fill(phase.condition)})
-            if phase.condition
+            phase.model_copy(update={"condition": {**(phase.condition or {}), "edges": edges}})
+            if needs_edges(filled.condition_in(phase))
             else phase
             for phase in self.schedule
         )
-        return self.model_copy(update={"condition": fill(self.condition), "schedule": schedule})
+        return filled.model_copy(update={"schedule": schedule})
 
     def phases(self) -> tuple[Phase, ...]:
         """Return all phases of the run: the schedule, and the remainder."""

@@ -65,8 +65,7 @@ def with_edges(store: Store, mix: Mix, holdout: float = 0.0) -> Mix:
         MixError: no drawn document has a score, or a saved selection does not exist.
     """
     mix = resolve_selections(store, mix, store.snapshot(mix.snapshot))
-    conditions = [mix.condition, *mix.schedule_conditions()]
-    if not any(c.bins == "quantile" and not c.edges for c in conditions):
+    if not mix.lacks_edges():
         return mix
     with Scope(store, mix, holdout) as scope:
         drawn = _drawn(mix)

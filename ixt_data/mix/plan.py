@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ixt_data.log import ShardInfo
-from ixt_data.mix.config import Condition, Mix
+from ixt_data.mix.condition import Condition
+from ixt_data.mix.config import Mix
 from ixt_data.mix.draw_counts import Floats, Ints
 from ixt_data.mix.order import PhaseOrder, regime_bits, regimes_of
 from ixt_data.mix.random_numbers import uniform

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ixt_data.errors import MixError
-from ixt_data.mix.config import Condition, Mix, Phase, Selection
+from ixt_data.mix.condition import SpanFeedback
+from ixt_data.mix.config import Mix, Phase, Selection
 from ixt_data.mix.predicates import Scope
 from ixt_data.store import Store
 
@@ -44,10 +45,10 @@ class Recipe:
     seed: int = 17
 
 
-def span_condition(sign: str | None) -> Condition:
+def span_condition(sign: str | None) -> SpanFeedback:
     """Return a condition with a tag at each defect and ten times the loss on judged tokens."""
     weights = {"right": VERDICT_WEIGHT, "wrong": VERDICT_WEIGHT, "rest": 1.0}
-    return Condition(
+    return SpanFeedback(
         kind="spans",
         tag_replaces=sign,
         verdict_after=sign,

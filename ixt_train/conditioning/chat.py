@@ -12,7 +12,7 @@ import numpy as np
 
 from ixt_data.conversation import ASSISTANT, Conversation, content_text, parse_conversation
 from ixt_data.errors import ConfigError
-from ixt_data.mix import Condition
+from ixt_data.mix import Condition, DocumentFeedback
 from ixt_data.records import Span, content_id
 from ixt_train.conditioning.chat_template import TemplateFrames, template_id
 from ixt_train.conditioning.conditioner import Choice, Conditioner, Encoded, Weights
@@ -65,7 +65,9 @@ class ChatConditioner(Conditioner):
         Raises:
             ConfigError: the tokenizer, its template or the condition is not valid.
         """
-        if condition.position == "append" or condition.repeat_every is not None:
+        if isinstance(condition, DocumentFeedback) and (
+            condition.position == "append" or condition.repeat_every is not None
+        ):
             raise ConfigError(
                 "condition: in stage sft, sft.feedback decides the position of feedback; remove "
                 "position and repeat_every"
@@ -162,7 +164,7 @@ class ChatConditioner(Conditioner):
             ids = self.encoder.document(text)
             return ids, np.zeros(len(ids), np.float32)
         own = _passages_of(conversation, number, spans, shift)
-        ids, weights = self._document(text, own, self.condition.kind == "spans")
+        ids, weights = self._document(text, own, self.has_tags)
         return ids, np.broadcast_to(np.asarray(weights, np.float32), len(ids))
 
     def _by_turn(self, conversation: Conversation, spans: Sequence[Span]) -> dict[int, TokenArray]:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ixt_data.errors import ConfigError
-from ixt_data.mix import Condition
+from ixt_data.mix import Condition, DocumentFeedback, ScoredFeedback, SpanFeedback, needs_edges
 from ixt_data.records import Span
 from ixt_train.conditioning.encoder import Encoder, TokenArray
 from ixt_train.conditioning.tokenizer import control_tokens, tokenizer_id
@@ -105,6 +105,13 @@ class Conditioner:
         self.observed = {name: Feedback(*pair) for name, pair in (observed or {}).items()}
         self._backend = self.encoder.backend
         self._bos, self._eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+        self._tag_replaces = self._repeat_every = None
+        self._is_appended = False
+        if isinstance(condition, SpanFeedback):
+            self._tag_replaces = condition.tag_replaces
+        elif isinstance(condition, DocumentFeedback):
+            self._repeat_every = condition.repeat_every
+            self._is_appended = condition.position == "append"
         self._check()
 
     @property
@@ -127,25 +134,24 @@ class Conditioner:
     def _check(self) -> None:
         if self._bos is None or self._eos is None:
             raise ConfigError("the tokenizer has no beginning or end token (bos_token, eos_token)")
-        kind = self.condition.kind
-        if self.condition.bins == "quantile" and not self.condition.edges:
+        condition = self.condition
+        if needs_edges(self.condition):
             raise ConfigError(
                 "condition.edges: bins is quantile, but the edges are not computed yet; call "
                 "ixt_data.mix.with_edges"
             )
         needed: tuple[str, ...] = ()
-        if self.condition.template == "plain" and kind != "spans":
-            return
-        if kind in ("score", "critique", "both"):
-            needed = (FEEDBACK, END_FEEDBACK)
-        if kind in ("score", "both"):
-            needed += SCORES
-        if kind == "spans":
+        if isinstance(condition, SpanFeedback):
             needed = (FLAW, END_FLAW)
+        elif isinstance(condition, DocumentFeedback) and condition.template == "special":
+            needed = (FEEDBACK, END_FEEDBACK)
+            if isinstance(condition, ScoredFeedback):
+                needed += SCORES
         missing = [token for token in needed if self._backend.token_to_id(token) is None]
         if missing:
             raise ConfigError(
-                f"the tokenizer has no {', '.join(missing)} for condition.kind {kind!r}; add them: "
+                f"the tokenizer has no {', '.join(missing)} for condition.kind "
+                f"{condition.kind!r}; add them: "
                 "ixt_train.conditioning.tokenizer.add_special_tokens(tokenizer, SPECIAL_TOKENS)"
             )
 
@@ -176,16 +182,18 @@ class Conditioner:
             feedback_ids = self._feedback_tokens(score, "" if critique is None else critique)
         else:
             feedback_ids = self._chosen_tokens(feedback)
-        tagged = self.condition.kind == "spans" and feedback == "given"
+        tagged = self.has_tags and feedback == "given"
         document, weights = self._document(text, spans, tagged)
-        if self.condition.repeat_every and len(feedback_ids):
-            document, weights = self._with_repeats(document, weights, feedback_ids)
+        if self._repeat_every and len(feedback_ids):
+            document, weights = self._with_repeats(
+                document, weights, feedback_ids, self._repeat_every
+            )
         first, last = len(feedback_ids), len(document)
         ids = np.empty(first + last + 2, np.int32)
         loss = np.empty(first + last + 2, np.float32)
         ids[0], ids[-1], loss[0], loss[-1] = self._bos, self._eos, 0.0, 1.0
         feedback_at, document_at = slice(1, 1 + first), slice(1 + first, -1)
-        if self.condition.position == "append":
+        if self._is_appended:
             feedback_at, document_at = slice(1 + last, -1), slice(1, 1 + last)
         ids[feedback_at], ids[document_at] = feedback_ids, document
         loss[feedback_at], loss[document_at] = self.condition.loss_on_prefix, weights
@@ -201,11 +209,16 @@ class Conditioner:
             int32[T].
         """
         feedback_ids = self._chosen_tokens(feedback)
-        if self.condition.position == "append":
+        if self._is_appended:
             feedback_ids = feedback_ids[:0]
         document, _ = self._document(text, (), tagged=False)
         prefix_ids = self._with_tag(document, feedback)
         return np.concatenate([[self._bos], feedback_ids, prefix_ids]).astype(np.int32)
+
+    @property
+    def has_tags(self) -> bool:
+        """Whether feedback is tags inside the document."""
+        return isinstance(self.condition, SpanFeedback)
 
     @property
     def ends(self) -> tuple[int, ...]:
@@ -229,10 +242,10 @@ class Conditioner:
 
     def _with_tag(self, prefix_ids: TokenArray, feedback: Choice) -> TokenArray:
         """Return the ids to continue: with a tag appended, or replacing their last token."""
-        if self.condition.kind != "spans" or isinstance(feedback, str) or not feedback.critique:
+        if not self.has_tags or isinstance(feedback, str) or not feedback.critique:
             return prefix_ids
         last = self._backend.decode(prefix_ids[-1:].tolist(), skip_special_tokens=False)
-        if last.strip() == self.condition.tag_replaces:
+        if last.strip() == self._tag_replaces:
             prefix_ids = prefix_ids[:-1]
         return np.concatenate([prefix_ids, self._tag(feedback.critique)]).astype(np.int32)
 
@@ -242,7 +255,7 @@ class Conditioner:
             return _NOTHING
         if isinstance(choice, str):
             if choice not in self.observed:
-                if self.condition.kind in ("none", "spans"):
+                if not isinstance(self.condition, DocumentFeedback):
                     return _NOTHING
                 raise ConfigError(
                     f"feedback {choice!r}: the conditioner has no observed feedback of that name"
@@ -252,15 +265,16 @@ class Conditioner:
 
     def _feedback_tokens(self, score: float | None, critique: str | TokenArray) -> TokenArray:
         """Return the tokens of feedback; empty if it has neither score nor critique."""
-        kind = self.condition.kind
-        critique_ids: TokenArray = _NOTHING
-        if kind in ("critique", "both") and len(critique):
-            critique_ids = self.encoder.words(critique) if isinstance(critique, str) else critique
-        scored = kind in ("score", "both") and score is not None
-        if not scored and not len(critique_ids):
+        condition, critique_ids, number = self.condition, _NOTHING, None
+        if not isinstance(condition, DocumentFeedback):
             return _NOTHING
-        number = score_bin(score, self.condition.edges) if scored and score is not None else None
-        if self.condition.template == "plain":
+        if condition.kind != "score" and len(critique):
+            critique_ids = self.encoder.words(critique) if isinstance(critique, str) else critique
+        if isinstance(condition, ScoredFeedback) and score is not None:
+            number = score_bin(score, condition.edges)
+        if number is None and not len(critique_ids):
+            return _NOTHING
+        if condition.template == "plain":
             preamble = "Feedback:" if number is None else f"Feedback: {number}/10."
             return np.concatenate(
                 [self.encoder.words(preamble), critique_ids, self.encoder.document(_PARTING)]
@@ -270,10 +284,9 @@ class Conditioner:
         return np.concatenate([ends[0], token, critique_ids, ends[1]]).astype(np.int32)
 
     def _with_repeats(
-        self, document: TokenArray, weights: Weights | float, feedback_ids: TokenArray
+        self, document: TokenArray, weights: Weights | float, feedback_ids: TokenArray, every: int
     ) -> tuple[TokenArray, Weights | float]:
         """Insert the feedback again between chunks of a document."""
-        every = self.condition.repeat_every or len(document)
         at = np.array(range(every, len(document), every), np.int64)
         if not len(at):
             return document, weights
@@ -304,7 +317,7 @@ class Conditioner:
             judged = first if sign is None else sign + 1
             weights[judged:last] = by_verdict.get(span.verdict, rest)
             if tagged and (span.tag or span.verdict == "wrong"):
-                replaced = self._find_token(self.condition.tag_replaces, text, offsets, tokens)
+                replaced = self._find_token(self._tag_replaces, text, offsets, tokens)
                 if replaced is not None:
                     keep[replaced] = False
                 positions.append((first if replaced is None else replaced, self._tag(span.tag)))

@@ -237,10 +237,7 @@ def _encode(
     conditioner: Conditioner, documents: Sequence[HeldOut], choice: Choice
 ) -> list[dict[str, Any]]:
     """Encode samples whose loss counts each of the document's own tokens once."""
-    uniform = {"loss_on_prefix": 0.0, "loss_by_verdict": {}}
-    uniform_conditioner = conditioner.with_condition(
-        conditioner.condition.model_copy(update=uniform)
-    )
+    uniform_conditioner = conditioner.with_condition(conditioner.condition.with_equal_losses())
     tokenizer = conditioner.tokenizer
     control = np.array([*control_tokens(tokenizer), tokenizer.eos_token_id])
     samples = []

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from ixt_data.config import load_config, validate
+from ixt_data.config import load_config
 from ixt_data.errors import ConfigError
-from ixt_data.mix import Condition, Mix
+from ixt_data.mix import Mix, parse_condition
 from ixt_train.conditioning import (
     ChatConditioner,
     Choice,
@@ -114,7 +114,7 @@ def _from_export(folder: Path) -> LoadedModel:
     if card["format"] > FORMAT:
         raise ConfigError(f"{folder / CARD} has format {card['format']}; upgrade ixt")
     tokenizer = load_tokenizer(folder)
-    condition = validate(Condition, card["condition"], f"{folder / CARD} condition")
+    condition = parse_condition(card["condition"], f"{folder / CARD} condition")
     # A pickle with weights could run code.
     model = AutoModelForCausalLM.from_pretrained(
         folder, local_files_only=True, use_safetensors=True

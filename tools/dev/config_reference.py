@@ -1,6 +1,6 @@
 """Generates `docs/config.md` from the models of mix, train config and rubric."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import orjson
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from ixt_data.config import kind_of, models_in
 from ixt_data.critics import Rubric
 from ixt_data.mix import Mix
 from ixt_train.config import Amount, TrainConfig
@@ -32,43 +33,53 @@ def page() -> str:
     """The whole reference as Markdown."""
     parts = [HEADER]
     for title, (model, use) in FILES.items():
-        parts += [f"## {title}", use, *_tables(model, {})]
+        parts += [f"## {title}", use, *_tables([model], {})]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
 def _tables(
-    model: type[BaseModel], seen: dict[type[BaseModel], str], path: str = ""
+    models: Sequence[type[BaseModel]], seen: dict[type[BaseModel], str], path: str = ""
 ) -> Iterator[str]:
-    """The table of a model's keys, then those of the models in it, each once under its path."""
-    schema = model.model_json_schema(mode="validation")
+    """The table of a model's keys, then those of the models in it, each once under its path.
+
+    Several models are one table; they differ by the key `kind`.
+    """
     rows, inner = [], []
-    for name, field in model.model_fields.items():
-        found = schema["properties"][name]
+    for name in dict.fromkeys(name for model in models for name in model.model_fields):
+        having = [model for model in models if name in model.model_fields]
+        field = having[-1].model_fields[name]
+        found = having[-1].model_json_schema(mode="validation")["properties"][name]
         meaning = " ".join((field.description or "").split())
-        part = _part(field.annotation)
-        if part in seen:
-            meaning += f" Keys as in `{seen[part]}`."
-        elif part is not None:
-            seen[part] = f"{path}{name}{'[]' if 'array' in str(found) else ''}"
-            inner.append(part)
-        shown = (f"`{path}{name}`", _kind(found), _default(field), meaning)
+        values, default = _kind(found), _default(field)
+        if len(models) > 1 and name == "kind":
+            values = ", ".join(f"`{kind_of(model)}`" for model in models)
+            defaults = [model.model_fields["kind"] for model in models]
+            default = next(_default(field) for field in defaults if not field.is_required())
+            meaning = " ".join(f"`{kind_of(model)}`: {_first_line(model)}" for model in models)
+        elif len(having) < len(models):
+            meaning = f"Only {', '.join(f'`{kind_of(m)}`' for m in having)}. {meaning}"
+        parts = _parts(field.annotation)
+        if parts and parts[0] in seen:
+            meaning += f" Keys as in `{seen[parts[0]]}`."
+        elif parts:
+            seen[parts[0]] = f"{path}{name}{'[]' if 'array' in str(found) else ''}"
+            inner.append(parts)
+        shown = (f"`{path}{name}`", values, default, meaning)
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in shown) + " |")
-    head = [f"`{path.rstrip('.')}`: {_first_line(model)}", ""] if path else []
+    title = _first_line(models[0]) if len(models) == 1 else "The keys of every `kind`."
+    head = [f"`{path.rstrip('.')}`: {title}", ""] if path else []
     yield "\n".join([*head, "| key | values | default | meaning |", "|---|---|---|---|", *rows])
-    for part in inner:
-        yield from _tables(part, seen, f"{seen[part]}.")
+    for parts in inner:
+        yield from _tables(parts, seen, f"{seen[parts[0]]}.")
 
 
 def _first_line(model: type[BaseModel]) -> str:
     return (model.__doc__ or "").strip().splitlines()[0]
 
 
-def _part(annotation: Any) -> type[BaseModel] | None:
-    """The model inside an annotation; an amount is written as one value, and is none."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return None if annotation is Amount else annotation
-    inner = (_part(argument) for argument in getattr(annotation, "__args__", ()))
-    return next((part for part in inner if part is not None), None)
+def _parts(annotation: Any) -> list[type[BaseModel]]:
+    """The models inside an annotation; an amount is written as one value, and is none."""
+    return [model for model in models_in(annotation) if model is not Amount]
 
 
 def _kind(schema: Mapping[str, Any]) -> str:
@@ -103,7 +114,7 @@ def _default(field: Any) -> str:
     if value is PydanticUndefined:
         return ""
     if isinstance(value, BaseModel):
-        return f"`{value}`" if _part(type(value)) is None else "see below"
+        return f"`{value}`" if isinstance(value, Amount) else "see below"
     if isinstance(value, tuple) and any(isinstance(item, BaseModel) for item in value):
         return "see below"
     return f"`{orjson.dumps(value, default=str).decode()}`"

@@ -15,6 +15,7 @@ from ixt_data.mix import (
     Recipe,
     Schedule,
     Selection,
+    build_condition,
     span_condition,
     span_mix,
 )
@@ -44,7 +45,8 @@ MixFactory = Callable[[ArmContext], Mix]
 
 def condition(kind: str, **keys: Any) -> Condition:
     """Return a condition without dropout and cooldown; `keys` override."""
-    return Condition.model_validate({"kind": kind, "dropout": 0.0, "cooldown": 0.0, **keys})
+    plain = {"cooldown": 0.0} if kind == "none" else {"cooldown": 0.0, "dropout": 0.0}
+    return build_condition(kind=kind, **plain | keys)
 
 
 def weighted_condition(**keys: Any) -> Condition:

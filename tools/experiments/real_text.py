@@ -106,7 +106,7 @@ def _mix(arm: str, store: str, middle: float, seed: int) -> Mix:
         store=store,
         corpus=(PYTHON,),
         critic="rules",
-        condition=condition(kinds.get(arm, "none"), dropout=0.1 if arm in kinds else 0.0),
+        condition=condition(kinds[arm], dropout=0.1) if arm in kinds else condition("none"),
         selections=(better if arm == "filter" else Selection(name="all"),),
         seed=seed,
     )

@@ -49,7 +49,7 @@ def test_overrides_win(path):
         ("selections.1.wher=x", r"selections\.1\.wher: unknown key, did you mean 'where'"),
         ("selections.0.weight=heavy", r"selections\.0\.weight: .*number.*'heavy'"),
         ("selections.0.weight=-1", r"selections\.0\.weight"),
-        ("condition.kind=all", r"condition\.kind: .*'none', 'score'"),
+        ("condition.kind=all", r"condition\.kind: 'all' is unknown\. .*'none', 'score'"),
         ("schedule=[{share: 0.5, weights: {hihg: 1}}]", r"schedule\.0\.weights\.hihg: no such"),
         ("schedule=[{share: 0.5}, {share: 0.6}]", "more than the whole"),
         (
@@ -85,5 +85,5 @@ def test_errors_name_the_file(path, tmp_path):
 def test_a_phase_changes_only_the_keys_it_names(path):
     mix = load_mix(path, ["schedule=[{share: 0.25, condition: {kind: none}}]"])
     phase, rest = mix.phases()
-    assert (mix.condition_in(phase).kind, mix.condition_in(phase).dropout) == ("none", 0.1)
+    assert (mix.condition_in(phase).kind, mix.condition_in(phase).cooldown) == ("none", 0.1)
     assert (rest.share, mix.condition_in(rest)) == (0.75, mix.condition)

@@ -8,7 +8,7 @@ import pytest
 
 from ixt_data.conversation import canonical_text, parse_conversation
 from ixt_data.errors import ConfigError
-from ixt_data.mix import Condition
+from ixt_data.mix import build_condition
 from ixt_data.records import Span
 from ixt_train.conditioning.chat import ChatConditioner
 from ixt_train.conditioning.chat_template import DEFAULT_TEMPLATE, ROLE_TOKENS, set_chat_template
@@ -52,7 +52,7 @@ def bpe(template: str | None = None, special: tuple[str, ...] = ()) -> Any:
 
 def chat(template: str | None = None, special: tuple[str, ...] = (), **condition: Any) -> Any:
     placement = condition.pop("placement", "turn")
-    made = Condition(**{"kind": "both", **condition})
+    made = build_condition(**{"kind": "both", **condition})
     observed = {"best": (1.0, "is right"), "worst": (0.0, "is wrong")}
     return ChatConditioner(bpe(template, special), made, observed, placement)
 

@@ -5,7 +5,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from ixt_data.errors import ConfigError
-from ixt_data.mix import Condition, Mix, Selection, with_edges
+from ixt_data.mix import Mix, Selection, build_condition, with_edges
 from ixt_data.records import Span
 from ixt_train.conditioning.conditioner import (
     SPECIAL_TOKENS,
@@ -38,7 +38,7 @@ def words():
 
 
 def encode(tokenizer, kind="both", feedback="given", spans=(), text=TEXT, score=0.85, **condition):
-    conditioner = Conditioner(tokenizer, Condition(kind=kind, **condition), OBSERVED)
+    conditioner = Conditioner(tokenizer, build_condition(kind=kind, **condition), OBSERVED)
     return conditioner.encode(text, "off by one", score, spans, feedback)
 
 
@@ -145,8 +145,8 @@ def test_tag_replaces_a_token(bpe):
     tags = 2 * len(bpe.encode("<|flaw|> a<|/flaw|>"))
     assert len(encoded.input_ids) == len(bpe(TEXT).input_ids) + 2 + tags - 1
     assert encoded.loss_weights.sum() == len(bpe(TEXT).input_ids) + 1 - 1
-    with pytest.raises(ValueError, match="tag_replaces: kind 'both' has no tags"):
-        Condition(kind="both", tag_replaces="=")
+    with pytest.raises(ValueError, match="kind 'both' has no tag_replaces, only spans"):
+        build_condition(kind="both", tag_replaces="=")
 
 
 def test_tags_are_dropped_with_the_feedback(words):
@@ -172,7 +172,7 @@ def test_offsets_are_right_across_merges_and_multibyte_letters(bpe):
 
 
 def test_prompt_ends_where_the_model_continues(bpe):
-    conditioner = Conditioner(bpe, Condition(), OBSERVED)
+    conditioner = Conditioner(bpe, build_condition(), OBSERVED)
     assert bpe.decode(conditioner.prompt("17 + 5 =")) == (
         "<|bos|><|feedback|><|score_10|> every step is correct<|/feedback|>17 + 5 ="
     )
@@ -190,11 +190,11 @@ def test_score_token_is_equal_for_rows_and_shards(score, token):
 def test_conditioner_with_a_tokenizer_without_the_tokens_raises():
     backend = Tokenizer(models.WordLevel({"a": 0, "<s>": 1}, unk_token="a"))
     bare = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="<s>")
-    Conditioner(bare, Condition(kind="none"))
+    Conditioner(bare, build_condition(kind="none"))
     with pytest.raises(ConfigError, match=r"has no <\|feedback\|>"):
-        Conditioner(bare, Condition(kind="score"))
+        Conditioner(bare, build_condition(kind="score"))
     with pytest.raises(ConfigError, match="no observed feedback"):
-        Conditioner(words_tokenizer(3), Condition()).prompt("doc", "best")
+        Conditioner(words_tokenizer(3), build_condition()).prompt("doc", "best")
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_quantile_edges_are_those_of_the_draws(tmp_path):
 
 def test_conditioner_with_quantiles_without_edges_raises(words):
     with pytest.raises(ConfigError, match="with_edges"):
-        Conditioner(words, Condition(bins="quantile"))
+        Conditioner(words, build_condition(bins="quantile"))
 
 
 def test_feedback_repeats_between_chunks_of_a_long_document(bpe):

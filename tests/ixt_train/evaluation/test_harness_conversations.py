@@ -10,7 +10,7 @@ from chat_models import CHATML, OBSERVED, TALK, a_model, bpe
 from harness_tasks import evaluate_tasks
 
 from ixt_data.errors import ConfigError
-from ixt_data.mix import Condition
+from ixt_data.mix import build_condition
 from ixt_train.conditioning.chat import ChatConditioner
 from ixt_train.config.eval_config import TaskConfig
 from ixt_train.evaluation.tasks import load_task
@@ -22,7 +22,7 @@ from ixt_train.inference.model_export import export_model
 
 @pytest.fixture(params=["turn", "system"])
 def talker(request: pytest.FixtureRequest) -> LoadedModel:
-    return a_model(ChatConditioner(bpe(CHATML), Condition(), OBSERVED, request.param))
+    return a_model(ChatConditioner(bpe(CHATML), build_condition(), OBSERVED, request.param))
 
 
 def user(said: str) -> list[dict[str, Any]]:

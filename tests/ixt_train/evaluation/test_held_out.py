@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from ixt_data.cli.app import build
 from ixt_data.errors import ConfigError
-from ixt_data.mix import Condition
+from ixt_data.mix import build_condition
 from ixt_data.records import Span
 from ixt_train.conditioning.conditioner import SPECIAL_TOKENS, Conditioner, tag_token
 from ixt_train.conditioning.tokenizer import train_tokenizer
@@ -51,7 +51,9 @@ def test_loss_equals_the_sum_over_document_tokens():
     chances[ids["b"], ids["a"]] = 0.2
     # The rest of each row goes to a token that does not occur: rows are chances already.
     chances[:, tokenizer.unk_token_id] += 1 - chances.sum(1)
-    conditioner = Conditioner(tokenizer, Condition(), {"best": (1.0, "fine"), "worst": (0.0, "")})
+    conditioner = Conditioner(
+        tokenizer, build_condition(), {"best": (1.0, "fine"), "worst": (0.0, "")}
+    )
     documents = [HeldOut(bytes(16), "a b a", "0.5-1", 1.0), HeldOut(bytes(16), "a b", "0-0.5", 0.0)]
     config = EvalConfig(buckets=(0.0, 0.5, 1.0), feedback=("best", "none"))
     measured = Evaluator(conditioner, config, documents, 32).measure(Table(chances))
@@ -83,7 +85,7 @@ def test_feedback_gain_and_its_error_equal_the_formula():
 def test_loss_skips_a_token_that_a_tag_replaced():
     tokenizer = words(tag_token("off"))
     n = len(tokenizer)
-    conditioner = Conditioner(tokenizer, Condition(kind="spans", tag_replaces="a"))
+    conditioner = Conditioner(tokenizer, build_condition(kind="spans", tag_replaces="a"))
     document = HeldOut(bytes(16), "a b a b", "0-1", 0.0, "", (Span(4, 7, "wrong", "off"),))
     config = EvalConfig(buckets=(0.0, 1.0), feedback=("best", "none", "observed"))
     evaluator = Evaluator(conditioner, config, [document], 32)

@@ -7,7 +7,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from ixt_data.errors import ConfigError
-from ixt_data.mix import Condition
+from ixt_data.mix import build_condition
 from ixt_train.conditioning.conditioner import Conditioner
 from ixt_train.conditioning.tokenizer import train_tokenizer
 from ixt_train.config.train_config import TokenizerTraining
@@ -28,7 +28,7 @@ PROMPTS = ([7, 8, 9], [10], [11, 12, 13, 14, 15, 16], [7, 8])
 def conditioner():
     training = TokenizerTraining(kind="words", vocab_size=50)
     return Conditioner(
-        train_tokenizer([" ".join(WORDS)], training, ["<|x|>"]), Condition(kind="none")
+        train_tokenizer([" ".join(WORDS)], training, ["<|x|>"]), build_condition(kind="none")
     )
 
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from ixt_data.cli.app import build
 from ixt_data.errors import ConfigError
-from ixt_data.mix import Condition
+from ixt_data.mix import build_condition
 from ixt_train.conditioning.conditioner import SPECIAL_TOKENS, Conditioner, tag_token
 from ixt_train.conditioning.tokenizer import train_tokenizer
 from ixt_train.config.train_config import TokenizerTraining
@@ -40,7 +40,7 @@ def untrained(**condition: object) -> LoadedModel:
         max_position_embeddings=24,
         initializer_range=0.5,
     )
-    conditioner = Conditioner(tokenizer, Condition(**condition))
+    conditioner = Conditioner(tokenizer, build_condition(**condition))
     return LoadedModel(LlamaForCausalLM(config).eval(), tokenizer, conditioner, 0, "")
 
 

@@ -9,7 +9,7 @@ from chat_models import CHATML, OBSERVED, TALK, a_model, bpe
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ixt_data.errors import ConfigError
-from ixt_data.mix import Condition
+from ixt_data.mix import build_condition
 from ixt_train.conditioning.chat import ChatConditioner
 from ixt_train.conditioning.conditioner import SPECIAL_TOKENS, Conditioner, Feedback
 from ixt_train.conditioning.tokenizer import train_tokenizer
@@ -36,7 +36,7 @@ def test_card_prefix_equals_the_training_tokens(kind: Any, tmp_path: Path) -> No
     training = TokenizerTraining(kind=kind, vocab_size=600)
     texts = ["17 + 5 = 22", 'is "right" {{ é }}', "is wrong"]
     tokenizer = train_tokenizer(texts, training, SPECIAL_TOKENS)
-    trained = a_model(Conditioner(tokenizer, Condition(), OBSERVED))
+    trained = a_model(Conditioner(tokenizer, build_condition(), OBSERVED))
     card = export_model(trained, tmp_path / "out")
     plain = AutoTokenizer.from_pretrained(tmp_path / "out")
     for said in ("best", "worst", "none"):
@@ -56,7 +56,7 @@ def test_card_prefix_equals_the_training_tokens(kind: Any, tmp_path: Path) -> No
 def test_exported_chat_template_inserts_the_best_feedback(
     placement: Any, template: str | None, talk: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    conditioner = ChatConditioner(bpe(template), Condition(), OBSERVED, placement)
+    conditioner = ChatConditioner(bpe(template), build_condition(), OBSERVED, placement)
     own = conditioner.tokenizer.chat_template
     export_model(a_model(conditioner), tmp_path / "out")
     assert conditioner.tokenizer.chat_template == own
@@ -74,7 +74,7 @@ def test_exported_chat_template_inserts_the_best_feedback(
 
 
 def test_chat_model_replies_and_ends_its_turn(tmp_path: Path) -> None:
-    conditioner = ChatConditioner(bpe(CHATML), Condition(), OBSERVED)
+    conditioner = ChatConditioner(bpe(CHATML), build_condition(), OBSERVED)
     tokenizer, end = conditioner.tokenizer, "<|im_end|>"
     assert tokenizer.convert_ids_to_tokens(list(conditioner.ends)) == ["<|eos|>", end]
     trained = a_model(conditioner)
@@ -90,6 +90,6 @@ def test_chat_model_replies_and_ends_its_turn(tmp_path: Path) -> None:
     hot = generate_texts(trained, [GenerationRequest("plus one ?")], how)
     assert {row.ending for row in hot} == {"end", "length"}
     assert not any("<|" in row.text for row in hot)
-    other = a_model(Conditioner(bpe(None), Condition(), OBSERVED))
+    other = a_model(Conditioner(bpe(None), build_condition(), OBSERVED))
     with pytest.raises(ConfigError, match="not trained on conversations"):
         generate_texts(other, requests, TokenSampling())

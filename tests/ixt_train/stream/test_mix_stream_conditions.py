@@ -14,7 +14,16 @@ from pydantic import ValidationError
 from torch.utils.data import DataLoader
 
 from ixt_data.critique_runs.annotation import annotate
-from ixt_data.mix import Condition, Mix, held_out_predicate, observed_feedback, plan_mix, with_edges
+from ixt_data.mix import (
+    Condition,
+    Mix,
+    build_condition,
+    held_out_predicate,
+    observed_feedback,
+    plan_mix,
+    with_edges,
+)
+from ixt_data.mix.condition import KINDS
 from ixt_data.records import format_id
 from ixt_data.store.store import Store
 from ixt_train.conditioning.conditioner import Conditioner, score_token
@@ -81,21 +90,21 @@ def conditions(draw: st.DrawFn) -> Condition:
     kind = draw(st.sampled_from(["none", "score", "critique", "both", "spans"]))
     position = draw(st.sampled_from(["prefix", "append"]))
     bins = draw(st.sampled_from(["raw", "threshold", "quantile"]))
-    tells = kind not in ("none", "spans")
-    choices = ["given", "given", "best", "worst", "shuffled", "even note 2"]
-    return Condition(
-        kind=kind,
-        position=position,
-        bins=bins,
-        edges=(0.3, 0.7) if bins == "threshold" else (),
-        template=draw(st.sampled_from(["special", "plain"])),
-        repeat_every=draw(st.sampled_from([None, 1, 2])) if position == "prefix" else None,
-        dropout=draw(st.sampled_from([0.0, 0.4])),
-        cooldown=draw(st.sampled_from([0.0, 0.3])),
-        loss_on_prefix=draw(st.sampled_from([0.0, 0.25])),
-        loss_by_verdict=draw(st.sampled_from([{"rest": 1.0}, {"wrong": 0.0, "rest": 0.5}])),
-        feedback=draw(st.sampled_from(choices)) if tells else "given",
-    )
+    choices = ["given", "given", "best", "worst", "shuffled"]
+    keys = {
+        "position": position,
+        "bins": bins,
+        "edges": (0.3, 0.7) if bins == "threshold" else (),
+        "template": draw(st.sampled_from(["special", "plain"])),
+        "repeat_every": draw(st.sampled_from([None, 1, 2])) if position == "prefix" else None,
+        "dropout": draw(st.sampled_from([0.0, 0.4])),
+        "cooldown": draw(st.sampled_from([0.0, 0.3])),
+        "loss_on_prefix": draw(st.sampled_from([0.0, 0.25])),
+        "loss_by_verdict": draw(st.sampled_from([{"rest": 1.0}, {"wrong": 0.0, "rest": 0.5}])),
+        "feedback": draw(st.sampled_from(choices + ["even note 2"] * (kind != "score"))),
+    }
+    known = KINDS[kind].model_fields
+    return build_condition(kind=kind, **{key: keys[key] for key in keys if key in known})
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
@@ -122,7 +131,7 @@ def test_any_condition_is_exact_with_and_without_stored_tokens(stores, condition
 
 @pytest.mark.parametrize("feedback", ["best", "worst", "even number"])
 def test_condition_feedback_applies_to_all_documents(stores, tmp_path, feedback):
-    condition = Condition(feedback=feedback, dropout=0, cooldown=0)
+    condition = build_condition(feedback=feedback, dropout=0, cooldown=0)
     mix = Mix(critic="numbers", condition=condition)
     observed = observed_feedback(stores[0], mix)
     score, critique = observed.get(feedback, (observed["best"][0], feedback))
@@ -134,7 +143,7 @@ def test_condition_feedback_applies_to_all_documents(stores, tmp_path, feedback)
 def test_shuffled_feedback_keeps_its_frequencies(stores, tmp_path):
     critiques = []
     for feedback in ("given", "shuffled"):
-        condition = Condition(feedback=feedback, dropout=0, cooldown=0)
+        condition = build_condition(feedback=feedback, dropout=0, cooldown=0)
         mix = Mix(critic="numbers", condition=condition)
         _, _, found = samples_of(stores[0], mix, tmp_path / feedback, plain=True)
         critiques.append([(sample["critique"], sample["score"]) for sample in found])
@@ -146,12 +155,12 @@ def test_shuffled_feedback_keeps_its_frequencies(stores, tmp_path):
 
 def test_condition_with_impossible_feedback_raises():
     for wrong, said in (
-        ({"kind": "none", "feedback": "best"}, "feedback: kind 'none'"),
+        ({"kind": "score", "feedback": "a text"}, "'best', 'worst' or 'shuffled'"),
         ({"noisy": 0.5, "feedback": "best"}, "set only one of them"),
         ({"feedback": "none"}, "set kind to none"),
     ):
         with pytest.raises(ValidationError, match=said):
-            Condition.model_validate(wrong)
+            build_condition(**wrong)
 
 
 def test_mix_with_corpora_critics_and_phases(stores, tmp_path):

@@ -14,7 +14,7 @@ from streaming import MDSWriter
 from ixt_data.critique_runs.annotation import annotate
 from ixt_data.errors import CorruptError, StoreError
 from ixt_data.ingestion.adoption import adopt
-from ixt_data.mix import Condition, Mix, observed_feedback, plan_mix
+from ixt_data.mix import Mix, build_condition, observed_feedback, plan_mix
 from ixt_data.records import document_id
 from ixt_data.store.store import Store
 from ixt_train.conditioning.conditioner import Conditioner
@@ -24,7 +24,7 @@ from ixt_train.stream.token_family import tokenize
 pytestmark = pytest.mark.stream
 
 N = 90
-MIX = Mix(critic="numbers", condition=Condition(kind="both", dropout=0.3))
+MIX = Mix(critic="numbers", condition=build_condition(kind="both", dropout=0.3))
 # Columns whose names mean something in a store, and do not in the user's folder.
 COLUMNS = {"body": "str", "doc_id": "int", "score": "float32", "status": "str"}
 
@@ -155,4 +155,5 @@ def test_store_on_s3_equals_its_copy(tmp_path, bucket):
 
 
 def _mix(kind: str) -> Mix:
-    return MIX.model_copy(update={"condition": Condition(kind=kind, dropout=0.3)})
+    keys = {} if kind == "none" else {"dropout": 0.3}
+    return MIX.model_copy(update={"condition": build_condition(kind=kind, **keys)})

@@ -8,7 +8,7 @@ from ixt_data.critique_runs.annotation import annotate
 from ixt_data.errors import StoreError
 from ixt_data.log.snapshot import TOKENS
 from ixt_data.maintenance.verification import repair, verify
-from ixt_data.mix import Condition, Mix, observed_feedback, plan_mix
+from ixt_data.mix import Mix, build_condition, observed_feedback, plan_mix
 from ixt_data.store.store import Store
 from ixt_train.conditioning.conditioner import Conditioner
 from ixt_train.stream.mix_stream import MixStream
@@ -42,10 +42,20 @@ def same(some: list[dict], others: list[dict]) -> bool:
     )
 
 
-@pytest.mark.parametrize("kind", ["none", "score", "critique", "both", "spans"])
-@pytest.mark.parametrize("position", ["prefix", "append"])
-def test_stored_tokens_give_identical_samples(store, tmp_path, kind, position):
-    mix = Mix(critic="numbers", condition=Condition(kind=kind, position=position, dropout=0.3))
+@pytest.mark.parametrize(
+    "condition",
+    [
+        {"kind": "none"},
+        {"kind": "spans", "dropout": 0.3},
+        *(
+            {"kind": kind, "position": position, "dropout": 0.3}
+            for kind in ("score", "critique", "both")
+            for position in ("prefix", "append")
+        ),
+    ],
+)
+def test_stored_tokens_give_identical_samples(store, tmp_path, condition):
+    mix = Mix(critic="numbers", condition=condition)
     tokenizer = words_tokenizer()
     before = samples_of(store, mix, tmp_path / "text", tokenizer)
     tokenize(store, tokenizer)
@@ -71,7 +81,7 @@ def test_stored_tokens_can_be_partial(store, tmp_path):
     tokenizer = words_tokenizer()
     tokenize(store, tokenizer)
     add_documents(store, texts(30, start=N))
-    mix = Mix(critic="numbers", condition=Condition(dropout=0, cooldown=0))
+    mix = Mix(critic="numbers", condition=build_condition(dropout=0, cooldown=0))
     plan = plan_mix(mix, 128, store=store, batch=32)
     conditioner = Conditioner(tokenizer, mix.condition)
     with MixStream(plan, conditioner, store=store.root, local=tmp_path / "a", batch_size=32) as ds:
@@ -143,7 +153,7 @@ def test_new_critiques_do_not_use_old_tokens(store, tmp_path):
     tokenizer = words_tokenizer()
     tokenize(store, tokenizer)
     annotate(store, "web", Louder())
-    mix = Mix(critic="numbers", condition=Condition(dropout=0, cooldown=0))
+    mix = Mix(critic="numbers", condition=build_condition(dropout=0, cooldown=0))
     before = samples_of(store, mix, tmp_path / "a", tokenizer)
     even = tokenizer.convert_tokens_to_ids("even")
     assert sum(even in sample["input_ids"] for sample in before) > 300

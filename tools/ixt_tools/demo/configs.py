@@ -45,7 +45,8 @@ QUICK = DemoSize(
 
 def clock_mix(arm: str, store: str, seed: int) -> dict[str, Any]:
     """Return the mix of one arm: arms differ in `condition.kind` and in their selection."""
-    kinds = {"score": "score", "critique": "both"}
+    always = {"dropout": 0.0, "cooldown": 0.0}
+    conditions = {"score": {"kind": "score", **always}, "critique": {"kind": "both", **always}}
     selection: dict[str, Any] = {"name": "all", "weight": 1.0}
     if arm == "filter":
         selection = {"name": "flawless", "where": "score >= 1.0", "weight": 1.0}
@@ -54,7 +55,7 @@ def clock_mix(arm: str, store: str, seed: int) -> dict[str, Any]:
         "snapshot": TAG,
         "corpus": CLOCK,
         "critic": "arithmetic",
-        "condition": {"kind": kinds.get(arm, "none"), "dropout": 0.0, "cooldown": 0.0},
+        "condition": conditions.get(arm, {"kind": "none"}),
         "selections": [selection],
         "seed": seed,
     }
