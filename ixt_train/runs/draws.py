@@ -5,13 +5,13 @@ uint8[documents, 16]. Every checkpoint closes a file, so a resume drops complete
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from ixt_data.records import ID_BYTES, format_id, parse_id
+from ixt_data.records import format_id
 from ixt_data.storage import atomic_write
 
 FOLDER = "draws"
@@ -25,7 +25,7 @@ class DrawWriter:
     def __init__(self, run_folder: Path, rank: int = 0, ranks: int = 1) -> None:
         self._folder = run_folder / FOLDER
         self._rank, self._ranks = rank, ranks
-        self._steps: list[bytes] = []
+        self._steps: list[npt.NDArray[np.uint8]] = []
         self._first = 1
 
     def start_after(self, step: int) -> None:
@@ -38,11 +38,11 @@ class DrawWriter:
             if first > step and rank % self._ranks == self._rank:
                 file.unlink()
 
-    def add(self, step: int, doc_ids: Sequence[str | bytes]) -> None:
-        """Record the documents of one step, in batch order."""
+    def add(self, step: int, doc_ids: npt.NDArray[np.uint8]) -> None:
+        """Record the documents of one step, uint8[samples, 16], in batch order."""
         if step != self._first + len(self._steps):
             raise ValueError(f"step {step} follows {self._first + len(self._steps) - 1}")
-        self._steps.append(b"".join(i if isinstance(i, bytes) else parse_id(i) for i in doc_ids))
+        self._steps.append(doc_ids)
         if len(self._steps) >= STEPS_PER_FILE:
             self.flush()
 
@@ -52,8 +52,8 @@ class DrawWriter:
             return
         last = self._first + len(self._steps) - 1
         path = self._folder / f"{self._first:09d}-{last:09d}.rank{self._rank}.npz"
-        counts = np.array([len(ids) // ID_BYTES for ids in self._steps], np.int64)
-        doc_ids = np.frombuffer(b"".join(self._steps), np.uint8).reshape(-1, ID_BYTES)
+        counts = np.array([len(ids) for ids in self._steps], np.int64)
+        doc_ids = np.concatenate(self._steps)
 
         def save(partial: Path) -> None:
             with partial.open("wb") as file:

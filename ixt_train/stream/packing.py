@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from ixt_data.errors import ConfigError
-from ixt_data.records import format_id
+from ixt_data.records import ID_BYTES
 
 IGNORED = -100
 Packing = Literal["pad", "concat", "best_fit"]
@@ -21,8 +21,8 @@ class Collator:
 
     A batch has `input_ids` int64, `labels` int64 (-100 where the loss weight is 0), `loss_weights`
     float32 and `attention_mask` int64, each [rows, T]. `doc_ids` has per row the ids of the
-    documents that start in it, separated by spaces. `truncated` is the number of tokens that were
-    cut off. With `separate_documents` it also has `position_ids` int64[rows, T], which start at 0
+    documents that start in it, 16 bytes each; see `batch_doc_ids`. `truncated` is the number of
+    tokens that were cut off. With `separate_documents` it also has `position_ids` int64[rows, T], which start at 0
     in each document.
     """
 
@@ -57,7 +57,7 @@ class Collator:
         """Return the batch of some samples of `MixStream`."""
         ids = [np.asarray(sample["input_ids"]) for sample in samples]
         weights = [np.asarray(sample["loss_weights"]) for sample in samples]
-        doc_ids = [format_id(sample["doc_id"]) for sample in samples]
+        doc_ids = [sample["doc_id"] for sample in samples]
         truncated = 0
         if self.packing != "concat":
             truncated = sum(max(len(row) - self.max_length, 0) for row in ids)
@@ -73,24 +73,24 @@ class Collator:
         return {**self._tensors(*columns), "doc_ids": doc_ids, "truncated": truncated}
 
     def _concatenate(
-        self, columns: list[list[Any]], doc_ids: list[str]
-    ) -> tuple[list[list[Any]], list[str]]:
+        self, columns: list[list[Any]], doc_ids: list[bytes]
+    ) -> tuple[list[list[Any]], list[bytes]]:
         lengths = [len(row) for row in columns[0]]
         cuts = range(self.max_length, sum(lengths), self.max_length)
-        starts: list[list[str]] = [[] for _ in range(len(cuts) + 1)]
+        starts: list[list[bytes]] = [[] for _ in range(len(cuts) + 1)]
         offset = 0
         for doc_id, length in zip(doc_ids, lengths, strict=True):
             starts[offset // self.max_length].append(doc_id)
             offset += length
         rows = [np.split(np.concatenate(column), cuts) for column in columns]
-        return rows, [" ".join(row_names) for row_names in starts]
+        return rows, [b"".join(row) for row in starts]
 
     def _fit(
-        self, columns: list[list[Any]], doc_ids: list[str]
-    ) -> tuple[list[list[Any]], list[str]]:
+        self, columns: list[list[Any]], doc_ids: list[bytes]
+    ) -> tuple[list[list[Any]], list[bytes]]:
         rows = best_fit([len(row) for row in columns[0]], self.max_length)
         packed = [[np.concatenate([column[i] for i in row]) for row in rows] for column in columns]
-        return packed, [" ".join(doc_ids[i] for i in row) for row in rows]
+        return packed, [b"".join(doc_ids[i] for i in row) for row in rows]
 
     def _tensors(
         self, ids: list[Any], weights: list[Any], positions: list[Any] | None = None
@@ -172,9 +172,13 @@ def cu_seqlens(batch: Mapping[str, Any]) -> torch.Tensor:
     return torch.cat([torch.zeros(1, dtype=torch.int64), ends]).to(torch.int32)
 
 
-def batch_doc_ids(batch: Mapping[str, Any]) -> list[str]:
-    """Return the documents of a batch row by row; in draw order except for `best_fit`."""
-    return [doc_id for doc_ids in batch["doc_ids"] for doc_id in doc_ids.split()]
+def batch_doc_ids(batch: Mapping[str, Any]) -> npt.NDArray[np.uint8]:
+    """Return the ids of a batch's documents, row by row: uint8[samples, 16].
+
+    They are in draw order except for `best_fit`.
+    """
+    # Bytes per row, not a tensor: Composer divides them with the rows and leaves them on the CPU.
+    return np.frombuffer(b"".join(batch["doc_ids"]), np.uint8).reshape(-1, ID_BYTES)
 
 
 def batch_samples(batch: Mapping[str, Any]) -> int:

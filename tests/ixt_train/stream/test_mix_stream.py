@@ -157,7 +157,7 @@ def test_batches_name_their_documents(store, plan, tmp_path):
     collate = Collator(tokenizer.pad_token_id, 32, "concat")
     with MixStream(plan, conditioner, store=store.root, local=tmp_path, batch_size=32) as ds:
         loader = DataLoader(ds, batch_size=32, collate_fn=collate)
-        named = [name for batch in loader for name in batch_doc_ids(batch)]
+        named = [row.tobytes() for batch in loader for row in batch_doc_ids(batch)]
     assert len(named) == plan.epoch_samples
     assert len(set(named)) == len({decode(d).sample for d in plan.order(0).tolist()})
 

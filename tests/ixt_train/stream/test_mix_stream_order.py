@@ -121,7 +121,7 @@ def job(ds_of, log: Path, state_file: Path, workers: int, packing: str, kill_aft
                 # What Composer counts: source samples, from which the state is made.
                 within += len(batch_doc_ids(batch))
                 with log.open("a") as file:
-                    file.write("".join(f"{name}\n" for name in batch_doc_ids(batch)))
+                    file.write("".join(f"{row.tobytes().hex()}\n" for row in batch_doc_ids(batch)))
                 if kill_after == 0:
                     os.kill(os.getpid(), signal.SIGKILL)
                 kill_after -= 1

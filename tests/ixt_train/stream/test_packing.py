@@ -4,7 +4,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ixt_data.errors import ConfigError
-from ixt_data.records import format_id
 from ixt_train.stream.packing import (
     Collator,
     batch_doc_ids,
@@ -30,8 +29,12 @@ def samples(sizes: list[int]) -> list[dict]:
     ]
 
 
-def names(n: int) -> list[str]:
-    return [format_id(i.to_bytes(16, "big")) for i in range(n)]
+def ids_of(n: int) -> list[bytes]:
+    return [i.to_bytes(16, "big") for i in range(n)]
+
+
+def documents_of(batch: dict) -> list[bytes]:
+    return [row.tobytes() for row in batch_doc_ids(batch)]
 
 
 @given(lengths, st.integers(1, 40))
@@ -41,7 +44,7 @@ def test_padding_keeps_a_sample_per_row_and_counts_truncated_tokens(sizes, longe
     assert batch["input_ids"].shape == (len(sizes), width)
     assert batch["attention_mask"].sum(1).tolist() == [min(size, longest) for size in sizes]
     assert batch["truncated"] == sum(sizes) - batch_tokens(batch)
-    assert batch["doc_ids"] == names(len(sizes))
+    assert batch["doc_ids"] == ids_of(len(sizes))
     assert batch_samples(batch) == len(sizes)
 
 
@@ -51,7 +54,7 @@ def test_concatenation_loses_no_token_and_no_sample(sizes, width):
     kept = batch["input_ids"][batch["attention_mask"] == 1]
     assert kept.tolist() == list(range(1, sum(sizes) + 1))
     assert batch["input_ids"].shape == (-(-sum(sizes) // width), width)
-    assert batch_doc_ids(batch) == names(len(sizes))
+    assert documents_of(batch) == ids_of(len(sizes))
     assert batch_samples(batch) == len(sizes)
     assert batch_tokens(batch) == sum(sizes)
     assert batch["truncated"] == 0
@@ -71,7 +74,7 @@ def test_collator_with_unknown_packing_raises():
 @given(lengths, st.integers(8, 40))
 def test_best_fit_cuts_only_what_is_longer_than_a_row(sizes, width):
     batch = Collator(0, width, "best_fit", separate_documents=True)(samples(sizes))
-    assert sorted(batch_doc_ids(batch)) == names(len(sizes))
+    assert sorted(documents_of(batch)) == ids_of(len(sizes))
     assert batch_samples(batch) == len(sizes)
     assert batch["truncated"] == sum(max(size - width, 0) for size in sizes)
     assert batch_tokens(batch) == sum(min(size, width) for size in sizes)
