@@ -22,8 +22,8 @@ class Collator:
     A batch has `input_ids` int64, `labels` int64 (-100 where the loss weight is 0), `loss_weights`
     float32 and `attention_mask` int64, each [rows, T]. `doc_ids` has per row the ids of the
     documents that start in it, 16 bytes each; see `batch_doc_ids`. `truncated` is the number of
-    tokens that were cut off. With `separate_documents` it also has `position_ids` int64[rows, T], which start at 0
-    in each document.
+    tokens that were cut off. With `separate_documents` it also has `position_ids` int64[rows, T],
+    which start at 0 in each document.
     """
 
     def __init__(
