@@ -1,6 +1,8 @@
 """The verbs of the trainer: train, tokenize, replay. Heavy imports are inside."""
 
 import os
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,10 +51,13 @@ def train(
     if store is not None:
         settings = settings.model_copy(update={"store": str(store)})
     quiet_libraries()
-    from ixt_train.trainer import train
+    from ixt_train.trainer import reuse_freed_memory, train
 
+    reuse_freed_memory()
     out = Output(output)
-    result = train(settings, overwrite=overwrite, out=out)
+    # Composer prints to stdout, which is for the result.
+    with redirect_stdout(sys.stderr):
+        result = train(settings, overwrite=overwrite, out=out)
     if os.environ.get("RANK", "0") == "0":
         out.result(result.record())
 

@@ -11,6 +11,7 @@ from .checkpoints import refuse_code as refuse_code
 from .draws import DrawWriter as DrawWriter
 from .draws import find_steps as find_steps
 from .draws import read_step_draws as read_step_draws
+from .environment import environment_variables as environment_variables
 from .feedback import feedback_record as feedback_record
 from .feedback import observed_pairs as observed_pairs
 from .metrics import MetricsWriter as MetricsWriter

@@ -7,7 +7,6 @@ requires any other type.
 """
 
 import datetime
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 
 from ixt_data.errors import CorruptError
+from ixt_train.runs.environment import environment_variables
 
 FOLDER = "checkpoints"
 _NAME = re.compile(r"ba(\d{9,})\.pt")
@@ -108,16 +108,11 @@ def _reason(error: Exception) -> str:
 @contextmanager
 def refuse_code() -> Iterator[None]:
     """Make every torch.load within the context, Composer's included, read values only."""
-    before = os.environ.get(_LOADED_BY_COMPOSER)
-    os.environ[_LOADED_BY_COMPOSER] = "1"
-    try:
-        with torch.serialization.safe_globals(_SAFE_TYPES):
-            yield
-    finally:
-        if before is None:
-            del os.environ[_LOADED_BY_COMPOSER]
-        else:
-            os.environ[_LOADED_BY_COMPOSER] = before
+    with (
+        environment_variables(**{_LOADED_BY_COMPOSER: "1"}),
+        torch.serialization.safe_globals(_SAFE_TYPES),
+    ):
+        yield
 
 
 def averaged_weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ixt_data.errors import IxtError
+from ixt_train.runs import environment_variables
 
 _UPDATE_SECONDS = 0.5
 
@@ -55,7 +56,11 @@ def run_jobs(jobs: Iterable[Job], parallel: int, on_update: Callable[[Job], None
         IxtError: a job failed; the message has the last line of its log. The running jobs are
             terminated, and the others are not started.
     """
-    os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    with environment_variables(OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false"):
+        _run_jobs(jobs, parallel, on_update)
+
+
+def _run_jobs(jobs: Iterable[Job], parallel: int, on_update: Callable[[Job], None]) -> None:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["ixt_train.trainer.training"])
     pending, running = iter(jobs), dict[Job, tuple[BaseProcess, float]]()
@@ -98,6 +103,7 @@ def _train(config: Path, log: Path) -> None:
     for stream in (1, 2):
         os.dup2(descriptor, stream)
     from ixt_train.config import load_train_config
-    from ixt_train.trainer import train
+    from ixt_train.trainer import reuse_freed_memory, train
 
+    reuse_freed_memory()
     train(load_train_config(config))

@@ -20,7 +20,7 @@ from composer.utils import dist
 from ixt_data.errors import ConfigError, MissingExtra
 from ixt_data.plugins import find_plugins
 from ixt_train.config import MlflowConfig, TrainConfig, WandbConfig, flatten
-from ixt_train.runs import run_folder
+from ixt_train.runs import environment_variables, run_folder
 
 _TENSORBOARD_FLUSH_STEPS = 100
 _FILE_STORE = "MLFLOW_ALLOW_FILE_STORE"
@@ -185,16 +185,18 @@ class MlflowDestination(ThrottledDestination):
         except ImportError:
             raise MissingExtra("mlflow", "mlflow") from None
         location = config.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+        variables = dict[str, str]()
         if location is None:
             location = (folder / "mlruns").as_uri()
             # Without it MLflow 3 refuses a folder; its small package supports servers only.
-            os.environ.setdefault(_FILE_STORE, "true")
+            variables[_FILE_STORE] = os.environ.get(_FILE_STORE, "true")
         self._metric, self._waiting = Metric, list[Any]()
         self._last_flush = time.monotonic()
         params = [Param(key, str(value)[:_MAX_PARAM_LENGTH]) for key, value in settings.items()]
         try:
-            self._client = MlflowClient(location)
-            self._run = self._start_run(config, folder)
+            with environment_variables(**variables):
+                self._client = MlflowClient(location)
+                self._run = self._start_run(config, folder)
             for start in range(0, len(params), _MAX_PARAMS):
                 self._client.log_batch(self._run, params=params[start : start + _MAX_PARAMS])
         except MlflowException as error:

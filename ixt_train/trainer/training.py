@@ -1,15 +1,8 @@
 """A train run through Composer: from a config to checkpoints, metrics and draws."""
 
-import ctypes
 import os
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import (
-    ExitStack,
-    contextmanager,
-    nullcontext,
-    redirect_stdout,
-)
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -55,9 +48,6 @@ from ixt_train.trainer.setup import recorded_plan, resumed_model, set_up, starti
 from ixt_train.trainer.shared_plan import share_plan
 from ixt_train.trainer.warm_start import WarmStart
 
-# Constants of glibc's malloc.h.
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
-
 
 @dataclass(frozen=True)
 class TrainResult:
@@ -101,7 +91,9 @@ def train(
     """Train a model, or resume the train run in the same run folder.
 
     The run folder gets the config, the plan, checkpoints, metrics.jsonl and the draws of every
-    step. A finished train run returns its result without training.
+    step. A finished train run returns its result without training. Libraries may print to stdout.
+    Afterwards environment, working folder, stdout and threads of the process are as before; only
+    the random generators have other states.
 
     Args:
         config: a train config, or the path of its YAML file.
@@ -128,8 +120,6 @@ def train(
     if not isinstance(config, TrainConfig):
         config = load_train_config(config)
     _check_machine(config)
-    set_threads(config.threads)
-    reuse_freed_memory()
     # A group of one process would only cost time: every step reduces four small tensors over it.
     if dist.get_world_size() > 1 or config.fsdp is not None:
         dist.initialize_dist(get_device(None))
@@ -142,6 +132,7 @@ def train(
 
     mix, store = run_on_all_ranks(open_store)
     with ExitStack() as stack:
+        stack.enter_context(torch_threads(config.threads))
 
         def set_up_here() -> tuple[MixPlan, Remote | None]:
             return _set_up(folder, config, mix, store, overwrite, stack)
@@ -189,23 +180,19 @@ def _check_machine(config: TrainConfig) -> None:
         sharding(config.fsdp)
 
 
-def set_threads(threads: int | None) -> None:
-    """Set the torch threads of this process; more threads than cores slow each other down."""
+@contextmanager
+def torch_threads(threads: int | None) -> Iterator[None]:
+    """Set the torch threads of this process within the context.
+
+    By default the processes of a machine share its cores: more threads slow each other down.
+    """
+    former = torch.get_num_threads()
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // local))
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
-
-def reuse_freed_memory() -> None:
-    """Make glibc keep the memory that tensors free, on machines without a GPU.
-
-    By default glibc returns the memory of large tensors and requests it again at every step, page
-    by page: 6,000 page faults and 5 of 130 ms. Other C libraries are unchanged.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None and not torch.cuda.is_available():
-        mallopt(_M_MMAP_MAX, 0)
-        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(former)
 
 
 def _conditioner(folder: Path, config: TrainConfig, mix: Mix) -> Conditioner:
@@ -263,7 +250,6 @@ def _fit(
             bar = stack.enter_context(out.progress("Training", total=steps, unit="steps"))
             callbacks.append(ProgressBarCallback(bar, out))
         stack.enter_context(refuse_code())
-        stack.enter_context(quiet_stdout())
         trainer = Trainer(
             model=LanguageModel(model),
             train_dataloader=data_spec(loader),
@@ -353,13 +339,6 @@ def _callbacks(
         evaluate,
         CheckpointCallback(folder, config.checkpoint, (draws, metrics), remote),
     ]
-
-
-@contextmanager
-def quiet_stdout() -> Iterator[None]:
-    """Redirect what libraries print to stderr within the context: stdout is for results."""
-    with redirect_stdout(sys.stderr):
-        yield
 
 
 def _result(folder: Path, plan: MixPlan) -> TrainResult:

@@ -110,7 +110,9 @@ def run_trainer(side: str, folder: Path, rounds: int) -> None:
     """Run the trainer."""
     from ixt_data.config import validate
     from ixt_train.config import TrainConfig
-    from ixt_train.trainer import HookCallback, train
+    from ixt_train.trainer import HookCallback, reuse_freed_memory, train
+
+    reuse_freed_memory()
 
     timer = StepTimer(rounds)
     config = validate(TrainConfig, train_tree(side, folder, rounds), "bench")

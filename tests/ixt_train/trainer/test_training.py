@@ -13,9 +13,11 @@ import pytest
 import torch
 from train_runs import Stopped, Tree, crash_at, losses, run, two_processes
 
+from ixt_data.config import validate
 from ixt_data.errors import ConfigError, CorruptError, FingerprintError
 from ixt_data.ingestion import ingest
 from ixt_data.store import Store
+from ixt_train.config.train_config import TrainConfig
 from ixt_train.evaluation.held_out import evaluate
 from ixt_train.inference.loaded_model import load_model
 from ixt_train.runs.checkpoints import (
@@ -27,7 +29,8 @@ from ixt_train.runs.checkpoints import (
 )
 from ixt_train.runs.draws import read_draws
 from ixt_train.runs.metrics import read_metrics
-from ixt_train.trainer.training import TrainResult
+from ixt_train.trainer.callbacks import HookCallback
+from ixt_train.trainer.training import TrainResult, train
 
 
 def test_train_run_writes_all_records(config_tree: Tree) -> None:
@@ -261,3 +264,23 @@ def test_train_run_stops_at_its_threshold_and_resumes(
             run_folder=str(tmp_path / "x"),
             stop={"metric": "tasks.none", "threshold": 1},
         )
+
+
+def test_train_changes_nothing_of_the_process(config_tree: Tree) -> None:
+    def state() -> dict[str, object]:
+        return {
+            "environment": dict(os.environ),
+            "folder": Path.cwd(),
+            "streams": (sys.stdin, sys.stdout, sys.stderr),
+            "threads": torch.get_num_threads(),
+            "umask": (mask := os.umask(0o77), os.umask(mask))[0],
+            "signals": [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)],
+            "types": set(torch.serialization.get_safe_globals()),
+        }
+
+    before, during = state(), []
+    callback = HookCallback(lambda: during.append((Path.cwd(), sys.stdout)), lambda: None)
+    tree = config_tree | {"duration": "2ba", "threads": torch.get_num_threads() + 1}
+    train(validate(TrainConfig, tree, "test"), callbacks=[callback])
+    assert state() == before
+    assert during == [(before["folder"], sys.stdout)] * 2
