@@ -1,19 +1,26 @@
 """Samples of open shards in draw order; their offsets are computed for many at a time."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import repeat
+from itertools import chain, repeat
 from operator import getitem
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import orjson
+import pyarrow as pa
 
 from ixt_data.mix import Ints
 from ixt_data.records import Span
 from ixt_train.stream.families import Offsets, OpenShard
 
 FIRST_CHUNK, CHUNK = 64, 2048
+# The strings that exist at a time: more do not fit into the processor's caches.
+_DECODED = 64
+# A string view contains a text of at most 12 bytes, or 4 bytes of it and its place in a buffer,
+# an int32. Of a larger shard, buffers of 2 GiB start every GiB; no text is longer than 1 GiB.
+_INLINE = 12
+_WINDOW = 1 << 30
 
 
 def chunks(n: int, step: int = 1) -> Iterator[slice]:
@@ -73,9 +80,36 @@ class ShardColumns:
         return _slice_bytes(files, starts, ends)
 
     def texts(self, name: str) -> Iterator[str]:
-        """Yield the values of one text column."""
-        return map(
-            cast("Callable[[memoryview, str], str]", str), self.slices(name), repeat("utf-8")
+        """Yield the values of one text column; Arrow decodes some at a time."""
+        views = self._string_views(name)
+        parts = range(0, len(views), _DECODED)
+        return chain.from_iterable(views.slice(at, _DECODED).to_pylist() for at in parts)
+
+    def _string_views(self, name: str) -> Any:
+        """Return a `pyarrow.StringViewArray` of one text column over the bytes of the shards."""
+        views: list[npt.NDArray[np.void]] = []
+        buffers: list[Any] = []
+        for shard, rows in self._groups:
+            column = shard.columns.get(name) or shard.no_values
+            starts = column.starts[rows].astype(np.int64)
+            lengths = column.ends[rows] - starts
+            view = np.empty((len(rows), 4), np.int32)
+            view[:, 0] = lengths
+            # An int32 starts at every byte of the file.
+            places = max(len(column.data) - 3, 0)
+            prefixes: Any = np.ndarray(places, np.int32, column.data, strides=(1,))
+            view[:, 1] = prefixes[np.minimum(starts, places - 1)]
+            view[:, 2], view[:, 3] = np.divmod(starts, _WINDOW)
+            view[:, 2] += len(buffers)
+            short = np.flatnonzero(lengths <= _INLINE)
+            if len(short):
+                inline = _first_bytes(column.data, starts[short], lengths[short])
+                view[short, 1:] = inline.view(np.int32)
+            buffers += _windows(column.data)
+            views.append(view.view("V16").ravel())
+        ordered = self._in_order(views)
+        return pa.Array.from_buffers(
+            pa.string_view(), len(ordered), [None, pa.py_buffer(ordered), *buffers]
         )
 
     def tokens_or_text(
@@ -111,9 +145,11 @@ class ShardColumns:
     def scores(self) -> list[float | None]:
         """The score of each sample, None if it has none."""
         scores = self.score_array
-        values = scores.astype(object)
-        values[np.isnan(scores)] = None
-        listed: list[float | None] = values.tolist()
+        is_missing = np.isnan(scores)
+        listed: list[float | None] = scores.tolist()
+        if is_missing.any():
+            for at in np.flatnonzero(is_missing).tolist():
+                listed[at] = None
         return listed
 
     @property
@@ -133,6 +169,20 @@ class ShardColumns:
         boxed[:] = values
         spread: list[Any] = self._in_order([np.repeat(boxed, self._sizes), boxed[:0]]).tolist()
         return spread
+
+
+def _first_bytes(data: memoryview, starts: Offsets, lengths: Offsets) -> npt.NDArray[np.uint8]:
+    """Return the first 12 bytes of each value, with zeros after its end, uint8[n, 12]."""
+    places = np.arange(_INLINE)
+    raw = np.frombuffer(data, np.uint8)
+    found: npt.NDArray[np.uint8] = raw[np.minimum(starts[:, None] + places, len(raw) - 1)]
+    found[places >= lengths[:, None]] = 0
+    return found
+
+
+def _windows(data: memoryview) -> Iterator[Any]:
+    for start in range(0, len(data), _WINDOW):
+        yield pa.py_buffer(data[start : start + 2 * _WINDOW - 1])
 
 
 def _slice_bytes(files: list[memoryview], starts: Offsets, ends: Offsets) -> Iterator[memoryview]:
