@@ -58,8 +58,9 @@ def show(request: PageRequest) -> Response:
 
 def _agreement(view: SnapshotView, columns: ComparedCritics) -> dict[str, Any]:
     """Return statistics over all documents that both have scored, and by source."""
+    listing = view.listing(columns)
     both = (
-        f"{view.listing(columns)} AS listing WHERE status = 'ok' AND other_status = 'ok' "
+        f"{listing.source} AS listing WHERE status = 'ok' AND other_status = 'ok' "
         "AND difference IS NOT NULL"
     )
     cells = view.query(

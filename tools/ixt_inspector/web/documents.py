@@ -95,7 +95,7 @@ def form_values(view: SnapshotView, columns: ComparedCritics) -> dict[str, list[
     """Return the values that a form suggests: corpora, frequent sources, statuses and flags."""
 
     def compute() -> dict[str, list[Any]]:
-        table = view.listing(columns)
+        listing = view.listing(columns)
 
         def most_frequent(value: str, source: str) -> list[Any]:
             sql = (
@@ -104,13 +104,13 @@ def form_values(view: SnapshotView, columns: ComparedCritics) -> dict[str, list[
             )
             return [row["value"] for row in view.query(sql) if row["value"] is not None]
 
-        statuses = most_frequent("status", f"{table} AS listing")
+        statuses = most_frequent("status", f"{listing.source} AS listing")
         return {
             "corpus": list(view.snapshot.corpora),
-            "source": most_frequent("source", f"{table} AS listing"),
+            "source": most_frequent("source", f"{listing.source} AS listing"),
             "status": sorted(statuses, key=lambda status: (status != OK, status)),
             "flag": most_frequent(
-                "flag", f"(SELECT unnest(flags) AS flag FROM {table} AS listing)"
+                "flag", f"(SELECT unnest(flags) AS flag FROM {listing.source} AS listing)"
             ),
         }
 

@@ -49,7 +49,7 @@ class DocumentsTable:
             ("safe", where), lambda: is_safe_predicate(self._view, where, SAFE_COLUMNS)
         )
         self._is_isolated = not is_safe
-        self._filter, self._source = filtered, self._listing
+        self._filter, self._source = filtered, self._listing.source
         if self._is_isolated:
             self._source = listing.with_predicate(self._view.snapshot, filtered)
             self._filter = replace(filtered, where="")
@@ -91,7 +91,7 @@ class DocumentsTable:
         """Return the documents before and after one; None at an end or where it would be slow."""
         if self._is_isolated:
             return [None, None]
-        position = listing.position_query(self._listing, self._filtered, doc_id, corpus)
+        position = listing.position_query(self._listing.source, self._filtered, doc_id, corpus)
         matches = self._query(position)
         if not matches:
             return [None, None]
@@ -116,7 +116,7 @@ class DocumentsTable:
 
     def _complete_rows(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return all columns of rows that contain only ids."""
-        query = listing.rows_query(self._listing, [str(row["doc_id"]) for row in rows])
+        query = listing.rows_query(self._listing.source, [str(row["doc_id"]) for row in rows])
         complete = self._view.query(query.sql, dict(query.values))
         by_id = {(str(row["doc_id"]), row["corpus"]): row for row in complete}
         return [{**by_id[str(row["doc_id"]), row["corpus"]], **row} for row in rows]

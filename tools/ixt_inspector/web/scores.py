@@ -52,8 +52,8 @@ def show(request: PageRequest) -> Response:
 
 
 def _read_scores(view: SnapshotView, critic: str, corpus: str) -> dict[str, Any]:
-    table, values = view.listing(ComparedCritics(critic)), {"corpus": corpus}
-    scored = f"{table} AS listing WHERE status = 'ok' AND score IS NOT NULL"
+    listing, values = view.listing(ComparedCritics(critic)), {"corpus": corpus}
+    scored = f"{listing.source} AS listing WHERE status = 'ok' AND score IS NOT NULL"
     if corpus:
         scored += " AND corpus = $corpus"
     parameters = values if corpus else None

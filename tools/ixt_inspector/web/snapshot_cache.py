@@ -3,8 +3,10 @@
 A snapshot never changes, so results are cached. The latest version is checked regularly.
 """
 
+import itertools
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -55,15 +57,22 @@ class ResultCache:
             return result
 
 
+class Listing:
+    """A FROM clause of documents; its table, if it has one, exists as long as the object."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+
+
 class SnapshotView:
     """One snapshot: its catalog and its cached results."""
 
     def __init__(self, snapshot: Snapshot, catalog: SharedCatalog) -> None:
         self.snapshot, self._catalog = snapshot, catalog
         self.cache = ResultCache()
-        self._listings: OrderedDict[ComparedCritics, str] = OrderedDict()
-        self._lock = threading.Lock()
-        self._listing_count = 0
+        self._max_listings = MAX_CACHED_ROWS // max(1, self.documents)
+        self._listings = ResultCache(self._max_listings)
+        self._numbers = itertools.count()
 
     @property
     def version(self) -> int:
@@ -90,27 +99,24 @@ class SnapshotView:
         """Return the rows of a trusted query, from the cache if it ran before."""
         return self.cache.get(sql, lambda: self.query(sql))
 
-    def listing(self, columns: ComparedCritics) -> str:
-        """Return a FROM clause: documents with all that their table shows, sorts and filters by.
+    def listing(self, columns: ComparedCritics) -> Listing:
+        """Return the documents with all that their table shows, sorts and filters by.
 
         The listing is cached in memory if it fits. A page of a million documents then takes about
-        10 ms, compared with 1 s without.
+        10 ms, compared with 1 s without. Hold it for as long as you query it.
         """
-        with self._lock:
-            if columns in self._listings:
-                self._listings.move_to_end(columns)
-                return self._listings[columns]
-            sql = listing_query(self.snapshot, columns)
-            max_listings = MAX_CACHED_ROWS // max(1, self.documents)
-            if not max_listings:
-                return f"({sql})"
-            while len(self._listings) >= max_listings:
-                self._catalog.drop(self._listings.popitem(last=False)[1])
-            self._listing_count += 1
-            name = f"listing_{self._listing_count}"
-            self._catalog.keep(name, f"SELECT * FROM ({sql}) {listing_order(columns)}")
-            self._listings[columns] = name
-            return name
+        if not self._max_listings:
+            return Listing(f"({listing_query(self.snapshot, columns)})")
+        return self._listings.get(columns, lambda: self._materialize(columns))
+
+    def _materialize(self, columns: ComparedCritics) -> Listing:
+        name = f"listing_{next(self._numbers)}"
+        query = listing_query(self.snapshot, columns)
+        self._catalog.keep(name, f"SELECT * FROM ({query}) {listing_order(columns)}")
+        listing = Listing(name)
+        # Requests in flight may still hold it when the cache does not.
+        weakref.finalize(listing, self._catalog.drop, name).atexit = False
+        return listing
 
 
 class SnapshotViews:
@@ -119,7 +125,9 @@ class SnapshotViews:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._lock = threading.RLock()
-        self._open: OrderedDict[int, SnapshotView] = OrderedDict()
+        # Only `_open_latest` uses it, in one thread at a time, so that opening blocks no page.
+        self._opener = Store.open(store.root)
+        self._open = ResultCache(MAX_OPEN_VIEWS)
         self._latest: SnapshotView | None = None
         self._head, self._checked_at, self._open_seconds = 0, 0.0, 0.0
         self._tags: tuple[float, dict[str, int]] = (0.0, {})
@@ -157,17 +165,13 @@ class SnapshotViews:
         """
         if not at:
             return self.latest()
-        with self._lock:
-            version = self.version_of(at)
-            if self._latest is not None and version == self._latest.version:
-                return self._latest
-            if version not in self._open:
-                self._open[version] = self._view(version)
-                while len(self._open) > MAX_OPEN_VIEWS:
-                    # Requests in flight still hold it; it is closed after the last of them.
-                    self._open.popitem(last=False)
-            self._open.move_to_end(version)
-            return self._open[version]
+        version = self.version_of(at)
+        latest = self._latest
+        if latest is not None and version == latest.version:
+            return latest
+        # Without the lock of all pages, and with a log of its own: this may take seconds. Requests
+        # in flight still hold a view that the cache does not; it is closed after the last of them.
+        return self._open.get(version, lambda: _open_view(Store.open(self.store.root), version))
 
     def version_of(self, at: str) -> int:
         """Return the version of a number or tag of an address.
@@ -192,20 +196,18 @@ class SnapshotViews:
         with self._lock:
             return list(self.store.log.entries(first, last))
 
-    def _view(self, version: int) -> SnapshotView:
-        with self._lock:
-            snapshot = self.store.snapshot(version)
-            return SnapshotView(
-                snapshot, SharedCatalog(self.store.storage, self.store.log, snapshot)
-            )
-
     def _is_opening(self) -> bool:
         return self._opening is not None and self._opening.is_alive()
 
     def _open_latest(self, version: int) -> None:
         start = time.monotonic()
-        view = self._view(version)
+        view = _open_view(self._opener, version)
         # Most pages need this listing, so the first page need not compute it.
         view.listing(ComparedCritics(view.critics[0] if view.critics else None))
         with self._lock:
             self._latest, self._open_seconds = view, time.monotonic() - start
+
+
+def _open_view(store: Store, version: int) -> SnapshotView:
+    snapshot = store.snapshot(version)
+    return SnapshotView(snapshot, SharedCatalog(store.storage, store.log, snapshot))
