@@ -30,6 +30,9 @@ class Critic(Protocol):
     def run(self, documents: Iterable[Document]) -> Iterator[Critique]:
         """Yield exactly one critique per document, in any order.
 
+        A document without one gets the status `no_answer`. A second one ends the critique run with
+        an error; finished units are stored.
+
         Args:
             documents: read lazily; each has a distinct 16-byte `doc_id`.
 

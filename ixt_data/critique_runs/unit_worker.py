@@ -28,7 +28,7 @@ from ixt_data.critique_runs.units import (
 )
 from ixt_data.errors import CriticError, IxtError, UnitAlreadyPublished
 from ixt_data.log import CriticInfo, ShardInfo, Snapshot
-from ixt_data.records import OK, Critique, Document
+from ixt_data.records import ID_BYTES, OK, Critique, Document, format_id
 from ixt_data.store import Store
 
 NO_ANSWER = "no_answer"
@@ -112,7 +112,6 @@ class UnitWorker:
         self._publisher = ThreadPoolExecutor(1, thread_name_prefix="ixt-publish")
         self._publishing: deque[tuple[OpenUnit, Future[bool]]] = deque()
         self._open: list[OpenUnit] = []
-        self._finished: deque[OpenUnit] = deque(maxlen=MAX_PUBLISHING)
         self._waiting: dict[bytes, list[OpenUnit]] = {}
         self._accounted: Counter[str] = usage_of(critic)
         self._done = 0
@@ -294,12 +293,10 @@ class UnitWorker:
             )
         units = self._waiting.pop(critique.doc_id, None)
         if units is None:
-            if any(critique.doc_id in unit.critiques for unit in (*self._open, *self._finished)):
-                # The first critique of a document counts.
-                return
             raise CriticError(
-                f"critic {self._critic.name} gave a critique for a document that it was not given, "
-                "or a second one for a document"
+                f"critic {self._critic.name} gave a critique for document "
+                f"{_name(critique.doc_id)}, which it was not given, or a second one. run() must "
+                "yield exactly one critique per document. Finished units are stored"
             )
         _check_score(self._critic, critique)
         for unit in units:
@@ -324,7 +321,6 @@ class UnitWorker:
     def _finish(self, unit: OpenUnit) -> None:
         """Hand a complete unit to the thread that publishes."""
         self._open.remove(unit)
-        self._finished.append(unit)
         usage = usage_of(self._critic)
         spent, self._accounted = usage - self._accounted, usage
         summary = {
@@ -371,8 +367,11 @@ class UnitWorker:
                 self._on_published(unit)
             else:
                 self.skipped += 1
-            # The texts are no longer needed; the ids of the critiques are.
-            unit.samples, unit.documents = [], []
+
+
+def _name(doc_id: Any) -> str:
+    is_id = isinstance(doc_id, bytes) and len(doc_id) == ID_BYTES
+    return format_id(doc_id) if is_id else repr(doc_id)
 
 
 def _check_score(critic: Critic, critique: Critique) -> None:

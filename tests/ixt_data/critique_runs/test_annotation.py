@@ -217,7 +217,7 @@ def raise_after_one(documents: Iterable[Document]) -> Iterator[Critique]:
         (lambda documents: iter(()), "without a request for a document"),
         (
             lambda documents: (replace(scored(d), doc_id=bytes(16)) for d in documents),
-            "a critique for a document that it was not given",
+            "which it was not given, or a second one",
         ),
     ],
 )

@@ -9,7 +9,7 @@ from small_stores import add_documents
 
 from ixt_data.critique_runs import annotate, unit_worker
 from ixt_data.errors import CommitError, CriticError
-from ixt_data.records import Critique, Document
+from ixt_data.records import Critique, Document, document_id, format_id
 from ixt_data.store import Store
 
 SHARDS, PER_SHARD = 5, 4
@@ -25,6 +25,7 @@ class Pipelined:
     def __init__(self, window: int = 6, **faults: Any) -> None:
         self.window, self.faults = window, faults
         self.streams = 0
+        self.late, self.again = int(faults.get("late", 0)), list[Critique]()
         self.usage: Counter[str] = Counter()
 
     def config(self) -> dict[str, Any]:
@@ -37,6 +38,7 @@ class Pipelined:
             while len(ahead) < self.window and (one := next(source, None)) is not None:
                 ahead.append(one)
             if not ahead:
+                yield from self.again
                 return
             document = ahead.pop()
             if document.text == self.faults.get("omit"):
@@ -46,7 +48,11 @@ class Pipelined:
             self.usage["tokens_in"] += 10
             yield Critique(document.doc_id, critique=document.text, score=0.5)
             if document.text == self.faults.get("twice"):
-                yield Critique(document.doc_id, critique="again", score=0.5)
+                self.again.append(Critique(document.doc_id, critique="again", score=0.5))
+            if self.again:
+                self.late -= 1
+                if self.late < 0:
+                    yield self.again.pop()
 
 
 @pytest.fixture
@@ -90,10 +96,18 @@ def test_omitted_critique_is_a_row_with_a_status(store: Store) -> None:
     assert dict(report.statuses) == {"ok": N - 1, "no_answer": 1}
 
 
-def test_repeated_critique_of_an_open_unit_is_ignored(store: Store) -> None:
-    report = annotate(store, "web", Pipelined(twice="text 19"))
-    assert report.documents == N
-    assert critiques(store)["text 19"] == "ok"
+@pytest.mark.parametrize("window", [1, 6, 100])
+@pytest.mark.parametrize("late", [0, 1, N // 2, N])
+def test_second_critique_of_a_document_is_an_error(store: Store, window: int, late: int) -> None:
+    critic = Pipelined(window, twice="text 3", late=late)
+    doc_id = format_id(document_id("text 3"))
+    with pytest.raises(CriticError, match=f"{doc_id}, which it was not given, or a second one"):
+        annotate(store, "web", critic)
+    units = len(store.snapshot().units)
+    assert units == len(critiques(store)) / PER_SHARD
+    assert lease_files(store) == []
+    assert annotate(store, "web", Pipelined()).units == SHARDS - units
+    assert critiques(store) == {f"text {i}": "ok" for i in range(N)}
 
 
 @pytest.mark.parametrize("window", [1, 6, 100])
