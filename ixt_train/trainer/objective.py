@@ -12,6 +12,7 @@ from ixt_train.inference import logits_of, weighted_loss
 from ixt_train.stream import batch_samples, batch_tokens
 
 Batch = dict[str, Any]
+_NO_WEIGHT = 1e-9
 
 
 class LanguageModel(ComposerModel):  # type: ignore[misc]
@@ -35,10 +36,11 @@ def count_tokens(batch: Batch) -> dict[str, Any]:
     """Return a batch's tokens, and its loss weight, by which Composer scales micro-batches.
 
     With the weight as `loss_generating`, the gradient is that of sum(ce x w) / sum(w) over the
-    complete global batch, however it is split.
+    complete global batch, however it is split. Composer divides by it, so that of a batch without
+    a target is not quite 0; its loss is.
     """
     weight = float(batch["loss_weights"][:, 1:].sum())
-    return {"total": int(batch_tokens(batch)), "loss_generating": weight}
+    return {"total": int(batch_tokens(batch)), "loss_generating": weight or _NO_WEIGHT}
 
 
 def split_batch(batch: Batch, rows: int | float) -> list[Batch]:

@@ -6,7 +6,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 from composer.utils import dist
 
 from ixt_data.errors import ConfigError, FingerprintError
@@ -16,13 +15,10 @@ from ixt_data.mix import (
     load_mix,
     observed_feedback,
     plan_mix,
-    samples_of,
     with_edges,
 )
-from ixt_data.records import Span
 from ixt_data.store import Store
 from ixt_train.conditioning import (
-    Conditioner,
     build_conditioner,
     prepare_tokenizer,
     set_chat_template,
@@ -32,6 +28,7 @@ from ixt_train.conditioning import (
 from ixt_train.config import TokenizerConfig, TrainConfig
 from ixt_train.inference import build_model, model_like
 from ixt_train.runs import feedback_record, fetch_run, run_folder
+from ixt_train.trainer.drawn_samples import check_targets, mean_length
 from ixt_train.trainer.warm_start import (
     CHECKPOINT_FILE,
     StartingCheckpoint,
@@ -64,6 +61,9 @@ def set_up(
         tokenizer = _tokenizer(folder, config, mix, store, sources, overwrite)
         samples = None if overwrite else run_folder.planned_samples(folder)
         plan = plan_run(store, mix, config, tokenizer, samples)
+        if samples is None:
+            conditioner = build_conditioner(config, tokenizer, plan.mix.condition)
+            check_targets(store, plan, conditioner, config)
         fingerprint = {
             **config.fingerprint(),
             "snapshot": plan.version,
@@ -280,32 +280,3 @@ def recorded_plan(folder: Path, config: TrainConfig, store: Store) -> MixPlan:
         batch=config.global_batch_size,
         holdout=config.holdout,
     )
-
-
-def mean_length(
-    store: Store, plan: MixPlan, conditioner: Conditioner, max_tokens: int, samples: int = 1000
-) -> float:
-    """Return the mean tokens of a sample with feedback, over draws spread evenly over a plan."""
-    draws = plan.order(0)
-    chosen_samples = samples_of(
-        draws[np.linspace(0, len(draws) - 1, min(samples, len(draws))).astype(int)]
-    )
-    starts = np.cumsum([0] + [text.samples for text, _ in plan.shards])
-    lengths: list[int] = []
-    for number, (text, critique) in enumerate(plan.shards):
-        rows = (
-            chosen_samples[
-                (chosen_samples >= starts[number]) & (chosen_samples < starts[number + 1])
-            ]
-            - starts[number]
-        )
-        if not len(rows):
-            continue
-        texts = store.shard(text).column("text")
-        columns = ("critique", "score", "spans")
-        critiques = list(store.shard(critique).rows(columns)) if critique else None
-        for row in rows.tolist():
-            own = dict(critiques[row]) if critiques else {}
-            own["spans"] = [Span(*span) for span in own.get("spans") or ()]
-            lengths.append(len(conditioner.encode(texts[row], **own).input_ids))
-    return float(np.minimum(lengths, max_tokens).mean())

@@ -284,3 +284,15 @@ def test_train_changes_nothing_of_the_process(config_tree: Tree) -> None:
     train(validate(TrainConfig, tree, "test"), callbacks=[callback])
     assert state() == before
     assert during == [(before["folder"], sys.stdout)] * 2
+
+
+def test_max_length_that_feedback_fills_is_refused_before_training(config_tree: Tree) -> None:
+    with pytest.raises(ConfigError, match=r"max_length: with 4 tokens, 100% of \d+ samples"):
+        run(config_tree, max_length=4)
+    assert not (Path(config_tree["run_folder"]) / "metrics.jsonl").exists()
+
+
+def test_batch_without_a_target_has_no_gradient(config_tree: Tree) -> None:
+    mix = config_tree["mix"] | {"condition": {"kind": "both", "dropout": 0.5, "cooldown": 0}}
+    tree = config_tree | {"mix": mix, "global_batch_size": 1, "duration": "12ba", "max_length": 9}
+    assert 0.0 in (run(tree) and losses(tree["run_folder"]))
