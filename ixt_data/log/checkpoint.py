@@ -5,10 +5,15 @@ writer creates `state.json` last. It contains the other fields and the SHA-256 o
 files. A checkpoint without it does not exist.
 """
 
+import gc
 import hashlib
 import io
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
@@ -26,6 +31,7 @@ from ixt_data.storage import Storage, remove_scratch
 if TYPE_CHECKING:
     import pyarrow as pa
 
+T = TypeVar("T")
 EVERY = 50
 """Commits between checkpoints."""
 
@@ -92,7 +98,20 @@ def read(storage: Storage, version: int) -> Snapshot:
     """
     rest = orjson.loads(storage.read(key(version, "state.json")))
     tables = {name: _read(storage, version, name, rest) for name in rest["sha256"]}
-    return _state(rest, tables)
+    with _collector_paused():
+        return _state(rest, tables)
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Pause Python's collector of cycles: over new records alone it takes half of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _read(storage: Storage, version: int, name: str, rest: dict[str, Any]) -> "pa.Table":
@@ -114,104 +133,148 @@ def _read(storage: Storage, version: int, name: str, rest: dict[str, Any]) -> "p
 _REMEDY = "Rebuild the checkpoint from the log: ixt verify --repair"
 
 
+_TEXT_COLUMNS = ("path", "family", "corpus", "aligned_with", "config")
+
+
 def _tables(state: Snapshot) -> "dict[str, pa.Table]":
+    # Column by column: a dict per record would take ten times as long.
     import pyarrow as pa
 
-    files = [{**asdict(r), "schema": orjson.dumps(r.schema).decode()} for r in state.rows.values()]
-    shards = [
-        {
-            "path": s.path,
-            "family": s.family,
-            "corpus": s.corpus,
-            "samples": s.samples,
-            "aligned_with": s.aligned_with,
-            "config": s.config,
-            "raw": _file(s.raw),
-            "packed": _file(s.packed),
-            "fields": s.fields and orjson.dumps(s.fields).decode(),
-            "orphans": s.orphans,
-        }
-        for s in state.shards
-    ]
-    units = [{"txn": t, "version": v, "unit": u} for t, (v, u) in state.commits.items()]
-    published = [{"unit": unit, "txn": txn} for unit, txn in state.units.items()]
+    files, shards = state.rows.values(), state.shards_by_path.values()
+    to_json = _Encoder()
     text, number = pa.string(), pa.int64()
-    file = pa.struct({"basename": text, "bytes": number, "hashes": text})
+    rows_types = dict.fromkeys(("path", "table", "partition", "sha256"), text)
+    rows_types |= dict.fromkeys(("rows", "bytes", "generation"), number)
+    rows_columns = {name: _column(files, name, kind) for name, kind in rows_types.items()}
+    rows_columns["schema"] = pa.array([to_json(file.schema) for file in files], text)
+    shard_types = dict.fromkeys(_TEXT_COLUMNS, text)
+    shard_types |= dict.fromkeys(("samples", "orphans"), number)
+    shard_columns = {name: _column(shards, name, kind) for name, kind in shard_types.items()}
+    shard_columns |= {
+        "raw": _files_column([shard.raw for shard in shards]),
+        "packed": _files_column([shard.packed for shard in shards]),
+        "fields": pa.array([shard.fields and to_json(shard.fields) for shard in shards], text),
+    }
+    versions = [version for version, _ in state.commits.values()]
+    units = [unit for _, unit in state.commits.values()]
     return {
-        "files.parquet": pa.Table.from_pylist(
-            files,
-            pa.schema(
-                {
-                    "path": text,
-                    "table": text,
-                    "partition": text,
-                    "rows": number,
-                    "bytes": number,
-                    "sha256": text,
-                    "schema": text,
-                    "generation": number,
-                }
-            ),
+        "files.parquet": pa.table(rows_columns),
+        "shards.parquet": pa.table(shard_columns),
+        "commits.parquet": pa.table(
+            {
+                "txn": pa.array(list(state.commits), text),
+                "version": pa.array(versions, number),
+                "unit": pa.array(units, text),
+            }
         ),
-        "shards.parquet": pa.Table.from_pylist(
-            shards,
-            pa.schema(
-                {
-                    "path": text,
-                    "family": text,
-                    "corpus": text,
-                    "samples": number,
-                    "aligned_with": text,
-                    "config": text,
-                    "raw": file,
-                    "packed": file,
-                    "fields": text,
-                    "orphans": number,
-                }
-            ),
+        "units.parquet": pa.table(
+            {
+                "unit": pa.array(list(state.units), text),
+                "txn": pa.array(list(state.units.values()), text),
+            }
         ),
-        "commits.parquet": pa.Table.from_pylist(
-            units, pa.schema({"txn": text, "version": number, "unit": text})
-        ),
-        "units.parquet": pa.Table.from_pylist(published, pa.schema({"unit": text, "txn": text})),
     }
 
 
-def _file(file: FileInfo | None) -> dict[str, Any] | None:
-    if file is None:
-        return None
-    return {**asdict(file), "hashes": orjson.dumps(file.hashes).decode()}
+class _Encoder:
+    """An encoder of JSON that encodes an object that many records share only once."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, str] = {}
+
+    def __call__(self, value: dict[str, str]) -> str:
+        known = self._known.get(id(value))
+        if known is None:
+            known = self._known[id(value)] = orjson.dumps(value).decode()
+        return known
 
 
-def _parsed(file: dict[str, Any] | None) -> dict[str, Any] | None:
-    return file and {**file, "hashes": orjson.loads(file["hashes"])}
+def _column(records: Iterable[Any], name: str, kind: "pa.DataType") -> "pa.Array":
+    import pyarrow as pa
+
+    return pa.array(list(map(attrgetter(name), records)), kind)
 
 
-def _shard(record: dict[str, Any]) -> ShardInfo:
-    packed, fields = _parsed(record["packed"]), record.get("fields")
-    own = {"raw": _parsed(record["raw"]), "packed": packed}
-    return ShardInfo.from_json({**record, **own, "fields": fields and orjson.loads(fields)})
+def _files_column(files: list[FileInfo | None]) -> "pa.Array":
+    import pyarrow as pa
+
+    columns = {
+        "basename": pa.array([file and file.basename for file in files], pa.string()),
+        "bytes": pa.array([file and file.bytes for file in files], pa.int64()),
+        "hashes": pa.array(
+            [file and orjson.dumps(file.hashes).decode() for file in files], pa.string()
+        ),
+    }
+    missing = pa.array([file is None for file in files], pa.bool_())
+    return pa.StructArray.from_arrays(columns.values(), list(columns), mask=missing)
 
 
 def _state(rest: dict[str, Any], tables: "dict[str, pa.Table]") -> Snapshot:
-    files = tables["files.parquet"].to_pylist()
-    rows = [RowsFile(**{**file, "schema": orjson.loads(file["schema"])}) for file in files]
-    shards = [_shard(record) for record in tables["shards.parquet"].to_pylist()]
-    commits = tables["commits.parquet"].to_pydict()
-    units = tables["units.parquet"].to_pydict()
-    critics = [CriticInfo(**critic) for critic in rest["critics"]]
+    files, shards = tables["files.parquet"], tables["shards.parquet"]
+    rows = _records(
+        RowsFile,
+        files,
+        {field: _parsed(files[field]) if field == "schema" else None for field in _ROWS_FIELDS},
+    )
+    converted = {
+        "raw": _file_infos(shards["raw"]),
+        "packed": _file_infos(shards["packed"]),
+        "fields": _parsed(shards["fields"]),
+        "config": _shared(shards["config"]),
+    }
+    own_shards = _records(ShardInfo, shards, {name: converted.get(name) for name in _SHARD_FIELDS})
+    commits, units = tables["commits.parquet"], tables["units.parquet"]
     # Checkpoints written before selections existed have no such key.
     selections = [SavedSelection(**saved) for saved in rest.get("selections", [])]
+    critics = [CriticInfo(**critic) for critic in rest["critics"]]
+    values = zip(commits["version"].to_pylist(), commits["unit"].to_pylist(), strict=True)
     return Snapshot(
         rest["version"],
         {file.path: file for file in rows},
-        {shard.path: shard for shard in shards},
-        dict(
-            zip(commits["txn"], zip(commits["version"], commits["unit"], strict=True), strict=True)
-        ),
-        dict(zip(units["unit"], units["txn"], strict=True)),
+        {shard.path: shard for shard in own_shards},
+        dict(zip(commits["txn"].to_pylist(), values, strict=True)),
+        dict(zip(units["unit"].to_pylist(), units["txn"].to_pylist(), strict=True)),
         set(rest["requeued"]),
         {critic.id: critic for critic in critics},
         rest["min_version"],
         {saved.name: saved for saved in selections},
     )
+
+
+_ROWS_FIELDS = tuple(field.name for field in fields(RowsFile))
+_SHARD_FIELDS = tuple(field.name for field in fields(ShardInfo))
+
+
+def _records(
+    record: type[T], table: "pa.Table", columns: dict[str, Sequence[Any] | None]
+) -> Iterator[T]:
+    """Yield records of a class from their columns; None is a column of the table as it is."""
+    values = [table[name].to_pylist() if v is None else v for name, v in columns.items()]
+    return map(record, *values)
+
+
+def _shared(column: "pa.ChunkedArray") -> list[Any]:
+    """Return the values of a column; equal ones are one object."""
+    encoded = column.combine_chunks().dictionary_encode()
+    values = [value and sys.intern(value) for value in encoded.dictionary.to_pylist()]
+    return [None if i is None else values[i] for i in encoded.indices.to_pylist()]
+
+
+def _parsed(column: "pa.ChunkedArray") -> list[Any]:
+    """Return the values of a column of JSON; each different text is parsed once."""
+    known: dict[str | None, Any] = {None: None}
+    return [
+        known[text] if text in known else known.setdefault(text, orjson.loads(text))
+        for text in _shared(column)
+    ]
+
+
+def _file_infos(column: "pa.ChunkedArray") -> list[FileInfo | None]:
+    struct = column.combine_chunks()
+    names, sizes, hashes = (
+        struct.field(name).to_pylist() for name in ("basename", "bytes", "hashes")
+    )
+    return [
+        None if name is None else FileInfo(name, size, orjson.loads(text))
+        for name, size, text in zip(names, sizes, hashes, strict=True)
+    ]

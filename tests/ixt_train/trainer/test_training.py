@@ -279,11 +279,15 @@ def test_train_changes_nothing_of_the_process(config_tree: Tree) -> None:
         }
 
     before, during = state(), []
-    callback = HookCallback(lambda: during.append((Path.cwd(), sys.stdout)), lambda: None)
+
+    def note() -> None:
+        during.append((Path.cwd(), sys.stdout))
+
+    callback = HookCallback(note, note)
     tree = config_tree | {"duration": "2ba", "threads": torch.get_num_threads() + 1}
     train(validate(TrainConfig, tree, "test"), callbacks=[callback])
     assert state() == before
-    assert during == [(before["folder"], sys.stdout)] * 2
+    assert during == [(before["folder"], sys.stdout)] * 3
 
 
 def test_max_length_that_feedback_fills_is_refused_before_training(config_tree: Tree) -> None:
