@@ -89,7 +89,7 @@ def fields(record: Mapping[str, Any]) -> "Table":
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in record.items():
-        if value is not None:
+        if value is not None and value != {}:
             table.add_row(name.replace("_", " "), Text(printable(plain(value))))
     return table
 

@@ -6,6 +6,7 @@ from .arithmetic import task_segments as task_segments
 from .harness import ConditionedLM as ConditionedLM
 from .harness import run_tasks as run_tasks
 from .held_out import Evaluator as Evaluator
+from .held_out import empty_holdout as empty_holdout
 from .held_out import evaluate as evaluate
 from .held_out import held_out_documents as held_out_documents
 from .held_out import solve_tasks as solve_tasks

@@ -83,6 +83,15 @@ def held_out_documents(
     return documents
 
 
+def empty_holdout(share: float, per_bucket: int) -> str:
+    """Return why `held_out_documents` selected no document, for a message."""
+    if not per_bucket:
+        return "the number of held-out documents per bucket (eval.samples) is 0"
+    if not share:
+        return "holdout is 0"
+    return f"holdout {share:g} holds out no document of a corpus this small; use a larger share"
+
+
 def _read(store: Store, scope: Scope, positions: Any, bucket: str) -> Iterator[HeldOut]:
     shard_of = np.searchsorted(scope.starts, positions, "right") - 1
     for number in np.unique(shard_of):
@@ -312,7 +321,8 @@ def evaluate(
         Losses are in nats per token.
 
     Raises:
-        ConfigError: the model is an exported one, and the config is missing.
+        ConfigError: the model is an exported one, and the config is missing; or no document is held
+            out, and the config has no task.
         StoreError: the store or the snapshot does not exist.
 
     Examples:
@@ -337,6 +347,11 @@ def evaluate(
     documents = held_out_documents(
         opened_store, mix, settings.holdout, eval_config.buckets, eval_config.samples
     )
+    if not documents and not eval_config.tasks:
+        raise ConfigError(
+            f"nothing to measure: {empty_holdout(settings.holdout, eval_config.samples)}. "
+            "Change the train config and train again, or give --task or --lm-eval"
+        )
     losses = eval_config.model_copy(update={"tasks": ()})
     evaluator = Evaluator(loaded.conditioner, losses, documents, settings.max_length)
     metrics = evaluator.measure(loaded.model.to(pick_device()))

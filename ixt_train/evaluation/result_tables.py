@@ -25,11 +25,6 @@ def metrics_text(metrics: Mapping[str, Any]) -> "RenderableType":
     for name, title in (("tasks", "Tasks by exact match"), ("lm_eval", "lm-evaluation-harness")):
         if metrics.get(name):
             parts += ["", title, _rows(metrics[name])]
-    if len(parts) == 1:
-        parts.append(
-            "Nothing was measured: no document is held out, and no task was given. "
-            "Set `holdout` in the train config, or add --task or --lm-eval."
-        )
     return Group(*parts)
 
 

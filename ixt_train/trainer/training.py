@@ -20,7 +20,7 @@ from ixt_data.mix import Mix, MixPlan
 from ixt_data.store import Store
 from ixt_train.conditioning import Conditioner, build_conditioner, load_tokenizer
 from ixt_train.config import Amount, TrainConfig, load_run_mix, load_train_config
-from ixt_train.evaluation import Evaluator, held_out_documents
+from ixt_train.evaluation import Evaluator, empty_holdout, held_out_documents
 from ixt_train.runs import (
     Remote,
     checkpoint_step,
@@ -226,6 +226,9 @@ def _fit(
         return start_model, Evaluator(conditioner, config.eval, documents, config.max_length)
 
     start_model, evaluator = run_on_all_ranks(load)
+    shown = out if dist.get_global_rank() == 0 else None
+    if shown is not None and config.holdout and not evaluator.documents()["all"]:
+        shown.note(f"no held-out loss: {empty_holdout(config.holdout, config.eval.samples)}")
     model = start_model.model
     batch = config.global_batch_size // dist.get_world_size()
     with ExitStack() as stack:
@@ -245,10 +248,10 @@ def _fit(
         )
         loader = data_loader(stack.enter_context(stream), collate, workers=config.num_workers)
         callbacks = [*_callbacks(config, plan, start_model, evaluator, remote), *extra_callbacks]
-        if out is not None and config.logging.progress and dist.get_global_rank() == 0:
+        if shown is not None and config.logging.progress:
             steps = plan.samples // config.global_batch_size
-            bar = stack.enter_context(out.progress("Training", total=steps, unit="steps"))
-            callbacks.append(ProgressBarCallback(bar, out))
+            bar = stack.enter_context(shown.progress("Training", total=steps, unit="steps"))
+            callbacks.append(ProgressBarCallback(bar, shown))
         stack.enter_context(refuse_code())
         trainer = Trainer(
             model=LanguageModel(model),

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 from train_runs import Stopped, Tree, crash_at, losses, run, two_processes
+from typer.testing import CliRunner
 
+from ixt_data.cli import build
 from ixt_data.config import validate
 from ixt_data.errors import ConfigError, CorruptError, FingerprintError
 from ixt_data.ingestion import ingest
@@ -174,6 +176,18 @@ def test_evaluate_a_run_folder_gives_the_metrics_of_its_end(config_tree: Tree) -
     figures = evaluate(load_model(result.run_folder))
     assert figures["loss"]["observed"]["all"] == pytest.approx(result.losses["eval"], abs=1e-6)
     assert {row["task"]: row["exact_match"] for row in figures["tasks"]} == result.tasks
+
+
+def test_holdout_without_a_document_is_reported(
+    config_tree: Tree, write_config: Callable[[Tree], Path]
+) -> None:
+    tree = config_tree | {"duration": "1ba", "holdout": 1e-9, "eval": {"samples": 4}}
+    done = CliRunner().invoke(build(), ["train", str(write_config(tree))])
+    said = " ".join(done.output.split())
+    assert done.exit_code == 0, said
+    assert "no held-out loss: holdout 1e-09 holds out no document of a corpus this small" in said
+    with pytest.raises(ConfigError, match=r"nothing to measure: .* or give --task or --lm-eval"):
+        evaluate(load_model(tree["run_folder"]))
 
 
 def test_settings_that_need_a_gpu_raise_on_a_cpu(config_tree: Tree) -> None:
