@@ -167,10 +167,7 @@ def calibrate(
         if critic not in names and critic not in snapshot.critics:
             known = ", ".join(names) or "none"
             raise StoreError(f"no critiques by {critic!r} in {store.root}; critics: {known}")
-    for corpus in corpora:
-        if corpus not in snapshot.corpora:
-            known = ", ".join(snapshot.corpora) or "none"
-            raise StoreError(f"no corpus {corpus!r} in {store.root}; corpora: {known}")
+    snapshot.check_corpora(corpora, store.root)
     chosen = list(dict.fromkeys(critics)) or names
     catalog = store.catalog(snapshot.version)
     try:

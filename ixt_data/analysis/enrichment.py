@@ -109,12 +109,13 @@ def enrich(
         progress: called with the documents done and in all.
 
     Raises:
-        StoreError: a column exists already, or the corpora have no documents.
+        StoreError: a column exists already, or a corpus does not exist or has no documents.
         CommitConflict: other commits replaced the rows in every attempt.
     """
     for attempts in range(MAX_ATTEMPTS, 0, -1):
         try:
             with store.begin("enrich") as txn:
+                txn.base.check_corpora(corpora, store.root)
                 _check_columns(txn.base, enricher, replace)
                 values = txn.scratch / "values.parquet"
                 n = _write_values(store, txn.base, enricher, corpora, values, progress)

@@ -45,7 +45,11 @@ def ingest(
         str, typer.Option(help="Field with the text; a record without it may have messages.")
     ] = "text",
     id_field: Annotated[
-        str | None, typer.Option(show_default="id, if present", help="Field with your own id.")
+        str | None,
+        typer.Option(
+            show_default="id, if present",
+            help="Field with your own id; a record without it is rejected.",
+        ),
     ] = None,
     source_field: Annotated[
         str | None, typer.Option(show_default="source, if present", help="Field with the source.")

@@ -18,7 +18,7 @@ from ixt_data.critique_runs.pending_work import PendingWork, find_pending_work
 from ixt_data.critique_runs.reuse import units_with_failures
 from ixt_data.critique_runs.unit_worker import CritiqueCallback, OpenUnit, UnitWorker, usage_of
 from ixt_data.critique_runs.units import unit_name
-from ixt_data.errors import CriticError, StoreError
+from ixt_data.errors import CriticError
 from ixt_data.log import CriticInfo, ShardInfo, Snapshot
 from ixt_data.records import OK
 from ixt_data.store import Store, check_name
@@ -111,9 +111,7 @@ def annotate(
     if not callable(getattr(critic, "run", None)):
         raise CriticError(f"{critic!r} is not a critic; create one by load_critic({critic!r})")
     snapshot = store.snapshot(since)
-    if corpus not in snapshot.corpora:
-        known = ", ".join(snapshot.corpora) or "none"
-        raise StoreError(f"no corpus {corpus!r} in {store.root}; corpora: {known}")
+    snapshot.check_corpora([corpus], store.root)
     info = CriticInfo(critic_id(critic), check_name(critic.name, "critic"), critic.config())
     shards = pending_shards(snapshot, corpus, info.id)
     n_skipped = snapshot.corpora[corpus].shards - len(shards)

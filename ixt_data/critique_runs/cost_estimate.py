@@ -9,7 +9,6 @@ from ixt_data.critics import VllmCritic, critic_id
 from ixt_data.critique_runs.annotation import pending_shards
 from ixt_data.critique_runs.pending_work import find_pending_work
 from ixt_data.critique_runs.units import read_documents
-from ixt_data.errors import StoreError
 from ixt_data.log import CriticInfo
 from ixt_data.records import OK, Document
 from ixt_data.store import Store
@@ -49,9 +48,7 @@ def estimate_cost(
         CriticError: see `VllmCritic.run`.
     """
     snapshot = store.snapshot()
-    if corpus not in snapshot.corpora:
-        known = ", ".join(snapshot.corpora) or "none"
-        raise StoreError(f"no corpus {corpus!r} in {store.root}; corpora: {known}")
+    snapshot.check_corpora([corpus], store.root)
     info = CriticInfo(critic_id(critic), critic.name, critic.config())
     shards = pending_shards(snapshot, corpus, info.id)
     pending = find_pending_work(snapshot, shards, info)

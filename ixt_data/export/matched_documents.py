@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ixt_data.errors import QueryError, StoreError
+from ixt_data.errors import QueryError
 from ixt_data.log import ShardInfo
 from ixt_data.records import ProgressCallback
 from ixt_data.sql import CRITIQUES, Catalog, choose_critic, join_clause, sql_literal
@@ -68,10 +68,7 @@ class MatchedDocuments:
         self.snapshot = store.snapshot(at)
         self.critic = choose_critic(self.snapshot, critic, store.root)
         self.where = "true" if where is None else where
-        for corpus in corpora:
-            if corpus not in self.snapshot.corpora:
-                known = ", ".join(self.snapshot.corpora) or "none"
-                raise StoreError(f"no corpus {corpus!r} in {store.root}; corpora: {known}")
+        self.snapshot.check_corpora(corpora, store.root)
         self._shards = self.snapshot.text_shards(corpora or None)
         self.total = sum(shard.samples for shard in self._shards)
 

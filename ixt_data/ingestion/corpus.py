@@ -87,7 +87,8 @@ def ingest(
             The files are JSON, CSV, Parquet, Arrow, HTML, WARC or text, also compressed.
         format: name of the format of all inputs; None: the first bytes of each file, then its name.
         text_field: field of the text in a record.
-        id_field: field of the user's own id; None: the field `id`, if a record has it.
+        id_field: field of the user's own id, which every record must have; None: the field `id`, if
+            a record has it.
         source_field: field of the source; None: the field `source`, if a record has it.
         records: keys, joined by dots, of the array of records in a JSON object.
         delimiter: the character between columns of CSV; None: the first line decides.

@@ -59,7 +59,8 @@ class Fields:
 
     Attributes:
         text: field of the text, or of the messages of a conversation.
-        id: field of the user's own id; None: the field `id`, if a record has it.
+        id: field of the user's own id, which every record must have; None: the field `id`, if a
+            record has it.
         source: field of the document's source; None: the field `source`, if a record has it.
         records: keys, joined by dots, of the array of records in a JSON object.
         delimiter: the character between the columns of a CSV file; None: found in its first line.
@@ -110,6 +111,8 @@ class Fields:
         """
         if self.split is not None:
             record.setdefault("split", self.split)
+        if self.id is not None and self.id not in record:
+            return _missing_field(self.id, record)
         text = record.pop(self.text, record)
         if type(text) is not str:
             messages = self._messages(text, record)
@@ -143,5 +146,9 @@ class Fields:
     def _rejection_reason(self, text: Any, record: dict[str, Any]) -> str:
         if text is not record:
             return f"field {self.text!r} is not a string but {kind_of(text)}"
-        names = ", ".join(sorted(record)[:10])
-        return f"no field {self.text!r} (fields: {names})" if names else f"no field {self.text!r}"
+        return _missing_field(self.text, record)
+
+
+def _missing_field(field: str, record: dict[str, Any]) -> str:
+    names = ", ".join(sorted(record)[:10])
+    return f"no field {field!r} (fields: {names})" if names else f"no field {field!r}"

@@ -1,7 +1,7 @@
 """The state of a store at one version, as its log entries define it."""
 
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any
@@ -337,6 +337,17 @@ class Snapshot:
                 documents[rows.partition] = documents.get(rows.partition, 0) + rows.rows
         shards = [shard.corpus for shard in self.shards if shard.family == TEXT]
         return {name: CorpusInfo(name, n, shards.count(name)) for name, n in documents.items()}
+
+    def check_corpora(self, names: Iterable[str], root: str) -> None:
+        """Check that the corpora exist in the snapshot.
+
+        Raises:
+            StoreError: one does not exist; `root` names the store.
+        """
+        for name in names:
+            if name not in self.corpora:
+                known = ", ".join(self.corpora) or "none"
+                raise StoreError(f"no corpus {name!r} in {root}; corpora: {known}")
 
     def family(self, family: str) -> list[ShardInfo]:
         """Return the shards of one family, in the order of their commits."""

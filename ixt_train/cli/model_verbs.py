@@ -90,7 +90,8 @@ def evaluate(
         typer.Option(
             "--feedback",
             show_default="best",
-            help="Feedback for tasks: best, worst, none, or a text; may be repeated.",
+            help="Feedback for tasks: best, worst, none, or a text of several words (one word: "
+            "text:WORD); may be repeated.",
         ),
     ] = None,
     guidance: Annotated[
@@ -207,7 +208,11 @@ def generate(
     ] = None,
     feedback: Annotated[
         str,
-        typer.Option("--feedback", help="Feedback to condition on: best, worst, none, or a text."),
+        typer.Option(
+            "--feedback",
+            help="Feedback to condition on: best, worst, none, or a text of several words (one "
+            "word: text:WORD).",
+        ),
     ] = "best",
     score: Annotated[
         float | None,
@@ -228,7 +233,8 @@ def generate(
         ),
     ] = 1.0,
     against: Annotated[
-        str, typer.Option("--against", help="Feedback that guidance steers away from.")
+        str,
+        typer.Option("--against", help="Feedback that guidance steers away from; as --feedback."),
     ] = "none",
     max_new_tokens: Annotated[
         int, typer.Option("--max-new-tokens", min=1, help="Maximum tokens to generate.")
@@ -256,7 +262,13 @@ def generate(
 ) -> None:
     """Generate continuations conditioned on feedback."""
     quiet_libraries()
-    from ixt_train.inference import GenerationRequest, TokenSampling, generate_texts, read_requests
+    from ixt_train.inference import (
+        FEEDBACK_WORDS,
+        GenerationRequest,
+        TokenSampling,
+        generate_texts,
+        read_requests,
+    )
 
     how = TokenSampling(
         max_new_tokens=max_new_tokens,
@@ -270,6 +282,10 @@ def generate(
         batch_size=batch_size,
     )
     default = GenerationRequest("", feedback, score, against)
+    if score is not None and prompts is None and feedback in FEEDBACK_WORDS:
+        raise typer.BadParameter(
+            f"goes with a feedback text, not with {feedback}", param_hint="--score"
+        )
     requests = [replace(default, prompt=text) for text in prompt or ()]
     if prompts is not None:
         requests += read_requests(_lines(prompts), prompts, default)

@@ -22,7 +22,8 @@ class TaskConfig(ConfigModel):
     """A JSONL of {"segments": [[given, answer], ...]} or {"prompt", "answer"}, relative to the
     config file; null selects the built-in task of this name. `arithmetic` is built in."""
     feedback: str = "best"
-    """Feedback to condition on: best, worst, none, given (each line's own), or any text."""
+    """Feedback to condition on: best, worst, none, given (each line's own), or a text: several
+    words, or one word as text:WORD."""
     guidance: Annotated[float, Field(ge=0)] = 1.0
     """Gamma of classifier-free guidance from none towards the feedback; 1 disables guidance."""
     limit: PositiveInt | None = None

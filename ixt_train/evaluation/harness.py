@@ -64,7 +64,7 @@ class ConditionedLM(TemplateLM):  # type: ignore[misc]
 
         Args:
             checkpoint: a model, or a path for `load_model`.
-            feedback: best, worst, none, or any text.
+            feedback: best, worst, none, or a text; see `choose_feedback`.
             score: the score that goes with a text, 0 to 1.
             guidance: gamma; 1 disables guidance.
             against: the feedback that guidance leads away from.

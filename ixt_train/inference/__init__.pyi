@@ -10,6 +10,7 @@ from .generation import decode_continuation as decode_continuation
 from .generation import generate as generate
 from .generation import generate_texts as generate_texts
 from .generation import read_requests as read_requests
+from .loaded_model import FEEDBACK_WORDS as FEEDBACK_WORDS
 from .loaded_model import LoadedModel as LoadedModel
 from .loaded_model import choose_feedback as choose_feedback
 from .loaded_model import feedback_prefix as feedback_prefix

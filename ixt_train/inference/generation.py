@@ -20,6 +20,9 @@ from ixt_train.inference.decoding import (
 )
 from ixt_train.inference.loaded_model import LoadedModel, choose_feedback, pick_device
 
+_OWN_SETTINGS: Mapping[str, Any] = {"feedback": str, "score": int | float | None, "against": str}
+"""Settings that a line of a file of prompts may have, with their types."""
+
 
 @dataclass(frozen=True)
 class GenerationRequest:
@@ -27,9 +30,9 @@ class GenerationRequest:
 
     Attributes:
         prompt: the start of a document, or the user's message to a model of conversations.
-        feedback: best, worst, none, or any text.
+        feedback: best, worst, none, or a text; see `choose_feedback`.
         score: the score that goes with a text, 0 to 1.
-        against: the feedback that guidance leads away from: none, worst, or any text.
+        against: the feedback that guidance leads away from: none, worst, or a text.
         messages: a complete conversation to reply to, instead of a prompt.
     """
 
@@ -109,9 +112,9 @@ def generate(
     Args:
         loaded: a model from `load_model`.
         prompt: the start of a document, or the user's message to a model of conversations.
-        feedback: best, worst, none, or any text.
+        feedback: best, worst, none, or a text; see `choose_feedback`.
         score: the score that goes with a text, 0 to 1; by default the best observed score.
-        against: the feedback that guidance leads away from: none, worst, or any text.
+        against: the feedback that guidance leads away from: none, worst, or a text.
         **sampling: fields of `TokenSampling`, such as `max_new_tokens=64` or `temperature=0.8`.
 
     Raises:
@@ -202,7 +205,11 @@ def read_requests(
                 f"{name} line {number}: neither a prompt nor messages "
                 f"({type(error).__name__}: {error})"
             ) from None
-        own = {key: record[key] for key in ("feedback", "score", "against") if key in record}
+        own = {key: record[key] for key in _OWN_SETTINGS if key in record}
+        for key, value in own.items():
+            if not isinstance(value, _OWN_SETTINGS[key]):
+                kind = "a number" if key == "score" else "text"
+                raise ConfigError(f"{name} line {number}: {key}: {value!r} is not {kind}")
         requests.append(replace(request, **own))
     if not requests:
         raise ConfigError(f'{name} contains no prompt; write lines such as {{"prompt": "..."}}')

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ from ixt_train.runs import (
 
 CARD = "ixt.json"
 FORMAT = 1
+FEEDBACK_WORDS = ("best", "worst", "none")
+FREE_TEXT = "text:"
+"""Start of a feedback text, required for a text of a single word."""
 
 
 @dataclass(frozen=True)
@@ -135,10 +139,11 @@ def _from_export(folder: Path) -> LoadedModel:
 
 
 def choose_feedback(conditioner: Conditioner, choice: str, score: float | None = None) -> Choice:
-    """Return the feedback for a user's choice: best, worst, none, or any other text.
+    """Return the feedback for a user's choice: best, worst, none, or a text.
 
-    For a model of spans, best omits the tag, and a text is the tag at the position of continuation.
-    For a model without feedback, best is none.
+    A text has white space, or starts with `text:`, which is removed. So a typo in a known word is
+    not a text. For a model of spans, best omits the tag, and a text is the tag at the position of
+    continuation. For a model without feedback, best is none.
 
     Args:
         conditioner: knows the best feedback, whose score a text gets by default.
@@ -146,7 +151,7 @@ def choose_feedback(conditioner: Conditioner, choice: str, score: float | None =
         score: the score that goes with a text, 0 to 1.
 
     Raises:
-        ConfigError: the model has no such feedback.
+        ConfigError: the choice is an unknown word, or the model has no such feedback.
     """
     kind = conditioner.condition.kind
     if score is not None and not 0 <= score <= 1:
@@ -164,14 +169,28 @@ def choose_feedback(conditioner: Conditioner, choice: str, score: float | None =
                 f"feedback {choice!r}: the model was trained on spans; give best, none, or a tag: "
                 f"{', '.join(tags)}"
             )
-        return Feedback(None, choice)
+        return Feedback(None, choice if tags else _free_text(choice))
     if choice in ("best", "worst"):
         if choice not in conditioner.observed:
             raise ConfigError(f"feedback {choice}: training observed no feedback; give a text")
         return "best" if choice == "best" else "worst"
     if score is None and "best" in conditioner.observed:
         score = conditioner.observed["best"].score
-    return Feedback(score, choice)
+    return Feedback(score, _free_text(choice))
+
+
+def _free_text(choice: str) -> str:
+    """Return the text of a choice that is not a known word."""
+    if choice.startswith(FREE_TEXT):
+        return choice.removeprefix(FREE_TEXT)
+    if len(choice.split()) > 1:
+        return choice
+    near = get_close_matches(choice.lower(), FEEDBACK_WORDS, 1)
+    hint = f", did you mean {near[0]!r}?" if near else "."
+    raise ConfigError(
+        f"feedback {choice!r}: not a known word{hint} Valid: {', '.join(FEEDBACK_WORDS)}, or a "
+        f"text of several words; a text of one word is {FREE_TEXT}{choice}"
+    )
 
 
 def feedback_prefix(conditioner: Conditioner, choice: Choice) -> tuple[int, ...]:

@@ -159,7 +159,8 @@ def _metric(curves: Sequence[LearningCurve], requested: str | None) -> str:
     if requested is not None and requested in shared:
         return requested
     if requested is not None or not shared:
-        raise ConfigError(f"metric: {requested!r} is not in every curve; shared are: {shared}")
+        known = ", ".join(shared) or "none"
+        raise ConfigError(f"metric: {requested!r} is not in every curve; valid are: {known}")
     tasks = [name for name in shared if name.startswith("tasks.")]
     losses = [name for name in shared if name.startswith("loss.inference.")]
     return (tasks or losses[-1:] or shared)[0]

@@ -63,6 +63,14 @@ def test_unknown_enricher_names_valid_ones() -> None:
         load_enricher("stats")
 
 
+def test_unknown_corpus_names_valid_ones(store: Store) -> None:
+    add_documents(store, ["one two"])
+    version = store.snapshot().version
+    with pytest.raises(StoreError, match=r"no corpus 'wbe' in .*; corpora: web"):
+        enrich(store, "statistics", TextStatistics(), corpora=("web", "wbe"))
+    assert store.snapshot().version == version
+
+
 def test_empty_store_has_nothing_to_enrich(store: Store) -> None:
     with pytest.raises(StoreError, match="no documents"):
         enrich(store, "statistics", TextStatistics())

@@ -169,11 +169,15 @@ def test_fields(tmp_path):
     path.write_bytes(
         lines(
             {"body": "one", "url": "u1", "source": "wiki", "id": 3, "tags": ["x"]},
-            {"body": "two", "source": {"name": "x"}, "id": 4},
+            {"body": "two", "url": None, "source": {"name": "x"}, "id": 4},
             {"body": "three", "url": 7, "source": None},
+            {"body": "four", "ulr": "u4"},
         )
     )
-    documents, _ = read(path, text_field="body", id_field="url")
+    documents, rejected = read(path, text_field="body", id_field="url")
+    assert [(one.line, one.reason) for one in rejected] == [
+        (4, "no field 'url' (fields: body, ulr)")
+    ]
     assert [(d.source, d.source_id) for d in documents] == [
         ("wiki", "u1"),
         ("a.jsonl", "a.jsonl:2"),

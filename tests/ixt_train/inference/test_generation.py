@@ -1,6 +1,8 @@
 """Generation under feedback, of models with a prefix, with spans, and without either."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,11 +13,21 @@ from typer.testing import CliRunner
 from ixt_data.cli.app import build
 from ixt_data.errors import ConfigError
 from ixt_data.mix import build_condition
-from ixt_train.conditioning.conditioner import SPECIAL_TOKENS, Conditioner, tag_token
+from ixt_train.conditioning.conditioner import (
+    SPECIAL_TOKENS,
+    Conditioner,
+    Feedback,
+    tag_token,
+)
 from ixt_train.conditioning.tokenizer import train_tokenizer
 from ixt_train.config.train_config import TokenizerTraining
 from ixt_train.inference.decoding import TokenSampling
-from ixt_train.inference.generation import GenerationRequest, generate, generate_texts
+from ixt_train.inference.generation import (
+    GenerationRequest,
+    generate,
+    generate_texts,
+    read_requests,
+)
 from ixt_train.inference.loaded_model import LoadedModel, choose_feedback, load_model
 
 BEST = "<|feedback|> <|score_10|> every step is correct <|/feedback|>"
@@ -108,6 +120,38 @@ def test_generate_without_feedback_in_training_raises() -> None:
             generate(model, "17", said)
 
 
+@pytest.mark.parametrize("choice", ["bets", "Best", "worse", "given", "", " none"])
+def test_feedback_that_is_not_a_known_word_raises(trained: LoadedModel, choice: str) -> None:
+    for settings in ({"feedback": choice}, {"against": choice, "guidance": 2.0}):
+        with pytest.raises(ConfigError, match="not a known word") as caught:
+            generate(trained, "17 + 5 =", **settings)
+    assert "Valid: best, worst, none, or a text of several words" in str(caught.value)
+    assert f"a text of one word is text:{choice}" in str(caught.value)
+
+
+def test_feedback_text_has_several_words_or_a_mark(trained: LoadedModel) -> None:
+    for choice in ("every step is correct", "text:every step is correct"):
+        said = choose_feedback(trained.conditioner, choice, 0.3)
+        assert said == Feedback(0.3, "every step is correct")
+    assert choose_feedback(trained.conditioner, "text:best", 0.3) == Feedback(0.3, "best")
+    assert choose_feedback(trained.conditioner, "text:", 0.3) == Feedback(0.3, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("--feedback", "bets"), 1, "did you mean 'best'"),
+        (("--feedback", "best", "--score", "0.5"), 2, "goes with a feedback text, not with best"),
+    ],
+)
+def test_generate_with_wrong_feedback_on_the_command_line(
+    trained_run: Path, arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    command = [sys.executable, "-m", "ixt_data", "generate", str(trained_run), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, said in " ".join(done.stderr.split())) == (code, True), done.stderr
+
+
 def test_generate_prompts_of_a_file_on_the_command_line(trained_run: Path, tmp_path: Path) -> None:
     lines = [{"prompt": "17 + 5 ="}, {"prompt": "3 +", "feedback": "none"}]
     path = tmp_path / "prompts.jsonl"
@@ -128,6 +172,9 @@ def test_generate_prompts_of_a_file_on_the_command_line(trained_run: Path, tmp_p
     code, out, _ = run("--prompt", "17 + 5 =", "--prompt", "3", "--max-new-tokens", "2")
     assert code == 0
     assert out.startswith("17 + 5 =")
+    path.write_text('{"prompt": "3", "feedback": 1}')
+    with pytest.raises(ConfigError, match="line 1: feedback: 1 is not text"):
+        read_requests(path.read_text().splitlines(), "prompts.jsonl", GenerationRequest(""))
     path.write_text('{"prompt": 3}')
     with pytest.raises(ConfigError, match=r"line 1: .*prompt: 3 is not text"):
         CliRunner().invoke(

@@ -72,7 +72,7 @@ def test_compare_arms_uses_plain_every_filter_and_the_best_filter() -> None:
     assert against["plain"]["steps"].value == pytest.approx(35 / 15)
     assert against["filter|filter-x10"]["tokens"].value == pytest.approx(10 / 15)
     assert group.arms[0].against["0.9"]["filter"]["steps"].kind == "at most"
-    with pytest.raises(ConfigError, match=r"metric: 'loss' is not in every curve; shared"):
+    with pytest.raises(ConfigError, match=r"metric: 'loss' is not in every curve; valid are"):
         compare_arms(curves, "loss")
 
 

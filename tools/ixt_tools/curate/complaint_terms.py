@@ -146,9 +146,7 @@ class _Scope:
         below: float | None,
         root: str,
     ) -> None:
-        if unknown := set(corpora) - snapshot.corpora.keys():
-            known = ", ".join(snapshot.corpora) or "none"
-            raise StoreError(f"no corpus {min(unknown)!r} in {root}; corpora: {known}")
+        snapshot.check_corpora(corpora, root)
         self._catalog = catalog
         inside = [f"corpus IN ({', '.join(map(sql_literal, corpora))})"] if corpora else ["true"]
         everything = (

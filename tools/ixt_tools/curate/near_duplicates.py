@@ -87,10 +87,13 @@ def mark_near_duplicates(
         progress: function that receives the work done and in total.
 
     Raises:
-        ConfigError: the threshold or the name of the column is not valid.
+        ConfigError: the threshold or the name of the column is not valid, or a critic is given that
+            `keep` does not use.
         StoreError: a corpus, critic or document does not exist.
         MissingExtra: datasketch is not installed.
     """
+    if critic is not None and keep != "best":
+        raise ConfigError(f"critic {critic!r}: only keep best compares scores")
     names = (column, f"{column}_keep")
     for attempts in range(MAX_ATTEMPTS, 0, -1):
         try:
@@ -123,9 +126,7 @@ def mark_near_duplicates(
 
 
 def _check(store: Store, snapshot: Snapshot, corpora: Sequence[str], names: Sequence[str]) -> None:
-    if unknown := set(corpora) - snapshot.corpora.keys():
-        known = ", ".join(snapshot.corpora) or "none"
-        raise StoreError(f"no corpus {min(unknown)!r} in {store.root}; corpora: {known}")
+    snapshot.check_corpora(corpora, store.root)
     for name, kind in zip(names, _TYPES, strict=True):
         if not _NAME.fullmatch(name):
             raise ConfigError(f"column {name!r}: use letters, digits and '_', first a letter")

@@ -85,6 +85,8 @@ def test_dedupe_refuses_invalid_arguments(store: Store) -> None:
         ConfigError, match=r"threshold 1\.5 is not valid; use a similarity from 0\.1 to 0\.99"
     ):
         mark_near_duplicates(store, threshold=1.5)
+    with pytest.raises(ConfigError, match="critic 'rules': only keep best compares scores"):
+        mark_near_duplicates(store, critic="rules")
     with pytest.raises(StoreError, match="no critiques in"):
         mark_near_duplicates(store, keep="best")
     version = store.snapshot().version
