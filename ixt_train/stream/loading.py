@@ -1,6 +1,5 @@
 """A DataLoader over a stream whose workers pass whole batches."""
 
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -9,13 +8,10 @@ from typing import Any
 from torch.utils.data import DataLoader, IterableDataset
 
 from ixt_data.errors import ConfigError
+from ixt_train.runs import too_long_for_sockets
 from ixt_train.stream.mix_stream import MixStream
 
 Collate = Callable[[Sequence[dict[str, Any]]], Any]
-
-# A worker passes tensors through the socket $TMPDIR/pymp-xxxxxxxx/listener-xxxxxxxx. Linux allows
-# 107 bytes, macOS 103. Beyond that torch prints the error of the worker, and waits forever.
-_MAX_TMPDIR_BYTES = 103 - len("/pymp-xxxxxxxx/listener-xxxxxxxx")
 
 
 class StreamBatches(IterableDataset[Any]):
@@ -84,12 +80,8 @@ def data_loader(
 
 
 def _check_tmpdir() -> None:
-    folder = tempfile.gettempdir()
-    if (size := len(os.fsencode(folder))) > _MAX_TMPDIR_BYTES:
-        raise ConfigError(
-            f"TMPDIR: {folder} has {size} bytes, and the sockets of DataLoader workers allow at "
-            f"most {_MAX_TMPDIR_BYTES}. Set TMPDIR to a shorter folder, or use 0 workers"
-        )
+    if (problem := too_long_for_sockets(tempfile.gettempdir())) is not None:
+        raise ConfigError(f"TMPDIR: {problem}. Set TMPDIR to a shorter folder, or use 0 workers")
 
 
 def _unchanged(batch: Any) -> Any:

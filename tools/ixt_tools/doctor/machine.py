@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ixt_tools.doctor.check import Check, format_size
+from ixt_train.runs import too_long_for_sockets
 
 SHARED_MEMORY = Path("/dev/shm")
 GB = 1e9
@@ -118,7 +119,7 @@ def _stale(folder: Path) -> Iterator[Path]:
 
 
 def check_temporary(folder: Path) -> Iterator[Check]:
-    """Check the folder for temporary files: writable, with free space, without foreign locks."""
+    """Check the folder for temporary files: writable, free space, short path, no foreign locks."""
     probe = folder / f"ixt-doctor-{uuid.uuid4().hex}"
     name = "TMPDIR"
     try:
@@ -133,6 +134,11 @@ def check_temporary(folder: Path) -> Iterator[Check]:
     yield check_free_space(
         name, folder, "set TMPDIR to a folder on a larger disk: queries spill there"
     )
+    if (problem := too_long_for_sockets(folder)) is None:
+        yield Check("worker sockets", "ok", f"their paths in {folder} are short enough")
+    else:
+        remedy = "set TMPDIR to a shorter folder, or train with num_workers: 0"
+        yield Check("worker sockets", "warning", problem, remedy)
     locks = [path for path in folder.iterdir() if _LOCK.fullmatch(path.name)]
     foreign = [path for path in locks if not os.access(path, os.W_OK)]
     if foreign:

@@ -135,6 +135,21 @@ def test_unusable_temporary_folder_is_broken(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("ixt-doctor-*"))
 
 
+def test_temporary_folder_with_a_long_path_is_reported() -> None:
+    # The limit of the shorter system, macOS: 103 bytes with the socket's own name of 32.
+    for size, state in ((71, "ok"), (72, "warning")):
+        folder = Path(tempfile.mkdtemp(dir="/tmp"))
+        folder /= "x" * (size - len(str(folder)) - 1)
+        folder.mkdir()
+        try:
+            found = by_name(check_temporary(folder))["worker sockets"]
+        finally:
+            shutil.rmtree(folder.parent)
+        assert found.state == state
+    assert "72 bytes" in found.what
+    assert "shorter folder" in found.remedy
+
+
 def test_segments_of_killed_jobs_are_reported(tmp_path: Path) -> None:
     for name in ("000001_locals", "000002_locals"):
         (tmp_path / name).write_bytes(b"x" * 4096)
