@@ -67,6 +67,10 @@ class QueryCancelled(QueryError):
     """A query that was interrupted."""
 
 
+class Terminated(SystemExit):
+    """The end of this process by SIGTERM, unlike a `sys.exit()` in a user's code."""
+
+
 class CriticError(IxtError):
     """A critic that cannot be loaded, or whose output violates the critic protocol."""
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
+from ixt_data.errors import Terminated
 from ixt_data.records import Critique, Document, content_id
 
 
@@ -73,6 +74,9 @@ class EmbeddedCritic:
     def _judge_or_error(self, document: Document) -> Critique:
         try:
             return self.judge(document)
-        except Exception as error:
+        except Terminated:
+            raise
+        # A critic that calls sys.exit() must not end the run as if it were complete.
+        except (Exception, SystemExit) as error:
             message = f"{type(error).__name__}: {error}"
             return Critique(document.doc_id, "error", error=message)

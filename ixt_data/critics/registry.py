@@ -84,7 +84,7 @@ def _load_class(target: str) -> type[Any]:
         sys.path.append(here)
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {error}"
         raise CriticError(f"critic {target!r}: cannot import {module_name!r} ({reason})") from error
     loaded = getattr(module, class_name, None)
@@ -98,19 +98,21 @@ def _load_class(target: str) -> type[Any]:
 
 
 def _create(spec: str, critic_class: type[Any], options: dict[str, Any]) -> Any:
+    valid = "none"
     try:
-        parameters = inspect.signature(critic_class)
-        parameters.bind(**options)
+        signature = inspect.signature(critic_class)
+        valid = ", ".join(signature.parameters) or valid
+        signature.bind(**options)
+    # A class without a signature, such as a built-in one, raises ValueError.
     except (TypeError, ValueError) as error:
         raise CriticError(
-            f"critic {spec!r} does not accept the options {options}: {error};"
-            f" valid are {parameters if isinstance(error, TypeError) else 'none'}"
+            f"critic {spec!r} does not accept these options: {error}; valid are {valid}"
         ) from None
     try:
         return critic_class(**options)
     except IxtError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {error}"
         raise CriticError(f"critic {spec!r} could not be created: {reason}") from error
 
@@ -130,5 +132,5 @@ def _check_protocol(spec: str, critic: Any) -> None:
         return
     try:
         critic_id(critic)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise CriticError(f"critic {spec!r}: config() is not plain JSON: {error}") from error

@@ -26,7 +26,7 @@ from ixt_data.critique_runs.units import (
     target_rows,
     unit_name,
 )
-from ixt_data.errors import CriticError, IxtError, UnitAlreadyPublished
+from ixt_data.errors import CriticError, IxtError, Terminated, UnitAlreadyPublished
 from ixt_data.log import CriticInfo, ShardInfo, Snapshot
 from ixt_data.records import ID_BYTES, OK, Critique, Document, format_id
 from ixt_data.store import Store
@@ -172,9 +172,10 @@ class UnitWorker:
         """Yield the critic's critiques; an exception in the critic names the critic."""
         try:
             yield from self._critic.run(documents)
-        except (IxtError, OSError):
+        except (IxtError, OSError, Terminated):
             raise
-        except Exception as error:
+        # A critic that calls sys.exit() must not end the run as if it were complete.
+        except (Exception, SystemExit) as error:
             raise CriticError(
                 f"critic {self._critic.name} raised {type(error).__name__}: {error}. "
                 "Finished units are stored. `ixt --debug critique ...` prints the traceback"

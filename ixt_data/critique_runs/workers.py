@@ -29,7 +29,7 @@ from ixt_data.critics import (
 from ixt_data.critique_runs.annotation import CritiqueReport, annotate
 from ixt_data.critique_runs.pending_work import PendingWork
 from ixt_data.critique_runs.unit_worker import usage_of
-from ixt_data.errors import CriticError, IxtError
+from ixt_data.errors import CriticError, IxtError, Terminated
 from ixt_data.records import Critique
 from ixt_data.store import Store
 
@@ -170,11 +170,15 @@ def closing_critic(critic: Critic) -> Iterator[None]:
 
 @contextmanager
 def exiting_on_sigterm() -> Iterator[None]:
-    """Raise SystemExit on SIGTERM inside the block, so leases and servers are released."""
+    """Raise `Terminated` on SIGTERM inside the block, so leases and servers are released."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(STOPPED))
+
+    def terminate(*_: object) -> None:
+        raise Terminated(STOPPED)
+
+    before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     finally:

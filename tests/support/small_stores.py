@@ -1,5 +1,6 @@
 """Small real stores for the tests of the data engine."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ class Length(EmbeddedCritic):
     def judge(self, document: Document) -> Critique:
         if document.text == "raise":
             raise ValueError("too hard")
+        if document.text == "exit":
+            sys.exit(3)
         n = len(document.text)
         return Critique(
             document.doc_id,

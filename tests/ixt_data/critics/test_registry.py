@@ -32,6 +32,10 @@ class Broken(Length):
     def config(self):
         return {"bad": object()}
 
+class Exits(Length):
+    def __init__(self):
+        raise SystemExit(0)
+
 class Fails(Length):
     def __init__(self):
         raise RuntimeError("no power")
@@ -73,7 +77,7 @@ def test_load_critic_finds_a_class_in_the_working_folder(own):
     [
         ("vllm", {}, "needs --endpoint URL"),
         ("rulez", {}, "unknown critic 'rulez'; valid are arithmetic, import, rules, vllm"),
-        ("rules", {"x": "1"}, r"'rules' does not accept the options \{'x': '1'\}.*valid are \(\)"),
+        ("rules", {"x": "1"}, "'rules' does not accept these options: .*'x'; valid are none"),
         ("import", {}, "missing a required argument: 'path'"),
         ("no_such_module:X", {}, "cannot import 'no_such_module'"),
         (":X", {}, "cannot import"),
@@ -84,6 +88,7 @@ def test_load_critic_finds_a_class_in_the_working_folder(own):
             r"not a critic: it does not define name .*'not yet'\), config\(\), run\(\)",
         ),
         ("own_critics:Broken", {}, r"config\(\) is not plain JSON"),
+        ("own_critics:Exits", {}, "could not be created: SystemExit: 0"),
         ("own_critics:Fails", {}, "RuntimeError: no power"),
     ],
 )

@@ -1,6 +1,7 @@
 """Critique runs of one worker: alignment, reuse, failures, progress."""
 
 import doctest
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
@@ -89,12 +90,11 @@ def test_document_in_two_corpora_has_one_latest_critique(store: Store) -> None:
 
 
 def test_document_that_raises_gets_a_row(store: Store) -> None:
-    add_documents(store, ["fine", "raise"])
+    add_documents(store, ["fine", "raise", "exit"])
     report = annotate(store, "web", Length())
-    assert dict(report.statuses) == {"ok": 1, "error": 1}
-    (row,) = store.sql("SELECT * FROM critiques WHERE status = 'error'").arrow().to_pylist()
-    assert row["error"] == "ValueError: too hard"
-    assert row["score"] is None
+    assert dict(report.statuses) == {"ok": 1, "error": 2}
+    rows = store.sql("SELECT error, score FROM critiques WHERE status = 'error' ORDER BY error")
+    assert rows.fetchall() == [("SystemExit: 3", None), ("ValueError: too hard", None)]
 
 
 class Backwards(Length):
@@ -208,9 +208,15 @@ def raise_after_one(documents: Iterable[Document]) -> Iterator[Critique]:
     raise ValueError("no more ink")
 
 
+def exit_after_one(documents: Iterable[Document]) -> Iterator[Critique]:
+    yield scored(next(iter(documents)))
+    sys.exit(0)
+
+
 @pytest.mark.parametrize(
     ("critiques", "message"),
     [
+        (exit_after_one, "critic length raised SystemExit: 0"),
         (raise_after_one, "critic length raised ValueError: no more ink"),
         (lambda documents: None, "critic length raised TypeError"),
         (lambda documents: (None for _ in documents), "gave an object of type NoneType"),
