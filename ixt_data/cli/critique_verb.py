@@ -8,7 +8,7 @@ import typer
 
 from ixt_data.cli.options import DEFAULT_STORE, OutputOption, StoreOption, key_values
 from ixt_data.cli.verbs import Group, add_verb
-from ixt_data.console import Output, OutputMode
+from ixt_data.console import Output, OutputMode, format_count
 
 if TYPE_CHECKING:
     from ixt_data.critics import ChunkOptions, Critic
@@ -339,7 +339,7 @@ def _note(status: "WorkerStatus") -> str:
     total = status.statuses.total()
     shares = ", ".join(f"{name} {n / total:.0%}" for name, n in status.statuses.most_common(3))
     tokens = status.usage["tokens_in"] + status.usage["tokens_out"]
-    return f"{shares}; {tokens:,} tokens" if tokens else shares
+    return f"{shares}; {format_count(tokens, 'token')}" if tokens else shares
 
 
 def _estimate(out: Output, store: Any, job: "CritiqueRunSpec", gpus: int) -> None:

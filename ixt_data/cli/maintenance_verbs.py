@@ -7,7 +7,7 @@ import typer
 
 from ixt_data.cli.options import DEFAULT_STORE, OutputOption, StoreOption
 from ixt_data.cli.verbs import Group, add_verb
-from ixt_data.console import Output, OutputMode, table
+from ixt_data.console import Output, OutputMode, format_count, table
 
 
 def register(app: typer.Typer) -> None:
@@ -50,14 +50,19 @@ def verify(
         )
     if repair:
         report = repair_store(opened, report)
-    summary = f"{report.files:,} files, {report.bytes:,} bytes: "
-    summary += f"{len(report.problems)} problems" if report.problems else "all match the log"
+    summary = f"{format_count(report.files, 'file')}, {report.bytes:,} bytes: "
+    summary += (
+        format_count(len(report.problems), "problem") if report.problems else "all match the log"
+    )
     out.result(report.to_json(), summary)
     if output is OutputMode.text and report.problems:
         rows = [(p.path, p.problem, p.documents, p.remedy) for p in report.problems]
         out.console.print(table(["path", "problem", "documents", "remedy"], rows))
     if report.orphans:
-        out.note(f"{len(report.orphans):,} files that no version references; `ixt gc` removes them")
+        out.note(
+            f"{format_count(len(report.orphans), 'file')} that no version references; "
+            "`ixt gc` removes them"
+        )
     if len(report.repaired) < len(report.problems):
         raise typer.Exit(1)
 
@@ -134,6 +139,6 @@ def gc(
         "min_version": report.min_version,
         "snapshot": report.snapshot,
     }
-    out.result(record, f"{done} {len(gone):,} files, {report.bytes:,} bytes")
+    out.result(record, f"{done} {format_count(len(gone), 'file')}, {report.bytes:,} bytes")
     if dry_run and output is OutputMode.text:
         out.console.print("\n".join(gone), markup=False, highlight=False)

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from ixt_data.cli.completion import COMMANDS, Completions, is_complete
 from ixt_data.cli.run_query import run_cancellable
-from ixt_data.console import printable, rows_table
+from ixt_data.console import format_count, printable, rows_table
 from ixt_data.errors import IxtError, QueryError
 from ixt_data.sql import QueryOutput, read_table, write_rows
 
@@ -138,7 +138,7 @@ class Prompt:
             with self._out.pager():
                 self._out.print(table, markup=False)
         if more:
-            self._note(f"first {self._limit} rows; .limit 0 prints all")
+            self._note(f"first {format_count(self._limit, 'row')}; .limit 0 prints all")
 
     def _write(self, sql: str, parameters: dict[str, Any]) -> None:
         if self._output is QueryOutput.parquet and self._to is None:
@@ -160,7 +160,9 @@ class Prompt:
 
     def _tables(self, rest: list[str]) -> None:
         for view, columns in self._catalog.columns.items():
-            self._note(f"{view:28}{len(columns)} columns; one row is {_ROW_OF[view]}")
+            self._note(
+                f"{view:28}{format_count(len(columns), 'column')}; one row is {_ROW_OF[view]}"
+            )
         for saved in self._catalog.snapshot.selections.values():
             self._note(f"{'selected.' + quoted(saved.name):28}documents where {saved.where}")
 

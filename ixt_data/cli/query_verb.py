@@ -11,6 +11,7 @@ import typer
 from ixt_data.cli.options import DEFAULT_STORE, AtOption, StoreOption
 from ixt_data.cli.query_input import LIMIT, parse_parameter, read_sql
 from ixt_data.cli.verbs import Group, add_verb
+from ixt_data.console import format_count
 from ixt_data.errors import QueryError
 from ixt_data.sql import QueryOutput
 
@@ -145,7 +146,7 @@ def print_rows(
         )
         Console().print(rows_table(names, rows), markup=False)
         if more:
-            log.print(f"first {limit} rows; --limit 0 prints all", highlight=False)
+            log.print(f"first {format_count(limit, 'row')}; --limit 0 prints all", highlight=False)
         return
     # Rows on a terminal are progress enough.
     shown = None if to is None and sys.stdout.isatty() else log

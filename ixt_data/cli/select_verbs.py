@@ -7,7 +7,7 @@ import typer
 
 from ixt_data.cli.options import DEFAULT_STORE, AtOption, OutputOption, StoreOption
 from ixt_data.cli.verbs import Group, add_verb, add_verbs
-from ixt_data.console import Output, OutputMode, table
+from ixt_data.console import Output, OutputMode, format_count, table
 
 NameArgument = Annotated[str, typer.Argument(help="Name of the selection.")]
 
@@ -50,7 +50,8 @@ def save(
 
     saved = save_selection(Store.open(store), name, where, critic=critic, note=note)
     by = f" with critiques by {saved.critic}" if saved.critic else ""
-    text = f"{name} matches {saved.documents:,} documents{by}; saved in snapshot {saved.version}"
+    found = format_count(saved.documents, "document")
+    text = f"{name} matches {found}{by}; saved in snapshot {saved.version}"
     out = Output(output)
     out.result(asdict(saved), text)
     if not saved.documents:

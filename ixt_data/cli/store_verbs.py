@@ -7,7 +7,7 @@ import typer
 
 from ixt_data.cli.options import DEFAULT_STORE, OutputOption, StoreOption
 from ixt_data.cli.verbs import Group, add_verb
-from ixt_data.console import Output, OutputMode
+from ixt_data.console import Output, OutputMode, format_count
 
 
 def register(app: typer.Typer) -> None:
@@ -113,11 +113,13 @@ def ingest(
             sources,
             stage=stage,
             shard_bytes=int(shard_mb * (1 << 20)),
-            progress=lambda done, documents: bar.update(done, f"{documents:,} documents"),
+            progress=lambda done, documents: bar.update(done, format_count(documents, "document")),
         )
     out.result(asdict(report))
     if report.quarantined:
         file = f"{opened.root}/{report.quarantine_file}"
-        out.note(f"{report.quarantined:,} records rejected, each with its reason: {file}")
+        out.note(
+            f"{format_count(report.quarantined, 'record')} rejected, each with its reason: {file}"
+        )
         if strict:
             raise typer.Exit(1)

@@ -7,7 +7,7 @@ import typer
 
 from ixt_data.cli.options import DEFAULT_STORE, AtOption, OutputOption, StoreOption, key_values
 from ixt_data.cli.verbs import Group, add_verb
-from ixt_data.console import Output, OutputMode
+from ixt_data.console import Output, OutputMode, format_count
 
 
 def register(app: typer.Typer) -> None:
@@ -60,7 +60,7 @@ def adopt(
             text_field=text_field,
             id_field=id_field,
             stage=stage,
-            progress=lambda done, documents: bar.update(done, f"{documents:,} documents"),
+            progress=lambda done, documents: bar.update(done, format_count(documents, "document")),
         )
     out.result(asdict(report))
     if report.left_out:

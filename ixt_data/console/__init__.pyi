@@ -15,6 +15,7 @@ from .charts import tenths_chart as tenths_chart
 from .output import Output as Output
 from .output import OutputMode as OutputMode
 from .output import fields as fields
+from .output import format_count as format_count
 from .output import printable as printable
 from .output import table as table
 from .progress import ProgressBar as ProgressBar

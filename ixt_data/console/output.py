@@ -50,13 +50,15 @@ class Output:
         if self.mode is OutputMode.json:
             write_json(dict(record))
         elif text is not None:
-            self.console.print(text, markup=False, highlight=False)
+            # A line of text is not broken: a path in it can be copied, and `grep` finds it.
+            is_line = isinstance(text, str)
+            self.console.print(text, markup=False, highlight=False, soft_wrap=is_line)
         else:
             self.console.print(fields(record))
 
     def note(self, message: str) -> None:
         """Print a remark on stderr."""
-        self.log.print(message, highlight=False)
+        self.log.print(message, highlight=False, soft_wrap=True)
 
     @contextmanager
     def progress(self, title: str, total: float | None, unit: str) -> "Iterator[ProgressBar]":
@@ -109,6 +111,11 @@ def plain(value: Any) -> str:
     if isinstance(value, Sequence | set | frozenset) and not isinstance(value, str | bytes):
         return ", ".join(map(plain, value)) or "-"
     return str(value)
+
+
+def format_count(number: int, noun: str) -> str:
+    """Return a number with its noun, such as "1 document" and "1,200 documents"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def table(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> "Table":

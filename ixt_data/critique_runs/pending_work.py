@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ixt_data.console import format_count
 from ixt_data.log import CriticInfo, ShardInfo, Snapshot
 
 
@@ -24,10 +25,11 @@ class PendingWork:
 
     def __str__(self) -> str:
         if self.previous_critic is None:
-            return f"{self.documents:,} documents to critique"
+            return f"{format_count(self.documents, 'document')} to critique"
         return (
             f"this critic replaces {self.previous_critic}, which has the same name: "
-            f"{', '.join(self.changed_keys)} changed. {self.documents:,} documents to critique; "
+            f"{', '.join(self.changed_keys)} changed. "
+            f"{format_count(self.documents, 'document')} to critique; "
             "--name NAME would keep both in the view critiques"
         )
 

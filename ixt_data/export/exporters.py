@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ixt_data.config import ConfigModel
+from ixt_data.console import format_count
 from ixt_data.errors import PluginError, UsageError
 from ixt_data.export.delta import export_delta
 from ixt_data.export.matched_documents import MatchedDocuments
@@ -141,7 +142,9 @@ def _rows_exporter(write: Callable[..., Any], help: str, suffixes: tuple[str, ..
             selected,
             request.target,
             overwrite=request.overwrite,
-            progress=lambda done, n: progress(done, selected.total, f"{n:,} documents matched"),
+            progress=lambda done, n: progress(
+                done, selected.total, f"{format_count(n, 'document')} matched"
+            ),
         )
         return asdict(report)
 

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from rich.console import Console
 
-from ixt_data.console import progress_bar
+from ixt_data.console import format_count, progress_bar
 from ixt_data.errors import ConfigError
 from ixt_data.ingestion.columns import ColumnNames
 from ixt_data.ingestion.document_rows import (
@@ -166,7 +166,7 @@ def _progress_callback(
         yield progress or (lambda consumed, documents: None)
         return
     with progress_bar(Console(stderr=True), f"ingest {corpus}", total, "B") as bar:
-        yield lambda consumed, documents: bar.update(consumed, f"{documents:,} documents")
+        yield lambda consumed, documents: bar.update(consumed, format_count(documents, "document"))
 
 
 def _batches(

@@ -1,5 +1,6 @@
 """A mix plan as a human-readable tree: what(fingerprint): amount [label]."""
 
+from ixt_data.console import format_count
 from ixt_data.mix.plan import MixPlan, SelectionPlan
 from ixt_data.records import content_id
 
@@ -8,8 +9,10 @@ def render_plan(plan: MixPlan) -> str:
     """Render the plan as lines of text."""
     total = plan.tokens(sum(part.characters for part in plan.selections))
     lines = [
-        f"mix({plan.digest}): {plan.samples:,} samples of {plan.documents:,} documents, "
-        f"~{amount(total)} tokens [snapshot {plan.version}, {len(plan.shards):,} shards]"
+        f"mix({plan.digest}): {format_count(plan.samples, 'sample')} of "
+        f"{format_count(plan.documents, 'document')}, ~{amount(total)} tokens "
+        f"[snapshot {plan.version}, "
+        f"{format_count(len(plan.shards), 'shard')}]"
     ]
     width = max(len(part.name) for part in plan.selections)
     children = [_selection(plan, part, width) for part in plan.selections]
@@ -30,9 +33,9 @@ def _selection(plan: MixPlan, part: SelectionPlan, width: int) -> str:
     label += f", critiques by {own.critic}" if own.critic else ""
     return (
         f"{part.name:{width}}({content_id(part.where)[:6]}): "
-        f"~{amount(plan.tokens(part.characters))} tokens, {part.samples:,} samples "
-        f"({part.samples / plan.samples:.1%}) = {part.documents:,} documents x {epochs:.2f} "
-        f"[{label}]"
+        f"~{amount(plan.tokens(part.characters))} tokens, {format_count(part.samples, 'sample')} "
+        f"({part.samples / plan.samples:.1%}) = "
+        f"{format_count(part.documents, 'document')} x {epochs:.2f} [{label}]"
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from ixt_data.console import cell_text, rows_table
+from ixt_data.console import cell_text, format_count, rows_table
 from ixt_data.errors import MissingExtra, QueryError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class QueryResult:
 
         Console().print(rows_table(self.columns, list(self._rows(max_rows))), markup=False)
         if len(self) > max_rows:
-            print(f"first {max_rows:,} of {len(self):,} rows")
+            print(f"first {max_rows:,} of {format_count(len(self), 'row')}")
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
@@ -96,7 +96,7 @@ class QueryResult:
 
     def __repr__(self) -> str:
         fields = ", ".join(f"{field.name} {field.type}" for field in self._table.schema)
-        return f"QueryResult({len(self):,} rows: {fields})"
+        return f"QueryResult({format_count(len(self), 'row')}: {fields})"
 
     def _repr_html_(self) -> str:
         """Return the first rows as an HTML table, for notebooks."""
@@ -106,7 +106,7 @@ class QueryResult:
             for row in self._rows(MAX_HTML_ROWS)
         )
         shown = min(len(self), MAX_HTML_ROWS)
-        note = f"<p>{shown:,} of {len(self):,} rows</p>"
+        note = f"<p>{shown:,} of {format_count(len(self), 'row')}</p>"
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{note}"
 
 

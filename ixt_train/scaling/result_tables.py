@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ixt_data.console import format_count
 from ixt_train.scaling.multipliers import Multiplier, is_lower_better
 from ixt_train.scaling.report import ArmReport, GroupReport, RequiredBudget
 
@@ -26,7 +27,11 @@ def format_budget(budget: RequiredBudget, axis: str) -> str:
     """Format a required budget, with the number of train runs if not all reached the target."""
     if not budget.reached:
         return "not reached"
-    share = "" if budget.reached == budget.runs else f" ({budget.reached} of {budget.runs} runs)"
+    share = (
+        ""
+        if budget.reached == budget.runs
+        else f" ({budget.reached} of {format_count(budget.runs, 'run')})"
+    )
     return format_quantity(budget.mean[axis]) + share
 
 

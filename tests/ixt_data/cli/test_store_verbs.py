@@ -100,7 +100,7 @@ def test_strict_ingest_exits_1_and_keeps_good_records(folder: Path, tmp_path: Pa
     done = ixt(
         "ingest", "--corpus", "b", tmp_path / "b.jsonl.gz", "--strict", folder=folder, code=1
     )
-    assert "1 records rejected" in done.stderr
+    assert "1 record rejected" in done.stderr
     rows = as_json("query", "SELECT source FROM documents WHERE corpus = 'b'", folder=folder)
     assert rows == [{"source": "b.jsonl.gz"}]
 

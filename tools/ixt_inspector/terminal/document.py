@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ixt_data.console import format_count
 from ixt_data.errors import StoreError
 from ixt_data.log import Snapshot
 from ixt_data.records import Span, parse_id
@@ -88,7 +89,9 @@ def _row(catalog: Any, name: str, snapshot: Snapshot, root: str) -> dict[str, An
         if len({row["doc_id"] for row in rows}) > 1:
             ids = ", ".join(f"{row['doc_id']} ({row['corpus']})" for row in rows[:MAX_NAMED])
             more = f" and {len(rows) - MAX_NAMED:,} more" if len(rows) > MAX_NAMED else ""
-            raise StoreError(f"source_id {name!r} names {len(rows):,} documents: {ids}{more}")
+            raise StoreError(
+                f"source_id {name!r} names {format_count(len(rows), 'document')}: {ids}{more}"
+            )
     if not rows:
         raise StoreError(
             f"{name}: not a file, folder or store, and not a doc_id or source_id in snapshot "

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from ixt_data.console import format_count
 from ixt_data.errors import StoreError
 from ixt_data.storage import LocalStorage, Storage, open_storage
 from ixt_data.store import MARKER, Store, part_of_store, part_of_store_at
@@ -75,7 +76,7 @@ def _shard(storage: Storage, name: str, options: InspectOptions) -> StoredShardV
     for family, other in aligned.items():
         samples = snapshot.shards_by_path[other].samples if snapshot is not None else 0
         if samples != view.samples:
-            view.problems.append(f"{family}: {other} has {samples:,} samples")
+            view.problems.append(f"{family}: {other} has {format_count(samples, 'sample')}")
     return StoredShardView(view, storage.root, aligned)
 
 

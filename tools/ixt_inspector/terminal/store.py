@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ixt_data.console import format_count
 from ixt_data.log import TEXT, ShardInfo, Snapshot
 from ixt_data.store import Store
 
@@ -130,8 +131,8 @@ def misaligned(snapshot: Snapshot) -> list[str]:
             )
         elif other.samples != shard.samples:
             problems.append(
-                f"{shard.path}: {shard.samples:,} samples; {other.path}, which it is aligned with, "
-                f"has {other.samples:,}"
+                f"{shard.path}: {format_count(shard.samples, 'sample')}; {other.path}, "
+                f"which it is aligned with, has {other.samples:,}"
             )
     return problems
 

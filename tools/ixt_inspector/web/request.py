@@ -12,6 +12,7 @@ import jinja2
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from ixt_data.console import format_count
 from ixt_data.errors import QueryError
 from ixt_data.store import Store
 from ixt_inspector.web.query_pool import PendingQueries, QueryLimits, QueryPool
@@ -165,6 +166,7 @@ def templates() -> jinja2.Environment:
     )
     environment.filters |= {
         "count": lambda n: "–" if n is None else f"{n:,}",
+        "counted": format_count,
         "amount": format_amount,
         "size": format_size,
         "score": lambda n: "–" if n is None else f"{n:.2f}",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ixt_data.cli import DEFAULT_STORE, AtOption, Group, OutputOption, StoreOption, add_verb
-from ixt_data.console import Output, OutputMode, table
+from ixt_data.console import Output, OutputMode, format_count, table
 
 if TYPE_CHECKING:
     from ixt_tools.curate.complaint_terms import Complaints
@@ -149,9 +149,10 @@ def _shown(found: "Complaints") -> Any:
     from rich.console import Group
 
     of = f"source {found.source}" if found.source is not None else "all sources"
-    head = f"{found.critic} on {of}: {found.documents:,} documents, snapshot {found.snapshot}"
+    documents = format_count(found.documents, "document")
+    head = f"{found.critic} on {of}: {documents}, snapshot {found.snapshot}"
     if found.sampled:
-        head += f"; {found.sampled:,} critiques grouped by their words"
+        head += f"; {format_count(found.sampled, 'critique')} grouped by their words"
     rows = [
         (
             one.by,

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ixt_data.console import format_count
 from ixt_data.critics import load_critic
 from ixt_data.critique_runs import annotate, count_succeeded
 from ixt_data.ingestion import ingest, open_inputs
@@ -20,7 +21,9 @@ def build_store(demo: DemoWorkspace) -> int:
     store = Store.init(demo.store_path)
     sources = demo.folder / STDLIB
     files = copy_stdlib(sources, demo.size.stdlib_files)
-    demo.print_text(f"Ingest {files:,} files of Python's standard library as corpus {STDLIB!r}.")
+    demo.print_text(
+        f"Ingest {format_count(files, 'file')} of Python's standard library as corpus {STDLIB!r}."
+    )
     add_documents(demo, store, STDLIB, sources)
     paths = write_corpus(
         demo.corpus_folder,
@@ -52,11 +55,12 @@ def add_documents(demo: DemoWorkspace, store: Store, corpus: str, source: Path) 
             store,
             corpus,
             [source],
-            progress=lambda done, documents: bar.update(done, f"{documents:,} documents"),
+            progress=lambda done, documents: bar.update(done, format_count(documents, "document")),
         )
     demo.print_text(
-        f"  {corpus}: {report.documents:,} documents, {report.duplicates:,} duplicates kept once, "
-        f"{report.quarantined:,} quarantined with a reason, {report.shards} shards"
+        f"  {corpus}: {format_count(report.documents, 'document')}, "
+        f"{format_count(report.duplicates, 'duplicate')} kept once, "
+        f"{report.quarantined:,} quarantined with a reason, {format_count(report.shards, 'shard')}"
     )
 
 
@@ -69,5 +73,6 @@ def add_critiques(demo: DemoWorkspace, store: Store, corpus: str, critic: str) -
         )
     ok = count_succeeded(report)
     demo.print_text(
-        f"  {report.critic}: {ok:,} of {report.documents:,} documents of {corpus} critiqued"
+        f"  {report.critic}: {ok:,} of {format_count(report.documents, 'document')} of "
+        f"{corpus} critiqued"
     )

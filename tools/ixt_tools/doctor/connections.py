@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ixt_data.console import format_count
 from ixt_data.critics import (
     Client,
     ConnectionBroken,
@@ -34,7 +35,9 @@ def check_store(root: str) -> Iterator[Check]:
         yield Check("store", "broken", str(error), "if it is damaged: ixt verify")
         return
     documents = sum(corpus.documents for corpus in snapshot.corpora.values())
-    yield Check("store", "ok", f"{root}: snapshot {snapshot.version}, {documents:,} documents")
+    yield Check(
+        "store", "ok", f"{root}: snapshot {snapshot.version}, {format_count(documents, 'document')}"
+    )
     try:
         probe(store.storage)
         yield Check("store: writing", "ok", "conditional writes work")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from ixt_data.console import format_count
 from ixt_tools.doctor.check import Check, format_size
 from ixt_train.runs import too_long_for_sockets
 
@@ -92,7 +93,8 @@ def check_shared_memory(folder: Path) -> Iterator[Check]:
         yield Check(
             "stale segments",
             "warning",
-            f"{len(stale)} segments of streaming that no process has open, {amount}",
+            f"{format_count(len(stale), 'segment')} of streaming that no process has open, "
+            f"{amount}",
             f"rm {' '.join(map(str, stale[:3]))}{' ...' if len(stale) > 3 else ''}, or "
             'python -c "from streaming.base.util import clean_stale_shared_memory as c; c()"',
         )
@@ -145,14 +147,16 @@ def check_temporary(folder: Path) -> Iterator[Check]:
         yield Check(
             "lock files",
             "broken",
-            f"{len(foreign)} locks of streaming in {folder} belong to another user",
+            f"{format_count(len(foreign), 'lock')} of streaming in {folder} of another user",
             "set TMPDIR to a folder of this user",
         )
     elif len(locks) > MAX_LOCKS:
-        what = f"{len(locks):,} locks of streaming in {folder}"
+        what = f"{format_count(len(locks), 'lock')} of streaming in {folder}"
         yield Check("lock files", "warning", what, f"while no job runs: rm {folder}/*_*filelock")
     else:
-        yield Check("lock files", "ok", f"{len(locks)} locks of streaming in {folder}")
+        yield Check(
+            "lock files", "ok", f"{format_count(len(locks), 'lock')} of streaming in {folder}"
+        )
 
 
 def check_free_space(name: str, folder: Path, remedy: str) -> Check:

@@ -9,6 +9,7 @@ from inspector_pages import every, ids, link
 from shown_store import CODE, SCRIPT, WEB
 from starlette.testclient import TestClient
 
+from ixt_data.console import format_count
 from ixt_inspector.web.request import Inspector
 
 
@@ -84,7 +85,7 @@ def test_filters_match_what_sql_matches(
         f"WHERE critic = 'quality') AS c USING (doc_id) WHERE {' AND '.join(conditions)}"
     )[0]["n"]
     assert 0 < expected < WEB + CODE
-    assert f'data-status="{expected} documents"' in page
+    assert f'data-status="{format_count(expected, "document")}"' in page
 
 
 def test_filters_without_matches_are_reported(client: TestClient) -> None:

@@ -156,7 +156,7 @@ def test_segments_of_killed_jobs_are_reported(tmp_path: Path) -> None:
     with (tmp_path / "000001_locals").open("r+b") as file, mmap.mmap(file.fileno(), 0):
         stale = by_name(check_shared_memory(tmp_path))["stale segments"]
     assert stale.state == "warning"
-    assert stale.what == "1 segments of streaming that no process has open, 4.1 kB"
+    assert stale.what == "1 segment of streaming that no process has open, 4.1 kB"
     assert "000002_locals" in stale.remedy
     (missing,) = check_shared_memory(tmp_path / "shm")
     assert missing.state == "broken"
