@@ -13,7 +13,7 @@ from ixt_data.critique_runs import annotate
 from ixt_data.ingestion import ingest
 from ixt_data.mix import Mix, Selection
 from ixt_data.store import Store
-from ixt_tools.demo import copy_stdlib, write_yaml
+from ixt_tools.demo import TEXT_MODEL, copy_stdlib, write_yaml
 from ixt_train.scaling import RunLabel, TrainJob, read_run, run_jobs, write_curves
 
 PYTHON = "python"
@@ -119,20 +119,9 @@ def _train(
         "mix": mix,
         "run_folder": str(run_folder),
         "seed": seed,
-        "model": {
-            "config": {
-                "model_type": "llama",
-                "hidden_size": 96,
-                "num_hidden_layers": 2,
-                "num_attention_heads": 4,
-                "num_key_value_heads": 4,
-                "intermediate_size": 256,
-                "max_position_embeddings": 192,
-                "tie_word_embeddings": True,
-            }
-        },
+        "model": {"config": dict(TEXT_MODEL)},
         "tokenizer": {"train": {"kind": "bpe", "vocab_size": 2048, "samples": 500}},
-        "max_length": 192,
+        "max_length": TEXT_MODEL["max_position_embeddings"],
         "global_batch_size": 16,
         "duration": f"{steps}ba",
         "optimizer": {"lr": 2.0e-3, "betas": [0.9, 0.95], "weight_decay": 0.1},

@@ -2,6 +2,7 @@ from .clock_arithmetic import CORPUS_FILE as CORPUS_FILE
 from .clock_arithmetic import TASK_FILE as TASK_FILE
 from .clock_arithmetic import write_corpus as write_corpus
 from .configs import SUMS_BATCH as SUMS_BATCH
+from .configs import TEXT_MODEL as TEXT_MODEL
 from .configs import sums_train_config as sums_train_config
 from .configs import write_yaml as write_yaml
 from .machine import count_cores as count_cores

@@ -13,6 +13,17 @@ CHARACTERS_PER_TOKEN = {CLOCK: 2.2, STDLIB: 3.5}
 ARMS = ("plain", "filter", "score", "critique")
 SUMS_BATCH = 48
 """Documents per step of the model that learns to calculate."""
+TEXT_MODEL = {
+    "model_type": "llama",
+    "hidden_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "intermediate_size": 256,
+    "max_position_embeddings": 192,
+    "tie_word_embeddings": True,
+}
+"""Config of the small Llama that the demo and the experiments train on Python files."""
 IS_CONDITIONED = {"plain": False, "filter": False, "score": True, "critique": True}
 
 
@@ -139,20 +150,9 @@ def stdlib_train(
         "mix": f"{STDLIB}.mix.yaml",
         "run_folder": run_folder,
         "seed": seed,
-        "model": {
-            "config": {
-                "model_type": "llama",
-                "hidden_size": 96,
-                "num_hidden_layers": 2,
-                "num_attention_heads": 4,
-                "num_key_value_heads": 4,
-                "intermediate_size": 256,
-                "max_position_embeddings": 192,
-                "tie_word_embeddings": True,
-            }
-        },
+        "model": {"config": dict(TEXT_MODEL)},
         "tokenizer": {"train": {"kind": "bpe", "vocab_size": 2048, "samples": 300}},
-        "max_length": 192,
+        "max_length": TEXT_MODEL["max_position_embeddings"],
         "global_batch_size": size.stdlib_batch,
         "duration": f"{size.stdlib_steps}ba",
         "optimizer": {"lr": 2.0e-3, "betas": [0.9, 0.95], "weight_decay": 0.1},
