@@ -16,11 +16,14 @@ from ixt_data.critics.rules.language import Language, language_of
 from ixt_data.critics.rules.rule import Rule, Verdict, aggregate_score
 from ixt_data.records import Critique, Document, Span, content_id
 
-RULES_VERSION = 1
-"""Raise it when a statistic is computed differently; thresholds are hashed separately."""
+RULES_VERSION = 2
+"""Raise it when a statistic is computed or a critique is composed differently.
+
+Thresholds and wordings of rules are hashed separately.
+"""
 MAX_MEASURED = 1 << 20
 MAX_SPANS = 32
-EMPTY = Critique(b"", critique="There is nothing in it.", score=0.0, flags=("empty",))
+EMPTY = Critique(b"", critique="It is empty.", score=0.0, flags=("empty",))
 
 
 class RulesCritic(EmbeddedCritic):

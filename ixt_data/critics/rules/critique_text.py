@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TypeVar
 
+from ixt_data.critics.rules.quantity import Quantity
 from ixt_data.critics.rules.rule import Finding, Verdict
 
 T = TypeVar("T")
@@ -18,35 +19,38 @@ PRAISE_FIRST_SCORE = 0.5
 _DEGREES = ((0.8, "far too", "very many"), (0.5, "too", "many"), (0.0, "rather", "some"))
 _OVERALL = ((0.85, "good"), (0.65, "decent"), (0.4, "mixed"), (0.2, "weak"), (0.0, "poor"))
 _WRONG_JOINTS = (
-    ("{}.", "{}, and {}.", "{}; {}, and {}."),
-    ("{}.", "{}; also, {}.", "{}; also, {}, and {}."),
-    ("{}.", "{}; besides, {}.", "{}; besides, {}, and {}."),
+    ("{}.", "{}, and {}.", "{}. Also, {}, and {}."),
+    ("{}.", "{}. Also, {}.", "{}; {}, and {}."),
+    ("{}.", "{}. Besides, {}.", "{}. Besides, {}, and {}."),
 )
 _GOOD_JOINTS = (("{}.", "{}, and {}."), ("{}.", "{}; {}."))
-_COMPLAINT_OPENINGS = ("", "Above all, ", "The main fault: ", "It suffers most in that ")
-_TURNS = ("But ", "However, ", "On the other hand, ", "Against it: ")
-_CREDITS = ("Still, ", "In its favour, ", "To its credit, ", "On the good side, ")
+_COMPLAINT_OPENINGS = ("", "", "Above all, ", "Most of all, ")
+_TURNS = ("But ", "However, ", "", "On the other hand, ")
+_CREDITS = ("Still, ", "At least ", "", "On the positive side, ")
 
 
 def write_critique(verdict: Verdict, seed: int) -> str:
-    """Return a critique of one or two sentences.
+    """Return a critique of one to three sentences.
 
     Args:
         verdict: the findings.
         seed: chooses among equivalent wordings; the same document gets the same one.
     """
-    wrong = [_complaint(finding) for finding in _complaints(verdict)]
-    good = _praises(verdict, seed)
-    opening = _pick(_COMPLAINT_OPENINGS, seed // 7)
-    if wrong and good and verdict.score >= PRAISE_FIRST_SCORE:
-        opening = _pick(_TURNS, seed // 7)
-    parts = [
-        _sentence(opening, wrong, _pick(_WRONG_JOINTS, seed)) if wrong else _overall(verdict, seed)
+    wrong = [
+        _complaint(finding, seed // 13 + place)
+        for place, finding in enumerate(_complaints(verdict))
     ]
+    good = _praises(verdict, seed)
+    praises_first = bool(wrong) and verdict.score >= PRAISE_FIRST_SCORE
+    if not wrong:
+        parts = [_overall(verdict, seed)]
+    else:
+        openings = _TURNS if good and praises_first else _COMPLAINT_OPENINGS
+        parts = [_sentence(_pick(openings, seed // 7), wrong, _pick(_WRONG_JOINTS, seed))]
     if good:
-        credit = _pick(_CREDITS, seed // 11) if wrong and verdict.score < PRAISE_FIRST_SCORE else ""
+        credit = _pick(_CREDITS, seed // 11) if wrong and not praises_first else ""
         parts.append(_sentence(credit, good, _pick(_GOOD_JOINTS, seed)))
-    return " ".join(reversed(parts) if wrong and verdict.score >= PRAISE_FIRST_SCORE else parts)
+    return " ".join(reversed(parts) if praises_first else parts)
 
 
 def _pick(choices: Sequence[T], seed: int) -> T:
@@ -58,23 +62,24 @@ def _complaints(verdict: Verdict) -> list[Finding]:
     return sorted(relevant, key=lambda finding: -finding.loss)[:MAX_COMPLAINTS]
 
 
-def _complaint(finding: Finding) -> str:
+def _complaint(finding: Finding, seed: int) -> str:
     much, many = next((much, many) for low, much, many in _DEGREES if finding.severity >= low)
-    return finding.rule.complaint.format(value=finding.value, much=much, many=many)
+    wording = _pick(finding.rule.complaints, seed)
+    return wording.format(value=Quantity(finding.value), much=much, many=many)
 
 
 def _praises(verdict: Verdict, seed: int) -> list[str]:
     """Return up to two praises, from different dimensions where possible."""
-    candidates = [f.rule for f in verdict.findings if f.rule.praise and f.severity == 0]
+    candidates = [f.rule for f in verdict.findings if f.rule.praises and f.severity == 0]
     shift = seed % max(1, len(candidates))
     rotated = candidates[shift:] + candidates[:shift]
-    chosen = {rule.dimension: rule.praise for rule in reversed(rotated)}
+    chosen = {rule.dimension: _pick(rule.praises, seed // 3) for rule in reversed(rotated)}
     return list(chosen.values())[-MAX_PRAISES:]
 
 
 def _overall(verdict: Verdict, seed: int) -> str:
     word = next(word for low, word in _OVERALL if verdict.score >= low)
-    endings = ("nothing stands against it", "no rule finds fault with it", "it has no clear fault")
+    endings = ("nothing speaks against it", "no rule finds a fault", "it has no clear fault")
     return f"This is {word} {verdict.kind}: {_pick(endings, seed // 5)}."
 
 

@@ -38,9 +38,10 @@ class Rule:
             small values are bad.
         weight: share of the dimension's score that full severity costs.
         source: publication of `limit`.
-        complaint: a clause for the critique. `{value}` is the statistic, `{much}` "rather", "too"
-            or "far too", `{many}` "some", "many" or "very many", by severity.
-        praise: a clause for a document far from the limit, empty for none.
+        complaints: wordings of a clause for the critique. `{value}` is the statistic, a `Quantity`;
+            `{much}` is "rather", "too" or "far too", `{many}` "some", "many" or "very many", by
+            severity.
+        praises: wordings of a clause for a document far from the limit, empty for none.
     """
 
     flag: str
@@ -50,8 +51,8 @@ class Rule:
     limit: float
     weight: float
     source: str
-    complaint: str
-    praise: str = ""
+    complaints: tuple[str, ...]
+    praises: tuple[str, ...] = ()
 
     def severity(self, value: float) -> float:
         """Return 0 up to `free`, 0.5 at `limit`, and linearly up to 1."""

@@ -1,5 +1,6 @@
 """The `rules` critic on real documents, on made-up bad ones, and on hostile ones."""
 
+import re
 import sysconfig
 import time
 from collections import Counter
@@ -14,6 +15,7 @@ from ixt_data.critics.base import critic_id
 from ixt_data.critics.rules import code, web
 from ixt_data.critics.rules.critic import RulesCritic, judge_text
 from ixt_data.critics.rules.critique_text import write_critique
+from ixt_data.critics.rules.quantity import Quantity
 from ixt_data.records import Critique, Document, document_id
 
 critic = RulesCritic()
@@ -65,7 +67,7 @@ def test_rules_score_good_documents_high():
 @pytest.mark.parametrize(
     ("text", "source_id", "flag", "words"),
     [
-        ((PROSE + "\n") * 4, "", "duplicate_paragraphs", "repeated"),
+        ((PROSE + "\n") * 4, "", "duplicate_paragraphs", "repeat"),
         (PROSE + "Lorem ipsum dolor sit amet.", "", "lorem_ipsum", "lorem ipsum"),
         (PROSE.replace(" the ", " {the} "), "a.txt", "curly_braces", "curly braces"),
         (PROSE.replace(".", "...\n"), "", "ellipsis_lines", "ellipsis"),
@@ -75,7 +77,7 @@ def test_rules_score_good_documents_high():
         ("• " + PROSE.replace(". ", ".\n• ").replace("\n", "\n• "), "", "bullet_lines", "bullet"),
         ("Buy now.", "", "too_few_words", "short"),
         ("12 34 56 78 " * 50, "", "few_alphabetic_words", "contain a letter"),
-        ("click here now " * 90, "", "top_2_gram", "takes"),
+        ("click here now " * 90, "", "top_2_gram", "pair of words"),
         (PROSE + "x" * 2000, "", "endless_word", "without a space"),
         (PROSE.replace("?", "\x00").replace("w", "\ufffd"), "a.txt", "broken_characters", "broken"),
         (PROSE.replace(" the ", " <b>the</b> "), "", "markup", "markup"),
@@ -93,7 +95,7 @@ def test_rules_score_good_documents_high():
         (MODULE.replace("# hypot", "# TODO hypot"), "r.py", "todos", "TODO"),
         (MODULE[MODULE.index("import") :], "f.py", "no_module_docstring", "what the module is for"),
         ("import os\n" * 40, "i.py", "mostly_imports", "imports"),
-        ("int value = 1;\n" * 200, "a.c", "duplicate_lines", "repeated"),
+        ("int value = 1;\n" * 200, "a.c", "duplicate_lines", "repeat"),
         ("x = 1" + "+ 1" * 500, "x.sh", "overlong_line", "long"),
         ("def test_a():\n    assert f() == 1\n\n\n" * 30, "t.py", "tests", "test file"),
     ],
@@ -109,13 +111,47 @@ def test_rules_flag_and_name_each_defect(text, source_id, flag, words):
 def test_rules_name_the_worst_defect_first():
     verdict = judge_text("Click here now " * 300 + PROSE)
     ranked = sorted(verdict.findings, key=lambda finding: -finding.loss)
-    starts = [finding.rule.complaint.split("{")[0] for finding in ranked]
+    worst = [finding.rule.complaints for finding in ranked[:3]]
     for seed in range(50):
         critique = write_critique(verdict, seed).lower()
-        places = [critique.find(start) for start in starts[:3] if start]
+        # Part of a wording between its placeholders tells which rule it is.
+        parts = [[max(re.split(r"\{.*?\}", text), key=len) for text in texts] for texts in worst]
+        places = [max(critique.find(part) for part in texts) for texts in parts]
         assert -1 not in places
         assert places == sorted(places)
     assert len({write_critique(verdict, seed) for seed in range(50)}) > 10
+
+
+@pytest.mark.parametrize(
+    ("value", "spec", "text"),
+    [
+        (0.66, "share", "two thirds"),
+        (0.5, "share", "half"),
+        (0.45, "share", "45%"),
+        (0.97, "share", "nearly all"),
+        (1.0, "only", "all"),
+        (0.0, "only", "none"),
+        (0.004, "share", "0.4%"),
+        (0.34, "only", "only a third"),
+        (1.0, "count word", "1 word"),
+        (1200.0, "count word", "1,200 words"),
+        (0.0, "few sentence", "no sentences"),
+        (2.0, "few sentence", "only 2 sentences"),
+        (2.345, ".1f", "2.3"),
+    ],
+)
+def test_quantity_is_written_as_an_editor_would(value: float, spec: str, text: str) -> None:
+    assert format(Quantity(value), spec) == text
+
+
+def test_rules_critique_reads_as_an_editor_would_write_it() -> None:
+    verdict = judge_text("Come and see the sale of the year at our shop on the hill. " * 3)
+    critiques = {write_critique(verdict, seed) for seed in range(2000)}
+    assert any("Two thirds of the text repeats earlier phrases" in text for text in critiques)
+    for text in critiques:
+        assert "0%" not in text
+        assert all(sentence[0].isupper() for sentence in text.split(". "))
+    assert write_critique(verdict, 7) == write_critique(verdict, 7)
 
 
 def test_rules_spans_cover_the_defects():
@@ -220,4 +256,5 @@ def test_every_rule_has_a_complaint_and_a_source():
             assert rule.severity(rule.free) == 0
             assert rule.severity(rule.limit) == 0.5
             assert not rule.is_violated_by(rule.limit)
-            assert rule.complaint.format(value=0.5, much="too", many="many")
+            for wording in rule.complaints:
+                assert wording.format(value=Quantity(0.5), much="too", many="many")
