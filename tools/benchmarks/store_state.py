@@ -17,8 +17,16 @@ from typing import Any
 
 import orjson
 
-from ixt_data.log import checkpoint, commit_log
-from ixt_data.log.snapshot import CriticInfo, Entry, FileInfo, RowsFile, ShardInfo, Snapshot
+from ixt_data.log import (
+    CriticInfo,
+    Entry,
+    FileInfo,
+    RowsFile,
+    ShardInfo,
+    Snapshot,
+    checkpoint,
+    commit_log,
+)
 from ixt_data.store import Store
 
 COLUMNS = (
