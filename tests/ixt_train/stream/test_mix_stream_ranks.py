@@ -40,9 +40,14 @@ def global_batches(n: int, ds_of) -> list[list[int]]:
     processes = [fork.Process(target=rank, args=(n, i, port, ds_of, answers)) for i in range(n)]
     for process in processes:
         process.start()
-    per_rank = dict(answers.get(timeout=300) for _ in processes)
-    for process in processes:
-        process.join()
+    try:
+        per_rank = dict(answers.get(timeout=300) for _ in processes)
+        for process in processes:
+            process.join()
+    finally:
+        # A rank that hangs would keep pytest from its end.
+        for process in processes:
+            process.kill()
     return [list(chain(*parts)) for parts in zip(*per_rank.values(), strict=True)]
 
 

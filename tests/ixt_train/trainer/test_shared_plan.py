@@ -51,7 +51,9 @@ def _rank(number: int, file: Path, action: Callable[[int], Any], answers: Any) -
 def two_ranks(folder: Path, action: Callable[[int], Any]) -> list[Any]:
     answers = fork.Queue()
     processes = [
-        fork.Process(target=_rank, args=(number, folder / "rendezvous", action, answers))
+        fork.Process(
+            target=_rank, args=(number, folder / "rendezvous", action, answers), daemon=True
+        )
         for number in range(2)
     ]
     for process in processes:
