@@ -6,10 +6,11 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 import orjson
+import pyarrow as pa
 
 from ixt_data.mix import Ints
 from ixt_data.records import ID_BYTES, Span
-from ixt_train.stream.shard_columns import ShardColumns
+from ixt_train.stream.shard_columns import ShardColumns, decode
 
 _TEXTS = ("text", "critique", "spans")
 
@@ -31,19 +32,25 @@ class ColumnBatch(Sequence[dict[str, Any]]):
         """Read a block of some samples, as `split` writes it."""
         self._block, self._samples = block, samples
         self._data = memoryview(block)
-        self._offset = 0
-        self._ends = self._take("<i8", len(_TEXTS) * samples).reshape(len(_TEXTS), samples)
+        self._at = 0
+        offsets = [self._take("<i8", samples + 1) for _ in _TEXTS]
         self.draws = self._take("<i8", samples)
         self.scores = self._take("<f4", samples)
         self.has_feedback = self._take("?", samples)
         self.doc_ids = self._take("u1", samples * ID_BYTES).reshape(samples, ID_BYTES)
+        self._columns = {
+            name: pa.LargeStringArray.from_buffers(
+                samples, pa.py_buffer(ends), pa.py_buffer(self._take("u1", int(ends[-1])))
+            )
+            for name, ends in zip(_TEXTS, offsets, strict=True)
+        }
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ColumnBatch, (self._block, self._samples)
 
     def _take(self, kind: str, n: int) -> npt.NDArray[Any]:
-        array: npt.NDArray[Any] = np.frombuffer(self._data, kind, n, self._offset)
-        self._offset += array.nbytes
+        array: npt.NDArray[Any] = np.frombuffer(self._data, kind, n, self._at)
+        self._at += array.nbytes
         return array
 
     @classmethod
@@ -56,34 +63,28 @@ class ColumnBatch(Sequence[dict[str, Any]]):
         has_feedback: npt.NDArray[np.bool_],
     ) -> Iterator["ColumnBatch"]:
         """Yield the batches of some draws, from their columns and those of their feedback."""
-        cells = [
-            list(source.slices(name))
+        views = [
+            source.string_views(name)
             for source, name in zip((columns, feedback, columns), _TEXTS, strict=True)
         ]
         doc_ids, scores = columns.id_array, feedback.score_array
         for start in range(0, len(draws), batch_size):
             part = slice(start, start + batch_size)
-            values = [cell for column in cells for cell in column[part]]
-            ends = np.cumsum(np.fromiter(map(len, values), "<i8", len(values)))
-            head = [ends, draws[part], scores[part], has_feedback[part], doc_ids[part]]
-            block = b"".join([*(array.tobytes() for array in head), *values])
-            yield cls(block, len(draws[part]))
+            # Arrow copies the texts into one buffer per column.
+            texts = [view.slice(start, batch_size).cast(pa.large_string()) for view in views]
+            offsets, data = zip(*(array.buffers()[1:] for array in texts), strict=True)
+            n_samples = len(texts[0])
+            head = [offset[: 8 * (n_samples + 1)] for offset in offsets]
+            rows = [array[part].tobytes() for array in (draws, scores, has_feedback, doc_ids)]
+            yield cls(b"".join([*head, *rows, *(cell for cell in data if cell)]), n_samples)
 
     def __len__(self) -> int:
         return self._samples
 
-    def cells(self, name: str) -> list[memoryview]:
-        """Return the bytes of `text`, `critique` or `spans` of each sample."""
-        column = _TEXTS.index(name)
-        flat = self._ends.ravel().tolist()
-        first, last = column * self._samples, (column + 1) * self._samples
-        starts = [flat[first - 1] if first else 0, *flat[first : last - 1]]
-        data = self._data[self._offset :]
-        return [data[a:b] for a, b in zip(starts, flat[first:last], strict=True)]
-
     def texts(self, name: str) -> list[str]:
         """Return `text` or `critique` of each sample."""
-        return [str(cell, "utf-8") for cell in self.cells(name)]
+        texts: list[str] = self._columns[name].to_pylist()
+        return texts
 
     @overload
     def __getitem__(self, at: int) -> dict[str, Any]: ...
@@ -99,11 +100,10 @@ class ColumnBatch(Sequence[dict[str, Any]]):
         for doc_id, draw, text, critique, score, spans, has_feedback in zip(
             self.doc_ids.view(f"V{ID_BYTES}").ravel().tolist(),
             self.draws.tolist(),
-            # One by one: glibc would return the memory of many texts, and request it again.
-            (str(cell, "utf-8") for cell in self.cells("text")),
-            (str(cell, "utf-8") for cell in self.cells("critique")),
+            decode(self._columns["text"]),
+            decode(self._columns["critique"]),
             scores.tolist(),
-            self.cells("spans"),
+            decode(self._columns["spans"]),
             self.has_feedback.tolist(),
             strict=True,
         ):
@@ -113,6 +113,6 @@ class ColumnBatch(Sequence[dict[str, Any]]):
                 "text": text,
                 "critique": critique,
                 "score": score,
-                "spans": tuple(Span(*span) for span in orjson.loads(spans)) if len(spans) else (),
+                "spans": tuple(Span(*span) for span in orjson.loads(spans)) if spans else (),
                 "has_feedback": has_feedback,
             }

@@ -80,13 +80,14 @@ class ShardColumns:
         return _slice_bytes(files, starts, ends)
 
     def texts(self, name: str) -> Iterator[str]:
-        """Yield the values of one text column; Arrow decodes some at a time."""
-        views = self._string_views(name)
-        parts = range(0, len(views), _DECODED)
-        return chain.from_iterable(views.slice(at, _DECODED).to_pylist() for at in parts)
+        """Yield the values of one text column."""
+        return decode(self.string_views(name))
 
-    def _string_views(self, name: str) -> Any:
-        """Return a `pyarrow.StringViewArray` of one text column over the bytes of the shards."""
+    def string_views(self, name: str) -> Any:
+        """Return one text column as a `pyarrow.StringViewArray` over the bytes of the shards.
+
+        A value is empty if its shard does not have the column.
+        """
         views: list[npt.NDArray[np.void]] = []
         buffers: list[Any] = []
         for shard, rows in self._groups:
@@ -169,6 +170,12 @@ class ShardColumns:
         boxed[:] = values
         spread: list[Any] = self._in_order([np.repeat(boxed, self._sizes), boxed[:0]]).tolist()
         return spread
+
+
+def decode(texts: Any) -> Iterator[str]:
+    """Yield the strings of an Arrow array of texts; some exist at a time."""
+    parts = range(0, len(texts), _DECODED)
+    return chain.from_iterable(texts.slice(at, _DECODED).to_pylist() for at in parts)
 
 
 def _first_bytes(data: memoryview, starts: Offsets, lengths: Offsets) -> npt.NDArray[np.uint8]:
