@@ -206,7 +206,7 @@ class Log:
             raise SnapshotError(f"version {version} does not exist; the newest is {newest}")
         known = self._state if self._state.version <= version else Snapshot()
         if version - known.version > checkpoint.EVERY:
-            known = checkpoint.load(self.storage, version, known.version) or known
+            known = checkpoint.load(self.storage, version, known) or known
         if version > known.version:
             state = known.copy()
             for entry in self.entries(known.version + 1, version):
@@ -279,7 +279,9 @@ class Log:
         self._cache(decode(data, key(version)))
         if version % checkpoint.EVERY == 0:
             try:
-                checkpoint.write(self.storage, self.snapshot(version))
+                latest = self.entries(version - checkpoint.EVERY + 1, version)
+                if not checkpoint.write_entries(self.storage, version, latest):
+                    checkpoint.write(self.storage, self.snapshot(version))
                 self.storage.replace(LAST, orjson.dumps({"version": version}))
             except Exception as error:
                 _log.warning(

@@ -145,6 +145,8 @@ def _stale_checkpoints(store: Store, oldest: int, pinned: Iterable[int]) -> dict
         max((version for version in complete if version <= retained), default=0)
         for retained in (oldest, *pinned)
     }
+    bases = {checkpoint.base_of(key) for version in needed for key in files.get(version, ())}
+    needed |= {base for base in bases if base is not None}
     deletable = [version for version in complete if version < oldest and version not in needed]
     return {key: size for version in deletable for key, size in files[version].items()}
 

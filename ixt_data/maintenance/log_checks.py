@@ -105,6 +105,7 @@ def readable_state(store: Store) -> Snapshot:
 def check_checkpoints(store: Store, newest: int) -> Iterator[VerifyProblem]:
     """Yield checkpoints with files that do not match their state.json."""
     remedy = "ixt verify --repair rebuilds it from the log"
+    damaged = set[str]()
     for version in range(checkpoint.EVERY, newest + 1, checkpoint.EVERY):
         try:
             checkpoint.read(store.storage, version)
@@ -114,4 +115,7 @@ def check_checkpoints(store: Store, newest: int) -> Iterator[VerifyProblem]:
             path = str(error).split(": ")[0]
             if not path.startswith("_checkpoint/"):
                 path = checkpoint.key(version, "state.json")
-            yield VerifyProblem(path, "truncated, changed or missing", 0, remedy)
+            # Several checkpoints may continue a damaged one.
+            if path not in damaged:
+                damaged.add(path)
+                yield VerifyProblem(path, "truncated, changed or missing", 0, remedy)

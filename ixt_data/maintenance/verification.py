@@ -60,7 +60,10 @@ def verify(
     report.problems += problems
     # The other checks need a state; a damaged log must not hide their problems.
     newest = state = readable_state(store)
-    report.problems += check_checkpoints(store, newest.version)
+    damaged = list(check_checkpoints(store, newest.version))
+    report.problems += damaged
+    # Older states may need a damaged checkpoint.
+    is_log_intact &= not damaged
     if is_log_intact:
         state = store.snapshot(at) if at is not None else retained_state(store, newest, pins)
     report.version = newest.version if at is None else state.version

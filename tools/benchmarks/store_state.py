@@ -12,8 +12,10 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
@@ -29,6 +31,7 @@ from ixt_data.log import (
 )
 from ixt_data.store import Store
 
+T = TypeVar("T")
 COLUMNS = (
     "doc_id critic critic_id status score scores expected entropy critique n_thinking_tokens "
     "flags n_spans error attempts shard row"
@@ -73,32 +76,42 @@ def entry(version: int) -> Entry:
 
 
 def measure(units: int, rounds: int) -> dict[str, Any]:
-    """Return the processor seconds of a checkpoint and of an open at a number of units."""
-    versions = 2 * units // checkpoint.EVERY * checkpoint.EVERY
+    """Return processor seconds of checkpoints, and of opening the last possible one, at a size."""
+    every = checkpoint.EVERY
+    base = 2 * units // every * every
     state = Snapshot()
-    times: dict[str, list[float]] = {"checkpoint": [], "open": []}
+    for version in range(1, base + 1):
+        state.apply(entry(version))
+    n_records = len(state.rows) + len(state.shards) + len(state.commits)
+    versions = base + n_records // checkpoint.RECORDS_PER_ENTRY // every * every
+    times: dict[str, list[float]] = {"complete": [], "entries": [], "open": []}
+
+    def measured(name: str, function: Callable[[], T]) -> T:
+        start = time.process_time()
+        result = function()
+        times[name].append(time.process_time() - start)
+        return result
+
     with tempfile.TemporaryDirectory() as folder:
         store = Store.init(Path(folder, "S"))
-        for version in range(1, versions + 1):
-            state.apply(last := entry(version))
-        store.storage.create(commit_log.key(versions), commit_log.encode(last))
+        for _ in range(rounds):
+            shutil.rmtree(Path(store.root, checkpoint.key(base, "")), ignore_errors=True)
+            measured("complete", lambda: checkpoint.write(store.storage, state))
+        for last in range(base + every, versions + 1, every):
+            latest = [entry(version) for version in range(last - every + 1, last + 1)]
+            for new in latest:
+                state.apply(new)
+            measured("entries", partial(checkpoint.write_entries, store.storage, last, latest))
+        store.storage.create(commit_log.key(versions), commit_log.encode(entry(versions)))
         store.storage.replace(commit_log.LAST, orjson.dumps({"version": versions}))
-        written = Path(store.root, checkpoint.key(versions, ""))
         for _ in range(rounds):
-            shutil.rmtree(written, ignore_errors=True)
-            start = time.process_time()
-            checkpoint.write(store.storage, state)
-            times["checkpoint"].append(time.process_time() - start)
-        for _ in range(rounds):
-            start = time.process_time()
-            opened = Store.open(store.root).snapshot()
-            times["open"].append(time.process_time() - start)
+            opened = measured("open", lambda: Store.open(store.root).snapshot())
             if opened != state:
                 raise SystemExit("the opened state differs from the written one")
             del opened
-        size = sum(file.stat().st_size for file in written.iterdir())
-    medians = {f"{name}_seconds": round(statistics.median(t), 3) for name, t in times.items()}
-    return {"units": units, "versions": versions, **medians, "checkpoint_bytes": size}
+    medians = {f"{name}_seconds": round(statistics.median(t), 3) for name, t in times.items() if t}
+    longest = max(times["entries"], default=None)
+    return {"units": units, "versions": versions, **medians, "longest_entries_seconds": longest}
 
 
 def main() -> None:

@@ -16,9 +16,9 @@ from ixt_data.errors import (
     TransactionAborted,
     UnitAlreadyPublished,
 )
-from ixt_data.log import commit_log
+from ixt_data.log import checkpoint, commit_log
 from ixt_data.log.commit_log import Log
-from ixt_data.log.snapshot import Entry, RowsFile
+from ixt_data.log.snapshot import Entry, RowsFile, Snapshot
 from ixt_data.storage.local import LocalStorage
 
 
@@ -154,6 +154,28 @@ def test_checkpoints_hold_the_same_state(tmp_path: Path) -> None:
         path.unlink()
     assert replayed.snapshot() == fresh
     assert replayed.snapshot(99).units.keys() == {f"unit-{i}" for i in range(99)}
+
+
+def test_checkpoints_of_entries_hold_the_same_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "RECORDS_PER_ENTRY", 1)
+    history, states = Log(LocalStorage(tmp_path)), dict[int, Snapshot]()
+    reader = Log(LocalStorage(tmp_path))
+    for i in range(1, 361):
+        entry = Entry(0, f"{i}", "critique", unit=f"unit-{i}", rows_remove=[f"file-{i - 9}"])
+        entry.rows_add.append(rows(f"file-{i}"))
+        history.commit(entry, history.newest())
+        if i % 60 == 0:
+            states[i] = history.snapshot().copy()
+            assert reader.snapshot() == states[i]
+    kinds = {int(p.parent.name): p.name for p in (tmp_path / "_checkpoint").rglob("entries-*")}
+    assert kinds == {
+        100: "entries-50.jsonl.zst",
+        **dict.fromkeys((200, 250, 300), "entries-150.jsonl.zst"),
+    }
+    for version, state in states.items():
+        assert Log(LocalStorage(tmp_path)).snapshot(version) == state
 
 
 def test_checkpoint_damage_is_named_with_remedy(tmp_path: Path) -> None:

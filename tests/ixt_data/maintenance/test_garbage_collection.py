@@ -11,11 +11,12 @@ from small_stores import add_commits
 from ixt_data.critics.base import EmbeddedCritic
 from ixt_data.critique_runs.annotation import annotate
 from ixt_data.errors import CorruptError, SnapshotError, StoreError, TransactionAborted
-from ixt_data.log import pins
+from ixt_data.log import checkpoint, pins
 from ixt_data.log.pins import Pin
 from ixt_data.log.snapshot import Entry
 from ixt_data.maintenance.compaction import compact
 from ixt_data.maintenance.garbage_collection import collect_garbage
+from ixt_data.maintenance.verification import repair, verify
 from ixt_data.mds.shards import TEXT_COLUMNS
 from ixt_data.records import Critique, Document
 from ixt_data.storage.local import LocalStorage
@@ -186,6 +187,25 @@ def test_checkpoints_of_expired_versions_are_deleted(store: Store) -> None:
     store.untag("old")
     assert len(collect_garbage(store, keep=NOW, keep_versions=5).deleted) == 5
     assert Store.open(store.root).snapshot().rows == state.rows
+
+
+def test_checkpoint_that_another_one_continues_is_retained(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "RECORDS_PER_ENTRY", 1)
+    for i in range(260):
+        store.log.commit(Entry(0, f"{i}", "critique"), i)
+    # Complete checkpoints are 50, 150 and 300; 100, 200 and 250 continue them.
+    gone = collect_garbage(store, keep=NOW, keep_versions=5).deleted
+    assert {key.split("/")[1].lstrip("0") for key in gone} == {"50", "100", "200"}
+    assert verify(store).problems == []
+    base = Path(store.root, checkpoint.key(150, "files.parquet"))
+    base.write_bytes(base.read_bytes()[:-1])
+    assert {problem.path for problem in verify(store).problems} == {checkpoint.key(150, base.name)}
+    repaired = repair(Store.open(store.root), verify(store)).repaired
+    assert set(repaired) == {checkpoint.key(150, base.name)}
+    assert verify(store).problems == []
+    assert Store.open(store.root).snapshot() == store.snapshot()
 
 
 def test_checkpoint_deleted_during_a_read_is_ignored(
