@@ -16,7 +16,7 @@ from rich.console import Console
 
 from ixt_data.cli.completion import COMMANDS, Completions, is_complete
 from ixt_data.cli.run_query import run_cancellable
-from ixt_data.console import format_count, printable, rows_table
+from ixt_data.console import format_count, print_rows, printable
 from ixt_data.errors import IxtError, QueryError
 from ixt_data.sql import QueryOutput, read_table, write_rows
 
@@ -129,14 +129,14 @@ class Prompt:
             lambda: read_table(self._catalog, sql, parameters, self._limit),
             self._log,
         )
-        table = rows_table(names, rows)
+        as_lines = self._output is QueryOutput.line
         if len(rows) + 2 < self._out.height or not self._out.is_terminal:
-            self._out.print(table, markup=False)
+            print_rows(self._out, names, rows, as_lines=as_lines)
         else:
             # Exits at once if everything fits, and does not wrap long lines.
             os.environ.setdefault("LESS", "-FRSX")
             with self._out.pager():
-                self._out.print(table, markup=False)
+                print_rows(self._out, names, rows, as_lines=as_lines)
         if more:
             self._note(f"first {format_count(self._limit, 'row')}; .limit 0 prints all")
 

@@ -11,8 +11,8 @@ import typer
 from ixt_data.cli.options import DEFAULT_STORE, AtOption, StoreOption
 from ixt_data.cli.query_input import LIMIT, parse_parameter, read_sql
 from ixt_data.cli.verbs import Group, add_verb
-from ixt_data.console import format_count
-from ixt_data.errors import QueryError
+from ixt_data.console import Output, OutputMode, format_count, print_rows
+from ixt_data.errors import QueryError, StoreError
 from ixt_data.sql import QueryOutput
 
 if TYPE_CHECKING:
@@ -57,6 +57,9 @@ def query(
         QueryOutput, typer.Option("--output", "-o", help="Format of the rows; table is text.")
     ] = QueryOutput.text,
     to: Annotated[Path | None, typer.Option(show_default="stdout", help="File to write.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the file of --to if it exists.")
+    ] = False,
     limit: Annotated[
         int, typer.Option(min=0, help="Rows of a text table to print; 0 prints all.")
     ] = LIMIT,
@@ -74,6 +77,7 @@ def query(
             f"{to} is an address; write a local file and copy it", param_hint="--to"
         )
     parameters = dict(map(parse_parameter, param or []))
+    replaced = to is not None and _check_file(to, overwrite)
     opened = Store.open(store)
     if sql is None and file is None and sys.stdin.isatty() and sys.stdout.isatty():
         if to is not None or output is QueryOutput.parquet:
@@ -93,6 +97,25 @@ def query(
         _run(catalog, _text(sql, file), parameters, output, to, limit)
     finally:
         catalog.close()
+    if replaced:
+        Output(OutputMode.text).note(f"replaced {to}")
+
+
+def _check_file(to: Path, overwrite: bool) -> bool:
+    """Check that a query may write to a path; return whether it replaces a file.
+
+    A device or a named pipe is written, never replaced.
+
+    Raises:
+        StoreError: the path is a folder or part of a store, or a file without `overwrite`.
+    """
+    from ixt_data.export import check_target
+
+    if to.is_dir():
+        raise StoreError(f"{to}: is a folder; name a file")
+    if not to.exists() or to.is_file():
+        check_target(to, overwrite)
+    return to.is_file()
 
 
 def _text(sql: str | None, file: Path | None) -> str:
@@ -121,10 +144,10 @@ def _run(
         raise QueryError(f"--param {min(unused)}: no statement uses ${min(unused)}")
     for sql, names in statements:
         used = {name: value for name, value in parameters.items() if name in names}
-        print_rows(catalog, sql, used, output, to, limit)
+        show_rows(catalog, sql, used, output, to, limit)
 
 
-def print_rows(
+def show_rows(
     catalog: "Catalog",
     sql: str,
     parameters: Mapping[str, Any],
@@ -136,7 +159,6 @@ def print_rows(
     from rich.console import Console
 
     from ixt_data.cli.run_query import run_cancellable
-    from ixt_data.console import rows_table
     from ixt_data.sql import read_table, write_rows
 
     log = Console(stderr=True)
@@ -144,7 +166,7 @@ def print_rows(
         names, rows, more = run_cancellable(
             catalog, lambda: read_table(catalog, sql, parameters, limit), log
         )
-        Console().print(rows_table(names, rows), markup=False)
+        print_rows(Console(), names, rows, as_lines=output is QueryOutput.line)
         if more:
             log.print(f"first {format_count(limit, 'row')}; --limit 0 prints all", highlight=False)
         return

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def run_cancellable(catalog: "Catalog", work: Callable[[], T], log: "Console | N
 
     Raises:
         Cancelled: Ctrl-C was pressed.
-        KeyboardInterrupt: Ctrl-C was pressed again before the query stopped.
+        KeyboardInterrupt: Ctrl-C was pressed three times before the query stopped.
     """
     done: Future[T] = Future()
 
@@ -46,11 +46,18 @@ def run_cancellable(catalog: "Catalog", work: Callable[[], T], log: "Console | N
     try:
         return _wait(catalog, done, log)
     except KeyboardInterrupt:
-        while not done.done():
-            # Repeated: DuckDB forgets an interrupt between two statements of `work`.
-            catalog.interrupt()
-            time.sleep(TICK_SECONDS)
+        # A second one changes nothing: `work` must end to remove its temporary file.
+        with suppress(KeyboardInterrupt):
+            _cancel(catalog, done)
+        _cancel(catalog, done)
         return done.result()
+
+
+def _cancel(catalog: "Catalog", done: "Future[T]") -> None:
+    while not done.done():
+        # Repeated: DuckDB forgets an interrupt between two statements of `work`.
+        catalog.interrupt()
+        time.sleep(TICK_SECONDS)
 
 
 def _wait(catalog: "Catalog", done: "Future[T]", log: "Console | None") -> T:

@@ -1,4 +1,4 @@
-"""Query results as tables for a terminal."""
+"""Query results as tables or lines, on a terminal and in files."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -6,7 +6,83 @@ from typing import TYPE_CHECKING, Any
 from ixt_data.console.output import printable
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
+
+MIN_TEXT_WIDTH = 20
+"""Columns of a terminal below which a text is not folded: the rows are printed as lines."""
+_GAP = 2
+
+
+def print_rows(
+    console: "Console", names: Sequence[str], rows: Sequence[Sequence[Any]], *, as_lines: bool
+) -> None:
+    """Print rows as a table, or as lines where a terminal is too narrow for a table.
+
+    Only texts with spaces are folded, so ids and numbers can be copied. Nothing is folded in a
+    file or a pipe.
+
+    Args:
+        console: where to print.
+        names: names of the columns.
+        rows: values as DuckDB's Python client returns them.
+        as_lines: whether to print a line per value in any case.
+    """
+    if not (console.is_terminal or as_lines):
+        console.file.write(table_text(names, rows))
+    elif as_lines or _min_width(names, rows) > console.width:
+        text = lines_text(names, rows)
+        console.print(text, markup=False, highlight=False, soft_wrap=True, end="")
+    else:
+        console.print(rows_table(names, rows), markup=False)
+
+
+def table_text(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Return rows as a table of any width."""
+    from rich.console import Console
+
+    widths = [_width([name, *cells]) + _GAP for name, cells in _columns(names, rows)]
+    console = Console(width=max(1, sum(widths)), color_system=None)
+    with console.capture() as capture:
+        console.print(rows_table(names, rows), markup=False)
+    return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
+
+
+def lines_text(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Return rows as a line `name = value` per value, with an empty line between rows."""
+    width = max(map(len, names), default=0)
+    return "\n".join(
+        "".join(
+            f"{printable(name):>{width}} = {printable(cell_text(value))}\n"
+            for name, value in zip(names, row, strict=True)
+        )
+        for row in rows
+    )
+
+
+def _columns(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[tuple[str, list[str]]]:
+    return [(name, [printable(cell_text(row[i])) for row in rows]) for i, name in enumerate(names)]
+
+
+def _width(cells: Sequence[str]) -> int:
+    from rich.cells import cell_len
+
+    return max((cell_len(line) for cell in cells for line in cell.split("\n")), default=0)
+
+
+def _min_width(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> int:
+    """Return the width of a table whose texts are folded as much as is readable."""
+    widths = [
+        min(_width([name, *cells]), max(MIN_TEXT_WIDTH, _width([name])))
+        if _is_prose(cells)
+        else _width([name, *cells])
+        for name, cells in _columns(names, rows)
+    ]
+    return sum(widths) + _GAP * (len(widths) - 1)
+
+
+def _is_prose(cells: Sequence[str]) -> bool:
+    return any(" " in cell.strip() for cell in cells)
 
 
 def rows_table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> "Table":
@@ -17,7 +93,14 @@ def rows_table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> "Table":
     table = Table(box=None, pad_edge=False)
     for i, name in enumerate(names):
         numeric = rows and all(isinstance(row[i], int | float) for row in rows)
-        table.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
+        is_prose = _is_prose([cell_text(row[i]) for row in rows])
+        table.add_column(
+            Text(name),
+            justify="right" if numeric else "left",
+            overflow="fold",
+            no_wrap=not is_prose,
+            min_width=len(name) if is_prose else None,
+        )
     for row in rows:
         table.add_row(*map(_cell, row))
     return table

@@ -10,4 +10,5 @@ from .mds import export_mds as export_mds
 from .rows import ExportReport as ExportReport
 from .rows import export_jsonl as export_jsonl
 from .rows import export_parquet as export_parquet
+from .target import check_target as check_target
 from .target import new_folder as new_folder

@@ -22,9 +22,9 @@ def new_file(target: str | Path, overwrite: bool) -> Iterator[Path]:
     """Provide a temporary path; rename it to `target` if the block ends without an error.
 
     Raises:
-        StoreError: see `check`.
+        StoreError: see `check_target`.
     """
-    path = check(target, overwrite)
+    path = check_target(target, overwrite)
     if path.is_dir():
         raise StoreError(f"{target}: is a folder; name a file")
     temporary = _temporary_path(path)
@@ -47,9 +47,9 @@ def new_folder(target: str | Path, overwrite: bool, about: Mapping[str, Any]) ->
         about: description of the export, written into the folder.
 
     Raises:
-        StoreError: see `check`.
+        StoreError: see `check_target`.
     """
-    path = check(target, overwrite)
+    path = check_target(target, overwrite)
     if path.is_file():
         raise StoreError(f"{target}: is a file; name a folder")
     temporary, old = _temporary_path(path), _temporary_path(path)
@@ -69,8 +69,8 @@ def new_folder(target: str | Path, overwrite: bool, about: Mapping[str, Any]) ->
         shutil.rmtree(old, ignore_errors=True)
 
 
-def check(target: str | Path, overwrite: bool) -> Path:
-    """Check that an export may write to `target`; return its path.
+def check_target(target: str | Path, overwrite: bool) -> Path:
+    """Check that an export or a query may write to `target`; return its path.
 
     Raises:
         StoreError: the path belongs to a store, exists without `overwrite`, or is not an export.

@@ -1,11 +1,11 @@
 """The result of a query, with DuckDB's own names for ways to read it."""
 
 import html
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from ixt_data.console import cell_text, format_count, rows_table
+from ixt_data.console import cell_text, format_count, print_rows
 from ixt_data.errors import MissingExtra, QueryError
 
 if TYPE_CHECKING:
@@ -22,12 +22,12 @@ class QueryResult:
     `len()` counts the rows; iteration yields each row as a tuple of Python values.
 
     Attributes:
-        columns: names of the columns.
+        columns: names of the columns; a repeated name has a number, such as `n`, `n_1`.
     """
 
     def __init__(self, table: "pa.Table") -> None:
-        self._table = table
-        self.columns: list[str] = list(table.column_names)
+        self.columns: list[str] = _distinct_names(table.column_names)
+        self._table = table.rename_columns(self.columns)
 
     def arrow(self) -> "pa.Table":
         """Return the rows as a `pyarrow.Table`."""
@@ -67,7 +67,7 @@ class QueryResult:
         """Print the first rows as a table on stdout."""
         from rich.console import Console
 
-        Console().print(rows_table(self.columns, list(self._rows(max_rows))), markup=False)
+        print_rows(Console(), self.columns, list(self._rows(max_rows)), as_lines=False)
         if len(self) > max_rows:
             print(f"first {max_rows:,} of {format_count(len(self), 'row')}")
 
@@ -108,6 +108,18 @@ class QueryResult:
         shown = min(len(self), MAX_HTML_ROWS)
         note = f"<p>{shown:,} of {format_count(len(self), 'row')}</p>"
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{note}"
+
+
+def _distinct_names(names: Sequence[str]) -> list[str]:
+    """Return names without repetition; data frames require it."""
+    distinct: list[str] = []
+    for name in names:
+        number, candidate = 0, name
+        while candidate in distinct or (number and candidate in names):
+            number += 1
+            candidate = f"{name}_{number}"
+        distinct.append(candidate)
+    return distinct
 
 
 def _to_pylist(column: "pa.ChunkedArray") -> list[Any]:

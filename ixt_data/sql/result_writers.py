@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from ixt_data.console import cell_text, printable, rows_table
+from ixt_data.console import cell_text, lines_text, printable, table_text
 from ixt_data.storage import atomic_write
 
 if TYPE_CHECKING:
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 
 
 class QueryOutput(StrEnum):
-    """Formats of query results; `table` is another name of `text`."""
+    """Formats of query results; `table` is another name of `text`, `line` has a line per value."""
 
     text = "text"
     json = "json"
     table = "table"
+    line = "line"
     jsonl = "jsonl"
     csv = "csv"
     tsv = "tsv"
@@ -35,7 +36,7 @@ class QueryOutput(StrEnum):
     @property
     def is_text(self) -> bool:
         """Return whether rows are laid out for a reader, not for a program."""
-        return self in (QueryOutput.text, QueryOutput.table)
+        return self in (QueryOutput.text, QueryOutput.table, QueryOutput.line)
 
 
 _COPY_OPTIONS = {
@@ -143,7 +144,9 @@ def _write_to_stream(
     catalog: "Catalog", sql: str, parameters: "Parameters", output: QueryOutput, file: IO[bytes]
 ) -> None:
     if output.is_text:
-        _write_text(catalog, sql, parameters, file)
+        names, rows, _ = read_table(catalog, sql, parameters, 0)
+        render = lines_text if output is QueryOutput.line else table_text
+        file.write(render(names, rows).encode())
     elif output is QueryOutput.markdown:
         _write_markdown(*catalog.rows(sql, parameters), file)
     else:
@@ -250,6 +253,19 @@ def _finite(value: str, kind: Any, depth: int = 0) -> str:
         packed = f"map_from_entries(list_transform(map_entries({value}), lambda {item}: {entry}))"
         is_same = inner == f"{item}.value"
         return value if is_same else f"CASE WHEN {value} IS NOT NULL THEN {packed} END"
+    if kind.id == "union":
+        from ixt_data.sql.views import quote_name
+
+        members = {
+            name: _finite(f"{value}.{quote_name(name)}", inner, depth)
+            for name, inner in kind.children
+        }
+        cases = [
+            f"WHEN '{name}' THEN union_value({quote_name(name)} := {sql})::{kind}"
+            for name, sql in members.items()
+            if sql != f"{value}.{quote_name(name)}"
+        ]
+        return f"CASE union_tag({value}) {' '.join(cases)} ELSE {value} END" if cases else value
     if kind.id == "struct":
         from ixt_data.sql.views import quote_name
 
@@ -262,17 +278,6 @@ def _finite(value: str, kind: Any, depth: int = 0) -> str:
         packed = ", ".join(f"{quote_name(name)} := {sql}" for name, sql in fields.items())
         return f"CASE WHEN {value} IS NOT NULL THEN struct_pack({packed}) END"
     return value
-
-
-def _write_text(catalog: "Catalog", sql: str, parameters: "Parameters", file: IO[bytes]) -> None:
-    from rich.console import Console
-
-    names, rows, _ = read_table(catalog, sql, parameters, 0)
-    console = Console(width=10_000)
-    with console.capture() as capture:
-        console.print(rows_table(names, rows), markup=False)
-    lines = (line.rstrip() for line in capture.get().splitlines())
-    file.write("".join(f"{line}\n" for line in lines).encode())
 
 
 def _write_markdown(names: list[str], rows: Iterator["Row"], file: IO[bytes]) -> None:

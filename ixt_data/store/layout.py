@@ -11,12 +11,12 @@ OWN_FOLDERS = (
 
 
 def part_of_store(path: Path) -> Path | None:
-    """Return the root of the store whose own folders contain `path`, or None."""
+    """Return the root of the store whose own files and folders contain `path`, or None."""
     path = path.resolve()
     for root in (path, *path.parents):
         if (root / MARKER).exists():
             inside = path.relative_to(root).parts
-            return root if not inside or inside[0] in OWN_FOLDERS else None
+            return root if not inside or inside[0] in (*OWN_FOLDERS, MARKER) else None
     return None
 
 
@@ -27,7 +27,7 @@ def part_of_store_at(address: str) -> str | None:
     storage = open_storage(f"{scheme}://{bucket}")
     for n in range(len(parts), -1, -1):
         inside, above = parts[n:], parts[:n]
-        if inside and inside[0] not in OWN_FOLDERS:
+        if inside and inside[0] not in (*OWN_FOLDERS, MARKER):
             continue
         if storage.exists("/".join([*above, MARKER])):
             return f"{scheme}://{'/'.join([bucket, *above])}"

@@ -246,6 +246,69 @@ def test_file_that_cannot_be_written_is_one_line_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_file_is_replaced_only_with_overwrite_and_never_in_a_store(
+    root: str, tmp_path: Path
+) -> None:
+    file, command = tmp_path / "x.csv", ("SELECT 1 AS n", "-o", "csv", "--to")
+    query(root, *command, file)
+    assert "already exists; choose another path" in query(root, *command, file, code=1)
+    query(root, *command, file, "--overwrite")
+    assert file.read_text() == "n\n1\n"
+    assert "is a folder" in query(root, *command, tmp_path, "--overwrite", code=1)
+    for part in ("ixt.json", "_log/x.csv"):
+        said = query(root, *command, Path(root, part), "--overwrite", code=1)
+        assert "is part of the store" in said
+    query(root, *command, "/dev/null")
+
+
+def test_rows_in_a_pipe_are_never_folded(root: str) -> None:
+    sql = "SELECT repeat('word ', 60) || 'end' AS text, uuid() AS id, repeat('x', 200) AS long"
+    header, row = query(root, sql).splitlines()
+    assert header.split() == ["text", "id", "long"]
+    assert row.endswith("x" * 200)
+
+
+def test_line_output_has_a_line_per_value(root: str, tmp_path: Path) -> None:
+    sql = "SELECT 1 AS n, 'two words' AS text UNION ALL SELECT 2, NULL ORDER BY 1"
+    lines = "   n = 1\ntext = two words\n\n   n = 2\ntext = NULL\n"
+    assert query(root, sql, "-o", "line") == lines
+    query(root, sql, "-o", "line", "--to", tmp_path / "x.txt")
+    assert (tmp_path / "x.txt").read_text() == lines
+
+
+@pytest.mark.parametrize(("columns", "is_table"), [(120, True), (50, False)])
+def test_ids_on_a_terminal_are_never_folded(root: str, columns: int, is_table: bool) -> None:
+    identifier = "628c8783-afca-7058-398a-5c32079f21cc"
+    sql = f"SELECT '{identifier}' AS a, '{identifier}' AS b, repeat('word ', 60) || 'END' AS text"
+    command = [sys.executable, "-m", "ixt_data", "query", "--store", root, sql]
+    environment = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm"}
+    with Terminal(command, environment) as terminal:
+        shown = terminal.wait_for("END")
+    assert shown.count(identifier) == 2
+    assert (f"a = {identifier}" in shown) != is_table
+
+
+def test_two_interrupts_in_a_copy_leave_no_file(root: str, tmp_path: Path) -> None:
+    sql = "SELECT range AS i, repeat('x', 100) AS x FROM range(1000000000)"
+    command = [sys.executable, "-m", "ixt_data", "query", "--store", root, sql]
+    command += ["-o", "csv", "--to", str(tmp_path / "x.csv")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.iterdir()):
+        assert process.poll() is None
+        time.sleep(0.02)
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.01)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said.strip()) == (1, "error: the query was cancelled")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_in_unions_that_are_not_finite_are_null(root: str) -> None:
+    sql = "SELECT x::UNION(a DOUBLE, b VARCHAR) AS u FROM (VALUES ('nan'::DOUBLE), (1.5)) t(x)"
+    assert json.loads(query(root, sql, "-o", "json")) == [{"u": {"a": None}}, {"u": {"a": 1.5}}]
+
+
 def test_numbers_in_maps_that_are_not_finite_are_null(root: str) -> None:
     sql = "SELECT map {'a': 'nan'::DOUBLE, 'b': 1.0} AS m, NULL::MAP(VARCHAR, DOUBLE) AS n"
     assert json.loads(query(root, sql, "-o", "json")) == [{"m": {"a": None, "b": 1.0}, "n": None}]

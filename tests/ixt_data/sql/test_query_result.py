@@ -42,6 +42,14 @@ def test_result_converts_to_arrow_pandas_and_polars(result: QueryResult) -> None
     assert result.pl()["d"].to_list() == [0.0, 0.5, 1.0]
 
 
+def test_repeated_names_get_a_number(tmp_path: Path) -> None:
+    result = Store.init(tmp_path / "S").sql("SELECT 1 AS n, 2 AS n, 3 AS n_1, 4 AS n")
+    names = ["n", "n_2", "n_1", "n_3"]
+    assert result.columns == result.arrow().column_names == names
+    assert list(result.df().columns) == result.pl().columns == names
+    assert result.fetchall() == [(1, 2, 3, 4)]
+
+
 def test_show_prints_a_limited_table(
     result: QueryResult, capsys: pytest.CaptureFixture[str]
 ) -> None:
