@@ -136,9 +136,9 @@ def test_feather_of_version_1_is_refused(tmp_path):
 def test_source_field_becomes_the_source(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "a", "site": "x.org", "source": 5}\n{"text": "b"}\n')
-    first, second = read(path, source_field="site")[0]
-    assert (first.source, first.metadata) == ("x.org", {"source": 5})
-    assert second.source == "a.jsonl"
+    (document,), (rejected,) = read(path, source_field="site")
+    assert (document.source, document.metadata) == ("x.org", {"source": 5})
+    assert rejected.reason == "no field 'site' (fields: text)"
 
 
 def test_truncated_arrow_stream_keeps_the_batches_before(tmp_path):
