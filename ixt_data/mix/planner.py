@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from hashlib import blake2b
 from itertools import pairwise, product
 from math import ceil
 
@@ -129,7 +130,7 @@ def plan_mix(
     decides = {
         "order": ORDER_VERSION, "snapshot": version, "shards": paths, "mix": mix.content(),
         "samples": samples, "epoch": size, "phases": bounds, "holdout": holdout, "block": block,
-        "nodes": nodes,
+        "nodes": nodes, "counts": _counts_digest(per_phase),
     }  # fmt: skip
     return MixPlan(
         version=version,
@@ -148,6 +149,15 @@ def plan_mix(
         orders=tuple(orders),
         token_shards=token_shards,
     )
+
+
+def _counts_digest(per_phase: Sequence[Counts]) -> str:
+    """Return a digest of the draws of every position in each phase."""
+    digest = blake2b(digest_size=16)
+    for counts in per_phase:
+        for part in chunks(len(counts)):
+            digest.update(counts[part].astype("<u4").data)
+    return digest.hexdigest()
 
 
 def _token_shards(

@@ -1,6 +1,7 @@
 """The scope of a mix's predicates: its documents, each with a critic's latest critique."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,6 +147,8 @@ class Scope:
         values = None if value is None else np.full(total, np.nan)
         rows = 0
         parameters = [paths, self.starts.tolist()]
+        with self._translating_errors(f"selection {name!r}", where):
+            self._catalog.check_repeatable(inner)
         for batch in self._run(f"selection {name!r}", where, sql, parameters):
             at = _column(batch, "place", np.int64)
             rows += len(at)
@@ -195,8 +198,13 @@ class Scope:
 
     def _run(self, what: str, where: str, sql: str, parameters: list[Any]) -> Iterator[Any]:
         """Yield the result in Arrow record batches."""
-        try:
+        with self._translating_errors(what, where):
             yield from self._catalog.batches(sql, parameters)
+
+    @contextmanager
+    def _translating_errors(self, what: str, where: str) -> Iterator[None]:
+        try:
+            yield
         except QueryError as error:
             message = " ".join(f"{what}: {where.strip()!r} is refused: {error.reason}".split())
             if None in self.critics and "critiques" not in where:

@@ -1,6 +1,6 @@
 """DuckDB over one snapshot: views, read-only queries, result writers.
 
-May import: `console`, `storage`, `log`. Only `sql.catalog` imports `duckdb`.
+May import: `console`, `storage`, `log`. Only `sql.catalog` and `sql.connections` import `duckdb`.
 """
 
 import lazy_loader

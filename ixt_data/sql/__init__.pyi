@@ -2,7 +2,6 @@ from .base_columns import CRITIQUES as CRITIQUES
 from .base_columns import DOCUMENTS as DOCUMENTS
 from .catalog import Catalog as Catalog
 from .catalog import Parameters as Parameters
-from .catalog import merge_rows as merge_rows
 from .csv_files import CsvFile as CsvFile
 from .derived_columns import DerivedColumns as DerivedColumns
 from .joins import choose_critic as choose_critic
@@ -14,6 +13,7 @@ from .query_result import QueryResult as QueryResult
 from .result_writers import QueryOutput as QueryOutput
 from .result_writers import read_table as read_table
 from .result_writers import write_rows as write_rows
+from .row_merge import merge_rows as merge_rows
 from .shared_catalog import SharedCatalog as SharedCatalog
 from .views import common_schema as common_schema
 from .views import quote_name as quote_name

@@ -1,8 +1,8 @@
 """SQL over one snapshot: DuckDB views over the files of the snapshot.
 
-The only module that imports duckdb. The log lists the files one by one; nothing is globbed. The
-connection can read only these files, its configuration is locked, and it runs only read-only
-statements (see `read_only`): DuckDB 2.0 itself would still overwrite an allowed file.
+The log lists the files one by one; nothing is globbed. The connection can read only these files,
+its configuration is locked, and it runs only read-only statements (see `read_only`): DuckDB 2.0
+itself would still overwrite an allowed file.
 """
 
 import os
@@ -12,9 +12,7 @@ import tempfile
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from errno import ENOENT
 from functools import cached_property, partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -24,32 +22,29 @@ from ixt_data.errors import (
     ConfigError,
     QueryCancelled,
     QueryError,
-    StoreError,
 )
-from ixt_data.log import Log, RowsFile, SavedSelection, Snapshot
+from ixt_data.log import Log, SavedSelection, Snapshot
 from ixt_data.sql.base_columns import CRITIQUES, DOCUMENTS
-from ixt_data.sql.derived_columns import DerivedColumns
+from ixt_data.sql.connections import PROGRESS_SETTINGS, connect, enable_progress
 from ixt_data.sql.hugeint import as_decimals
 from ixt_data.sql.joins import selection_query, sql_literal
 from ixt_data.sql.metadata_views import COLUMNS as METADATA_VIEWS
 from ixt_data.sql.metadata_views import RowIterable, view_rows
+from ixt_data.sql.parquet_scan import escape_glob, sql_list
 from ixt_data.sql.query_errors import explain_error
 from ixt_data.sql.read_only import find_write
 from ixt_data.sql.unreadable_files import explain_unreadable
-from ixt_data.sql.views import common_schema, latest_query, quote_name, sql_list, union_query
+from ixt_data.sql.views import common_schema, latest_query, quote_name, union_query
+from ixt_data.sql.volatility import find_volatile
 from ixt_data.storage import Storage
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-ROW_GROUP = 61_440
-"""Rows per Parquet row group in merged files, half of DuckDB's default: cheaper lookups."""
-
 VIEWS = ("documents", "critiques", "critiques_all", *METADATA_VIEWS)
 _SELECTED = re.compile(r'\bselected\s*\.\s*(?:"((?:[^"]|"")+)"|(\w+))', re.IGNORECASE)
 _FETCH = 10_000
-PROGRESS_SETTINGS = {"enable_progress_bar": "true", "enable_progress_bar_print": "false"}
 
 Row = tuple[Any, ...]
 Parameters = Sequence[Any] | Mapping[str, Any] | None
@@ -80,7 +75,7 @@ class Catalog:
         # Cached copies remain as long as the catalog, because a query opens its files late.
         self._files = ExitStack()
         self._release_files = weakref.finalize(self, self._files.close)
-        self._connection = _connect()
+        self._connection = connect()
         self._cursors = weakref.WeakSet[duckdb.DuckDBPyConnection]()
         self._latest_cursor = self._connection
         self._limit_memory()
@@ -100,7 +95,8 @@ class Catalog:
         self._connection.execute("CREATE SCHEMA selected")
         self._saved = {name.lower(): saved for name, saved in snapshot.selections.items()}
         self._metadata = {view: partial(view_rows, view, log, snapshot) for view in METADATA_VIEWS}
-        self._connection.execute(f"SET allowed_paths = {sql_list(files.values())}")
+        allowed = (name for file in files.values() for name in (file, escape_glob(file)))
+        self._connection.execute(f"SET allowed_paths = {sql_list(dict.fromkeys(allowed))}")
         self._connection.execute("SET enable_external_access = false")
         # Only for `_cursor`: statements that change settings are not read-only.
         self._connection.execute(f"SET allowed_configs = {sql_list(PROGRESS_SETTINGS)}")
@@ -136,7 +132,7 @@ class Catalog:
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         cursor = self._connection.cursor()
-        _enable_progress(cursor)
+        enable_progress(cursor)
         self._cursors.add(cursor)
         self._latest_cursor = cursor
         return cursor
@@ -251,9 +247,7 @@ class Catalog:
             raise QueryError(f"one statement per query; this text has {len(statements)}")
         kind = statements[0].type
         if kind == duckdb.StatementType.SELECT:
-            with self._connection.cursor() as cursor:
-                tree = cursor.execute("SELECT json_serialize_sql(?)", [statement]).fetchall()[0][0]
-            refused = find_write(orjson.loads(tree))
+            refused = find_write(self._parse(statement))
         else:
             refused = "PIVOT without IN (...)" if kind.name == "MULTI" else kind.name
         if refused:
@@ -265,6 +259,27 @@ class Catalog:
             problem = "has no value" if wrong & expected else "is not in the statement"
             known = ", ".join(f"${name}" for name in sorted(expected)) or "none"
             raise QueryError(f"${min(wrong & expected or wrong)} {problem}; parameters: {known}")
+
+    def _parse(self, statement: str) -> Any:
+        """Return DuckDB's parse tree of a SELECT."""
+        with self._connection.cursor() as cursor:
+            tree = cursor.execute("SELECT json_serialize_sql(?)", [statement]).fetchall()[0][0]
+        return orjson.loads(tree)
+
+    def check_repeatable(self, sql: str) -> None:
+        """Check that a SELECT gives the same rows in each run.
+
+        Raises:
+            QueryError: it depends on the clock, on random numbers or on the session.
+        """
+        self._check_reads(sql, None)
+        columns = {name.lower() for view in self.columns.values() for name in view}
+        if found := find_volatile(self._connection, self._parse(sql), columns):
+            raise QueryError(
+                f"{found} may give another value in each run, so the same predicate would match "
+                "other documents. Write a constant, such as DATE '2026-01-31'; for a fixed share "
+                "of the documents use hash(doc_id) % 100 < 5"
+            )
 
     def _create(self, schema: str, name: str, query: str) -> None:
         try:
@@ -303,41 +318,6 @@ class Catalog:
             self._connection.executemany(f"INSERT INTO {view} VALUES ({marks})", values)
 
 
-def _connect() -> duckdb.DuckDBPyConnection:
-    """Open an in-memory DuckDB that downloads nothing and prints nothing: stdout is for results."""
-    connection = duckdb.connect(":memory:")
-    for setting in (
-        "autoinstall_known_extensions = false",
-        "autoload_known_extensions = false",
-        "arrow_lossless_conversion = true",
-        # DuckDB binds a view at its creation and in each query. The cache parses footers once.
-        "parquet_metadata_cache = true",
-    ):
-        connection.execute(f"SET {setting}")
-    _enable_progress(connection)
-    # Cursors start with the global value, and cannot change it after the lock.
-    connection.execute("SET GLOBAL python_enable_replacements = false")
-    return connection
-
-
-def _enable_progress(connection: duckdb.DuckDBPyConnection) -> None:
-    """Enable the progress estimate, and keep it off stdout. Each cursor needs this."""
-    for name, value in PROGRESS_SETTINGS.items():
-        connection.execute(f"SET {name} = {value}")
-
-
-DatabaseError = duckdb.Error
-WriteFailed = duckdb.IOException
-"""What a connection of `writer_connection` raises where a file cannot be written."""
-
-
-def writer_connection() -> duckdb.DuckDBPyConnection:
-    """Return a DuckDB that may write files; it sees no snapshot, only what is registered."""
-    connection = _connect()
-    connection.execute("SET TimeZone = 'UTC'")
-    return connection
-
-
 def _views(state: Snapshot, files: dict[str, str]) -> dict[str, str]:
     """Return the queries of the views over files of rows."""
     rows = list(state.rows.values())
@@ -348,52 +328,3 @@ def _views(state: Snapshot, files: dict[str, str]) -> dict[str, str]:
         "critiques_all": union_query(critiques, files, CRITIQUES, generation=True),
         "critiques": latest_query(critiques, files, CRITIQUES),
     }
-
-
-def merge_rows(
-    rows: Sequence[RowsFile],
-    files: dict[str, str],
-    base: dict[str, str],
-    target: Path,
-    derived: DerivedColumns | None = None,
-) -> dict[str, str]:
-    """Merge files of rows of one table into one Parquet file, sorted by document.
-
-    The sort spills to disk and uses at most a quarter of the machine's memory.
-
-    Args:
-        rows: the files.
-        files: local path by key.
-        base: columns that every table has, with their types.
-        target: the file to write.
-        derived: columns to add to the rows.
-
-    Returns:
-        The DuckDB type of each column.
-
-    Raises:
-        FileNotFoundError: one of the files does not exist.
-        StoreError: the new file cannot be written.
-    """
-    schema = common_schema(rows, base)
-    connection = _connect()
-    try:
-        connection.execute("SET memory_limit = '25%'")
-        connection.execute(f"SET temp_directory = {sql_literal(str(target.parent))}")
-        merged = f"SELECT * FROM ({union_query(rows, files, base)})"
-        if derived is not None:
-            merged = derived.add_to(merged, schema)
-        merged += " ORDER BY doc_id"
-        # The paths are not user-supplied, and this connection runs no other statement.
-        connection.execute(
-            f"COPY ({merged}) TO {sql_literal(str(target))} "
-            f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})"
-        )
-    except duckdb.IOException as error:
-        # Another compaction has replaced a file, or the disk is full.
-        if missing := next((path for path in files.values() if not Path(path).exists()), None):
-            raise FileNotFoundError(ENOENT, "No such file", missing) from None
-        raise StoreError(f"{target.name} cannot be written: {error}") from None
-    finally:
-        connection.close()
-    return schema if derived is None else schema | dict(derived.columns)

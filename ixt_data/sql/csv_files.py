@@ -7,6 +7,7 @@ from typing import Any
 
 from ixt_data.errors import ConfigError, IxtError
 from ixt_data.sql.joins import sql_literal
+from ixt_data.sql.parquet_scan import escape_glob
 from ixt_data.sql.views import quote_name
 
 DELIMITERS = (",", ";", "\t", "|")
@@ -51,13 +52,13 @@ class CsvFile:
             ConfigError: the delimiter is not one character.
             IxtError: the file has no line, or DuckDB cannot read it.
         """
-        from ixt_data.sql.catalog import DatabaseError, writer_connection
+        from ixt_data.sql.connections import DuckDBError, connect
 
         if delimiter is not None and len(delimiter) != 1:
             raise ConfigError(f"--delimiter {delimiter!r} is not one character")
         self._shown = shown
-        self._error = DatabaseError
-        self._connection = writer_connection()
+        self._error = DuckDBError
+        self._connection = connect()
         encoding, header = _first_line(path)
         outside_quotes = re.sub(r'"[^"]*"', "", header)
         if not header.strip():
@@ -74,20 +75,23 @@ class CsvFile:
             "auto_detect": False,
             "allow_quoted_nulls": False,
             "max_line_size": MAX_LINE,
+            "hive_partitioning": False,
+            # A name such as `a.csv.gz` says nothing: the caller has decoded the file.
+            "compression": "none",
             "store_rejects": True,
         }
         self._options = ", ".join(f"{k} = {_literal(v)}" for k, v in options.items())
         names = self._names(path)
         listed = ", ".join(f"{_literal(name)}: 'VARCHAR'" for name in names)
         self._source = (
-            f"read_csv({sql_literal(str(path))}, columns = {{{listed}}}, {self._options})"
+            f"read_csv({sql_literal(escape_glob(str(path)))}, columns = {{{listed}}}, {self._options})"
         )
         self.columns = names
 
     def _names(self, path: Path) -> list[str]:
         auto = self._options.replace("auto_detect = false", "auto_detect = true")
         rows = self._execute(
-            f"SELECT column_name FROM (DESCRIBE FROM read_csv({sql_literal(str(path))}, {auto}))"
+            f"SELECT column_name FROM (DESCRIBE FROM read_csv({sql_literal(escape_glob(str(path)))}, {auto}))"
         ).fetchall()
         return [str(row[0]) for row in rows]
 

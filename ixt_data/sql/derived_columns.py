@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ixt_data.sql.joins import sql_literal
+from ixt_data.sql.parquet_scan import read_parquet
 from ixt_data.sql.views import quote_name
 
 
@@ -29,7 +29,7 @@ class DerivedColumns:
         unchanged = [f"r.{quote_name(name)}" for name in schema if name not in self.columns]
         added = [f"v.{quote_name(name)}" for name in self.columns]
         on = " AND ".join(f"r.{quote_name(key)} = v.{quote_name(key)}" for key in self.keys)
-        values = f"SELECT * FROM read_parquet({sql_literal(str(self.values))}) WHERE {self.only}"
+        values = f"SELECT * FROM {read_parquet([str(self.values)])} WHERE {self.only}"
         return (
             f"SELECT {', '.join(unchanged + added)} FROM ({rows}) AS r "
             f"LEFT JOIN ({values}) AS v ON {on}"

@@ -29,7 +29,7 @@ def find_write(tree: Mapping[str, Any]) -> str:
     """
     if tree.get("error"):
         return f"an uncheckable statement ({tree.get('error_message', 'no reason given')})"
-    for item in _objects(tree):
+    for item in objects(tree):
         kind = item.get("type")
         if not isinstance(kind, str):
             continue
@@ -43,7 +43,8 @@ def find_write(tree: Mapping[str, Any]) -> str:
     return ""
 
 
-def _objects(value: Any) -> Iterator[Mapping[str, Any]]:
+def objects(value: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield all objects in a parse tree."""
     stack = [value]
     while stack:
         item = stack.pop()

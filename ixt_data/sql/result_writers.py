@@ -182,14 +182,14 @@ def _copy(
     catalog: "Catalog", sql: str, parameters: "Parameters", output: QueryOutput, path: str
 ) -> None:
     """Run DuckDB's COPY over the rows; the sandboxed catalog itself may write no file."""
-    from ixt_data.sql.catalog import WriteFailed, writer_connection
+    from ixt_data.sql.connections import WriteFailed, connect
     from ixt_data.sql.joins import sql_literal
     from ixt_data.sql.views import quote_name
 
     errors: list[BaseException] = []
     unwritable = ""
     reader = _reader(catalog, sql, parameters, errors)
-    with writer_connection() as connection:
+    with connect() as connection:
         connection.register("result", reader)
         columns = "*"
         if output in (QueryOutput.json, QueryOutput.jsonl):

@@ -1,9 +1,9 @@
 """The SQL of the views: one SELECT per group of files of rows with the same columns."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from ixt_data.log import RowsFile
-from ixt_data.sql.joins import sql_literal
+from ixt_data.sql.parquet_scan import read_parquet
 
 _NUMBERS = ("BIGINT", "DOUBLE")
 
@@ -32,7 +32,7 @@ def union_query(
     for (pairs, number), paths in groups.items():
         selected = [_column(name, kind, dict(pairs)) for name, kind in columns.items()]
         selected += [f"{number} AS generation"] if generation else []
-        selects.append(f"SELECT {', '.join(selected)} FROM read_parquet({sql_list(paths)})")
+        selects.append(f"SELECT {', '.join(selected)} FROM {read_parquet(paths)}")
     if not selects:
         nothing = [f"NULL::{kind} AS {quote_name(name)}" for name, kind in columns.items()]
         nothing += ["0 AS generation"] if generation else []
@@ -87,8 +87,3 @@ def _column(name: str, kind: str, present: dict[str, str]) -> str:
 def quote_name(name: str) -> str:
     """Return a name as a quoted SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
-
-
-def sql_list(values: Iterable[str]) -> str:
-    """Return strings as a SQL list literal."""
-    return f"[{', '.join(map(sql_literal, values))}]"

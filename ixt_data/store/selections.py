@@ -93,10 +93,11 @@ def count_matches(store: Store, snapshot: Snapshot, selection: SelectionInfo) ->
     Raises:
         QueryError: DuckDB refuses the predicate.
     """
-    rows = selection_query(snapshot, selection)
+    sql = f"SELECT count(*) AS n FROM ({selection_query(snapshot, selection)})"
     catalog = store.catalog(snapshot.version)
     try:
-        count = catalog.arrow(f"SELECT count(*) AS n FROM ({rows})")["n"][0].as_py()
+        catalog.check_repeatable(sql)
+        count = catalog.arrow(sql)["n"][0].as_py()
     except QueryError as error:
         raise QueryError(f"where {selection.where!r} is refused: {error.reason}") from None
     finally:

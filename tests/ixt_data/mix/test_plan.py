@@ -1,5 +1,6 @@
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ixt_data.critics.base import EmbeddedCritic
@@ -113,6 +114,28 @@ def test_plans_repeat_exactly_and_the_digest_says_when_they_do_not(store):
     ]
     digests = {plan.digest, *(other.digest for other in others)}
     assert len(digests) == len(others) + 1
+
+
+def test_the_digest_covers_the_counts_drawn(tmp_path):
+    """Two stores with the same shard paths and other rows give other digests."""
+    other = Store.init(tmp_path / "S")
+    ingest(other, "web", ["text 1", "text 22", "text 333"])
+    none = {"critic": None, "condition": {"kind": "none"}}
+    wide = {"name": "all", "where": "n_chars > 6"}
+    first = plan_mix(mix(wide, snapshot="1", **none), 6, store=other)
+    counts = [order.counts.tolist() for order in first.orders]
+    again = plan_mix(mix(wide, snapshot="1", **none), 6, store=other)
+    assert again.digest == first.digest
+    # The same predicate text over another value of the column.
+    (file,) = [f for f in other.snapshot().rows.values() if f.table == "documents"]
+    path = tmp_path / "S" / file.path
+    rows = pq.read_table(path)
+    chars = pa.array([7, 1, 7], pa.int64())
+    at = rows.column_names.index("n_chars")
+    pq.write_table(rows.set_column(at, "n_chars", chars), path, compression="zstd")
+    changed = plan_mix(mix(wide, snapshot="1", **none), 6, store=other)
+    assert [order.counts.tolist() for order in changed.orders] != counts
+    assert changed.digest != first.digest
 
 
 def test_by_default_each_document_is_drawn_about_once(store):
