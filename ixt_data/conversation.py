@@ -72,6 +72,25 @@ def canonical_text(messages: Any) -> str:
     return f"{_BEGIN}{','.join(map(_json, clean))}{_END}"
 
 
+_SHAREGPT = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bing": "assistant"}
+
+
+def openai_messages(messages: Any) -> Any:
+    """Return messages in OpenAI's form: ShareGPT's `from` and `value` become role and content."""
+    if not isinstance(messages, list):
+        return messages
+    return [_openai_message(message) for message in messages]
+
+
+def _openai_message(message: Any) -> Any:
+    if not isinstance(message, dict) or "role" in message or "from" not in message:
+        return message
+    others = {key: value for key, value in message.items() if key not in ("from", "value")}
+    role = message["from"]
+    name = _SHAREGPT.get(role, role) if isinstance(role, str) else role
+    return {"role": name, "content": message.get("value"), **others}
+
+
 def _checked(number: int, message: Any) -> dict[str, Any]:
     where = f"messages[{number}]"
     if not isinstance(message, dict):

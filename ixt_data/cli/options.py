@@ -1,6 +1,6 @@
 """Options that several verbs share."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -32,9 +32,16 @@ AtOption = Annotated[
 DEFAULT_STORE = "./ixt"
 
 
-def key_values(pairs: list[str] | None) -> dict[str, str]:
-    """Return the keys and values of `--option KEY=VALUE`, given any number of times."""
+def key_values(pairs: list[str] | None, option: str = "--option") -> dict[str, str]:
+    """Return the keys and values of an option `KEY=VALUE` that may be repeated."""
     for pair in pairs or ():
         if "=" not in pair:
-            raise typer.BadParameter(f"{pair!r} is not KEY=VALUE", param_hint="--option")
+            raise typer.BadParameter(f"{pair!r} is not KEY=VALUE", param_hint=option)
     return dict(pair.split("=", 1) for pair in pairs or ())
+
+
+def arrows(record: dict[str, Any], output: OutputMode) -> dict[str, Any]:
+    """Return a record whose `renamed` is `field -> column` for a reader."""
+    if output is OutputMode.json:
+        return record
+    return record | {"renamed": [f"{old} -> {new}" for old, new in record["renamed"].items()]}

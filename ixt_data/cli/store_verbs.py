@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ixt_data.cli.options import DEFAULT_STORE, OutputOption, StoreOption
+from ixt_data.cli.options import DEFAULT_STORE, OutputOption, StoreOption, arrows, key_values
 from ixt_data.cli.verbs import Group, add_verb
 from ixt_data.console import Output, OutputMode, format_count
 
@@ -77,8 +77,20 @@ def ingest(
             show_default="sft for conversations, else pretrain", help="Stage of training."
         ),
     ] = None,
+    types: Annotated[
+        Literal["text", "auto"],
+        typer.Option(help="Dates, times and UUIDs of JSON: leave them text, or give them types."),
+    ] = "text",
+    type_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--type",
+            metavar="FIELD=TYPE",
+            help="Store a field as a DuckDB type, NULL where it does not fit; may be repeated.",
+        ),
+    ] = None,
     shard_mb: Annotated[
-        float, typer.Option(help="Uncompressed size of a text shard, in MiB.")
+        float, typer.Option(help="Uncompressed size of a text shard, in MiB, up to 2048.")
     ] = 64,
     strict: Annotated[
         bool, typer.Option(help="Exit with code 1 if a record was rejected.")
@@ -91,12 +103,13 @@ def ingest(
     """
     from dataclasses import asdict
 
+    from ixt_data.ingestion import Remarks, open_inputs
     from ixt_data.ingestion import ingest as run
-    from ixt_data.ingestion import open_inputs
     from ixt_data.store import Store
 
     out = Output(output)
     opened = Store.open(store)
+    remarks = Remarks()
     sources = open_inputs(
         inputs,
         format=format,
@@ -105,6 +118,7 @@ def ingest(
         source_field=source_field,
         records=records,
         delimiter=delimiter,
+        remarks=remarks,
     )
     with out.progress("ingesting", sum(source.size for source in sources), "B") as bar:
         report = run(
@@ -112,14 +126,18 @@ def ingest(
             corpus,
             sources,
             stage=stage,
+            types=types,
+            casts=key_values(type_, "--type"),
+            remarks=remarks,
             shard_bytes=int(shard_mb * (1 << 20)),
             progress=lambda done, documents: bar.update(done, format_count(documents, "document")),
         )
-    out.result(asdict(report))
+    out.result(arrows(asdict(report), output))
     if report.quarantined:
         file = f"{opened.root}/{report.quarantine_file}"
         out.note(
             f"{format_count(report.quarantined, 'record')} rejected, each with its reason: {file}"
         )
-        if strict:
+        # An ingest in which every record failed has done nothing.
+        if strict or not report.documents + report.duplicates:
             raise typer.Exit(1)

@@ -5,7 +5,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from ixt_data.cli.options import DEFAULT_STORE, AtOption, OutputOption, StoreOption, key_values
+from ixt_data.cli.options import (
+    DEFAULT_STORE,
+    AtOption,
+    OutputOption,
+    StoreOption,
+    arrows,
+    key_values,
+)
 from ixt_data.cli.verbs import Group, add_verb
 from ixt_data.console import Output, OutputMode, format_count
 
@@ -62,7 +69,7 @@ def adopt(
             stage=stage,
             progress=lambda done, documents: bar.update(done, format_count(documents, "document")),
         )
-    out.result(asdict(report))
+    out.result(arrows(asdict(report), output))
     if report.left_out:
         out.note(
             f"columns without metadata: {', '.join(report.left_out)} (neither numbers nor text)"

@@ -5,10 +5,11 @@ external files, but delta-rs and Polars read only files below the table's folder
 deltalake 1.6 and polars 2.1). Hard links protect an export from garbage collection in the store.
 On another file system the links are symbolic, and the export is valid while the snapshot exists.
 
-Limits: UUIDs are `binary`, because Delta has no UUID type. A file with another column type than the
-snapshot's (integers before doubles) is converted and copied. `critiques_all` contains every
-critique, partitioned by `generation`: the latest critique per document and critic has the highest
-one. Writes to the tables (OPTIMIZE, VACUUM) change only the links, never the store.
+Limits: Delta has fewer types. A UUID is `binary`, a time or duration text, an unsigned integer the
+next wider signed one or a decimal; a HUGEINT is `decimal(38,0)`. A file with a column of another
+type than the table's (integers before doubles) is converted and copied. `critiques_all` contains
+every critique, partitioned by `generation`: the latest one per document and critic has the highest.
+Writes to the tables (OPTIMIZE, VACUUM) change only the links, never the store.
 """
 
 import os
@@ -26,7 +27,14 @@ import orjson
 from ixt_data.errors import StoreError
 from ixt_data.export.target import new_folder
 from ixt_data.log import RowsFile
-from ixt_data.sql import CRITIQUES, DOCUMENTS, common_schema, merge_rows
+from ixt_data.sql import (
+    CRITIQUES,
+    DOCUMENTS,
+    ColumnType,
+    common_schema,
+    merge_rows,
+    parse_type,
+)
 from ixt_data.store import Store
 
 TABLES = {"documents": ("documents", DOCUMENTS), "critiques_all": ("critiques", CRITIQUES)}
@@ -34,6 +42,8 @@ TABLES = {"documents": ("documents", DOCUMENTS), "critiques_all": ("critiques", 
 
 _TYPES = {
     "BOOLEAN": "boolean",
+    "TINYINT": "byte",
+    "SMALLINT": "short",
     "INTEGER": "integer",
     "BIGINT": "long",
     "FLOAT": "float",
@@ -45,6 +55,20 @@ _TYPES = {
     "BLOB": "binary",
     "UUID": "binary",
 }
+_WHOLE = ColumnType("DECIMAL", digits=(38, 0))
+_REPLACED = {
+    "UTINYINT": ColumnType("SMALLINT"),
+    "USMALLINT": ColumnType("INTEGER"),
+    "UINTEGER": ColumnType("BIGINT"),
+    "UBIGINT": ColumnType("DECIMAL", digits=(20, 0)),
+    "HUGEINT": _WHOLE,
+    "TIME": ColumnType("VARCHAR"),
+    "INTERVAL": ColumnType("VARCHAR"),
+    "NULL": ColumnType("VARCHAR"),
+}
+"""Types that Delta lacks, each with the type of its values in a table."""
+_STORED = {"HUGEINT": _WHOLE, "NULL": ColumnType("VARCHAR")}
+"""Of these, the types whose values a file of rows has in that type."""
 
 
 @dataclass
@@ -115,7 +139,7 @@ def _write_table(
     report: DeltaReport,
     root: str,
 ) -> None:
-    columns = common_schema(rows, base)
+    columns = {name: _delta_form(kind) for name, kind in common_schema(rows, base).items()}
     (folder / "_delta_log").mkdir(parents=True)
     actions = [_protocol(columns), _metadata(columns, partition)]
     for number, file in enumerate(rows):
@@ -123,7 +147,7 @@ def _write_table(
         parent = folder.joinpath(*(f"{name}={getattr(file, name)}" for name in partition))
         parent.mkdir(exist_ok=True)
         path = parent / f"{number:06d}-{Path(file.path).name}"
-        if any(columns[name] != kind for name, kind in file.schema.items()):
+        if any(columns[name] != _stored_form(kind) for name, kind in file.schema.items()):
             merge_rows([file], {file.path: str(local[file.path])}, columns, path)
             report.converted += 1
         else:
@@ -149,7 +173,7 @@ def _link(source: Path, path: Path, *, is_cached: bool) -> bool:
 
 
 def _protocol(columns: Mapping[str, str]) -> dict[str, Any]:
-    if "TIMESTAMP" not in columns.values():
+    if not any(re.search(r"\bTIMESTAMP\b", kind) for kind in columns.values()):
         return {"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}}
     feature = ["timestampNtz"]
     return {
@@ -163,15 +187,13 @@ def _protocol(columns: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _metadata(columns: Mapping[str, str], partition: list[str]) -> dict[str, Any]:
-    fields = [
-        {"name": name, "type": delta_type(kind), "nullable": True, "metadata": {}}
-        for name, kind in {**columns, **dict.fromkeys(partition, "INTEGER")}.items()
-    ]
+    kinds = {**columns, **dict.fromkeys(partition, "INTEGER")}
+    schema = _struct({name: parse_type(kind) for name, kind in kinds.items()})
     return {
         "metaData": {
             "id": str(uuid.uuid4()),
             "format": {"provider": "parquet", "options": {}},
-            "schemaString": orjson.dumps({"type": "struct", "fields": fields}).decode(),
+            "schemaString": orjson.dumps(schema).decode(),
             "partitionColumns": partition,
             "configuration": {},
             "createdTime": int(time.time() * 1000),
@@ -193,17 +215,41 @@ def _add(folder: Path, path: Path, file: RowsFile, partition: list[str]) -> dict
     }
 
 
-def delta_type(kind: str) -> Any:
+def _delta_form(kind: str) -> str:
+    """Return the type of a column in a table."""
+    return str(parse_type(kind).with_leaves(lambda leaf: _REPLACED.get(leaf.name, leaf)))
+
+
+def _stored_form(kind: str) -> str:
+    """Return the type of a column in a file of rows."""
+    return str(parse_type(kind).with_leaves(lambda leaf: _STORED.get(leaf.name, leaf)))
+
+
+def delta_type(kind: ColumnType) -> Any:
     """Return the Delta type of a DuckDB type.
 
     Raises:
         StoreError: Delta has no such type.
     """
-    if kind.endswith("[]"):
-        return {"type": "array", "elementType": delta_type(kind[:-2]), "containsNull": True}
-    if pair := re.fullmatch(r"MAP\((\w+), (.+)\)", kind):
-        key, value = map(delta_type, pair.groups())
-        return {"type": "map", "keyType": key, "valueType": value, "valueContainsNull": True}
-    if kind not in _TYPES:
+    match kind.name:
+        case "LIST":
+            item = delta_type(kind.children[0])
+            return {"type": "array", "elementType": item, "containsNull": True}
+        case "MAP":
+            key, value = map(delta_type, kind.children)
+            return {"type": "map", "keyType": key, "valueType": value, "valueContainsNull": True}
+        case "STRUCT":
+            return _struct(dict(zip(kind.fields, kind.children, strict=True)))
+        case "DECIMAL":
+            return "decimal({},{})".format(*kind.digits)
+    if kind.name not in _TYPES:
         raise StoreError(f"Delta has no type for a column of the type {kind}")
-    return _TYPES[kind]
+    return _TYPES[kind.name]
+
+
+def _struct(columns: Mapping[str, ColumnType]) -> dict[str, Any]:
+    fields = [
+        {"name": name, "type": delta_type(kind), "nullable": True, "metadata": {}}
+        for name, kind in columns.items()
+    ]
+    return {"type": "struct", "fields": fields}

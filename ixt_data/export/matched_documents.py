@@ -10,14 +10,14 @@ import pyarrow as pa
 from ixt_data.errors import QueryError
 from ixt_data.log import ShardInfo
 from ixt_data.records import ProgressCallback
-from ixt_data.sql import CRITIQUES, Catalog, choose_critic, join_clause, sql_literal
+from ixt_data.sql import CRITIQUES, Catalog, choose_critic, join_clause, quote_name, sql_literal
 from ixt_data.store import Store
 
 GROUP = 1 << 16
 """Samples per query: their rows are in memory, together with the text of one shard."""
 
 BATCH = 4096
-
+_SHARD = "_ixt_shard"
 
 _SPAN = {
     "start": pa.int64(),
@@ -91,7 +91,7 @@ class MatchedDocuments:
             CorruptError: a shard differs from what was written.
         """
         with self.store.pins.hold(self.snapshot.version, "export"):
-            catalog = self.store.catalog(self.snapshot.version)
+            catalog = self.store.catalog(self.snapshot.version, plain=True)
             try:
                 yield from self._tables(catalog, columns, progress)
             finally:
@@ -107,7 +107,7 @@ class MatchedDocuments:
         for group in _groups(self._shards):
             rows = self._query(catalog, group)
             # Rows are in the order of the shards, numbered from 1.
-            ends = np.searchsorted(rows["k"].to_numpy(), np.arange(1, len(group) + 2))
+            ends = np.searchsorted(rows[_SHARD].to_numpy(), np.arange(1, len(group) + 2))
             for shard, (start, end) in zip(group, pairwise(ends.tolist()), strict=True):
                 for table in self._read(shard, rows.slice(start, end - start), "spans" in names):
                     yield table.select(names)
@@ -117,18 +117,25 @@ class MatchedDocuments:
     def _query(self, catalog: Catalog, group: Sequence[ShardInfo]) -> pa.Table:
         """Return the matching rows of some shards without texts, in the order of shards."""
         paths = ", ".join(sql_literal(shard.path) for shard in group)
-        selected = ["documents.* REPLACE (documents.doc_id::VARCHAR AS doc_id)"]
+        kinds = catalog.columns["documents"]
+        intervals = [quote_name(name) for name, kind in kinds.items() if kind == "INTERVAL"]
+        numbers = ", ".join(f"epoch_us(documents.{name}) AS {name}" for name in intervals)
+        selected = [f"documents.* REPLACE ({numbers})" if numbers else "documents.*"]
         selected += [f"critiques.{name}" for name in _OF_CRITIC if self.critic is not None]
-        selected += [f"list_position([{paths}], documents.shard) AS k" if group else "0 AS k"]
+        selected += [f"list_position([{paths}]::VARCHAR[], documents.shard) AS {_SHARD}"]
         inside = f"documents.shard IN ({paths})" if group else "false"
         sql = (
             f"SELECT {', '.join(selected)} {join_clause(self.snapshot, self.critic)} "
-            f"WHERE {inside} AND (\n{self.where}\n) ORDER BY k, documents.row"
+            f"WHERE {inside} AND (\n{self.where}\n) ORDER BY {_SHARD}, documents.row"
         )
         try:
-            return catalog.arrow(sql)
+            rows = catalog.arrow(sql)
         except QueryError as error:
             raise QueryError(f"where {self.where!r} is refused: {error.reason}") from None
+        for i, field in enumerate(rows.schema):
+            if quote_name(field.name) in intervals:
+                rows = rows.set_column(i, field.name, rows.column(i).cast(pa.duration("us")))
+        return rows
 
     def _read(self, shard: ShardInfo, rows: pa.Table, with_spans: bool) -> Iterator[pa.Table]:
         if not rows.num_rows:
@@ -153,7 +160,7 @@ class MatchedDocuments:
     ) -> pa.Table:
         """Add texts and spans to the rows."""
         positions = rows["row"].to_pylist()
-        rows = rows.drop_columns("k")
+        rows = rows.drop_columns(_SHARD)
         rows = rows.append_column("text", pa.array([texts[row] for row in positions], pa.string()))
         if self.critic is None:
             return rows

@@ -1,20 +1,16 @@
 """Export of matched documents as Parquet or JSONL: one row each, with text and critique."""
 
-import gzip
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
 
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
-import zstandard
 
 from ixt_data.export.matched_documents import MatchedDocuments
 from ixt_data.export.target import new_file
 from ixt_data.records import ProgressCallback
+from ixt_data.sql import QueryOutput, copy_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +52,10 @@ def export_parquet(
     documents = 0
     tables = selected.tables(progress=progress)
     with new_file(out, overwrite) as path:
-        schema = next(tables).schema
+        schema = pa.schema([_without_map(field) for field in next(tables).schema])
         with pq.ParquetWriter(path, schema, compression="zstd") as writer:
             for table in tables:
-                writer.write_table(table)
+                writer.write_table(table.cast(schema))
                 documents += table.num_rows
     return ExportReport(str(out), documents, selected.critic, selected.snapshot.version)
 
@@ -84,32 +80,32 @@ def export_jsonl(
         QueryError: DuckDB refuses the predicate.
     """
     documents = 0
-    with new_file(out, overwrite) as path, _open(path, Path(out).suffix) as file:
-        for table in selected.tables(progress=progress):
-            for record in _records(table):
-                file.write(orjson.dumps(record, default=str) + b"\n")
+    tables = selected.tables(progress=progress)
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        nonlocal documents
+        for table in tables:
             documents += table.num_rows
+            yield from table.to_batches()
+
+    compression = {".gz": "gzip", ".zst": "zstd"}.get(Path(out).suffix, "none")
+    with new_file(out, overwrite) as path:
+        schema = next(tables).schema
+        copy_rows(schema, batches(), QueryOutput.jsonl, str(path), compression)
     return ExportReport(str(out), documents, selected.critic, selected.snapshot.version)
 
 
-@contextmanager
-def _open(path: Path, suffix: str) -> Iterator[IO[bytes] | gzip.GzipFile]:
-    with path.open("wb") as plain:
-        if suffix == ".zst":
-            with zstandard.ZstdCompressor(level=3).stream_writer(plain, closefd=False) as packed:
-                yield packed
-        elif suffix == ".gz":
-            with gzip.open(plain, "wb", compresslevel=6) as packed:
-                yield packed
-        else:
-            yield plain
+def _without_map(field: pa.Field) -> pa.Field:
+    """Return a field with each map as a list of key and value: many readers have no maps."""
+    return field.with_type(_listed(field.type))
 
 
-def _records(table: pa.Table) -> Iterator[dict[str, Any]]:
-    """Yield the rows as JSON objects; convert Arrow's maps, which are pairs, to objects."""
-    maps = [field.name for field in table.schema if pa.types.is_map(field.type)]
-    for record in table.to_pylist():
-        for name in maps:
-            if record[name] is not None:
-                record[name] = dict(record[name])
-        yield record
+def _listed(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_map(kind):
+        pair = pa.struct([("key", _listed(kind.key_type)), ("value", _listed(kind.item_type))])
+        return pa.list_(pair)
+    if pa.types.is_list(kind):
+        return pa.list_(_listed(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([_without_map(child) for child in kind])
+    return kind

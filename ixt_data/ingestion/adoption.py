@@ -13,15 +13,17 @@ from typing import Any
 import orjson
 
 from ixt_data.errors import CommitError, ConfigError, CorruptError, StoreError
+from ixt_data.ingestion.column_values import ColumnTypes, TypeOptions
 from ixt_data.ingestion.columns import ColumnNames
 from ixt_data.ingestion.document_rows import (
     DocumentRows,
     documents_of,
     drop_committed_rows,
     id_array,
-    metadata_names,
+    metadata_types,
     read_stored_ids,
 )
+from ixt_data.ingestion.remarks import Remarks
 from ixt_data.ingestion.seen_ids import SeenIds
 from ixt_data.log import TEXT, Entry, FileInfo, ShardInfo
 from ixt_data.mds import REFUSED, SCALARS, digest
@@ -55,6 +57,8 @@ class AdoptReport:
         known: number of shards that were adopted earlier and are unchanged.
         bytes: UTF-8 bytes of the new documents' texts.
         left_out: omitted columns that are neither text nor metadata, such as bytes and arrays.
+        renamed: column by field, where they differ.
+        remarks: what was changed in the metadata.
         snapshot: the version of the commit; the newest version if nothing was new.
     """
 
@@ -66,6 +70,8 @@ class AdoptReport:
     known: int = 0
     bytes: int = 0
     left_out: list[str] = field(default_factory=list)
+    renamed: dict[str, str] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
     snapshot: int = 0
 
 
@@ -296,7 +302,10 @@ class _Recorder:
     ) -> None:
         self._txn, self._corpus, self._stage = txn, corpus, stage
         self._seen, self._report = seen, report
-        self._names = ColumnNames(metadata_names(txn.base))
+        known = metadata_types(txn.base)
+        self._names = ColumnNames(known)
+        self._remarks = Remarks()
+        self._types = ColumnTypes(txn.scratch, known, TypeOptions(), self._remarks)
 
     def add(self, info: ShardInfo, entry: dict[str, Any]) -> None:
         """Record one shard, with a row for each new text."""
@@ -308,7 +317,9 @@ class _Recorder:
         if documents:
             rows = DocumentRows()
             rows.add(documents)
-            table = rows.table(self._corpus, self._stage, info.path, self._names, positions)
+            table = rows.table(
+                self._corpus, self._stage, info.path, self._names, self._types, positions
+            )
             self._txn.add_rows("documents", self._corpus, table)
             self._report.bytes += sum(rows.n_bytes)
         self._txn.add_shard(replace(info, orphans=shard.samples - len(documents)))
@@ -349,6 +360,8 @@ class _Recorder:
 
     def commit(self) -> int:
         """Commit everything; return the version."""
+        self._report.renamed = self._names.renamed
+        self._report.remarks = self._remarks.lines()
         return self._txn.commit(
             self._on_newer,
             corpus=self._corpus,

@@ -1,34 +1,36 @@
 """Ingest: read each record once, store each text once, commit once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from rich.console import Console
 
 from ixt_data.console import format_count, progress_bar
 from ixt_data.errors import ConfigError
+from ixt_data.ingestion.column_values import ColumnTypes, TypeOptions
 from ixt_data.ingestion.columns import ColumnNames
 from ixt_data.ingestion.document_rows import (
     DocumentRows,
     documents_of,
     drop_committed_rows,
     id_array,
-    metadata_names,
+    metadata_types,
     read_stored_ids,
 )
 from ixt_data.ingestion.fields import RejectedRecord
 from ixt_data.ingestion.formats import Input
 from ixt_data.ingestion.inputs import open_inputs
+from ixt_data.ingestion.remarks import Remarks
 from ixt_data.ingestion.seen_ids import SeenIds
 from ixt_data.log import TEXT, Entry
-from ixt_data.mds import SHARD_BYTES, TEXT_COLUMNS
+from ixt_data.mds import MAX_SHARD_BYTES, SHARD_BYTES, TEXT_COLUMNS
 from ixt_data.records import STAGES, Document, ProgressCallback, Stage
-from ixt_data.store import Store, Transaction, check_name
+from ixt_data.store import Store, Transaction, broken_selections, check_name
 
 # A batch ends at the first limit: records, characters of text, or bytes of the input.
 BATCH_RECORDS = 2048
@@ -49,6 +51,9 @@ class IngestReport:
         bytes: UTF-8 bytes of the new documents' texts.
         snapshot: the version of the commit; the newest version if nothing was new.
         quarantine_file: key of the rejected records in the store, None without any.
+        renamed: column by field, where a field has the name of a column of the store's own.
+        remarks: what was recognized or changed in the records, and saved selections that stop
+            working.
     """
 
     documents: int
@@ -58,6 +63,8 @@ class IngestReport:
     bytes: int
     snapshot: int
     quarantine_file: str | None
+    renamed: dict[str, str]
+    remarks: list[str]
 
 
 def ingest(
@@ -72,6 +79,9 @@ def ingest(
     records: str | None = None,
     delimiter: str | None = None,
     stage: Stage | None = None,
+    types: Literal["text", "auto"] = "text",
+    casts: Mapping[str, str] | None = None,
+    remarks: Remarks | None = None,
     shard_bytes: int = SHARD_BYTES,
     progress: ProgressCallback | bool | None = None,
 ) -> IngestReport:
@@ -94,6 +104,9 @@ def ingest(
         delimiter: the character between columns of CSV; None: the first line decides.
         stage: the stage of training that the documents are for; by default `sft` for
             conversations and `pretrain` for other documents.
+        types: `text` leaves dates, times and UUIDs of JSON text; `auto` gives them their types.
+        casts: DuckDB type by metadata field; a value that does not fit is NULL.
+        remarks: the remarks of inputs that `open_inputs` opened.
         shard_bytes: maximum uncompressed bytes of a shard, exceeded by at most one document.
         progress: True shows a progress bar on stderr. A function is called after each batch with
             the input bytes read, as stored, and the number of new documents. False or None shows
@@ -101,7 +114,8 @@ def ingest(
 
     Raises:
         IxtError: an input is missing or cannot be read.
-        ConfigError: the stage, a field or the kind of an input is invalid.
+        ConfigError: the stage, a field or the kind of an input is invalid, no record has the text
+            field, or a column of the store cannot hold the values of a field.
         StoreError: the name of the corpus is invalid.
         CommitError: the commit failed.
 
@@ -120,6 +134,12 @@ def ingest(
         raise ConfigError(f"stage {stage!r}: use one of {', '.join(STAGES)}")
     if isinstance(inputs, str | Path):
         raise ConfigError(f"inputs {str(inputs)!r}: use a list of paths, such as [{str(inputs)!r}]")
+    if not 0 < shard_bytes <= MAX_SHARD_BYTES:
+        raise ConfigError(
+            f"shard size {shard_bytes / (1 << 20):g} MiB: use more than 0 and at most "
+            f"{MAX_SHARD_BYTES >> 20}"
+        )
+    remarks = remarks or Remarks()
     options: dict[str, Any] = {
         "format": format,
         "text_field": text_field,
@@ -127,6 +147,7 @@ def ingest(
         "source_field": source_field,
         "records": records,
         "delimiter": delimiter,
+        "remarks": remarks,
     }
     opened: list[Input] = []
     for item in inputs:
@@ -139,13 +160,21 @@ def ingest(
     ):
         for ids in read_stored_ids(store.storage, documents_of(corpus, txn.base.rows.values())):
             seen.add_batch(ids)
-        writer = _CorpusWriter(txn, corpus, stage, shard_bytes, seen)
+        known = metadata_types(txn.base)
+        column_types = ColumnTypes(txn.scratch, known, TypeOptions(types, casts or {}), remarks)
+        writer = _CorpusWriter(
+            txn, corpus, stage, shard_bytes, seen, ColumnNames(known), column_types
+        )
         for batch, consumed in _batches(opened, quarantine):
             writer.add(batch)
             on_batch(consumed, writer.documents)
+        if not writer.documents + writer.duplicates:
+            _check_text_field(remarks)
         writer.cut()
         key = quarantine.publish()
         version = writer.commit(quarantine.records) if writer.documents else txn.base.version
+    for line in broken_selections(store, version) if writer.types.widened else ():
+        remarks.add(line)
     return IngestReport(
         writer.documents,
         writer.duplicates,
@@ -154,7 +183,19 @@ def ingest(
         writer.bytes,
         version,
         key,
+        writer.names.renamed,
+        remarks.lines(),
     )
+
+
+def _check_text_field(remarks: Remarks) -> None:
+    """Raise ConfigError if records were rejected because they lack the text field."""
+    if remarks.without_text:
+        names = ", ".join(name for name, _ in remarks.without_text.most_common(10))
+        raise ConfigError(
+            f"no record has the field {remarks.text_field!r}; nothing was ingested. "
+            f"--text-field can be: {names}"
+        )
 
 
 @contextmanager
@@ -226,13 +267,20 @@ class _CorpusWriter:
     """Writer of new documents: text shards, and one file of rows per shard."""
 
     def __init__(
-        self, txn: Transaction, corpus: str, stage: str | None, shard_bytes: int, seen: SeenIds
+        self,
+        txn: Transaction,
+        corpus: str,
+        stage: str | None,
+        shard_bytes: int,
+        seen: SeenIds,
+        names: ColumnNames,
+        types: ColumnTypes,
     ) -> None:
         self.documents = self.duplicates = self.shards = self.bytes = 0
         self._txn, self._corpus, self._stage = txn, corpus, stage
         self._shard_bytes = shard_bytes
         self._seen = seen
-        self._names = ColumnNames(metadata_names(txn.base))
+        self.names, self.types = names, types
         self._text = txn.family(TEXT, corpus, TEXT_COLUMNS)
         self._rows = DocumentRows()
 
@@ -268,7 +316,7 @@ class _CorpusWriter:
         if not self._text.samples:
             return
         shard = self._text.cut().path
-        table = self._rows.table(self._corpus, self._stage, shard, self._names)
+        table = self._rows.table(self._corpus, self._stage, shard, self.names, self.types)
         self._txn.add_rows("documents", self._corpus, table)
         self.bytes += sum(self._rows.n_bytes)
         self.shards += 1

@@ -11,10 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ixt_data.conversation import is_conversation
+from ixt_data.ingestion.column_values import ColumnTypes, JsonText
 from ixt_data.ingestion.columns import RESERVED, ColumnNames, metadata_columns
 from ixt_data.ingestion.seen_ids import SeenIds
 from ixt_data.log import Entry, RowsFile, Snapshot
 from ixt_data.records import ID_BYTES, Document, as_text
+from ixt_data.sql import ColumnType, common_schema, parse_type
 from ixt_data.storage import Storage
 from ixt_data.store import Transaction
 
@@ -48,9 +50,11 @@ class DocumentRows:
         for name, value in metadata.items():
             # Nested values become text here: text uses less memory, and its size is known.
             if type(value) is list or type(value) is dict:
-                metadata[name] = value = as_text(value)
-            if type(value) is str:
+                metadata[name] = value = JsonText(as_text(value))
+            if isinstance(value, str):
                 self.metadata_size += len(value)
+            elif isinstance(value, pa.Scalar) and not pa.types.is_primitive(value.type):
+                self.metadata_size += _scalar_bytes(value)
         self.metadata.append(metadata)
 
     def table(
@@ -59,6 +63,7 @@ class DocumentRows:
         stage: str | None,
         shard: str,
         names: ColumnNames,
+        types: ColumnTypes,
         positions: Sequence[int] | None = None,
     ) -> Any:
         """Return the rows as an Arrow table.
@@ -68,6 +73,7 @@ class DocumentRows:
             stage: stage of training; None: sft for conversations, pretrain for other documents.
             shard: path of the text shard.
             names: see `metadata_columns`.
+            types: see `metadata_columns`.
             positions: row of each document in the shard; by default 0, 1, 2, ...
         """
         n = len(self.ids)
@@ -83,10 +89,17 @@ class DocumentRows:
             "shard": pa.repeat(shard, n),
             "row": pa.array(range(n) if positions is None else positions, pa.int32()),
         }
-        return pa.table(columns | metadata_columns(self.metadata, names))
+        own = metadata_columns(self.metadata, names, types)
+        fields = [pa.field(name, column.type) for name, column in columns.items()]
+        schema = pa.schema([*fields, *(field for field, _ in own)])
+        return pa.table([*columns.values(), *(array for _, array in own)], schema=schema)
 
     def _stages(self) -> Any:
         return pa.array(["sft" if is_sft else "pretrain" for is_sft in self.conversations])
+
+
+def _scalar_bytes(value: pa.Scalar) -> int:
+    return int(pa.array([value], value.type).nbytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +141,11 @@ def documents_of(corpus: str, files: Iterable[RowsFile]) -> list[RowsFile]:
     return [file for file in files if file.table == "documents" and file.partition == corpus]
 
 
-def metadata_names(snapshot: Snapshot) -> set[str]:
-    """Return the names of the metadata columns in a snapshot."""
+def metadata_types(snapshot: Snapshot) -> dict[str, ColumnType]:
+    """Return the types of the metadata columns in a snapshot, by name."""
     files = [file for file in snapshot.rows.values() if file.table == "documents"]
-    return {name for file in files for name in file.schema if name not in RESERVED}
+    kinds = common_schema(files, {})
+    return {name: parse_type(kind) for name, kind in kinds.items() if name not in RESERVED}
 
 
 def read_stored_ids(storage: Storage, files: Iterable[RowsFile]) -> Iterator[npt.NDArray[np.uint8]]:

@@ -1,17 +1,20 @@
 """Conversion of input records to documents, or to a reason for rejection."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ixt_data.conversation import InvalidConversation, canonical_text
+from ixt_data.conversation import InvalidConversation, canonical_text, openai_messages
 from ixt_data.errors import ConfigError
+from ixt_data.ingestion.remarks import Remarks
 from ixt_data.records import Document, as_text, document_id
 from ixt_data.storage import MAX_TEXT
 
 EXCERPT = 200
-TEXT, MESSAGES = "text", "messages"
-"""Default field of the text, and of the messages of a conversation in a record without text."""
+TEXT = "text"
+"""Default field of the text."""
+CONVERSATIONS = {"messages": "OpenAI", "conversations": "ShareGPT"}
+"""Fields of a conversation in a record without text, each with the name of its layout."""
 
 TOO_LONG = f"longer than {MAX_TEXT >> 20} MiB"
 _JSON_KINDS = {
@@ -65,6 +68,7 @@ class Fields:
         records: keys, joined by dots, of the array of records in a JSON object.
         delimiter: the character between the columns of a CSV file; None: found in its first line.
         split: split of a dataset that the file belongs to, a column of its records.
+        remarks: collects what the summary says about the records.
     """
 
     text: str = TEXT
@@ -73,6 +77,7 @@ class Fields:
     records: str | None = None
     delimiter: str | None = None
     split: str | None = None
+    remarks: Remarks = field(default_factory=Remarks, compare=False)
 
     def __post_init__(self) -> None:
         named = [name for name in (self.text, self.id, self.source) if name is not None]
@@ -91,15 +96,22 @@ class Fields:
         """
         options = {"--text-field": self.text, "--id-field": self.id, "--source-field": self.source}
         for option, name in options.items():
+            if name is not None and columns.count(name) > 1:
+                raise ConfigError(f"{file} has several columns {name!r}; rename all but one")
             # A table without texts may contain conversations.
-            if name is None or name in columns or (name == TEXT and MESSAGES in columns):
+            if name is None or name in columns or (name == TEXT and {*CONVERSATIONS} & {*columns}):
                 continue
             known = ", ".join(columns)
-            raise ConfigError(f"{file} has no column {name!r}; valid for {option}: {known}")
+            raise ConfigError(f"{file} has no column {name!r}. {option} can be: {known}")
 
     def has_text(self, record: Mapping[str, Any]) -> bool:
         """Return whether a record has a field for the text or the conversation."""
-        return self.text in record or (self.text == TEXT and MESSAGES in record)
+        return self.text in record or (self.text == TEXT and bool({*CONVERSATIONS} & {*record}))
+
+    def is_metadata(self, name: str) -> bool:
+        """Return whether a field is neither text, messages, id nor source."""
+        own = (self.text, self.id or "id", self.source or "source")
+        return name not in own and (self.text != TEXT or name not in CONVERSATIONS)
 
     def document(self, record: dict[str, Any], file: str, number: int) -> Document | str:
         """Convert a record to a document, or return the reason why it is not one.
@@ -127,11 +139,11 @@ class Fields:
         if len(text) > MAX_TEXT:
             return TOO_LONG
         source_id = record.pop(self.id or "id", None)
-        field = self.source or "source"
-        source = record.pop(field, None)
+        name = self.source or "source"
+        source = record.pop(name, None)
         if type(source) is not str or not source:
             if source not in (None, ""):
-                record[field] = source
+                record[name] = source
             source = file
         if type(source_id) is not str:
             source_id = f"{file}:{number}" if source_id is None else as_text(source_id)
@@ -139,13 +151,23 @@ class Fields:
 
     def _messages(self, text: Any, record: dict[str, Any]) -> Any:
         """Return the messages of a record without text, or None."""
-        if self.text == TEXT:
-            return record.pop(MESSAGES, None) if text is record or text is None else None
-        return text if type(text) is list else None
+        if self.text != TEXT:
+            return openai_messages(text) if type(text) is list else None
+        if text is not record and text is not None:
+            return None
+        for name, layout in CONVERSATIONS.items():
+            if type(record.get(name)) is list:
+                self.remarks.add(f"conversations of the field {name!r} ({layout})")
+                return openai_messages(record.pop(name))
+        return record.pop("messages", None)
 
     def _rejection_reason(self, text: Any, record: dict[str, Any]) -> str:
         if text is not record:
             return f"field {self.text!r} is not a string but {kind_of(text)}"
+        self.remarks.text_field = self.text
+        for name, value in record.items():
+            if isinstance(value, str):
+                self.remarks.without_text[name] += len(value)
         return _missing_field(self.text, record)
 
 

@@ -9,6 +9,7 @@ from ixt_data.errors import ConfigError, IxtError
 from ixt_data.ingestion.fields import TEXT, Fields
 from ixt_data.ingestion.folders import FolderInput, dataset_files
 from ixt_data.ingestion.formats import TEXT_FORMAT, Input, find_reader, readers
+from ixt_data.ingestion.remarks import Remarks
 from ixt_data.ingestion.source_files import SourceFile, expand, printable, standard_input
 
 
@@ -21,6 +22,7 @@ def open_inputs(
     source_field: str | None = None,
     records: str | None = None,
     delimiter: str | None = None,
+    remarks: Remarks | None = None,
 ) -> list[Input]:
     """Open inputs, and check everything that can be checked before reading them.
 
@@ -34,6 +36,7 @@ def open_inputs(
         source_field: field of the source; None: the field `source`, if a record has it.
         records: keys, joined by dots, of the array of records in a JSON object.
         delimiter: the character between columns of CSV; None: the first line decides.
+        remarks: collects what the summary of an ingest says about the records.
 
     Returns:
         One input per file, or per folder of texts.
@@ -44,7 +47,9 @@ def open_inputs(
     """
     if format is not None and format not in readers():
         raise ConfigError(f"format {format!r}: use one of {', '.join(sorted(readers()))}")
-    fields = Fields(text_field, id_field, source_field, records, delimiter)
+    fields = Fields(
+        text_field, id_field, source_field, records, delimiter, remarks=remarks or Remarks()
+    )
     return [item for path in paths for item in _open(Path(path), fields, format)]
 
 

@@ -1,7 +1,9 @@
 """Documents of JSON files: lines of objects, an array of objects, or one object."""
 
+import json
 import re
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import orjson
 
@@ -73,7 +75,12 @@ class JsonLinesInput:
         try:
             record = orjson.loads(line)
         except orjson.JSONDecodeError as error:
-            return RejectedRecord(self.file, number, _json_error(line, error), excerpt(line))
+            record = self._without_not_finite(line)
+            if record is None:
+                return RejectedRecord(self.file, number, _json_error(line, error), excerpt(line))
+        if type(record) is dict and any(map(_is_wide, record.values())):
+            # orjson reads integers of more than 64 bits as floating-point numbers.
+            record = json.loads(line)
         if type(record) is not dict:
             reason = f"not a JSON object but {kind_of(record)}"
             return RejectedRecord(self.file, number, reason, excerpt(line))
@@ -81,6 +88,25 @@ class JsonLinesInput:
         if isinstance(document, str):
             return RejectedRecord(self.file, number, document, excerpt(line))
         return document
+
+    def _without_not_finite(self, line: bytes) -> Any:
+        """Parse JSON with NULL for NaN and Infinity; return None for other invalid JSON."""
+        if isinstance(line, LongLine) or not (b"NaN" in line or b"Infinity" in line):
+            return None
+        found: list[str] = []
+        try:
+            record = json.loads(line, parse_constant=found.append)
+            # Python accepts lone surrogates, which are not text.
+            orjson.dumps(record, default=str)
+        except (ValueError, TypeError, RecursionError):
+            return None
+        self._fields.remarks.add("NaN or Infinity in JSON became NULL", len(found))
+        return record
+
+
+def _is_wide(value: Any) -> bool:
+    """Return whether a number may be an integer of more than 64 bits, read as a float."""
+    return type(value) is float and abs(value) >= 2**63 and value.is_integer()
 
 
 class JsonArrayInput(JsonLinesInput):

@@ -8,6 +8,7 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 
 from ixt_data.errors import ConfigError, IxtError
+from ixt_data.ingestion.arrow_columns import StoredColumns
 from ixt_data.ingestion.fields import Fields, RejectedRecord, excerpt
 from ixt_data.ingestion.source_files import SourceFile
 from ixt_data.records import Document
@@ -21,7 +22,7 @@ BATCH_ROWS = 1024
 class TableInput:
     """One file with a table: one document per row, in the order of the rows.
 
-    Timestamps and dates in `metadata` are `pyarrow.Scalar`, which preserves their type.
+    Values in `metadata` that Python has no exact type for are `pyarrow.Scalar`.
 
     Attributes:
         size: bytes of the file.
@@ -71,8 +72,10 @@ class TableInput:
         self.consumed = 0
         row = 0
         try:
+            columns: StoredColumns | None = None
             for batch, share in self._batches():
-                for record in _rows(batch):
+                columns = columns or StoredColumns(batch.schema, self._fields)
+                for record in columns.records(batch):
                     row += 1
                     yield self._document(record, row)
                 self.consumed = int(self.size * share)
@@ -196,28 +199,3 @@ def _batch_rows(metadata: Any) -> int:
     size = sum(int(metadata.row_group(group).total_byte_size) for group in groups)
     rows = int(metadata.num_rows) * BATCH_BYTES // max(size, 1)
     return max(1, min(BATCH_ROWS, rows))
-
-
-def _rows(batch: Any) -> Iterator[dict[str, Any]]:
-    names = batch.schema.names
-    for values in zip(*map(_values, batch.columns), strict=True):
-        yield dict(zip(names, values, strict=True))
-
-
-def _values(column: Any) -> list[Any]:
-    """Return Python values: Arrow scalars for times and dates, bytes for invalid UTF-8."""
-    kind = column.type
-    if pa.types.is_timestamp(kind) or pa.types.is_date32(kind):
-        return [scalar if scalar.is_valid else None for scalar in column]
-    try:
-        return list(column.to_pylist())
-    except UnicodeDecodeError:
-        binary = pa.large_binary() if pa.types.is_large_string(kind) else pa.binary()
-        return [_decoded(value) for value in column.cast(binary).to_pylist()]
-
-
-def _decoded(value: bytes | None) -> str | bytes | None:
-    try:
-        return None if value is None else value.decode()
-    except UnicodeDecodeError:
-        return value

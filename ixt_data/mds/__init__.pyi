@@ -5,6 +5,7 @@ from .encodings import digest as digest
 from .shards import COMPRESSION as COMPRESSION
 from .shards import CRITIQUE_COLUMNS as CRITIQUE_COLUMNS
 from .shards import CRITIQUE_TOKENS_COLUMNS as CRITIQUE_TOKENS_COLUMNS
+from .shards import MAX_SHARD_BYTES as MAX_SHARD_BYTES
 from .shards import SHARD_BYTES as SHARD_BYTES
 from .shards import TEXT_COLUMNS as TEXT_COLUMNS
 from .shards import THINKING_COLUMNS as THINKING_COLUMNS

@@ -25,6 +25,8 @@ from ixt_data.mds.encodings import ENCODE, SIZES, decoder, decompress, digest
 
 COMPRESSION = "zstd:3"
 SHARD_BYTES = 1 << 26
+MAX_SHARD_BYTES = 1 << 31
+"""A shard ends with the document that exceeds its size, and its offsets have 32 bits."""
 
 TEXT_COLUMNS = {"doc_id": "bytes", "source": "str", "source_id": "str", "text": "str"}
 CRITIQUE_COLUMNS = {

@@ -1,7 +1,14 @@
+from .arrow_types import KIND as KIND
+from .arrow_types import arrow_type as arrow_type
+from .arrow_types import duckdb_type as duckdb_type
+from .arrow_types import field_type as field_type
 from .base_columns import CRITIQUES as CRITIQUES
 from .base_columns import DOCUMENTS as DOCUMENTS
 from .catalog import Catalog as Catalog
 from .catalog import Parameters as Parameters
+from .column_types import ColumnType as ColumnType
+from .column_types import merge_types as merge_types
+from .column_types import parse_type as parse_type
 from .csv_files import CsvFile as CsvFile
 from .derived_columns import DerivedColumns as DerivedColumns
 from .joins import choose_critic as choose_critic
@@ -9,8 +16,10 @@ from .joins import critiques_query as critiques_query
 from .joins import join_clause as join_clause
 from .joins import selection_query as selection_query
 from .joins import sql_literal as sql_literal
+from .json_types import JsonTypes as JsonTypes
 from .query_result import QueryResult as QueryResult
 from .result_writers import QueryOutput as QueryOutput
+from .result_writers import copy_rows as copy_rows
 from .result_writers import read_table as read_table
 from .result_writers import write_rows as write_rows
 from .row_merge import merge_rows as merge_rows

@@ -24,9 +24,10 @@ from ixt_data.errors import (
     QueryError,
 )
 from ixt_data.log import Log, SavedSelection, Snapshot
+from ixt_data.sql.arrow_types import as_plain
 from ixt_data.sql.base_columns import CRITIQUES, DOCUMENTS
+from ixt_data.sql.column_types import shown_type
 from ixt_data.sql.connections import PROGRESS_SETTINGS, connect, enable_progress
-from ixt_data.sql.hugeint import as_decimals
 from ixt_data.sql.joins import selection_query, sql_literal
 from ixt_data.sql.metadata_views import COLUMNS as METADATA_VIEWS
 from ixt_data.sql.metadata_views import RowIterable, view_rows
@@ -61,6 +62,7 @@ class Catalog:
         log: the log, for the view `snapshots`.
         snapshot: the snapshot that the views show.
         before: another snapshot; its `documents` and `critiques` are in the schema `before`.
+        plain: Arrow data has no extension types: a UUID is a string, for readers of exports.
 
     Raises:
         ConfigError: IXT_QUERY_MEMORY is not an amount of memory.
@@ -69,13 +71,19 @@ class Catalog:
     """
 
     def __init__(
-        self, storage: Storage, log: Log, snapshot: Snapshot, before: Snapshot | None = None
+        self,
+        storage: Storage,
+        log: Log,
+        snapshot: Snapshot,
+        before: Snapshot | None = None,
+        *,
+        plain: bool = False,
     ) -> None:
         self.snapshot = snapshot
         # Cached copies remain as long as the catalog, because a query opens its files late.
         self._files = ExitStack()
         self._release_files = weakref.finalize(self, self._files.close)
-        self._connection = connect()
+        self._connection = connect(plain=plain)
         self._cursors = weakref.WeakSet[duckdb.DuckDBPyConnection]()
         self._latest_cursor = self._connection
         self._limit_memory()
@@ -151,14 +159,15 @@ class Catalog:
     def arrow(self, sql: str, parameters: Parameters = None) -> "pa.Table":
         """Return the result of one read-only statement as an Arrow table.
 
-        UUIDs are `arrow.uuid`. Integers of more than 64 bits, such as sums, are decimal128.
+        UUIDs are `arrow.uuid` unless the catalog is plain. Integers of more than 64 bits, such as
+        sums, are decimal128.
 
         Raises:
             QueryError: see `run`.
         """
         self._prepare(sql, parameters)
         with self._translating_errors():
-            return as_decimals(self._cursor().sql(sql, params=parameters).to_arrow_table())
+            return as_plain(self._cursor().sql(sql, params=parameters).to_arrow_table())
 
     def batches(
         self, sql: str, parameters: Parameters = None, rows: int = 1 << 20
@@ -167,7 +176,7 @@ class Catalog:
         self._prepare(sql, parameters)
         with self._translating_errors():
             for batch in self._cursor().sql(sql, params=parameters).to_arrow_reader(rows):
-                yield as_decimals(batch)
+                yield as_plain(batch)
 
     def interrupt(self) -> None:
         """Cancel the running queries, from another thread.
@@ -189,7 +198,7 @@ class Catalog:
         critiques = common_schema([f for f in files if f.table == "critiques"], CRITIQUES)
         with_generation = critiques | {"generation": "INTEGER"}
         return {
-            "documents": documents,
+            "documents": {name: shown_type(kind) for name, kind in documents.items()},
             "critiques": critiques,
             "critiques_all": with_generation,
             **METADATA_VIEWS,

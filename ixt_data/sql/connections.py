@@ -17,7 +17,6 @@ _SETTINGS = {
     "enable_geoparquet_conversion": "false",
     # By default `.tmp` in the working directory.
     "temp_directory": "''",
-    "arrow_lossless_conversion": "true",
     # DuckDB binds a view at its creation and in each query. The cache parses footers once.
     "parquet_metadata_cache": "true",
     # No Python variable of the caller is a table.
@@ -30,17 +29,21 @@ WriteFailed = duckdb.IOException
 """What a connection raises where a file cannot be read or written."""
 
 
-def connect(memory_limit: str | None = None, spill: Path | None = None) -> "Connection":
+def connect(
+    memory_limit: str | None = None, spill: Path | None = None, *, plain: bool = False
+) -> "Connection":
     """Open an in-memory DuckDB that downloads nothing and prints nothing: stdout is for results.
 
     Args:
         memory_limit: such as `25%`; None is DuckDB's default, 80 % of the memory.
         spill: folder for temporary files; None keeps everything in memory.
+        plain: whether Arrow results have no extension types, and UUIDs as strings.
     """
     connection = duckdb.connect(":memory:")
     # Cursors start with the global values, and cannot change them after the lock.
     for name, value in _SETTINGS.items():
         connection.execute(f"SET GLOBAL {name} = {value}")
+    connection.execute(f"SET GLOBAL arrow_lossless_conversion = {not plain}")
     if memory_limit is not None:
         connection.execute(f"SET memory_limit = {sql_literal(memory_limit)}")
     if spill is not None:

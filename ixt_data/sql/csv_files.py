@@ -81,17 +81,16 @@ class CsvFile:
             "store_rejects": True,
         }
         self._options = ", ".join(f"{k} = {_literal(v)}" for k, v in options.items())
-        names = self._names(path)
+        file = sql_literal(escape_glob(str(path)))
+        names = self._names(file)
         listed = ", ".join(f"{_literal(name)}: 'VARCHAR'" for name in names)
-        self._source = (
-            f"read_csv({sql_literal(escape_glob(str(path)))}, columns = {{{listed}}}, {self._options})"
-        )
+        self._source = f"read_csv({file}, columns = {{{listed}}}, {self._options})"
         self.columns = names
 
-    def _names(self, path: Path) -> list[str]:
+    def _names(self, file: str) -> list[str]:
         auto = self._options.replace("auto_detect = false", "auto_detect = true")
         rows = self._execute(
-            f"SELECT column_name FROM (DESCRIBE FROM read_csv({sql_literal(escape_glob(str(path)))}, {auto}))"
+            f"SELECT column_name FROM (DESCRIBE FROM read_csv({file}, {auto}))"
         ).fetchall()
         return [str(row[0]) for row in rows]
 

@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -181,14 +181,60 @@ def _copy_through_pipe(
 def _copy(
     catalog: "Catalog", sql: str, parameters: "Parameters", output: QueryOutput, path: str
 ) -> None:
-    """Run DuckDB's COPY over the rows; the sandboxed catalog itself may write no file."""
+    batches = catalog.batches(sql, parameters)
+    # Without rows no batch states the columns.
+    schema, batches = _peek(batches, lambda: catalog.arrow(sql, parameters).schema)
+    copy_rows(schema, batches, output, path)
+
+
+def _peek(
+    batches: Iterator["pa.RecordBatch"], schema_without_rows: Callable[[], "pa.Schema"]
+) -> "tuple[pa.Schema, Iterator[pa.RecordBatch]]":
+    first = next(batches, None)
+    if first is None:
+        return schema_without_rows(), batches
+    return first.schema, itertools.chain([first], batches)
+
+
+def copy_rows(
+    schema: "pa.Schema",
+    batches: Iterator["pa.RecordBatch"],
+    output: QueryOutput,
+    path: str,
+    compression: str = "none",
+) -> None:
+    """Write rows by DuckDB's COPY. A catalog itself may write no file.
+
+    Args:
+        schema: columns of the rows.
+        batches: the rows.
+        output: a format of COPY.
+        path: file to write.
+        compression: `none`, `gzip` or `zstd`, for JSON and CSV.
+
+    Raises:
+        OSError: the file cannot be written. Errors of the iterator are raised as they are.
+    """
+    import pyarrow as pa
+
     from ixt_data.sql.connections import WriteFailed, connect
     from ixt_data.sql.joins import sql_literal
     from ixt_data.sql.views import quote_name
 
     errors: list[BaseException] = []
     unwritable = ""
-    reader = _reader(catalog, sql, parameters, errors)
+
+    def watched() -> Iterator["pa.RecordBatch"]:
+        try:
+            yield from batches
+        except BaseException as error:
+            errors.append(error)
+            raise
+
+    reader = pa.RecordBatchReader.from_batches(schema, watched())
+    options = _COPY_OPTIONS[output]
+    if output is not QueryOutput.parquet:
+        options += f", COMPRESSION {compression}"
     with connect() as connection:
         connection.register("result", reader)
         columns = "*"
@@ -198,7 +244,6 @@ def _copy(
             columns = ", ".join(
                 f"{_finite(quote_name(name), kind)} AS {quote_name(name)}" for name, kind in pairs
             )
-        options = _COPY_OPTIONS[output]
         try:
             connection.execute(
                 f"COPY (SELECT {columns} FROM result) TO {sql_literal(path)} ({options})"
@@ -213,28 +258,6 @@ def _copy(
         # The traceback must not keep DuckDB's objects alive until the exit: they print warnings.
         del reader, connection
         raise OSError(unwritable.removeprefix("IO Error: "))
-
-
-def _reader(
-    catalog: "Catalog", sql: str, parameters: "Parameters", errors: list[BaseException]
-) -> "pa.RecordBatchReader":
-    """Return the rows as an Arrow stream; an error of the query is kept in `errors` too."""
-    import pyarrow as pa
-
-    batches = catalog.batches(sql, parameters)
-    first = next(batches, None)
-    if first is None:
-        # Without rows no batch states the columns.
-        return catalog.arrow(sql, parameters).to_reader()
-
-    def watched() -> Iterator["pa.RecordBatch"]:
-        try:
-            yield from batches
-        except BaseException as error:
-            errors.append(error)
-            raise
-
-    return pa.RecordBatchReader.from_batches(first.schema, itertools.chain([first], watched()))
 
 
 def _finite(value: str, kind: Any, depth: int = 0) -> str:

@@ -43,7 +43,7 @@ def merge_rows(
     schema = common_schema(rows, base)
     connection = connect("25%", target.parent)
     try:
-        merged = f"SELECT * FROM ({union_query(rows, files, base)})"
+        merged = f"SELECT * FROM ({union_query(rows, files, base, stored=True)})"
         if derived is not None:
             merged = derived.add_to(merged, schema)
         merged += " ORDER BY doc_id"

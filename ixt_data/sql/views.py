@@ -3,9 +3,14 @@
 from collections.abc import Sequence
 
 from ixt_data.log import RowsFile
+from ixt_data.sql.column_types import (
+    NULL,
+    merge_types,
+    parse_type,
+    read_column,
+    store_column,
+)
 from ixt_data.sql.parquet_scan import read_parquet
-
-_NUMBERS = ("BIGINT", "DOUBLE")
 
 
 def union_query(
@@ -14,6 +19,7 @@ def union_query(
     base: dict[str, str],
     *,
     generation: bool = False,
+    stored: bool = False,
 ) -> str:
     """Return a UNION ALL of one SELECT per schema; missing columns are typed NULLs.
 
@@ -22,6 +28,7 @@ def union_query(
         files: local path by key.
         base: columns that every table has, with their types.
         generation: add the generation of each file as a column.
+        stored: return the values as a file of rows has them; see `store_column`.
     """
     columns = common_schema(rows, base)
     groups: dict[tuple[frozenset[tuple[str, str]], int], list[str]] = {}
@@ -30,11 +37,11 @@ def union_query(
         groups.setdefault(group, []).append(files[file.path])
     selects = []
     for (pairs, number), paths in groups.items():
-        selected = [_column(name, kind, dict(pairs)) for name, kind in columns.items()]
+        selected = [_column(name, kind, dict(pairs), stored) for name, kind in columns.items()]
         selected += [f"{number} AS generation"] if generation else []
         selects.append(f"SELECT {', '.join(selected)} FROM {read_parquet(paths)}")
     if not selects:
-        nothing = [f"NULL::{kind} AS {quote_name(name)}" for name, kind in columns.items()]
+        nothing = [_column(name, kind, {}, stored) for name, kind in columns.items()]
         nothing += ["0 AS generation"] if generation else []
         return f"SELECT {', '.join(nothing)} WHERE false"
     return " UNION ALL ".join(selects)
@@ -51,10 +58,12 @@ def common_schema(rows: Sequence[RowsFile], base: dict[str, str]) -> dict[str, s
 
 
 def widen(one: str, other: str) -> str:
-    """Return a common type: DOUBLE for numbers, VARCHAR for other different types."""
-    if one == other:
-        return one
-    return "DOUBLE" if one in _NUMBERS and other in _NUMBERS else "VARCHAR"
+    """Return a type that holds the values of both: VARCHAR where the rules have none.
+
+    An ingest refuses such a pair. Two that commit at the same time can still write one.
+    """
+    merged = merge_types(parse_type(one), parse_type(other))
+    return "VARCHAR" if merged is None else str(merged)
 
 
 def latest_query(critiques: Sequence[RowsFile], files: dict[str, str], base: dict[str, str]) -> str:
@@ -76,12 +85,12 @@ def latest_query(critiques: Sequence[RowsFile], files: dict[str, str], base: dic
     )
 
 
-def _column(name: str, kind: str, present: dict[str, str]) -> str:
-    if name not in present:
-        return f"NULL::{kind} AS {quote_name(name)}"
-    if present[name] != kind:
-        return f"{quote_name(name)}::{kind} AS {quote_name(name)}"
-    return quote_name(name)
+def _column(name: str, kind: str, present: dict[str, str], stored: bool) -> str:
+    quoted = quote_name(name)
+    value = read_column(quoted, present.get(name, NULL), kind)
+    if stored:
+        value = store_column(value, kind)
+    return quoted if value == quoted else f"{value} AS {quoted}"
 
 
 def quote_name(name: str) -> str:

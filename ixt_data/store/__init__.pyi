@@ -9,6 +9,7 @@ from .layout import MARKER as MARKER
 from .layout import is_safe_name as is_safe_name
 from .layout import part_of_store as part_of_store
 from .layout import part_of_store_at as part_of_store_at
+from .selections import broken_selections as broken_selections
 from .selections import drop_selection as drop_selection
 from .selections import save_selection as save_selection
 from .selections import saved_selection as saved_selection

@@ -105,6 +105,16 @@ def count_matches(store: Store, snapshot: Snapshot, selection: SelectionInfo) ->
     return int(count)
 
 
+def broken_selections(store: Store, version: int) -> Iterator[str]:
+    """Yield a line for each saved selection of a snapshot that DuckDB refuses there."""
+    snapshot = store.snapshot(version)
+    for saved in snapshot.selections.values():
+        try:
+            count_matches(store, snapshot, saved)
+        except QueryError as error:
+            yield f"selection {saved.name} no longer works: {error}"
+
+
 def selection_history(store: Store, name: str) -> Iterator[SelectionChange]:
     """Yield every commit that saved or dropped a selection, oldest first."""
     for entry in store.log.entries(1, store.log.newest()):

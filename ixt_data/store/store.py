@@ -175,12 +175,19 @@ class Store:
         """Return the version of every tag, by name."""
         return {name: pin.version for name, pin in self.pins.all().items() if pin.is_tag}
 
-    def catalog(self, at: int | str | None = None, before: int | str | None = None) -> "Catalog":
+    def catalog(
+        self,
+        at: int | str | None = None,
+        before: int | str | None = None,
+        *,
+        plain: bool = False,
+    ) -> "Catalog":
         """Open the SQL views of a snapshot; the caller closes them.
 
         Args:
             at: version or tag, the newest version by default.
             before: another version or tag, visible in the schema `before`; see `Catalog`.
+            plain: Arrow data without extension types; see `Catalog`.
 
         Raises:
             SnapshotError: a version or tag does not exist.
@@ -188,7 +195,7 @@ class Store:
         from ixt_data.sql import Catalog
 
         earlier = None if before is None else self.snapshot(before)
-        return Catalog(self.storage, self.log, self.snapshot(at), earlier)
+        return Catalog(self.storage, self.log, self.snapshot(at), earlier, plain=plain)
 
     def sql(
         self, query: str, *, at: int | str | None = None, parameters: "Parameters" = None

@@ -172,9 +172,11 @@ class Transaction:
         """
         import pyarrow.parquet as pq
 
+        from ixt_data.sql import field_type
+
         key, path = self.rows_path(table, partition)
         pq.write_table(rows, path, compression="zstd")
-        schema = {field.name: duckdb_type(field.type) for field in rows.schema}
+        schema = {field.name: field_type(field) for field in rows.schema}
         return self.record_rows(key, table, partition, rows.num_rows, schema, generation)
 
     def rows_path(self, table: str, partition: str) -> tuple[str, Path]:
@@ -292,35 +294,3 @@ class Transaction:
 
     def _key(self, path: Path) -> str:
         return path.relative_to(self.scratch).as_posix()
-
-
-def duckdb_type(kind: "pa.DataType") -> str:
-    """Return the DuckDB name of an Arrow type.
-
-    Raises:
-        TypeError: a file of rows cannot have a column of this type.
-    """
-    import pyarrow as pa
-
-    if isinstance(kind, pa.UuidType):
-        return "UUID"
-    if pa.types.is_list(kind):
-        return f"{duckdb_type(kind.value_type)}[]"
-    if pa.types.is_map(kind):
-        return f"MAP({duckdb_type(kind.key_type)}, {duckdb_type(kind.item_type)})"
-    if pa.types.is_timestamp(kind):
-        return "TIMESTAMPTZ" if kind.tz else "TIMESTAMP"
-    names = {
-        pa.bool_(): "BOOLEAN",
-        pa.int32(): "INTEGER",
-        pa.int64(): "BIGINT",
-        pa.float32(): "FLOAT",
-        pa.float64(): "DOUBLE",
-        pa.string(): "VARCHAR",
-        pa.large_string(): "VARCHAR",
-        pa.date32(): "DATE",
-        pa.binary(): "BLOB",
-    }
-    if kind not in names:
-        raise TypeError(f"a column of rows cannot have the Arrow type {kind}")
-    return names[kind]

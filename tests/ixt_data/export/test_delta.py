@@ -17,6 +17,7 @@ from ixt_data.export import export_delta
 from ixt_data.export.delta import delta_type
 from ixt_data.maintenance.compaction import compact
 from ixt_data.maintenance.garbage_collection import collect_garbage
+from ixt_data.sql.column_types import parse_type
 from ixt_data.store.store import Store
 
 
@@ -156,9 +157,9 @@ def test_dates_and_times_are_read(store: Store, reader: str) -> None:
 
 
 def test_types_without_a_form_in_delta_are_named() -> None:
-    assert delta_type("MAP(VARCHAR, DOUBLE[])")["valueType"]["type"] == "array"
+    assert delta_type(parse_type("MAP(VARCHAR, DOUBLE[])"))["valueType"]["type"] == "array"
     with pytest.raises(StoreError, match="HUGEINT"):
-        delta_type("HUGEINT")
+        delta_type(parse_type("HUGEINT"))
 
 
 def test_schemas_grow_and_old_rows_are_null(store: Store) -> None:

@@ -106,7 +106,7 @@ def test_other_columns_become_metadata(store: Store, tmp_path: Path) -> None:
     (row, _) = store.sql("SELECT * FROM documents ORDER BY source_id").arrow().to_pylist()
     expected = {
         **{"source": "press", "source_id": "7", "likes": 65535, "user_score": 0.5, "half": 1.5},
-        **{"small": -8, "info": '{"a":[1]}', "price": "1.10"},
+        **{"small": -8, "info": {"a": [1]}, "price": "1.10"},
     }
     assert {name: row[name] for name in expected} == expected
     (shard,) = store.snapshot().text_shards()

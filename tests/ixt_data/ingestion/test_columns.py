@@ -5,48 +5,73 @@ import pyarrow as pa
 import pytest
 
 from ixt_data.ingestion import columns
+from ixt_data.ingestion.column_values import ColumnTypes, JsonText, TypeOptions
 from ixt_data.ingestion.columns import OTHER, RESERVED, ColumnNames, metadata_columns
+from ixt_data.ingestion.remarks import Remarks
+from ixt_data.records import as_text
+from ixt_data.sql.arrow_types import KIND
 
 
-def typed(*values):
-    found = metadata_columns([{"f": value} for value in values], ColumnNames())
-    return (found["f"].type, found["f"].to_pylist()) if found else None
+@pytest.fixture
+def table(tmp_path):
+    def build(records):
+        types = ColumnTypes(tmp_path, {}, TypeOptions(), Remarks())
+        # As `DocumentRows` has them.
+        records = [
+            {f: JsonText(as_text(v)) if type(v) in (list, dict) else v for f, v in record.items()}
+            for record in records
+        ]
+        return {
+            field.name: (field.metadata[KIND].decode() if field.metadata else "VARCHAR", array)
+            for field, array in metadata_columns(records, ColumnNames(), types)
+        }
+
+    return build
 
 
-STAMP = pa.scalar(datetime(2026, 1, 2), pa.timestamp("ns"))
+STAMP = pa.scalar(datetime(2026, 1, 2), pa.timestamp("us"))
 DAY = pa.scalar(date(2026, 1, 2), pa.date32())
 
 
 @pytest.mark.parametrize(
     ("values", "kind", "expected"),
     [
-        ([True, None, False], pa.bool_(), [True, None, False]),
-        ([1, None, -(2**63)], pa.int64(), [1, None, -(2**63)]),
-        ([1, 2**63], pa.string(), ["1", "9223372036854775808"]),
-        ([1, 0.5, None], pa.float64(), [1.0, 0.5, None]),
-        ([2**70, 0.5], pa.float64(), [2.0**70, 0.5]),
-        (["a", None], pa.string(), ["a", None]),
-        (["a", 1, 0.5, True, [1, "x"], {"b": None}, None], pa.string(),
+        ([True, None, False], "BOOLEAN", [True, None, False]),
+        ([1, None, -(2**63)], "BIGINT", [1, None, -(2**63)]),
+        ([1, 2**63], "UBIGINT", [1, 2**63]),
+        ([-1, 2**63], "HUGEINT", [-1, 2**63]),
+        ([10**38, 1], "VARCHAR", [str(10**38), "1"]),
+        ([1, 0.5, None], "DOUBLE", [1.0, 0.5, None]),
+        ([2**70, 0.5], "DOUBLE", [2.0**70, 0.5]),
+        (["a", None], "VARCHAR", ["a", None]),
+        (["a", 1, 0.5, True, [1, "x"], {"b": None}, None], "VARCHAR",
          ["a", "1", "0.5", "true", '[1,"x"]', '{"b":null}', None]),
-        ([True, 1], pa.string(), ["true", "1"]),
-        ([[1], None], pa.string(), ["[1]", None]),
-        ([STAMP, None], pa.timestamp("ns"), [STAMP.as_py(), None]),
-        ([DAY], pa.date32(), [date(2026, 1, 2)]),
-        ([DAY, "x"], pa.string(), ["2026-01-02", "x"]),
-        ([b"ab", None], pa.string(), ["ab", None]),
+        ([True, 1], "VARCHAR", ["true", "1"]),
+        ([[1], None], "BIGINT[]", [[1], None]),
+        ([[1], [2.5]], "DOUBLE[]", [[1.0], [2.5]]),
+        ([[1], ["x"]], "VARCHAR[]", [["1"], ["x"]]),
+        ([[1], 2], "VARCHAR", ["[1]", "2"]),
+        ([{"a": 1}, {"b": "2026-01-02"}], 'STRUCT("a" BIGINT, "b" VARCHAR)',
+         [{"a": 1, "b": None}, {"a": None, "b": "2026-01-02"}]),
+        ([{"a": 1, "A": 2}], "VARCHAR", ['{"a":1,"A":2}']),
+        (["2026-01-02"], "VARCHAR", ["2026-01-02"]),
+        ([STAMP, None], "TIMESTAMP", [STAMP.as_py(), None]),
+        ([DAY], "DATE", [date(2026, 1, 2)]),
+        ([DAY, STAMP], "TIMESTAMP", [STAMP.as_py(), STAMP.as_py()]),
+        ([DAY, "x"], "VARCHAR", ["2026-01-02", "x"]),
+        ([pa.scalar(7, pa.uint8()), -1], "BIGINT", [7, -1]),
+        ([b"ab", None], "VARCHAR", ["ab", None]),
+        ([None, None], "NULL", [None, None]),
     ],
 )  # fmt: skip
-def test_types(values, kind, expected):
-    assert typed(*values) == (kind, expected)
+def test_types(table, values, kind, expected):
+    (found,) = table([{"f": value} for value in values]).values()
+    assert (found[0], found[1].to_pylist()) == (kind, expected)
 
 
-def test_all_null_is_dropped():
-    assert typed(None, None) is None
-
-
-def test_fields_that_some_records_lack():
-    found = metadata_columns([{"a": 1}, {}, {"b": "x"}], ColumnNames())
-    assert {name: array.to_pylist() for name, array in found.items()} == {
+def test_fields_that_some_records_lack(table):
+    found = table([{"a": 1}, {}, {"b": "x"}])
+    assert {name: array.to_pylist() for name, (_, array) in found.items()} == {
         "a": [1, None, None],
         "b": [None, None, "x"],
     }
@@ -69,11 +94,11 @@ def test_a_name_of_the_store_keeps_its_spelling():
     assert (names["url"], names["URL"]) == ("Url", "URL_2")
 
 
-def test_too_many_fields_share_a_column(monkeypatch):
+def test_too_many_fields_share_a_column(monkeypatch, table):
     monkeypatch.setattr(columns, "MAX_COLUMNS", 2)
-    found = metadata_columns([{"a": 1, "b": 2, "c": 3, "d": None}, {"e": [1]}, {}], ColumnNames())
+    found = table([{"a": 1, "b": 2, "c": 3, "d": None}, {"e": [1]}, {}])
     assert list(found) == ["a", "b", OTHER]
-    assert [value and orjson.loads(value) for value in found[OTHER].to_pylist()] == [
+    assert [value and orjson.loads(value) for value in found[OTHER][1].to_pylist()] == [
         {"c": 3, "d": None},
         {"e": [1]},
         None,

@@ -73,7 +73,7 @@ def test_rows_and_shards_say_the_same(store, tmp_path):
         assert sample["doc_id"] == document_id(record["text"])
         assert (row["n_chars"], row["n_bytes"]) == (len(record["text"]), len(sample["text"]) + 1)
         assert (row["stars"], row["user_Score"]) == (record["stars"], record["Score"])
-        assert row["tags"] == f"[{record['Score']}]"
+        assert row["tags"] == [record["Score"]]
         assert (row["corpus"], row["stage"], row["source"]) == ("web", "sft", "a.jsonl")
     ids = store.sql("SELECT doc_id FROM documents ORDER BY source_id LIMIT 1").arrow()["doc_id"]
     assert ids[0].as_py().bytes == document_id(records[0]["text"])
@@ -92,11 +92,21 @@ def test_duplicates_are_kept_once(store, tmp_path):
 
 
 def test_nothing_but_bad_lines(store, tmp_path):
-    report = ingest(store, "web", [write(tmp_path / "a.jsonl", [{"body": "x"}] * 3)])
+    report = ingest(store, "web", [write(tmp_path / "a.jsonl", [{"text": 1}] * 3)])
     assert (report.documents, report.quarantined, report.shards, report.snapshot) == (0, 3, 0, 0)
     assert len(quarantined(store, report)) == 3
     assert store.snapshot().version == 0
     assert not Path(store.root, "shards").exists()
+
+
+def test_no_record_with_the_text_field_names_the_candidates(store, tmp_path):
+    records = [{"title": "A", "body": "The text is here.", "n": 1}, {"title": "B", "body": "x"}]
+    path = write(tmp_path / "a.jsonl", records)
+    with pytest.raises(ConfigError, match=r"'text'.*--text-field can be: body, title$"):
+        ingest(store, "web", [path])
+    assert store.snapshot().version == 0
+    assert not Path(store.root, "quarantine").exists()
+    assert ingest(store, "web", [path], text_field="body").documents == 2
 
 
 def test_all_kinds_at_once(store, tmp_path):

@@ -111,7 +111,7 @@ def test_unknown_format_names_the_known_ones(tmp_path):
 @pytest.mark.parametrize("name", ["a.parquet", "a.arrow", "a.csv"])
 def test_table_without_a_named_column_lists_its_columns(name, tmp_path):
     WRITERS[name](tmp_path / name)
-    with pytest.raises(ConfigError, match=r"no column 'url'; valid for --source-field: id, text"):
+    with pytest.raises(ConfigError, match=r"no column 'url'. --source-field can be: id, text"):
         open_inputs([tmp_path / name], source_field="url")
     with pytest.raises(ConfigError, match="--records is for JSON"):
         open_inputs([tmp_path / name], records="data")

@@ -202,7 +202,7 @@ def test_parquet(tmp_path):
     (source,) = open_inputs([path])
     first, null, empty, last = source
     assert (first.text, first.source, first.source_id) == ("a", "a.parquet", "1")
-    assert first.metadata == {"at": stamps[0], "n": 1}
+    assert first.metadata == {"at": stamps.cast(pa.timestamp("us", "UTC"))[0], "n": 1}
     assert null == RejectedRecord(str(path), 2, "field 'text' is not a string but null")
     assert (empty.line, empty.reason) == (3, "empty text")
     assert last.source_id == "a.parquet:4"
@@ -221,9 +221,9 @@ def test_parquet_strings_that_are_not_utf8(tmp_path):
 
 def test_parquet_with_another_text_column(tmp_path):
     path = parquet(tmp_path / "a.parquet", body=["a"], lang=["en"])
-    with pytest.raises(ConfigError, match=r"no column 'text'; valid for --text-field: body, lang"):
+    with pytest.raises(ConfigError, match=r"no column 'text'. --text-field can be: body, lang"):
         open_inputs([path])
-    with pytest.raises(ConfigError, match=r"no column 'url'; valid for --id-field"):
+    with pytest.raises(ConfigError, match=r"no column 'url'. --id-field can be"):
         open_inputs([path], text_field="body", id_field="url")
 
 

@@ -1,0 +1,25 @@
+"""What an ingest changes or recognizes in the user's data, for its summary."""
+
+from collections import Counter
+
+
+class Remarks:
+    """Remarks, each with the number of values or records that it is about.
+
+    Attributes:
+        without_text: characters of text by field, of the records that have no text field.
+        text_field: the field that these records lack.
+    """
+
+    def __init__(self) -> None:
+        self._counts = Counter[str]()
+        self.without_text = Counter[str]()
+        self.text_field = ""
+
+    def add(self, remark: str, count: int = 1) -> None:
+        """Add a remark, or its count to the same earlier one."""
+        self._counts[remark] += count
+
+    def lines(self) -> list[str]:
+        """Return the remarks in the order of their first occurrence."""
+        return [f"{text}: {n:,}" if n > 1 else text for text, n in self._counts.items()]

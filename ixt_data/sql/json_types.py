@@ -1,0 +1,92 @@
+"""DuckDB's own type inference for columns of JSON, and casts of columns."""
+
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ixt_data.errors import ConfigError
+from ixt_data.sql.arrow_types import arrow_type
+from ixt_data.sql.column_types import NULL, ColumnType, parse_type
+from ixt_data.sql.connections import Connection, DuckDBError, connect
+from ixt_data.sql.joins import sql_literal
+from ixt_data.sql.parquet_scan import escape_glob
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_IN_TEXT = ("DATE", "TIME", "TIMESTAMP", "TIMESTAMPTZ", "UUID")
+_VALUES = "read_json({}, format = 'newline_delimited', maximum_object_size = 1073741824{})"
+
+
+class JsonTypes:
+    """Types of JSON values. One connection serves all columns of an ingest.
+
+    Args:
+        folder: folder for a temporary file.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "values.jsonl"
+
+    @cached_property
+    def _connection(self) -> Connection:
+        return connect(plain=True)
+
+    def infer(
+        self, values: Iterable[bytes], *, dates: bool
+    ) -> "tuple[pa.Array, ColumnType] | None":
+        """Return values in the type that DuckDB's reader of JSON finds for all of them.
+
+        A value of several types is JSON in a VARCHAR.
+
+        Args:
+            values: JSON texts.
+            dates: whether text that is a date, time or UUID in all values gets that type.
+
+        Returns:
+            The column in its stored form and its type; None where DuckDB has no type.
+        """
+        with self._path.open("wb") as file:
+            file.writelines(b'{"v":%s}\n' % value for value in values)
+        source = sql_literal(escape_glob(str(self._path)))
+        try:
+            found = self._connection.sql(
+                f"SELECT v FROM {_VALUES.format(source, ', sample_size = -1')}"
+            )
+            text = str(found.types[0]).replace("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ")
+            kind = parse_type(text).with_leaves(lambda leaf: _leaf(leaf, dates))
+            options = f", columns = {{'v': {sql_literal(str(kind))}}}"
+            rows = self._connection.sql(f"SELECT v FROM {_VALUES.format(source, options)}")
+            column = rows.to_arrow_table().column(0).combine_chunks()
+            return column.cast(arrow_type(kind)), kind
+        except (DuckDBError, ValueError):
+            # For example an object with the keys `a` and `A`.
+            return None
+
+    def cast(self, column: "pa.Array", kind: str) -> "tuple[pa.Array, ColumnType]":
+        """Return a column cast to a DuckDB type; NULL where a value does not fit.
+
+        Raises:
+            ConfigError: the type does not exist, or DuckDB has no such cast.
+        """
+        import pyarrow as pa
+
+        self._connection.register("column_values", pa.table({"v": column}))
+        try:
+            rows = self._connection.sql(f"SELECT TRY_CAST(v AS {kind}) AS v FROM column_values")
+            text = str(rows.types[0]).replace("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ")
+            parsed = parse_type(text)
+            values = rows.to_arrow_table().column(0).combine_chunks().cast(arrow_type(parsed))
+        except (DuckDBError, ValueError, KeyError) as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(f"--type {kind!r}: {reason}") from None
+        finally:
+            self._connection.unregister("column_values")
+        return values, parsed
+
+
+def _leaf(leaf: ColumnType, dates: bool) -> ColumnType:
+    is_text = leaf.name in ("JSON", NULL) or (leaf.name in _IN_TEXT and not dates)
+    # Arrow has a UUID inside of a list or struct only as text.
+    return ColumnType("VARCHAR") if is_text or leaf.name == "UUID" else leaf
