@@ -131,14 +131,14 @@ class Scope:
         """
         expression = "NULL" if value is None else f"(\n{value}\n)"
         inner = (
-            f"SELECT documents.shard AS shard, documents.row AS place, documents.n_chars AS chars, "
-            f"({expression})::DOUBLE AS value {join_clause(self.snapshot, critic)} "
-            f"WHERE {self._only} AND (\n{where}\n)"
+            "SELECT documents.shard AS _ixt_shard, documents.row AS _ixt_row, "
+            f"documents.n_chars AS _ixt_chars, ({expression})::DOUBLE AS _ixt_value "
+            f"{join_clause(self.snapshot, critic)} WHERE {self._only} AND (\n{where}\n)"
         )
         sql = (
-            f"SELECT starts.start + found.place AS place, found.chars, found.value FROM ({inner}) "
-            "AS found JOIN (SELECT unnest($1::VARCHAR[]) AS shard, unnest($2::BIGINT[]) AS start) "
-            "AS starts USING (shard)"
+            f"SELECT start + _ixt_row AS place, _ixt_chars AS chars, _ixt_value AS value "
+            f"FROM ({inner}) AS found JOIN (SELECT unnest($1::VARCHAR[]) AS _ixt_shard, "
+            "unnest($2::BIGINT[]) AS start) AS starts USING (_ixt_shard)"
         )
         paths = [shard.path for shard in self.shards]
         total = sum(shard.samples for shard in self.shards)

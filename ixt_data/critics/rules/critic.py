@@ -1,7 +1,8 @@
 """The `rules` critic: document statistics in the C4 / Gopher / FineWeb and The Stack tradition.
 
-`web` contains the rules on text, `code` those on code, `rule` their form and all sources.
-Statistics and spans are of the first 2^20 characters of a document, which bounds the time.
+`web` contains the rules on text, `code` those on code, `rule` their form and all sources. A
+conversation is judged by the assistant's turns, as text. Statistics and spans are of the first 2^20
+characters of a document, which bounds the time.
 """
 
 import sys
@@ -14,9 +15,10 @@ from ixt_data.critics.base import EmbeddedCritic
 from ixt_data.critics.rules import code, critique_text, web
 from ixt_data.critics.rules.language import Language, language_of
 from ixt_data.critics.rules.rule import Rule, Verdict, aggregate_score
+from ixt_data.critics.rules.turns import assistant_turns
 from ixt_data.records import Critique, Document, Span, content_id
 
-RULES_VERSION = 2
+RULES_VERSION = 3
 """Raise it when a statistic is computed or a critique is composed differently.
 
 Thresholds and wordings of rules are hashed separately.
@@ -49,19 +51,24 @@ class RulesCritic(EmbeddedCritic):
 
     def judge(self, document: Document) -> Critique:
         """Return the critique of one document; every text has one."""
-        text = document.text[:MAX_MEASURED]
+        turns = assistant_turns(document.text)
+        text = (document.text if turns is None else turns.text)[:MAX_MEASURED]
         if not text.strip():
             return Critique(
                 document.doc_id, critique=EMPTY.critique, score=EMPTY.score, flags=EMPTY.flags
             )
-        language = language_of(text, document.source_id)
+        # A conversation is prose, also where a turn has code.
+        language = language_of(text, document.source_id) if turns is None else "text"
         verdict = judge_text(text) if language == "text" else judge_code(text, language)
+        spans = verdict.spans
+        if turns is not None:
+            spans = tuple(filter(None, map(turns.stored, spans)))
         return Critique(
             document.doc_id,
             critique=critique_text.write_critique(verdict, int.from_bytes(document.doc_id[:4])),
             score=verdict.score,
             scores=verdict.scores,
-            spans=verdict.spans,
+            spans=spans,
             flags=verdict.flags,
         )
 

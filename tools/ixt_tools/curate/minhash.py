@@ -6,6 +6,7 @@ signatures are in a temporary file.
 """
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,10 +53,14 @@ def make_signer(permutations: int = PERMUTATIONS) -> Signature:
 
 
 def shingles(text: str, size: int = SHINGLE_WORDS) -> npt.NDArray[np.uint32]:
-    """Return the distinct hashes of all runs of `size` words; a shorter text is one run."""
+    """Return the distinct hashes of all runs of `size` words; a shorter text is one run.
+
+    The composed (NFC) and the decomposed (NFD) form of a text have the same words.
+    """
     import xxhash
 
-    words = _WORD.findall(text.lower()) or [text]
+    text = unicodedata.normalize("NFC", text.lower())
+    words = _WORD.findall(text) or [text]
     hashes = np.array([xxhash.xxh3_64_intdigest(word) for word in words], np.uint64)
     n = max(1, len(hashes) - size + 1)
     runs = np.zeros(n, np.uint64)

@@ -29,6 +29,7 @@ from ixt_tools.curate.minhash import (
 )
 
 Keep = Literal["longest", "best", "first"]
+OP = "dedupe"
 MAX_ATTEMPTS = 5
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,58}")
 _BATCH_ROWS = 1 << 16
@@ -97,7 +98,7 @@ def mark_near_duplicates(
     names = (column, f"{column}_keep")
     for attempts in range(MAX_ATTEMPTS, 0, -1):
         try:
-            with store.begin("dedupe") as txn:
+            with store.begin(OP) as txn:
                 _check(store, txn.base, corpora, names)
                 signed = _sign_corpora(
                     store, txn.base, corpora, txn.scratch, permutations, progress
@@ -127,14 +128,15 @@ def mark_near_duplicates(
 
 def _check(store: Store, snapshot: Snapshot, corpora: Sequence[str], names: Sequence[str]) -> None:
     snapshot.check_corpora(corpora, store.root)
+    entries = store.log.entries(1, snapshot.version)
+    written = {name for one in entries if one.op == OP for name in one.summary["columns"]}
     for name, kind in zip(names, _TYPES, strict=True):
         if not _NAME.fullmatch(name):
             raise ConfigError(f"column {name!r}: use letters, digits and '_', first a letter")
         for file in snapshot.rows.values():
             others = {other.lower(): other for other in file.schema}
-            # A column of these types was written by an earlier run: no user column has them.
             other = others.get(name.lower())
-            mine = file.table == "documents" and other == name and file.schema[name] == kind
+            mine = file.table == "documents" and other in written and file.schema[name] == kind
             if name.lower() in RESERVED or (other is not None and not mine):
                 raise ConfigError(f"column {name!r}: it already exists; choose another name")
 

@@ -1,5 +1,7 @@
 """Signatures and clusters."""
 
+import unicodedata
+
 import numpy as np
 from curated_store import changed, text
 
@@ -20,6 +22,12 @@ def test_signatures_estimate_the_overlap_of_shingles() -> None:
     found = (sign(" ".join(a)) == sign(" ".join(b))).mean()
     assert abs(found - true) < 0.15
     assert len(shingles("two words")) == len(shingles("!?")) == 1
+
+
+def test_composed_and_decomposed_forms_have_the_same_shingles() -> None:
+    text = "Ünïcödé tëxt ïs nørmalized: Ångström, élève, Việt Nam, 가나다"
+    forms = {tuple(shingles(unicodedata.normalize(form, text))) for form in ("NFC", "NFD")}
+    assert len(forms) == 1
 
 
 def test_chains_of_similar_documents_are_one_cluster() -> None:

@@ -1,12 +1,17 @@
 """Near-duplicates of real stores, through the command line."""
 
 import sys
+import uuid
+from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from curated_store import Grumbler, run
 
 from ixt_data.critique_runs.annotation import annotate
 from ixt_data.errors import ConfigError, MissingExtra, StoreError
+from ixt_data.ingestion.corpus import ingest
 from ixt_data.mix import Mix, plan_mix
 from ixt_data.store.store import Store
 from ixt_tools.curate.complaint_terms import group_complaints
@@ -102,3 +107,16 @@ def test_missing_extra_is_reported(store: Store, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "sklearn.decomposition", None)
     with pytest.raises(MissingExtra, match="scikit-learn"):
         group_complaints(store)
+
+
+def test_columns_of_the_user_are_never_replaced(store: Store, tmp_path: Path) -> None:
+    ids = [uuid.uuid4().bytes]
+    column = pa.ExtensionArray.from_storage(pa.uuid(), pa.array(ids, pa.binary(16)))
+    own = pa.table({"text": ["A text."], "near_dup": column, "near_dup_keep": [True]})
+    pq.write_table(own, tmp_path / "a.parquet")
+    ingest(store, "own", [tmp_path / "a.parquet"])
+    with pytest.raises(ConfigError, match="column 'near_dup': it already exists"):
+        mark_near_duplicates(store)
+    assert store.sql("SELECT near_dup FROM documents WHERE corpus = 'own'").fetchall() == [
+        (uuid.UUID(bytes=ids[0]),)
+    ]
