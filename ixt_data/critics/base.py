@@ -14,7 +14,8 @@ class Critic(Protocol):
     A critic may also have: `usage`, a Counter of its costs; `statuses`, all statuses it gives;
     `journaled = True`, if its critiques are expensive enough for a journal; `pipelined = True`, if
     `run` takes documents one by one as it has capacity, so that they may come from several units;
-    `endpoint_stats()`, `connect()` and `close()`.
+    `shared_source_ids`, if it finds documents by source_id: a run sets it to the ids that several
+    documents of the corpus have; `endpoint_stats()`, `connect()` and `close()`.
 
     Attributes:
         name: its name in mixes and queries; a new version keeps the name and gets a new id.

@@ -7,7 +7,7 @@ critique in addition to its text.
 import hashlib
 import logging
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,7 @@ class ImportCritic(EmbeddedCritic):
         self._low, self._high = _scale(score_min, score_max)
         self._check_path()
         self._hash = _content_hash(self.path)
+        self.shared_source_ids: Set[str] = frozenset()
         self._rows: dict[bytes | str, int] = {}
         self.duplicates = 0
         self._table = self._load()
@@ -95,6 +96,9 @@ class ImportCritic(EmbeddedCritic):
         row = self._rows.get(document.doc_id)
         if row is None and document.source_id:
             row = self._rows.get(document.source_id)
+            if row is not None and document.source_id in self.shared_source_ids:
+                error = f"source_id {document.source_id!r} is that of several documents; use doc_id"
+                return Critique(document.doc_id, status=INVALID, error=error)
         if row is None:
             tried = f"doc_id {format_id(document.doc_id)} or source_id {document.source_id!r}"
             return Critique(document.doc_id, status=MISSING, error=f"no critique for {tried}")
@@ -252,6 +256,8 @@ def _sub_scores(record: Mapping[str, Any]) -> dict[str, float]:
     # A Parquet map is a list of pairs; a struct has nulls for the names of other rows.
     pairs: Iterable[Any] = value.items() if isinstance(value, Mapping) else value
     try:
+        # An export of ours has a list of objects with key and value.
+        pairs = (p.values() if isinstance(p, Mapping) else p for p in pairs)
         scores = {str(name): number for name, number in pairs if number is not None}
     except (TypeError, ValueError):
         raise _BadRecord(f"scores={value!r} are not numbers by name") from None

@@ -112,6 +112,8 @@ def annotate(
         raise CriticError(f"{critic!r} is not a critic; create one by load_critic({critic!r})")
     snapshot = store.snapshot(since)
     snapshot.check_corpora([corpus], store.root)
+    if hasattr(critic, "shared_source_ids"):
+        critic.shared_source_ids = _shared_source_ids(store, corpus, snapshot.version)
     info = CriticInfo(critic_id(critic), check_name(critic.name, "critic"), critic.config())
     shards = pending_shards(snapshot, corpus, info.id)
     n_skipped = snapshot.corpora[corpus].shards - len(shards)
@@ -137,6 +139,17 @@ def annotate(
     report.usage = dict(usage_of(critic))
     report.snapshot = store.snapshot().version
     return report
+
+
+def _shared_source_ids(store: Store, corpus: str, version: int) -> frozenset[str]:
+    """Return the source ids that several documents of a corpus have."""
+    rows = store.sql(
+        "SELECT source_id FROM documents WHERE corpus = ? GROUP BY source_id "
+        "HAVING count(DISTINCT doc_id) > 1",
+        at=version,
+        parameters=[corpus],
+    )
+    return frozenset(row[0] for row in rows)
 
 
 @contextmanager

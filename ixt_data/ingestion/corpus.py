@@ -149,9 +149,10 @@ def ingest(
         "delimiter": delimiter,
         "remarks": remarks,
     }
-    opened: list[Input] = []
-    for item in inputs:
-        opened += open_inputs([item], **options) if isinstance(item, str | Path) else [item]
+    # Opened together, files of one name in several folders get distinct names.
+    paths = [item for item in inputs if isinstance(item, str | Path)]
+    opened = [item for item in inputs if not isinstance(item, str | Path)]
+    opened += open_inputs(paths, **options)
     with (
         _progress_callback(progress, corpus, sum(item.size for item in opened)) as on_batch,
         store.begin("ingest") as txn,

@@ -1,7 +1,8 @@
 """Inputs of an ingest: paths, patterns and standard input, opened by their readers."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,20 +51,39 @@ def open_inputs(
     fields = Fields(
         text_field, id_field, source_field, records, delimiter, remarks=remarks or Remarks()
     )
-    return [item for path in paths for item in _open(Path(path), fields, format)]
+    found = [file for path in paths for file in ([path] if path == "-" else expand(Path(path)))]
+    names = _distinct_names([file for file in map(Path, found) if file.is_file()])
+    return [item for file in found for item in _open(Path(file), names, fields, format)]
 
 
-def _open(path: Path, fields: Fields, format: str | None) -> Iterator[Input]:
-    if str(path) == "-":
+def _distinct_names(files: Sequence[Path]) -> dict[Path, str]:
+    """Return a name for each file: its own, with as many folders as make it the only one."""
+    parts = {file: file.absolute().parts for file in files}
+    names: dict[Path, str] = {}
+    depth = 1
+    while pending := [file for file in parts if file not in names]:
+        ends = Counter(parts[file][-depth:] for file in parts)
+        for file in pending:
+            if ends[parts[file][-depth:]] == 1 or depth >= len(parts[file]):
+                names[file] = printable(Path(*parts[file][-depth:]))
+        depth += 1
+    return names
+
+
+def _open(
+    found: Path, names: Mapping[Path, str], fields: Fields, format: str | None
+) -> Iterator[Input]:
+    if str(found) == "-":
         yield _open_file(standard_input(), fields, format)
-        return
-    for found in expand(path):
+    else:
         if not os.access(found, os.R_OK | os.X_OK if found.is_dir() else os.R_OK):
             raise IxtError(f"input {printable(found)} cannot be read: permission denied")
         if found.is_dir():
             yield from _open_folder(found, fields, format)
         elif found.is_file():
-            yield _open_file(SourceFile(found), fields, format)
+            source = SourceFile(found)
+            source.name = names[found]
+            yield _open_file(source, fields, format)
         else:
             raise IxtError(f"input {printable(found)} is neither a file nor a folder")
 

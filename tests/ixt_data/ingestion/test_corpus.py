@@ -5,6 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ixt_data.critics.imported import ImportCritic
+from ixt_data.critique_runs.annotation import annotate
 from ixt_data.errors import ConfigError, IxtError, StoreError
 from ixt_data.ingestion import ingest
 from ixt_data.records import document_id
@@ -89,6 +91,36 @@ def test_duplicates_are_kept_once(store, tmp_path):
     assert again.quarantine_file is None
     other = ingest(store, "books", [second])
     assert (other.documents, other.snapshot) == (3, 2)
+
+
+def test_files_of_one_name_have_distinct_ids(store, tmp_path):
+    for folder in ("x/a", "y/a", "b"):
+        (tmp_path / folder).mkdir(parents=True)
+        write(tmp_path / folder / "data.jsonl", [{"text": f"{folder} 1"}, {"text": f"{folder} 2"}])
+    write(tmp_path / "other.jsonl", [{"text": "other"}])
+    ingest(store, "web", [*sorted(tmp_path.rglob("*.jsonl"))])
+    rows = store.sql("SELECT source, source_id FROM documents").fetchall()
+    assert {source for source, _ in rows} == {
+        *("x/a/data.jsonl", "y/a/data.jsonl", "b/data.jsonl", "other.jsonl")
+    }
+    assert len({source_id for _, source_id in rows}) == 7
+
+
+def test_imported_critiques_never_land_on_a_document_with_a_shared_id(store, tmp_path):
+    for folder, texts in {"a": ["one", "two"], "b": ["three"]}.items():
+        (tmp_path / folder).mkdir()
+        path = write(tmp_path / folder / "data.jsonl", [{"text": text} for text in texts])
+        ingest(store, "web", [path])
+    lines = [{"source_id": f"data.jsonl:{i}", "score": 1.0, "critique": f"for {i}"} for i in (1, 2)]
+    annotate(store, "web", ImportCritic(write(tmp_path / "critiques.jsonl", lines)))
+    rows = store.sql(
+        "SELECT source_id, status, critique FROM documents JOIN critiques USING (doc_id) ORDER BY 1"
+    ).fetchall()
+    assert rows == [
+        ("data.jsonl:1", "invalid", ""),
+        ("data.jsonl:1", "invalid", ""),
+        ("data.jsonl:2", "ok", "for 2"),
+    ]
 
 
 def test_nothing_but_bad_lines(store, tmp_path):
