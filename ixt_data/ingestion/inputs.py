@@ -51,7 +51,9 @@ def open_inputs(
     fields = Fields(
         text_field, id_field, source_field, records, delimiter, remarks=remarks or Remarks()
     )
-    found = [file for path in paths for file in ([path] if path == "-" else expand(Path(path)))]
+    found = [
+        file for path in paths for file in ([path] if str(path) == "-" else expand(Path(path)))
+    ]
     names = _distinct_names([file for file in map(Path, found) if file.is_file()])
     return [item for file in found for item in _open(Path(file), names, fields, format)]
 
