@@ -124,7 +124,8 @@ def export_delta(
         for table, (kind, base) in TABLES.items():
             rows = [file for file in snapshot.rows.values() if file.table == kind]
             partition = ["generation"] if table == "critiques_all" else []
-            with store.storage.local_files(file.path for file in rows) as local:
+            with store.storage.copies() as copies:
+                local = copies.get(file.path for file in rows)
                 _write_table(folder / table, rows, local, base, partition, report, store.root)
             report.tables[table] = sum(file.rows for file in rows)
     return report

@@ -91,7 +91,8 @@ def rewrite(
     first = files[0]
     key, path = txn.rows_path(first.table, first.partition)
     try:
-        with txn.storage.local_files(file.path for file in files) as paths:
+        with txn.storage.copies() as copies:
+            paths = copies.get(file.path for file in files)
             local = {name: str(file) for name, file in paths.items()}
             schema = merge_rows(files, local, BASES[first.table], path, derived)
     except FileNotFoundError as error:

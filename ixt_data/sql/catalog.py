@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -18,12 +18,8 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import orjson
 
-from ixt_data.errors import (
-    ConfigError,
-    QueryCancelled,
-    QueryError,
-)
-from ixt_data.log import Log, SavedSelection, Snapshot
+from ixt_data.errors import ConfigError, QueryCancelled, QueryError
+from ixt_data.log import Log, RowsFile, SavedSelection, Snapshot
 from ixt_data.sql.arrow_types import as_plain
 from ixt_data.sql.base_columns import CRITIQUES, DOCUMENTS
 from ixt_data.sql.column_types import shown_type
@@ -51,6 +47,14 @@ Row = tuple[Any, ...]
 Parameters = Sequence[Any] | Mapping[str, Any] | None
 
 
+# The table of rows that a view shows, and its query over their files.
+_QUERIES: dict[str, tuple[str, Callable[[Sequence[RowsFile], dict[str, str]], str]]] = {
+    "documents": ("documents", partial(union_query, base=DOCUMENTS)),
+    "critiques_all": ("critiques", partial(union_query, base=CRITIQUES, generation=True)),
+    "critiques": ("critiques", partial(latest_query, base=CRITIQUES)),
+}
+
+
 class Catalog:
     """The views of one snapshot in a separate in-memory DuckDB.
 
@@ -66,8 +70,6 @@ class Catalog:
 
     Raises:
         ConfigError: IXT_QUERY_MEMORY is not an amount of memory.
-        SnapshotError: garbage collection has expired the snapshot.
-        CorruptError: a file is missing or has another size.
     """
 
     def __init__(
@@ -89,26 +91,31 @@ class Catalog:
         self._limit_memory()
         states = {"main": snapshot, **({"before": before} if before else {})}
         self._unreadable = partial(explain_unreadable, storage, log, states.values())
-        try:
-            paths = (path for state in states.values() for path in state.rows)
-            local = self._files.enter_context(storage.local_files(paths))
-        except FileNotFoundError as error:
-            raise self._unreadable(error) from None
-        files = {path: str(file) for path, file in local.items()}
-        # A view is created when a statement first names it, because that reads its files' footers.
-        self._views: dict[tuple[str, str], str] = {}
-        for schema, state in states.items():
+        self._copies = self._files.enter_context(storage.copies())
+        # A view is created when a statement first names it, because that copies its files and
+        # reads their footers.
+        self._views = {(schema, view): states[schema] for schema in states for view in _QUERIES}
+        for schema in states:
             self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
-            self._views |= {(schema, name): query for name, query in _views(state, files).items()}
         self._connection.execute("CREATE SCHEMA selected")
         self._saved = {name.lower(): saved for name, saved in snapshot.selections.items()}
         self._metadata = {view: partial(view_rows, view, log, snapshot) for view in METADATA_VIEWS}
-        allowed = (name for file in files.values() for name in (file, escape_glob(file)))
-        self._connection.execute(f"SET allowed_paths = {sql_list(dict.fromkeys(allowed))}")
+        self._allow_files(states.values())
         self._connection.execute("SET enable_external_access = false")
         # Only for `_cursor`: statements that change settings are not read-only.
         self._connection.execute(f"SET allowed_configs = {sql_list(PROGRESS_SETTINGS)}")
         self._connection.execute("SET lock_configuration = true")
+
+    def _allow_files(self, states: Iterable[Snapshot]) -> None:
+        """Let DuckDB read the files of the snapshots, or the folder that gets their copies."""
+        folder = self._copies.folder
+        if folder is None:
+            files = self._copies.get(path for state in states for path in state.rows).values()
+            setting, paths = "allowed_paths", [str(file) for file in files]
+        else:
+            setting, paths = "allowed_directories", [f"{folder}/"]
+        names = dict.fromkeys(name for path in paths for name in (path, escape_glob(path)))
+        self._connection.execute(f"SET {setting} = {sql_list(names)}")
 
     def _limit_memory(self) -> None:
         limit = os.environ.get("IXT_QUERY_MEMORY") or "50%"
@@ -133,6 +140,8 @@ class Catalog:
         Raises:
             QueryError: the text is not one read-only statement, or DuckDB refuses it.
             QueryCancelled: another thread called `interrupt`.
+            SnapshotError: garbage collection has expired the snapshot.
+            CorruptError: a file is missing or has another size.
         """
         self._prepare(sql, parameters)
         with self._translating_errors():
@@ -290,10 +299,20 @@ class Catalog:
                 "of the documents use hash(doc_id) % 100 < 5"
             )
 
-    def _create(self, schema: str, name: str, query: str) -> None:
+    def _create(self, schema: str, view: str, state: Snapshot) -> None:
+        """Create a view over the files of a snapshot.
+
+        Raises:
+            SnapshotError: garbage collection has expired the snapshot.
+            CorruptError: a file is missing or has another size.
+        """
+        table, query = _QUERIES[view]
+        rows = [file for file in state.rows.values() if file.table == table]
         try:
-            self._connection.execute(f"CREATE VIEW {schema}.{name} AS {query}")
-        except duckdb.Error as error:
+            local = self._copies.get(file.path for file in rows)
+            files = {path: str(file) for path, file in local.items()}
+            self._connection.execute(f"CREATE VIEW {schema}.{view} AS {query(rows, files)}")
+        except (duckdb.Error, FileNotFoundError) as error:
             raise self._unreadable(error) from None
 
     def _create_selected(self, saved: SavedSelection) -> None:
@@ -325,15 +344,3 @@ class Catalog:
         values = [list(row) for row in rows]
         if values:
             self._connection.executemany(f"INSERT INTO {view} VALUES ({marks})", values)
-
-
-def _views(state: Snapshot, files: dict[str, str]) -> dict[str, str]:
-    """Return the queries of the views over files of rows."""
-    rows = list(state.rows.values())
-    critiques = [file for file in rows if file.table == "critiques"]
-    documents = [file for file in rows if file.table == "documents"]
-    return {
-        "documents": union_query(documents, files, DOCUMENTS),
-        "critiques_all": union_query(critiques, files, CRITIQUES, generation=True),
-        "critiques": latest_query(critiques, files, CRITIQUES),
-    }

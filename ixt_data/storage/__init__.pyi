@@ -1,3 +1,4 @@
+from .base import Copies as Copies
 from .base import Storage as Storage
 from .base import StoredFile as StoredFile
 from .base import create_once as create_once

@@ -23,8 +23,23 @@ class StoredFile:
     modified: float
 
 
+class Copies(Protocol):
+    """Local files with the bytes of keys. They remain until the end of a `with`."""
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that has the copies and nothing else; None if the storage is local itself."""
+
+    def get(self, keys: Iterable[str]) -> dict[str, Path]:
+        """Return a local file for each key, in their order.
+
+        Raises:
+            FileNotFoundError: a key does not exist; a local storage does not check it.
+        """
+
+
 class Storage(Protocol):
-    """Keys and their bytes. Only `local` and `local_files` may provide cached copies."""
+    """Keys and their bytes. Only `local` and `copies` may provide cached copies."""
 
     root: str
 
@@ -71,8 +86,8 @@ class Storage(Protocol):
     def local(self, key: str) -> AbstractContextManager[Path]:
         """Provide a local file with the bytes of `key`, perhaps a cached copy, in a `with`."""
 
-    def local_files(self, keys: Iterable[str]) -> AbstractContextManager[dict[str, Path]]:
-        """Provide `local` of many keys, in their order, in a `with`."""
+    def copies(self) -> AbstractContextManager["Copies"]:
+        """Provide local files on demand, in a `with`."""
 
     def discard_copy(self, key: str) -> None:
         """Delete a cached copy of `key`, if there is one."""

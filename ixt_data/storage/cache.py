@@ -127,16 +127,20 @@ class FileCache:
 
 
 class CacheUse:
-    """A use of copies. Each one remains until the end of the `with` block, or of the process."""
+    """A use of copies. Each one remains until the end of the `with` block, or of the process.
+
+    Attributes:
+        folder: the folder of its links.
+    """
 
     def __init__(self, cache: FileCache, uses: Path) -> None:
-        self._cache, self._folder = cache, uses / uuid.uuid4().hex
+        self._cache, self.folder = cache, uses / uuid.uuid4().hex
         self._numbers = itertools.count()
 
     def __enter__(self) -> "CacheUse":
         with self._cache.locked():
-            self._folder.mkdir(parents=True)
-            self._lock = _lock_path(self._folder).open("xb")
+            self.folder.mkdir(parents=True)
+            self._lock = _lock_path(self.folder).open("xb")
             fcntl.flock(self._lock, fcntl.LOCK_EX)
         return self
 
@@ -145,7 +149,7 @@ class CacheUse:
 
     def close(self) -> None:
         """End the use."""
-        _remove_use(self._folder)
+        _remove_use(self.folder)
         self._lock.close()
 
     def get(self, key: str, download: Callable[[Path], None]) -> Path:
@@ -155,7 +159,7 @@ class CacheUse:
             CorruptError: the key is a path outside of the cache.
         """
         copy = self._cache.path(key)
-        link = self._folder / str(next(self._numbers)) / copy.name
+        link = self.folder / str(next(self._numbers)) / copy.name
         link.parent.mkdir()
         try:
             link.hardlink_to(copy)

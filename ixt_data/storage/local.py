@@ -150,9 +150,9 @@ class LocalStorage:
         """See `Storage.local`: the file itself."""
         return nullcontext(self.path / key)
 
-    def local_files(self, keys: Iterable[str]) -> AbstractContextManager[dict[str, Path]]:
-        """See `Storage.local_files`."""
-        return nullcontext({key: self.path / key for key in keys})
+    def copies(self) -> AbstractContextManager["LocalCopies"]:
+        """See `Storage.copies`: the files themselves."""
+        return nullcontext(LocalCopies(self.path))
 
     def discard_copy(self, key: str) -> None:
         """See `Storage.discard_copy`: nothing is cached."""
@@ -160,6 +160,19 @@ class LocalStorage:
     def original(self, key: str) -> AbstractContextManager[Path]:
         """See `Storage.original`: the file itself."""
         return nullcontext(self.path / key)
+
+
+class LocalCopies:
+    """The files of a local storage, see `Copies`."""
+
+    folder = None
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def get(self, keys: Iterable[str]) -> dict[str, Path]:
+        """See `Copies.get`."""
+        return {key: self._root / key for key in keys}
 
 
 def _exists(path: Path) -> bool:

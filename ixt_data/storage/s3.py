@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from ixt_data.errors import ConfigError, MissingExtra, StoreError, WriteStateUnknown
 from ixt_data.storage.base import StoredFile
-from ixt_data.storage.cache import FileCache
+from ixt_data.storage.cache import CacheUse, FileCache
 
 try:
     from boto3.exceptions import Boto3Error
@@ -262,13 +262,10 @@ class S3Storage:
             yield use.get(key, partial(self._download, key))
 
     @contextmanager
-    def local_files(self, keys: Iterable[str]) -> Iterator[dict[str, Path]]:
-        """See `Storage.local_files`."""
-        keys = list(keys)
+    def copies(self) -> Iterator["S3Copies"]:
+        """See `Storage.copies`: in this machine's cache, downloaded in parallel."""
         with self._cache.use() as use:
-            with ThreadPoolExecutor(CONNECTIONS) as pool:
-                paths = list(pool.map(lambda key: use.get(key, partial(self._download, key)), keys))
-            yield dict(zip(keys, paths, strict=True))
+            yield S3Copies(use, self._download)
 
     def discard_copy(self, key: str) -> None:
         """See `Storage.discard_copy`."""
@@ -359,3 +356,21 @@ def _status(error: ClientError) -> int:
 
 def _pause(attempt: int) -> None:
     time.sleep(random.uniform(0, min(5.0, 0.1 * 2**attempt)))
+
+
+class S3Copies:
+    """Copies of objects in this machine's cache, see `Copies`."""
+
+    def __init__(self, use: CacheUse, download: Callable[[str, Path], None]) -> None:
+        self.folder = use.folder
+        self._use, self._download = use, download
+
+    def get(self, keys: Iterable[str]) -> dict[str, Path]:
+        """See `Copies.get`."""
+        keys = list(keys)
+        with ThreadPoolExecutor(CONNECTIONS) as pool:
+            paths = list(pool.map(self._copy, keys))
+        return dict(zip(keys, paths, strict=True))
+
+    def _copy(self, key: str) -> Path:
+        return self._use.get(key, partial(self._download, key))

@@ -10,7 +10,7 @@ Faults:
 import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -91,11 +91,22 @@ class FaultyStorage(LocalStorage):
     def local(self, key: str) -> AbstractContextManager[Path]:
         return self._call(lambda: self._inner.local(key))
 
-    def local_files(self, keys: Iterable[str]) -> AbstractContextManager[dict[str, Path]]:
-        return self._call(lambda: self._inner.local_files(keys))
+    @contextmanager
+    def copies(self) -> Iterator["FaultyCopies"]:
+        with self._inner.copies() as copies:
+            yield FaultyCopies(copies, self._call)
 
     def original(self, key: str) -> AbstractContextManager[Path]:
         return self._call(lambda: self._inner.original(key))
+
+
+class FaultyCopies:
+    def __init__(self, copies: Any, call: Callable[[Callable[[], Any]], Any]) -> None:
+        self.folder = copies.folder
+        self._copies, self._call = copies, call
+
+    def get(self, keys: Iterable[str]) -> dict[str, Path]:
+        return self._call(lambda: self._copies.get(keys))
 
 
 def failure(name: str) -> OSError:

@@ -133,6 +133,25 @@ def test_a_shard_goes_up_in_parts_and_comes_back(root: str, proxy: Proxy, tmp_pa
         storage.read("shards/large")
 
 
+def test_a_statement_downloads_only_the_files_of_its_views(root: str, proxy: Proxy) -> None:
+    store = Store.init(root)
+    add_documents(store, ["one text", "another text"])
+    annotate(store, "web", Length())
+    read: list[str] = []
+
+    def record(method: str, path: str) -> None:
+        if method == "GET" and "/meta/" in path:
+            read.append(path.partition("/meta/")[2].partition("/")[0])
+
+    proxy.fault = record
+    found = []
+    for view in ("snapshots", "documents", "critiques"):
+        read.clear()
+        Store.open(root).sql(f"SELECT count(*) FROM {view}").fetchall()
+        found.append(list(read))
+    assert found == [[], ["documents"], ["critiques"]]
+
+
 def commit_many(root: str, worker: int, commits: int, start: threading.Barrier) -> None:
     store = Store.open(root)
     store.snapshot()
