@@ -99,7 +99,8 @@ def ingest(
         text_field: field of the text in a record.
         id_field: field of the user's own id, which every record must have; None: the field `id`, if
             a record has it.
-        source_field: field of the source; None: the field `source`, if a record has it.
+        source_field: field of the source, which every record must have; None: the field `source`,
+            if a record has it.
         records: keys, joined by dots, of the array of records in a JSON object.
         delimiter: the character between columns of CSV; None: the first line decides.
         stage: the stage of training that the documents are for; by default `sft` for

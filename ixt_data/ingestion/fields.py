@@ -123,8 +123,9 @@ class Fields:
         """
         if self.split is not None:
             record.setdefault("split", self.split)
-        if self.id is not None and self.id not in record:
-            return _missing_field(self.id, record)
+        for named in (self.id, self.source):
+            if named is not None and named not in record:
+                return _missing_field(named, record)
         text = record.pop(self.text, record)
         if type(text) is not str:
             messages = self._messages(text, record)

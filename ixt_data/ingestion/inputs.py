@@ -34,7 +34,8 @@ def open_inputs(
         text_field: field of the text in a record.
         id_field: field of the user's own id, which every record must have; None: the field `id`, if
             a record has it.
-        source_field: field of the source; None: the field `source`, if a record has it.
+        source_field: field of the source, which every record must have; None: the field `source`,
+            if a record has it.
         records: keys, joined by dots, of the array of records in a JSON object.
         delimiter: the character between columns of CSV; None: the first line decides.
         remarks: collects what the summary of an ingest says about the records.

@@ -305,7 +305,7 @@ def test_train_changes_nothing_of_the_process(config_tree: Tree) -> None:
 
 
 def test_max_length_that_feedback_fills_is_refused_before_training(config_tree: Tree) -> None:
-    with pytest.raises(ConfigError, match=r"max_length: with 4 tokens, 100% of \d+ samples"):
+    with pytest.raises(ConfigError, match=r"max_length: with 4 tokens, \d+% of 64 samples"):
         run(config_tree, max_length=4)
     assert not (Path(config_tree["run_folder"]) / "metrics.jsonl").exists()
 

@@ -1,0 +1,90 @@
+"""Two ranks of a process group, each a new process: a fork has none of the threads of pytest.
+
+A new process imports its function by name, so the functions are here.
+"""
+
+import datetime
+import multiprocessing
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import distributed
+
+from ixt_data.errors import StoreError
+from ixt_data.mix import Mix, MixPlan, plan_mix
+from ixt_data.store import Store
+from ixt_train.stream import run_on_all_ranks
+from ixt_train.trainer.shared_plan import share_plan
+
+spawn = multiprocessing.get_context("spawn")
+
+
+def small_plan(store: Store, seed: int = 17) -> MixPlan:
+    selections = [{"name": "high", "where": "score >= 0.7", "weight": 2}, {"name": "all"}]
+    mix = Mix.model_validate({"critic": "numbers", "selections": selections, "seed": seed})
+    return plan_mix(mix, 128, store=store, batch=8)
+
+
+def fail_on_second_rank(number: int) -> None:
+    def fail() -> None:
+        if number == 1:
+            raise StoreError("disk 7 is gone")
+
+    run_on_all_ranks(fail)
+
+
+def share_the_plan_of_a_node(number: int, root: str, path: Path) -> tuple[list[int], bool]:
+    def compute() -> MixPlan:
+        assert number == 0
+        return small_plan(Store.open(root))
+
+    plan = share_plan(path, compute)
+    return plan.order(0).tolist(), isinstance(plan.orders[0].counts.base, np.ndarray)
+
+
+def share_different_plans(number: int, root: str, folder: Path) -> None:
+    # Two nodes of one rank, which see different heads.
+    os.environ |= {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+    share_plan(folder / f"plan{number}", lambda: small_plan(Store.open(root), seed=number))
+
+
+def _rank(
+    number: int, file: Path, action: Callable[..., Any], arguments: tuple[Any, ...], answers: Any
+) -> None:
+    os.environ |= {"LOCAL_RANK": str(number), "LOCAL_WORLD_SIZE": "2"}
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{file}", rank=number, world_size=2,
+        timeout=datetime.timedelta(seconds=60),
+    )  # fmt: skip
+    start = time.monotonic()
+    try:
+        answer = action(number, *arguments)
+    except Exception as error:
+        answer = f"{type(error).__name__}: {error}"
+    answers.put((number, answer, time.monotonic() - start))
+    distributed.destroy_process_group()
+
+
+def two_ranks(folder: Path, action: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """Return what a function of this module returns on each rank, or its error."""
+    answers = spawn.Queue()
+    processes = [
+        spawn.Process(
+            target=_rank,
+            args=(number, folder / "rendezvous", action, arguments, answers),
+            daemon=True,
+        )
+        for number in range(2)
+    ]
+    for process in processes:
+        process.start()
+    by_rank = sorted(answers.get(timeout=300) for _ in processes)
+    for process in processes:
+        process.join()
+    # Far below the timeout of the process group.
+    assert max(seconds for _, _, seconds in by_rank) < 30
+    return [answer for _, answer, _ in by_rank]
