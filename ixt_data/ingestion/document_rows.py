@@ -20,6 +20,8 @@ from ixt_data.sql import ColumnType, common_schema, parse_type
 from ixt_data.storage import Storage
 from ixt_data.store import Transaction
 
+_NUMBERS = frozenset({int, float, bool, type(None)})
+
 
 @dataclass
 class DocumentRows:
@@ -48,13 +50,15 @@ class DocumentRows:
 
     def _add_metadata(self, metadata: dict[str, Any]) -> None:
         for name, value in metadata.items():
-            # Nested values become text here: text uses less memory, and its size is known.
-            if type(value) is list or type(value) is dict:
-                metadata[name] = value = JsonText(as_text(value))
-            if isinstance(value, str):
+            kind = type(value)
+            if kind is str:
                 self.metadata_size += len(value)
-            elif isinstance(value, pa.Scalar) and not pa.types.is_primitive(value.type):
-                self.metadata_size += _scalar_bytes(value)
+            elif kind is list or kind is dict:
+                # Nested values become text: it uses less memory, and its size is known.
+                metadata[name] = text = JsonText(as_text(value))
+                self.metadata_size += len(text)
+            elif kind not in _NUMBERS:
+                self.metadata_size += _size(value)
         self.metadata.append(metadata)
 
     def table(
@@ -98,8 +102,13 @@ class DocumentRows:
         return pa.array(["sft" if is_sft else "pretrain" for is_sft in self.conversations])
 
 
-def _scalar_bytes(value: pa.Scalar) -> int:
-    return int(pa.array([value], value.type).nbytes)
+def _size(value: Any) -> int:
+    """Return the bytes of a value that may be large."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, pa.Scalar) and not pa.types.is_primitive(value.type):
+        return int(pa.array([value], value.type).nbytes)
+    return 0
 
 
 @dataclass(frozen=True, slots=True)
