@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from ixt_data.sql import Catalog
 
 
+# The format of a file, by the suffix of its name.
+_SUFFIXES = {
+    ".txt": QueryOutput.text,
+    ".md": QueryOutput.markdown,
+    **{f".{kind}": QueryOutput(kind) for kind in ("json", "jsonl", "csv", "tsv", "parquet")},
+}
+
+
 def register(app: typer.Typer) -> None:
     """Add the verb to the app."""
     add_verb(
@@ -53,9 +61,15 @@ def query(
             "--param", "-p", metavar="NAME=VALUE", help="Value of $NAME, as JSON or else as text."
         ),
     ] = None,
-    output: Annotated[
-        QueryOutput, typer.Option("--output", "-o", help="Format of the rows; table is text.")
-    ] = QueryOutput.text,
+    format: Annotated[
+        QueryOutput | None,
+        typer.Option(
+            "--output",
+            "-o",
+            show_default="by the name of --to, else text",
+            help="Format of the rows; table is text.",
+        ),
+    ] = None,
     to: Annotated[Path | None, typer.Option(show_default="stdout", help="File to write.")] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the file of --to if it exists.")
@@ -76,6 +90,7 @@ def query(
         raise typer.BadParameter(
             f"{to} is an address; write a local file and copy it", param_hint="--to"
         )
+    output = _choose_format(to, format)
     parameters = dict(map(parse_parameter, param or []))
     replaced = to is not None and _check_file(to, overwrite)
     opened = Store.open(store)
@@ -99,6 +114,24 @@ def query(
         catalog.close()
     if replaced:
         Output(OutputMode.text).note(f"replaced {to}")
+
+
+def _choose_format(to: Path | None, format: QueryOutput | None) -> QueryOutput:
+    """Return the format of the rows: the one named, else that of the file's name, else text."""
+    by_name = _SUFFIXES.get(to.suffix.lower()) if to is not None else None
+    if format is None:
+        if to is not None and by_name is None:
+            known = ", ".join(_SUFFIXES)
+            raise typer.BadParameter(
+                f"the name of {to} tells no format; add --output, or use one of {known}",
+                param_hint="--to",
+            )
+        return by_name or QueryOutput.text
+    if by_name not in (None, format) and not (by_name == QueryOutput.text and format.is_text):
+        raise typer.BadParameter(
+            f"{to} has a name of the format {by_name}, but --output is {format}", param_hint="--to"
+        )
+    return format
 
 
 def _check_file(to: Path, overwrite: bool) -> bool:

@@ -17,7 +17,8 @@ from ixt_data.records import Document
 
 SKIPPED_FOLDERS = frozenset({"__pycache__"})
 # Files that describe a dataset and do not contain its records.
-_DESCRIPTIONS = re.compile(r"(readme|license|licence)(\..*)?|.*\.md|dataset_infos?\.json", re.I)
+# Spark and Hadoop write files such as `_SUCCESS` beside them.
+_DESCRIPTIONS = re.compile(r"(readme|license|licence)(\..*)?|.*\.md|dataset_infos?\.json|_.*", re.I)
 _SPLITS = re.compile(r"(train|training|test|testing|validation|valid|val|dev|eval)(?![a-z])", re.I)
 _SHARD = re.compile(r"(?P<split>\w[\w.]*)-\d{5}-of-\d{5}")
 
@@ -128,6 +129,13 @@ def dataset_files(folder: Path, format: str | None = None) -> list[DatasetFile] 
         if not found or any(suffix_of(path.name) not in known for path in found):
             return None
     return [DatasetFile(path, _split_of(path.relative_to(folder))) for path in found]
+
+
+def has_only_pages(folder: Path) -> bool:
+    """Return whether each file of a folder is a web page, by its name."""
+    names = [file.path.name for file in walk(folder) if not isinstance(file, RejectedRecord)]
+    pages = readers()["html"].suffixes
+    return bool(names) and all(suffix_of(name) in pages for name in names)
 
 
 def _saved(folder: Path) -> Iterator[Path]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ixt_data.errors import ConfigError, IxtError
 from ixt_data.ingestion.fields import TEXT, Fields
-from ixt_data.ingestion.folders import FolderInput, dataset_files
+from ixt_data.ingestion.folders import FolderInput, dataset_files, has_only_pages
 from ixt_data.ingestion.formats import TEXT_FORMAT, Input, find_reader, readers
 from ixt_data.ingestion.remarks import Remarks
 from ixt_data.ingestion.source_files import SourceFile, expand, printable, standard_input
@@ -104,7 +104,9 @@ def _open_folder(folder: Path, fields: Fields, format: str | None) -> Iterator[I
                 f"input {printable(folder)} is a folder of texts; options of fields are for "
                 "files of records"
             )
-        yield FolderInput(folder, reader, format)
+        if format is None and has_only_pages(folder):
+            format = "html"
+        yield FolderInput(folder, readers()[format or TEXT_FORMAT], format)
     for file in files or ():
         source = SourceFile(file.path)
         # Files of several splits may have one name.

@@ -15,7 +15,7 @@ from ixt_train.cli.options import MaybeStoreOption, quiet_libraries
 from ixt_train.cli.scaling_verb import scaling
 
 if TYPE_CHECKING:
-    pass
+    from ixt_train.config import TrainConfig
 
 
 def register(app: typer.Typer) -> None:
@@ -56,10 +56,28 @@ def train(
     reuse_freed_memory()
     out = Output(output)
     # Composer prints to stdout, which is for the result.
-    with redirect_stdout(sys.stderr):
-        result = train(settings, overwrite=overwrite, out=out)
+    try:
+        with redirect_stdout(sys.stderr):
+            result = train(settings, overwrite=overwrite, out=out)
+    except KeyboardInterrupt:
+        out.note(_what_is_kept(settings))
+        raise
     if os.environ.get("RANK", "0") == "0":
         out.result(result.record())
+
+
+def _what_is_kept(config: "TrainConfig") -> str:
+    """Return what an interrupted train run has, and where the same command continues."""
+    from ixt_train.runs import checkpoint_step, newest_checkpoint
+
+    latest = newest_checkpoint(Path(config.run_folder))
+    if latest is None:
+        every = config.checkpoint.every
+        return (
+            f"interrupted before a checkpoint (checkpoint.every: {every}); the same command "
+            "starts again from step 0"
+        )
+    return f"interrupted; the same command resumes at step {checkpoint_step(latest):,}"
 
 
 def tokenize(

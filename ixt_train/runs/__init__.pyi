@@ -19,6 +19,7 @@ from .metrics import read_metrics as read_metrics
 from .remote import Remote as Remote
 from .remote import fetch_run as fetch_run
 from .run_folder import CONFIG as CONFIG
+from .run_lock import lock_run_folder as lock_run_folder
 from .summary import METRICS as METRICS
 from .summary import LossPoints as LossPoints
 from .summary import TrainRun as TrainRun

@@ -24,6 +24,7 @@ from ixt_train.evaluation import Evaluator, empty_holdout, held_out_documents
 from ixt_train.runs import (
     Remote,
     checkpoint_step,
+    lock_run_folder,
     newest_checkpoint,
     observed_pairs,
     read_metrics,
@@ -109,7 +110,8 @@ def train(
         MixError: the mix cannot be planned.
         FingerprintError: the run folder has another train run.
         CorruptError: a shard was changed, or no checkpoint can be read.
-        StoreError: the store, the snapshot or a shard is missing.
+        StoreError: the store, the snapshot or a shard is missing; or another process trains in
+            the run folder.
 
     Examples:
             .. code-block:: python
@@ -135,6 +137,7 @@ def train(
         stack.enter_context(torch_threads(config.threads))
 
         def set_up_here() -> tuple[MixPlan, Remote | None]:
+            stack.enter_context(lock_run_folder(folder))
             return _set_up(folder, config, mix, store, overwrite, stack)
 
         set_up_result = run_on_all_ranks(lambda: set_up_here() if is_first else None)
@@ -151,6 +154,8 @@ def train(
         ):
             with remote or nullcontext():
                 _fit(config, store, plan, conditioner, latest, remote, out, callbacks)
+        elif out is not None and is_first:
+            out.note(f"the train run in {folder} is complete; nothing was trained")
     return _result(folder, plan)
 
 

@@ -243,6 +243,24 @@ def test_file_that_cannot_be_written_is_one_line_and_leaves_nothing(
     sql = "SELECT if(range = 3000000, error('boom'), 'x') AS x FROM range(4000000)"
     for output in ("csv", "markdown"):
         assert query(root, sql, "-o", output, "--to", tmp_path / "y", code=1) == "error: boom"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("a.csv", "n\n1\n"), ("a.jsonl", '{"n":1}\n'), ("a.tsv", "n\n1\n"), ("a.txt", "n\n1\n")],
+)
+def test_query_writes_the_format_of_the_file_name(root, tmp_path, name, expected):
+    query(root, "SELECT 1 AS n", "--to", tmp_path / name)
+    assert (tmp_path / name).read_text() == expected
+
+
+def test_query_refuses_a_name_without_or_of_another_format(root, tmp_path):
+    sql = "SELECT 1 AS n"
+    said = query(root, sql, "--to", tmp_path / "a", code=2)
+    assert "tells no format" in " ".join(said.replace("│", " ").split())
+    said = query(root, sql, "-o", "jsonl", "--to", tmp_path / "a.csv", code=2)
+    assert "but --output is jsonl" in " ".join(said.replace("│", " ").split())
+    assert not (tmp_path / "a.csv").exists()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -256,7 +274,7 @@ def test_file_is_replaced_only_with_overwrite_and_never_in_a_store(
     assert file.read_text() == "n\n1\n"
     assert "is a folder" in query(root, *command, tmp_path, "--overwrite", code=1)
     for part in ("ixt.json", "_log/x.csv"):
-        said = query(root, *command, Path(root, part), "--overwrite", code=1)
+        said = query(root, "SELECT 1 AS n", "--to", Path(root, part), "--overwrite", code=1)
         assert "is part of the store" in said
     query(root, *command, "/dev/null")
 

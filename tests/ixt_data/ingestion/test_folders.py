@@ -53,6 +53,7 @@ def write_hub_layout(folder: Path, dataset: datasets.Dataset) -> None:
     dataset.to_json(folder / "data" / "validation.jsonl")
     (folder / "README.md").write_text("# A dataset card")
     (folder / ".gitattributes").write_text("*.parquet filter=lfs")
+    (folder / "_SUCCESS").write_text("")
 
 
 def test_hub_layout_is_a_dataset(tmp_path, dataset):

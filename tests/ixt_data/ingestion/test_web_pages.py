@@ -68,14 +68,14 @@ def test_html_file_is_one_document(tmp_path):
     assert [r.reason for r in read(path)[1]] == ["the page has no main text"]
 
 
-def test_folder_of_pages_needs_the_format(tmp_path):
+def test_folder_of_pages_alone_gives_their_main_texts(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "page.html").write_text(PAGE)
-    ((raw,), _) = read(tmp_path)
-    assert raw.text == PAGE
-    ((document,), _) = read(tmp_path, format="html")
+    ((document,), _) = read(tmp_path)
     check(document)
     assert document.source_id == "a/page.html"
+    (tmp_path / "main.py").write_text("print(1)")
+    assert [d.text for d in read(tmp_path)[0]] == [PAGE, "print(1)"]
 
 
 @pytest.mark.parametrize("name", ["a.warc", "a.warc.gz", "a.warc.zst"])
