@@ -299,6 +299,10 @@ def _run(
     )
     if report.documents > ok and not job.retry_failed and getattr(judge, "journaled", False):
         out.note("to critique the failed documents again, repeat the command with --retry-failed")
+    if report.documents and not ok:
+        sql = "SELECT status, any_value(error) FROM critiques GROUP BY 1"
+        out.note(f'no document has a critique; the reasons: ixt query "{sql}"')
+        raise typer.Exit(1)
 
 
 @contextmanager

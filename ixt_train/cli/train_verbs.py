@@ -55,14 +55,17 @@ def train(
 
     reuse_freed_memory()
     out = Output(output)
+    is_first = os.environ.get("RANK", "0") == "0"
     # Composer prints to stdout, which is for the result.
     try:
         with redirect_stdout(sys.stderr):
             result = train(settings, overwrite=overwrite, out=out)
-    except KeyboardInterrupt:
-        out.note(_what_is_kept(settings))
+    except (KeyboardInterrupt, SystemExit):
+        # Composer exits at SIGINT and SIGTERM.
+        if is_first:
+            out.note(_what_is_kept(settings))
         raise
-    if os.environ.get("RANK", "0") == "0":
+    if is_first:
         out.result(result.record())
 
 
