@@ -1,8 +1,6 @@
 """Generation under feedback, of models with a prefix, with spans, and without either."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -147,9 +145,10 @@ def test_feedback_text_has_several_words_or_a_mark(trained: LoadedModel) -> None
 def test_generate_with_wrong_feedback_on_the_command_line(
     trained_run: Path, arguments: tuple[str, ...], code: int, said: str
 ) -> None:
-    command = [sys.executable, "-m", "ixt_data", "generate", str(trained_run), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert (done.returncode, said in " ".join(done.stderr.split())) == (code, True), done.stderr
+    done = CliRunner().invoke(build(), ["generate", str(trained_run), *arguments])
+    assert done.exit_code == code
+    shown = f"{done.output} {done.exception}".replace("│", " ")
+    assert said in " ".join(shown.split())
 
 
 def test_generate_prompts_of_a_file_on_the_command_line(trained_run: Path, tmp_path: Path) -> None:
