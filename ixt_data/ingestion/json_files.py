@@ -10,19 +10,15 @@ import orjson
 from ixt_data.errors import ConfigError
 from ixt_data.ingestion.fields import TOO_LONG, Fields, RejectedRecord, excerpt, kind_of
 from ixt_data.ingestion.json_elements import NoArray, split_elements
-from ixt_data.ingestion.source_files import SourceFile
+from ixt_data.ingestion.source_files import SourceFile, SourceInput
 from ixt_data.records import Document
 from ixt_data.storage import MAX_TEXT, LongLine, TruncatedStream, split_lines
 
 BOM = b"\xef\xbb\xbf"
 
 
-class JsonLinesInput:
-    """One file with one JSON object per line.
-
-    Attributes:
-        size: bytes of the file as stored.
-    """
+class JsonLinesInput(SourceInput):
+    """One file with one JSON object per line."""
 
     def __init__(self, source: SourceFile, fields: Fields) -> None:
         """Keep the file and the names of the fields.
@@ -37,13 +33,7 @@ class JsonLinesInput:
             )
         self.file, self.name = source.file, source.name
         self._fields = fields
-        self._source = source
-        self.size = source.size
-
-    @property
-    def consumed(self) -> int:
-        """Number of stored bytes that were read."""
-        return self._source.consumed
+        super().__init__(source)
 
     def __iter__(self) -> Iterator[Document | RejectedRecord]:
         """Yield a document or a rejection per line; a corrupt file ends with one rejection."""

@@ -39,12 +39,18 @@ class SourceFile:
         size: bytes of the file as stored.
     """
 
-    def __init__(self, path: Path, name: str | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        name: str | None = None,
+        folder: "tempfile.TemporaryDirectory[str] | None" = None,
+    ) -> None:
         """Open the file to find its compression.
 
         Args:
             path: the file.
             name: a name to use instead of the file's own.
+            folder: a folder for temporary files, which exists as long as this object.
 
         Raises:
             IxtError: the file cannot be read.
@@ -54,7 +60,7 @@ class SourceFile:
         self.name = printable(path.name) if name is None else name
         self.stream = ByteStream(path)
         self.size = self.stream.size
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder = folder
 
     @property
     def consumed(self) -> int:
@@ -98,10 +104,22 @@ class SourceFile:
                 file.writelines(self.stream)
         return target
 
-    def keep(self, folder: "tempfile.TemporaryDirectory[str]") -> "SourceFile":
-        """Keep a temporary folder as long as this object; return the object."""
-        self._kept = folder
-        return self
+
+class SourceInput:
+    """An input that reads the decoded bytes of one file in order.
+
+    Attributes:
+        size: bytes of the file as stored.
+    """
+
+    def __init__(self, source: SourceFile) -> None:
+        self._source = source
+        self.size = source.size
+
+    @property
+    def consumed(self) -> int:
+        """Number of stored bytes that were read."""
+        return self._source.consumed
 
 
 def standard_input() -> SourceFile:
@@ -116,7 +134,7 @@ def standard_input() -> SourceFile:
     path = Path(folder.name, "stdin")
     with path.open("wb") as file:
         shutil.copyfileobj(sys.stdin.buffer, file, 1 << 20)
-    return SourceFile(path, "stdin").keep(folder)
+    return SourceFile(path, "stdin", folder)
 
 
 def expand(path: Path) -> Iterator[Path]:

@@ -1,5 +1,6 @@
 """Documents of tables: Parquet, Arrow IPC and CSV files, read by record batches."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +20,7 @@ BATCH_BYTES = 16 << 20
 BATCH_ROWS = 1024
 
 
-class TableInput:
+class TableInput(ABC):
     """One file with a table: one document per row, in the order of the rows.
 
     Values in `metadata` that Python has no exact type for are `pyarrow.Scalar`.
@@ -52,13 +53,13 @@ class TableInput:
         self._source = source
         fields.check_columns(self.file, self._columns())
 
+    @abstractmethod
     def _columns(self) -> list[str]:
         """Return the names of the columns."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _batches(self) -> Iterator[tuple[Any, float]]:
         """Yield record batches, each with the part of the file that is read by then."""
-        raise NotImplementedError
 
     def _rejections(self) -> Iterator[RejectedRecord]:
         """Yield the rows that are not in any batch, after the last one."""

@@ -4,17 +4,13 @@ from collections.abc import Iterator
 
 from ixt_data.errors import ConfigError
 from ixt_data.ingestion.fields import TOO_LONG, Fields, RejectedRecord, excerpt
-from ixt_data.ingestion.source_files import SourceFile
+from ixt_data.ingestion.source_files import SourceFile, SourceInput
 from ixt_data.records import Document, document_id
 from ixt_data.storage import HEAD, MAX_TEXT, TruncatedStream
 
 
-class TextFileInput:
-    """One text file, plain or compressed: one document, with the file's name as source and id.
-
-    Attributes:
-        size: bytes of the file.
-    """
+class TextFileInput(SourceInput):
+    """One text file, plain or compressed: one document, with the file's name as source and id."""
 
     def __init__(self, source: SourceFile, fields: Fields) -> None:
         """Keep the file; `fields` are for files of records.
@@ -26,13 +22,7 @@ class TextFileInput:
             raise ConfigError(
                 f"{source.file} is read as text; options of fields are for files of records"
             )
-        self._source = source
-        self.size = source.size
-
-    @property
-    def consumed(self) -> int:
-        """Number of stored bytes that were read."""
-        return self._source.consumed
+        super().__init__(source)
 
     def __iter__(self) -> Iterator[Document | RejectedRecord]:
         """Yield the document, or the rejected record."""

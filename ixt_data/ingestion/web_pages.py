@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ixt_data.errors import ConfigError, MissingExtra
 from ixt_data.ingestion.fields import TOO_LONG, Fields, RejectedRecord, excerpt
-from ixt_data.ingestion.source_files import SourceFile
+from ixt_data.ingestion.source_files import SourceFile, SourceInput
 from ixt_data.records import Document
 from ixt_data.storage import MAX_TEXT, ByteStream, TruncatedStream
 
@@ -17,14 +17,11 @@ NO_TEXT = "the page has no main text"
 HTML_TYPES = ("text/html", "application/xhtml+xml")
 
 
-class HtmlInput:
+class HtmlInput(SourceInput):
     """One HTML file: one document with the main text of the page.
 
     Columns: `url` if the page states it, `title`, `date`, `author`, and `language` of the page's
     `lang` attribute. trafilatura extracts the text.
-
-    Attributes:
-        size: bytes of the file.
     """
 
     def __init__(self, source: SourceFile, fields: Fields) -> None:
@@ -34,13 +31,7 @@ class HtmlInput:
             MissingExtra: it is not; `--format text` reads the file as it is.
         """
         MissingExtra.require("web", "trafilatura")
-        self._source = source
-        self.size = source.size
-
-    @property
-    def consumed(self) -> int:
-        """Number of stored bytes that were read."""
-        return self._source.consumed
+        super().__init__(source)
 
     def __iter__(self) -> Iterator[Document | RejectedRecord]:
         """Yield the document, or the rejected record."""
@@ -58,14 +49,11 @@ class HtmlInput:
         yield RejectedRecord(source.file, 0, found) if isinstance(found, str) else found
 
 
-class WarcInput:
+class WarcInput(SourceInput):
     """One WARC file: one document per HTML response, and per record of extracted text (WET).
 
     The columns are those of `HtmlInput`, with `url` and `warc_date`. The URL is the user's own id.
     A response that is not HTML or whose status is not 200 is rejected with the reason.
-
-    Attributes:
-        size: bytes of the file as stored.
     """
 
     def __init__(self, source: SourceFile, fields: Fields) -> None:
@@ -80,13 +68,7 @@ class WarcInput:
             raise ConfigError(
                 f"{source.file} is a WARC file; options of fields are for files of records"
             )
-        self._source = source
-        self.size = source.size
-
-    @property
-    def consumed(self) -> int:
-        """Number of stored bytes that were read."""
-        return self._source.consumed
+        super().__init__(source)
 
     def __iter__(self) -> Iterator[Document | RejectedRecord]:
         """Yield a document or a rejection per response, in order."""
