@@ -14,6 +14,13 @@ from ixt_data.errors import ConfigError
 
 ConfigKey = int | str
 M = TypeVar("M", bound=BaseModel)
+# Kinds of configuration files, by the keys that only they have, and the verb that reads them.
+FILE_KINDS = {
+    "a mix": ({"selections"}, "ixt mix plan"),
+    "a train config": ({"mix", "run_folder"}, "ixt train"),
+    "a scaling config": ({"train", "arms"}, "ixt scaling run"),
+    "a rubric": ({"task", "dimensions"}, "ixt critique --rubric"),
+}
 
 
 class ConfigModel(BaseModel):
@@ -53,7 +60,28 @@ def validate(model: type[M], tree: Any, name: str) -> M:
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(f"{name}: {describe_errors(model, error)}") from None
+        message = _other_kind(model, tree) or describe_errors(model, error)
+        raise ConfigError(f"{name}: {message}") from None
+
+
+def file_kind(tree: Any) -> str | None:
+    """Return the kind of configuration file that a tree's keys show, such as `a mix`."""
+    keys = set(tree) if isinstance(tree, Mapping) else set()
+    return next((kind for kind, (signs, _) in FILE_KINDS.items() if keys >= signs), None)
+
+
+def _other_kind(model: type[BaseModel], tree: Any) -> str | None:
+    """Say that a tree is another kind of file than the model reads; None where it is not."""
+    kind = file_kind(tree)
+    if kind is None or FILE_KINDS[kind][0] <= set(model.model_fields):
+        return None
+    own = next(
+        (k for k, (signs, _) in FILE_KINDS.items() if signs <= set(model.model_fields)), None
+    )
+    signs, verb = FILE_KINDS[kind]
+    this = f", not {own}" if own else ""
+    keys = " and ".join(f"`{key}`" for key in sorted(signs))
+    return f"this is {kind}{this}: it has {keys}. `{verb}` reads it"
 
 
 def describe_errors(model: Any, error: ValidationError, path: str = "") -> str:
@@ -64,7 +92,15 @@ def describe_errors(model: Any, error: ValidationError, path: str = "") -> str:
         error: the error of pydantic.
         path: path of the model in its file.
     """
-    return "; ".join(_describe(model, item, path) for item in error.errors())
+    errors = error.errors()
+    unknown: dict[type[BaseModel] | None, list[Any]] = {}
+    for item in errors:
+        if item["type"] == "extra_forbidden":
+            unknown.setdefault(_locate(model, item["loc"])[1], []).append(item)
+    many = [items for items in unknown.values() if len(items) > 1]
+    single = [item for item in errors if not any(item in items for items in many)]
+    parts = [_describe(model, item, path) for item in single]
+    return "; ".join([*parts, *(_describe_unknown(model, items, path) for items in many)])
 
 
 def apply_override(tree: dict[str, Any], override: str) -> None:
@@ -120,6 +156,15 @@ def _describe(model: Any, error: Any, prefix: str) -> str:
     path = (prefix, *location) if prefix else location
     # A check over several keys names their path in its own message.
     return f"{key_path(path)}: {message}" if path else message
+
+
+def _describe_unknown(model: Any, errors: list[Any], prefix: str) -> str:
+    """Describe several unknown keys of one model, with its valid keys once."""
+    located = [_locate(model, error["loc"]) for error in errors]
+    paths = [key_path((prefix, *path) if prefix else path) for path, _ in located]
+    parent = located[0][1]
+    valid = sorted(parent.model_fields) if parent else []
+    return f"unknown keys {', '.join(paths)}. Valid: {', '.join(valid)}"
 
 
 def _unknown(location: tuple[ConfigKey, ...], parent: type[BaseModel] | None) -> str:

@@ -1,10 +1,13 @@
 """How verbs join the command line: their group, an example and a page of the docs."""
 
 from collections.abc import Callable
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import Any
 
 import typer
+from typer.core import TyperCommand, TyperOption
+
+_PLACEHOLDERS = {"str": "TEXT", "path": "PATH", "int": "N", "float": "X"}
 
 
 class Group(StrEnum):
@@ -16,6 +19,33 @@ class Group(StrEnum):
     MIX = "Mix"
     TRAIN = "Train"
     MAINTAIN = "Maintain"
+
+
+class Verb(TyperCommand):
+    """A command whose options fit a terminal of 80 columns: short placeholders, no `--no-FLAG`."""
+
+    def __init__(self, *args: Any, params: list[Any] | None = None, **keys: Any):
+        for param in params or []:
+            if isinstance(param, TyperOption):
+                _shorten(param)
+        super().__init__(*args, params=params, **keys)
+
+
+def _shorten(option: TyperOption) -> None:
+    """Give an option a short placeholder; its choices are part of its help text."""
+    if option.is_flag:
+        # A flag that is off by default needs no second name.
+        option.secondary_opts = [] if option.default is False else option.secondary_opts
+    elif option.metavar is None and hasattr(option.type, "choices"):
+        option.metavar = "NAME"
+        choices = ", ".join(map(_choice, option.type.choices))
+        option.help = f"{option.help or ''} One of: {choices}."
+    elif option.metavar is None:
+        option.metavar = _PLACEHOLDERS[option.type.name.removesuffix(" range")]
+
+
+def _choice(value: Any) -> str:
+    return str(value.value if isinstance(value, Enum) else value)
 
 
 def add_verb(
@@ -40,7 +70,7 @@ def add_verb(
         settings: more arguments of `typer.Typer.command`.
     """
     epilog = f"Example: {example}\n\nDocs: docs/{docs}"
-    register = app.command(name, rich_help_panel=group, epilog=epilog, **settings)
+    register = app.command(name, rich_help_panel=group, epilog=epilog, cls=Verb, **settings)
     register(verb)
 
 

@@ -17,11 +17,11 @@ from .output import OutputMode as OutputMode
 from .output import fields as fields
 from .output import format_count as format_count
 from .output import printable as printable
-from .output import table as table
 from .progress import ProgressBar as ProgressBar
 from .progress import progress_bar as progress_bar
 from .tables import cell_text as cell_text
 from .tables import lines_text as lines_text
 from .tables import print_rows as print_rows
 from .tables import rows_table as rows_table
+from .tables import table as table
 from .tables import table_text as table_text

@@ -1,7 +1,7 @@
 """Output of every verb: results on stdout as text or one JSON object, all else on stderr."""
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from functools import cached_property
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ixt_data.console.progress import ProgressBar
+
+
+PIPE_WIDTH = 100_000
+"""Columns of a file or a pipe."""
 
 
 class OutputMode(StrEnum):
@@ -36,7 +40,8 @@ class Output:
         """Standard output."""
         from rich.console import Console
 
-        return Console()
+        # A file or a pipe has no width: nothing is folded or cut there.
+        return Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
 
     @cached_property
     def log(self) -> "Console":
@@ -91,7 +96,7 @@ def fields(record: Mapping[str, Any]) -> "Table":
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in record.items():
-        if value is not None and value != {}:
+        if value is not None and value not in ({}, []):
             table.add_row(name.replace("_", " "), Text(printable(plain(value))))
     return table
 
@@ -116,21 +121,3 @@ def plain(value: Any) -> str:
 def format_count(number: int, noun: str) -> str:
     """Return a number with its noun, such as "1 document" and "1,200 documents"."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def table(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> "Table":
-    """Return rows under a header; numbers are rounded."""
-    from rich.table import Table
-    from rich.text import Text
-
-    shown = Table(box=None, pad_edge=False)
-    for name in header:
-        shown.add_column(name, overflow="fold")
-    for row in rows:
-        shown.add_row(*(Text(printable(_cell(cell))) for cell in row))
-    return shown
-
-
-def _cell(value: Any) -> str:
-    """Return a cell's text; integers stay without separators, so that they can be copied."""
-    return str(value) if isinstance(value, int) else plain(value)

@@ -1,12 +1,12 @@
 """Query results as tables or lines, on a terminal and in files."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ixt_data.console.output import printable
+from ixt_data.console.output import plain, printable
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions, RenderResult
     from rich.table import Table
 
 MIN_TEXT_WIDTH = 20
@@ -35,6 +35,27 @@ def print_rows(
         console.print(text, markup=False, highlight=False, soft_wrap=True, end="")
     else:
         console.print(rows_table(names, rows), markup=False)
+
+
+class TextTable:
+    """Rows of texts under a header, for a reader; a line per value where the terminal is narrow."""
+
+    def __init__(self, names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        self._names, self._rows = names, rows
+
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
+        from rich.text import Text
+
+        if _min_width(self._names, self._rows) > options.max_width:
+            yield Text(lines_text(self._names, self._rows), overflow="fold", end="")
+        else:
+            yield rows_table(self._names, self._rows)
+
+
+def table(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> TextTable:
+    """Return rows under a header. Numbers are rounded; integers stay as they are, to be copied."""
+    cells = [[str(v) if isinstance(v, int) else plain(v) for v in row] for row in rows]
+    return TextTable(header, cells)
 
 
 def table_text(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

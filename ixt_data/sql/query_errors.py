@@ -44,6 +44,11 @@ def explain_error(message: str, columns: Mapping[str, Iterable[str]]) -> QueryEr
 
 def _suggest_column(name: str, offered: list[str], columns: Mapping[str, Iterable[str]]) -> str:
     """Return a hint: a similar column, or the other views that have a column of this name."""
+    if name.lower() == "text":
+        return (
+            " Texts are in the shards: `ixt inspect DOC_ID` prints one, "
+            "`ixt export --selection NAME` writes many"
+        )
     owners: dict[str, list[str]] = {}
     for view, known in columns.items():
         for column in known:

@@ -158,7 +158,10 @@ class Store:
         if not self.pins.create(Pin(name, version)):
             tagged = self.pins.all()[name].version
             if tagged != version:
-                raise SnapshotError(f"tag {name!r} is at version {tagged} and tags do not move")
+                raise SnapshotError(
+                    f"tag {name!r} is at version {tagged} and tags do not move. Use another name, "
+                    f"or delete it first: ixt tag --delete {name}"
+                )
         return version
 
     def untag(self, name: str) -> int:

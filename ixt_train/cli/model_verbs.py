@@ -12,6 +12,7 @@ from ixt_data.cli import Group, OutputOption, add_verb
 from ixt_data.console import Output, OutputMode
 from ixt_data.errors import ConfigError
 from ixt_train.cli.options import MaybeStoreOption, quiet_libraries
+from ixt_train.runs import find_model
 
 if TYPE_CHECKING:
     from ixt_data.console import ProgressBar
@@ -122,6 +123,7 @@ def evaluate(
     """Measure loss by score bucket and feedback, the effect of feedback, and tasks."""
     if not task and not lm_eval and (feedback or guidance or limit):
         raise typer.BadParameter("--feedback, --guidance and --limit are for --task and --lm-eval")
+    find_model(checkpoint)  # before the slow imports
     quiet_libraries()
     trained = _load(checkpoint)
     if not task and not lm_eval:
@@ -261,6 +263,7 @@ def generate(
     output: OutputOption = OutputMode.text,
 ) -> None:
     """Generate continuations conditioned on feedback."""
+    find_model(checkpoint)  # before the slow imports
     quiet_libraries()
     from ixt_train.inference import (
         FEEDBACK_WORDS,
@@ -313,6 +316,7 @@ def export_model(
     output: OutputOption = OutputMode.text,
 ) -> None:
     """Export a model as a folder that transformers and vLLM load."""
+    find_model(checkpoint)  # before the slow imports
     quiet_libraries()
     from ixt_train.inference import export_model
 

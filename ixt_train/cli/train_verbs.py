@@ -46,10 +46,13 @@ def train(
 ) -> None:
     """Train a model on a mix, or resume an interrupted run."""
     from ixt_train.config import load_train_config
+    from ixt_train.runs import check_train_run
 
     settings = load_train_config(config, overrides or [])
     if store is not None:
         settings = settings.model_copy(update={"store": str(store)})
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        check_train_run(settings, overwrite)  # before the slow imports
     quiet_libraries()
     from ixt_train.trainer import reuse_freed_memory, train
 

@@ -22,8 +22,9 @@ from ixt_train.conditioning import (
 )
 from ixt_train.config import load_train_config
 from ixt_train.runs import (
-    FOLDER,
+    EXPORT_CARD,
     checkpoint_step,
+    find_model,
     load_weights,
     newest_checkpoint,
     observed_pairs,
@@ -31,7 +32,6 @@ from ixt_train.runs import (
     run_folder,
 )
 
-CARD = "ixt.json"
 FORMAT = 1
 FEEDBACK_WORDS = ("best", "worst", "none")
 FREE_TEXT = "text:"
@@ -72,22 +72,12 @@ def load_model(checkpoint: str | Path) -> LoadedModel:
         ConfigError: the path is none of these, or the run folder has no checkpoint yet.
         CorruptError: no checkpoint can be read.
     """
-    path = Path(checkpoint)
-    if (path / CARD).is_file():
-        return _from_export(path)
-    if (path / run_folder.FINGERPRINT).is_file():
-        latest = newest_checkpoint(path)
-        if latest is None:
-            raise ConfigError(
-                f"{path} has no checkpoint yet; continue training: ixt train {path}/config.yaml"
-            )
-        return _from_run(path, latest)
-    if path.is_file() and path.parent.name == FOLDER:
-        return _from_run(path.parent.parent, path)
-    raise ConfigError(
-        f"{checkpoint} is not a run folder, a file in its {FOLDER}/, or a folder written by "
-        "ixt export-model"
-    )
+    files = find_model(checkpoint)
+    if files.is_export:
+        return _from_export(files.folder)
+    latest = files.checkpoint or newest_checkpoint(files.folder)
+    assert latest is not None, "find_model refuses a run folder without a checkpoint"
+    return _from_run(files.folder, latest)
 
 
 def _from_run(folder: Path, checkpoint: Path) -> LoadedModel:
@@ -114,11 +104,11 @@ def _from_run(folder: Path, checkpoint: Path) -> LoadedModel:
 
 
 def _from_export(folder: Path) -> LoadedModel:
-    card = json.loads((folder / CARD).read_text())
+    card = json.loads((folder / EXPORT_CARD).read_text())
     if card["format"] > FORMAT:
-        raise ConfigError(f"{folder / CARD} has format {card['format']}; upgrade ixt")
+        raise ConfigError(f"{folder / EXPORT_CARD} has format {card['format']}; upgrade ixt")
     tokenizer = load_tokenizer(folder)
-    condition = parse_condition(card["condition"], f"{folder / CARD} condition")
+    condition = parse_condition(card["condition"], f"{folder / EXPORT_CARD} condition")
     # A pickle with weights could run code.
     model = AutoModelForCausalLM.from_pretrained(
         folder, local_files_only=True, use_safetensors=True

@@ -9,8 +9,8 @@ from transformers import GenerationConfig
 from ixt_data.errors import ConfigError
 from ixt_train.conditioning import ChatConditioner
 from ixt_train.inference.generation import feedback_text
-from ixt_train.inference.loaded_model import CARD, FORMAT, LoadedModel
-from ixt_train.runs import feedback_record
+from ixt_train.inference.loaded_model import FORMAT, LoadedModel
+from ixt_train.runs import EXPORT_CARD, feedback_record
 
 _RENDERED = (
     "{% macro ixt_rendered(messages, add_generation_prompt) %}TEMPLATE{% endmacro %}"
@@ -66,7 +66,7 @@ def export_model(loaded: LoadedModel, folder: str | Path) -> dict[str, Any]:
     tokenizer.save_pretrained(folder)
     tokenizer.chat_template = training_template
     card = model_card(loaded)
-    (folder / CARD).write_text(json.dumps(card, indent=2) + "\n")
+    (folder / EXPORT_CARD).write_text(json.dumps(card, indent=2) + "\n")
     return {"folder": str(folder), **card}
 
 

@@ -1,5 +1,4 @@
 from . import run_folder as run_folder
-from .checkpoints import FOLDER as FOLDER
 from .checkpoints import averaged_weights as averaged_weights
 from .checkpoints import checkpoint_path as checkpoint_path
 from .checkpoints import checkpoint_step as checkpoint_step
@@ -11,6 +10,9 @@ from .checkpoints import refuse_code as refuse_code
 from .draws import DrawWriter as DrawWriter
 from .draws import find_steps as find_steps
 from .draws import read_step_draws as read_step_draws
+from .early_checks import EXPORT_CARD as EXPORT_CARD
+from .early_checks import check_train_run as check_train_run
+from .early_checks import find_model as find_model
 from .environment import environment_variables as environment_variables
 from .feedback import feedback_record as feedback_record
 from .feedback import observed_pairs as observed_pairs

@@ -20,8 +20,8 @@ import torch
 
 from ixt_data.errors import CorruptError
 from ixt_train.runs.environment import environment_variables
+from ixt_train.runs.run_folder import CHECKPOINTS
 
-FOLDER = "checkpoints"
 _NAME = re.compile(r"ba(\d{9,})\.pt")
 _LOADED_BY_COMPOSER = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 # Versions, clocks of the timestamp, NumPy's random state: these types only store values.
@@ -39,7 +39,7 @@ _SAFE_TYPES: list[Any] = [
 
 def checkpoint_path(run_folder: Path, step: int) -> Path:
     """Return the path of the checkpoint after `step` steps."""
-    return run_folder / FOLDER / f"ba{step:09d}.pt"
+    return run_folder / CHECKPOINTS / f"ba{step:09d}.pt"
 
 
 def checkpoint_step(path: Path) -> int:
@@ -61,7 +61,7 @@ def is_name(name: str) -> bool:
 
 def list_checkpoints(run_folder: Path) -> list[Path]:
     """Return the checkpoints of a run folder, latest first."""
-    files = (run_folder / FOLDER).glob("ba*.pt")
+    files = (run_folder / CHECKPOINTS).glob("ba*.pt")
     return sorted((f for f in files if is_name(f.name)), key=checkpoint_step, reverse=True)
 
 

@@ -95,7 +95,7 @@ class Remote:
 
     def _checkpoints(self) -> list[str]:
         """Return the keys of the remote checkpoints, latest first."""
-        keys = [file.key for file in self._storage.list(checkpoints.FOLDER)]
+        keys = [file.key for file in self._storage.list(run_folder.CHECKPOINTS)]
         named = [key for key in keys if checkpoints.is_name(PurePosixPath(key).name)]
         return sorted(named, key=lambda key: checkpoints.checkpoint_step(Path(key)), reverse=True)
 
@@ -121,7 +121,7 @@ class Remote:
     def clear(self) -> None:
         """Delete the train run in the remote copy, if it has one."""
         keys = [file.key for file in self._storage.list("")]
-        top_files = (*_FOLDERS, checkpoints.FOLDER)
+        top_files = (*_FOLDERS, run_folder.CHECKPOINTS)
         own = [
             key
             for key in keys
@@ -163,7 +163,7 @@ class Remote:
         ):
             return False
         keys = [file.key for file in self._storage.list("")]
-        other_keys = [key for key in keys if not key.startswith(f"{checkpoints.FOLDER}/")]
+        other_keys = [key for key in keys if not key.startswith(f"{run_folder.CHECKPOINTS}/")]
         step = self._download_checkpoint(latest)
         self._download(
             key for key in other_keys if not draws.is_after(PurePosixPath(key).name, step)

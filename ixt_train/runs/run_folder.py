@@ -19,7 +19,8 @@ from ixt_data.storage import atomic_write
 CONFIG, SUBMITTED, MIX = "config.yaml", "submitted.yaml", "mix.yaml"
 PLAN, FINGERPRINT = "plan.json", "fingerprint.json"
 FEEDBACK, VERSIONS, METRICS = "feedback.json", "versions.json", "metrics.jsonl"
-TOKENIZER, MODEL, CACHE, START, TASKS = "tokenizer", "model", "cache", "start", "tasks"
+CHECKPOINTS, TOKENIZER, MODEL = "checkpoints", "tokenizer", "model"
+CACHE, START, TASKS = "cache", "start", "tasks"
 _LIBRARIES = (
     "ixt",
     "mosaicml",
@@ -48,21 +49,37 @@ def prepare_folder(folder: Path, fingerprint: Mapping[str, Any], overwrite: bool
     fingerprint_path = folder / FINGERPRINT
     if overwrite and fingerprint_path.exists():
         shutil.rmtree(folder)
-    if not fingerprint_path.exists():
-        if folder.exists() and any(folder.iterdir()):
-            raise ConfigError(
-                f"run_folder: {folder} contains files but no train run; choose another folder"
-            )
+    before = stored_fingerprint(folder)
+    if before is None:
+        check_free(folder)
         write_json(fingerprint_path, dict(fingerprint))
         return False
-    check_fingerprint(folder, json.loads(fingerprint_path.read_text()), fingerprint)
+    check_fingerprint(folder, before, fingerprint)
     return True
+
+
+def check_free(folder: Path) -> None:
+    """Check that a folder can become a run folder.
+
+    Raises:
+        ConfigError: the folder contains files.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigError(
+            f"run_folder: {folder} contains files but no train run; choose another folder"
+        )
+
+
+def stored_fingerprint(folder: Path) -> dict[str, Any] | None:
+    """Return the fingerprint of the train run in a folder, or None."""
+    path = folder / FINGERPRINT
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def pinned_snapshot(folder: Path) -> int | None:
     """Return the version of the snapshot that the train run in a folder uses, or None."""
-    path = folder / FINGERPRINT
-    return json.loads(path.read_text())["snapshot"] if path.exists() else None
+    before = stored_fingerprint(folder)
+    return None if before is None else before["snapshot"]
 
 
 def planned_samples(folder: Path) -> int | None:

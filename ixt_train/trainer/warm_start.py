@@ -17,7 +17,6 @@ from ixt_data.records import content_id
 from ixt_train.config import StartConfig
 from ixt_train.inference import fit_vocabulary, model_like
 from ixt_train.runs import (
-    FOLDER,
     averaged_weights,
     checkpoint_step,
     load_weights,
@@ -71,8 +70,8 @@ def find_starting_checkpoint(start: StartConfig) -> StartingCheckpoint:
     run = path if path.is_dir() else path.parent.parent
     if not (run / run_folder.FINGERPRINT).is_file():
         raise ConfigError(
-            f"start.checkpoint: {path} is not a run folder or a file in its {FOLDER}/; for any "
-            "other model set model.path"
+            f"start.checkpoint: {path} is not a run folder or a file in its "
+            f"{run_folder.CHECKPOINTS}/; for any other model set model.path"
         )
     checkpoint = path if path.is_file() else newest_checkpoint(run)
     if checkpoint is None:

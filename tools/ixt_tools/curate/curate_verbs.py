@@ -161,7 +161,7 @@ def _shown(found: "Complaints") -> Any:
             f"{one.share:.1%}",
             "" if one.lift is None else f"{one.lift:.2f}",
             "" if one.mean_score is None else f"{one.mean_score:.2f}",
-            one.examples[0] if one.examples else "",
+            one.examples[0][:8] if one.examples else "",
         )
         for one in found.groups
     ]
