@@ -36,8 +36,8 @@ proof-spans: $(STAMP) ## measure span critiques
 proof-text: $(STAMP) ## measure on real text
 	$(BIN)/python tools/experiments text $(PROOF)
 
-test: $(STAMP) ## run the tests
-	$(BIN)/python -m pytest $(PYTEST)
+test: $(STAMP) ## run the tests, on all cores
+	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST)
 
 faults: $(STAMP) ## let every call of a storage fail once, in every way
 	$(BIN)/python -m pytest -n auto -m faults tests/ixt_data $(PYTEST)

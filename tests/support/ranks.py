@@ -1,4 +1,4 @@
-"""Two ranks of a process group, each a new process: a fork has none of the threads of pytest.
+"""Two ranks of a process group, each a fork of a server that has none of the threads of pytest.
 
 A new process imports its function by name, so the functions are here.
 """
@@ -20,7 +20,9 @@ from ixt_data.store import Store
 from ixt_train.stream import run_on_all_ranks
 from ixt_train.trainer.shared_plan import share_plan
 
-spawn = multiprocessing.get_context("spawn")
+# Its server imports this module once; a rank is a fork of the server.
+forkserver = multiprocessing.get_context("forkserver")
+forkserver.set_forkserver_preload(["ranks"])
 
 
 def small_plan(store: Store, seed: int = 17) -> MixPlan:
@@ -74,9 +76,9 @@ def _rank(
 
 def two_ranks(folder: Path, action: Callable[..., Any], *arguments: Any) -> list[Any]:
     """Return what a function of this module returns on each rank, or its error."""
-    answers = spawn.Queue()
+    answers = forkserver.Queue()
     processes = [
-        spawn.Process(
+        forkserver.Process(
             target=_rank,
             args=(number, folder / "rendezvous", action, arguments, answers),
             daemon=True,
