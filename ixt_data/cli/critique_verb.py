@@ -1,18 +1,17 @@
 """The verb `critique`: a critic over a corpus."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from ixt_data.cli.options import DEFAULT_STORE, OutputOption, StoreOption, key_values
+from ixt_data.cli.run_critique import run_critique
 from ixt_data.cli.verbs import Group, add_verb
-from ixt_data.console import Output, OutputMode, format_count
+from ixt_data.console import Output, OutputMode
 
 if TYPE_CHECKING:
-    from ixt_data.critics import ChunkOptions, Critic
-    from ixt_data.critique_runs import CritiqueReport, CritiqueRunSpec, StatusCallback, WorkerStatus
+    from ixt_data.critics import ChunkOptions
+    from ixt_data.critique_runs import CritiqueRunSpec
 
 JUDGE = "Options of --critic vllm"
 PARTS = "Chunks and turns"
@@ -143,6 +142,51 @@ def critique(
         bool,
         typer.Option(help="Request the expected score with one more token.", rich_help_panel=JUDGE),
     ] = True,
+    reasoning_effort: Annotated[
+        str | None,
+        typer.Option(
+            show_default="not sent",
+            help="How long to think, such as low, where a server has no budget in tokens.",
+            rich_help_panel=JUDGE,
+        ),
+    ] = None,
+    structured: Annotated[
+        Literal["auto", "json_schema", "json_object", "prompt"],
+        typer.Option(
+            help="How to get JSON. auto: the strictest way that a server gives.",
+            rich_help_panel=JUDGE,
+        ),
+    ] = "auto",
+    api_key_file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            show_default="the environment's IXT_API_KEY",
+            help="File with the servers' API key.",
+            rich_help_panel=JUDGE,
+        ),
+    ] = None,
+    proxy: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="HTTP proxy to the servers.", rich_help_panel=JUDGE),
+    ] = None,
+    ca_file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            show_default="the system's",
+            help="Certificates (PEM) of the authorities to trust.",
+            rich_help_panel=JUDGE,
+        ),
+    ] = None,
+    client_cert: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Certificate and key (PEM) of this client, for mutual TLS.",
+            rich_help_panel=JUDGE,
+        ),
+    ] = None,
     concurrency: Annotated[
         int, typer.Option(help="Maximum concurrent requests per server.", rich_help_panel=JUDGE)
     ] = 256,
@@ -151,7 +195,9 @@ def critique(
     ] = 600,
     max_failed: Annotated[
         float,
-        typer.Option(help="Share of recent failures that stops the run.", rich_help_panel=JUDGE),
+        typer.Option(
+            min=0, max=1, help="Share of failed documents above which the run is a failure."
+        ),
     ] = 0.5,
     estimate: Annotated[
         bool,
@@ -174,8 +220,13 @@ def critique(
     out = Output(output)
     opened = Store.open(store)
     options: dict[str, Any] = dict(key_values(option))
+    if "api_key" in options:
+        what = "every user of this machine can read it: set IXT_API_KEY or give --api-key-file"
+        raise typer.BadParameter(what, param_hint="--option api_key")
     server = None
     if critic == "vllm":
+        from ixt_data.critics import ConnectionOptions
+
         if not endpoint and not serve:
             what = "give --endpoint URL or --serve MODEL"
             raise typer.BadParameter(what, param_hint="--critic vllm")
@@ -193,6 +244,12 @@ def critique(
             "temperature": temperature,
             "samples": samples,
             "expected": expected,
+            "reasoning_effort": reasoning_effort,
+        }
+        options |= {
+            "structured": structured,
+            "api_key_file": api_key_file,
+            "connection": ConnectionOptions(proxy, ca_file, client_cert),
         }
     elif endpoint or serve or estimate:
         flag = "--endpoint" if endpoint else "--serve" if serve else "--estimate"
@@ -204,7 +261,7 @@ def critique(
     if estimate:
         _estimate(out, opened, job, gpus)
     else:
-        _run(out, opened, job, workers, ray, (metrics_host, metrics_port))
+        run_critique(out, opened, job, workers, ray, (metrics_host, metrics_port), max_failed)
 
 
 def _parts(
@@ -246,104 +303,6 @@ def _judge(
         "max_failed": max_failed,
         "timeouts": Timeouts(request_seconds=timeout),
     }
-
-
-def _run(
-    out: Output,
-    store: Any,
-    job: "CritiqueRunSpec",
-    workers: int,
-    ray: str | None,
-    metrics: tuple[str, int | None],
-) -> None:
-    from ixt_data.critics import critic_class
-    from ixt_data.critique_runs import PendingWork, count_succeeded, exiting_on_sigterm
-
-    if job.serve is not None and workers > 1 and ray is None:
-        what = "--serve allows one worker per machine: start `vllm serve` and give --endpoint"
-        raise typer.BadParameter(what, param_hint="--workers")
-    judge, known = critic_class(job.critic), store.snapshot().corpora.get(job.corpus)
-    documents = known.documents if known else None
-    with (
-        out.progress("critiquing", documents, "documents") as bar,
-        _serve_metrics(out, job, documents or 0, *metrics) as note,
-        exiting_on_sigterm(),
-    ):
-        pending: list[PendingWork] = []
-
-        def show(status: "WorkerStatus") -> None:
-            note(status)
-            if status.pending is not None and not pending:
-                pending.append(status.pending)
-                if status.pending.previous_critic is not None:
-                    out.note(f"note: {status.pending}")
-            total = status.pending.documents if status.pending else None
-            bar.update(status.documents, _note(status), total)
-
-        report = _run_workers(job, workers, ray, show)
-    ok = count_succeeded(report)
-    out.result(
-        {
-            "critic": report.critic,
-            "run": report.run,
-            "documents": report.documents,
-            "ok": ok,
-            "failed": report.documents - ok,
-            "statuses": {**_all_statuses(judge), **report.statuses},
-            "reused": report.reused,
-            **report.usage,
-            "units": report.units,
-            "skipped_units": report.skipped,
-            "snapshot": report.snapshot,
-        }
-    )
-    if report.documents > ok and not job.retry_failed and getattr(judge, "journaled", False):
-        out.note("to critique the failed documents again, repeat the command with --retry-failed")
-    if report.documents and not ok:
-        sql = "SELECT status, any_value(error) FROM critiques GROUP BY 1"
-        out.note(f'no document has a critique; the reasons: ixt query "{sql}"')
-        raise typer.Exit(1)
-
-
-@contextmanager
-def _serve_metrics(
-    out: Output, job: "CritiqueRunSpec", documents: int, host: str, port: int | None
-) -> "Iterator[StatusCallback]":
-    """Serve the run's metrics to Prometheus if a port is given; yield their receiver."""
-    if port is None:
-        yield lambda status: None
-        return
-    from ixt_data.critique_runs import WorkerMetrics, serve_metrics
-
-    metrics = WorkerMetrics(job, documents)
-    with serve_metrics(metrics, host, port) as url:
-        out.note(f"metrics: {url}")
-        yield metrics.update
-
-
-def _run_workers(
-    job: "CritiqueRunSpec", workers: int, ray: str | None, report: "StatusCallback"
-) -> "CritiqueReport":
-    """Run the critic in this process, in several, or on Ray."""
-    from ixt_data.critique_runs import run_locally, run_worker
-
-    if ray is not None:
-        from ixt_data.critique_runs import run_on_ray
-
-        return run_on_ray(job, ray, workers, report)
-    return run_worker(job, report) if workers == 1 else run_locally(job, workers, report)
-
-
-def _all_statuses(critic: type["Critic"]) -> dict[str, int]:
-    """Return all statuses that a critic may produce, each with count 0."""
-    return dict.fromkeys(getattr(critic, "statuses", ()), 0)
-
-
-def _note(status: "WorkerStatus") -> str:
-    total = status.statuses.total()
-    shares = ", ".join(f"{name} {n / total:.0%}" for name, n in status.statuses.most_common(3))
-    tokens = status.usage["tokens_in"] + status.usage["tokens_out"]
-    return f"{shares}; {format_count(tokens, 'token')}" if tokens else shares
 
 
 def _estimate(out: Output, store: Any, job: "CritiqueRunSpec", gpus: int) -> None:

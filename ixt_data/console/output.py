@@ -48,7 +48,9 @@ class Output:
         """Standard error."""
         from rich.console import Console
 
-        return Console(stderr=True)
+        if sys.stderr.isatty():
+            return Console(stderr=True)
+        return Console(stderr=True, width=PIPE_WIDTH)
 
     def result(self, record: Mapping[str, Any], text: "RenderableType | None" = None) -> None:
         """Print a result: `record` as one JSON object, or `text` (default: its fields)."""

@@ -21,7 +21,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-LINE_SECONDS = 60.0
+LINE_SECONDS = 30.0
 """Seconds between two lines in a log."""
 
 
@@ -54,7 +54,7 @@ class _RunningBar(ProgressBar):
 
 
 class _Lines(ProgressBar):
-    """Progress as a line per minute in a log; short work prints nothing."""
+    """Progress as a line per half minute in a log; short work prints nothing."""
 
     def __init__(self, console: Console, title: str, total: float | None, unit: str) -> None:
         self._console, self._title, self._total = console, title, total

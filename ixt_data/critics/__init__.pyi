@@ -17,6 +17,7 @@ from .rubric import Rubric as Rubric
 from .rubric import load_rubric as load_rubric
 from .vllm.client import Client as Client
 from .vllm.client import ConnectionBroken as ConnectionBroken
+from .vllm.client import ConnectionOptions as ConnectionOptions
 from .vllm.client import EndpointUnreachable as EndpointUnreachable
 from .vllm.client import HttpResponse as HttpResponse
 from .vllm.client import RequestTimeout as RequestTimeout

@@ -97,6 +97,7 @@ class WorkerStatus:
         usage: the critic's own counts, see `CritiqueReport`.
         endpoint_stats: statistics of the critic's endpoints.
         pending: work at its start, for all workers together; None before that.
+        judge: what the critic's servers take and give, one line each.
     """
 
     documents: int = 0
@@ -104,6 +105,7 @@ class WorkerStatus:
     usage: Counter[str] = field(default_factory=Counter)
     endpoint_stats: StatsByEndpoint = field(default_factory=dict)
     pending: PendingWork | None = None
+    judge: tuple[str, ...] = ()
 
     def __add__(self, other: "WorkerStatus") -> "WorkerStatus":
         """Return the status of both workers together."""
@@ -113,6 +115,7 @@ class WorkerStatus:
             self.usage + other.usage,
             merge_stats(self.endpoint_stats, other.endpoint_stats),
             self.pending or other.pending,
+            self.judge or other.judge,
         )
 
 
@@ -141,6 +144,7 @@ def run_worker(spec: CritiqueRunSpec, report: StatusCallback) -> CritiqueReport:
 
     def set_pending(pending: PendingWork) -> None:
         status.pending = pending
+        status.judge = tuple(critic.describe() if hasattr(critic, "describe") else ())
         report(status)
 
     def set_endpoint_stats(endpoint_stats: StatsByEndpoint) -> None:

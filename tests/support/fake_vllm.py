@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from server_shapes import SHAPES, loose
 
 THINKING = "The page explains something. It has a source. I would say 3 or 4."
 WORD = re.compile(r"\[\[(\w+)\]\]")
@@ -54,6 +55,7 @@ class Fake:
         self.generated = self.largest = 0
         self.crashed_until = 0.0
         self.is_hung = False
+        self.shape = SHAPES.get(plan.get("shape", ""))
         self.active_tasks: set[asyncio.Task[Any]] = set()
 
     def app(self) -> web.Application:
@@ -62,6 +64,7 @@ class Fake:
         app.router.add_get("/metrics", self.metrics)
         app.router.add_get("/stats", self.stats)
         app.router.add_get("/v1/models", self.models)
+        app.router.add_get("/props", self.props)
         app.router.add_post("/v1/chat/completions", self.chat)
         if self.plan.get("tokenize", True):
             app.router.add_post("/tokenize", self.tokenize)
@@ -93,7 +96,22 @@ class Fake:
             }
         )
 
+    async def props(self, request: web.Request) -> web.Response:
+        if self.shape is None or self.shape.props is None:
+            return web.Response(status=404)
+        return web.json_response(self.shape.props)
+
+    async def respond_plain(self) -> web.Response:
+        """Return a completion without logprobs, as a server that ignores them."""
+        choice = {"message": {"content": "3"}, "finish_reason": "length"}
+        return web.json_response({"choices": [choice], "usage": {}})
+
     async def models(self, request: web.Request) -> web.Response:
+        if self.shape is not None:
+            if self.shape.models_status != 200:
+                return web.Response(status=self.shape.models_status, text="<html>nothing</html>")
+            data = [{"id": "judge", **self.shape.model_fields}]
+            return web.json_response({"object": "list", "data": data})
         names = self.plan.get("models", ["judge"])
         context = self.plan.get("context", 32768)
         data = [{"id": name, "object": "model", "max_model_len": context} for name in names]
@@ -149,11 +167,20 @@ class Fake:
             if self.is_hung:
                 await asyncio.sleep(3600)
             return web.json_response({"choices": [], "usage": {}})
-        if body["max_tokens"] == 1:
+        if self.shape is not None and (refused := self.shape.error(body)):
+            self.requests["refused"] += 1
+            return web.json_response(refused[1], status=refused[0])
+        is_trial = "Water boils at 100 degrees" in user
+        if body.get("max_tokens") == 1:
+            if self.shape is not None or is_trial:
+                return self.digits(body) if self.shape is None else await self.respond_plain()
             self.requests["digit"] += 1
             if self.requests["digit"] <= self.plan.get("busy_digits", 0):
                 return _error(503, "queue is full")
             return self.digits(body)
+        if is_trial:
+            self.requests["trial"] += 1
+            return await self.respond("ok", request, body, user)
         self.requests["chat"] += 1
         if self.plan.get("keep_bodies"):
             self.bodies.append(body)
@@ -185,7 +212,7 @@ class Fake:
     async def respond(
         self, way: str, request: web.Request, body: dict[str, Any], text: str
     ) -> web.StreamResponse:
-        schema = body["response_format"]["json_schema"]["schema"]
+        schema = _schema_of(body)
         if way == "overload":
             return _error(503, "queue is full")
         if way == "error":
@@ -212,7 +239,14 @@ class Fake:
             return _error(400, "Invalid json_schema: grammar could not be compiled")
         if way == "bad_request":
             return _error(400, "something else is wrong")
-        answers = [self.choice_for(way, schema, text, i) for i in range(body.get("n", 1))]
+        n = min(body.get("n", 1), self.shape.choices if self.shape else 99)
+        answers = [self.choice_for(way, schema, text, i) for i in range(n)]
+        if self.shape is not None:
+            for answer in answers:
+                said = answer["message"]["content"]
+                if way == "loose":
+                    said = loose(said)
+                answer["message"] = self.shape.message(said, THINKING, self.shape.obeys(body))
         tokens = sum(a.pop("tokens", 120) for a in answers)
         self.generated += tokens
         usage = {"prompt_tokens": len(self.tokens(body)), "completion_tokens": tokens}
@@ -251,6 +285,9 @@ class Fake:
             message["content"] = '{"critique": "half'
         elif way == "empty":
             message["content"] = json.dumps({**json.loads(content), "critique": " "})
+        elif way == "parrot":
+            parroted = {**json.loads(content), "critique": "The page is good. " * 9}
+            message["content"] = json.dumps(parroted)
         elif way == "bad_score":
             message["content"] = content.replace(f'"overall":{overall}', '"overall":7')
         elif way == "refused":
@@ -280,6 +317,14 @@ class Fake:
         logprobs = {"content": [{"token": "3", "logprob": top[0]["logprob"], "top_logprobs": top}]}
         choice = {"message": {"content": "3"}, "finish_reason": "length", "logprobs": logprobs}
         return web.json_response({"choices": [choice], "usage": {}})
+
+
+def _schema_of(body: dict[str, Any]) -> Any:
+    """Return the schema of the answer, from the request's form or from its system message."""
+    form = body.get("response_format", {})
+    if form.get("type") == "json_schema":
+        return form["json_schema"]["schema"]
+    return json.loads(body["messages"][0]["content"].partition("Its JSON Schema: ")[2])
 
 
 def _error(status: int, message: str, **more: Any) -> web.Response:

@@ -6,10 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from ixt_data.errors import CriticError
+
 if TYPE_CHECKING:
+    import ssl
+
     import aiohttp
 
 CONNECT_SECONDS = 10.0
+MAX_RESPONSE_BYTES = 32 << 20
+"""Bytes of a response, unpacked, that are read at most. A critique has some kilobytes."""
+
+REDACTED = b"[IXT_API_KEY]"
+"""Stands for the key wherever a server repeats it."""
+
 PROBE_SECONDS = 5.0
 
 
@@ -19,6 +29,10 @@ class EndpointUnreachable(Exception):
 
 class ConnectionBroken(Exception):
     """The connection broke while the request was in flight."""
+
+
+class ResponseTooLarge(ConnectionBroken):
+    """The response is larger than `MAX_RESPONSE_BYTES`; the rest was not read."""
 
 
 class RequestTimeout(Exception):
@@ -50,15 +64,57 @@ def server_root(url: str) -> str:
     return url.rstrip("/").removesuffix("/v1")
 
 
+@dataclass(frozen=True)
+class ConnectionOptions:
+    """How the servers are reached.
+
+    Attributes:
+        proxy: address of an HTTP proxy.
+        ca_file: PEM file with the certificates of the authorities to trust, instead of the
+            system's.
+        client_cert: PEM file with this client's certificate and key, for mutual TLS.
+    """
+
+    proxy: str | None = None
+    ca_file: str | None = None
+    client_cert: str | None = None
+
+    def ssl_context(self) -> "ssl.SSLContext | bool":
+        """Return the TLS settings; True means those of the system.
+
+        Raises:
+            CriticError: a file cannot be read as certificates.
+        """
+        if self.ca_file is None and self.client_cert is None:
+            return True
+        import ssl
+
+        try:
+            context = ssl.create_default_context(cafile=self.ca_file)
+            if self.client_cert is not None:
+                context.load_cert_chain(self.client_cert)
+        except OSError as error:
+            files = " and ".join(filter(None, (self.ca_file, self.client_cert)))
+            raise CriticError(f"{files} cannot be read as certificates: {error}") from None
+        return context
+
+
 class Client:
     """HTTP requests to any number of endpoints over pooled connections.
 
+    No proxy, certificate or password is taken from the environment, and no redirect is followed:
+    documents go only to the address that the user gave.
+
     Args:
-        api_key: sent as a bearer token; no error or log message contains it.
+        api_key: sent as a bearer token. No response, error or log message contains it.
+        connection: proxy and certificates.
     """
 
-    def __init__(self, api_key: str | None = None) -> None:
+    def __init__(
+        self, api_key: str | None = None, connection: ConnectionOptions | None = None
+    ) -> None:
         self._key = api_key
+        self._connection = connection or ConnectionOptions()
         self._session: aiohttp.ClientSession | None = None
 
     async def post(self, url: str, body: bytes, timeout: float) -> HttpResponse:
@@ -72,6 +128,8 @@ class Client:
         Raises:
             EndpointUnreachable: the request was not sent.
             ConnectionBroken: the connection broke before the response was complete.
+            ResponseTooLarge: the response is too large.
+            CriticError: the server redirects to another address.
             RequestTimeout: the response is not complete after `timeout` seconds.
         """
         return await self._request("POST", url, body, timeout)
@@ -88,10 +146,25 @@ class Client:
         session = self._session or self._open()
         limits = aiohttp.ClientTimeout(total=timeout, sock_connect=min(timeout, CONNECT_SECONDS))
         try:
-            async with session.request(method, url, data=body, timeout=limits) as response:
-                return HttpResponse(response.status, await response.read())
+            async with session.request(
+                method,
+                url,
+                data=body,
+                timeout=limits,
+                allow_redirects=False,
+                proxy=self._connection.proxy,
+            ) as response:
+                if "Location" in response.headers and 300 <= response.status < 400:
+                    target = self._redact(response.headers["Location"].encode()).decode()
+                    raise CriticError(
+                        f"{url} redirects to {target}, and documents go only to the given address. "
+                        "If it is right, give it as --endpoint"
+                    )
+                return HttpResponse(response.status, self._redact(await _read(response)))
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise EndpointUnreachable(_reason(error)) from None
+        except ResponseTooLarge:
+            raise
         except TimeoutError:
             raise RequestTimeout(f"no response within {timeout:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
@@ -104,9 +177,14 @@ class Client:
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
         # The endpoints limit the requests in flight, not the connection pool.
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=4)
+        connector = aiohttp.TCPConnector(
+            limit=0, keepalive_timeout=4, ssl=self._connection.ssl_context()
+        )
         self._session = aiohttp.ClientSession(connector=connector, headers=headers)
         return self._session
+
+    def _redact(self, body: bytes) -> bytes:
+        return body.replace(self._key.encode(), REDACTED) if self._key else body
 
     async def close(self) -> None:
         """Close all connections."""
@@ -115,6 +193,18 @@ class Client:
             self._session = None
             # The transports close in the next iteration of the event loop.
             await asyncio.sleep(0)
+
+
+async def _read(response: "aiohttp.ClientResponse") -> bytes:
+    """Return the body, read and unpacked part by part."""
+    parts, size = list[bytes](), 0
+    async for part in response.content.iter_chunked(1 << 16):
+        parts.append(part)
+        size += len(part)
+        if size > MAX_RESPONSE_BYTES:
+            response.close()
+            raise ResponseTooLarge(f"the response is larger than {MAX_RESPONSE_BYTES >> 20} MiB")
+    return b"".join(parts)
 
 
 def _reason(error: BaseException) -> str:

@@ -6,13 +6,16 @@ import os
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ixt_data.critics.rubric import Rubric, load_rubric
 from ixt_data.critics.vllm import judge_info
+from ixt_data.critics.vllm.capabilities import StructuredOutput
 from ixt_data.critics.vllm.client import (
     Client,
     ConnectionBroken,
+    ConnectionOptions,
     EndpointUnreachable,
     RequestTimeout,
 )
@@ -28,6 +31,9 @@ from ixt_data.records import OK, Critique, Document
 
 if TYPE_CHECKING:
     from ixt_data.critics.vllm.server import Server
+
+TRIAL_PAUSES = (0.5, 1.0, 2.0)
+"""Seconds between the tries to reach a server at the start."""
 
 FAILURE_WINDOW = 200
 """The share of failures is that of the last this many documents."""
@@ -48,6 +54,10 @@ class VllmCritic:
         timeouts: of requests and health checks.
         context: tokens of prompt and completion together, where the server does not report it.
         api_key: bearer token for the servers; by default the environment's IXT_API_KEY.
+        api_key_file: file with that token.
+        structured: the only form of structured output to accept: `json_schema`, `json_object` or
+            `prompt`; `auto` takes the strictest that a server gives.
+        connection: proxy and certificates.
         server: a `vllm serve` that this critic starts, supervises and stops.
 
     Attributes:
@@ -77,6 +87,9 @@ class VllmCritic:
         timeouts: Timeouts | None = None,
         context: int | str | None = None,
         api_key: str | None = None,
+        api_key_file: str | None = None,
+        structured: str = "auto",
+        connection: ConnectionOptions | None = None,
         server: "Server | None" = None,
     ) -> None:
         urls = endpoints.split(",") if isinstance(endpoints, str) else list(endpoints)
@@ -92,7 +105,9 @@ class VllmCritic:
         self._concurrency, self._attempts = int(concurrency), int(attempts)
         self._max_failed, self._context = float(max_failed), int(context) if context else None
         self._timeouts = timeouts or Timeouts()
-        self._client = Client(api_key or os.environ.get("IXT_API_KEY"))
+        self._structured = _structured_output(structured)
+        self._client = Client(_find_key(api_key, api_key_file), connection)
+        self._budget_note: str | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._judge: Judge | None = None
         self._recent_statuses: deque[str] = deque(maxlen=FAILURE_WINDOW)
@@ -148,12 +163,21 @@ class VllmCritic:
         )
         reasons = []
         for endpoint in self._endpoints.all:
-            try:
-                await self._check(endpoint)
-                endpoint.readmit()
-            except (EndpointUnreachable, ConnectionBroken, RequestTimeout) as error:
-                endpoint.reason = str(error)
-                reasons.append(f"{endpoint.url}: {error}")
+            for pause in (*TRIAL_PAUSES, None):
+                try:
+                    await self._check(endpoint)
+                    endpoint.readmit()
+                    break
+                except ConnectionBroken as error:
+                    # A gateway may respond with 502 or a page once, and then with the server.
+                    endpoint.reason = str(error)
+                    if pause is not None:
+                        await asyncio.sleep(pause)
+                except (EndpointUnreachable, RequestTimeout) as error:
+                    endpoint.reason = str(error)
+                    break
+            if not endpoint.is_up:
+                reasons.append(f"{endpoint.url}: {endpoint.reason}")
         if self._judge is None:
             raise CriticError(f"no server responds: {'; '.join(reasons)}")
         self._requester = DocumentRequester(
@@ -166,16 +190,26 @@ class VllmCritic:
     async def _only_model(self) -> str:
         for url in self._urls:
             with contextlib.suppress(EndpointUnreachable, ConnectionBroken, RequestTimeout):
-                models = [m["id"] for m in await judge_info.served_models(self._client, url)]
+                listed = await judge_info.served_models(self._client, url)
+                if listed is None:
+                    raise CriticError(f"{url} does not list its models: give --model")
+                models = [str(model["id"]) for model in listed]
                 if len(models) != 1:
                     raise CriticError(f"{url} serves {', '.join(models)}: choose one by --model")
                 return str(models[0])
         raise CriticError(f"no server responds at {', '.join(self._urls)}")
 
     async def _check(self, endpoint: Endpoint) -> None:
-        judge = await judge_info.inspect_judge(self._client, endpoint, self._prompts)
+        judge = await judge_info.inspect_judge(
+            self._client,
+            endpoint,
+            self._prompts,
+            wanted=self._structured,
+            context=self._context,
+            timeout=self._timeouts.request_seconds,
+        )
         if self._judge is None:
-            self._judge = replace(judge, context=judge.context or self._context)
+            self._judge = judge
         elif judge.tokenizer != self._judge.tokenizer:
             raise CriticError(
                 f"{endpoint.url} has another tokenizer or chat template than the first server: "
@@ -185,6 +219,9 @@ class VllmCritic:
             # Any endpoint may get any document, so the smallest context counts.
             contexts = [one.context for one in (self._judge, judge) if one.context]
             self._judge = replace(self._judge, context=min(contexts, default=None))
+        if self._judge.context is not None:
+            overhead = self._judge.overhead or self._prompts.estimated_overhead
+            self._budget_note = self._prompts.limit(self._judge.context, overhead)
 
     async def _supervise(self, server: "Server") -> None:
         try:
@@ -195,6 +232,19 @@ class VllmCritic:
     def _is_hung(self, url: str) -> bool:
         matching = (endpoint for endpoint in self._endpoints.all if endpoint.url == url)
         return any(not one.is_up and one.reason.startswith(HUNG) for one in matching)
+
+    def describe(self) -> list[str]:
+        """Return what each server takes and gives, one line each, for the start of a run."""
+        self.connect()
+        assert self._judge is not None
+        context = f"{self._judge.context:,}" if self._judge.context else "unknown"
+        counts = "yes" if self._judge.can_count else "no, estimated"
+        lines = [
+            f"{one.url}: {one.capabilities.describe()}, context {context}, token counts: {counts}"
+            for one in self._endpoints.all
+            if one.capabilities is not None
+        ]
+        return lines + ([self._budget_note] if self._budget_note else [])
 
     def endpoint_stats(self) -> StatsByEndpoint:
         """Return the endpoints' statistics at this moment; empty before `connect`."""
@@ -304,3 +354,26 @@ class VllmCritic:
             f"{status} (the last one: {critique.error}). Fix the cause, then rerun with "
             "--retry-failed, or raise --max-failed"
         )
+
+
+def _structured_output(name: str) -> StructuredOutput | None:
+    if name == "auto":
+        return None
+    try:
+        return StructuredOutput(name)
+    except ValueError:
+        forms = ", ".join(["auto", *StructuredOutput])
+        raise CriticError(f"structured output {name!r} is unknown; valid are {forms}") from None
+
+
+def _find_key(api_key: str | None, file: str | None) -> str | None:
+    """Return the key that was given, that of a file, or that of the environment."""
+    if file is None:
+        return api_key or os.environ.get("IXT_API_KEY")
+    try:
+        key = Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CriticError(f"--api-key-file {file}: cannot be read: {error}") from None
+    if not key or len(key.split()) > 1:
+        raise CriticError(f"--api-key-file {file}: must contain one key and nothing else")
+    return key

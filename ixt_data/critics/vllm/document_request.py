@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from ixt_data.critics.rubric import EXCERPTED, INSTRUCTS_JUDGE, instructs_judge
 from ixt_data.critics.vllm import judge_info
+from ixt_data.critics.vllm.capabilities import EVERYTHING, StructuredOutput
 from ixt_data.critics.vllm.client import (
     Client,
     ConnectionBroken,
@@ -17,8 +18,8 @@ from ixt_data.critics.vllm.client import (
 )
 from ixt_data.critics.vllm.endpoint import Endpoint
 from ixt_data.critics.vllm.endpoint_pool import EndpointPool, ServerCrashed
-from ixt_data.critics.vllm.judge_info import BYTES_PER_TOKEN, Judge
-from ixt_data.critics.vllm.prompts import PromptBuilder, excerpt
+from ixt_data.critics.vllm.judge_info import Judge
+from ixt_data.critics.vllm.prompts import BYTES_PER_TOKEN, PromptBuilder, excerpt
 from ixt_data.critics.vllm.responses import (
     FINAL_STATUSES,
     EngineCrashed,
@@ -86,7 +87,7 @@ class DocumentRequester:
         counts = _RequestCounts()
         try:
             prompt, coverage = await self._prompt(document, flags)
-            response = await self._request(prompt, counts)
+            response = await self._request_samples(prompt, counts)
         except InvalidResponse as failure:
             return Critique(
                 document.doc_id,
@@ -96,9 +97,11 @@ class DocumentRequester:
                 attempts=counts.attempts,
             )
         distribution = None
-        if self._sampling.expected:
+        flags |= counts.flags
+        if self._sampling.expected and self._endpoints.give_logprobs:
             distribution = await self._score_distribution(prompt, response)
-            flags |= set() if distribution else {NO_EXPECTED}
+        if self._sampling.expected and distribution is None:
+            flags.add(NO_EXPECTED)
         critique = to_critique(document, response, self._rubric, flags)
         scores = {**critique.scores, **({"coverage": coverage} if coverage < 1 else {})}
         expected, entropy = distribution or (None, None)
@@ -115,7 +118,7 @@ class DocumentRequester:
         context = self._judge.context
         if context is None:
             return self._rubric.user_message(document), 1.0
-        budget = context - self._sampling.max_tokens - _RESERVED_TOKENS
+        budget = context - self._prompts.max_tokens - _RESERVED_TOKENS
         size, overhead = len(document.text.encode()), self._judge.overhead
         if size > MAX_BYTES_PER_TOKEN * budget:
             size_text = f"over {size // MAX_BYTES_PER_TOKEN:,}"
@@ -155,8 +158,8 @@ class DocumentRequester:
         flags.discard(EXCERPTED)
         raise InvalidResponse(
             FailureStatus.too_long,
-            f"{size_text} tokens of prompt and {self._sampling.max_tokens:,} of completion do not "
-            f"fit into {budget + self._sampling.max_tokens + _RESERVED_TOKENS:,}",
+            f"{size_text} tokens of prompt and {self._prompts.max_tokens:,} of completion do not "
+            f"fit into {budget + self._prompts.max_tokens + _RESERVED_TOKENS:,}",
         )
 
     async def count_text(self, text: str) -> int:
@@ -204,6 +207,24 @@ class DocumentRequester:
             await asyncio.sleep(0.5)
         return None
 
+    async def _request_samples(self, prompt: str, counts: "_RequestCounts") -> JudgeResponse:
+        """Return all completions of a document, from several requests where a server needs them.
+
+        Raises:
+            InvalidResponse: no completion is valid.
+        """
+        response = await self._request(prompt, counts)
+        while len(response.judgements) + len(response.failures) < self._sampling.samples:
+            try:
+                more = await self._request(prompt, counts)
+            except InvalidResponse as failure:
+                response.failures.append(failure)
+                continue
+            response.judgements += more.judgements
+            response.failures += more.failures
+            response.tokens += more.tokens
+        return response
+
     async def _request(self, prompt: str, counts: "_RequestCounts") -> JudgeResponse:
         """Return the judge's response to a prompt, with retries where they may help.
 
@@ -229,7 +250,8 @@ class DocumentRequester:
                         f"only request ({crash})",
                     ) from None
             except InvalidResponse as failure:
-                is_final = not self._may_succeed_later(failure)
+                counts.degenerate += failure.status is FailureStatus.degenerate
+                is_final = not self._may_succeed_later(failure) or counts.degenerate > 1
                 counts.add_failure(failure, self._max_attempts, is_final=is_final)
 
     def _may_succeed_later(self, failure: InvalidResponse) -> bool:
@@ -243,13 +265,16 @@ class DocumentRequester:
         pool = self._endpoints
         endpoint = await (pool.acquire_exclusive() if is_exclusive else pool.acquire())
         epoch = endpoint.epoch
-        body = self._prompts.chat(prompt, counts.attempts)
+        server = endpoint.capabilities or EVERYTHING
+        body = self._prompts.chat(prompt, counts.attempts, server)
         start = time.monotonic()
         try:
             self._usage["requests"] += 1
             self._usage["retries"] += counts.attempts > 0
             reply = await pool.post(endpoint, CHAT, body, epoch)
-            response = read_judge_response(reply, self._rubric, self._sampling.max_tokens)
+            response = read_judge_response(reply, self._rubric, self._prompts.max_tokens)
+            if server.structured is not StructuredOutput.json_schema:
+                counts.flags.add(f"answer_by_{server.structured}")
             endpoint.record_response(time.monotonic() - start)
         except Overloaded:
             endpoint.record_refusal()
@@ -305,11 +330,13 @@ class DocumentRequester:
 
 
 class _RequestCounts:
-    """Attempts for one document, and server crashes during them."""
+    """Attempts for one document, server crashes during them, and flags for its critique."""
 
     def __init__(self) -> None:
         self.attempts = 0
         self.crashes = 0
+        self.degenerate = 0
+        self.flags = set[str]()
         self._failures = 0
 
     def add_failure(self, failure: InvalidResponse, max_failures: int, *, is_final: bool) -> None:

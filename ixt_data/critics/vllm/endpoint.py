@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from ixt_data.critics.vllm.capabilities import Capabilities
 from ixt_data.critics.vllm.client import server_root
 from ixt_data.critics.vllm.endpoint_stats import EndpointStats, LatencyHistogram
 
@@ -36,6 +37,7 @@ class Endpoint:
         is_refusing: whether it refused since its last successful response.
         latencies: of its responses.
         on_change: called when it goes up or down.
+        capabilities: what it takes and gives, None before the trial request.
     """
 
     url: str
@@ -53,6 +55,7 @@ class Endpoint:
     is_refusing: bool = False
     latencies: LatencyHistogram = field(default_factory=LatencyHistogram)
     on_change: Callable[[], None] = lambda: None
+    capabilities: Capabilities | None = None
     _is_growing: bool = True
     _backoff_exponent: int = 0
     _backoff_until: float = 0.0

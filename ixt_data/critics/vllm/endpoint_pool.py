@@ -88,6 +88,11 @@ class EndpointPool:
         self.fatal: CriticError | None = None
 
     @property
+    def give_logprobs(self) -> bool:
+        """Whether every server that was tried gives the probabilities of a score."""
+        return all(one.capabilities is None or one.capabilities.logprobs for one in self.all)
+
+    @property
     def window(self) -> int:
         """Maximum of documents in flight at this moment."""
         return max(1, sum(int(endpoint.limit) for endpoint in self.all if endpoint.is_up))

@@ -2,9 +2,10 @@
 
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from ixt_data.critics.vllm.capabilities import StructuredOutput, context_of_model
 from ixt_data.critics.vllm.client import (
     Client,
     ConnectionBroken,
@@ -15,13 +16,12 @@ from ixt_data.critics.vllm.client import (
 from ixt_data.critics.vllm.endpoint import Endpoint
 from ixt_data.critics.vllm.endpoint_pool import probe_body
 from ixt_data.critics.vllm.prompts import PromptBuilder
+from ixt_data.critics.vllm.trial import find_capabilities
 from ixt_data.errors import CriticError
 from ixt_data.records import content_id
 
 UNKNOWN = "unknown"
-BYTES_PER_TOKEN = 2.5
-"""Estimate where no server counts tokens; below the average that is reported for any text."""
-
+_NO_LIST = (401, 403, 404, 405, 501)
 PROBE_TIMEOUT_SECONDS = 60.0
 _TEXT = "Zwölf Boxkämpfer, 12,345.67 — def f(x):\n\treturn x**2  # naïve 数学 🙂\r\n"
 _DATES = ("%Y-%m-%d", "%d %b %Y", "%d %B %Y", "%B %d, %Y", "%b %d, %Y", "%d/%m/%Y", "%m/%d/%Y")
@@ -47,45 +47,83 @@ class Judge:
         return self.overhead is not None
 
 
-async def served_models(client: Client, url: str) -> list[dict[str, Any]]:
-    """Return the models of a server, as its `/models` lists them.
+async def served_models(client: Client, url: str) -> list[dict[str, Any]] | None:
+    """Return the models of a server, as its `/models` lists them; None where it lists none.
 
     Raises:
         EndpointUnreachable, ConnectionBroken, RequestTimeout: it is not ready.
-        CriticError: it refuses the credentials.
     """
     response = await client.get(f"{url.rstrip('/')}/models")
-    if response.status in (401, 403):
-        raise CriticError(
-            f"{url} refuses these credentials (HTTP {response.status}); set IXT_API_KEY"
-        )
+    if response.status in _NO_LIST:
+        return None
     body = response.json()
-    if response.status != 200 or not isinstance(body, dict):
+    if response.status != 200 or not isinstance(body, dict | list):
         raise ConnectionBroken(f"{url}/models responds with HTTP {response.status}")
-    return [dict(model) for model in body.get("data") or []]
+    listed = body.get("data") if isinstance(body, dict) else body
+    models = [dict(model) for model in listed or [] if isinstance(model, dict) and "id" in model]
+    return models or None
 
 
-async def inspect_judge(client: Client, endpoint: Endpoint, prompts: PromptBuilder) -> Judge:
+async def inspect_judge(
+    client: Client,
+    endpoint: Endpoint,
+    prompts: PromptBuilder,
+    *,
+    wanted: StructuredOutput | None,
+    context: int | None,
+    timeout: float,
+) -> Judge:
     """Return the judge behind a server, after one request that needs its engine.
+
+    The first time, this request is the trial that finds the endpoint's capabilities.
+
+    Args:
+        client: sends the requests.
+        endpoint: the server; gets its capabilities.
+        prompts: builds the requests; gets budgets that fit the context.
+        wanted: the only form of structured output that the user accepts, None for any.
+        context: tokens of prompt and completion together, where the server does not report it.
+        timeout: seconds per trial request.
 
     Raises:
         EndpointUnreachable, ConnectionBroken, RequestTimeout: it is not ready.
-        CriticError: it does not serve the model.
+        CriticError: it does not serve the model, or refuses the trial request.
     """
-    models = {str(model.get("id")): model for model in await served_models(client, endpoint.url)}
-    if prompts.model not in models:
+    listed = await served_models(client, endpoint.url)
+    models = None if listed is None else {str(model["id"]): model for model in listed}
+    if models is not None and prompts.model not in models:
         raise CriticError(
             f"{endpoint.url} does not serve the model {prompts.model!r}; "
             f"it serves {', '.join(models)}"
         )
+    reported = context_of_model(models[prompts.model]) if models is not None else None
+    if reported is None:
+        reported = await _llama_cpp_context(client, endpoint)
+    judge = await _with_tokenizer(client, endpoint, prompts, reported)
+    judge = replace(judge, context=judge.context or context)
+    if judge.context is not None:
+        prompts.limit(judge.context, judge.overhead or prompts.estimated_overhead)
+    if endpoint.capabilities is None:
+        endpoint.capabilities, found = await find_capabilities(
+            client, endpoint.url, prompts, wanted, timeout
+        )
+        return replace(judge, context=judge.context or found)
     body = probe_body(prompts.model)
     probe_response = await client.post(
         f"{endpoint.url}/chat/completions", body, PROBE_TIMEOUT_SECONDS
     )
     if probe_response.status >= 500 and probe_response.status != 503:
         raise ConnectionBroken(f"{endpoint.url} responds with HTTP {probe_response.status}")
-    context = models[prompts.model].get("max_model_len")
-    return await _with_tokenizer(client, endpoint, prompts, context)
+    return judge
+
+
+async def _llama_cpp_context(client: Client, endpoint: Endpoint) -> int | None:
+    """Return the context of a llama.cpp server, None for other servers."""
+    response = await client.get(f"{endpoint.root}/props")
+    body = response.json() if response.status == 200 else None
+    settings = body.get("default_generation_settings") if isinstance(body, dict) else None
+    context = settings.get("n_ctx") if isinstance(settings, dict) else None
+    return context if isinstance(context, int) and context > 0 else None
 
 
 async def _with_tokenizer(

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from ixt_data.critics.rubric import TOP, LongDocuments, Rubric
+from ixt_data.critics.vllm.capabilities import EVERYTHING, Capabilities, StructuredOutput
 from ixt_data.errors import CriticError
 
 PROMPT_VERSION = 2
@@ -14,6 +15,12 @@ PROMPT_VERSION = 2
 
 ANSWER_TOKENS = 1024
 """Tokens for the answer besides the thinking, where only a thinking budget is given."""
+
+BYTES_PER_TOKEN = 2.5
+"""Estimate where no server counts tokens; below the average that is reported for any text."""
+
+MIN_COMPLETION_TOKENS = 512
+"""Tokens of a completion below which no critique fits."""
 
 _MARK = "\n\n[... {n:,} characters left out ...]\n\n"
 
@@ -35,6 +42,7 @@ class JudgeSampling:
         seed: of the first attempt; None sends no seed. Servers sample the seeded requests of a
             batch one by one. A vLLM for the CPU (0.32) crashes on a seeded request whose prompt is
             read in chunks.
+        reasoning_effort: how long to think, such as low, for servers that have no budget in tokens.
 
     Raises:
         CriticError: a value is out of its range.
@@ -47,6 +55,7 @@ class JudgeSampling:
     samples: int = 1
     expected: bool = True
     seed: int | None = None
+    reasoning_effort: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature <= 2:
@@ -77,6 +86,9 @@ class PromptBuilder:
         model: its name on the server.
         rubric: gives the messages and the answer's schema.
         sampling: sampling parameters.
+
+    Attributes:
+        max_tokens, thinking_budget: those of `sampling`, or less where the context is short.
     """
 
     def __init__(self, model: str, rubric: Rubric, sampling: JudgeSampling) -> None:
@@ -87,6 +99,13 @@ class PromptBuilder:
         # Rendered once: every request starts with the same bytes.
         self._system = {"role": "system", "content": rubric.system_message}
         self._form = orjson.Fragment(orjson.dumps(form))
+        schema_text = orjson.dumps(rubric.answer_schema).decode()
+        self._system_with_schema = {
+            "role": "system",
+            "content": f"{rubric.system_message}\n\nAnswer with this one JSON object and nothing "
+            f"else. Its JSON Schema: {schema_text}",
+        }
+        self.max_tokens, self.thinking_budget = self._asked_budgets()
 
     def _shared_options(self) -> dict[str, Any]:
         budget = self.sampling.thinking_budget
@@ -99,28 +118,79 @@ class PromptBuilder:
         """Return the conversation with one document in the user message."""
         return [self._system, {"role": "user", "content": user}]
 
-    def chat(self, user: str, attempt: int) -> bytes:
+    def chat(self, user: str, attempt: int, server: Capabilities = EVERYTHING) -> bytes:
         """Return the request for a critique.
 
         Args:
             user: the user message, see `Rubric.user_message`.
             attempt: number of the attempt, from 0; it is added to the seed.
+            server: what the server takes.
         """
         sampling = self.sampling
+        form = server.structured
         body = self._options | {
             "messages": self.messages(user),
-            "max_tokens": sampling.max_tokens,
+            server.limit_name: self.max_tokens,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
-            "response_format": self._form,
         }
+        if form is StructuredOutput.json_schema:
+            body["response_format"] = self._form
+        else:
+            body["messages"] = [self._system_with_schema, body["messages"][1]]
+        if form is StructuredOutput.json_object:
+            body["response_format"] = {"type": "json_object"}
         if sampling.seed is not None:
             body["seed"] = sampling.seed + attempt
         if sampling.samples > 1:
             body["n"] = sampling.samples
-        if sampling.thinking_budget:
-            body["thinking_token_budget"] = sampling.thinking_budget
+        if sampling.reasoning_effort is not None:
+            body["reasoning_effort"] = sampling.reasoning_effort
+        if self.thinking_budget:
+            body["thinking_token_budget"] = self.thinking_budget
+        for name in server.refused:
+            body.pop(name, None)
         return orjson.dumps(body)
+
+    def limit(self, context: int, overhead: int) -> str | None:
+        """Fit the budgets of thinking and answer into a context; return what changed.
+
+        Half of what the rubric leaves free is for the completion, the other half for the document.
+
+        Args:
+            context: tokens of prompt and completion together.
+            overhead: tokens of the prompt without a document.
+
+        Raises:
+            CriticError: the context is too small for the rubric and an answer.
+        """
+        free = context - overhead
+        if free < 2 * MIN_COMPLETION_TOKENS:
+            raise CriticError(
+                f"a context of {context:,} tokens is too small: the rubric {self.rubric.name} "
+                f"takes {overhead:,}, and document and answer need {MIN_COMPLETION_TOKENS} each. "
+                "Start the server with a longer context"
+            )
+        if self.sampling.max_tokens <= free // 2:
+            self.max_tokens, self.thinking_budget = self._asked_budgets()
+            return None
+        self.max_tokens, budget = free // 2, self.sampling.thinking_budget
+        if budget:
+            self.thinking_budget = min(budget, self.max_tokens - min(512, self.max_tokens // 2))
+        thinking = f", thinking to {self.thinking_budget:,}" if budget else ""
+        return (
+            f"completion limited to {self.max_tokens:,} tokens{thinking} (--max-tokens is "
+            f"{self.sampling.max_tokens:,}): the context has {context:,}"
+        )
+
+    @property
+    def estimated_overhead(self) -> int:
+        """Tokens of the prompt without a document, by its length."""
+        messages = self.messages(self.rubric.empty_message)
+        return int(sum(len(one["content"].encode()) for one in messages) / BYTES_PER_TOKEN)
+
+    def _asked_budgets(self) -> tuple[int, int | None]:
+        return self.sampling.max_tokens, self.sampling.thinking_budget
 
     def digit(self, user: str, answer: dict[str, Any], thinking: str | None) -> bytes:
         """Return the request for one token: the overall score, with all digits' probabilities.

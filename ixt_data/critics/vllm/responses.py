@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-import orjson
-
 from ixt_data.critics.rubric import TOP, VERDICTS, Rubric, SpanRules, restore_neutralized
 from ixt_data.critics.vllm.client import HttpResponse
+from ixt_data.critics.vllm.completion import find_object, read_completion
+from ixt_data.critics.vllm.degenerate import find_degeneracy
 from ixt_data.critics.vllm.quote_matching import locate
 from ixt_data.errors import CriticError
 from ixt_data.records import OK, Critique, Document, Span
@@ -19,6 +19,7 @@ from ixt_data.records import OK, Critique, Document, Span
 DIGITS = {str(digit): digit for digit in range(TOP + 1)}
 NOT_LOCATED = "quote_not_found"
 FAILED_SAMPLES = "failed_samples"
+ANSWER_REPAIRED = "answer_repaired"
 
 
 class FailureStatus(StrEnum):
@@ -29,6 +30,7 @@ class FailureStatus(StrEnum):
     answer_in_reasoning = "answer_in_reasoning"
     truncated = "truncated"
     invalid = "invalid"
+    degenerate = "degenerate"
     refused = "refused"
     timeout = "timeout"
     server_crashed = "server_crashed"
@@ -67,10 +69,12 @@ class Judgement:
     Attributes:
         answer: the JSON object.
         thinking: the reasoning before it, None without reasoning.
+        is_repaired: whether errors in the syntax of the answer were repaired.
     """
 
     answer: dict[str, Any]
     thinking: str | None
+    is_repaired: bool = False
 
 
 @dataclass
@@ -104,7 +108,7 @@ def read_judge_response(reply: HttpResponse, rubric: Rubric, max_tokens: int) ->
     """
     body = reply.json()
     if reply.status != 200:
-        raise _error_of(reply, body)
+        raise error_of(reply)
     try:
         choices, usage = body["choices"], body.get("usage") or {}
         results: list[Judgement | InvalidResponse] = [
@@ -113,7 +117,7 @@ def read_judge_response(reply: HttpResponse, rubric: Rubric, max_tokens: int) ->
         tokens = _tokens(usage, choices)
     except (TypeError, ValueError, KeyError, AttributeError):
         raise InvalidResponse(
-            FailureStatus.invalid, f"not a chat completion: {_short(reply.body)}"
+            FailureStatus.invalid, f"not a chat completion: {shorten(reply.body)}"
         ) from None
     if not results:
         raise InvalidResponse(
@@ -128,8 +132,8 @@ def _judgement(
     choice: Mapping[str, Any], rubric: Rubric, usage: Mapping[str, Any], max_tokens: int
 ) -> Judgement | InvalidResponse:
     message, finish = choice["message"], choice.get("finish_reason")
-    content = message.get("content") or ""
-    thinking = message.get("reasoning") or message.get("reasoning_content") or None
+    completion = read_completion(message)
+    content, thinking = completion.content, completion.thinking
     if message.get("refusal") or finish == "content_filter":
         return InvalidResponse(
             FailureStatus.refused, f"the judge declined: {message.get('refusal') or finish}"
@@ -139,17 +143,22 @@ def _judgement(
             FailureStatus.truncated, _truncation_reason(content, usage, max_tokens)
         )
     if not content.strip():
-        if thinking and isinstance(_checked_answer(thinking.strip(), rubric), dict):
+        if thinking and isinstance(_checked_answer(thinking, rubric)[0], dict):
             return InvalidResponse(
                 FailureStatus.answer_in_reasoning,
                 "the answer is in the reasoning: the server's --reasoning-parser does not fit the "
                 "model, or thinking is off",
             )
         return InvalidResponse(FailureStatus.no_answer, "the completion contains no answer")
-    answer = _checked_answer(content, rubric)
+    answer, is_repaired = _checked_answer(content, rubric)
     if isinstance(answer, str):
-        return InvalidResponse(FailureStatus.invalid, f"{answer}: {_short(content)}")
-    return Judgement(answer, thinking)
+        return InvalidResponse(FailureStatus.invalid, f"{answer}: {shorten(content)}")
+    reason = find_degeneracy(answer["critique"], rubric.system_message)
+    if reason is not None:
+        return InvalidResponse(
+            FailureStatus.degenerate, f"{reason}: {shorten(answer['critique'])!r}"
+        )
+    return Judgement(answer, thinking, is_repaired)
 
 
 def _truncation_reason(content: str, usage: Mapping[str, Any], max_tokens: int) -> str:
@@ -161,18 +170,25 @@ def _truncation_reason(content: str, usage: Mapping[str, Any], max_tokens: int) 
     return f"incomplete after {max_tokens} tokens; raise --max-tokens or set --thinking-budget"
 
 
-def _checked_answer(content: str, rubric: Rubric) -> dict[str, Any] | str:
-    """Return the answer in `content`, or what is wrong with it."""
-    try:
-        answer = orjson.loads(content)
-    except orjson.JSONDecodeError as error:
-        return f"not JSON ({error})"
-    if not isinstance(answer, dict) or not isinstance(answer.get("critique"), str):
+def _checked_answer(content: str, rubric: Rubric) -> tuple[dict[str, Any] | str, bool]:
+    """Return the answer in `content` or what is wrong with it, and whether it was repaired."""
+    answer, is_repaired = find_object(content)
+    if answer is None:
+        return "not JSON", False
+    return _find_defect(answer, rubric) or answer, is_repaired
+
+
+def _find_defect(answer: dict[str, Any], rubric: Rubric) -> str | None:
+    """Return what makes an answer unusable; whole numbers in other notations become integers."""
+    if not isinstance(answer.get("critique"), str):
         return "not an object with a critique"
     if not answer["critique"].strip():
         return "an empty critique"
-    scores, flags = answer.get("scores"), answer.get("flags", [])
     names = [dimension.name for dimension in rubric.dimensions]
+    scores, flags = answer.get("scores"), answer.setdefault("flags", [])
+    answer["overall"] = _whole_number(answer.get("overall"))
+    if isinstance(scores, dict):
+        answer["scores"] = scores = {key: _whole_number(v) for key, v in scores.items()}
     if not isinstance(scores, dict) or any(not _is_digit(scores.get(name)) for name in names):
         return f"no score from 0 to {TOP} for each of {', '.join(names)}"
     if not _is_digit(answer.get("overall")):
@@ -181,7 +197,14 @@ def _checked_answer(content: str, rubric: Rubric) -> dict[str, Any] | str:
         return "flags that the rubric does not define"
     if rubric.spans is not None and not _are_spans(answer.get("spans", []), rubric.spans):
         return "spans without a quote, or with a verdict or tag that the rubric does not define"
-    return answer
+    return None
+
+
+def _whole_number(value: Any) -> Any:
+    """Return 3 for 3.0 and "3"; any other value unchanged."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return DIGITS.get(value.strip(), value) if isinstance(value, str) else value
 
 
 def _are_spans(spans: Any, rules: SpanRules) -> bool:
@@ -199,11 +222,12 @@ def _is_digit(value: Any) -> bool:
     return type(value) is int and 0 <= value <= TOP
 
 
-def _error_of(reply: HttpResponse, body: Any) -> Exception:
+def error_of(reply: HttpResponse) -> Exception:
     """Return the error for an HTTP status other than 200."""
+    body = reply.json()
     error = body.get("error", body) if isinstance(body, dict) else {}
     error = error if isinstance(error, dict) else {"message": str(error)}
-    message = _short(str(error.get("message") or reply.body.decode(errors="replace")))
+    message = shorten(str(error.get("message") or reply.body.decode(errors="replace")))
     lower = message.lower()
     if reply.status in (429, 503):
         return Overloaded(message)
@@ -224,7 +248,8 @@ def _error_of(reply: HttpResponse, body: Any) -> Exception:
     return InvalidResponse(FailureStatus.refused, f"HTTP {reply.status}: {message}")
 
 
-def _short(text: str | bytes) -> str:
+def shorten(text: str | bytes) -> str:
+    """Return a text in one line of 200 characters at most."""
     flat = text.decode(errors="replace") if isinstance(text, bytes) else text
     flat = " ".join(flat.split())
     return flat if len(flat) <= 200 else f"{flat[:200]}…"
@@ -235,11 +260,9 @@ def _tokens(usage: Mapping[str, Any], choices: Sequence[Mapping[str, Any]]) -> C
     thinking_tokens = (usage.get("completion_tokens_details") or {}).get("reasoning_tokens")
     if thinking_tokens is None:
         # Most servers do not count thinking separately: estimate it by its share of the characters.
-        messages = [choice["message"] for choice in choices]
-        visible_chars = sum(len(m.get("content") or "") for m in messages)
-        hidden_chars = sum(
-            len(m.get("reasoning") or m.get("reasoning_content") or "") for m in messages
-        )
+        parts = [read_completion(choice["message"]) for choice in choices]
+        visible_chars = sum(len(part.content) for part in parts)
+        hidden_chars = sum(len(part.thinking or "") for part in parts)
         thinking_tokens = (
             round(out * hidden_chars / (hidden_chars + visible_chars)) if hidden_chars else 0
         )
@@ -281,6 +304,7 @@ def to_critique(
     spans, n_lost = _locate_quotes(document.text, quotes)
     all_flags |= {NOT_LOCATED} if n_lost else set()
     all_flags |= {FAILED_SAMPLES} if response.failures else set()
+    all_flags |= {ANSWER_REPAIRED} if any(one.is_repaired for one in response.judgements) else set()
     thoughts = [judgement.thinking for judgement in response.judgements if judgement.thinking]
     return Critique(
         document.doc_id,

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from critique_processes import holders
+from command_line import ixt
+from critique_processes import command, holders
+from fake_vllm import Running
 
 from ixt_data.ingestion import ingest
 from ixt_data.maintenance.verification import verify
@@ -157,3 +159,23 @@ def test_each_document_has_one_row_after_failures(tmp_path: Path, seed: int) -> 
         assert again.returncode == 0
     bad = {status: n for status, n in exact(store).items() if status != "ok"}
     assert bad == {"refused": 3, "too_long": 3, "timeout": 1}
+
+
+def test_run_says_what_the_judge_gives_and_why_documents_failed(tmp_path: Path) -> None:
+    texts = ["[[no_answer]] one", "[[no_answer]] two", "[[parrot]] three", "a page", "a post"]
+    lines = (json.dumps({"text": text}) for text in texts)
+    (tmp_path / "a.jsonl").write_text("\n".join(lines) + "\n")
+    ixt("init", folder=tmp_path)
+    ixt("ingest", "--corpus", "web", "a.jsonl", folder=tmp_path)
+    with Running() as fake:
+        done = ixt(*command(fake), folder=tmp_path, code=1)
+        assert f"judge {fake.url}: structured output: json_schema, logprobs: yes" in done.stderr
+        assert "60% of the documents failed (--max-failed 0.5)" in done.stderr
+        table = [line.split()[:2] for line in done.stderr.splitlines()]
+        assert ["no_answer", "2"] in table
+        assert ["degenerate", "1"] in table
+        again = ixt(*command(fake), "--retry-failed", "--max-failed", 1, folder=tmp_path)
+        assert again.returncode == 0
+        key = ixt(*command(fake), "-O", "api_key=sk-1", folder=tmp_path, code=2)
+        assert "IXT_API_KEY" in key.stderr
+        assert "sk-1" not in key.stderr
