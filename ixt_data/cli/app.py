@@ -19,6 +19,7 @@ from ixt_data.cli import (
     select_verbs,
     store_verbs,
     transfer_verbs,
+    view_verbs,
 )
 from ixt_data.cli.verbs import Group
 from ixt_data.errors import IxtError, PluginError
@@ -30,6 +31,7 @@ OWN_VERBS = (
     enrich_verb,
     critique_verb,
     query_verb,
+    view_verbs,
     select_verbs,
     history_verbs,
     mix_verbs,

@@ -89,7 +89,7 @@ def export(
             "--format",
             "-f",
             show_default="by the name of OUT",
-            help="delta, jsonl, mds, packed, parquet, or a plugin's format.",
+            help="delta, hf, jsonl, mds, packed, parquet, or a plugin's format.",
         ),
     ] = None,
     where: Annotated[

@@ -16,5 +16,7 @@ from .selections import saved_selection as saved_selection
 from .store import Store as Store
 from .store import check_name as check_name
 from .store import open_store as open_store
+from .stored_document import StoredCritique as StoredCritique
+from .stored_document import StoredDocument as StoredDocument
 from .transaction import FamilyWriter as FamilyWriter
 from .transaction import Transaction as Transaction

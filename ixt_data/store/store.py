@@ -26,6 +26,7 @@ from ixt_data.store.transaction import Transaction
 if TYPE_CHECKING:
     from ixt_data.mds import Shard
     from ixt_data.sql import Catalog, Parameters, QueryResult
+    from ixt_data.store.stored_document import StoredDocument
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -227,6 +228,26 @@ class Store:
         catalog = self.catalog(at)
         try:
             return QueryResult(catalog.arrow(query, parameters))
+        finally:
+            catalog.close()
+
+    def document(self, name: str, *, at: int | str | None = None) -> "StoredDocument":
+        """Return a document with its text and its critiques.
+
+        Args:
+            name: its doc_id, with or without dashes; the first digits of it; or its source_id.
+            at: version or tag, the newest version by default.
+
+        Raises:
+            UnknownDocument: no document has this name.
+            StoreError: several documents have it; the message lists them.
+            SnapshotError: the version or tag does not exist.
+        """
+        from ixt_data.store.stored_document import read_document
+
+        catalog = self.catalog(at)
+        try:
+            return read_document(catalog, self.sample, name)
         finally:
             catalog.close()
 
