@@ -26,7 +26,7 @@ from ixt_data.ingestion.document_rows import (
 from ixt_data.ingestion.remarks import Remarks
 from ixt_data.ingestion.seen_ids import SeenIds
 from ixt_data.log import TEXT, Entry, FileInfo, ShardInfo
-from ixt_data.mds import REFUSED, SCALARS, digest
+from ixt_data.mds import REFUSED, SCALARS, check_entry, digest
 from ixt_data.records import STAGES, Document, ProgressCallback, Stage
 from ixt_data.storage import LocalStorage, Storage, open_storage
 from ixt_data.store import (
@@ -178,10 +178,10 @@ def read_index(storage: Storage) -> dict[str, dict[str, Any]]:
     try:
         index = orjson.loads(storage.read(INDEX))
         version, shards = index["version"], index["shards"]
+        kinds = {str(entry["format"]) for entry in shards}
+        for entry in shards if kinds <= {"mds"} else ():
+            check_entry(entry)
         entries = {entry["raw_data"]["basename"]: entry for entry in shards}
-        kinds = {entry["format"] for entry in shards}
-        for entry in shards:
-            _ = entry["samples"], entry["raw_data"]["bytes"], _columns(entry)
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path}: not an MDS index ({type(error).__name__}: {error})") from None
     if version != 2:

@@ -54,12 +54,9 @@ class AdoptedShard(Shard):
         """The texts, decoded once.
 
         Raises:
-            CorruptError: a text is not UTF-8.
+            CorruptError: the shard has no such column, or a text is not UTF-8.
         """
-        try:
-            return self.original.column((self.info.fields or {})["text"])
-        except UnicodeDecodeError as error:
-            raise CorruptError(f"{self.info.path}: a text is not UTF-8 ({error})") from None
+        return self.original.column((self.info.fields or {})["text"])
 
 
 def folder_of(info: ShardInfo) -> str:
@@ -105,7 +102,7 @@ def read_adopted(info: ShardInfo, path: Path | None = None) -> AdoptedShard:
         reason = "missing" if isinstance(error, FileNotFoundError) else _reason(error)
         raise CorruptError(f"{info.path}: {reason}. {CHANGED}") from None
     return AdoptedShard(
-        shard.data, TEXT_COLUMNS, shard.starts, shard.ends, shard.samples, shard, info
+        shard.data, TEXT_COLUMNS, shard.starts, shard.ends, shard.samples, shard.name, shard, info
     )
 
 
