@@ -39,6 +39,9 @@ def new_file(target: str | Path, overwrite: bool) -> Iterator[Path]:
         fsync(temporary)
         temporary.replace(path)
         fsync(path.parent)
+    except OSError as error:
+        _name_path(error, path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -76,8 +79,17 @@ def new_folder(target: str | Path, overwrite: bool, about: Mapping[str, Any]) ->
             _write_marker(temporary, about, names)
             temporary.replace(path)
         fsync(path.parent)
+    except OSError as error:
+        _name_path(error, path)
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _name_path(error: OSError, path: Path) -> None:
+    """Add the target to an error of a write, which names no file."""
+    if error.errno is not None and error.filename is None:
+        error.filename = str(path)
 
 
 def _move_in(new: Path, path: Path, names: Sequence[str], about: Mapping[str, Any]) -> None:

@@ -2,11 +2,11 @@
 
 from pathlib import Path, PurePosixPath
 
-from ixt_data.storage import open_storage
+from ixt_data.storage import RESERVE, open_storage
 
 OWN_FOLDERS = (
     *("shards", "meta", "quarantine"),
-    *("_log", "_checkpoint", "_pins", "_leases", "_journal", "_tmp"),
+    *("_log", "_checkpoint", "_pins", "_leases", "_journal", "_tmp", RESERVE),
 )
 
 

@@ -19,7 +19,7 @@ from ixt_data.log import (
     ShardInfo,
     Snapshot,
 )
-from ixt_data.storage import Storage, open_storage, probe
+from ixt_data.storage import Storage, open_storage, probe, write_reserve
 from ixt_data.store.layout import MARKER
 from ixt_data.store.transaction import Transaction
 
@@ -88,6 +88,7 @@ class Store:
         marker = {"format": FORMAT, "created": datetime.now(UTC).isoformat(timespec="seconds")}
         if not storage.create(MARKER, orjson.dumps(marker) + b"\n"):
             raise StoreError(f"{root} already is a store")
+        write_reserve(storage)
         return cls(storage)
 
     @classmethod
