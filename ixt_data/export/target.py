@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from ixt_data.errors import StoreError
-from ixt_data.storage import atomic_write, fsync
+from ixt_data.storage import atomic_write, fsync, is_unicode
 from ixt_data.store import is_safe_name, part_of_store
 
 EXPORT_MARKER = "ixt-export.json"
@@ -146,6 +146,8 @@ def check_target(target: str | Path, overwrite: bool) -> Path:
         raise StoreError(
             f"{target}: an export must be a local path; copy it to the address afterwards"
         )
+    if not is_unicode(target):
+        raise StoreError(f"{target}: the path is not UTF-8, and DuckDB opens only UTF-8 paths")
     path = Path(target).resolve()
     if (owner := part_of_store(path)) is not None:
         raise StoreError(f"{target}: is part of the store {owner}; choose a path outside of it")

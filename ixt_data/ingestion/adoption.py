@@ -34,6 +34,7 @@ from ixt_data.store import (
     Store,
     Transaction,
     check_name,
+    is_link_outside,
     is_safe_name,
     original_copy,
     part_of_store,
@@ -202,10 +203,10 @@ def read_index(storage: Storage) -> dict[str, dict[str, Any]]:
 def _check_name(storage: Storage, name: object) -> None:
     if not is_safe_name(name):
         raise StoreError(f"{storage.root}/{INDEX}: the file name {name!r} is outside of the folder")
-    if isinstance(storage, LocalStorage):
-        path = storage.path / str(name)
-        if not path.resolve().is_relative_to(storage.path):
-            raise StoreError(f"{path}: a symbolic link to a file outside of the folder")
+    if isinstance(storage, LocalStorage) and is_link_outside(storage.path, str(name)):
+        raise StoreError(
+            f"{storage.path / str(name)}: a symbolic link to a file outside of the folder"
+        )
 
 
 def _fields(

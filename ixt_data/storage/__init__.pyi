@@ -14,6 +14,7 @@ from .conformance import probe as probe
 from .local import LocalStorage as LocalStorage
 from .local import atomic_write as atomic_write
 from .local import fsync as fsync
+from .local import is_unicode as is_unicode
 from .mapped_arrays import allocated_array as allocated_array
 from .opening import open_storage as open_storage
 from .reserve import RESERVE as RESERVE
