@@ -106,6 +106,8 @@ def show_log(
 
 def _show_files(store: "Store", at: str, out: Output) -> None:
     """Print the files of a snapshot, one path per line; JSON says what each has."""
+    from ixt_data.store import location_of
+
     snapshot = store.snapshot(at)
     listed: list[dict[str, Any]] = [
         {
@@ -120,7 +122,7 @@ def _show_files(store: "Store", at: str, out: Output) -> None:
     ]
     listed += [
         {
-            "path": shard.path if shard.is_external else f"{store.root}/{shard.path}",
+            "path": location_of(shard) if shard.is_external else f"{store.root}/{shard.path}",
             "family": shard.family,
             "corpus": shard.corpus,
             "samples": shard.samples,

@@ -1,8 +1,11 @@
 from . import selections as selections
 from .external_shards import CHANGED as CHANGED
+from .external_shards import FOLDER as FOLDER
 from .external_shards import AdoptedShard as AdoptedShard
 from .external_shards import folder_of as folder_of
+from .external_shards import location_of as location_of
 from .external_shards import original_copy as original_copy
+from .external_shards import original_folder as original_folder
 from .external_shards import read_adopted as read_adopted
 from .external_shards import sizes_of as sizes_of
 from .layout import MARKER as MARKER
