@@ -27,6 +27,10 @@ class SnapshotError(StoreError):
     """A version or tag that does not exist, or that garbage collection has expired."""
 
 
+class UnknownDocument(SnapshotError):
+    """A document that a snapshot does not have."""
+
+
 class WriteStateUnknown(StoreError):
     """A write that failed without a definite response: the storage may have performed it."""
 

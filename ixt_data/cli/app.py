@@ -1,5 +1,6 @@
 """The app: its verbs, its options, and how an error becomes one line and an exit code."""
 
+import errno
 import os
 import platform
 import sys
@@ -19,8 +20,10 @@ from ixt_data.cli import (
     select_verbs,
     store_verbs,
     transfer_verbs,
+    view_verbs,
 )
 from ixt_data.cli.verbs import Group
+from ixt_data.console import printable
 from ixt_data.errors import IxtError, PluginError
 from ixt_data.plugins import find_plugins
 
@@ -30,6 +33,7 @@ OWN_VERBS = (
     enrich_verb,
     critique_verb,
     query_verb,
+    view_verbs,
     select_verbs,
     history_verbs,
     mix_verbs,
@@ -129,8 +133,17 @@ def main() -> None:
         from rich.console import Console
 
         console = Console(stderr=True, soft_wrap=True)
-        console.print(f"[bold red]error:[/] {_escape(error_line(error))}", highlight=False)
+        console.print(
+            f"[bold red]error:[/] {_escape(printable(error_line(error)))}", highlight=False
+        )
         sys.exit(1)
+
+
+_REMEDIES = {
+    errno.ENOSPC: "Free some space, for example with `ixt gc`, and run the command again",
+    errno.EDQUOT: "Free some of your quota, for example with `ixt gc`, and run the command again",
+    errno.EROFS: "Mount it for writing, or copy the store to another disk",
+}
 
 
 def error_line(error: Exception) -> str:
@@ -140,7 +153,9 @@ def error_line(error: Exception) -> str:
     if isinstance(error, OSError):
         if error.strerror is None:
             return str(error) or type(error).__name__
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        line = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        remedy = _REMEDIES.get(error.errno or 0)
+        return f"{line}. {remedy}" if remedy else line
     text = " ".join(str(error).split())
     return (
         f"unexpected {type(error).__name__}: {text}. "

@@ -19,7 +19,7 @@ COMMANDS = {
     ".tables": ("", "list the views and the saved selections"),
     ".schema": ("[VIEW]", "list columns and types"),
     ".at": ("[VERSION|TAG]", "query another snapshot, by default the latest"),
-    ".output": ("MODE [FILE]", "format of the rows; each result replaces FILE"),
+    ".mode": ("MODE [FILE]", "format of the rows; each result replaces FILE"),
     ".limit": ("N", "print at most N rows of a table; 0 prints all"),
     ".param": ("[NAME=VALUE]", "set the value of $NAME; list the values"),
     ".read": ("FILE", "run the statements in a file"),
@@ -70,7 +70,7 @@ class Completions(Completer):
             return list(self._catalog().columns)
         if command == ".at":
             return list(self._store.tags())
-        return list(QueryOutput) if command == ".output" else []
+        return list(QueryOutput) if command == ".mode" else []
 
     def _sql(self, text: str, typed: str) -> Iterator[str]:
         """Yield names and SQL words, first those of the views that the text names."""

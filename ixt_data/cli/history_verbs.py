@@ -1,13 +1,16 @@
 """The verbs of a store's history: log, tag, diff."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ixt_data.cli.options import DEFAULT_STORE, AtOption, OutputOption, StoreOption
 from ixt_data.cli.verbs import Group, add_verb
-from ixt_data.console import Output, OutputMode, table
+from ixt_data.console import Output, OutputMode, printable, table
+
+if TYPE_CHECKING:
+    from ixt_data.store import Store
 
 
 def register(app: typer.Typer) -> None:
@@ -55,12 +58,22 @@ def show_log(
     store: StoreOption = DEFAULT_STORE,
     at: AtOption = None,
     limit: Annotated[int, typer.Option(min=0, help="Commits to show; 0 shows all.")] = 20,
+    files: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VERSION|TAG",
+            help="Instead of commits, list the Parquet and shard files of this snapshot.",
+        ),
+    ] = None,
     output: OutputOption = OutputMode.text,
 ) -> None:
-    """List commits and what each changed, latest first."""
+    """List commits and what each changed, latest first; or the files of a snapshot."""
     from ixt_data.store import Store
 
     out, opened = Output(output), Store.open(store)
+    if files is not None:
+        _show_files(opened, files, out)
+        return
     head = opened.snapshot(at).version
     oldest = max(1, head - limit + 1) if limit else 1
     commits: list[dict[str, Any]] = []
@@ -89,6 +102,36 @@ def show_log(
     ]
     header = ["version", "created (UTC)", "op", "rows", "shards", "summary"]
     out.result({"snapshot": head, "commits": commits}, table(header, rows))
+
+
+def _show_files(store: "Store", at: str, out: Output) -> None:
+    """Print the files of a snapshot, one path per line; JSON says what each has."""
+    from ixt_data.store import location_of
+
+    snapshot = store.snapshot(at)
+    listed: list[dict[str, Any]] = [
+        {
+            "path": f"{store.root}/{file.path}",
+            "table": file.table,
+            "partition": file.partition,
+            "generation": file.generation,
+            "rows": file.rows,
+            "bytes": file.bytes,
+        }
+        for file in snapshot.rows.values()
+    ]
+    listed += [
+        {
+            "path": location_of(shard) if shard.is_external else f"{store.root}/{shard.path}",
+            "family": shard.family,
+            "corpus": shard.corpus,
+            "samples": shard.samples,
+            "bytes": shard.stored.bytes,
+        }
+        for shard in snapshot.shards_by_path.values()
+    ]
+    text = "\n".join(printable(file["path"]) for file in listed)
+    out.result({"snapshot": snapshot.version, "files": listed}, text)
 
 
 def _summary_text(summary: Mapping[str, Any]) -> str:

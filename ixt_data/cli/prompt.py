@@ -16,23 +16,13 @@ from rich.console import Console
 
 from ixt_data.cli.completion import COMMANDS, Completions, is_complete
 from ixt_data.cli.run_query import run_cancellable
+from ixt_data.cli.view_verbs import find_views, list_views
 from ixt_data.console import format_count, print_rows, printable
 from ixt_data.errors import IxtError, QueryError
 from ixt_data.sql import QueryOutput, read_table, write_rows
 
 if TYPE_CHECKING:
     from ixt_data.store import Store
-
-_ROW_OF = {
-    "documents": "a document of a corpus",
-    "critiques": "the latest critique of a document by a critic",
-    "critiques_all": "every critique",
-    "shards": "a shard of a family",
-    "snapshots": "a commit",
-    "critics": "a critic with critiques in the store",
-    "critique_runs": "a critique run",
-    "selections": "a saved selection",
-}
 
 
 class Prompt:
@@ -57,7 +47,7 @@ class Prompt:
             ".tables": self._tables,
             ".schema": self._schema,
             ".at": self._at,
-            ".output": self._set_output,
+            ".mode": self._set_mode,
             ".limit": self._set_limit,
             ".param": self._param,
             ".read": self._read,
@@ -142,7 +132,7 @@ class Prompt:
 
     def _write(self, sql: str, parameters: dict[str, Any]) -> None:
         if self._output is QueryOutput.parquet and self._to is None:
-            raise QueryError("Parquet requires a file: .output parquet FILE")
+            raise QueryError("Parquet requires a file: .mode parquet FILE")
         shown = None if self._to is None else self._log
         to, output = self._to, self._output
         run_cancellable(
@@ -159,20 +149,13 @@ class Prompt:
         self._note("Tab completes; Ctrl-C cancels a query or clears the input; Ctrl-D exits")
 
     def _tables(self, rest: list[str]) -> None:
-        for view, columns in self._catalog.columns.items():
-            self._note(
-                f"{view:28}{format_count(len(columns), 'column')}; one row is {_ROW_OF[view]}"
-            )
-        for saved in self._catalog.snapshot.selections.values():
-            self._note(f"{'selected.' + quoted(saved.name):28}documents where {saved.where}")
+        for view, columns, what in list_views(self._catalog):
+            self._note(f"{view:28}{format_count(len(columns), 'column')}; one row is {what}")
 
     def _schema(self, rest: list[str]) -> None:
-        known = self._catalog.columns
-        if unknown := [view for view in rest if view not in known]:
-            raise QueryError(f"no view {unknown[0]!r}; views: {', '.join(known)}")
-        for view in rest or known:
+        for view, columns in find_views(self._catalog, rest).items():
             self._note(f"{view}:")
-            for name, kind in known[view].items():
+            for name, kind in columns.items():
                 self._note(f"  {name:26}{kind}")
 
     def _at(self, rest: list[str]) -> None:
@@ -181,10 +164,10 @@ class Prompt:
         self._catalog = fresh
         self._note(f"snapshot {fresh.snapshot.version}")
 
-    def _set_output(self, rest: list[str]) -> None:
+    def _set_mode(self, rest: list[str]) -> None:
         if not 1 <= len(rest) <= 2 or rest[0] not in list(QueryOutput):
             raise QueryError(
-                f".output requires one of {', '.join(QueryOutput)}, and optionally a file"
+                f".mode requires one of {', '.join(QueryOutput)}, and optionally a file"
             )
         self._output = QueryOutput(rest[0])
         self._to = Path(rest[1]) if rest[1:] else None
@@ -221,11 +204,6 @@ def _is_finished(document: Document) -> bool:
     """Return whether Enter runs the input; otherwise Enter starts a new line."""
     text = document.text.strip()
     return not text or text.startswith(".") or is_complete(text)
-
-
-def quoted(name: str) -> str:
-    """Return a name as SQL requires it."""
-    return name if name.isidentifier() else f'"{name}"'
 
 
 def _history() -> Path:

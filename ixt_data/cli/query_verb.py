@@ -97,7 +97,7 @@ def query(
     if sql is None and file is None and sys.stdin.isatty() and sys.stdout.isatty():
         if to is not None or output is QueryOutput.parquet:
             raise typer.BadParameter(
-                "needs a query here; at the prompt use .output", param_hint="SQL"
+                "needs a query here; at the prompt use .mode", param_hint="SQL"
             )
         from ixt_data.cli.prompt import Prompt
 

@@ -50,15 +50,27 @@ def adopt(
     stage: Annotated[
         Literal["pretrain", "midtrain", "sft"], typer.Option(help="Stage of training.")
     ] = "pretrain",
+    moved_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OLD_FOLDER",
+            help="Adopt nothing: the folder was adopted as OLD_FOLDER and has moved.",
+        ),
+    ] = None,
     output: OutputOption = OutputMode.text,
 ) -> None:
     """Make an MDS folder a corpus in place: nothing is copied or changed."""
     from ixt_data.ingestion import adopt as run
-    from ixt_data.ingestion import folder_bytes
+    from ixt_data.ingestion import folder_bytes, move_adopted
     from ixt_data.store import Store
 
     out = Output(output)
     opened = Store.open(store)
+    if moved_from is not None:
+        version, shards = move_adopted(opened, corpus, moved_from, folder)
+        record = {"corpus": corpus, "folder": folder, "shards": shards, "snapshot": version}
+        out.result(record, f"{format_count(shards, 'shard')} of {corpus} are now in {folder}")
+        return
     with out.progress("adopting", folder_bytes(folder), "B") as bar:
         report = run(
             opened,
@@ -89,7 +101,7 @@ def export(
             "--format",
             "-f",
             show_default="by the name of OUT",
-            help="delta, jsonl, mds, packed, parquet, or a plugin's format.",
+            help="delta, hf, jsonl, mds, packed, parquet, or a plugin's format.",
         ),
     ] = None,
     where: Annotated[

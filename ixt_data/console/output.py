@@ -65,7 +65,7 @@ class Output:
 
     def note(self, message: str) -> None:
         """Print a remark on stderr."""
-        self.log.print(message, highlight=False, soft_wrap=True)
+        self.log.print(printable(message), markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def progress(self, title: str, total: float | None, unit: str) -> "Iterator[ProgressBar]":

@@ -9,6 +9,7 @@ Clocks only decide which worker does the work; the log ensures that a unit is pu
 """
 
 import hashlib
+import logging
 import os
 import socket
 import threading
@@ -23,12 +24,18 @@ from typing import Any
 
 import orjson
 
+from ixt_data.console import format_count
 from ixt_data.errors import ConfigError, IxtError
 from ixt_data.storage import Storage, StoredFile, create_once
+
+_log = logging.getLogger(__name__)
 
 LEASES_PREFIX = "_leases"
 LEASE_SECONDS = 60.0
 """Seconds from the last renewal until a lease expires, unless `IXT_LEASE_SECONDS` is set."""
+
+REPORT_SECONDS = 60.0
+"""Time between two reports of what a worker waits for."""
 
 HEARTBEATS_PER_LEASE = 4
 """Renewals in that time."""
@@ -84,6 +91,7 @@ class Leases:
         self.storage, self.folder, self.clock = storage, f"{LEASES_PREFIX}/{critic}", clock
         self.seconds = _lease_seconds()
         self._states: dict[str, _LeaseState] = {}
+        self._next_report = 0.0
 
     def refresh(self) -> None:
         """Read all leases: one list request, and one per lease that is new or renewed."""
@@ -115,6 +123,23 @@ class Leases:
         """Return whether another worker held a unit's lease at the last `refresh`."""
         state = self._states.get(lease_name(unit))
         return state is not None and state.is_alive(self.clock())
+
+    def report_waiting(self, units: Iterable[str]) -> None:
+        """Log once per minute which worker holds the first of some units."""
+        if time.monotonic() < self._next_report:
+            return
+        self._next_report = time.monotonic() + REPORT_SECONDS
+        states = [self._states.get(lease_name(unit)) for unit in units]
+        record = next((state.record for state in states if state is not None), None)
+        if record is not None:
+            _log.warning(
+                "waiting for %s of other workers; process %d on %s holds one for %.0f s more, "
+                "unless it renews its lease",
+                format_count(len(states), "unit"),
+                record["pid"],
+                record["host"],
+                max(0, record["expires"] - self.clock()),
+            )
 
     def acquire(self, unit: str) -> "Lease":
         """Return the lease of a unit, for use in a `with` block.
@@ -166,6 +191,7 @@ class Lease:
                 "pid": pid,
                 "started": _start_ticks(pid),
                 "machine": machine_id(),
+                "seconds": self._seconds,
                 "expires": round(self._clock() + self._seconds, 3),
             }
         )
@@ -262,8 +288,8 @@ def expired_leases(storage: Storage, before: float) -> dict[str, int]:
     expired: dict[str, int] = {}
     for files in by_unit.values():
         read = storage.read_all(file.key for file in files if _parse(file.key))
-        expiries = [orjson.loads(data)["expires"] for data in read if data is not None]
-        if max([*expiries, *(file.modified for file in files)]) < before:
+        seconds = [orjson.loads(data)["seconds"] for data in read if data is not None]
+        if max(file.modified for file in files) + max(seconds, default=0) < before:
             expired |= {file.key: file.size for file in files}
     return expired
 
@@ -284,13 +310,17 @@ def _merge(
     term_key: str, files: Iterable[StoredFile], texts: Iterable[bytes | None]
 ) -> dict[str, Any] | None:
     """Return the record of a term with the expiry of its last renewal; None without a term."""
+    files = list(files)
     pairs = zip(files, texts, strict=True)
     records = {file.key: orjson.loads(text) for file, text in pairs if text is not None}
     term = records.get(term_key)
     if term is None:
         return None
-    own = [record for record in records.values() if record.get("owner") == term.get("owner")]
-    return {**term, "expires": max(record["expires"] for record in own)}
+    own = {k: record for k, record in records.items() if record.get("owner") == term.get("owner")}
+    # A clock that is ahead must not block the unit for longer than a lease lasts.
+    renewed = max(file.modified for file in files if file.key in own)
+    expires = max(record["expires"] for record in own.values())
+    return {**term, "expires": min(expires, renewed + term["seconds"])}
 
 
 @cache

@@ -135,6 +135,7 @@ class UnitWorker:
                 self._run_critic(queue, replaced)
                 self._collect(wait=not queue)
                 if queue and not self._is_available(queue):
+                    self._leases.report_waiting(unit_name(self._info.id, s) for s in queue)
                     time.sleep(POLL_SECONDS)
                     self._leases.refresh()
                     self._known = self._store.snapshot()

@@ -5,6 +5,7 @@ from .exporters import ExportProgress as ExportProgress
 from .exporters import ExportRequest as ExportRequest
 from .exporters import NoOptions as NoOptions
 from .exporters import find_exporter as find_exporter
+from .hf import export_hf as export_hf
 from .matched_documents import MatchedDocuments as MatchedDocuments
 from .mds import export_mds as export_mds
 from .rows import ExportReport as ExportReport

@@ -10,6 +10,7 @@ from ixt_data.config import ConfigModel
 from ixt_data.console import format_count
 from ixt_data.errors import PluginError, UsageError
 from ixt_data.export.delta import export_delta
+from ixt_data.export.hf import export_hf
 from ixt_data.export.matched_documents import MatchedDocuments
 from ixt_data.export.mds import export_mds
 from ixt_data.export.rows import export_jsonl, export_parquet
@@ -171,5 +172,8 @@ JSONL = _rows_exporter(
     export_jsonl,
     "documents with critiques, one JSON object per line",
     (".jsonl", ".jsonl.gz", ".jsonl.zst"),
+)
+HF = _rows_exporter(
+    export_hf, "documents with critiques as a folder for Hugging Face datasets, with a card", ()
 )
 MDS = _rows_exporter(export_mds, "documents with critiques as an MDS folder", ())

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from ixt_data.export.matched_documents import MatchedDocuments
 from ixt_data.export.target import new_file
 from ixt_data.records import ProgressCallback
-from ixt_data.sql import QueryOutput, copy_rows
+from ixt_data.sql import QueryOutput, copy_rows, without_maps
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def export_parquet(
     documents = 0
     tables = selected.tables(progress=progress)
     with new_file(out, overwrite) as path:
-        schema = pa.schema([_without_map(field) for field in next(tables).schema])
+        schema = without_maps(next(tables).schema)
         with pq.ParquetWriter(path, schema, compression="zstd") as writer:
             for table in tables:
                 writer.write_table(table.cast(schema))
@@ -93,19 +93,3 @@ def export_jsonl(
         schema = next(tables).schema
         copy_rows(schema, batches(), QueryOutput.jsonl, str(path), compression)
     return ExportReport(str(out), documents, selected.critic, selected.snapshot.version)
-
-
-def _without_map(field: pa.Field) -> pa.Field:
-    """Return a field with each map as a list of key and value: many readers have no maps."""
-    return field.with_type(_listed(field.type))
-
-
-def _listed(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_map(kind):
-        pair = pa.struct([("key", _listed(kind.key_type)), ("value", _listed(kind.item_type))])
-        return pa.list_(pair)
-    if pa.types.is_list(kind):
-        return pa.list_(_listed(kind.value_type))
-    if pa.types.is_struct(kind):
-        return pa.struct([_without_map(child) for child in kind])
-    return kind

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from ixt_data.errors import StoreError
-from ixt_data.storage import atomic_write, fsync
+from ixt_data.storage import atomic_write, fsync, is_unicode
 from ixt_data.store import is_safe_name, part_of_store
 
 EXPORT_MARKER = "ixt-export.json"
@@ -39,6 +39,9 @@ def new_file(target: str | Path, overwrite: bool) -> Iterator[Path]:
         fsync(temporary)
         temporary.replace(path)
         fsync(path.parent)
+    except OSError as error:
+        _name_path(error, path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -76,8 +79,17 @@ def new_folder(target: str | Path, overwrite: bool, about: Mapping[str, Any]) ->
             _write_marker(temporary, about, names)
             temporary.replace(path)
         fsync(path.parent)
+    except OSError as error:
+        _name_path(error, path)
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _name_path(error: OSError, path: Path) -> None:
+    """Add the target to an error of a write, which names no file."""
+    if error.errno is not None and error.filename is None:
+        error.filename = str(path)
 
 
 def _move_in(new: Path, path: Path, names: Sequence[str], about: Mapping[str, Any]) -> None:
@@ -134,6 +146,8 @@ def check_target(target: str | Path, overwrite: bool) -> Path:
         raise StoreError(
             f"{target}: an export must be a local path; copy it to the address afterwards"
         )
+    if not is_unicode(target):
+        raise StoreError(f"{target}: the path is not UTF-8, and DuckDB opens only UTF-8 paths")
     path = Path(target).resolve()
     if (owner := part_of_store(path)) is not None:
         raise StoreError(f"{target}: is part of the store {owner}; choose a path outside of it")

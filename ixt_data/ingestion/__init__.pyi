@@ -9,6 +9,7 @@ from .fields import RejectedRecord as RejectedRecord
 from .formats import Input as Input
 from .formats import Reader as Reader
 from .inputs import open_inputs as open_inputs
+from .moved_folders import move_adopted as move_adopted
 from .remarks import Remarks as Remarks
 from .seen_ids import SeenIds as SeenIds
 from .source_files import SourceFile as SourceFile

@@ -26,7 +26,7 @@ from ixt_data.ingestion.document_rows import (
 from ixt_data.ingestion.remarks import Remarks
 from ixt_data.ingestion.seen_ids import SeenIds
 from ixt_data.log import TEXT, Entry, FileInfo, ShardInfo
-from ixt_data.mds import REFUSED, SCALARS, digest
+from ixt_data.mds import REFUSED, SCALARS, check_entry, digest
 from ixt_data.records import STAGES, Document, ProgressCallback, Stage
 from ixt_data.storage import LocalStorage, Storage, open_storage
 from ixt_data.store import (
@@ -34,6 +34,7 @@ from ixt_data.store import (
     Store,
     Transaction,
     check_name,
+    is_link_outside,
     is_safe_name,
     original_copy,
     part_of_store,
@@ -178,10 +179,10 @@ def read_index(storage: Storage) -> dict[str, dict[str, Any]]:
     try:
         index = orjson.loads(storage.read(INDEX))
         version, shards = index["version"], index["shards"]
+        kinds = {str(entry["format"]) for entry in shards}
+        for entry in shards if kinds <= {"mds"} else ():
+            check_entry(entry)
         entries = {entry["raw_data"]["basename"]: entry for entry in shards}
-        kinds = {entry["format"] for entry in shards}
-        for entry in shards:
-            _ = entry["samples"], entry["raw_data"]["bytes"], _columns(entry)
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path}: not an MDS index ({type(error).__name__}: {error})") from None
     if version != 2:
@@ -202,10 +203,10 @@ def read_index(storage: Storage) -> dict[str, dict[str, Any]]:
 def _check_name(storage: Storage, name: object) -> None:
     if not is_safe_name(name):
         raise StoreError(f"{storage.root}/{INDEX}: the file name {name!r} is outside of the folder")
-    if isinstance(storage, LocalStorage):
-        path = storage.path / str(name)
-        if not path.resolve().is_relative_to(storage.path):
-            raise StoreError(f"{path}: a symbolic link to a file outside of the folder")
+    if isinstance(storage, LocalStorage) and is_link_outside(storage.path, str(name)):
+        raise StoreError(
+            f"{storage.path / str(name)}: a symbolic link to a file outside of the folder"
+        )
 
 
 def _fields(

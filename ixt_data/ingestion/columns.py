@@ -1,5 +1,6 @@
 """Metadata columns: their names, and their values in a table of rows."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -32,8 +33,9 @@ class ColumnNames:
     """A mapping from fields to columns; a name that collides gets the prefix `user_` or a suffix.
 
     SQL ignores case. Of fields that differ only in case, the first one keeps its name and the next
-    one gets the suffix `_2`. A column that the store knows keeps its spelling. Fields beyond the
-    first `MAX_COLUMNS` share one column of JSON objects, `user_other_fields`.
+    one gets the suffix `_2`. Control characters become `_`. A column that the store knows keeps its
+    spelling. Fields beyond the first `MAX_COLUMNS` share one column of JSON objects,
+    `user_other_fields`.
 
     Attributes:
         renamed: column by field, where they differ.
@@ -57,6 +59,8 @@ class ColumnNames:
         return name
 
     def _free(self, field: str) -> str:
+        # Delta and Arrow's C interface end a name at NUL; lone surrogates are not Unicode.
+        field = re.sub(r"[\x00-\x1f\x7f\ud800-\udfff]", "_", field)
         if not field or field.lower() in (*RESERVED, OTHER) or field.lower().startswith(INNER):
             field = f"user_{field}"
         name, number = field, 1

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ixt_data.records import ID_BYTES
+from ixt_data.storage import allocated_array
 
 MEMORY_IDS = 1 << 20
 MERGE_IDS = 1 << 20
@@ -106,7 +107,7 @@ class SeenIds:
     def _write(self, length: int, pieces: Iterator[SortedRun]) -> SortedRun:
         path = Path(self._folder.name, f"{self._files}.ids")
         self._files += 1
-        both = np.memmap(path, np.uint64, "w+", shape=(2, length))
+        both = allocated_array(path, np.uint64, (2, length))
         at = 0
         for piece in pieces:
             end = at + len(piece.hi)

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ixt_data.errors import IxtError
-from ixt_data.storage import COMPRESSIONS, ByteStream, TruncatedStream
+from ixt_data.storage import COMPRESSIONS, ByteStream, TruncatedStream, is_unicode
 
 HEAD_BYTES = 64 << 10
 
@@ -94,12 +94,15 @@ class SourceFile:
         Raises:
             TruncatedStream: the compressed data is corrupt.
         """
-        if self.stream.compression is None:
+        if self.stream.compression is None and is_unicode(self.path):
             return self.path
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="ixt-decoded-")
         target = Path(self._folder.name, "content")
-        if not target.exists():
+        if self.stream.compression is None and not target.is_symlink():
+            # DuckDB and Arrow open no path that is not UTF-8.
+            target.symlink_to(self.path.absolute())
+        elif not target.exists():
             with target.open("wb") as file:
                 file.writelines(self.stream)
         return target

@@ -69,7 +69,8 @@ class ShardInfo:
         config: the fields of index.json that all shards of the family share, as canonical JSON.
         aligned_with: path of the shard with the same samples in the same order; None for a text
             shard. Tokens are aligned with the text or critique shard that they encode.
-        fields: the columns of an adopted shard for `text`, `source_id` and `source`; None for
+        fields: the columns of an adopted shard for `text`, `source_id` and `source`, and its
+            present `folder` if that has moved; None for
             shards that the store has written.
         orphans: samples of a text shard that are not documents: duplicates, and empty texts.
     """

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 
 from ixt_data.critique_runs import abandoned_journals, expired_leases, journal_folder
 from ixt_data.log import PROBE_PREFIX, READ_BATCH, Entry, Snapshot, checkpoint
-from ixt_data.storage import StoredFile
+from ixt_data.storage import StoredFile, free_reserve, is_full, write_reserve
 from ixt_data.store import Store
 
 _TXN = re.compile(r"[0-9a-f]{32}")
@@ -75,6 +75,28 @@ def collect_garbage(
         keep_journals: keep unpublished critiques for this long after the last one.
         dry_run: only report the files that would be deleted.
     """
+    limits = (keep_versions, keep, grace, keep_journals)
+    try:
+        report = _collect(store, *limits, dry_run=dry_run)
+    except OSError as error:
+        # The first write fails on a full disk, and nothing is deleted before it.
+        if dry_run or not is_full(error) or not free_reserve(store.storage):
+            raise
+        report = _collect(store, *limits, dry_run=False)
+    if not dry_run:
+        write_reserve(store.storage)
+    return report
+
+
+def _collect(
+    store: Store,
+    keep_versions: int,
+    keep: timedelta,
+    grace: timedelta,
+    keep_journals: timedelta,
+    *,
+    dry_run: bool,
+) -> GcReport:
     # The storage's clock, because this machine's may be wrong. A dry run writes nothing.
     now = datetime.now(UTC) if dry_run else store.pins.now()
     stale_before = (now - grace).timestamp()

@@ -2,6 +2,7 @@ from .encodings import REFUSED as REFUSED
 from .encodings import SCALARS as SCALARS
 from .encodings import decoder as decoder
 from .encodings import digest as digest
+from .index_entries import check_entry as check_entry
 from .shards import COMPRESSION as COMPRESSION
 from .shards import CRITIQUE_COLUMNS as CRITIQUE_COLUMNS
 from .shards import CRITIQUE_TOKENS_COLUMNS as CRITIQUE_TOKENS_COLUMNS

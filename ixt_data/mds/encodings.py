@@ -4,6 +4,7 @@ import bz2
 import gzip
 import hashlib
 import importlib
+import io
 import json
 import struct
 from collections.abc import Callable
@@ -22,6 +23,8 @@ _NUMBERS = {
 _TEXT = {"str": str, "str_int": int, "str_float": float, "str_decimal": str}
 SCALARS = frozenset({*_NUMBERS, *_TEXT, "json"})
 """Encodings of numbers, strings and JSON; all others decode to their bytes."""
+
+CHUNK = 1 << 20
 
 REFUSED = frozenset({"pkl"})
 """Encodings that are refused, because decoding them runs code."""
@@ -58,7 +61,7 @@ def decoder(encoding: str) -> Callable[[bytes], Any]:
 
 
 def decompress(data: bytes, compression: str, size: int, name: str) -> bytes:
-    """Decompress a shard.
+    """Decompress a shard, into at most one block more than its stated size.
 
     Args:
         data: the bytes of the compressed file.
@@ -87,16 +90,53 @@ def decompress(data: bytes, compression: str, size: int, name: str) -> bytes:
     return raw
 
 
-def _with_package(package: str) -> Callable[[bytes, int], bytes]:
-    return lambda data, size: bytes(importlib.import_module(package).decompress(data))
+def _zstd(data: bytes, size: int) -> bytes:
+    # A size in the frame has precedence over the limit of the decompressor.
+    stated = zstandard.get_frame_parameters(data).content_size
+    if stated not in (size, zstandard.CONTENTSIZE_UNKNOWN):
+        raise ValueError(f"{stated} bytes instead of {size}")
+    return bytes(zstandard.ZstdDecompressor().decompress(data, size))
+
+
+def _gzip(data: bytes, size: int) -> bytes:
+    return gzip.GzipFile(fileobj=io.BytesIO(data)).read(size + 1)
+
+
+def _bzip2(data: bytes, size: int) -> bytes:
+    return bz2.BZ2File(io.BytesIO(data)).read(size + 1)
+
+
+def _brotli(data: bytes, size: int) -> bytes:
+    decoder = importlib.import_module("brotli").Decompressor()
+    pieces, total, remaining = [], 0, data
+    while total <= size and not decoder.is_finished():
+        piece = decoder.process(remaining, output_buffer_limit=CHUNK)
+        if not piece and decoder.can_accept_more_data() and not remaining:
+            raise ValueError("truncated")
+        remaining = b""
+        pieces.append(piece)
+        total += len(piece)
+    return b"".join(pieces)
+
+
+def _snappy(data: bytes, size: int) -> bytes:
+    # The block starts with its uncompressed size, 7 bits per byte.
+    stated = 0
+    for i, byte in enumerate(data[:5]):
+        stated |= (byte & 0x7F) << 7 * i
+        if byte < 0x80:
+            break
+    if stated != size:
+        raise ValueError(f"{stated} bytes instead of {size}")
+    return bytes(importlib.import_module("snappy").decompress(data))
 
 
 _DECOMPRESS: dict[str, Callable[[bytes, int], bytes]] = {
-    "zstd": lambda data, size: bytes(zstandard.ZstdDecompressor().decompress(data, size)),
-    "gz": lambda data, size: gzip.decompress(data),
-    "bz2": lambda data, size: bz2.decompress(data),
-    "br": _with_package("brotli"),
-    "snappy": _with_package("snappy"),
+    "zstd": _zstd,
+    "gz": _gzip,
+    "bz2": _bzip2,
+    "br": _brotli,
+    "snappy": _snappy,
 }
 
 

@@ -22,6 +22,7 @@ import zstandard
 
 from ixt_data.errors import CorruptError
 from ixt_data.mds.encodings import ENCODE, SIZES, decoder, decompress, digest
+from ixt_data.mds.index_entries import check_columns
 
 COMPRESSION = "zstd:3"
 SHARD_BYTES = 1 << 26
@@ -137,6 +138,7 @@ class Shard:
         columns: MDS encoding by column.
         starts, ends: byte offsets of each column, int64[samples].
         samples: number of samples.
+        name: name of the file, for errors.
     """
 
     data: bytes | mmap.mmap
@@ -144,12 +146,26 @@ class Shard:
     starts: dict[str, npt.NDArray[np.int64]]
     ends: dict[str, npt.NDArray[np.int64]]
     samples: int
+    name: str
 
     def column(self, name: str) -> list[Any]:
-        """Decode all values of one column, in the order of the samples."""
-        decode, data = decoder(self.columns[name]), self.data
+        """Decode all values of one column, in the order of the samples.
+
+        Raises:
+            CorruptError: the shard has no such column, or a value is not one of its encoding.
+        """
+        if name not in self.columns:
+            known = ", ".join(self.columns)
+            raise CorruptError(f"{self.name}: no column {name!r}; columns: {known}")
+        encoding, data = self.columns[name], self.data
+        decode = decoder(encoding)
         bounds = zip(self.starts[name].tolist(), self.ends[name].tolist(), strict=True)
-        return [decode(data[a:b]) for a, b in bounds]
+        try:
+            return [decode(data[a:b]) for a, b in bounds]
+        except (ValueError, struct.error, RecursionError) as error:
+            raise CorruptError(
+                f"{self.name}: a value of column {name!r} is not {encoding} ({error})"
+            ) from None
 
     def rows(self, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
         """Yield the samples in order, as dicts of some columns (all by default)."""
@@ -168,13 +184,17 @@ def parse_shard(data: bytes | mmap.mmap, name: str) -> Shard:
         (n,) = struct.unpack_from("<I", data)
         offsets = np.frombuffer(data, "<u4", n + 1, 4).astype(np.int64)
         config = json.loads(bytes(data[4 + 4 * (n + 1) : int(offsets[0])]))
-        names, encodings = config["column_names"], config["column_encodings"]
-        sizes = config["column_sizes"]
-    except (struct.error, ValueError, KeyError, IndexError, TypeError) as error:
+        check_columns(config)
+    except (struct.error, ValueError, RecursionError) as error:
         raise CorruptError(f"{name}: not an MDS shard ({error})") from None
+    names, encodings = config["column_names"], config["column_encodings"]
+    sizes = config["column_sizes"]
     if offsets[-1] != len(data):
         raise CorruptError(f"{name}: {len(data)} bytes instead of {offsets[-1]}")
     variable = sum(size is None for size in sizes)
+    smallest = 4 * variable + sum(size or 0 for size in sizes)
+    if offsets[0] < 4 + 4 * (n + 1) or (np.diff(offsets) < smallest).any():
+        raise CorruptError(f"{name}: a sample is shorter than its columns")
     buffer = np.frombuffer(data, np.uint8)
     # The size words of all samples in one gather: samples are not aligned.
     heads = offsets[:-1, None] + np.arange(4 * variable)
@@ -188,7 +208,7 @@ def parse_shard(data: bytes | mmap.mmap, name: str) -> Shard:
         n_variable += size is None
     if not np.array_equal(cursor, offsets[1:]):
         raise CorruptError(f"{name}: the columns do not fill the samples")
-    return Shard(data, dict(zip(names, encodings, strict=True)), starts, ends, n)
+    return Shard(data, dict(zip(names, encodings, strict=True)), starts, ends, n, name)
 
 
 def read_shard(path: Path, index: Mapping[str, Any]) -> Shard:
@@ -212,16 +232,21 @@ def read_sample(path: Path, index: Mapping[str, Any], row: int) -> dict[str, Any
     Raises:
         CorruptError: the file is missing, has another size or hash, or has no such row.
     """
-    data = _read_checked(path, index)
+    data, raw_bytes = _read_checked(path, index), index["raw_data"]["bytes"]
     packed = index["compression"] if index.get("zip_data") else ""
     if packed and packed.partition(":")[0] != "zstd":
-        data, packed = decompress(data, packed, index["raw_data"]["bytes"], str(path)), ""
+        data, packed = decompress(data, packed, raw_bytes, str(path)), ""
     source: Any = io.BytesIO(data)
     if packed:
         source = zstandard.ZstdDecompressor().stream_reader(source)
     try:
         (n,) = struct.unpack("<I", source.read(4))
+        # A hostile number of samples must not decide how much memory this takes.
+        if 4 * (n + 2) > raw_bytes:
+            raise ValueError(f"{n} samples in {raw_bytes} bytes")
         offsets = np.frombuffer(source.read(4 * (n + 1)), "<u4").astype(np.int64)
+        if offsets.max() > raw_bytes or (np.diff(offsets) < 0).any():
+            raise ValueError("samples outside of the shard")
         start, end = (int(offset) - 4 - 4 * (n + 1) for offset in offsets[row : row + 2])
         body = source.read(end)
         config = body[: int(offsets[0]) - 4 - 4 * (n + 1)]

@@ -2,6 +2,7 @@ from .arrow_types import KIND as KIND
 from .arrow_types import arrow_type as arrow_type
 from .arrow_types import duckdb_type as duckdb_type
 from .arrow_types import field_type as field_type
+from .arrow_types import without_maps as without_maps
 from .base_columns import CRITIQUES as CRITIQUES
 from .base_columns import DOCUMENTS as DOCUMENTS
 from .catalog import Catalog as Catalog
@@ -11,6 +12,7 @@ from .column_types import merge_types as merge_types
 from .column_types import parse_type as parse_type
 from .csv_files import CsvFile as CsvFile
 from .derived_columns import DerivedColumns as DerivedColumns
+from .document_ids import find_document as find_document
 from .joins import choose_critic as choose_critic
 from .joins import critiques_query as critiques_query
 from .joins import join_clause as join_clause

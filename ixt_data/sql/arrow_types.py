@@ -127,3 +127,23 @@ def _decimals(column: "pa.Array | pa.ChunkedArray") -> "pa.Array | pa.ChunkedArr
     if isinstance(column, pa.ChunkedArray):
         return pa.chunked_array([chunk.storage.view(wide) for chunk in column.chunks], wide)
     return column.storage.view(wide)
+
+
+def without_maps(schema: "pa.Schema") -> "pa.Schema":
+    """Return a schema with each map as a list of `key` and `value`: many readers have no maps."""
+    import pyarrow as pa
+
+    return pa.schema([field.with_type(_without_maps(field.type)) for field in schema])
+
+
+def _without_maps(kind: "pa.DataType") -> "pa.DataType":
+    import pyarrow as pa
+
+    if pa.types.is_map(kind):
+        key, value = _without_maps(kind.key_type), _without_maps(kind.item_type)
+        return pa.list_(pa.struct([("key", key), ("value", value)]))
+    if pa.types.is_list(kind):
+        return pa.list_(_without_maps(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([child.with_type(_without_maps(child.type)) for child in kind])
+    return kind

@@ -9,6 +9,7 @@ from ixt_data.console import cell_text, format_count, print_rows
 from ixt_data.errors import MissingExtra, QueryError
 
 if TYPE_CHECKING:
+    import datasets
     import polars
     import pyarrow as pa
 
@@ -54,6 +55,22 @@ class QueryResult:
         frame = polars.from_arrow(self._table)
         assert isinstance(frame, polars.DataFrame)
         return frame
+
+    def to_hf(self) -> "datasets.Dataset":
+        """Return the rows as a Hugging Face `datasets.Dataset`.
+
+        It is also a PyTorch dataset: `result.to_hf().with_format("torch")` gives tensors to a
+        `torch.utils.data.DataLoader`. A UUID and an interval are text, a map is a list of `key`
+        and `value`, an integer of 128 bits is a decimal.
+
+        Raises:
+            MissingExtra: datasets is not installed.
+            QueryError: `datasets` has no type for a column, such as a union.
+        """
+        MissingExtra.require("hf", "datasets")
+        from ixt_data.sql.hf_datasets import hf_dataset
+
+        return hf_dataset(self._table)
 
     def fetchall(self) -> list[tuple[Any, ...]]:
         """Return all rows as tuples of Python values."""

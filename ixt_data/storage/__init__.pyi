@@ -14,4 +14,10 @@ from .conformance import probe as probe
 from .local import LocalStorage as LocalStorage
 from .local import atomic_write as atomic_write
 from .local import fsync as fsync
+from .local import is_unicode as is_unicode
+from .mapped_arrays import allocated_array as allocated_array
 from .opening import open_storage as open_storage
+from .reserve import RESERVE as RESERVE
+from .reserve import free_reserve as free_reserve
+from .reserve import is_full as is_full
+from .reserve import write_reserve as write_reserve

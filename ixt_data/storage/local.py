@@ -196,6 +196,15 @@ def _in_folder(folder: Path, create: Callable[[], T]) -> T:
     return create()
 
 
+def is_unicode(path: str | Path) -> bool:
+    """Return whether a path is text; on Linux a name may be any bytes."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def fsync(path: Path) -> None:
     """Flush a file or a folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -8,19 +8,21 @@ from pathlib import Path
 
 from ixt_data.errors import StoreError
 from ixt_data.storage.base import Storage
-from ixt_data.storage.local import LocalStorage
+from ixt_data.storage.local import LocalStorage, is_unicode
 
 
 def open_storage(root: str | Path) -> Storage:
     """Open the storage of a root: a folder, or an address such as `s3://bucket/prefix`.
 
     Raises:
-        StoreError: the root is empty, or the address has an unsupported scheme.
+        StoreError: the root is empty or not UTF-8, or the address has an unsupported scheme.
         MissingExtra: boto3 is not installed.
     """
     scheme, separator, _ = str(root).partition("://")
     if not str(root).strip():
         raise StoreError("the root of the store is empty; name a folder or s3://bucket/prefix")
+    if not is_unicode(root):
+        raise StoreError(f"{root}: the path is not UTF-8, and DuckDB opens only UTF-8 paths")
     if not separator:
         return LocalStorage(Path(root).expanduser())
     if scheme != "s3":

@@ -1,11 +1,15 @@
 from . import selections as selections
 from .external_shards import CHANGED as CHANGED
+from .external_shards import FOLDER as FOLDER
 from .external_shards import AdoptedShard as AdoptedShard
 from .external_shards import folder_of as folder_of
+from .external_shards import location_of as location_of
 from .external_shards import original_copy as original_copy
+from .external_shards import original_folder as original_folder
 from .external_shards import read_adopted as read_adopted
 from .external_shards import sizes_of as sizes_of
 from .layout import MARKER as MARKER
+from .layout import is_link_outside as is_link_outside
 from .layout import is_safe_name as is_safe_name
 from .layout import part_of_store as part_of_store
 from .layout import part_of_store_at as part_of_store_at
@@ -16,5 +20,7 @@ from .selections import saved_selection as saved_selection
 from .store import Store as Store
 from .store import check_name as check_name
 from .store import open_store as open_store
+from .stored_document import StoredCritique as StoredCritique
+from .stored_document import StoredDocument as StoredDocument
 from .transaction import FamilyWriter as FamilyWriter
 from .transaction import Transaction as Transaction

@@ -18,8 +18,8 @@ from ixt_data.records import as_text, document_id
 from ixt_data.storage import Storage, open_storage
 
 CHANGED = (
-    "the adopted folder was changed: restore the original file, or adopt a copy of the folder "
-    "as another corpus"
+    "the adopted folder was changed: restore the original file, adopt a copy of the folder as "
+    "another corpus, or name its new place: `ixt adopt NEW --corpus CORPUS --moved-from OLD`"
 )
 
 
@@ -54,22 +54,33 @@ class AdoptedShard(Shard):
         """The texts, decoded once.
 
         Raises:
-            CorruptError: a text is not UTF-8.
+            CorruptError: the shard has no such column, or a text is not UTF-8.
         """
-        try:
-            return self.original.column((self.info.fields or {})["text"])
-        except UnicodeDecodeError as error:
-            raise CorruptError(f"{self.info.path}: a text is not UTF-8 ({error})") from None
+        return self.original.column((self.info.fields or {})["text"])
 
 
-def folder_of(info: ShardInfo) -> str:
-    """Return the adopted folder of a shard: a path, or an address."""
+FOLDER = "folder"
+"""Key of a shard's `fields`: where its adopted folder is, if it has moved."""
+
+
+def original_folder(info: ShardInfo) -> str:
+    """Return the folder of a shard when it was adopted: the shard's path never changes."""
     return info.path.removesuffix(f"/{info.stored.basename}")
 
 
+def folder_of(info: ShardInfo) -> str:
+    """Return the present folder of an adopted shard: a path, or an address."""
+    return (info.fields or {}).get(FOLDER) or original_folder(info)
+
+
+def location_of(info: ShardInfo) -> str:
+    """Return the present path or address of an adopted shard's file."""
+    return f"{folder_of(info)}/{info.stored.basename}"
+
+
 def folder_name(info: ShardInfo) -> str:
-    """Return the name of the adopted folder of a shard."""
-    return PurePosixPath(folder_of(info)).name
+    """Return the name of the folder of a shard when it was adopted: it is in its source ids."""
+    return PurePosixPath(original_folder(info)).name
 
 
 @lru_cache(maxsize=32)
@@ -84,9 +95,16 @@ def original_copy(info: ShardInfo) -> AbstractContextManager[Path]:
 
 
 def sizes_of(shards: Iterable[ShardInfo]) -> dict[str, int]:
-    """Return the current sizes in bytes of all files in the folders of some adopted shards."""
-    folders = [folder_storage(folder) for folder in {folder_of(info) for info in shards}]
-    return {f"{f.root}/{file.key}": file.size for f in folders for file in f.list("")}
+    """Return the current sizes in bytes of the files of adopted shards, by the shards' paths."""
+    sizes: dict[str, dict[str, int]] = {}
+    found = {}
+    for info in shards:
+        folder = folder_of(info)
+        if folder not in sizes:
+            sizes[folder] = {file.key: file.size for file in folder_storage(folder).list("")}
+        if info.stored.basename in sizes[folder]:
+            found[info.path] = sizes[folder][info.stored.basename]
+    return found
 
 
 def read_adopted(info: ShardInfo, path: Path | None = None) -> AdoptedShard:
@@ -103,9 +121,9 @@ def read_adopted(info: ShardInfo, path: Path | None = None) -> AdoptedShard:
         shard = read_shard(path, info.index) if path else _read_copy(info)
     except (CorruptError, FileNotFoundError) as error:
         reason = "missing" if isinstance(error, FileNotFoundError) else _reason(error)
-        raise CorruptError(f"{info.path}: {reason}. {CHANGED}") from None
+        raise CorruptError(f"{location_of(info)}: {reason}. {CHANGED}") from None
     return AdoptedShard(
-        shard.data, TEXT_COLUMNS, shard.starts, shard.ends, shard.samples, shard, info
+        shard.data, TEXT_COLUMNS, shard.starts, shard.ends, shard.samples, shard.name, shard, info
     )
 
 
@@ -115,7 +133,7 @@ def _read_copy(info: ShardInfo) -> Shard:
         try:
             return read_shard(path, info.index)
         except CorruptError:
-            if str(path) == info.path:
+            if str(path) == location_of(info):
                 raise
     # The cached copy may be older than the adoption, or from the moment of a change.
     storage.discard_copy(name)

@@ -1,12 +1,13 @@
 """The layout of a store, and checks for paths that belong to one."""
 
+import re
 from pathlib import Path, PurePosixPath
 
-from ixt_data.storage import open_storage
+from ixt_data.storage import RESERVE, open_storage
 
 OWN_FOLDERS = (
     *("shards", "meta", "quarantine"),
-    *("_log", "_checkpoint", "_pins", "_leases", "_journal", "_tmp"),
+    *("_log", "_checkpoint", "_pins", "_leases", "_journal", "_tmp", RESERVE),
 )
 
 
@@ -32,6 +33,20 @@ def part_of_store_at(address: str) -> str | None:
         if storage.exists("/".join([*above, MARKER])):
             return f"{scheme}://{'/'.join([bucket, *above])}"
     return None
+
+
+def is_link_outside(folder: Path, name: str) -> bool:
+    """Return whether a file of a folder is a symbolic link to a file outside of it.
+
+    A snapshot in a cache of the Hugging Face hub has links to `blobs` of the same repository.
+    """
+    path = (folder / name).resolve()
+    allowed = [folder.resolve()]
+    if (snapshots := next((p for p in allowed[0].parents if p.name == "snapshots"), None)) and (
+        re.match("(datasets|models|spaces)--", snapshots.parent.name)
+    ):
+        allowed.append(snapshots.parent / "blobs")
+    return not any(path.is_relative_to(root) for root in allowed)
 
 
 def is_safe_name(name: object) -> bool:

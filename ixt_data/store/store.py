@@ -19,13 +19,14 @@ from ixt_data.log import (
     ShardInfo,
     Snapshot,
 )
-from ixt_data.storage import Storage, open_storage, probe
+from ixt_data.storage import Storage, open_storage, probe, write_reserve
 from ixt_data.store.layout import MARKER
 from ixt_data.store.transaction import Transaction
 
 if TYPE_CHECKING:
     from ixt_data.mds import Shard
     from ixt_data.sql import Catalog, Parameters, QueryResult
+    from ixt_data.store.stored_document import StoredDocument
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -87,6 +88,7 @@ class Store:
         marker = {"format": FORMAT, "created": datetime.now(UTC).isoformat(timespec="seconds")}
         if not storage.create(MARKER, orjson.dumps(marker) + b"\n"):
             raise StoreError(f"{root} already is a store")
+        write_reserve(storage)
         return cls(storage)
 
     @classmethod
@@ -230,6 +232,26 @@ class Store:
         catalog = self.catalog(at)
         try:
             return QueryResult(catalog.arrow(query, parameters))
+        finally:
+            catalog.close()
+
+    def document(self, name: str, *, at: int | str | None = None) -> "StoredDocument":
+        """Return a document with its text and its critiques.
+
+        Args:
+            name: its doc_id, with or without dashes; the first digits of it; or its source_id.
+            at: version or tag, the newest version by default.
+
+        Raises:
+            UnknownDocument: no document has this name.
+            StoreError: several documents have it; the message lists them.
+            SnapshotError: the version or tag does not exist.
+        """
+        from ixt_data.store.stored_document import read_document
+
+        catalog = self.catalog(at)
+        try:
+            return read_document(catalog, self.sample, name)
         finally:
             catalog.close()
 

@@ -135,6 +135,9 @@ class Transaction:
         trace: TracebackType | None,
     ) -> None:
         remove_scratch(self.scratch)
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            # Errors of a write, such as of a full disk, name no file.
+            error.filename = str(self.scratch.parent)
         if isinstance(error, FileNotFoundError):
             self._check_aborted(error)
 

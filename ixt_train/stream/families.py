@@ -15,7 +15,7 @@ from ixt_data.errors import CorruptError
 from ixt_data.log import ShardInfo
 from ixt_data.mds import Shard, parse_shard
 from ixt_data.records import ID_BYTES, OK, content_id, encoded_id
-from ixt_data.store import folder_of
+from ixt_data.store import folder_of, location_of
 from ixt_train.stream.shard_files import ShardFiles
 
 Offsets = npt.NDArray[np.uint32]
@@ -278,7 +278,7 @@ def build_readers(
         entries.append([index_entry(info, seen[info.path]) for info, _ in logical])
         for entry, (info, _) in zip(entries[-1], logical, strict=True):
             if info.is_external:
-                external[_stored(entry)] = info.path
+                external[_stored(entry)] = location_of(info)
             elif seen[info.path]:
                 external[_stored(entry)] = f"{root.rstrip('/')}/{info.path}"
             seen[info.path] += 1

@@ -80,13 +80,18 @@ class Replay:
     def document(self, doc_id: str) -> dict[str, Any]:
         """Return the recorded steps that drew a document, once per draw.
 
+        Args:
+            doc_id: its doc_id; or its first digits, or its source_id, in the snapshot of the plan.
+
         Raises:
-            ConfigError: `doc_id` is not a doc_id.
+            UnknownDocument: no document has this name.
+            StoreError: several documents have it; the message lists them.
         """
         try:
             parsed_id = parse_id(doc_id)
         except ValueError:
-            raise ConfigError(f"--doc: {doc_id!r} is not a doc_id; a doc_id is a UUID") from None
+            found = self.store.document(doc_id, at=self.plan.version)
+            parsed_id = parse_id(found.row["doc_id"])
         return {"doc_id": format_id(parsed_id), "steps": find_steps(self.folder, parsed_id)}
 
     def _draws(self, step: int) -> Ints:

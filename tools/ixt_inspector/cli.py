@@ -20,7 +20,7 @@ def inspect(
     target: Annotated[
         str,
         typer.Argument(
-            help="Store, MDS folder or shard (also on S3), or a doc_id or source_id in the store."
+            help="Store, MDS folder or shard (also on S3), or a doc_id, its start, or a source_id."
         ),
     ],
     store: StoreOption = DEFAULT_STORE,

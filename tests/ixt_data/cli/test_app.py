@@ -88,6 +88,14 @@ def test_unexpected_error_is_one_line(arguments: list[str], tmp_path: Path) -> N
         assert "--debug" in line
 
 
+def test_error_escapes_control_characters(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ixt_data", "log", "--store", "\x1b[2J\x07no\u202estore"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert r"\x1b[2J\x07no\u202estore is not a store" in done.stderr
+    assert not {"\x1b", "\x07", "\u202e"} & set(done.stderr)
+
+
 def test_wrong_usage_exits_with_2() -> None:
     assert CliRunner().invoke(build(), ["query", "--nope"]).exit_code == 2
     assert CliRunner().invoke(build(), ["nope"]).exit_code == 2

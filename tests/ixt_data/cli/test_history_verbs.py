@@ -54,3 +54,18 @@ def test_storage_error_is_one_line(store: Store, tmp_path: Path) -> None:
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ")
     assert f"{store.root}/_pins" in line
+
+
+def test_log_lists_the_files_of_a_snapshot(store: Store) -> None:
+    add_documents(store, ["a", "b"])
+    add_documents(store, ["c"])
+    shown = ixt("log", "--store", store.root, "--files", "1")
+    rows, shard = shown["files"]
+    assert shown["snapshot"] == 1
+    assert (rows["table"], rows["partition"], rows["rows"]) == ("documents", "web", 2)
+    assert (shard["family"], shard["corpus"], shard["samples"]) == ("text", "web", 2)
+    for file in shown["files"]:
+        assert Path(file["path"]).stat().st_size == file["bytes"]
+    done = CliRunner().invoke(app.build(), ["log", "--store", store.root, "--files", "2"])
+    assert len(done.stdout.splitlines()) == 4
+    assert all(Path(line).is_file() for line in done.stdout.splitlines())

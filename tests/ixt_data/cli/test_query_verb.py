@@ -173,7 +173,7 @@ def test_prompt_runs_statements_and_commands(prompt: Terminal, tmp_path: Path) -
     enter(prompt, ".param least=29", "$least = 29")
     enter(prompt, "SELECT $most;", "$most has no value")
     enter(prompt, ".nonsense", "commands: .help, .tables")
-    prompt.type(f".output csv {tmp_path / 'x.csv'}\r")
+    prompt.type(f".mode csv {tmp_path / 'x.csv'}\r")
     file = tmp_path / "q.sql"
     file.write_text("SELECT n_chars FROM documents WHERE n_chars >= $least ORDER BY 1;")
     enter(prompt, f".read {file}", "written to")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -194,6 +195,26 @@ def test_lease_of_another_machine_must_expire(store: Store, short: None) -> None
     time.sleep(1.1 * SHORT)
     with leases(store).acquire("u"):
         pass
+
+
+def test_clock_a_year_ahead_blocks_no_longer_than_a_lease(
+    store: Store, short: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("ixt_data.critique_runs.leases.machine_id", lambda: "elsewhere")
+    ahead = Leases(store.storage, "c-0", lambda: time.time() + 365 * 86400)
+    lease = ahead.acquire("u")
+    monkeypatch.undo()
+    monkeypatch.setenv("IXT_LEASE_SECONDS", str(SHORT))
+    found = leases(store)
+    with pytest.raises(LeaseHeld):
+        found.acquire("u")
+    found.report_waiting(["v", "u"])
+    assert re.search(
+        r"waiting for 2 units .*; process \d+ on \S+ holds one for [12] s", caplog.text
+    )
+    until(lambda: not leases(store).is_held("u"), 3 * SHORT)
+    with leases(store).acquire("u"):
+        assert lease.is_superseded()
 
 
 def test_wrong_lease_seconds_are_reported(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ def test_find_exporter_by_name_or_format(to, format, expected):
 @pytest.mark.parametrize(
     ("to", "format", "message"),
     [
-        ("a.csv", None, "tells no format; add --format, one of delta, jsonl, mds"),
+        ("a.csv", None, "tells no format; add --format, one of delta, hf, jsonl, mds"),
         ("a", None, "tells no format"),
         ("a.jsonl", "parquet", "a name of the format jsonl, but --format is parquet"),
         ("a.jsonl", "mds", "a name of the format jsonl, but --format is mds"),

@@ -387,3 +387,20 @@ def test_export_verb_writes_each_format(store: Store, tmp_path: Path) -> None:
     done = CliRunner().invoke(build(), asked)
     assert done.exit_code == 0, done.output
     assert orjson.loads(done.stdout)["documents"] == 12
+
+
+def test_snapshot_in_a_cache_of_the_hub_is_adopted(store: Store, tmp_path: Path) -> None:
+    repository = tmp_path / "datasets--org--name"
+    (repository / "blobs").mkdir(parents=True)
+    snapshot = repository / "snapshots/0123/train"
+    for path in write_mds(tmp_path / "mds", texts(3)).iterdir():
+        snapshot.mkdir(parents=True, exist_ok=True)
+        path.rename(repository / "blobs" / f"hash-of-{path.name}")
+        (snapshot / path.name).symlink_to(f"../../../blobs/hash-of-{path.name}")
+    assert adopt(store, "web", snapshot).documents == 3
+    assert verify(store).problems == []
+    (tmp_path / "secret").write_bytes((snapshot / "shard.00000.mds").read_bytes())
+    (snapshot / "shard.00000.mds").unlink()
+    (snapshot / "shard.00000.mds").symlink_to(tmp_path / "secret")
+    with pytest.raises(StoreError, match=r"shard\.00000\.mds: a symbolic link"):
+        adopt(store, "other", snapshot)

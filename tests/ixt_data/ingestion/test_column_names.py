@@ -113,3 +113,12 @@ def test_columns_named_like_some_words_of_our_sql_change_no_result(
     named = results(tmp_path_factory.mktemp("named"), names)
     assert named.pop("columns") >= plain.pop("columns")
     assert named == plain
+
+
+def test_control_characters_in_a_name_are_replaced(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"text": "a", "x\\u0000y": 1, "x\\ny": 2, "\\u0007": 3}\n')
+    report = ingest(store, "web", [tmp_path / "in.jsonl"])
+    assert report.renamed == {"x\0y": "x_y", "x\ny": "x_y_2", "\a": "_"}
+    assert store.sql("SELECT x_y, x_y_2, _ FROM documents").fetchall() == [(1, 2, 3)]
+    export_delta(store, tmp_path / "delta")
+    assert "x_y" in DeltaTable(tmp_path / "delta/documents").to_pyarrow_table().column_names

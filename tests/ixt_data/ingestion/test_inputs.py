@@ -8,10 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from ixt_data.errors import ConfigError, IxtError
+from ixt_data.errors import ConfigError, IxtError, StoreError
 from ixt_data.ingestion.fields import RejectedRecord
 from ixt_data.ingestion.inputs import open_inputs
 from ixt_data.records import Document, document_id
+from ixt_data.storage import open_storage
 from ixt_data.storage.byte_streams import ByteStream, LongLine, split_lines
 
 
@@ -351,3 +352,20 @@ def test_a_file_that_vanishes_meanwhile(tmp_path):
     path.unlink()
     with pytest.raises(IxtError, match="cannot be read"):
         list(source)
+
+
+@pytest.mark.parametrize("name", ["in.parquet", "in.csv", "in.jsonl", "in.txt"])
+def test_path_that_is_not_utf8_is_read(tmp_path, name):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    folder.mkdir()
+    if name == "in.parquet":
+        pq.write_table(pa.table({"text": ["a"]}), tmp_path / name)
+        (tmp_path / name).rename(folder / name)
+    else:
+        lines = {"in.csv": "text\na\n", "in.jsonl": '{"text": "a"}\n', "in.txt": "a"}
+        (folder / name).write_text(lines[name])
+    documents, rejected = read(folder / name)
+    assert [document.text for document in documents] == ["a"]
+    assert rejected == []
+    with pytest.raises(StoreError, match="not UTF-8"):
+        open_storage(folder / "S")

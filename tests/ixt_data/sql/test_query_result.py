@@ -1,12 +1,14 @@
 """The result of a query: DuckDB's names, Python values, a table in notebooks."""
 
 import datetime
+from decimal import Decimal
 from pathlib import Path
 
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from torch.utils.data import DataLoader
 
 from ixt_data.errors import QueryError
 from ixt_data.sql import QueryResult
@@ -88,3 +90,32 @@ def test_maps_are_dicts_and_dates_without_a_python_value_are_an_error(tmp_path: 
     assert store.sql("SELECT map {[1]: 1} AS m").fetchone() == ([([1], 1)],)
     with pytest.raises(QueryError, match="column d: Python has no value"):
         store.sql("SELECT DATE 'infinity' AS d").fetchall()
+
+
+def test_result_converts_to_a_dataset_of_hugging_face(store: Store) -> None:
+    sql = """
+    SELECT i::INTEGER AS i, 'x' AS s, map {'k': i} AS m, [uuid_of] AS u, INTERVAL 3 DAY AS took,
+           i::HUGEINT AS wide, true AS yes, uuid_of, 1.50::DECIMAL(9, 2) AS price
+    FROM (SELECT i, '30313233-3435-3637-3839-616263646566'::UUID AS uuid_of FROM range(3) t(i))
+    """
+    dataset = store.sql(sql).to_hf()
+    assert dataset.num_rows == 3
+    row = dataset[2]
+    assert (row["i"], row["s"], row["m"]) == (2, "x", [{"key": "k", "value": 2}])
+    assert row["u"] == [row["uuid_of"]] == ["30313233-3435-3637-3839-616263646566"]
+    assert (row["took"], row["wide"], row["yes"]) == ("3 days", 2, True)
+    assert row["price"] == Decimal("1.50")
+
+
+def test_dataset_feeds_a_data_loader(store: Store) -> None:
+    dataset = store.sql("SELECT i::BIGINT AS i, i / 2 AS d FROM range(4) t(i)").to_hf()
+    loader = DataLoader(dataset.with_format("torch"), batch_size=4)
+    (batch,) = loader
+    assert batch["i"].tolist() == [0, 1, 2, 3]
+    assert batch["d"].tolist() == [0.0, 0.5, 1.0, 1.5]
+
+
+def test_dataset_refuses_a_union_by_column(store: Store) -> None:
+    result = store.sql("SELECT 1 AS a, union_value(k := 1) AS b")
+    with pytest.raises(QueryError, match="column b: datasets has no type for"):
+        result.to_hf()

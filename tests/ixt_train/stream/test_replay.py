@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ixt_data.cli.app import build
-from ixt_data.errors import ConfigError, FingerprintError
+from ixt_data.errors import ConfigError, FingerprintError, UnknownDocument
 from ixt_train.runs.draws import read_draws
 from ixt_train.stream.replay import Replay
 
@@ -36,7 +36,7 @@ def test_replay_of_a_missing_step_or_document_raises(trained_run: Path, tmp_path
     replay = Replay(trained_run)
     with pytest.raises(ConfigError, match=r"41 is not among the steps 1 to 40"):
         replay.batch(41)
-    with pytest.raises(ConfigError, match="not a doc_id"):
+    with pytest.raises(UnknownDocument, match="not a doc_id"):
         replay.document("seventeen")
     with pytest.raises(ConfigError, match="not a complete run folder"):
         Replay(tmp_path)

@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from ixt_data.console import format_count
-from ixt_data.errors import StoreError
+from ixt_data.errors import StoreError, UnknownDocument
 from ixt_data.storage import LocalStorage, Storage, open_storage
-from ixt_data.store import MARKER, Store, part_of_store, part_of_store_at
-from ixt_inspector.terminal.document import DocumentView, view_document
+from ixt_data.store import MARKER, Store, StoredDocument, part_of_store, part_of_store_at
 from ixt_inspector.terminal.mds_folder import FolderView, is_shard, read_index_entry, view_folder
 from ixt_inspector.terminal.shard import InspectOptions, ShardView, view_shard
 from ixt_inspector.terminal.store import StoreView, aligned_with, view_store
@@ -29,7 +28,7 @@ class StoredShardView:
         return own | self.view.to_json()
 
 
-InspectedObject = StoreView | FolderView | StoredShardView | DocumentView
+InspectedObject = StoreView | FolderView | StoredShardView | StoredDocument
 
 
 def inspect_target(
@@ -38,7 +37,7 @@ def inspect_target(
     """Return the view of a store, an MDS folder, a shard file, or a document of a store.
 
     Args:
-        target: a path, an address `s3://bucket/prefix`, a doc_id or a source_id.
+        target: a path, an address `s3://bucket/prefix`, a doc_id, its first digits, or a source_id.
         root: root of the store that contains the document.
         at: version or tag of that store.
         options: samples to show, and whether to verify.
@@ -48,7 +47,10 @@ def inspect_target(
     """
     remote = "://" in target
     if not remote and not Path(target).exists():
-        return view_document(Store.open(root), target, at)
+        try:
+            return Store.open(root).document(target, at=at)
+        except UnknownDocument as error:
+            raise StoreError(f"{target}: not a file, folder or store; {error}") from None
     if is_shard(target) if remote else Path(target).is_file():
         folder, _, name = str(target if remote else Path(target).absolute()).rpartition("/")
         return _shard(open_storage(folder), name, options)
@@ -62,7 +64,7 @@ def list_problems(view: InspectedObject) -> list[str]:
     """Return all problems of a view."""
     if isinstance(view, FolderView):
         return view.all_problems
-    return [] if isinstance(view, DocumentView) else view.problems
+    return [] if isinstance(view, StoredDocument) else view.problems
 
 
 def _shard(storage: Storage, name: str, options: InspectOptions) -> StoredShardView:

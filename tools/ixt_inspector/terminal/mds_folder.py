@@ -8,8 +8,9 @@ from typing import Any
 import orjson
 
 from ixt_data.errors import StoreError
+from ixt_data.mds import check_entry
 from ixt_data.storage import LocalStorage, Storage
-from ixt_data.store import is_safe_name
+from ixt_data.store import is_link_outside, is_safe_name
 from ixt_inspector.terminal.shard import InspectOptions, ShardView, view_shard
 from ixt_inspector.terminal.shard_header import SUFFIXES
 
@@ -144,13 +145,10 @@ def _entries(storage: Storage, view: FolderView) -> dict[str, dict[str, Any] | N
     entries: dict[str, dict[str, Any] | None] = {}
     for number, entry in enumerate(shards):
         try:
+            check_entry(entry)
             names = _names(entry)
-            _ = entry["samples"], entry["raw_data"]["bytes"], list(entry["column_names"])
-            _ = list(entry["column_encodings"])
-        except (KeyError, TypeError, AttributeError) as error:
-            problem = (
-                f"lacks {error}" if isinstance(error, KeyError) else f"is not an entry ({error})"
-            )
+        except ValueError as error:
+            problem = f"is not an entry: {error}"
             form = entry.get("format") if isinstance(entry, dict) else None
             if form not in ("mds", None):
                 problem = f"has the format {form!r}, not mds"
@@ -191,7 +189,7 @@ def escapes_folder(storage: Storage, key: str) -> bool:
     """Return whether a file of a folder is a symbolic link to a file outside it."""
     if not isinstance(storage, LocalStorage):
         return False
-    return not (storage.path / key).resolve().is_relative_to(storage.path.resolve())
+    return is_link_outside(storage.path, key)
 
 
 def is_shard(name: str) -> bool:

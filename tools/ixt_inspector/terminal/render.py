@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ixt_data.console import fields, printable, table
-from ixt_inspector.terminal.document import CritiqueView, DocumentView, span_texts
+from ixt_data.store import StoredCritique, StoredDocument
 from ixt_inspector.terminal.inspection import InspectedObject, StoredShardView
 from ixt_inspector.terminal.mds_folder import FolderView
 from ixt_inspector.terminal.shard import ShardView
@@ -138,7 +138,7 @@ def _samples(view: ShardView, full: bool) -> Iterator[RenderableType]:
         yield _two_columns(shown)
 
 
-def _document(view: DocumentView, full: bool) -> Iterator[RenderableType]:
+def _document(view: StoredDocument, full: bool) -> Iterator[RenderableType]:
     max_chars = None if full else LONG_CHARS
     own = {name: value for name, value in view.row.items() if value is not None}
     yield _two_columns({name: _short(str(value), max_chars) for name, value in own.items()})
@@ -150,7 +150,7 @@ def _document(view: DocumentView, full: bool) -> Iterator[RenderableType]:
     yield Columns(panels, equal=True, expand=True)
 
 
-def _critique(view: CritiqueView, text: str, max_chars: int | None) -> RenderableType:
+def _critique(view: StoredCritique, text: str, max_chars: int | None) -> RenderableType:
     row, lines = view.row, []
     for name in _NUMBERS:
         if row[name] is not None:
@@ -162,11 +162,11 @@ def _critique(view: CritiqueView, text: str, max_chars: int | None) -> Renderabl
         lines.append(f"flags: {', '.join(row['flags'])}")
     lines += [f"error: {row['error']}"] if row["error"] else []
     lines += ["", _short(row["critique"] or "", max_chars)]
-    texts = span_texts(text, view.spans, SPAN_CHARS)
-    for number, span in enumerate(view.spans):
+    for span in view.spans:
+        words = text[span.start : min(span.end, span.start + SPAN_CHARS)]
         score = "" if span.score is None else f" {span.score:.2f}"
         header = f"{span.start}-{span.end} {span.verdict} {span.tag}".rstrip() + score
-        lines += ["", f"{header}: {texts[number]!r}", *([span.comment] if span.comment else [])]
+        lines += ["", f"{header}: {words!r}", *([span.comment] if span.comment else [])]
     if view.thinking:
         lines += ["", "thinking:", _short(view.thinking, max_chars)]
     return _panel(f"{row['critic']} ({row['critic_id']}): {row['status']}", "\n".join(lines))

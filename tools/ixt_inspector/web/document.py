@@ -2,12 +2,12 @@
 
 from typing import Any
 from urllib.parse import quote
-from uuid import UUID
 
 from starlette.responses import Response
 
-from ixt_data.errors import QueryError, SnapshotError
-from ixt_data.records import Span, parse_id
+from ixt_data.errors import UnknownDocument
+from ixt_data.records import Span
+from ixt_data.sql import find_document
 from ixt_inspector.web.documents import TABLE_PARAMETERS, parse_filter
 from ixt_inspector.web.documents_table import DocumentsTable
 from ixt_inspector.web.request import PageRequest
@@ -80,18 +80,14 @@ def download(request: PageRequest) -> Response:
 
 
 def _doc_id(request: PageRequest) -> str:
-    given = str(request.http_request.path_params["doc_id"])
     try:
-        return str(UUID(bytes=parse_id(given)))
-    except ValueError:
-        raise QueryError(f"{given!r} is not a doc_id, which has 32 hexadecimal digits") from None
+        return find_document(request.view.query, str(request.http_request.path_params["doc_id"]))
+    except UnknownDocument as error:
+        raise UnknownDocument(f"{error} in snapshot {request.view.version}") from None
 
 
 def _locations(request: PageRequest, doc_id: str) -> list[dict[str, Any]]:
-    rows = request.view.query(_DOCUMENTS, {"id": doc_id})
-    if not rows:
-        raise SnapshotError(f"no document {doc_id} in snapshot {request.view.version}")
-    return rows
+    return request.view.query(_DOCUMENTS, {"id": doc_id})
 
 
 def _critiques(

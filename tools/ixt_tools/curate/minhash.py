@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from ixt_data.errors import ConfigError, MissingExtra
 from ixt_data.records import ID_BYTES
+from ixt_data.storage import allocated_array
 
 SHINGLE_WORDS = 5
 """Words per shingle, as in Lee et al. 2022 (arXiv 2107.06499)."""
@@ -121,7 +122,7 @@ def sign_documents(
     """
     sign = make_signer(permutations)
     shape = (max(max_documents, 1), permutations)
-    signatures = np.memmap(folder / "signatures", np.uint32, "w+", shape=shape)
+    signatures = allocated_array(folder / "signatures", np.uint32, shape)
     ids = np.zeros((max_documents, ID_BYTES), np.uint8)
     lengths = np.zeros(max_documents, np.int64)
     n = 0

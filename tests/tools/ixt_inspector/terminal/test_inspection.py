@@ -246,7 +246,7 @@ def test_document_is_shown_with_its_critique(store: Store) -> None:
     text = shown("evil", store.root)
     assert r"evil \x1b[2J <script>" in text
     assert "\x1b" not in text
-    with pytest.raises(IxtError, match="p99: not a file, folder or store, and not a doc_id"):
+    with pytest.raises(IxtError, match="p99: not a file, folder or store; no document 'p99'"):
         inspect_target("p99", store.root, None, InspectOptions())
 
 

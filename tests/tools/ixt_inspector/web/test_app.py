@@ -51,7 +51,7 @@ def test_untrusted_document_is_text(client: TestClient, inspector: Inspector) ->
         ("/documents?critic=unknown", 400, "valid: quality, style"),
         ("/documents?low=high", 400, "is not a number"),
         ("/documents?after=x", 200, "not a table position"),
-        ("/documents/zz", 400, "is not a doc_id"),
+        ("/documents/zz", 404, "not a doc_id"),
         ("/documents/" + "0" * 32, 404, "no document"),
         ("/?at=nothing", 404, "no tag"),
         ("/?at=999", 404, "does not exist"),
