@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ixt_data.cli.critique_summary import run_critique
 from ixt_data.cli.options import DEFAULT_STORE, OutputOption, StoreOption, key_values
-from ixt_data.cli.run_critique import run_critique
 from ixt_data.cli.verbs import Group, add_verb
 from ixt_data.console import Output, OutputMode
 
