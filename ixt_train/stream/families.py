@@ -81,15 +81,19 @@ class OpenShard:
     has_spans: bool
     no_values: ColumnSlices
 
+    def data(self, column: str) -> memoryview:
+        """Return the file that has a column, or the first one if no file has it."""
+        return (self.columns.get(column) or self.no_values).data
 
-def _map(path: Path, samples: int) -> Shard:
-    """Map a file into memory and parse its columns in one pass.
+
+def _map(path: Path) -> memoryview:
+    """Map a file into memory.
 
     The map needs no open file: a plan may use more shards than a process may open files.
 
     Raises:
         FileNotFoundError: the file is not in the local folder (any more).
-        CorruptError: the file is not a shard, or not the one in the index.
+        CorruptError: the file is empty or cannot be mapped.
     """
     size = path.stat().st_size
     if not size:
@@ -100,8 +104,18 @@ def _map(path: Path, samples: int) -> Shard:
         if path.exists():
             raise CorruptError(f"{path}: {error}. Delete the file") from None
         raise FileNotFoundError(path) from None
+    return mapped.numpy().data
+
+
+def _parse(path: Path, samples: int) -> Shard:
+    """Map a file and parse its columns in one pass.
+
+    Raises:
+        FileNotFoundError: the file is not in the local folder (any more).
+        CorruptError: the file is not a shard, or not the one in the index.
+    """
     try:
-        shard = parse_shard(cast("bytes", mapped.numpy().data), str(path))
+        shard = parse_shard(cast("bytes", _map(path)), str(path))
     except CorruptError as error:
         raise CorruptError(f"{error}. Delete the file") from None
     if shard.samples != samples:
@@ -221,7 +235,7 @@ class FamilyReader:
         columns: dict[str, ColumnSlices] = {}
         score = np.full(self.samples, np.nan, np.float32)
         mapped = [
-            _map(path, part.samples) for path, part in zip(self.paths, self.parts, strict=True)
+            _parse(path, part.samples) for path, part in zip(self.paths, self.parts, strict=True)
         ]
         ids = [_ids(shard, text) for shard, text in zip(mapped, self._adopted_text, strict=True)]
         for part, part_ids in zip(self.parts[1:], ids[1:], strict=True):
@@ -245,6 +259,20 @@ class FamilyReader:
         no_values = _slices(mapped[0], zeros, zeros)
         self.opened = OpenShard(ids[0], columns, score, has_spans, no_values)
         return self.opened
+
+    def map(self, column: str) -> memoryview:
+        """Map the file that has a column, or the first one, without parsing it.
+
+        Raises:
+            FileNotFoundError: the file is not in the local folder.
+            CorruptError: the file was changed.
+        """
+        names = [projections.values() for projections in self.projections]
+        number = next((i for i, known_as in enumerate(names) if column in known_as), 0)
+        data = _map(self.paths[number])
+        if len(data) != self.parts[number].raw_data.bytes:
+            raise CorruptError(f"{self.paths[number]}: {len(data)} bytes. Delete the file")
+        return data
 
     def _check_aligned(self, part: MDSReader, first: Any, part_ids: Any) -> None:
         different = np.flatnonzero(first != part_ids)

@@ -15,7 +15,7 @@ Collate = Callable[[Sequence[dict[str, Any]]], Any]
 
 
 class StreamBatches(IterableDataset[Any]):
-    """The batches of a stream, with its state."""
+    """The batches of a stream, with its state; without `collate`, chunks of several batches."""
 
     def __init__(self, stream: MixStream, collate: Collate | None = None) -> None:
         """Set the stream and the function that makes a batch of samples.
@@ -36,7 +36,7 @@ class StreamBatches(IterableDataset[Any]):
 
     def __iter__(self) -> Iterator[Any]:
         if self._collate is None:
-            yield from self.stream.column_batches()
+            yield from self.stream.column_chunks()
             return
         samples = iter(self.stream)
         while batch := list(islice(samples, self.stream.batch_size)):
@@ -51,13 +51,23 @@ class StreamBatches(IterableDataset[Any]):
         self.stream.load_state_dict(state)
 
 
+class ColumnLoader(DataLoader[Any]):
+    """A DataLoader that reads the batches of the chunks that its workers find."""
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        batches: Any = self.dataset
+        for chunk in super().__iter__():
+            yield from batches.stream.read(chunk).split(batches.stream.batch_size)
+
+
 def data_loader(
     stream: MixStream, collate: Collate | None = None, *, workers: int = 0, **options: Any
 ) -> DataLoader[Any]:
     """Return a DataLoader that yields whole batches of `stream.batch_size` samples.
 
-    Each worker makes complete batches, and torch passes their tensors through shared memory. The
-    order is the same for any number of workers.
+    Each worker makes complete batches, and torch passes their tensors through shared memory. Of
+    documents without a conditioner a worker sends only the places. The order is the same for any
+    number of workers.
 
     Args:
         stream: the stream.
@@ -73,10 +83,9 @@ def data_loader(
     batches = StreamBatches(stream, collate)
     if workers and collate is not None:
         _check_tmpdir()
+    kind = ColumnLoader if collate is None else DataLoader
     # Torch would convert the contents of the batches.
-    return DataLoader(
-        batches, batch_size=None, num_workers=workers, collate_fn=_unchanged, **options
-    )
+    return kind(batches, batch_size=None, num_workers=workers, collate_fn=_unchanged, **options)
 
 
 def _check_tmpdir() -> None:

@@ -1,10 +1,10 @@
 """The stream: a mix plan as a torch dataset with the same order of samples on any machine."""
 
 import warnings
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
@@ -14,17 +14,19 @@ from ixt_data.errors import FingerprintError, MixError, StoreError
 from ixt_data.mix import Condition, Ints, MixPlan, regimes_of, samples_of
 from ixt_data.storage import atomic_write
 from ixt_train.conditioning import Choice, Conditioner
-from ixt_train.stream.column_batch import ColumnBatch
-from ixt_train.stream.families import OpenShard, build_readers
+from ixt_train.stream.column_batch import ColumnBatch, ColumnChunk
+from ixt_train.stream.families import FamilyReader, OpenShard, build_readers
 from ixt_train.stream.position import Position
 from ixt_train.stream.projection import logical_shards
 from ixt_train.stream.shard_cache import LocalFolder, OpenShards, Prefetcher
 from ixt_train.stream.shard_columns import ShardColumns, chunks
 from ixt_train.stream.world import World, run_on_all_ranks
 
+T = TypeVar("T")
 INDEX = "index.json"
 _RETRIES = 7
 _PREDOWNLOAD_BATCHES = 8
+_MAX_MAPS = 1 << 14
 
 
 class MixStream(IterableDataset[dict[str, Any]]):
@@ -112,6 +114,7 @@ class MixStream(IterableDataset[dict[str, Any]]):
         self._samples_per_shard = np.array([shard.samples for shard in self.shards], np.int64)
         self._shard_starts = np.cumsum(np.append(0, self._samples_per_shard))[:-1]
         self._open_shards = OpenShards()
+        self._maps: dict[tuple[int, str], memoryview] = {}
         self._warn_of_thrashing()
 
     def __enter__(self) -> "MixStream":
@@ -119,6 +122,9 @@ class MixStream(IterableDataset[dict[str, Any]]):
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_maps": {}}
 
     def close(self) -> None:
         """Delete the uncompressed shards and release the local folder."""
@@ -146,33 +152,58 @@ class MixStream(IterableDataset[dict[str, Any]]):
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield this worker's samples of the next epoch, or from the loaded state on."""
+        draws = self._next_draws()
+        worker, n_workers = _worker()
+        own = draws[np.arange(len(draws)) // self.batch_size % n_workers == worker]
+        parts = (own[part] for part in chunks(len(own)))
         # Chained: each sample passes through only one generator.
-        return chain.from_iterable(self._samples(*chunk) for chunk in self._chunks(1))
+        return chain.from_iterable(self._samples(*chunk) for chunk in self._chunks(own, parts))
 
-    def column_batches(self) -> Iterator[ColumnBatch]:
-        """Yield the same samples as batches of columns; only without a conditioner."""
-        for draws, columns, feedback in self._chunks(self.batch_size):
-            given = self.plan.feedback_given(draws)
-            yield from ColumnBatch.split(self.batch_size, draws, columns, feedback, given)
+    def column_chunks(self) -> Iterator[ColumnChunk]:
+        """Yield the same samples as chunks of complete batches; only without a conditioner.
 
-    def _chunks(self, step: int) -> Iterator[tuple[Ints, ShardColumns, ShardColumns]]:
-        """Yield the next draws, their columns, and the columns of their feedback.
-
-        Args:
-            step: number that divides the draws of every chunk, except the last.
+        The workers of a DataLoader have alternate chunks. `read` returns their samples.
         """
         draws = self._next_draws()
+        worker, n_workers = _worker()
+        own = islice(chunks(len(draws), self.batch_size), worker, None, n_workers)
+        parts = [draws[part] for part in own]
+        for chunk in self._chunks(np.concatenate([draws[:0], *parts]), parts):
+            yield self._chunk(*chunk)
+
+    def read(self, chunk: ColumnChunk) -> ColumnBatch:
+        """Return the samples of a chunk that this process or one of its workers has found."""
+        if self.cache_limit:
+            # A map keeps the bytes of an evicted file on the disk.
+            needed = set(chunk.shards)
+            self._maps = {key: data for key, data in self._maps.items() if key[0] in needed}
+        while len(self._maps) > _MAX_MAPS:
+            del self._maps[next(iter(self._maps))]
+        return chunk.read(self._data)
+
+    def _data(self, shard: int, column: str) -> memoryview:
+        reader = self.shards[shard]
+        if reader.opened is not None:
+            return reader.opened.data(column)
+        known = self._maps.get((shard, column))
+        if known is None:
+            known = self._maps[shard, column] = self._retry(reader, lambda: reader.map(column))
+        return known
+
+    def _chunks(
+        self, draws: Ints, parts: Iterable[Ints]
+    ) -> Iterator[tuple[Ints, ShardColumns, ShardColumns]]:
+        """Yield parts of some draws, their columns, and the columns of their feedback."""
         shards, rows = self._locate(draws)
+        start = 0
         with Prefetcher(self.shards, shards, self.predownload, self.threads) as prefetcher:
-            for chunk in chunks(len(draws), step):
+            for part in parts:
+                chunk = slice(start, start := start + len(part))
                 prefetcher.prefetch_until(chunk.stop)
-                yield self._columns(draws[chunk], shards[chunk], rows[chunk], prefetcher)
+                yield self._columns(part, shards[chunk], rows[chunk], prefetcher)
 
     def _next_draws(self) -> Ints:
-        """Return the draws of this worker, to the end of the epoch.
-
-        Every rank has every `world.size`-th draw, and its workers have alternate batches.
-        """
+        """Return the draws of this rank, every `world.size`-th one, to the end of the epoch."""
         epoch, done = self._position.start()
         draws = self.plan.order(epoch)[done:]
         size = self._world.size
@@ -181,13 +212,7 @@ class MixStream(IterableDataset[dict[str, Any]]):
                 f"the state has {done:,} samples of epoch {epoch}, and {size:,} processes cannot "
                 f"share the other {len(draws):,}. Resume on a number of processes that divides it"
             )
-        draws = np.ascontiguousarray(draws[self._world.position :: size])
-        worker = get_worker_info()
-        if worker is None:
-            return draws
-        batches = np.arange(len(draws)) // self.batch_size
-        own: Ints = draws[batches % worker.num_workers == worker.id]
-        return own
+        return np.ascontiguousarray(draws[self._world.position :: size])
 
     def _locate(self, draws: Ints) -> tuple[Ints, Ints]:
         """Return the shard of each draw, and its row there."""
@@ -215,31 +240,14 @@ class MixStream(IterableDataset[dict[str, Any]]):
         self, draws: Ints, columns: ShardColumns, feedback_columns: ShardColumns
     ) -> Iterator[dict[str, Any]]:
         if self.conditioner is None:
-            return self._documents(draws, columns, feedback_columns)
+            return iter(self.read(self._chunk(draws, columns, feedback_columns)))
         return self._encoded(draws, columns, feedback_columns)
 
-    def _documents(
+    def _chunk(
         self, draws: Ints, columns: ShardColumns, feedback_columns: ShardColumns
-    ) -> Iterator[dict[str, Any]]:
-        for doc_id, draw, text, critique, score, spans, has_feedback in zip(
-            columns.doc_ids,
-            draws.tolist(),
-            columns.texts("text"),
-            feedback_columns.texts("critique"),
-            feedback_columns.scores,
-            columns.spans,
-            self.plan.feedback_given(draws).tolist(),
-            strict=True,
-        ):
-            yield {
-                "doc_id": doc_id,
-                "draw": draw,
-                "text": text,
-                "critique": critique,
-                "score": score,
-                "spans": spans,
-                "has_feedback": has_feedback,
-            }
+    ) -> ColumnChunk:
+        given = self.plan.feedback_given(draws)
+        return ColumnChunk.of_columns(draws, columns, feedback_columns, given)
 
     def _encoded(
         self, draws: Ints, columns: ShardColumns, feedback_columns: ShardColumns
@@ -276,9 +284,12 @@ class MixStream(IterableDataset[dict[str, Any]]):
             return reader.opened
         if prefetcher is not None:
             prefetcher.wait(shard)
+        return self._retry(reader, lambda: self._open_shards.open(reader))
+
+    def _retry(self, reader: FamilyReader, read: Callable[[], T]) -> T:
         for _ in range(_RETRIES):
             try:
-                return self._open_shards.open(reader)
+                return read()
             except FileNotFoundError:
                 # Not copied yet, or evicted by another process meanwhile.
                 reader.fetch()
@@ -332,6 +343,12 @@ class MixStream(IterableDataset[dict[str, Any]]):
         """The values that must be equal for a state to mean the same samples."""
         tokenizer = self.conditioner.tokenizer_id if self.conditioner else None
         return {"snapshot": self.plan.version, "plan": self.plan.digest, "tokenizer": tokenizer}
+
+
+def _worker() -> tuple[int, int]:
+    """Return the number of this worker of a DataLoader, and how many workers there are."""
+    info = get_worker_info()
+    return (0, 1) if info is None else (info.id, info.num_workers)
 
 
 def _conditioners(

@@ -9,6 +9,7 @@ from torch.utils.data import get_worker_info
 
 from ixt_data.storage import atomic_write
 
+_POLL_SECONDS = 0.001
 Place = tuple[int, int]
 """An epoch, and the samples of it that all processes have drawn."""
 
@@ -47,7 +48,8 @@ class Position:
         # Torch draws a seed per iterator; persistent workers iterate again under the same one.
         iteration = None if worker is None else [worker.seed - worker.id, self._iterations]
         self._iterations += 1
-        with FileLock(f"{self._path}.lock"):
+        # All workers of an iteration come here at once, and each one waits a poll or more.
+        with FileLock(f"{self._path}.lock", poll_interval=_POLL_SECONDS):
             record = self._read()
             if iteration is None or record["iteration"] != iteration:
                 epoch, done = record["next"]

@@ -39,7 +39,7 @@ class ShardColumns:
     """The columns of some samples of some open shards."""
 
     def __init__(self, opened: Mapping[int, OpenShard], shards: Ints, rows: Ints) -> None:
-        """Sort the samples by shard, once for all columns.
+        """Sort the samples by shard, once for all columns; `numbers` are their shards.
 
         Args:
             opened: the shards by number.
@@ -55,6 +55,8 @@ class ShardColumns:
             )
         ]
         self._sizes = [len(part) for _, part in self._groups]
+        self.numbers: list[int] = numbers.tolist()
+        self.has_spans = any(shard.has_spans for shard, _ in self._groups)
 
     def _in_order(self, parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
         if len(parts) == 1:
@@ -81,15 +83,17 @@ class ShardColumns:
 
     def texts(self, name: str) -> Iterator[str]:
         """Yield the values of one text column."""
-        return decode(self.string_views(name))
+        files = (shard.data(name) for shard, _ in self._groups)
+        return decode(string_array(self.string_views(name), files))
 
-    def string_views(self, name: str) -> Any:
-        """Return one text column as a `pyarrow.StringViewArray` over the bytes of the shards.
+    def string_views(self, name: str) -> npt.NDArray[np.void]:
+        """Return the string views of one text column, for `string_array`, V16[samples].
 
-        A value is empty if its shard does not have the column.
+        They refer to the files of the shards, in the order of their numbers. A value is empty if
+        its shard does not have the column.
         """
         views: list[npt.NDArray[np.void]] = []
-        buffers: list[Any] = []
+        n_buffers = 0
         for shard, rows in self._groups:
             column = shard.columns.get(name) or shard.no_values
             starts = column.starts[rows].astype(np.int64)
@@ -101,17 +105,14 @@ class ShardColumns:
             prefixes: Any = np.ndarray(places, np.int32, column.data, strides=(1,))
             view[:, 1] = prefixes[np.minimum(starts, places - 1)]
             view[:, 2], view[:, 3] = np.divmod(starts, _WINDOW)
-            view[:, 2] += len(buffers)
+            view[:, 2] += n_buffers
             short = np.flatnonzero(lengths <= _INLINE)
             if len(short):
                 inline = _first_bytes(column.data, starts[short], lengths[short])
                 view[short, 1:] = inline.view(np.int32)
-            buffers += _windows(column.data)
+            n_buffers += len(_windows(column.data))
             views.append(view.view("V16").ravel())
-        ordered = self._in_order(views)
-        return pa.Array.from_buffers(
-            pa.string_view(), len(ordered), [None, pa.py_buffer(ordered), *buffers]
-        )
+        return self._in_order(views)
 
     def tokens_or_text(
         self, tokens: str, text: str, dtype: npt.DTypeLike
@@ -156,7 +157,7 @@ class ShardColumns:
     @property
     def spans(self) -> Iterable[tuple[Span, ...]]:
         """The spans of each sample, read one by one."""
-        if not any(shard.has_spans for shard, _ in self._groups):
+        if not self.has_spans:
             return repeat((), len(self._order))
         files, starts, ends = self._slices("spans")
         cells = _slice_bytes(files, starts, ends)
@@ -170,6 +171,12 @@ class ShardColumns:
         boxed[:] = values
         spread: list[Any] = self._in_order([np.repeat(boxed, self._sizes), boxed[:0]]).tolist()
         return spread
+
+
+def string_array(views: npt.NDArray[np.void], files: Iterable[memoryview]) -> Any:
+    """Return string views and the files that they refer to as a `pyarrow.StringViewArray`."""
+    buffers = map(pa.py_buffer, [views, *chain.from_iterable(map(_windows, files))])
+    return pa.Array.from_buffers(pa.string_view(), len(views), [None, *buffers])
 
 
 def decode(texts: Any) -> Iterator[str]:
@@ -187,9 +194,8 @@ def _first_bytes(data: memoryview, starts: Offsets, lengths: Offsets) -> npt.NDA
     return found
 
 
-def _windows(data: memoryview) -> Iterator[Any]:
-    for start in range(0, len(data), _WINDOW):
-        yield pa.py_buffer(data[start : start + 2 * _WINDOW - 1])
+def _windows(data: memoryview) -> list[memoryview]:
+    return [data[start : start + 2 * _WINDOW - 1] for start in range(0, len(data), _WINDOW)]
 
 
 def _slice_bytes(files: list[memoryview], starts: Offsets, ends: Offsets) -> Iterator[memoryview]:

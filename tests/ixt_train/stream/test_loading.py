@@ -42,7 +42,10 @@ def test_column_batches_equal_the_samples(store, noisy, tmp_path, workers):
     assert first[-2:] == expected[30:32]
     assert first.texts("text") == [sample["text"] for sample in expected[:32]]
     assert first.doc_ids.tobytes() == b"".join(sample["doc_id"] for sample in expected[:32])
-    assert list(pickle.loads(pickle.dumps(first))) == list(first)
+    pickled = pickle.dumps(first)
+    assert list(pickle.loads(pickled)) == list(first)
+    n_bytes = sum(len(sample[name]) for sample in first for name in ("text", "critique"))
+    assert len(pickled) < n_bytes + 200 * len(first)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -62,6 +65,14 @@ def test_collated_batches_equal_those_without_workers(store, noisy, tmp_path, wo
                 assert torch.equal(value, other[key])
             else:
                 assert np.array_equal(value, other[key])
+
+
+def test_stream_that_has_read_batches_is_picklable(store, plan, tmp_path):
+    with stream(store, plan, tmp_path, batch_size=32) as ds:
+        expected = [sample for batch in data_loader(ds, workers=1) for sample in batch]
+        ds.load_state_dict(ds.state_dict(0, True) | {"epoch": 0})
+        copy = pickle.loads(pickle.dumps(ds))
+        assert [sample for batch in data_loader(copy) for sample in batch] == expected
 
 
 def test_persistent_workers_read_one_epoch_after_the_other(store, plan, tmp_path):

@@ -17,25 +17,39 @@ from torch.utils.data import DataLoader
 from ixt_data.errors import ConfigError, StoreError
 from ixt_data.mix import Mix, plan_mix, samples_of
 from ixt_train.stream.families import FamilyReader
+from ixt_train.stream.loading import data_loader
 from ixt_train.stream.mix_stream import MixStream
 
 pytestmark = pytest.mark.stream
 
 
-def die_midway(ds_of) -> None:
-    batches = iter(DataLoader(ds_of(), batch_size=8, num_workers=2, collate_fn=list))
+def torch_loader(ds: MixStream) -> DataLoader:
+    return DataLoader(ds, batch_size=8, num_workers=2, collate_fn=list)
+
+
+def column_loader(ds: MixStream) -> DataLoader:
+    return data_loader(ds, workers=2)
+
+
+def die_midway(ds_of, loader) -> None:
+    batches = iter(loader(ds_of()))
     next(batches)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_killed_job_does_not_block_the_next(store, plan, tmp_path):
+@pytest.mark.parametrize("loader", [torch_loader, column_loader])
+def test_killed_job_leaves_no_shared_memory_and_does_not_block_the_next(
+    store, plan, tmp_path, loader
+):
     def ds_of() -> MixStream:
         return stream(store, plan, tmp_path)
 
-    job = multiprocessing.get_context("fork").Process(target=die_midway, args=(ds_of,))
+    before = set(Path("/dev/shm").iterdir())
+    job = multiprocessing.get_context("fork").Process(target=die_midway, args=(ds_of, loader))
     job.start()
     job.join(300)
     assert job.exitcode == -signal.SIGKILL
+    assert set(Path("/dev/shm").iterdir()) <= before
     with ds_of() as ds:
         assert draws(ds, workers=2) == planned(plan)
     assert not list(tmp_path.rglob("*.mds"))
@@ -114,6 +128,12 @@ def test_evicted_shards_are_copied_again(store, plan, tmp_path):
     with ds:
         assert draws(ds, workers=2) == planned(plan)
         assert ds.files.bytes_used <= 4 * size
+        ds.load_state_dict(ds.state_dict(0, True) | {"epoch": 0})
+        # The process of the loader reads the files of the workers' chunks itself.
+        loader = data_loader(ds, workers=2)
+        found = [sample for _ in range(plan.epochs) for batch in loader for sample in batch]
+        assert ds.files.bytes_used <= 4 * size
+        assert found == ds[planned(plan)]
 
 
 def test_shards_without_draws_are_never_copied(store, tmp_path):
