@@ -92,6 +92,14 @@ def ingest(
     shard_mb: Annotated[
         float, typer.Option(help="Uncompressed size of a text shard, in MiB, up to 2048.")
     ] = 64,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            show_default="one per core, fewer for small inputs",
+            help="Processes that read, convert and compress; any number gives the same result.",
+        ),
+    ] = None,
     strict: Annotated[
         bool, typer.Option(help="Exit with code 1 if a record was rejected.")
     ] = False,
@@ -129,7 +137,8 @@ def ingest(
             types=types,
             casts=key_values(type_, "--type"),
             remarks=remarks,
-            shard_bytes=int(shard_mb * (1 << 20)),
+            shard_bytes=shard_mb * (1 << 20),
+            workers=workers,
             progress=lambda done, documents: bar.update(done, format_count(documents, "document")),
         )
     out.result(arrows(asdict(report), output))

@@ -20,6 +20,20 @@ class Remarks:
         """Add a remark, or its count to the same earlier one."""
         self._counts[remark] += count
 
+    def update(self, other: "Remarks") -> None:
+        """Add all remarks of another part of the input."""
+        self._counts.update(other._counts)
+        self.without_text.update(other.without_text)
+        self.text_field = other.text_field or self.text_field
+
+    def take(self) -> "Remarks":
+        """Return the remarks, and start again without any."""
+        taken = Remarks()
+        taken.update(self)
+        self._counts.clear()
+        self.without_text.clear()
+        return taken
+
     def lines(self) -> list[str]:
         """Return the remarks in the order of their first occurrence."""
         return [f"{text}: {n:,}" if n > 1 else text for text, n in self._counts.items()]

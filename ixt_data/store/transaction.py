@@ -44,8 +44,9 @@ class FamilyWriter:
         from ixt_data.mds import ShardWriter
 
         self.family, self.corpus = family, corpus
-        self._folder, self._add_shard = folder, add_shard
-        self._writer = ShardWriter(scratch / folder, columns, first)
+        self.folder = scratch / folder
+        self._key, self._add_shard = folder, add_shard
+        self._writer = ShardWriter(self.folder, columns, first)
         self.write = self._writer.write
 
     @property
@@ -60,10 +61,25 @@ class FamilyWriter:
 
     def cut(self, aligned_with: str | None = None) -> ShardInfo:
         """Finish the open shard; `aligned_with` is the path of the shard with the same samples."""
-        index = self._writer.cut()
-        info = ShardInfo.from_index(self._folder, self.family, self.corpus, index, aligned_with)
+        info = self._info(self._writer.cut(), aligned_with)
         self._add_shard(info)
         return info
+
+    def path_of(self, number: int) -> str:
+        """Return the path in the store of the shard with this number."""
+        from ixt_data.mds import shard_name
+
+        return f"{self._key}/{shard_name(number)}"
+
+    def add_written(self, index: dict[str, Any]) -> ShardInfo:
+        """Add a shard that the caller has written to `folder`; `index` is its entry there."""
+        self._writer.index.append(index)
+        info = self._info(index)
+        self._add_shard(info)
+        return info
+
+    def _info(self, index: dict[str, Any], aligned_with: str | None = None) -> ShardInfo:
+        return ShardInfo.from_index(self._key, self.family, self.corpus, index, aligned_with)
 
     def close(self) -> None:
         """Write the folder's index.json.
