@@ -1,5 +1,9 @@
 """The verbs that fill a store with documents: init, ingest."""
 
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -128,7 +132,10 @@ def ingest(
         delimiter=delimiter,
         remarks=remarks,
     )
-    with out.progress("ingesting", sum(source.size for source in sources), "B") as bar:
+    with (
+        _saying_how_to_continue(out),
+        out.progress("ingesting", sum(source.size for source in sources), "B") as bar,
+    ):
         report = run(
             opened,
             corpus,
@@ -150,3 +157,13 @@ def ingest(
         # An ingest in which every record failed has done nothing.
         if strict or not report.documents + report.duplicates:
             raise typer.Exit(1)
+
+
+@contextmanager
+def _saying_how_to_continue(out: Output) -> Iterator[None]:
+    """Exit on Ctrl-C inside the block, after a note with what is kept and how to continue."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        out.note(f"{interrupt or 'interrupted'}: {shlex.join(['ixt', *sys.argv[1:]])}")
+        raise typer.Exit(130) from None

@@ -18,6 +18,13 @@ from ixt_data.ingestion.column_values import TypeOptions
 from ixt_data.ingestion.document_rows import documents_of, read_stored_ids
 from ixt_data.ingestion.fields import RejectedRecord
 from ixt_data.ingestion.formats import Input
+from ixt_data.ingestion.ingest_journal import (
+    IngestJournal,
+    JournalEntry,
+    Progress,
+    begin,
+    journal_name,
+)
 from ixt_data.ingestion.inputs import open_inputs
 from ixt_data.ingestion.portions import Portion, split_inputs
 from ixt_data.ingestion.remarks import Remarks
@@ -157,29 +164,51 @@ def ingest(
     opened = [item for item in inputs if not isinstance(item, str | Path)]
     opened += open_inputs(paths, **options)
     total = sum(item.size for item in opened)
+    name = journal_name(
+        opened,
+        {
+            "corpus": corpus,
+            "stage": stage,
+            "types": types,
+            "casts": dict(casts or {}),
+            "shard_bytes": shard_bytes,
+        },
+    )
+    transaction, entries = begin(store, name)
     with (
         _progress_callback(progress, corpus, total) as on_block,
-        store.begin("ingest") as txn,
-        Quarantine(txn) as quarantine,
+        transaction as txn,
+        Quarantine(txn, entries) as quarantine,
         SeenIds(txn.scratch) as seen,
+        _explaining_interrupts(IngestJournal(txn, name, entries)) as journal,
         WorkerPool(workers or _worker_count(total)) as pool,
     ):
+        said = Remarks()
+        last = Progress()
+        for entry in entries:
+            last = entry.progress
+            said = Remarks.parse(last.remarks)
         for ids in read_stored_ids(store.storage, documents_of(corpus, txn.base.rows.values())):
             seen.add_batch(ids)
         shards = TextShards(
-            txn, corpus, pool, stage, TypeOptions(types, casts or {}), shard_bytes, seen
+            *(txn, corpus, pool, stage, TypeOptions(types, casts or {}), shard_bytes, seen),
+            journal,
+            lambda: (said.as_json(), quarantine.take_lines()),
         )
-        said = Remarks()
-        for block, consumed in _blocks(split_inputs(opened, remarks), pool, txn.scratch):
+        found = split_inputs(opened, remarks)
+        for place, block, consumed in _blocks(found, pool, txn.scratch, last.portion):
+            if place < (last.portion, last.block):
+                continue
+            shards.add(block, place, last.document if place == (last.portion, last.block) else 0)
             quarantine.add(block.rejected)
             said.update(block.remarks)
-            shards.add(block)
             on_block(consumed, shards.documents)
         if not shards.documents + shards.duplicates:
             _check_text_field(said)
         shards.finish()
         key = quarantine.publish()
         version = shards.commit(quarantine.records) if shards.documents else txn.base.version
+    journal.delete()
     said.update(shards.remarks)
     for line in broken_selections(store, version) if shards.types.widened else ():
         said.add(line)
@@ -202,33 +231,72 @@ def _worker_count(total: int) -> int:
 
 
 def _blocks(
-    found: Iterable[Portion], pool: WorkerPool, folder: Path
-) -> Iterator[tuple[Block, int]]:
-    """Yield the blocks of portions in order, each with the bytes of the inputs up to it."""
+    found: Iterable[Portion], pool: WorkerPool, folder: Path, first: int
+) -> Iterator[tuple[tuple[int, int], Block, int]]:
+    """Yield the blocks of portions in order.
+
+    Args:
+        found: the portions.
+        pool: the processes that read them.
+        folder: folder for temporary files.
+        first: number of the first portion to read.
+
+    Yields:
+        The number of the portion and of the block in it, the block, and the bytes of the inputs
+        up to the end of the portion.
+    """
+    numbered = ((n, portion) for n, portion in enumerate(found) if n >= first)
     if pool.workers == 1:
-        for portion in found:
-            for block in read_blocks(portion):
-                yield block, portion.consumed
+        for number, portion in numbered:
+            for i, block in enumerate(read_blocks(portion)):
+                yield (number, i), block, portion.consumed
         return
-    ahead: deque[tuple[Future[list[Block]], int, int]] = deque()
-    for number, portion in enumerate(found):
+    ahead: deque[tuple[int, Future[list[Block]], int, int]] = deque()
+    for number, portion in numbered:
         if portion.movable:
             future = pool.submit(write_blocks, portion, folder, number)
         else:
             future = Future()
             future.set_result(write_blocks(portion, folder, number))
-        ahead.append((future, portion.consumed, portion.size))
+        ahead.append((number, future, portion.consumed, portion.size))
         while len(ahead) > AHEAD * pool.workers or (
-            len(ahead) > 1 and sum(size for _, _, size in ahead) > AHEAD_BYTES * pool.workers
+            len(ahead) > 1 and sum(size for *_, size in ahead) > AHEAD_BYTES * pool.workers
         ):
             yield from _results(ahead.popleft())
     while ahead:
         yield from _results(ahead.popleft())
 
 
-def _results(portion: tuple[Future[list[Block]], int, int]) -> Iterator[tuple[Block, int]]:
-    for block in portion[0].result():
-        yield block, portion[1]
+def _results(
+    portion: tuple[int, Future[list[Block]], int, int],
+) -> Iterator[tuple[tuple[int, int], Block, int]]:
+    number, future, consumed, _ = portion
+    for i, block in enumerate(future.result()):
+        yield (number, i), block, consumed
+
+
+@contextmanager
+def _explaining_interrupts(journal: IngestJournal) -> Iterator[IngestJournal]:
+    """Provide the journal; say in an interrupt what is kept, and keep nothing after a ConfigError.
+
+    Raises:
+        KeyboardInterrupt: it was raised inside of the block; its text says what is kept.
+    """
+    try:
+        with journal:
+            yield journal
+    except ConfigError:
+        journal.delete(with_shards=True)
+        raise
+    except KeyboardInterrupt:
+        shards = len(journal.entries)
+        kept = "nothing is kept"
+        if shards:
+            documents = journal.entries[-1].progress.documents
+            kept = f"{shards} complete shards are kept, with {format_count(documents, 'document')}"
+        raise KeyboardInterrupt(
+            f"interrupted; nothing was committed, {kept}. The same command continues"
+        ) from None
 
 
 def _check_text_field(remarks: Remarks) -> None:
@@ -256,11 +324,15 @@ def _progress_callback(
 class Quarantine:
     """The file of the rejected records of one transaction."""
 
-    def __init__(self, txn: Transaction) -> None:
-        self.records = 0
+    def __init__(self, txn: Transaction, entries: Sequence[JournalEntry] = ()) -> None:
+        """Create the file, with the records of the journal."""
         self._txn = txn
         self._path = txn.scratch / "quarantine.jsonl"
-        self._file = self._path.open("wb")
+        self._file = self._path.open("w+b")
+        lines = [line for entry in entries for line in entry.progress.quarantine]
+        self._file.writelines(f"{line}\n".encode() for line in lines)
+        self.records = len(lines)
+        self._taken = self._file.tell()
 
     def __enter__(self) -> "Quarantine":
         return self
@@ -272,6 +344,13 @@ class Quarantine:
         """Write records."""
         self.records += len(rejected)
         self._file.writelines(orjson.dumps(record._asdict()) + b"\n" for record in rejected)
+
+    def take_lines(self) -> list[str]:
+        """Return the lines since the last call."""
+        self._file.seek(self._taken)
+        lines = self._file.read().decode().removesuffix("\n").split("\n")
+        self._taken = self._file.tell()
+        return lines if lines != [""] else []
 
     def publish(self) -> str | None:
         """Publish the file to the store; return its key, None without records."""

@@ -109,6 +109,11 @@ class JsonInput(SourceInput, ABC):
         self._fields = fields
         super().__init__(source)
 
+    @property
+    def identity(self) -> list[Any]:
+        """Everything that the records depend on."""
+        return [*super().identity, *self._fields.identity]
+
     def __iter__(self) -> Iterator[Document | RejectedRecord]:
         """Yield a document or a rejection per record; a corrupt file ends with one rejection."""
         records = JsonRecords(self._source.file, self._source.name, self._fields)

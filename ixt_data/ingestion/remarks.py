@@ -1,6 +1,8 @@
 """What an ingest changes or recognizes in the user's data, for its summary."""
 
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 
 class Remarks:
@@ -33,6 +35,23 @@ class Remarks:
         self._counts.clear()
         self.without_text.clear()
         return taken
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the remarks as JSON values, for `parse`."""
+        return {
+            "counts": dict(self._counts),
+            "without_text": dict(self.without_text),
+            "text_field": self.text_field,
+        }
+
+    @classmethod
+    def parse(cls, record: Mapping[str, Any]) -> "Remarks":
+        """Return the remarks that `as_json` has returned."""
+        remarks = cls()
+        remarks._counts.update(record.get("counts", {}))
+        remarks.without_text.update(record.get("without_text", {}))
+        remarks.text_field = record.get("text_field", "")
+        return remarks
 
     def lines(self) -> list[str]:
         """Return the remarks in the order of their first occurrence."""

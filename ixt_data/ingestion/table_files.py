@@ -57,6 +57,11 @@ class TableInput(ABC):
         self._source = source
         fields.check_columns(self.file, self._columns())
 
+    @property
+    def identity(self) -> list[Any]:
+        """Everything that the records depend on."""
+        return [self.kind, *self._source.identity, *self._fields.identity]
+
     @abstractmethod
     def _columns(self) -> list[str]:
         """Return the names of the columns."""

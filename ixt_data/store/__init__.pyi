@@ -5,6 +5,7 @@ from .external_shards import folder_of as folder_of
 from .external_shards import original_copy as original_copy
 from .external_shards import read_adopted as read_adopted
 from .external_shards import sizes_of as sizes_of
+from .layout import INGESTS as INGESTS
 from .layout import MARKER as MARKER
 from .layout import is_safe_name as is_safe_name
 from .layout import part_of_store as part_of_store

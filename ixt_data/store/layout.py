@@ -6,8 +6,10 @@ from ixt_data.storage import open_storage
 
 OWN_FOLDERS = (
     *("shards", "meta", "quarantine"),
-    *("_log", "_checkpoint", "_pins", "_leases", "_journal", "_tmp"),
+    *("_log", "_checkpoint", "_pins", "_leases", "_journal", "_tmp", "_ingests"),
 )
+INGESTS = "_ingests"
+"""Folder of the journals of ingests."""
 
 
 def part_of_store(path: Path) -> Path | None:
