@@ -1,5 +1,9 @@
 """The verbs that fill a store with documents: init, ingest."""
 
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -92,6 +96,14 @@ def ingest(
     shard_mb: Annotated[
         float, typer.Option(help="Uncompressed size of a text shard, in MiB, up to 2048.")
     ] = 64,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            show_default="one per core, fewer for small inputs",
+            help="Processes that read, convert and compress; any number gives the same result.",
+        ),
+    ] = None,
     strict: Annotated[
         bool, typer.Option(help="Exit with code 1 if a record was rejected.")
     ] = False,
@@ -120,7 +132,10 @@ def ingest(
         delimiter=delimiter,
         remarks=remarks,
     )
-    with out.progress("ingesting", sum(source.size for source in sources), "B") as bar:
+    with (
+        _saying_how_to_continue(out),
+        out.progress("ingesting", sum(source.size for source in sources), "B") as bar,
+    ):
         report = run(
             opened,
             corpus,
@@ -129,7 +144,8 @@ def ingest(
             types=types,
             casts=key_values(type_, "--type"),
             remarks=remarks,
-            shard_bytes=int(shard_mb * (1 << 20)),
+            shard_bytes=shard_mb * (1 << 20),
+            workers=workers,
             progress=lambda done, documents: bar.update(done, format_count(documents, "document")),
         )
     out.result(arrows(asdict(report), output))
@@ -141,3 +157,13 @@ def ingest(
         # An ingest in which every record failed has done nothing.
         if strict or not report.documents + report.duplicates:
             raise typer.Exit(1)
+
+
+@contextmanager
+def _saying_how_to_continue(out: Output) -> Iterator[None]:
+    """Exit on Ctrl-C inside the block, after a note with what is kept and how to continue."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        out.note(f"{interrupt or 'interrupted'}: {shlex.join(['ixt', *sys.argv[1:]])}")
+        raise typer.Exit(130) from None

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from ixt_data.errors import CommitError, ConfigError, CorruptError, StoreError
-from ixt_data.ingestion.column_values import ColumnTypes, TypeOptions
+from ixt_data.ingestion.column_values import ColumnTypes, StoreTypes, TypeOptions
 from ixt_data.ingestion.columns import ColumnNames
 from ixt_data.ingestion.document_rows import (
     DocumentRows,
@@ -306,7 +306,8 @@ class _Recorder:
         known = metadata_types(txn.base)
         self._names = ColumnNames(known)
         self._remarks = Remarks()
-        self._types = ColumnTypes(txn.scratch, known, TypeOptions(), self._remarks)
+        self._types = ColumnTypes(txn.scratch, TypeOptions(), self._remarks)
+        self._store_types = StoreTypes(known, self._remarks)
 
     def add(self, info: ShardInfo, entry: dict[str, Any]) -> None:
         """Record one shard, with a row for each new text."""
@@ -316,11 +317,13 @@ class _Recorder:
             raise CorruptError(f"{info.path}: its columns differ from those in {INDEX}")
         positions, documents = self._new(shard, info)
         if documents:
-            rows = DocumentRows()
-            rows.add(documents)
-            table = rows.table(
-                self._corpus, self._stage, info.path, self._names, self._types, positions
+            rows = DocumentRows.of(documents)
+            names = {field: self._names[field] for field in rows.fields}
+            table, kinds = rows.table(
+                self._corpus, self._stage, info.path, names, self._types, positions
             )
+            for field, name, kind in kinds:
+                self._store_types.add(field, name, kind)
             self._txn.add_rows("documents", self._corpus, table)
             self._report.bytes += sum(rows.n_bytes)
         self._txn.add_shard(replace(info, orphans=shard.samples - len(documents)))

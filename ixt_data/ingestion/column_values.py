@@ -37,48 +37,24 @@ class TypeOptions:
     casts: Mapping[str, str] = field(default_factory=dict)
 
 
-class ColumnTypes:
-    """The types of the metadata columns of one ingest.
+class StoreTypes:
+    """The types of the store's metadata columns, widened by what an ingest adds.
 
     Attributes:
         widened: columns whose type in the store changes with this ingest.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        known: Mapping[str, ColumnType],
-        options: TypeOptions,
-        remarks: Remarks,
-    ) -> None:
-        """Start without columns.
-
-        Args:
-            folder: folder for temporary files.
-            known: types of the store's columns by name.
-            options: see `TypeOptions`.
-            remarks: collects what the summary says.
-        """
+    def __init__(self, known: Mapping[str, ColumnType], remarks: Remarks) -> None:
+        """Start with the types of the store's columns by name; `remarks` is for the summary."""
         self.widened: set[str] = set()
-        self._known = dict(known)
-        self._options, self._remarks = options, remarks
-        self._json = JsonTypes(folder)
+        self._known, self._remarks = dict(known), remarks
 
-    def column(self, field: str, name: str, values: Sequence[Any]) -> tuple[pa.Array, ColumnType]:
-        """Return a column in its stored form, and its type.
-
-        Args:
-            field: the user's field.
-            name: its column.
-            values: one value per document, None where it is NULL.
+    def add(self, field: str, name: str, kind: ColumnType) -> None:
+        """Add the type of one more shard's values of a field to its column.
 
         Raises:
             ConfigError: the store's column cannot hold these values.
         """
-        if (wanted := self._options.casts.get(field)) is not None:
-            array, kind = self._cast(field, values, wanted)
-        else:
-            array, kind = self._typed(field, values)
         known = self._known.get(name, kind)
         merged = merge_types(known, kind)
         if merged is None:
@@ -91,7 +67,35 @@ class ColumnTypes:
             self.widened.add(name)
             self._remarks.add(f"column {name}: was {known}, is {merged} because of {kind} values")
         self._known[name] = merged
-        return array, kind
+
+
+class ColumnTypes:
+    """The types of the values of one shard's metadata columns."""
+
+    def __init__(self, folder: Path, options: TypeOptions, remarks: Remarks) -> None:
+        """Keep the options.
+
+        Args:
+            folder: folder for temporary files.
+            options: see `TypeOptions`.
+            remarks: collects what the summary says.
+        """
+        self._options, self._remarks = options, remarks
+        self._json = JsonTypes(folder)
+
+    def column(self, field: str, values: Sequence[Any]) -> tuple[pa.Array, ColumnType]:
+        """Return a column in its stored form, and its type.
+
+        Args:
+            field: the user's field.
+            values: one value per document, None where it is NULL.
+
+        Raises:
+            ConfigError: DuckDB cannot cast a column to the type that the user names.
+        """
+        if (wanted := self._options.casts.get(field)) is not None:
+            return self._cast(field, values, wanted)
+        return self._typed(field, values)
 
     def _cast(self, field: str, values: Sequence[Any], kind: str) -> tuple[pa.Array, ColumnType]:
         text = pa.array([None if v is None else as_text(_python(v)) for v in values], pa.string())
@@ -101,7 +105,9 @@ class ColumnTypes:
         return array, parsed
 
     def _typed(self, field: str, values: Sequence[Any]) -> tuple[pa.Array, ColumnType]:
-        kinds = {value.type if isinstance(value, pa.Scalar) else type(value) for value in values}
+        kinds: set[Any] = set(map(type, values))
+        if any(issubclass(kind, pa.Scalar) for kind in kinds):
+            kinds = {v.type if isinstance(v, pa.Scalar) else type(v) for v in values}
         kinds.discard(type(None))
         if not kinds:
             return pa.nulls(len(values), pa.string()), ColumnType("NULL")

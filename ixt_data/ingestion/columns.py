@@ -2,15 +2,18 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
 
+import orjson
 import pyarrow as pa
 from orjson import Fragment
 
 from ixt_data.ingestion.column_values import ColumnTypes, JsonText
 from ixt_data.records import as_text
-from ixt_data.sql import KIND
+from ixt_data.sql import ColumnType
+
+T = TypeVar("T")
 
 # Columns of the views `documents` and `critiques`; a join contains both.
 _DOCUMENTS = (
@@ -71,33 +74,143 @@ class ColumnNames:
         return self._spelling.get(name.lower(), name)
 
 
-def metadata_columns(
-    records: Sequence[Mapping[str, Any]], names: ColumnNames, types: ColumnTypes
-) -> list[tuple[pa.Field, pa.Array]]:
-    """Return typed columns of `len(records)` values each.
+class MetadataColumn(NamedTuple):
+    """One column: the user's field (None: several), its name, its stored form, and its type."""
+
+    field: str | None
+    name: str
+    array: pa.Array
+    kind: ColumnType
+
+
+@dataclass(frozen=True, slots=True)
+class FieldValues:
+    """The values of one field in some documents.
+
+    Attributes:
+        rows: the documents that have the field, ascending; None: all.
+        values: one value per document that has it. Lists and objects are `JsonText`.
+    """
+
+    rows: Sequence[int] | None
+    values: list[Any]
+
+    def filled(self, n: int) -> list[Any]:
+        """Return one value for each of n documents, None where it has none."""
+        if self.rows is None:
+            return self.values
+        filled: list[Any] = [None] * n
+        for row, value in zip(self.rows, self.values, strict=True):
+            filled[row] = value
+        return filled
+
+
+def field_values(records: Sequence[Mapping[str, Any]]) -> dict[str, FieldValues]:
+    """Return the values of all fields, in the order in which the records have them first."""
+    if not records:
+        return {}
+    names = records[0].keys()
+    if all(record.keys() == names for record in records):
+        return {
+            name: FieldValues(None, _flat([record[name] for record in records])) for name in names
+        }
+    rows: dict[str, list[int]] = {}
+    values: dict[str, list[Any]] = {}
+    for row, record in enumerate(records):
+        for name, value in record.items():
+            rows.setdefault(name, []).append(row)
+            values.setdefault(name, []).append(value)
+    return {
+        name: FieldValues(None if len(at) == len(records) else at, _flat(values[name]))
+        for name, at in rows.items()
+    }
+
+
+def _flat(values: list[Any]) -> list[Any]:
+    """Replace lists and objects by text: it uses less memory, and its size is known."""
+    if {list, dict}.isdisjoint(map(type, values)):
+        return values
+    return [JsonText(_as_json(v)) if type(v) is list or type(v) is dict else v for v in values]
+
+
+def _as_json(value: Any) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        # Keys that are not text, or values that JSON has not.
+        return as_text(value)
+
+
+def selected(values: Sequence[T], chosen: Sequence[int]) -> Sequence[T]:
+    """Return the values at some indices."""
+    if isinstance(chosen, range):
+        return values[chosen.start : chosen.stop]
+    return [values[i] for i in chosen]
+
+
+def merged_values(
+    parts: Sequence[tuple[Mapping[str, FieldValues], Sequence[int]]],
+) -> dict[str, FieldValues]:
+    """Return the values of some documents of several parts.
 
     Args:
-        records: metadata by field, one mapping per document.
-        names: the names of all shards of this ingest, so each field has one column.
-        types: the types of all shards of this ingest.
-
-    Raises:
-        ConfigError: a column of the store cannot hold the values.
+        parts: values by field, and the chosen documents in ascending order.
     """
-    columns, others = [], set()
-    for field in dict.fromkeys(chain.from_iterable(records)):
-        if names[field] == OTHER:
-            others.add(field)
-            continue
+    total = sum(len(chosen) for _, chosen in parts)
+    rows: dict[str, list[int]] = {}
+    values: dict[str, list[Any]] = {}
+    start = 0
+    for fields, chosen in parts:
+        end = start + len(chosen)
+        position: dict[int, int] = {}
+        for name, found in fields.items():
+            if found.rows is None:
+                own: Sequence[int] = range(start, end)
+                kept = selected(found.values, chosen)
+            else:
+                position = position or {row: start + i for i, row in enumerate(chosen)}
+                pairs = zip(found.rows, found.values, strict=True)
+                some = [(position[row], value) for row, value in pairs if row in position]
+                own, kept = [at for at, _ in some], [value for _, value in some]
+            if kept:
+                rows.setdefault(name, []).extend(own)
+                values.setdefault(name, []).extend(kept)
+        start = end
+    return {
+        name: FieldValues(None if len(at) == total else at, values[name])
+        for name, at in rows.items()
+    }
+
+
+def metadata_columns(
+    fields: Mapping[str, FieldValues], n: int, names: Mapping[str, str], types: ColumnTypes
+) -> list[MetadataColumn]:
+    """Return typed columns of n values each.
+
+    Args:
+        fields: the values by field.
+        n: number of documents.
+        names: the columns of the fields.
+        types: infers the types.
+    """
+    columns, others = [], {}
+    for field, values in fields.items():
         name = names[field]
-        array, kind = types.column(field, name, [record.get(field) for record in records])
-        columns.append((pa.field(name, array.type, metadata={KIND: str(kind)}), array))
+        if name == OTHER:
+            others[field] = values
+            continue
+        array, kind = types.column(field, values.filled(n))
+        columns.append(MetadataColumn(field, name, array, kind))
     if others:
-        rest = [{f: _json(v) for f, v in r.items() if f in others} for r in records]
-        array = pa.array([as_text(r) if r else None for r in rest], pa.string())
-        columns.append((pa.field(OTHER, array.type), array))
+        columns.append(MetadataColumn(None, OTHER, _as_objects(others, n), ColumnType("VARCHAR")))
     return columns
 
 
-def _json(value: Any) -> Any:
-    return Fragment(value.encode()) if type(value) is JsonText else value
+def _as_objects(fields: Mapping[str, FieldValues], n: int) -> pa.Array:
+    """Return one JSON object per document with these fields; None without any."""
+    objects: list[dict[str, Any]] = [{} for _ in range(n)]
+    for field, found in fields.items():
+        at = range(n) if found.rows is None else found.rows
+        for row, value in zip(at, found.values, strict=True):
+            objects[row][field] = Fragment(value.encode()) if type(value) is JsonText else value
+    return pa.array([as_text(o) if o else None for o in objects], pa.string())

@@ -1,9 +1,10 @@
 """Ingest: read each record once, store each text once, commit once."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import compress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,31 +13,34 @@ from rich.console import Console
 
 from ixt_data.console import format_count, progress_bar
 from ixt_data.errors import ConfigError
-from ixt_data.ingestion.column_values import ColumnTypes, TypeOptions
-from ixt_data.ingestion.columns import ColumnNames
-from ixt_data.ingestion.document_rows import (
-    DocumentRows,
-    documents_of,
-    drop_committed_rows,
-    id_array,
-    metadata_types,
-    read_stored_ids,
-)
+from ixt_data.ingestion.blocks import Block, read_blocks, write_blocks
+from ixt_data.ingestion.column_values import TypeOptions
+from ixt_data.ingestion.document_rows import documents_of, read_stored_ids
 from ixt_data.ingestion.fields import RejectedRecord
 from ixt_data.ingestion.formats import Input
+from ixt_data.ingestion.ingest_journal import (
+    IngestJournal,
+    JournalEntry,
+    Progress,
+    begin,
+    journal_name,
+)
 from ixt_data.ingestion.inputs import open_inputs
+from ixt_data.ingestion.portions import Portion, split_inputs
 from ixt_data.ingestion.remarks import Remarks
 from ixt_data.ingestion.seen_ids import SeenIds
-from ixt_data.log import TEXT, Entry
-from ixt_data.mds import MAX_SHARD_BYTES, SHARD_BYTES, TEXT_COLUMNS
-from ixt_data.records import STAGES, Document, ProgressCallback, Stage
+from ixt_data.ingestion.text_shards import TextShards
+from ixt_data.mds import MAX_SHARD_BYTES, SHARD_BYTES
+from ixt_data.records import STAGES, ProgressCallback, Stage
 from ixt_data.store import Store, Transaction, broken_selections, check_name
+from ixt_data.worker_processes import WorkerPool, cores
 
-# A batch ends at the first limit: records, characters of text, or bytes of the input.
-BATCH_RECORDS = 2048
-BATCH_CHARS = BATCH_BYTES = 1 << 20
-# A shard is one unit of critique work; its metadata stays in memory until the shard is complete.
-SHARD_DOCUMENTS = 1 << 16
+WORKER_BYTES = 64 << 20
+"""Bytes of input for which a second process saves more time than its start takes."""
+
+# Portions that are read ahead for each worker: their number, and their bytes.
+AHEAD = 3
+AHEAD_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,8 @@ def ingest(
     types: Literal["text", "auto"] = "text",
     casts: Mapping[str, str] | None = None,
     remarks: Remarks | None = None,
-    shard_bytes: int = SHARD_BYTES,
+    shard_bytes: float = SHARD_BYTES,
+    workers: int | None = None,
     progress: ProgressCallback | bool | None = None,
 ) -> IngestReport:
     """Add the documents of files and folders to a corpus, in one commit.
@@ -109,7 +114,9 @@ def ingest(
         casts: DuckDB type by metadata field; a value that does not fit is NULL.
         remarks: the remarks of inputs that `open_inputs` opened.
         shard_bytes: maximum uncompressed bytes of a shard, exceeded by at most one document.
-        progress: True shows a progress bar on stderr. A function is called after each batch with
+        workers: number of processes that read, convert and compress; the result is the same for
+            any number. None: one per core, fewer for small inputs.
+        progress: True shows a progress bar on stderr. A function is called after each block with
             the input bytes read, as stored, and the number of new documents. False or None shows
             nothing.
 
@@ -140,6 +147,8 @@ def ingest(
             f"shard size {shard_bytes / (1 << 20):g} MiB: use more than 0 and at most "
             f"{MAX_SHARD_BYTES >> 20}"
         )
+    if workers is not None and workers < 1:
+        raise ConfigError(f"workers {workers}: use at least 1")
     remarks = remarks or Remarks()
     options: dict[str, Any] = {
         "format": format,
@@ -154,40 +163,140 @@ def ingest(
     paths = [item for item in inputs if isinstance(item, str | Path)]
     opened = [item for item in inputs if not isinstance(item, str | Path)]
     opened += open_inputs(paths, **options)
+    total = sum(item.size for item in opened)
+    name = journal_name(
+        opened,
+        {
+            "corpus": corpus,
+            "stage": stage,
+            "types": types,
+            "casts": dict(casts or {}),
+            "shard_bytes": shard_bytes,
+        },
+    )
+    transaction, entries = begin(store, name)
     with (
-        _progress_callback(progress, corpus, sum(item.size for item in opened)) as on_batch,
-        store.begin("ingest") as txn,
-        Quarantine(txn) as quarantine,
+        _progress_callback(progress, corpus, total) as on_block,
+        transaction as txn,
+        Quarantine(txn, entries) as quarantine,
         SeenIds(txn.scratch) as seen,
+        _explaining_interrupts(IngestJournal(txn, name, entries)) as journal,
+        WorkerPool(workers or _worker_count(total)) as pool,
     ):
+        said = Remarks()
+        last = Progress()
+        for entry in entries:
+            last = entry.progress
+            said = Remarks.parse(last.remarks)
         for ids in read_stored_ids(store.storage, documents_of(corpus, txn.base.rows.values())):
             seen.add_batch(ids)
-        known = metadata_types(txn.base)
-        column_types = ColumnTypes(txn.scratch, known, TypeOptions(types, casts or {}), remarks)
-        writer = _CorpusWriter(
-            txn, corpus, stage, shard_bytes, seen, ColumnNames(known), column_types
+        shards = TextShards(
+            *(txn, corpus, pool, stage, TypeOptions(types, casts or {}), shard_bytes, seen),
+            journal,
+            lambda: (said.as_json(), quarantine.take_lines()),
         )
-        for batch, consumed in _batches(opened, quarantine):
-            writer.add(batch)
-            on_batch(consumed, writer.documents)
-        if not writer.documents + writer.duplicates:
-            _check_text_field(remarks)
-        writer.cut()
+        found = split_inputs(opened, remarks)
+        for place, block, consumed in _blocks(found, pool, txn.scratch, last.portion):
+            if place < (last.portion, last.block):
+                continue
+            shards.add(block, place, last.document if place == (last.portion, last.block) else 0)
+            quarantine.add(block.rejected)
+            said.update(block.remarks)
+            on_block(consumed, shards.documents)
+        if not shards.documents + shards.duplicates:
+            _check_text_field(said)
+        shards.finish()
         key = quarantine.publish()
-        version = writer.commit(quarantine.records) if writer.documents else txn.base.version
-    for line in broken_selections(store, version) if writer.types.widened else ():
-        remarks.add(line)
+        version = shards.commit(quarantine.records) if shards.documents else txn.base.version
+    journal.delete()
+    said.update(shards.remarks)
+    for line in broken_selections(store, version) if shards.types.widened else ():
+        said.add(line)
     return IngestReport(
-        writer.documents,
-        writer.duplicates,
+        shards.documents,
+        shards.duplicates,
         quarantine.records,
-        writer.shards,
-        writer.bytes,
+        shards.shards,
+        shards.bytes,
         version,
         key,
-        writer.names.renamed,
-        remarks.lines(),
+        shards.names.renamed,
+        said.lines(),
     )
+
+
+def _worker_count(total: int) -> int:
+    """Return a number of workers that pays for so many bytes of input."""
+    return min(cores(), 1 + total // WORKER_BYTES)
+
+
+def _blocks(
+    found: Iterable[Portion], pool: WorkerPool, folder: Path, first: int
+) -> Iterator[tuple[tuple[int, int], Block, int]]:
+    """Yield the blocks of portions in order.
+
+    Args:
+        found: the portions.
+        pool: the processes that read them.
+        folder: folder for temporary files.
+        first: number of the first portion to read.
+
+    Yields:
+        The number of the portion and of the block in it, the block, and the bytes of the inputs
+        up to the end of the portion.
+    """
+    numbered = ((n, portion) for n, portion in enumerate(found) if n >= first)
+    if pool.workers == 1:
+        for number, portion in numbered:
+            for i, block in enumerate(read_blocks(portion)):
+                yield (number, i), block, portion.consumed
+        return
+    ahead: deque[tuple[int, Future[list[Block]], int, int]] = deque()
+    for number, portion in numbered:
+        if portion.movable:
+            future = pool.submit(write_blocks, portion, folder, number)
+        else:
+            future = Future()
+            future.set_result(write_blocks(portion, folder, number))
+        ahead.append((number, future, portion.consumed, portion.size))
+        while len(ahead) > AHEAD * pool.workers or (
+            len(ahead) > 1 and sum(size for *_, size in ahead) > AHEAD_BYTES * pool.workers
+        ):
+            yield from _results(ahead.popleft())
+    while ahead:
+        yield from _results(ahead.popleft())
+
+
+def _results(
+    portion: tuple[int, Future[list[Block]], int, int],
+) -> Iterator[tuple[tuple[int, int], Block, int]]:
+    number, future, consumed, _ = portion
+    for i, block in enumerate(future.result()):
+        yield (number, i), block, consumed
+
+
+@contextmanager
+def _explaining_interrupts(journal: IngestJournal) -> Iterator[IngestJournal]:
+    """Provide the journal; say in an interrupt what is kept, and keep nothing after a ConfigError.
+
+    Raises:
+        KeyboardInterrupt: it was raised inside of the block; its text says what is kept.
+    """
+    try:
+        with journal:
+            yield journal
+    except ConfigError:
+        journal.delete(with_shards=True)
+        raise
+    except KeyboardInterrupt:
+        shards = len(journal.entries)
+        kept = "nothing is kept"
+        if shards:
+            documents = journal.entries[-1].progress.documents
+            kept = f"{shards} complete shards are kept, with {format_count(documents, 'document')}"
+        raise KeyboardInterrupt(
+            f"interrupted; nothing was committed, {kept}. The same command continues"
+        ) from None
 
 
 def _check_text_field(remarks: Remarks) -> None:
@@ -212,37 +321,18 @@ def _progress_callback(
         yield lambda consumed, documents: bar.update(consumed, format_count(documents, "document"))
 
 
-def _batches(
-    inputs: Sequence[Input], quarantine: "Quarantine"
-) -> Iterator[tuple[list[Document], int]]:
-    """Yield documents in batches, each with the bytes of the inputs read so far."""
-    done = 0
-    for source in inputs:
-        batch: list[Document] = []
-        records = chars = start = 0
-        for item in source:
-            records += 1
-            if isinstance(item, RejectedRecord):
-                quarantine.add(item)
-            else:
-                batch.append(item)
-                chars += len(item.text)
-            read = source.consumed
-            if records >= BATCH_RECORDS or chars >= BATCH_CHARS or read - start >= BATCH_BYTES:
-                yield batch, done + read
-                batch, records, chars, start = [], 0, 0, read
-        done += source.size
-        yield batch, done
-
-
 class Quarantine:
     """The file of the rejected records of one transaction."""
 
-    def __init__(self, txn: Transaction) -> None:
-        self.records = 0
+    def __init__(self, txn: Transaction, entries: Sequence[JournalEntry] = ()) -> None:
+        """Create the file, with the records of the journal."""
         self._txn = txn
         self._path = txn.scratch / "quarantine.jsonl"
-        self._file = self._path.open("wb")
+        self._file = self._path.open("w+b")
+        lines = [line for entry in entries for line in entry.progress.quarantine]
+        self._file.writelines(f"{line}\n".encode() for line in lines)
+        self.records = len(lines)
+        self._taken = self._file.tell()
 
     def __enter__(self) -> "Quarantine":
         return self
@@ -250,10 +340,17 @@ class Quarantine:
     def __exit__(self, *error: object) -> None:
         self._file.close()
 
-    def add(self, rejected: RejectedRecord) -> None:
-        """Write one record."""
-        self.records += 1
-        self._file.write(orjson.dumps(rejected._asdict()) + b"\n")
+    def add(self, rejected: Sequence[RejectedRecord]) -> None:
+        """Write records."""
+        self.records += len(rejected)
+        self._file.writelines(orjson.dumps(record._asdict()) + b"\n" for record in rejected)
+
+    def take_lines(self) -> list[str]:
+        """Return the lines since the last call."""
+        self._file.seek(self._taken)
+        lines = self._file.read().decode().removesuffix("\n").split("\n")
+        self._taken = self._file.tell()
+        return lines if lines != [""] else []
 
     def publish(self) -> str | None:
         """Publish the file to the store; return its key, None without records."""
@@ -263,79 +360,3 @@ class Quarantine:
         key = f"quarantine/{self._txn.id}.jsonl"
         self._txn.storage.publish({key: self._path})
         return key
-
-
-class _CorpusWriter:
-    """Writer of new documents: text shards, and one file of rows per shard."""
-
-    def __init__(
-        self,
-        txn: Transaction,
-        corpus: str,
-        stage: str | None,
-        shard_bytes: int,
-        seen: SeenIds,
-        names: ColumnNames,
-        types: ColumnTypes,
-    ) -> None:
-        self.documents = self.duplicates = self.shards = self.bytes = 0
-        self._txn, self._corpus, self._stage = txn, corpus, stage
-        self._shard_bytes = shard_bytes
-        self._seen = seen
-        self.names, self.types = names, types
-        self._text = txn.family(TEXT, corpus, TEXT_COLUMNS)
-        self._rows = DocumentRows()
-
-    def add(self, batch: Sequence[Document]) -> None:
-        """Write the new documents of a batch."""
-        if not batch:
-            return
-        mask = self._seen.add_batch(id_array(b"".join([document.doc_id for document in batch])))
-        new = list(compress(batch, mask.tolist()))
-        start = 0
-        for end, document in enumerate(new, 1):
-            self._text.write(
-                {
-                    "doc_id": document.doc_id,
-                    "source": document.source,
-                    "source_id": document.source_id,
-                    "text": document.text,
-                }
-            )
-            if self._text.size >= self._shard_bytes:
-                self._rows.add(new[start:end])
-                self.cut()
-                start = end
-        self._rows.add(new[start:])
-        self.documents += len(new)
-        self.duplicates += len(batch) - len(new)
-        size = self._text.size + self._rows.metadata_size
-        if size >= self._shard_bytes or self._text.samples >= SHARD_DOCUMENTS:
-            self.cut()
-
-    def cut(self) -> None:
-        """Finish the open shard, if it has samples."""
-        if not self._text.samples:
-            return
-        shard = self._text.cut().path
-        table = self._rows.table(self._corpus, self._stage, shard, self.names, self.types)
-        self._txn.add_rows("documents", self._corpus, table)
-        self.bytes += sum(self._rows.n_bytes)
-        self.shards += 1
-        self._rows = DocumentRows()
-
-    def commit(self, quarantined: int) -> int:
-        """Commit everything; return the version."""
-        return self._txn.commit(
-            self._drop_committed,
-            corpus=self._corpus,
-            documents=self.documents,
-            duplicates=self.duplicates,
-            quarantined=quarantined,
-        )
-
-    def _drop_committed(self, newer: Entry) -> None:
-        dropped = drop_committed_rows(self._txn, self._corpus, newer)
-        self.documents -= dropped.documents
-        self.duplicates += dropped.documents
-        self.bytes -= dropped.bytes

@@ -1,8 +1,9 @@
 """Rows of `documents`: building them, and comparing them with the rows of a corpus."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,65 +13,97 @@ import pyarrow.parquet as pq
 
 from ixt_data.conversation import is_conversation
 from ixt_data.ingestion.column_values import ColumnTypes, JsonText
-from ixt_data.ingestion.columns import RESERVED, ColumnNames, metadata_columns
+from ixt_data.ingestion.columns import (
+    RESERVED,
+    FieldValues,
+    field_values,
+    merged_values,
+    metadata_columns,
+    selected,
+)
 from ixt_data.ingestion.seen_ids import SeenIds
 from ixt_data.log import Entry, RowsFile, Snapshot
-from ixt_data.records import ID_BYTES, Document, as_text
-from ixt_data.sql import ColumnType, common_schema, parse_type
+from ixt_data.records import ID_BYTES, Document
+from ixt_data.sql import KIND, ColumnType, common_schema, parse_type
 from ixt_data.storage import Storage
 from ixt_data.store import Transaction
 
 _NUMBERS = frozenset({int, float, bool, type(None)})
 
 
-@dataclass
+@dataclass(slots=True)
 class DocumentRows:
-    """Rows of `documents` for one shard, column by column."""
+    """Rows of `documents`, column by column.
 
-    ids: list[bytes] = field(default_factory=list)
-    sources: list[str] = field(default_factory=list)
-    source_ids: list[str] = field(default_factory=list)
-    n_bytes: list[int] = field(default_factory=list)
-    n_chars: list[int] = field(default_factory=list)
-    metadata: list[dict[str, Any]] = field(default_factory=list)
-    conversations: list[bool] = field(default_factory=list)
-    metadata_size: int = 0
+    Attributes:
+        ids, sources, source_ids, n_bytes, n_chars: one value per document.
+        conversations: whether the text of each document is a conversation.
+        fields: the user's own fields.
+    """
 
-    def add(self, documents: Sequence[Document]) -> None:
-        """Add a row for each document."""
+    ids: list[bytes]
+    sources: list[str]
+    source_ids: list[str]
+    n_bytes: list[int]
+    n_chars: list[int]
+    conversations: list[bool]
+    fields: dict[str, FieldValues]
+
+    @classmethod
+    def of(cls, documents: Sequence[Document]) -> "DocumentRows":
+        """Return a row for each document."""
         texts = [document.text for document in documents]
-        self.ids += [document.doc_id for document in documents]
-        self.sources += [document.source for document in documents]
-        self.source_ids += [document.source_id for document in documents]
-        self.conversations += map(is_conversation, texts)
-        self.n_chars += map(len, texts)
-        self.n_bytes += [len(t) if t.isascii() else len(t.encode()) for t in texts]
-        for document in documents:
-            self._add_metadata(dict(document.metadata))
+        return cls(
+            [document.doc_id for document in documents],
+            [document.source for document in documents],
+            [document.source_id for document in documents],
+            [len(t) if t.isascii() else len(t.encode()) for t in texts],
+            list(map(len, texts)),
+            list(map(is_conversation, texts)),
+            field_values([document.metadata for document in documents]),
+        )
 
-    def _add_metadata(self, metadata: dict[str, Any]) -> None:
-        for name, value in metadata.items():
-            kind = type(value)
-            if kind is str:
-                self.metadata_size += len(value)
-            elif kind is list or kind is dict:
-                # Nested values become text: it uses less memory, and its size is known.
-                metadata[name] = text = JsonText(as_text(value))
-                self.metadata_size += len(text)
-            elif kind not in _NUMBERS:
-                self.metadata_size += _size(value)
-        self.metadata.append(metadata)
+    @classmethod
+    def merge(cls, parts: Sequence[tuple["DocumentRows", Sequence[int]]]) -> "DocumentRows":
+        """Return some rows of several parts: their indices, in ascending order."""
+
+        def chosen(name: str) -> list[Any]:
+            columns = (selected(getattr(rows, name), some) for rows, some in parts)
+            return list(chain.from_iterable(columns))
+
+        fields = merged_values([(rows.fields, some) for rows, some in parts])
+        return cls(
+            chosen("ids"),
+            chosen("sources"),
+            chosen("source_ids"),
+            chosen("n_bytes"),
+            chosen("n_chars"),
+            chosen("conversations"),
+            fields,
+        )
+
+    def metadata_sizes(self) -> npt.NDArray[np.int64]:
+        """Return the approximate bytes of each document's own fields in memory, int64[n]."""
+        sizes = np.zeros(len(self.ids), np.int64)
+        for found in self.fields.values():
+            kinds = set(map(type, found.values))
+            if kinds <= _NUMBERS:
+                continue
+            is_text = kinds <= {str, JsonText}
+            own = list(map(len, found.values)) if is_text else list(map(_size, found.values))
+            sizes[slice(None) if found.rows is None else found.rows] += own
+        return sizes
 
     def table(
         self,
         corpus: str,
         stage: str | None,
         shard: str,
-        names: ColumnNames,
+        names: Mapping[str, str],
         types: ColumnTypes,
         positions: Sequence[int] | None = None,
-    ) -> Any:
-        """Return the rows as an Arrow table.
+    ) -> tuple[pa.Table, list[tuple[str, str, ColumnType]]]:
+        """Return the rows as an Arrow table, with field, column and type of the user's columns.
 
         Args:
             corpus: corpus of the documents.
@@ -93,10 +126,14 @@ class DocumentRows:
             "shard": pa.repeat(shard, n),
             "row": pa.array(range(n) if positions is None else positions, pa.int32()),
         }
-        own = metadata_columns(self.metadata, names, types)
-        fields = [pa.field(name, column.type) for name, column in columns.items()]
-        schema = pa.schema([*fields, *(field for field, _ in own)])
-        return pa.table([*columns.values(), *(array for _, array in own)], schema=schema)
+        own = metadata_columns(self.fields, n, names, types)
+        schema = [pa.field(name, column.type) for name, column in columns.items()]
+        for column in own:
+            kind = {KIND: str(column.kind)} if column.field is not None else None
+            schema.append(pa.field(column.name, column.array.type, metadata=kind))
+        arrays = [*columns.values(), *(column.array for column in own)]
+        table = pa.table(arrays, schema=pa.schema(schema))
+        return table, [(c.field, c.name, c.kind) for c in own if c.field is not None]
 
     def _stages(self) -> Any:
         return pa.array(["sft" if is_sft else "pretrain" for is_sft in self.conversations])

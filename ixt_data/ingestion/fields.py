@@ -88,6 +88,11 @@ class Fields:
                     "name different fields"
                 )
 
+    @property
+    def identity(self) -> list[str | None]:
+        """Everything that the documents depend on."""
+        return [self.text, self.id, self.source, self.records, self.delimiter, self.split]
+
     def check_columns(self, file: str, columns: Sequence[str]) -> None:
         """Check that a table has the columns that these fields name.
 

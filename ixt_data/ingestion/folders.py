@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -49,6 +49,13 @@ class FolderInput:
         self._reads_plain_text = format in (None, TEXT_FORMAT)
         self.size = sum(file[1] for file in walk(path) if not isinstance(file, RejectedRecord))
         self.consumed = 0
+
+    @property
+    def identity(self) -> list[Any]:
+        """Everything that the records depend on."""
+        files = [file.path for file in walk(self.path) if not isinstance(file, RejectedRecord)]
+        changed = [[printable(path), path.stat().st_mtime_ns] for path in files]
+        return [self._reads_plain_text, self._reader.suffixes, printable(self.path), changed]
 
     def __iter__(self) -> Iterator[Document | RejectedRecord]:
         """Yield a document or a rejection per file."""

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from ixt_data.errors import IxtError
 from ixt_data.storage import COMPRESSIONS, ByteStream, TruncatedStream, is_unicode
@@ -68,6 +69,12 @@ class SourceFile:
         return self.stream.consumed
 
     @property
+    def identity(self) -> list[Any]:
+        """What the content depends on: path, size and time of change."""
+        path = self.path.absolute()
+        return [printable(path), self.name, self.size, path.stat().st_mtime_ns]
+
+    @property
     def suffix(self) -> str:
         """The lower-case suffix of the name, without that of a compression."""
         return suffix_of(self.name)
@@ -118,6 +125,11 @@ class SourceInput:
     def __init__(self, source: SourceFile) -> None:
         self._source = source
         self.size = source.size
+
+    @property
+    def identity(self) -> list[Any]:
+        """Everything that the records depend on."""
+        return [type(self).__name__, *self._source.identity]
 
     @property
     def consumed(self) -> int:

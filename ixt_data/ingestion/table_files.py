@@ -2,6 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +13,7 @@ import pyarrow.parquet as pq
 from ixt_data.errors import ConfigError, IxtError
 from ixt_data.ingestion.arrow_columns import StoredColumns
 from ixt_data.ingestion.fields import Fields, RejectedRecord, excerpt
+from ixt_data.ingestion.remarks import Remarks
 from ixt_data.ingestion.source_files import SourceFile
 from ixt_data.records import Document
 from ixt_data.sql import CsvFile
@@ -18,6 +21,7 @@ from ixt_data.storage import TruncatedStream
 
 BATCH_BYTES = 16 << 20
 BATCH_ROWS = 1024
+PORTION_BYTES = 4 << 20
 
 
 class TableInput(ABC):
@@ -53,6 +57,11 @@ class TableInput(ABC):
         self._source = source
         fields.check_columns(self.file, self._columns())
 
+    @property
+    def identity(self) -> list[Any]:
+        """Everything that the records depend on."""
+        return [self.kind, *self._source.identity, *self._fields.identity]
+
     @abstractmethod
     def _columns(self) -> list[str]:
         """Return the names of the columns."""
@@ -71,34 +80,106 @@ class TableInput(ABC):
     def __iter__(self) -> Iterator[Document | RejectedRecord]:
         """Yield a document or a rejection per row; a corrupt file ends with one rejection."""
         self.consumed = 0
-        row = 0
-        try:
-            columns: StoredColumns | None = None
-            for batch, share in self._batches():
-                columns = columns or StoredColumns(batch.schema, self._fields)
-                for record in columns.records(batch):
-                    row += 1
-                    yield self._document(record, row)
-                self.consumed = int(self.size * share)
-        except (pa.ArrowException, OSError) as error:
-            reason = f"corrupt {self.kind} data: {_first_line(error)}"
-            yield RejectedRecord(self.file, row + 1, reason)
+        records = TableRecords(self.kind, self.file, self.name, self._fields)
+        yield from records.documents(self._counted_batches())
         yield from self._rejections()
         self.consumed = self.size
 
+    def _counted_batches(self) -> Iterator[Any]:
+        for batch, share in self._batches():
+            yield batch
+            self.consumed = int(self.size * share)
+
+
+@dataclass(frozen=True)
+class TableRecords:
+    """Conversion of the rows of a table to documents.
+
+    Attributes:
+        kind: name of the format in messages.
+        file: the file, as messages show it.
+        name: name of the file, the default source of its documents.
+        fields: the fields of text, id and source.
+    """
+
+    kind: str
+    file: str
+    name: str
+    fields: Fields
+
+    def documents(
+        self, batches: Iterator[Any], row: int = 0
+    ) -> Iterator[Document | RejectedRecord]:
+        """Yield a document or a rejection per row; corrupt batches end with one rejection.
+
+        Args:
+            batches: record batches of one schema.
+            row: number of rows of the file before these.
+        """
+        try:
+            columns: StoredColumns | None = None
+            for batch in batches:
+                if columns is None:
+                    columns = StoredColumns(batch.schema, self.fields)
+                    if row:
+                        # What the first rows have said of the schema.
+                        self.fields.remarks.take()
+                for record in columns.records(batch):
+                    row += 1
+                    yield self._document(record, row)
+        except (pa.ArrowException, OSError) as error:
+            reason = f"corrupt {self.kind} data: {_first_line(error)}"
+            yield RejectedRecord(self.file, row + 1, reason)
+
     def _document(self, record: dict[str, Any], row: int) -> Document | RejectedRecord:
-        text = record.get(self._fields.text)
+        text = record.get(self.fields.text)
         if isinstance(text, bytes):
             try:
-                record[self._fields.text] = text.decode()
+                record[self.fields.text] = text.decode()
             except UnicodeDecodeError:
                 return RejectedRecord(self.file, row, "not UTF-8", excerpt(text))
-        document = self._fields.document(record, self.name, row)
+        document = self.fields.document(record, self.name, row)
         if isinstance(document, Document):
             return document
         return RejectedRecord(
             self.file, row, document, excerpt(text if isinstance(text, str) else "")
         )
+
+
+@dataclass
+class RowGroups:
+    """Consecutive row groups of one Parquet file, a `Portion` of it.
+
+    Attributes:
+        records: converts the rows.
+        path: the file.
+        groups: numbers of the row groups.
+        row: number of rows of the file before these.
+        size: uncompressed bytes.
+        consumed: see `Portion`.
+    """
+
+    records: TableRecords
+    path: Path
+    groups: list[int]
+    row: int
+    size: int
+    consumed: int
+    movable: bool = field(default=True, init=False)
+
+    @property
+    def remarks(self) -> Remarks:
+        """What the summary says about the records."""
+        return self.records.fields.remarks
+
+    def __iter__(self) -> Iterator[Document | RejectedRecord]:
+        """Yield a document or a rejection per row."""
+        return self.records.documents(self._batches(), self.row)
+
+    def _batches(self) -> Iterator[Any]:
+        with _open_parquet(self.path) as parquet:
+            rows = _batch_rows(parquet.metadata)
+            yield from parquet.iter_batches(batch_size=rows, row_groups=self.groups)
 
 
 class ParquetInput(TableInput):
@@ -108,7 +189,7 @@ class ParquetInput(TableInput):
 
     def _open(self) -> Any:
         try:
-            return pq.ParquetFile(self.path, buffer_size=1 << 20, pre_buffer=False)
+            return _open_parquet(self.path)
         except (pa.ArrowException, OSError) as error:
             raise self._unreadable(error) from None
 
@@ -123,6 +204,26 @@ class ParquetInput(TableInput):
             for batch in parquet.iter_batches(batch_size=_batch_rows(parquet.metadata)):
                 row += batch.num_rows
                 yield batch, row / total
+
+    def portions(self) -> Iterator[RowGroups]:
+        """Yield the rows in portions of whole row groups, which several processes can read."""
+        with self._open() as parquet:
+            metadata = parquet.metadata
+            sizes = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]
+            rows = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+        done = 0
+        groups: list[int] = []
+        for group in range(len(sizes)):
+            groups.append(group)
+            total = sum(sizes[i] for i in groups)
+            if total < PORTION_BYTES and group + 1 < len(sizes):
+                continue
+            fields = replace(self._fields, remarks=Remarks())
+            records = TableRecords(self.kind, self.file, self.name, fields)
+            consumed = self.size * (group + 1) // len(sizes)
+            yield RowGroups(records, self.path, groups, done, total, consumed)
+            done += sum(rows[i] for i in groups)
+            groups = []
 
 
 class ArrowInput(TableInput):
@@ -188,6 +289,10 @@ class CsvInput(TableInput):
 
 ARROW_FILE, ARROW_STREAM, FEATHER_1 = b"ARROW1", b"\xff\xff\xff\xff", b"FEA1"
 """First bytes of the kinds of Arrow files."""
+
+
+def _open_parquet(path: Path) -> pq.ParquetFile:
+    return pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
 
 
 def _first_line(error: Exception) -> str:

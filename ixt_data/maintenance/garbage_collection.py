@@ -20,10 +20,10 @@ from pathlib import Path, PurePosixPath
 from ixt_data.critique_runs import abandoned_journals, expired_leases, journal_folder
 from ixt_data.log import PROBE_PREFIX, READ_BATCH, Entry, Snapshot, checkpoint
 from ixt_data.storage import StoredFile, free_reserve, is_full, write_reserve
-from ixt_data.store import Store
+from ixt_data.store import INGESTS, Store
 
 _TXN = re.compile(r"[0-9a-f]{32}")
-_DATA_PREFIXES = ("shards", "meta", "quarantine", "_tmp")
+_DATA_PREFIXES = ("shards", "meta", "quarantine", "_tmp", INGESTS)
 _WRITER_PREFIXES = ("_log", "_pins", "_checkpoint", "_probe")
 """Prefixes where a killed writer may leave a temporary file."""
 

@@ -12,7 +12,9 @@ from .shards import TEXT_COLUMNS as TEXT_COLUMNS
 from .shards import THINKING_COLUMNS as THINKING_COLUMNS
 from .shards import TOKENS_COLUMNS as TOKENS_COLUMNS
 from .shards import Shard as Shard
+from .shards import ShardFormat as ShardFormat
 from .shards import ShardWriter as ShardWriter
 from .shards import parse_shard as parse_shard
 from .shards import read_sample as read_sample
 from .shards import read_shard as read_shard
+from .shards import shard_name as shard_name

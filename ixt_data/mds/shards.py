@@ -44,6 +44,60 @@ CRITIQUE_TOKENS_COLUMNS = {**TOKENS_COLUMNS, "score": "float32", "status": "str"
 THINKING_COLUMNS = {"doc_id": "bytes", "thinking": "str"}
 
 
+class ShardFormat:
+    """The form of the shards of one family: how samples are encoded, and shards written."""
+
+    def __init__(self, columns: Mapping[str, str]) -> None:
+        """Prepare the encoders; `columns` is the MDS encoding by column."""
+        self._columns = [(name, ENCODE[columns[name]], columns[name]) for name in sorted(columns)]
+        self._config = {
+            "version": 2,
+            "format": "mds",
+            "compression": COMPRESSION,
+            "hashes": ["xxh64"],
+            "size_limit": None,
+            "column_names": [name for name, _, _ in self._columns],
+            "column_encodings": [encoding for _, _, encoding in self._columns],
+            "column_sizes": [SIZES.get(encoding) for _, _, encoding in self._columns],
+        }
+        self._variable = [SIZES.get(encoding) is None for _, _, encoding in self._columns]
+        self._head = struct.Struct(f"<{sum(self._variable)}I")
+
+    def encode(self, columns: Mapping[str, Sequence[Any]]) -> list[bytes]:
+        """Return the bytes of samples, which are given by column."""
+        data = [list(map(encode, columns[name])) for name, encode, _ in self._columns]
+        variable = [d for d, is_variable in zip(data, self._variable, strict=True) if is_variable]
+        heads = map(self._head.pack, *(map(len, column) for column in variable))
+        return list(map(b"".join, zip(heads, *data, strict=True)))
+
+    def write(
+        self, folder: Path, number: int, samples: Sequence[bytes | memoryview]
+    ) -> dict[str, Any]:
+        """Write encoded samples as one shard; return its entry of index.json.
+
+        Raises:
+            ValueError: the shard has more than 4 GiB.
+        """
+        config = json.dumps(self._config, sort_keys=True).encode()
+        n = len(samples)
+        offsets = np.zeros(n + 1, np.int64)
+        np.cumsum([len(sample) for sample in samples], out=offsets[1:])
+        offsets += 4 + 4 * (n + 1) + len(config)
+        if offsets[-1] > 0xFFFFFFFF:
+            raise ValueError(f"a shard has at most 4 GiB; this one has {offsets[-1]} bytes")
+        head = struct.pack("<I", n) + offsets.astype("<u4").tobytes() + config
+        raw = b"".join((head, *samples))
+        packed = zstandard.ZstdCompressor(level=3).compress(raw)
+        name = shard_name(number)
+        (folder / name).write_bytes(packed)
+        return {
+            "samples": n,
+            "raw_data": _file_info(name.removesuffix(".zstd"), raw),
+            "zip_data": _file_info(name, packed),
+            **self._config,
+        }
+
+
 class ShardWriter:
     """Writer of the shards of one family into one folder. The caller ends each shard with `cut`."""
 
@@ -61,25 +115,11 @@ class ShardWriter:
         self.size = 0
         self._next = first
         self._samples: list[bytes] = []
-        self._columns = [(name, ENCODE[columns[name]], columns[name]) for name in sorted(columns)]
-        self._config = {
-            "version": 2,
-            "format": "mds",
-            "compression": COMPRESSION,
-            "hashes": ["xxh64"],
-            "size_limit": None,
-            "column_names": [name for name, _, _ in self._columns],
-            "column_encodings": [encoding for _, _, encoding in self._columns],
-            "column_sizes": [SIZES.get(encoding) for _, _, encoding in self._columns],
-        }
-        self._variable = [SIZES.get(encoding) is None for _, _, encoding in self._columns]
-        self._head = struct.Struct(f"<{sum(self._variable)}I")
+        self._format = ShardFormat(columns)
 
     def write(self, sample: Mapping[str, Any]) -> None:
         """Add one sample, by column, to the open shard."""
-        data = [encode(sample[name]) for name, encode, _ in self._columns]
-        sizes = [len(d) for d, variable in zip(data, self._variable, strict=True) if variable]
-        encoded = b"".join((self._head.pack(*sizes), *data))
+        (encoded,) = self._format.encode({name: (value,) for name, value in sample.items()})
         self._samples.append(encoded)
         self.size += len(encoded)
 
@@ -94,26 +134,7 @@ class ShardWriter:
         Raises:
             ValueError: the shard has more than 4 GiB.
         """
-        config = json.dumps(self._config, sort_keys=True).encode()
-        n = len(self._samples)
-        offsets = np.zeros(n + 1, np.int64)
-        np.cumsum([len(sample) for sample in self._samples], out=offsets[1:])
-        offsets += 4 + 4 * (n + 1) + len(config)
-        if offsets[-1] > 0xFFFFFFFF:
-            raise ValueError(f"a shard has at most 4 GiB; this one has {offsets[-1]} bytes")
-        head = struct.pack("<I", n) + offsets.astype("<u4").tobytes() + config
-        raw = b"".join((head, *self._samples))
-        packed = zstandard.ZstdCompressor(level=3).compress(raw)
-        name = f"shard.{self._next:05d}.mds"
-        (self.folder / f"{name}.zstd").write_bytes(packed)
-        self.index.append(
-            {
-                "samples": n,
-                "raw_data": _file_info(name, raw),
-                "zip_data": _file_info(f"{name}.zstd", packed),
-                **self._config,
-            }
-        )
+        self.index.append(self._format.write(self.folder, self._next, self._samples))
         self._next += 1
         self._samples, self.size = [], 0
         return self.index[-1]
@@ -122,6 +143,11 @@ class ShardWriter:
         """Write index.json."""
         index = {"version": 2, "shards": self.index}
         (self.folder / "index.json").write_text(json.dumps(index, sort_keys=True))
+
+
+def shard_name(number: int) -> str:
+    """Return the name of the file of a shard."""
+    return f"shard.{number:05d}.mds.zstd"
 
 
 def _file_info(name: str, data: bytes) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from .external_shards import original_copy as original_copy
 from .external_shards import original_folder as original_folder
 from .external_shards import read_adopted as read_adopted
 from .external_shards import sizes_of as sizes_of
+from .layout import INGESTS as INGESTS
 from .layout import MARKER as MARKER
 from .layout import is_link_outside as is_link_outside
 from .layout import is_safe_name as is_safe_name

@@ -7,8 +7,10 @@ from ixt_data.storage import RESERVE, open_storage
 
 OWN_FOLDERS = (
     *("shards", "meta", "quarantine"),
-    *("_log", "_checkpoint", "_pins", "_leases", "_journal", "_tmp", RESERVE),
+    *("_log", "_checkpoint", "_pins", "_leases", "_journal", "_tmp", "_ingests", RESERVE),
 )
+INGESTS = "_ingests"
+"""Folder of the journals of ingests."""
 
 
 def part_of_store(path: Path) -> Path | None:

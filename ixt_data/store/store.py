@@ -308,16 +308,24 @@ class Store:
             return original_copy(file)
         return self.storage.original(file.path)
 
-    def begin(self, op: str, unit: str | None = None, *, base: int | None = None) -> "Transaction":
+    def begin(
+        self,
+        op: str,
+        unit: str | None = None,
+        *,
+        base: int | None = None,
+        txn: str | None = None,
+    ) -> "Transaction":
         """Start a transaction: nothing is visible before its `commit`.
 
         Args:
             op: the verb, for the log.
             unit: the unit of work that the transaction publishes, if any.
             base: the version that the changes depend on, the newest by default.
+            txn: id of a transaction that has not ended, to continue it; by default a new one.
         """
         base_version = self.log.newest() if base is None else base
-        return Transaction(self.storage, self.log, op, unit, base_version)
+        return Transaction(self.storage, self.log, op, unit, base_version, txn)
 
 
 def open_store(root: str | Path, create: bool = False) -> Store:

@@ -44,8 +44,9 @@ class FamilyWriter:
         from ixt_data.mds import ShardWriter
 
         self.family, self.corpus = family, corpus
-        self._folder, self._add_shard = folder, add_shard
-        self._writer = ShardWriter(scratch / folder, columns, first)
+        self.folder = scratch / folder
+        self._key, self._add_shard = folder, add_shard
+        self._writer = ShardWriter(self.folder, columns, first)
         self.write = self._writer.write
 
     @property
@@ -60,10 +61,29 @@ class FamilyWriter:
 
     def cut(self, aligned_with: str | None = None) -> ShardInfo:
         """Finish the open shard; `aligned_with` is the path of the shard with the same samples."""
-        index = self._writer.cut()
-        info = ShardInfo.from_index(self._folder, self.family, self.corpus, index, aligned_with)
+        info = self._info(self._writer.cut(), aligned_with)
         self._add_shard(info)
         return info
+
+    def path_of(self, number: int) -> str:
+        """Return the path in the store of the shard with this number."""
+        from ixt_data.mds import shard_name
+
+        return f"{self._key}/{shard_name(number)}"
+
+    def add_written(self, index: dict[str, Any]) -> ShardInfo:
+        """Add a shard that the caller has written to `folder`; `index` is its entry there."""
+        info = self._info(index)
+        self.restore(info)
+        self._add_shard(info)
+        return info
+
+    def restore(self, shard: ShardInfo) -> None:
+        """Add a shard of the transaction to the folder's index.json."""
+        self._writer.index.append(shard.index)
+
+    def _info(self, index: dict[str, Any], aligned_with: str | None = None) -> ShardInfo:
+        return ShardInfo.from_index(self._key, self.family, self.corpus, index, aligned_with)
 
     def close(self) -> None:
         """Write the folder's index.json.
@@ -91,14 +111,17 @@ class Transaction:
         scratch: a local folder for the files to publish.
     """
 
-    def __init__(self, storage: Storage, log: Log, op: str, unit: str | None, base: int) -> None:
+    def __init__(
+        self, storage: Storage, log: Log, op: str, unit: str | None, base: int, txn: str | None
+    ) -> None:
         self.storage, self.log = storage, log
-        self.id = uuid.uuid4().hex
+        self.id = txn or uuid.uuid4().hex
         self.base_version = base
         self._entry = Entry(0, self.id, op, unit=unit)
         self.scratch = storage.scratch(self.id)
         self._families: list[FamilyWriter] = []
         self._numbers = itertools.count()
+        self._published: set[str] = set()
 
     @property
     def unit(self) -> str | None:
@@ -211,6 +234,21 @@ class Transaction:
         """Add a file of rows that is in the scratch folder."""
         self._entry.rows_add.append(file)
 
+    def publish(self, shard: ShardInfo, rows: RowsFile) -> None:
+        """Publish a shard and its rows before the commit, and delete the local files."""
+        for key in (shard.path, rows.path):
+            path = self.scratch / key
+            self.storage.publish({key: path})
+            path.unlink(missing_ok=True)
+            self._published.add(key)
+
+    def restore(self, shard: ShardInfo, rows: RowsFile) -> None:
+        """Add a shard and rows that the transaction published earlier, in another process."""
+        self.add_shard(shard)
+        self.add_rows_file(rows)
+        next(self._numbers)
+        self._published |= {shard.path, rows.path}
+
     def remove_rows(self, paths: Iterable[str]) -> None:
         """Remove files of rows of the base."""
         self._entry.rows_remove += paths
@@ -289,11 +327,13 @@ class Transaction:
             # The transaction can never commit now, so its files are useless. `ixt gc` deletes the
             # remaining ones.
             with suppress(IxtError, OSError):
-                self.storage.delete(*keys, *(file.path for file in self._entry.rows_add))
+                rows = (file.path for file in self._entry.rows_add)
+                self.storage.delete(*keys, *self._published, *rows)
             raise
 
     def _publish_rows(self, rows: Sequence[RowsFile]) -> None:
-        self.storage.publish({file.path: self.scratch / file.path for file in rows})
+        files = {file.path: self.scratch / file.path for file in rows}
+        self.storage.publish({k: path for k, path in files.items() if k not in self._published})
 
     def _key(self, path: Path) -> str:
         return path.relative_to(self.scratch).as_posix()

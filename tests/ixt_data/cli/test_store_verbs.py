@@ -105,6 +105,17 @@ def test_strict_ingest_exits_1_and_keeps_good_records(folder: Path, tmp_path: Pa
     assert rows == [{"source": "b.jsonl.gz"}]
 
 
+@pytest.mark.parametrize("size", ["0", "-1", "2049", "5000", "nan"])
+def test_shard_size_out_of_bounds_is_refused(size: str, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n')
+    ixt("init", folder=tmp_path)
+    refused = ixt(
+        *("ingest", "--corpus", "web", f"--shard-mb={size}", "a.jsonl"), folder=tmp_path, code=1
+    )
+    assert f"shard size {size} MiB: use more than 0 and at most 2048" in refused.stderr
+    assert not (tmp_path / "S" / "shards").exists()
+
+
 def test_select_saves_lists_shows_and_drops(folder: Path, tmp_path: Path) -> None:
     saved = as_json("select", "save", "long", "n_chars > 100", "--note", "why", folder=folder)
     assert saved["documents"] > 0

@@ -5,26 +5,18 @@ import pyarrow as pa
 import pytest
 
 from ixt_data.ingestion import columns
-from ixt_data.ingestion.column_values import ColumnTypes, JsonText, TypeOptions
-from ixt_data.ingestion.columns import OTHER, RESERVED, ColumnNames, metadata_columns
+from ixt_data.ingestion.column_values import ColumnTypes, TypeOptions
+from ixt_data.ingestion.columns import OTHER, RESERVED, ColumnNames, field_values, metadata_columns
 from ixt_data.ingestion.remarks import Remarks
-from ixt_data.records import as_text
-from ixt_data.sql.arrow_types import KIND
 
 
 @pytest.fixture
 def table(tmp_path):
     def build(records):
-        types = ColumnTypes(tmp_path, {}, TypeOptions(), Remarks())
-        # As `DocumentRows` has them.
-        records = [
-            {f: JsonText(as_text(v)) if type(v) in (list, dict) else v for f, v in record.items()}
-            for record in records
-        ]
-        return {
-            field.name: (field.metadata[KIND].decode() if field.metadata else "VARCHAR", array)
-            for field, array in metadata_columns(records, ColumnNames(), types)
-        }
+        types, names = ColumnTypes(tmp_path, TypeOptions(), Remarks()), ColumnNames()
+        fields = field_values(records)
+        found = metadata_columns(fields, len(records), {f: names[f] for f in fields}, types)
+        return {column.name: (str(column.kind), column.array) for column in found}
 
     return build
 

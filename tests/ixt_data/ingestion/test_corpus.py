@@ -218,11 +218,9 @@ def test_many_columns_types_through_sql(store, tmp_path):
 
 
 def test_memory_does_not_grow_with_one_shard_of_small_documents(store, tmp_path, monkeypatch):
-    monkeypatch.setattr("ixt_data.ingestion.corpus.SHARD_DOCUMENTS", 100)
-    monkeypatch.setattr("ixt_data.ingestion.corpus.BATCH_RECORDS", 50)
+    monkeypatch.setattr("ixt_data.ingestion.text_shards.SHARD_DOCUMENTS", 100)
     path = write(tmp_path / "a.jsonl", [{"text": str(i)} for i in range(1000)])
     assert ingest(store, "web", [path]).shards == 10
-    monkeypatch.setattr("ixt_data.ingestion.corpus.BATCH_BYTES", 1)
     big = [{"text": f"t{i}", "html": "x" * 1000, "tokens": [1] * 1000} for i in range(100)]
     other = ingest(store, "b", [write(tmp_path / "b.jsonl", big)], shard_bytes=30_000)
     assert other.shards > 1
