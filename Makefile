@@ -1,6 +1,6 @@
 # Each target makes or reuses .venv and installs what it needs. `make help` lists the targets.
 PYTHON ?= python3
-EXTRAS ?= train,s3,serve,curate,web,eval,wandb,mlflow,dev
+EXTRAS ?= train,s3,serve,curate,web,eval,judge,wandb,mlflow,dev
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -9,7 +9,7 @@ JUDGE := .venv-vllm
 SECONDS ?= 60
 BASE ?= HEAD
 
-.PHONY: help demo proof proof-spans proof-text test coverage test-browser test-vllm check same-losses
+.PHONY: help demo proof proof-spans proof-text test coverage test-browser test-llama test-vllm check same-losses
 .PHONY: chaos chaos-s3 faults format docs schemas site release install clean
 
 help: ## list the targets
@@ -52,6 +52,9 @@ test-vllm: $(STAMP) $(JUDGE)/.installed ## run the tests with a real vLLM on the
 $(JUDGE)/.installed: tests/real_vllm/setup.sh tests/real_vllm/tiny_judge.py
 	PYTHON=$(PYTHON) tests/real_vllm/setup.sh $(JUDGE)
 	touch $@
+
+test-llama: $(STAMP) ## run the tests with a real llama.cpp and a small model
+	$(BIN)/python -m pytest -m llama tests/real_llama $(PYTEST)
 
 test-browser: $(STAMP) ## run the tests of the inspector in a real Chromium
 	IXT_CHROMIUM="$$($(BIN)/python tests/support/chromium.py)" && export IXT_CHROMIUM && \

@@ -45,8 +45,12 @@ def run_critique(
     from ixt_data.critics import critic_class
     from ixt_data.critique_runs import PendingWork, count_succeeded, exiting_on_sigterm
 
-    if job.serve is not None and workers > 1 and ray is None:
-        what = "--serve allows one worker per machine: start `vllm serve` and give --endpoint"
+    starts_server = job.serve is not None or job.critic == "llama"
+    if starts_server and workers > 1 and ray is None:
+        what = (
+            "the critic's server allows one worker per machine. For more, start a server and give "
+            "--critic vllm --endpoint"
+        )
         raise typer.BadParameter(what, param_hint="--workers")
     judge, known = critic_class(job.critic), store.snapshot().corpora.get(job.corpus)
     documents = known.documents if known else None

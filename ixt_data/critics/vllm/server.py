@@ -1,4 +1,4 @@
-"""A `vllm serve` process: started with suitable flags, supervised, and always stopped."""
+"""A judge's server on this machine: started with suitable flags, supervised, always stopped."""
 
 import asyncio
 import contextlib
@@ -45,16 +45,14 @@ RESTART_WINDOW_SECONDS = 600.0
 _TAIL_BYTES = 2000
 
 
-class Server:
-    """One `vllm serve` process.
+class ServerProcess:
+    """One server of a judge on this machine.
 
     Args:
-        model: a folder, or a name on the Hugging Face hub.
-        binary: the program; vLLM has a separate environment.
-        name: the model's name in requests, the same on every machine; by default `model`.
-        reasoning_parser: vLLM's parser; by default inferred from the model's name.
-        arguments: further flags of `vllm serve`.
-        log: file for its output; by default `vllm-PORT.log` in the working folder.
+        program: its name in messages and of its log.
+        model: what it serves, for messages.
+        command: returns its command line for a local port.
+        log: file for its output; by default `PROGRAM-PORT.log` in the working folder.
         start_seconds: timeout until it is ready.
 
     Attributes:
@@ -65,32 +63,19 @@ class Server:
 
     def __init__(
         self,
+        program: str,
         model: str,
-        binary: str = "vllm",
-        name: str | None = None,
-        reasoning_parser: str | None = None,
-        arguments: Sequence[str] = (),
+        command: Callable[[int], list[str]],
         log: Path | None = None,
         start_seconds: float = 1800.0,
     ) -> None:
-        self.model, self.name = model, name or model
+        self.program, self.model = program, model
         self.port = _free_port()
-        self.log = log or Path(f"vllm-{self.port}.log")
+        self.command = command(self.port)
+        self.log = log or Path(f"{program}-{self.port}.log")
         self.restarts: list[float] = []
         self._start_seconds = start_seconds
         self._process: subprocess.Popen[bytes] | None = None
-        self.command = [
-            *(binary, "serve", model),
-            *("--host", "127.0.0.1", "--port", str(self.port)),
-            *("--served-model-name", self.name),
-            *("--reasoning-parser", reasoning_parser or reasoning_parser_of(model)),
-            # Without this, judges may generate white space until max_tokens. Speculative decoding
-            # does not work with schemas, so it stays off by default.
-            *("--structured-outputs-config.backend", "xgrammar"),
-            *("--structured-outputs-config.disable_any_whitespace", "true"),
-            "--enable-prefix-caching",
-            *arguments,
-        ]
 
     @property
     def url(self) -> str:
@@ -105,7 +90,7 @@ class Server:
             CriticError: the server is not running.
         """
         if self._process is None:
-            raise CriticError(f"vllm serve {self.model} is not running")
+            raise CriticError(f"{self.program} with {self.model} is not running")
         return self._process.pid
 
     async def start(self, client: Client) -> str:
@@ -118,13 +103,15 @@ class Server:
         end = time.monotonic() + self._start_seconds
         while time.monotonic() < end:
             if not self._is_running():
-                raise CriticError(f"vllm exited before it was ready. {self._log_tail()}")
+                raise CriticError(f"{self.program} exited before it was ready. {self._log_tail()}")
             with contextlib.suppress(EndpointUnreachable, ConnectionBroken, RequestTimeout):
                 if (await client.get(f"http://127.0.0.1:{self.port}/health")).status == 200:
                     return self.url
             await asyncio.sleep(0.2)
         self.stop()
-        raise CriticError(f"vllm was not ready after {self._start_seconds:g} s. {self._log_tail()}")
+        raise CriticError(
+            f"{self.program} was not ready after {self._start_seconds:g} s. {self._log_tail()}"
+        )
 
     async def supervise(self, is_hung: Callable[[], bool]) -> None:
         """Restart the server whenever it exits or hangs, until this task is cancelled.
@@ -145,8 +132,8 @@ class Server:
             ] + [now]
             if len(self.restarts) > MAX_RESTARTS:
                 raise CriticError(
-                    f"vllm exited {MAX_RESTARTS + 1} times in {RESTART_WINDOW_SECONDS:g} s. "
-                    f"{self._log_tail()}"
+                    f"{self.program} exited {MAX_RESTARTS + 1} times in "
+                    f"{RESTART_WINDOW_SECONDS:g} s. {self._log_tail()}"
                 )
             self.stop()
             await asyncio.sleep(0.2 * 2 ** len(self.restarts))
@@ -192,6 +179,48 @@ class Server:
             lines = [line.strip() for line in text.splitlines() if line.strip()]
             return f"{self.log} ends with: {' | '.join(lines[-5:])}"
         return f"Its log is {self.log}"
+
+
+class Server(ServerProcess):
+    """One `vllm serve` process.
+
+    Args:
+        model: a folder, or a name on the Hugging Face hub.
+        binary: the program; vLLM has a separate environment.
+        name: the model's name in requests, the same on every machine; by default `model`.
+        reasoning_parser: vLLM's parser; by default inferred from the model's name.
+        arguments: further flags of `vllm serve`.
+        log: file for its output; by default `vllm-PORT.log` in the working folder.
+        start_seconds: timeout until it is ready.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        binary: str = "vllm",
+        name: str | None = None,
+        reasoning_parser: str | None = None,
+        arguments: Sequence[str] = (),
+        log: Path | None = None,
+        start_seconds: float = 1800.0,
+    ) -> None:
+        self.name = name or model
+
+        def command(port: int) -> list[str]:
+            return [
+                *(binary, "serve", model),
+                *("--host", "127.0.0.1", "--port", str(port)),
+                *("--served-model-name", self.name),
+                *("--reasoning-parser", reasoning_parser or reasoning_parser_of(model)),
+                # Without this, judges may generate white space until max_tokens. Speculative
+                # decoding does not work with schemas, so it stays off by default.
+                *("--structured-outputs-config.backend", "xgrammar"),
+                *("--structured-outputs-config.disable_any_whitespace", "true"),
+                "--enable-prefix-caching",
+                *arguments,
+            ]
+
+        super().__init__("vllm", model, command, log, start_seconds)
 
 
 def reasoning_parser_of(model: str) -> str:

@@ -89,7 +89,7 @@ def test_error_of_one_worker_stops_all(tmp_path: Path) -> None:
         folder=tmp_path,
         code=2,
     )
-    assert "--serve allows one worker" in " ".join(done.stderr.replace("│", " ").split())
+    assert "server allows one worker" in " ".join(done.stderr.replace("│", " ").split())
 
 
 @pytest.mark.slow

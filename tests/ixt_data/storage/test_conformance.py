@@ -65,4 +65,4 @@ def test_probe_refuses_storage_without_put_if_absent(
 
 def test_init_deletes_probe_keys(tmp_path: Path) -> None:
     Store.init(tmp_path / "store")
-    assert [path.name for path in (tmp_path / "store").iterdir()] == ["ixt.json"]
+    assert sorted(path.name for path in (tmp_path / "store").iterdir()) == ["_reserve", "ixt.json"]
