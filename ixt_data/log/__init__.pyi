@@ -6,6 +6,7 @@ from .commit_log import Log as Log
 from .pins import PROBE_PREFIX as PROBE_PREFIX
 from .pins import Pin as Pin
 from .pins import Pins as Pins
+from .records import Records as Records
 from .snapshot import FORMAT as FORMAT
 from .snapshot import TEXT as TEXT
 from .snapshot import TOKENS as TOKENS

@@ -281,7 +281,8 @@ class Log:
             try:
                 latest = self.entries(version - checkpoint.EVERY + 1, version)
                 if not checkpoint.write_entries(self.storage, version, latest):
-                    checkpoint.write(self.storage, self.snapshot(version))
+                    # Its records are still columns of the last checkpoint: this is fast.
+                    checkpoint.write(self.storage, Log(self.storage).snapshot(version))
                 self.storage.replace(LAST, orjson.dumps({"version": version}))
             except Exception as error:
                 _log.warning(

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from ixt_data.errors import StoreError
+from ixt_data.log.records import Records
 
 FORMAT = 2
 """Format of the stores and log entries that this version of ixt writes and reads."""
@@ -276,10 +277,10 @@ class Snapshot:
     """
 
     version: int = 0
-    rows: dict[str, RowsFile] = field(default_factory=dict)
-    shards_by_path: dict[str, ShardInfo] = field(default_factory=dict)
-    commits: dict[str, tuple[int, str | None]] = field(default_factory=dict)
-    units: dict[str, str] = field(default_factory=dict)
+    rows: Records[RowsFile] = field(default_factory=Records)
+    shards_by_path: Records[ShardInfo] = field(default_factory=Records)
+    commits: Records[tuple[int, str | None]] = field(default_factory=Records)
+    units: Records[str] = field(default_factory=Records)
     requeued: set[str] = field(default_factory=set)
     critics: dict[str, CriticInfo] = field(default_factory=dict)
     min_version: int = 0
@@ -289,10 +290,10 @@ class Snapshot:
         """Return a copy that `apply` can change independently."""
         return Snapshot(
             self.version,
-            dict(self.rows),
-            dict(self.shards_by_path),
-            dict(self.commits),
-            dict(self.units),
+            self.rows.copy(),
+            self.shards_by_path.copy(),
+            self.commits.copy(),
+            self.units.copy(),
             set(self.requeued),
             dict(self.critics),
             self.min_version,
@@ -302,19 +303,19 @@ class Snapshot:
     def apply(self, entry: Entry) -> None:
         """Apply one entry to this state in place. Only the replay of a log calls this."""
         for path in entry.rows_remove:
-            self.rows.pop(path, None)
+            self.rows.discard(path)
         for path in entry.shards_remove:
-            self.shards_by_path.pop(path, None)
-        self.rows.update((rows.path, rows) for rows in entry.rows_add)
-        self.shards_by_path.update((shard.path, shard) for shard in entry.shards_add)
+            self.shards_by_path.discard(path)
+        self.rows.add((rows.path, rows) for rows in entry.rows_add)
+        self.shards_by_path.add((shard.path, shard) for shard in entry.shards_add)
         for critic in entry.critics:
             self.critics.setdefault(critic.id, critic)
         for unit in entry.units_remove:
-            self.units.pop(unit, None)
+            self.units.discard(unit)
             self.requeued.add(unit)
-        self.commits[entry.txn] = (entry.version, entry.unit)
+        self.commits.add([(entry.txn, (entry.version, entry.unit))])
         if entry.unit is not None:
-            self.units[entry.unit] = entry.txn
+            self.units.add([(entry.unit, entry.txn)])
             self.requeued.discard(entry.unit)
         for name in entry.selections_remove:
             self.selections.pop(name, None)

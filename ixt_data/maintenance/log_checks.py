@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
 from ixt_data.errors import CorruptError
-from ixt_data.log import RowsFile, ShardInfo, Snapshot, checkpoint, commit_log
+from ixt_data.log import Records, RowsFile, ShardInfo, Snapshot, checkpoint, commit_log
 from ixt_data.maintenance.verify_report import VerifyProblem
 from ixt_data.store import Store
 
@@ -46,12 +46,13 @@ def retained_state(store: Store, newest: Snapshot, pinned: Iterable[int]) -> Sna
             rows |= {file.path: file for file in entry.rows_add}
             shards |= {shard.path: shard for shard in entry.shards_add}
     for state in older:
-        rows, shards = state.rows | rows, state.shards_by_path | shards
+        rows, shards = {**state.rows, **rows}, {**state.shards_by_path, **shards}
     shards = {path: shard for path, shard in shards.items() if path not in lost}
     state = newest.copy()
-    state.rows = rows | newest.rows
+    state.rows, state.shards_by_path = Records(), Records()
+    state.rows.add({**rows, **newest.rows}.items())
     # Text shards first, as in every state: aligned shards are compared with them.
-    state.shards_by_path = shards | newest.shards_by_path
+    state.shards_by_path.add({**shards, **newest.shards_by_path}.items())
     return state
 
 

@@ -75,8 +75,17 @@ def entry(version: int) -> Entry:
                  shards_add=[shard], critics=critics)  # fmt: skip
 
 
+def _use(state: Snapshot) -> None:
+    for records in (state.rows, state.shards_by_path, state.commits, state.units):
+        len(records)  # type: ignore[arg-type]
+
+
 def measure(units: int, rounds: int) -> dict[str, Any]:
-    """Return processor seconds of checkpoints, and of opening the last possible one, at a size."""
+    """Return processor seconds at a size: checkpoints, and opening the last possible one.
+
+    `complete` reads the last checkpoint, as a commit does, and writes the next complete one. `use`
+    is the first use of all records of an opened state, which turns them into objects.
+    """
     every = checkpoint.EVERY
     base = 2 * units // every * every
     state = Snapshot()
@@ -84,19 +93,20 @@ def measure(units: int, rounds: int) -> dict[str, Any]:
         state.apply(entry(version))
     n_records = len(state.rows) + len(state.shards) + len(state.commits)
     versions = base + n_records // checkpoint.RECORDS_PER_ENTRY // every * every
-    times: dict[str, list[float]] = {"complete": [], "entries": [], "open": []}
+    names = ("complete", "entries", "open", "use")
+    times: dict[str, list[float]] = {name: [] for name in names}
+    wall: dict[str, list[float]] = {name: [] for name in names}
 
     def measured(name: str, function: Callable[[], T]) -> T:
-        start = time.process_time()
+        start, start_wall = time.process_time(), time.perf_counter()
         result = function()
         times[name].append(time.process_time() - start)
+        wall[name].append(time.perf_counter() - start_wall)
         return result
 
     with tempfile.TemporaryDirectory() as folder:
         store = Store.init(Path(folder, "S"))
-        for _ in range(rounds):
-            shutil.rmtree(Path(store.root, checkpoint.key(base, "")), ignore_errors=True)
-            measured("complete", lambda: checkpoint.write(store.storage, state))
+        checkpoint.write(store.storage, state)
         for last in range(base + every, versions + 1, every):
             latest = [entry(version) for version in range(last - every + 1, last + 1)]
             for new in latest:
@@ -106,10 +116,28 @@ def measure(units: int, rounds: int) -> dict[str, Any]:
         store.storage.replace(commit_log.LAST, orjson.dumps({"version": versions}))
         for _ in range(rounds):
             opened = measured("open", lambda: Store.open(store.root).snapshot())
+            measured("use", partial(_use, opened))
             if opened != state:
                 raise SystemExit("the opened state differs from the written one")
             del opened
-    medians = {f"{name}_seconds": round(statistics.median(t), 3) for name, t in times.items() if t}
+        following = [entry(versions + number) for number in range(1, every + 1)]
+
+        def write_complete() -> None:
+            complete = checkpoint.read(store.storage, versions)
+            for new in following:
+                complete.apply(new)
+            checkpoint.write(store.storage, complete)
+
+        for _ in range(rounds):
+            folder_of_next = Path(store.root, checkpoint.key(versions + every, ""))
+            shutil.rmtree(folder_of_next, ignore_errors=True)
+            measured("complete", write_complete)
+        for new in following:
+            state.apply(new)
+        if checkpoint.read(store.storage, versions + every) != state:
+            raise SystemExit("the complete checkpoint differs from the state")
+    medians = {f"{name}_seconds": round(statistics.median(t), 3) for name, t in times.items()}
+    medians |= {f"{name}_wall": round(statistics.median(t), 3) for name, t in wall.items()}
     longest = max(times["entries"], default=None)
     return {"units": units, "versions": versions, **medians, "longest_entries_seconds": longest}
 
