@@ -2,7 +2,8 @@
 
     python ingest_peers.py NAME INPUT.jsonl FOLDER WORKERS
 
-Each prints its seconds and its peak memory in MiB as one JSON object. Imports are not counted.
+Each prints its seconds without imports, its processor seconds with them, and the peak memory of its
+largest process in MiB, as one JSON object.
 """
 
 import json
@@ -101,7 +102,8 @@ def main() -> None:
     seconds = PEERS[name](Path(path), Path(folder), int(workers))
     kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     memory = max(resource.getrusage(kind).ru_maxrss for kind in kinds) / 1024
-    print(json.dumps({"seconds": seconds, "memory": memory}))
+    cpu = sum(sum(resource.getrusage(kind)[:2]) for kind in kinds)
+    print(json.dumps({"seconds": seconds, "cpu": cpu, "memory": memory}))
 
 
 if __name__ == "__main__":
