@@ -30,6 +30,10 @@ def verify(
         ),
     ] = None,
     fast: Annotated[bool, typer.Option(help="Check sizes only; read no contents.")] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, show_default="one per core", help="Files that are read at a time."),
+    ] = None,
     repair: Annotated[
         bool, typer.Option(help="Rebuild indexes and checkpoints; queue lost critiques again.")
     ] = False,
@@ -46,7 +50,11 @@ def verify(
     out, opened = Output(output), Store.open(store)
     with out.progress("verifying", None, "B") as bar:
         report = run(
-            opened, at=at, fast=fast, progress=lambda done, total: bar.update(done, total=total)
+            opened,
+            at=at,
+            fast=fast,
+            workers=workers,
+            progress=lambda done, total: bar.update(done, total=total),
         )
     if repair:
         report = repair_store(opened, report)

@@ -31,6 +31,7 @@ BLOCK_CHARS = 4 << 20
 
 
 _COLUMNS = ("ids", "sources", "source_ids", "n_bytes", "n_chars", "conversations")
+_PIECES = 256
 _HEAD = struct.Struct("<cQ")
 
 
@@ -108,8 +109,10 @@ def stored(block: Block, path: Path) -> Block:
     except ValueError:
         # Values that have an Arrow type.
         kind, head = b"p", pickle.dumps(content, pickle.HIGHEST_PROTOCOL)
+    pieces = (_HEAD.pack(kind, len(head)), head, *samples)
     with path.open("wb", buffering=0) as file:
-        file.write(b"".join((_HEAD.pack(kind, len(head)), head, *samples)))
+        for start in range(0, len(pieces), _PIECES):
+            file.write(b"".join(pieces[start : start + _PIECES]))
     return Block(block.ids, block.sizes, block.fields, block.rejected, block.remarks, path)
 
 

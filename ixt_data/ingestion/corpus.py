@@ -290,13 +290,14 @@ def _explaining_interrupts(journal: IngestJournal) -> Iterator[IngestJournal]:
         raise
     except KeyboardInterrupt:
         shards = len(journal.entries)
-        kept = "nothing is kept"
+        kept = "nothing is kept. The same command starts again"
         if shards:
             documents = journal.entries[-1].progress.documents
-            kept = f"{shards} complete shards are kept, with {format_count(documents, 'document')}"
-        raise KeyboardInterrupt(
-            f"interrupted; nothing was committed, {kept}. The same command continues"
-        ) from None
+            kept = (
+                f"{shards} complete shards are kept, with {format_count(documents, 'document')}. "
+                "The same command continues"
+            )
+        raise KeyboardInterrupt(f"interrupted; nothing was committed, {kept}") from None
 
 
 def _check_text_field(remarks: Remarks) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from typing import Any
 
 import orjson
@@ -24,6 +25,9 @@ from ixt_data.store import INGESTS, Store, Transaction
 
 UPLOADS_AHEAD = 2
 """Complete shards that wait for their upload."""
+
+WRITERS = ("ixt", "pyarrow", "zstandard", "duckdb", "orjson")
+"""Distributions that decide the bytes of shards and rows."""
 
 FORM = 1
 """Changes when the division of inputs or the content of an entry changes."""
@@ -93,7 +97,9 @@ def journal_name(inputs: Sequence[Input], options: Mapping[str, Any]) -> str | N
     found = [getattr(item, "identity", None) for item in inputs]
     if not found or not all(found):
         return None
-    content = orjson.dumps([FORM, found, options], option=orjson.OPT_SORT_KEYS, default=str)
+    # Another version may write other bytes for the same documents.
+    versions = [FORM, *map(version, WRITERS)]
+    content = orjson.dumps([versions, found, options], option=orjson.OPT_SORT_KEYS, default=str)
     return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 

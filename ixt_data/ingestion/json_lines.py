@@ -15,7 +15,7 @@ from ixt_data.ingestion.fields import TOO_LONG, Fields, RejectedRecord, excerpt,
 from ixt_data.ingestion.remarks import Remarks
 from ixt_data.ingestion.source_files import SourceFile, SourceInput
 from ixt_data.records import Document
-from ixt_data.storage import MAX_TEXT, LongLine, TruncatedStream, split_lines
+from ixt_data.storage import CHUNK, MAX_TEXT, LongLine, TruncatedStream, split_lines
 
 BOM = b"\xef\xbb\xbf"
 PORTION_BYTES = 4 << 20
@@ -245,7 +245,12 @@ class JsonLinesInput(JsonInput):
 
 
 def _newlines(chunk: bytes) -> int:
-    return int(np.count_nonzero(np.frombuffer(chunk, np.uint8) == ord("\n")))
+    found = _FOUND[: len(chunk)] if len(chunk) <= len(_FOUND) else None
+    return int(np.count_nonzero(np.equal(np.frombuffer(chunk, np.uint8), ord("\n"), out=found)))
+
+
+_FOUND = np.empty(CHUNK, np.bool_)
+"""Memory for the comparison of one chunk: new memory takes longer than the comparison."""
 
 
 def _has_wide_number(record: dict[str, Any]) -> bool:

@@ -1,9 +1,12 @@
 """Verification of a store against its log, and repair of everything that can be rebuilt."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import orjson
 
@@ -29,6 +32,9 @@ from ixt_data.maintenance.verify_report import VerifyProblem, VerifyReport
 from ixt_data.mds import read_shard
 from ixt_data.records import ProgressCallback
 from ixt_data.store import CHANGED, Store, read_adopted, sizes_of
+from ixt_data.worker_processes import cores
+
+_File = RowsFile | ShardInfo
 
 PREFIXES = ("shards", "meta", "_tmp")
 """Prefixes of files that a version references, or that are orphaned."""
@@ -39,6 +45,7 @@ def verify(
     *,
     at: int | str | None = None,
     fast: bool = False,
+    workers: int | None = None,
     progress: ProgressCallback = lambda done, total: None,
 ) -> VerifyReport:
     """Check log, checkpoints, rows, shards, indexes and the alignment of families.
@@ -48,6 +55,7 @@ def verify(
         at: check only the files of this version or tag; by default those of all retained and pinned
             versions.
         fast: check sizes only, and read no file.
+        workers: number of files that are read at a time; None: one per core.
         progress: called with bytes checked and bytes in all.
 
     Raises:
@@ -67,7 +75,7 @@ def verify(
     if is_log_intact:
         state = store.snapshot(at) if at is not None else retained_state(store, newest, pins)
     report.version = newest.version if at is None else state.version
-    files: list[RowsFile | ShardInfo] = [*state.rows.values(), *state.shards]
+    files: list[_File] = [*state.rows.values(), *state.shards]
     total = sum(_size(file) for file in files)
     sizes = {file.key: file.size for prefix in PREFIXES for file in store.storage.list(prefix)}
     # While entries are missing, the owners of files are unknown.
@@ -75,13 +83,22 @@ def verify(
         report.orphans = sorted(sizes.keys() - _referenced_files(state))
     sizes |= sizes_of(shard for shard in state.shards if shard.is_external)
     identities: dict[str, str] = {}
-    for file in files:
-        file_problems = _check_file(store, state, file, sizes, fast, identities)
-        known = file.path in newest.rows or file.path in newest.shards_by_path
-        report.problems += file_problems if known else map(_of_older, file_problems)
-        report.files += 1
-        report.bytes += _size(file)
-        progress(report.bytes, total)
+    # Hashes and decompression release Python's lock.
+    workers = workers or cores()
+    with ThreadPoolExecutor(workers) as pool:
+        contents = _in_order(
+            pool, lambda file: _check_file(store, file, sizes, fast), files, workers
+        )
+        for file, content in zip(files, contents, strict=True):
+            what = content.problem or _misalignment(state, file, content, identities)
+            if what:
+                n_documents = file.rows if isinstance(file, RowsFile) else file.samples
+                problem = VerifyProblem(file.path, what, n_documents, _remedy(file))
+                known = file.path in newest.rows or file.path in newest.shards_by_path
+                report.problems.append(problem if known else _of_older(problem))
+            report.files += 1
+            report.bytes += _size(file)
+            progress(report.bytes, total)
     report.problems += check_indexes(store, state)
     report.problems += check_rows(state)
     return report
@@ -93,64 +110,84 @@ def _of_older(problem: VerifyProblem) -> VerifyProblem:
     return replace(problem, problem=what, remedy=remedy)
 
 
-def _size(file: RowsFile | ShardInfo) -> int:
+def _size(file: _File) -> int:
     return file.bytes if isinstance(file, RowsFile) else file.stored.bytes
 
 
-def _check_file(
-    store: Store,
-    state: Snapshot,
-    file: RowsFile | ShardInfo,
-    sizes: Mapping[str, int],
-    fast: bool,
-    identities: dict[str, str],
-) -> Iterator[VerifyProblem]:
+class _Content(NamedTuple):
+    """What is wrong with a file, empty if nothing is; samples and a hash of a shard's doc_ids."""
+
+    problem: str = ""
+    samples: int = 0
+    identity: str = ""
+
+
+def _in_order(
+    pool: ThreadPoolExecutor,
+    check: Callable[[_File], _Content],
+    files: Sequence[_File],
+    ahead_of: int,
+) -> Iterator[_Content]:
+    """Yield the contents in order; few files are read ahead, because each needs memory."""
+    ahead: deque[Future[_Content]] = deque()
+    for file in files:
+        ahead.append(pool.submit(check, file))
+        if len(ahead) > ahead_of:
+            yield ahead.popleft().result()
+    while ahead:
+        yield ahead.popleft().result()
+
+
+def _check_file(store: Store, file: _File, sizes: Mapping[str, int], fast: bool) -> _Content:
     try:
         if file.path not in sizes:
             raise FileNotFoundError(file.path)
         size = sizes[file.path]
-        what = "" if size == _size(file) else f"{size} bytes instead of {_size(file)}"
-        if not what and not fast:
-            # The original, because a cached copy may be older than the damage.
-            with store.original(file) as path:
-                what = _read(path, state, file, identities)
+        if size != _size(file):
+            return _Content(f"{size} bytes instead of {_size(file)}")
+        if fast:
+            return _Content()
+        # The original, because a cached copy may be older than the damage.
+        with store.original(file) as path:
+            return _read(path, file)
     except FileNotFoundError:
-        what = "missing"
-    if what:
-        n_documents = file.rows if isinstance(file, RowsFile) else file.samples
-        yield VerifyProblem(file.path, what, n_documents, _remedy(file))
+        return _Content("missing")
 
 
-def _read(
-    path: Path, state: Snapshot, file: RowsFile | ShardInfo, identities: dict[str, str]
-) -> str:
-    """Return what is wrong with the content of a file, empty if it is intact."""
+def _read(path: Path, file: _File) -> _Content:
+    """Read and check the content of a file."""
     if isinstance(file, RowsFile):
         with path.open("rb") as opened:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
-        return "" if digest == file.sha256 else f"its sha256 is not {file.sha256}"
+        return _Content("" if digest == file.sha256 else f"its sha256 is not {file.sha256}")
     try:
         shard = read_adopted(file, path) if file.is_external else read_shard(path, file.index)
     except CorruptError as error:
-        return str(error).removeprefix(f"{path}: ").removeprefix(f"{file.path}: ")
+        return _Content(str(error).removeprefix(f"{path}: ").removeprefix(f"{file.path}: "))
     if "doc_id" not in shard.columns:
+        return _Content()
+    identity = hashlib.sha256(b"".join(shard.column("doc_id"))).hexdigest()
+    return _Content("", shard.samples, identity)
+
+
+def _misalignment(
+    state: Snapshot, file: _File, content: _Content, identities: dict[str, str]
+) -> str:
+    """Return how a shard differs from the one that it is aligned with; keep its identity."""
+    if isinstance(file, RowsFile) or not content.identity:
         return ""
     # Text shards come first in every state, so their ids are known here.
-    identity = hashlib.sha256(b"".join(shard.column("doc_id"))).hexdigest()
-    identities[file.path] = identity
-    if (
-        file.aligned_with is None
-        or file.aligned_with not in identities
-        or identities[file.aligned_with] == identity
-    ):
+    identities[file.path] = content.identity
+    expected = identities.get(file.aligned_with or "", content.identity)
+    if file.aligned_with is None or expected == content.identity:
         return ""
     samples = state.shards_by_path[file.aligned_with].samples
-    if shard.samples != samples:
-        return f"{shard.samples} samples; its text shard {file.aligned_with} has {samples}"
+    if content.samples != samples:
+        return f"{content.samples} samples; its text shard {file.aligned_with} has {samples}"
     return f"its documents are not those of {file.aligned_with} in the same order"
 
 
-def _remedy(file: RowsFile | ShardInfo) -> str:
+def _remedy(file: _File) -> str:
     if isinstance(file, ShardInfo) and file.aligned_with is not None:
         verb = "tokenize" if file.family.startswith(f"{TOKENS}/") else "critique"
         return f"ixt verify --repair, then `ixt {verb}` redoes this unit"

@@ -3,6 +3,7 @@ from .base import Storage as Storage
 from .base import StoredFile as StoredFile
 from .base import create_once as create_once
 from .base import remove_scratch as remove_scratch
+from .byte_streams import CHUNK as CHUNK
 from .byte_streams import COMPRESSIONS as COMPRESSIONS
 from .byte_streams import HEAD as HEAD
 from .byte_streams import MAX_TEXT as MAX_TEXT

@@ -77,6 +77,14 @@ def test_verify_names_every_damage_by_path(full: Store, name: str) -> None:
     assert named[0].remedy
 
 
+def test_verify_reports_the_same_with_any_number_of_workers(full: Store) -> None:
+    shard(full, "critique").unlink()
+    flip(shard(full, "text"), 60)
+    one, many = (verify(full, workers=n).to_json() for n in (1, 4))
+    assert one == many
+    assert len(one["problems"]) == 2
+
+
 def one_row_short(store: Store) -> str:
     """Publish critiques of a text shard without the last one; return the shard's path."""
     text = store.snapshot().text_shards()[0]

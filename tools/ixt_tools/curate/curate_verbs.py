@@ -72,6 +72,14 @@ def dedupe(
     permutations: Annotated[
         int, typer.Option(min=16, max=1024, help="Hashes per MinHash signature.")
     ] = 128,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            show_default="one per core, fewer for few documents",
+            help="Processes that compute signatures; any number gives the same result.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Report clusters; write nothing.")
     ] = False,
@@ -92,6 +100,7 @@ def dedupe(
             critic=critic,
             permutations=permutations,
             dry_run=dry_run,
+            workers=workers,
             progress=lambda done, total: bar.update(done, total=total),
         )
     out.result(asdict(report))

@@ -9,6 +9,8 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +19,24 @@ import numpy.typing as npt
 from ixt_data.errors import ConfigError, MissingExtra
 from ixt_data.records import ID_BYTES
 from ixt_data.storage import allocated_array
+from ixt_data.worker_processes import WorkerPool, cores
 
 SHINGLE_WORDS = 5
 """Words per shingle, as in Lee et al. 2022 (arXiv 2107.06499)."""
 PERMUTATIONS = 128
 _WORD = re.compile(r"\w+")
 _CHUNK = 4096
+_BATCH = 256
+WORKER_DOCUMENTS = 4096
+"""Documents for which a second process saves more time than its start takes."""
+
 _SEED = 1
 
 Signature = Callable[[str], npt.NDArray[np.uint32]]
 Ints = npt.NDArray[np.int64]
 
 
+@lru_cache(maxsize=4)
 def make_signer(permutations: int = PERMUTATIONS) -> Signature:
     """Return a function from a text to its signature: uint32[permutations].
 
@@ -109,6 +117,7 @@ def sign_documents(
     max_documents: int,
     folder: Path,
     permutations: int = PERMUTATIONS,
+    workers: int | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> SignedDocuments:
     """Sign documents; write the signatures to a file.
@@ -118,21 +127,43 @@ def sign_documents(
         max_documents: maximum number of documents.
         folder: folder for the file of 4 bytes per permutation and document.
         permutations: hashes per signature.
+        workers: number of processes that sign; the result is the same for any number. None: one
+            per core, fewer for few documents.
         progress: function that receives the number of documents done.
     """
-    sign = make_signer(permutations)
     shape = (max(max_documents, 1), permutations)
     signatures = allocated_array(folder / "signatures", np.uint32, shape)
     ids = np.zeros((max_documents, ID_BYTES), np.uint8)
     lengths = np.zeros(max_documents, np.int64)
     n = 0
-    for doc_id, text in documents:
-        ids[n] = np.frombuffer(doc_id, np.uint8)
-        lengths[n] = len(text)
-        signatures[n] = sign(text)
-        n += 1
-        progress(n)
+    workers = workers or min(cores(), 1 + max_documents // WORKER_DOCUMENTS)
+    batches = ((permutations, batch) for batch in _batches(documents))
+    with WorkerPool(workers) as pool:
+        for own_ids, own_lengths, own_signatures in pool.map(_sign_batch, batches):
+            end = n + len(own_ids)
+            ids[n:end], lengths[n:end], signatures[n:end] = own_ids, own_lengths, own_signatures
+            n = end
+            progress(n)
     return SignedDocuments(ids[:n], lengths[:n], signatures[:n])
+
+
+_Batch = list[tuple[bytes, str]]
+
+
+def _batches(documents: Iterator[tuple[bytes, str]]) -> Iterator[_Batch]:
+    while batch := list(islice(documents, _BATCH)):
+        yield batch
+
+
+def _sign_batch(
+    task: tuple[int, _Batch],
+) -> tuple[npt.NDArray[np.uint8], Ints, npt.NDArray[np.uint32]]:
+    """Return ids, lengths and signatures of some documents."""
+    permutations, batch = task
+    sign = make_signer(permutations)
+    ids = np.frombuffer(b"".join(doc_id for doc_id, _ in batch), np.uint8).reshape(-1, ID_BYTES)
+    lengths = np.array([len(text) for _, text in batch], np.int64)
+    return ids, lengths, np.stack([sign(text) for _, text in batch])
 
 
 def find_clusters(

@@ -69,6 +69,7 @@ def mark_near_duplicates(
     critic: str | None = None,
     permutations: int = PERMUTATIONS,
     dry_run: bool = False,
+    workers: int | None = None,
     progress: ProgressCallback = lambda done, total: None,
 ) -> DedupeReport:
     """Find near-duplicates and write two columns of documents.
@@ -85,6 +86,7 @@ def mark_near_duplicates(
         critic: critic whose scores `best` compares.
         permutations: hashes per signature; more are more accurate and slower.
         dry_run: whether to write nothing.
+        workers: see `sign_documents`.
         progress: function that receives the work done and in total.
 
     Raises:
@@ -101,7 +103,7 @@ def mark_near_duplicates(
             with store.begin(OP) as txn:
                 _check(store, txn.base, corpora, names)
                 signed = _sign_corpora(
-                    store, txn.base, corpora, txn.scratch, permutations, progress
+                    store, txn.base, corpora, txn.scratch, permutations, workers, progress
                 )
                 roots = find_clusters(signed, threshold, progress)
                 ranks = _ranks(store, txn.base, signed, roots, keep, critic)
@@ -147,6 +149,7 @@ def _sign_corpora(
     corpora: Sequence[str],
     scratch: Path,
     permutations: int,
+    workers: int | None,
     progress: ProgressCallback,
 ) -> SignedDocuments:
     shards = snapshot.text_shards(set(corpora) or None)
@@ -166,7 +169,12 @@ def _sign_corpora(
 
     max_documents = sum(shard.samples for shard in shards)
     signed = sign_documents(
-        documents(), max_documents, scratch, permutations, lambda done: progress(done, total)
+        documents(),
+        max_documents,
+        scratch,
+        permutations,
+        workers,
+        lambda done: progress(done, total),
     )
     if not len(signed.ids):
         raise StoreError(f"no documents in {store.root}. Add some: ixt ingest --corpus NAME FILE")

@@ -1,6 +1,7 @@
 """Signatures and clusters."""
 
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 from curated_store import changed, text
@@ -11,6 +12,7 @@ from ixt_tools.curate.minhash import (
     make_signer,
     representatives,
     shingles,
+    sign_documents,
 )
 
 
@@ -28,6 +30,20 @@ def test_composed_and_decomposed_forms_have_the_same_shingles() -> None:
     text = "Ünïcödé tëxt ïs nørmalized: Ångström, élève, Việt Nam, 가나다"
     forms = {tuple(shingles(unicodedata.normalize(form, text))) for form in ("NFC", "NFD")}
     assert len(forms) == 1
+
+
+def test_any_number_of_workers_signs_the_same(tmp_path: Path) -> None:
+    documents = [(bytes([i % 256]) * 16, " ".join(text(i, 50))) for i in range(600)]
+    found = []
+    for workers in (1, 3):
+        (tmp_path / str(workers)).mkdir()
+        folder = tmp_path / str(workers)
+        signed = sign_documents(iter(documents), 700, folder, 32, workers)
+        found.append(
+            [column.tolist() for column in (signed.ids, signed.lengths, signed.signatures)]
+        )
+    assert found[0] == found[1]
+    assert len(found[0][0]) == 600
 
 
 def test_chains_of_similar_documents_are_one_cluster() -> None:
