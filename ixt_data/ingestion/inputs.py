@@ -1,6 +1,7 @@
 """Inputs of an ingest: paths, patterns and standard input, opened by their readers."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -19,6 +20,9 @@ from ixt_data.ingestion.source_files import (
     standard_input,
 )
 from ixt_data.storage import RemoteFile, find_remote, is_address
+
+# A folder such as `year=2024/` of a table that Hive or Spark has partitioned.
+PARTITION = re.compile(r"(?:^|/)([^/=]+)=[^/]*(?=/)")
 
 
 def open_inputs(
@@ -90,6 +94,8 @@ def _distinct_names(files: Sequence[AnyFile]) -> dict[AnyFile, str]:
 def _open(
     found: AnyFile, names: Mapping[AnyFile, str], fields: Fields, format: str | None
 ) -> Iterator[Input]:
+    for name in dict.fromkeys(PARTITION.findall(os.fspath(found))):
+        fields.remarks.add(f"the folders {name}=... of the path are not a column")
     if isinstance(found, RemoteFile):
         source = SourceFile(found)
         source.name = names[found]
@@ -129,4 +135,6 @@ def _open_folder(folder: Path, fields: Fields, format: str | None) -> Iterator[I
         source = SourceFile(file.path)
         # Files of several splits may have one name.
         source.name = printable(file.path.relative_to(folder).as_posix())
+        for name in dict.fromkeys(PARTITION.findall(source.name)):
+            fields.remarks.add(f"the folders {name}=... of {printable(folder)} are not a column")
         yield _open_file(source, replace(fields, split=file.split), format)

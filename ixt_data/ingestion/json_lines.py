@@ -75,7 +75,7 @@ class JsonRecords:
             record = self._without_not_finite(line)
             if record is None:
                 return RejectedRecord(self.file, number, _json_error(line, error), excerpt(line))
-        if type(record) is dict and _has_wide_number(record):
+        if type(record) is dict and _has_wide_number(record.values()):
             # orjson reads integers of more than 64 bits as floating-point numbers.
             record = json.loads(line)
         if type(record) is not dict:
@@ -248,11 +248,17 @@ def _newlines(chunk: bytes) -> int:
     return int(np.count_nonzero(np.frombuffer(chunk, np.uint8) == ord("\n")))
 
 
-def _has_wide_number(record: dict[str, Any]) -> bool:
+def _has_wide_number(values: Iterable[Any]) -> bool:
     """Return whether a number may be an integer of more than 64 bits, read as a float."""
     # Every record passes here: a generator or a call per value takes twice the time.
-    for value in record.values():
-        if type(value) is float and abs(value) >= 2**63 and value.is_integer():
+    for value in values:
+        kind = type(value)
+        if kind is float:
+            if abs(value) >= 2**63 and value.is_integer():
+                return True
+        elif (kind is list and _has_wide_number(value)) or (
+            kind is dict and _has_wide_number(value.values())
+        ):
             return True
     return False
 
