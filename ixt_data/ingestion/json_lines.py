@@ -215,7 +215,9 @@ class JsonLinesInput(JsonInput):
         def portion(end: int, broken: str | None = None) -> LinesPortion:
             fields = replace(self._fields, remarks=Remarks())
             records = JsonRecords(self._source.file, self._source.name, fields)
-            place = None if stream.compression else (stream.path, start, end)
+            path = stream.path
+            is_plain = isinstance(path, Path) and not stream.compression
+            place = (Path(path), start, end) if is_plain else None
             return LinesPortion(records, held, place, number, stream.consumed, broken=broken)
 
         try:

@@ -73,6 +73,8 @@ class SourceFile:
     @property
     def identity(self) -> list[Any]:
         """What the content depends on: path, size and time of change."""
+        if isinstance(self.path, RemoteFile):
+            return [*self.path.identity, self.name]
         path = self.path.absolute()
         return [printable(path), self.name, self.size, path.stat().st_mtime_ns]
 

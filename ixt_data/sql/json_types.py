@@ -137,6 +137,11 @@ _MAX_KEYS = 100
 """An object of many keys may be a MAP for DuckDB."""
 
 
+def _has_wide_integer(value: bytes) -> bool:
+    """Return whether a JSON text has an integer that a DOUBLE may not hold, outside of strings."""
+    return bool(_DIGITS.search(value)) and bool(_DIGITS.search(_STRING.sub(b"", value)))
+
+
 def _leaf(leaf: ColumnType, dates: bool) -> ColumnType:
     is_text = leaf.name in ("JSON", NULL) or (leaf.name in _IN_TEXT and not dates)
     # Arrow has a UUID inside of a list or struct only as text.

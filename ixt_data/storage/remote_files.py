@@ -48,6 +48,11 @@ class RemoteFile:
 
     __str__ = __fspath__
 
+    @property
+    def identity(self) -> list[Any]:
+        """What the content depends on: address, size and ETag."""
+        return [self.address, self.size, self._etag]
+
     def stat(self) -> SimpleNamespace:
         """Return the size, as `Path.stat` does."""
         return SimpleNamespace(st_size=self.size)
