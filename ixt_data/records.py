@@ -1,6 +1,7 @@
 """Records that the packages exchange: document, critique, span, and their ids."""
 
 import hashlib
+import json
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -150,7 +151,11 @@ def as_text(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     if isinstance(value, _JSON_TYPES):
-        return orjson.dumps(value, default=as_text, option=orjson.OPT_NON_STR_KEYS).decode()
+        try:
+            return orjson.dumps(value, default=as_text, option=orjson.OPT_NON_STR_KEYS).decode()
+        except TypeError:
+            # orjson writes no integer of more than 64 bits.
+            return json.dumps(value, default=as_text, ensure_ascii=False)
     return str(value)
 
 

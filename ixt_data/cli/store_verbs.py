@@ -4,7 +4,6 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -37,10 +36,11 @@ def init(store: StoreOption = DEFAULT_STORE, output: OutputOption = OutputMode.t
 
 def ingest(
     inputs: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             help="Files (JSON, CSV, Parquet, Arrow, HTML, WARC, text; also .gz, .zst, .bz2, .xz), "
-            "folders, patterns such as 'data/*.jsonl', and - for standard input."
+            "folders, patterns such as 'data/*.jsonl', - for standard input, and addresses with "
+            "s3://, gs://, az://, https:// and hf://datasets/."
         ),
     ],
     corpus: Annotated[str, typer.Option(help="Corpus to add the documents to; created if new.")],

@@ -4,6 +4,7 @@ import glob
 import os
 import shutil
 import socket
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
@@ -13,8 +14,18 @@ from typing import Any
 import orjson
 
 from ixt_data.errors import StoreError
-from ixt_data.storage import atomic_write, fsync, is_unicode
-from ixt_data.store import is_safe_name, part_of_store
+from ixt_data.storage import (
+    BUCKETS,
+    atomic_write,
+    delete_remote,
+    exists_below,
+    fsync,
+    is_address,
+    is_unicode,
+    read_remote,
+    upload,
+)
+from ixt_data.store import is_safe_name, part_of_store, part_of_store_at
 
 EXPORT_MARKER = "ixt-export.json"
 """File in every exported folder: the export and its files, which a later export may delete."""
@@ -30,6 +41,13 @@ def new_file(target: str | Path, overwrite: bool) -> Iterator[Path]:
     Raises:
         StoreError: see `check_target`.
     """
+    if is_address(target):
+        with _scratch() as folder:
+            address = _check_address(str(target), overwrite)
+            local = folder / address.rpartition("/")[2]
+            yield local
+            upload(local, address)
+        return
     path = check_target(target, overwrite)
     if path.is_dir():
         raise StoreError(f"{target}: is a folder; name a file")
@@ -61,6 +79,12 @@ def new_folder(target: str | Path, overwrite: bool, about: Mapping[str, Any]) ->
     Raises:
         StoreError: see `check_target`; or a file that no export wrote has the name of a new file.
     """
+    if is_address(target):
+        with _scratch() as folder:
+            address = _check_address(str(target), overwrite)
+            yield folder
+            _upload_folder(folder, address, about)
+        return
     path = check_target(target, overwrite)
     if path.is_file():
         raise StoreError(f"{target}: is a file; name a folder")
@@ -84,6 +108,51 @@ def new_folder(target: str | Path, overwrite: bool, about: Mapping[str, Any]) ->
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="ixt-export-") as folder:
+        yield Path(folder)
+
+
+def _check_address(target: str, overwrite: bool) -> str:
+    """Check that an export may write to an address; return it.
+
+    Raises:
+        StoreError: it belongs to a store, is taken, or is not of a service that can be written.
+    """
+    address = target.rstrip("/")
+    if not address.startswith(tuple(f"{scheme}://" for scheme in BUCKETS)):
+        raise StoreError(f"{target}: an export goes to a path, s3://, gs:// or az://")
+    if address.startswith("s3://") and (owner := part_of_store_at(address)) is not None:
+        raise StoreError(f"{target}: is part of the store {owner}; choose an address outside of it")
+    keys = exists_below(address)
+    if keys and not overwrite:
+        raise StoreError(f"{target}: already exists; choose another address, or add --overwrite")
+    if keys and keys != [""] and EXPORT_MARKER not in keys:
+        raise StoreError(f"{target}: was not created by `ixt export`, so it is not overwritten")
+    return address
+
+
+def _upload_folder(folder: Path, address: str, about: Mapping[str, Any]) -> None:
+    """Write the files of an export below an address; delete those of an earlier one."""
+    present = exists_below(address)
+    old = _names_in(read_remote(f"{address}/{EXPORT_MARKER}")) if EXPORT_MARKER in present else []
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    names = [file.relative_to(folder).as_posix() for file in files]
+    if taken := [name for name in names if name in present and name not in old]:
+        raise StoreError(f"{address}/{taken[0]}: no export wrote this file; move it away")
+    # An interrupted run leaves a marker that permits the next one.
+    _write_marker(folder, about, [*old, *names])
+    upload(folder / EXPORT_MARKER, f"{address}/{EXPORT_MARKER}")
+    for file, name in zip(files, names, strict=True):
+        upload(file, f"{address}/{name}")
+    for name in old:
+        if name not in names:
+            delete_remote(f"{address}/{name}")
+    _write_marker(folder, about, names)
+    upload(folder / EXPORT_MARKER, f"{address}/{EXPORT_MARKER}")
 
 
 def _name_path(error: OSError, path: Path) -> None:
@@ -130,8 +199,15 @@ def _write_marker(folder: Path, about: Mapping[str, Any], names: Sequence[str]) 
 def _exported_files(folder: Path) -> list[str]:
     """Return the files that an export wrote into a folder; none without a marker."""
     try:
-        names = orjson.loads((folder / EXPORT_MARKER).read_bytes())["files"]
-    except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
+        return _names_in((folder / EXPORT_MARKER).read_bytes())
+    except OSError:
+        return []
+
+
+def _names_in(marker: bytes) -> list[str]:
+    try:
+        names = orjson.loads(marker)["files"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
         return []
     return [name for name in names if is_safe_name(name)]
 
@@ -142,10 +218,6 @@ def check_target(target: str | Path, overwrite: bool) -> Path:
     Raises:
         StoreError: the path belongs to a store, exists without `overwrite`, or is not an export.
     """
-    if "://" in str(target):
-        raise StoreError(
-            f"{target}: an export must be a local path; copy it to the address afterwards"
-        )
     if not is_unicode(target):
         raise StoreError(f"{target}: the path is not UTF-8, and DuckDB opens only UTF-8 paths")
     path = Path(target).resolve()

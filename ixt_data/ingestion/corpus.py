@@ -195,6 +195,8 @@ def ingest(
             journal,
             lambda: (said.as_json(), quarantine.take_lines()),
         )
+        # What opening has added; a resumed ingest opens its inputs again.
+        of_inputs = remarks.take()
         found = split_inputs(opened, remarks)
         for place, block, consumed in _blocks(found, pool, txn.scratch, last.portion):
             if place < (last.portion, last.block):
@@ -209,6 +211,7 @@ def ingest(
         key = quarantine.publish()
         version = shards.commit(quarantine.records) if shards.documents else txn.base.version
     journal.delete()
+    said.update(of_inputs)
     said.update(shards.remarks)
     for line in broken_selections(store, version) if shards.types.widened else ():
         said.add(line)

@@ -1,8 +1,9 @@
 """Inputs of an ingest: paths, patterns and standard input, opened by their readers."""
 
 import os
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,17 @@ from ixt_data.ingestion.fields import TEXT, Fields
 from ixt_data.ingestion.folders import FolderInput, dataset_files, has_only_pages
 from ixt_data.ingestion.formats import TEXT_FORMAT, Input, find_reader, readers
 from ixt_data.ingestion.remarks import Remarks
-from ixt_data.ingestion.source_files import SourceFile, expand, printable, standard_input
+from ixt_data.ingestion.source_files import (
+    AnyFile,
+    SourceFile,
+    expand,
+    printable,
+    standard_input,
+)
+from ixt_data.storage import RemoteFile, find_remote, is_address
+
+# A folder such as `year=2024/` of a table that Hive or Spark has partitioned.
+PARTITION = re.compile(r"(?:^|/)([^/=]+)=[^/]*(?=/)")
 
 
 def open_inputs(
@@ -29,7 +40,8 @@ def open_inputs(
 
     Args:
         paths: files, folders, patterns such as `data/*.jsonl`, and `-` for standard input. A
-            folder of a dataset contains records; another folder contains one document per file.
+            folder of a dataset contains records; another folder contains one document per file. An
+            address is a file, or stands for all files below it.
         format: name of the format of all inputs; None: the first bytes of each file, then its name.
         text_field: field of the text in a record.
         id_field: field of the user's own id, which every record must have; None: the field `id`, if
@@ -52,17 +64,23 @@ def open_inputs(
     fields = Fields(
         text_field, id_field, source_field, records, delimiter, remarks=remarks or Remarks()
     )
-    found = [
-        file for path in paths for file in ([path] if str(path) == "-" else expand(Path(path)))
-    ]
-    names = _distinct_names([file for file in map(Path, found) if file.is_file()])
-    return [item for file in found for item in _open(Path(file), names, fields, format)]
+    found = [file for path in paths for file in _find(path)]
+    names = _distinct_names(
+        [file for file in found if not isinstance(file, Path) or file.is_file()]
+    )
+    return [item for file in found for item in _open(file, names, fields, format)]
 
 
-def _distinct_names(files: Sequence[Path]) -> dict[Path, str]:
+def _find(path: str | Path) -> Iterable[AnyFile]:
+    if is_address(path):
+        return find_remote(str(path))
+    return [Path(path)] if str(path) == "-" else expand(Path(path))
+
+
+def _distinct_names(files: Sequence[AnyFile]) -> dict[AnyFile, str]:
     """Return a name for each file: its own, with as many folders as make it the only one."""
-    parts = {file: file.absolute().parts for file in files}
-    names: dict[Path, str] = {}
+    parts = {f: f.absolute().parts if isinstance(f, Path) else f.parts for f in files}
+    names: dict[AnyFile, str] = {}
     depth = 1
     while pending := [file for file in parts if file not in names]:
         ends = Counter(parts[file][-depth:] for file in parts)
@@ -74,9 +92,15 @@ def _distinct_names(files: Sequence[Path]) -> dict[Path, str]:
 
 
 def _open(
-    found: Path, names: Mapping[Path, str], fields: Fields, format: str | None
+    found: AnyFile, names: Mapping[AnyFile, str], fields: Fields, format: str | None
 ) -> Iterator[Input]:
-    if str(found) == "-":
+    for name in dict.fromkeys(PARTITION.findall(os.fspath(found))):
+        fields.remarks.add(f"the folders {name}=... of the path are not a column")
+    if isinstance(found, RemoteFile):
+        source = SourceFile(found)
+        source.name = names[found]
+        yield _open_file(source, fields, format)
+    elif str(found) == "-":
         yield _open_file(standard_input(), fields, format)
     else:
         if not os.access(found, os.R_OK | os.X_OK if found.is_dir() else os.R_OK):
@@ -111,4 +135,6 @@ def _open_folder(folder: Path, fields: Fields, format: str | None) -> Iterator[I
         source = SourceFile(file.path)
         # Files of several splits may have one name.
         source.name = printable(file.path.relative_to(folder).as_posix())
+        for name in dict.fromkeys(PARTITION.findall(source.name)):
+            fields.remarks.add(f"the folders {name}=... of {printable(folder)} are not a column")
         yield _open_file(source, replace(fields, split=file.split), format)

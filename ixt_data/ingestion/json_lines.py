@@ -75,7 +75,7 @@ class JsonRecords:
             record = self._without_not_finite(line)
             if record is None:
                 return RejectedRecord(self.file, number, _json_error(line, error), excerpt(line))
-        if type(record) is dict and _has_wide_number(record):
+        if type(record) is dict and _has_wide_number(record.values()):
             # orjson reads integers of more than 64 bits as floating-point numbers.
             record = json.loads(line)
         if type(record) is not dict:
@@ -215,7 +215,9 @@ class JsonLinesInput(JsonInput):
         def portion(end: int, broken: str | None = None) -> LinesPortion:
             fields = replace(self._fields, remarks=Remarks())
             records = JsonRecords(self._source.file, self._source.name, fields)
-            place = None if stream.compression else (stream.path, start, end)
+            path = stream.path
+            is_plain = isinstance(path, Path) and not stream.compression
+            place = (Path(path), start, end) if is_plain else None
             return LinesPortion(records, held, place, number, stream.consumed, broken=broken)
 
         try:
@@ -253,11 +255,17 @@ _FOUND = np.empty(CHUNK, np.bool_)
 """Memory for the comparison of one chunk: new memory takes longer than the comparison."""
 
 
-def _has_wide_number(record: dict[str, Any]) -> bool:
+def _has_wide_number(values: Iterable[Any]) -> bool:
     """Return whether a number may be an integer of more than 64 bits, read as a float."""
     # Every record passes here: a generator or a call per value takes twice the time.
-    for value in record.values():
-        if type(value) is float and abs(value) >= 2**63 and value.is_integer():
+    for value in values:
+        kind = type(value)
+        if kind is float:
+            if abs(value) >= 2**63 and value.is_integer():
+                return True
+        elif (kind is list and _has_wide_number(value)) or (
+            kind is dict and _has_wide_number(value.values())
+        ):
             return True
     return False
 

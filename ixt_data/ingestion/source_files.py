@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from ixt_data.errors import IxtError
-from ixt_data.storage import COMPRESSIONS, ByteStream, TruncatedStream, is_unicode
+from ixt_data.storage import COMPRESSIONS, ByteStream, RemoteFile, TruncatedStream, is_unicode
+
+AnyFile = Path | RemoteFile
 
 HEAD_BYTES = 64 << 10
 
 
-def printable(path: str | Path) -> str:
+def printable(path: "str | os.PathLike[str]") -> str:
     """Return a path as valid Unicode; file names may contain any bytes."""
     return os.fsencode(path).decode(errors="replace")
 
@@ -42,7 +44,7 @@ class SourceFile:
 
     def __init__(
         self,
-        path: Path,
+        path: AnyFile,
         name: str | None = None,
         folder: "tempfile.TemporaryDirectory[str] | None" = None,
     ) -> None:
@@ -71,6 +73,8 @@ class SourceFile:
     @property
     def identity(self) -> list[Any]:
         """What the content depends on: path, size and time of change."""
+        if isinstance(self.path, RemoteFile):
+            return [*self.path.identity, self.name]
         path = self.path.absolute()
         return [printable(path), self.name, self.size, path.stat().st_mtime_ns]
 
@@ -101,14 +105,19 @@ class SourceFile:
         Raises:
             TruncatedStream: the compressed data is corrupt.
         """
-        if self.stream.compression is None and is_unicode(self.path):
+        if (
+            isinstance(self.path, Path)
+            and self.stream.compression is None
+            and is_unicode(self.path)
+        ):
             return self.path
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="ixt-decoded-")
         target = Path(self._folder.name, "content")
-        if self.stream.compression is None and not target.is_symlink():
+        if isinstance(self.path, Path) and self.stream.compression is None:
             # DuckDB and Arrow open no path that is not UTF-8.
-            target.symlink_to(self.path.absolute())
+            if not target.is_symlink():
+                target.symlink_to(self.path.absolute())
         elif not target.exists():
             with target.open("wb") as file:
                 file.writelines(self.stream)

@@ -29,7 +29,12 @@ class HtmlInput(SourceInput):
 
         Raises:
             MissingExtra: it is not; `--format text` reads the file as it is.
+            ConfigError: `fields` names the text or the id, which a page has not.
         """
+        if fields != Fields():
+            raise ConfigError(
+                f"{source.file} is a web page; options of fields are for files of records"
+            )
         MissingExtra.require("web", "trafilatura")
         super().__init__(source)
 

@@ -113,6 +113,8 @@ def as_plain(rows: "ArrowData") -> "ArrowData":
             column = rows.column(i).cast(pa.bool_())
         elif isinstance(kind, pa.OpaqueType) and kind.type_name == "hugeint":
             column = _decimals(rows.column(i))
+        elif pa.types.is_nested(kind) and "type_name=hugeint" in str(kind):
+            column = _plain_column(rows.column(i))
         else:
             continue
         rows = rows.set_column(i, pa.field(field.name, column.type), column)
@@ -127,6 +129,18 @@ def _decimals(column: "pa.Array | pa.ChunkedArray") -> "pa.Array | pa.ChunkedArr
     if isinstance(column, pa.ChunkedArray):
         return pa.chunked_array([chunk.storage.view(wide) for chunk in column.chunks], wide)
     return column.storage.view(wide)
+
+
+def _plain_column(column: "pa.Array | pa.ChunkedArray") -> "pa.Array | pa.ChunkedArray":
+    """Convert a list, struct or map of hugeints by DuckDB itself."""
+    import pyarrow as pa
+
+    from ixt_data.sql.connections import connect
+
+    with connect(plain=True) as connection:
+        connection.register("one_column", pa.table({"v": column}))
+        plain = connection.sql("SELECT v FROM one_column").to_arrow_table().column(0)
+    return plain if isinstance(column, pa.ChunkedArray) else plain.combine_chunks()
 
 
 def without_maps(schema: "pa.Schema") -> "pa.Schema":

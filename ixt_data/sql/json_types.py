@@ -1,6 +1,7 @@
 """DuckDB's own type inference for columns of JSON, and casts of columns."""
 
 import os
+import re
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _IN_TEXT = ("DATE", "TIME", "TIMESTAMP", "TIMESTAMPTZ", "UUID")
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_DIGITS = re.compile(rb"[0-9]{17}")
+_FRACTION = re.compile(rb"[0-9][.eE]")
+_WIDE = ColumnType("HUGEINT")
 _VALUES = "read_json({}, format = 'newline_delimited', maximum_object_size = 1073741824{})"
 
 
@@ -51,7 +56,8 @@ class JsonTypes:
             The column in its stored form and its type; None where DuckDB has no type.
         """
         texts = list(values)
-        if not dates and (uniform := _uniform_values(texts)) is not None:
+        is_wide = any(map(_has_wide_integer, texts))
+        if not dates and not is_wide and (uniform := _uniform_values(texts)) is not None:
             return uniform
         with self._path.open("wb") as file:
             file.writelines(b'{"v":%s}\n' % text for text in texts)
@@ -62,6 +68,11 @@ class JsonTypes:
             )
             text = str(found.types[0]).replace("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ")
             kind = parse_type(text).with_leaves(lambda leaf: _leaf(leaf, dates))
+            if is_wide:
+                # DuckDB infers DOUBLE for these inside of a list or an object.
+                if any(_FRACTION.search(_STRING.sub(b"", value)) for value in texts):
+                    return None
+                kind = kind.with_leaves(lambda leaf: _WIDE if leaf.name == "DOUBLE" else leaf)
             options = f", columns = {{'v': {sql_literal(str(kind))}}}"
             rows = self._connection.sql(f"SELECT v FROM {_VALUES.format(source, options)}")
             column = rows.to_arrow_table().column(0).combine_chunks()
@@ -124,6 +135,11 @@ def _is_uniform(array: "pa.Array") -> bool:
 
 _MAX_KEYS = 100
 """An object of many keys may be a MAP for DuckDB."""
+
+
+def _has_wide_integer(value: bytes) -> bool:
+    """Return whether a JSON text has an integer that a DOUBLE may not hold, outside of strings."""
+    return bool(_DIGITS.search(value)) and bool(_DIGITS.search(_STRING.sub(b"", value)))
 
 
 def _leaf(leaf: ColumnType, dates: bool) -> ColumnType:

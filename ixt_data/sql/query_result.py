@@ -149,6 +149,10 @@ def _to_pylist(column: "pa.ChunkedArray") -> list[Any]:
 
 
 def _python(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_python(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _python(item) for key, item in value.items()}
     if isinstance(value, Decimal) and value == value.to_integral_value():
         exponent = value.as_tuple().exponent
         return int(value) if exponent == 0 else value

@@ -18,6 +18,14 @@ from .local import fsync as fsync
 from .local import is_unicode as is_unicode
 from .mapped_arrays import allocated_array as allocated_array
 from .opening import open_storage as open_storage
+from .remote_files import BUCKETS as BUCKETS
+from .remote_files import RemoteFile as RemoteFile
+from .remote_files import delete_remote as delete_remote
+from .remote_files import exists_below as exists_below
+from .remote_files import find_remote as find_remote
+from .remote_files import is_address as is_address
+from .remote_files import read_remote as read_remote
+from .remote_files import upload as upload
 from .reserve import RESERVE as RESERVE
 from .reserve import free_reserve as free_reserve
 from .reserve import is_full as is_full

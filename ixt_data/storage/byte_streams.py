@@ -9,6 +9,7 @@ from pathlib import Path
 import zstandard
 
 from ixt_data.errors import IxtError
+from ixt_data.storage.remote_files import RemoteFile
 
 MAX_TEXT = 256 << 20
 HEAD = 1024
@@ -52,7 +53,7 @@ class ByteStream:
         consumed: number of the stored bytes that were read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | RemoteFile) -> None:
         """Find the compression.
 
         Raises:

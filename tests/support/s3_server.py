@@ -46,7 +46,9 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "lost":
             self.close_connection = True
             return
-        headers = [(k, v) for k, v in answer.getheaders() if k.lower() not in _HOP]
+        # The length of a HEAD is that of the object, not of the empty body.
+        hop = [name for name in _HOP if name != "content-length" or self.command != "HEAD"]
+        headers = [(k, v) for k, v in answer.getheaders() if k.lower() not in hop]
         self.answer(answer.status, headers, data, torn=fault == "torn")
 
     def ask(self, proxy: "Proxy", body: bytes) -> tuple[http.client.HTTPResponse, bytes]:

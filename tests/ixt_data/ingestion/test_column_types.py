@@ -242,3 +242,28 @@ def test_times_out_of_range_become_null_and_do_not_break_the_store(
         report = ingest(store, "web", [path])
     assert report.remarks == ["column at: values out of range became NULL"]
     assert len(store.sql("SELECT * FROM documents").fetchall()) == 3
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "stored"),
+    [
+        (["[9007199254740993]", f"[{2**70}]"], "HUGEINT[]", [[2**53 + 1], [2**70]]),
+        ([f'{{"a": {2**64}}}', f'{{"a": {-(2**64)}}}'], "STRUCT(a HUGEINT)", None),
+        (["[1.5]", f"[{2**70}]"], "VARCHAR", ["[1.5]", f"[{2**70}]"]),
+        (["[1.5]", "[2]"], "DOUBLE[]", [[1.5], [2.0]]),
+        (['["12345678901234567890"]'], "VARCHAR[]", [["12345678901234567890"]]),
+    ],
+)
+def test_wide_integers_inside_of_json_keep_every_digit(
+    store: Store, tmp_path: Path, values: list[str], kind: str, stored: list[Any] | None
+) -> None:
+    lines = [f'{{"text": "{i}", "v": {value}}}' for i, value in enumerate(values)]
+    (tmp_path / "in.jsonl").write_text("\n".join(lines))
+    ingest(store, "web", [tmp_path / "in.jsonl"])
+    assert store.sql("SELECT DISTINCT typeof(v) FROM documents").fetchall() == [(kind,)]
+    if stored is None:
+        found = store.sql("SELECT v.a::VARCHAR FROM documents ORDER BY source_id").fetchall()
+        assert found == [(str(2**64),), (str(-(2**64)),)]
+    else:
+        found = store.sql("SELECT v FROM documents ORDER BY source_id").fetchall()
+        assert [row[0] for row in found] == stored

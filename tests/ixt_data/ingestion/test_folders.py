@@ -3,12 +3,16 @@
 from pathlib import Path
 
 import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ixt_data.errors import ConfigError
+from ixt_data.ingestion.corpus import ingest
 from ixt_data.ingestion.fields import RejectedRecord
 from ixt_data.ingestion.inputs import open_inputs
 from ixt_data.records import Document
+from ixt_data.store.store import Store
 
 datasets.disable_progress_bars()
 
@@ -90,3 +94,18 @@ def test_folder_with_one_text_is_a_folder_of_texts(tmp_path):
     assert [d.source_id for d in documents] == ["a.jsonl", "main.py"]
     with pytest.raises(ConfigError, match="folder of texts; options of fields"):
         read(tmp_path, text_field="body")
+
+
+def test_partition_of_a_path_is_not_silently_lost(store: Store, tmp_path: Path) -> None:
+    for year in (2023, 2024):
+        (tmp_path / f"table/year={year}/lang=en").mkdir(parents=True)
+        table = pa.table({"text": [f"text of {year}"]})
+        pq.write_table(table, tmp_path / f"table/year={year}/lang=en/part.parquet")
+    report = ingest(store, "web", [tmp_path / "table"])
+    assert report.documents == 2
+    assert [line for line in report.remarks if "=..." in line] == [
+        f"the folders {name}=... of {tmp_path}/table are not a column: 2"
+        for name in ("year", "lang")
+    ]
+    report = ingest(store, "other", [f"{tmp_path}/table/year=*/lang=en/*.parquet"])
+    assert "the folders year=... of the path are not a column: 2" in report.remarks
