@@ -79,7 +79,7 @@ class RemoteFile:
         except PreconditionError:
             raise OSError(errno.ESTALE, "it changed while it was read", self.address) from None
         except Exception as error:
-            raise OSError(errno.EIO, _short(error), self.address) from None
+            raise OSError(errno.EIO, error_line(error), self.address) from None
 
 
 class _Reader(io.RawIOBase):
@@ -171,7 +171,7 @@ def _find_on_hub(address: str) -> list[RemoteFile]:
         )
         names = [item.path for item in tree if hasattr(item, "size")]
     except Exception as error:
-        raise IxtError(f"input {address}: {_short(error)}") from None
+        raise IxtError(f"input {address}: {error_line(error)}") from None
     files = []
     for name in sorted(names):
         if fnmatch.fnmatchcase(name, path) or not path or name.startswith(f"{path}/"):
@@ -222,7 +222,7 @@ def upload(file: Path, address: str) -> None:
     try:
         obstore.put(store, key, file)
     except Exception as error:
-        raise OSError(errno.EIO, _short(error), address) from None
+        raise OSError(errno.EIO, error_line(error), address) from None
 
 
 def delete_remote(address: str) -> None:
@@ -242,7 +242,7 @@ def _head(store: Any, key: str, address: str) -> RemoteFile:
     except (NotFoundError, FileNotFoundError):
         raise FileNotFoundError(errno.ENOENT, "no such file", address) from None
     except Exception as error:
-        raise OSError(errno.EIO, _short(error), address) from None
+        raise OSError(errno.EIO, error_line(error), address) from None
     return RemoteFile(store, key, address, meta["size"], meta["e_tag"])
 
 
@@ -253,34 +253,64 @@ def _list(store: Any, prefix: str, address: str) -> Iterator[Any]:
         for batch in obstore.list(store, prefix or None):
             yield from batch
     except Exception as error:
-        raise OSError(errno.EIO, _short(error), address) from None
+        raise OSError(errno.EIO, error_line(error), address) from None
 
 
 def _open(address: str, token: str | None = None) -> tuple[Any, str, str]:
     """Return the store of an address, the key in it, and the address of the store."""
     MissingExtra.require("remote", "obstore")
+    check_process(address)
     parts = urlsplit(address)
     if parts.scheme not in SCHEMES or not parts.netloc:
         known = ", ".join(f"{scheme}://" for scheme in SCHEMES if scheme != "http")
         raise IxtError(f"{address}: not an address that can be read; valid are {known}")
     root = f"{parts.scheme}://{parts.netloc}"
     if parts.scheme in BUCKETS:
-        return _bucket(parts.scheme, parts.netloc), address[len(root) + 1 :], root
+        return open_bucket(parts.scheme, parts.netloc), address[len(root) + 1 :], root
     if parts.query:
         raise IxtError(f"{address.partition('?')[0]}: an address with ? is not supported")
     return _web(root, token), unquote(parts.path).lstrip("/"), root
 
 
+def check_process(address: str) -> None:
+    """Check that obstore works in this process: its threads do not survive a fork.
+
+    Raises:
+        StoreError: the process is a fork of one that has used obstore.
+    """
+    if _first_process.setdefault("id", os.getpid()) != os.getpid():
+        raise StoreError(
+            f"{address}: a forked process cannot use the connections of its parent. Start workers "
+            "with the method spawn or forkserver"
+        )
+
+
+_first_process: dict[str, int] = {}
+
+
 @cache
-def _bucket(scheme: str, name: str) -> Any:
+def open_bucket(scheme: str, name: str, retries: int = 10) -> Any:
+    """Return obstore's client of a bucket, or of a container.
+
+    Args:
+        scheme: `s3`, `gs` or `az`.
+        name: the bucket.
+        retries: how often a failed request is repeated.
+
+    Raises:
+        StoreError: the settings in the environment are wrong.
+        MissingExtra: obstore is not installed.
+    """
+    MissingExtra.require("remote", "obstore")
     from obstore.store import AzureStore, GCSStore, S3Store
 
     try:
         if scheme == "s3":
             return S3Store(name, **_s3_settings())
-        return GCSStore(name) if scheme == "gs" else AzureStore(name)
+        kind = GCSStore if scheme == "gs" else AzureStore
+        return kind(name, retry_config={"max_retries": retries})
     except Exception as error:
-        raise StoreError(f"{scheme}://{name}: {_short(error)}") from None
+        raise StoreError(f"{scheme}://{name}: {error_line(error)}") from None
 
 
 def _s3_settings() -> dict[str, Any]:
@@ -309,6 +339,6 @@ def _web(root: str, token: str | None) -> Any:
     return HTTPStore(root, client_options=options)
 
 
-def _short(error: Exception) -> str:
+def error_line(error: Exception) -> str:
     """Return the first line of an error, without what a service quotes."""
     return " ".join(str(error).split("\n")[0].split())[:300]

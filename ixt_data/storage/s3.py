@@ -9,18 +9,16 @@ import errno
 import os
 import random
 import re
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, TypeVar
 
 from ixt_data.errors import ConfigError, MissingExtra, StoreError, WriteStateUnknown
 from ixt_data.storage.base import StoredFile
-from ixt_data.storage.cache import CacheUse, FileCache
+from ixt_data.storage.cache import FileCache
+from ixt_data.storage.cached import CONNECTIONS, CachedStorage
 
 try:
     from boto3.exceptions import Boto3Error
@@ -36,7 +34,6 @@ T = TypeVar("T")
 
 ATTEMPTS = 8
 TIMEOUT = 60.0
-CONNECTIONS = 16
 MAX_PAUSE_FACTOR = 16.0
 """Maximum pause after a lost race, as a multiple of the duration of the request."""
 
@@ -59,7 +56,7 @@ _HINTS = {
 }
 
 
-class S3Storage:
+class S3Storage(CachedStorage):
     """Keys as objects, created by `If-None-Match: *`; ambiguous responses are read back.
 
     boto3 retries requests that fail by overload, a server error or a lost connection, with growing
@@ -78,10 +75,11 @@ class S3Storage:
         if match is None:
             raise StoreError(f"{root!r} is not an address such as s3://bucket/prefix")
         self._bucket, self._prefix = match[1], match[2].lstrip("/")
-        self.root = f"s3://{match[1]}{match[2]}"
         self._process, self._boto_client = os.getpid(), _client()
         # The same bucket name at another endpoint is another storage.
-        self._cache = cache or FileCache(f"{self._boto_client.meta.endpoint_url} {self.root}")
+        name = f"s3://{match[1]}{match[2]}"
+        endpoint = self._boto_client.meta.endpoint_url
+        super().__init__(name, cache or FileCache(f"{endpoint} {name}"))
 
     @property
     def client(self) -> Any:
@@ -89,12 +87,6 @@ class S3Storage:
         if self._process != os.getpid():
             self._process, self._boto_client = os.getpid(), _client()
         return self._boto_client
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"root": self.root}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["root"])  # type: ignore[misc]
 
     def create(self, key: str, data: bytes) -> bool:
         """See `Storage.create`: a conditional PUT."""
@@ -140,20 +132,6 @@ class S3Storage:
             body = self.client.get_object(**self._at(key))["Body"]
         with closing(body):
             yield body
-
-    def read_all(self, keys: Iterable[str]) -> list[bytes | None]:
-        """See `Storage.read_all`: at most `CONNECTIONS` at a time."""
-        keys = list(keys)
-        if len(keys) == 1:
-            return [self._read_optional(keys[0])]
-        with ThreadPoolExecutor(CONNECTIONS) as pool:
-            return list(pool.map(self._read_optional, keys))
-
-    def _read_optional(self, key: str) -> bytes | None:
-        try:
-            return self.read(key)
-        except FileNotFoundError:
-            return None
 
     def _read_body(self, key: str, use: Callable[[Any], T]) -> T:
         """Apply `use` to an object's body; retry a broken body, which boto3 does not."""
@@ -251,34 +229,6 @@ class S3Storage:
             for upload in uploads:
                 upload.result()
 
-    def scratch(self, name: str) -> Path:
-        """See `Storage.scratch`."""
-        return Path(tempfile.mkdtemp(prefix=f"ixt-{name}-"))
-
-    @contextmanager
-    def local(self, key: str) -> Iterator[Path]:
-        """See `Storage.local`: from this machine's cache. Raises FileNotFoundError."""
-        with self._cache.use() as use:
-            yield use.get(key, partial(self._download, key))
-
-    @contextmanager
-    def copies(self) -> Iterator["S3Copies"]:
-        """See `Storage.copies`: in this machine's cache, downloaded in parallel."""
-        with self._cache.use() as use:
-            yield S3Copies(use, self._download)
-
-    def discard_copy(self, key: str) -> None:
-        """See `Storage.discard_copy`."""
-        self._cache.discard(key)
-
-    @contextmanager
-    def original(self, key: str) -> Iterator[Path]:
-        """See `Storage.original`: a new download. Raises FileNotFoundError."""
-        with tempfile.TemporaryDirectory(prefix="ixt-") as folder:
-            path = Path(folder, PurePosixPath(key).name)
-            self._download(key, path)
-            yield path
-
     def _download(self, key: str, target: Path) -> None:
         def save(body: Any) -> None:
             with target.open("wb") as file:
@@ -286,9 +236,6 @@ class S3Storage:
                     file.write(chunk)
 
         self._read_body(key, save)
-
-    def _key(self, key: str) -> str:
-        return f"{self._prefix}/{key}" if self._prefix else key
 
     def _at(self, key: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": self._key(key)}
@@ -356,21 +303,3 @@ def _status(error: ClientError) -> int:
 
 def _pause(attempt: int) -> None:
     time.sleep(random.uniform(0, min(5.0, 0.1 * 2**attempt)))
-
-
-class S3Copies:
-    """Copies of objects in this machine's cache, see `Copies`."""
-
-    def __init__(self, use: CacheUse, download: Callable[[str, Path], None]) -> None:
-        self.folder = use.folder
-        self._use, self._download = use, download
-
-    def get(self, keys: Iterable[str]) -> dict[str, Path]:
-        """See `Copies.get`."""
-        keys = list(keys)
-        with ThreadPoolExecutor(CONNECTIONS) as pool:
-            paths = list(pool.map(self._copy, keys))
-        return dict(zip(keys, paths, strict=True))
-
-    def _copy(self, key: str) -> Path:
-        return self._use.get(key, partial(self._download, key))

@@ -83,6 +83,9 @@ def data_loader(
     batches = StreamBatches(stream, collate)
     if workers and collate is not None:
         _check_tmpdir()
+    if workers and stream.files.root.startswith(("gs://", "az://")):
+        # The connections of these clouds do not survive a fork.
+        options.setdefault("multiprocessing_context", "forkserver")
     kind = ColumnLoader if collate is None else DataLoader
     # Torch would convert the contents of the batches.
     return kind(batches, batch_size=None, num_workers=workers, collate_fn=_unchanged, **options)

@@ -19,7 +19,8 @@ from streaming.base.hashing import get_hash
 from streaming.base.storage import CloudDownloader
 from streaming.base.util import retry
 
-from ixt_data.errors import ConfigError, CorruptError, StoreError
+from ixt_data.errors import ConfigError, CorruptError, IxtError, StoreError
+from ixt_data.storage import read_remote
 
 _REMEDY = "Restore it from a copy; `ixt verify` finds every shard like it"
 _PARTIAL, _DOWNLOAD, _LOCK = ".partial", ".download", ".lock"
@@ -182,6 +183,11 @@ class ShardFiles:
             raise StoreError(f"{source}: {error}. {_REMEDY}") from None
 
     def _download(self, source: str, target: Path) -> bytes:
+        if source.startswith(("gs://", "az://")):
+            try:
+                return read_remote(source)
+            except (IxtError, OSError) as error:
+                raise StoreError(f"{source}: cannot be downloaded: {error}. {_REMEDY}") from None
         downloader = _downloader(source)
 
         def download_once() -> None:

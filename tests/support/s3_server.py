@@ -90,6 +90,8 @@ _HOP = ("connection", "transfer-encoding", "content-length", "expect", "host")
 class Proxy:
     """A proxy of the S3 server that counts requests and injects faults."""
 
+    handler: type[BaseHTTPRequestHandler] = _Handler
+
     def __init__(self, behind: tuple[str, int]) -> None:
         self.behind = behind
         self.fault: Fault = lambda method, path: None
@@ -110,7 +112,7 @@ class Proxy:
 
     @contextmanager
     def running(self) -> Iterator[str]:
-        server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+        server = ThreadingHTTPServer(("127.0.0.1", 0), self.handler)
         server.daemon_threads = True
         server.proxy = self  # type: ignore[attr-defined]
         threading.Thread(target=server.serve_forever, daemon=True).start()

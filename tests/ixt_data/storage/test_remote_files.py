@@ -37,13 +37,13 @@ def s3(behind: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> Iterator[Pro
     with proxy.running() as endpoint:
         monkeypatch.setenv("S3_ENDPOINT_URL", endpoint)
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-        remote_files._bucket.cache_clear()
+        remote_files.open_bucket.cache_clear()
         client = boto3.client("s3", endpoint_url=endpoint)
         client.create_bucket(Bucket=BUCKET)
         yield proxy
         for item in client.list_objects_v2(Bucket=BUCKET).get("Contents", []):
             client.delete_object(Bucket=BUCKET, Key=item["Key"])
-    remote_files._bucket.cache_clear()
+    remote_files.open_bucket.cache_clear()
 
 
 def put(key: str, data: bytes) -> None:
