@@ -7,6 +7,7 @@ and the log refuses the second commit.
 """
 
 import hashlib
+import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,6 +23,8 @@ from ixt_data.ingestion.formats import Input
 from ixt_data.log import RowsFile, ShardInfo
 from ixt_data.storage import Storage, create_once
 from ixt_data.store import INGESTS, Store, Transaction
+
+_log = logging.getLogger(__name__)
 
 UPLOADS_AHEAD = 2
 """Complete shards that wait for their upload."""
@@ -106,7 +109,11 @@ def journal_name(inputs: Sequence[Input], options: Mapping[str, Any]) -> str | N
 def begin(store: Store, name: str | None) -> tuple[Transaction, list[JournalEntry]]:
     """Begin an ingest, or continue the transaction of the same one; return it with its shards."""
     for txn, entries in sorted(_found(store.storage, name).items()) if name else ():
-        if entries and not _has_ended(store, txn, entries[0].base):
+        if (
+            entries
+            and not _has_ended(store, txn, entries[0].base)
+            and _is_whole(store.storage, txn, entries)
+        ):
             return store.begin("ingest", base=entries[0].base, txn=txn), entries
     return store.begin("ingest"), []
 
@@ -134,6 +141,26 @@ def _has_ended(store: Store, txn: str, base: int) -> bool:
         txn == entry.txn or txn in entry.aborted_transactions
         for entry in store.log.entries(base + 1, newest)
     )
+
+
+def _is_whole(storage: Storage, txn: str, entries: Sequence[JournalEntry]) -> bool:
+    """Return whether the store has the files of all entries, in their sizes."""
+    folders = {file.path.rpartition("/")[0] for e in entries for file in (e.shard, e.rows)}
+    sizes = {file.key: file.size for folder in folders for file in storage.list(folder)}
+    missing = [
+        path
+        for e in entries
+        for path, size in ((e.shard.path, e.shard.stored.bytes), (e.rows.path, e.rows.bytes))
+        if sizes.get(path) != size
+    ]
+    if missing:
+        _log.warning(
+            "an unfinished ingest of these inputs is not continued: %s is missing or changed. "
+            "This ingest starts again; `ixt gc` deletes the files of transaction %s",
+            missing[0],
+            txn,
+        )
+    return not missing
 
 
 def _key(name: str | None, txn: str, number: int) -> str:
