@@ -11,7 +11,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ixt_data.errors import CommitError, CommitStateUnknown, IxtError, TransactionAborted
+from ixt_data.errors import (
+    CommitError,
+    CommitStateUnknown,
+    IxtError,
+    NothingNew,
+    TransactionAborted,
+)
 from ixt_data.log import (
     CriticInfo,
     Entry,
@@ -326,13 +332,13 @@ class Transaction:
             return self.log.commit(self._entry, self.base_version, on_newer)
         except CommitStateUnknown:
             raise
-        except CommitError:
+        except CommitError as error:
             # Without a journal the transaction can never commit now, so its files are useless.
             # `ixt gc` deletes the remaining ones.
-            if not self._published:
+            if not self._published or isinstance(error, NothingNew):
                 with suppress(IxtError, OSError):
                     rows = (file.path for file in self._entry.rows_add)
-                    self.storage.delete(*keys, *rows)
+                    self.storage.delete(*keys, *self._published, *rows)
             raise
 
     def _publish_rows(self, rows: Sequence[RowsFile]) -> None:

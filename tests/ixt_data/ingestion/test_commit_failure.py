@@ -102,3 +102,29 @@ def test_an_ingest_that_drops_documents_at_a_failing_commit_is_continued(
     assert store.sql("SELECT count(*), count(DISTINCT doc_id) FROM documents").fetchall() == [
         (DOCUMENTS, DOCUMENTS)
     ]
+
+
+def test_an_ingest_whose_documents_are_committed_meanwhile_commits_nothing(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, slow = Store.init(tmp_path / "store"), Store.open(tmp_path / "store")
+    finish = TextShards.finish
+
+    def commit_other_first(shards: TextShards) -> None:
+        if shards._txn.storage is slow.storage:
+            ingest(store, "web", [path], workers=1)
+        finish(shards)
+
+    monkeypatch.setattr(TextShards, "finish", commit_other_first)
+    report = run(slow, path)
+    assert (report.documents, report.duplicates, report.shards, report.bytes) == (
+        0,
+        DOCUMENTS,
+        0,
+        0,
+    )
+    assert report.snapshot == store.snapshot().version == 1
+    assert "nothing was committed: version 1" in report.remarks[0]
+    verified = verify(store)
+    assert (verified.problems, verified.orphans) == ([], [])
+    assert not [*store.storage.list("_ingests")]
