@@ -2,12 +2,15 @@
 
 Each shard is published when it is complete, with an entry in the journal. The same ingest finds the
 journal after a kill: it continues with its transaction, after the last entry. The one commit at
-the end makes all shards visible. Two processes that continue the same ingest write the same bytes,
-and the log refuses the second commit.
+the end makes all shards visible. Two processes that continue the same ingest write the same bytes;
+the second one to publish a shard stops. The log has one entry per transaction.
 """
 
 import hashlib
 import logging
+import os
+import socket
+import uuid
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,7 +35,7 @@ UPLOADS_AHEAD = 2
 WRITERS = ("ixt", "pyarrow", "zstandard", "duckdb", "orjson")
 """Distributions that decide the bytes of shards and rows."""
 
-FORM = 1
+FORM = 2
 """Changes when the division of inputs or the content of an entry changes."""
 
 
@@ -84,6 +87,7 @@ class JournalEntry:
     @classmethod
     def parse(cls, record: dict[str, Any]) -> "JournalEntry":
         """Build the entry from its JSON object."""
+        del record["writer"]
         shard = ShardInfo.from_json(record.pop("shard"))
         rows, progress = RowsFile(**record.pop("rows")), Progress(**record.pop("progress"))
         kinds = [(name, column, kind) for name, column, kind in record.pop("kinds")]
@@ -181,6 +185,7 @@ class IngestJournal:
         self._waiting: deque[Future[None]] = deque()
         self._added = len(self.entries)
         self._uploads = ThreadPoolExecutor(1)
+        self._writer = {"id": uuid.uuid4().hex, "pid": os.getpid(), "host": socket.gethostname()}
 
     def __enter__(self) -> "IngestJournal":
         return self
@@ -192,7 +197,7 @@ class IngestJournal:
         """Publish a shard and its rows, then the entry.
 
         Raises:
-            StoreError: another process continues the same ingest.
+            StoreError: another process runs the same ingest and was faster.
         """
         if self._name is None:
             return
@@ -207,10 +212,14 @@ class IngestJournal:
             # An earlier upload has failed.
             return
         key = _key(self._name, self._txn.id, number)
-        if not create_once(self._txn.storage, key, orjson.dumps(asdict(entry))):
+        # Two entries of one number differ by their writers, so one of two processes stops.
+        content = orjson.dumps(asdict(entry) | {"writer": self._writer})
+        if not create_once(self._txn.storage, key, content):
+            writer = orjson.loads(self._txn.storage.read(key))["writer"]
             raise StoreError(
-                "another process continues this ingest, after the shards that this one has "
-                "published; wait for its end"
+                f"process {writer['pid']} on {writer['host']} runs the same ingest, and has "
+                f"published shard {number} first. This process stops, and nothing is lost: the "
+                "other commits all documents. If it ends without a commit, run the command again"
             )
         self.entries.append(entry)
 
