@@ -51,6 +51,10 @@ class UnitAlreadyPublished(CommitError):
     """A unit that another worker published first. The writer drops its own work."""
 
 
+class NothingNew(CommitError):
+    """A commit of documents that newer commits contain already. Its files are deleted."""
+
+
 class TransactionAborted(CommitError):
     """A transaction that garbage collection aborted as stale. Its files may be deleted."""
 

@@ -149,6 +149,8 @@ def ingest(
             progress=lambda done, documents: bar.update(done, format_count(documents, "document")),
         )
     out.result(arrows(asdict(report), output))
+    if report.duplicates and not report.documents:
+        out.note("nothing was committed: the corpus has every document already")
     if report.quarantined:
         file = f"{opened.root}/{report.quarantine_file}"
         out.note(

@@ -12,7 +12,7 @@ import orjson
 from rich.console import Console
 
 from ixt_data.console import format_count, progress_bar
-from ixt_data.errors import ConfigError
+from ixt_data.errors import ConfigError, NothingNew
 from ixt_data.ingestion.blocks import Block, read_blocks, write_blocks
 from ixt_data.ingestion.column_values import TypeOptions
 from ixt_data.ingestion.document_rows import documents_of, read_stored_ids
@@ -209,7 +209,13 @@ def ingest(
             _check_text_field(said)
         shards.finish()
         key = quarantine.publish()
-        version = shards.commit(quarantine.records) if shards.documents else txn.base.version
+        version = txn.base.version
+        if shards.documents:
+            try:
+                version = shards.commit(quarantine.records)
+            except NothingNew as error:
+                said.add(str(error))
+                version = store.log.newest()
     journal.delete()
     said.update(of_inputs)
     said.update(shards.remarks)

@@ -2,11 +2,15 @@
 
 Each shard is published when it is complete, with an entry in the journal. The same ingest finds the
 journal after a kill: it continues with its transaction, after the last entry. The one commit at
-the end makes all shards visible. Two processes that continue the same ingest write the same bytes,
-and the log refuses the second commit.
+the end makes all shards visible. Two processes that continue the same ingest write the same bytes;
+the second one to publish a shard stops. The log has one entry per transaction.
 """
 
 import hashlib
+import logging
+import os
+import socket
+import uuid
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,13 +27,15 @@ from ixt_data.log import RowsFile, ShardInfo
 from ixt_data.storage import Storage, create_once
 from ixt_data.store import INGESTS, Store, Transaction
 
+_log = logging.getLogger(__name__)
+
 UPLOADS_AHEAD = 2
 """Complete shards that wait for their upload."""
 
 WRITERS = ("ixt", "pyarrow", "zstandard", "duckdb", "orjson")
 """Distributions that decide the bytes of shards and rows."""
 
-FORM = 1
+FORM = 2
 """Changes when the division of inputs or the content of an entry changes."""
 
 
@@ -81,6 +87,7 @@ class JournalEntry:
     @classmethod
     def parse(cls, record: dict[str, Any]) -> "JournalEntry":
         """Build the entry from its JSON object."""
+        del record["writer"]
         shard = ShardInfo.from_json(record.pop("shard"))
         rows, progress = RowsFile(**record.pop("rows")), Progress(**record.pop("progress"))
         kinds = [(name, column, kind) for name, column, kind in record.pop("kinds")]
@@ -106,7 +113,11 @@ def journal_name(inputs: Sequence[Input], options: Mapping[str, Any]) -> str | N
 def begin(store: Store, name: str | None) -> tuple[Transaction, list[JournalEntry]]:
     """Begin an ingest, or continue the transaction of the same one; return it with its shards."""
     for txn, entries in sorted(_found(store.storage, name).items()) if name else ():
-        if entries and not _has_ended(store, txn, entries[0].base):
+        if (
+            entries
+            and not _has_ended(store, txn, entries[0].base)
+            and _is_whole(store.storage, txn, entries)
+        ):
             return store.begin("ingest", base=entries[0].base, txn=txn), entries
     return store.begin("ingest"), []
 
@@ -136,6 +147,26 @@ def _has_ended(store: Store, txn: str, base: int) -> bool:
     )
 
 
+def _is_whole(storage: Storage, txn: str, entries: Sequence[JournalEntry]) -> bool:
+    """Return whether the store has the files of all entries, in their sizes."""
+    folders = {file.path.rpartition("/")[0] for e in entries for file in (e.shard, e.rows)}
+    sizes = {file.key: file.size for folder in folders for file in storage.list(folder)}
+    missing = [
+        path
+        for e in entries
+        for path, size in ((e.shard.path, e.shard.stored.bytes), (e.rows.path, e.rows.bytes))
+        if sizes.get(path) != size
+    ]
+    if missing:
+        _log.warning(
+            "an unfinished ingest of these inputs is not continued: %s is missing or changed. "
+            "This ingest starts again; `ixt gc` deletes the files of transaction %s",
+            missing[0],
+            txn,
+        )
+    return not missing
+
+
 def _key(name: str | None, txn: str, number: int) -> str:
     return f"{INGESTS}/{name}/{txn}/{number:08d}.json"
 
@@ -154,6 +185,7 @@ class IngestJournal:
         self._waiting: deque[Future[None]] = deque()
         self._added = len(self.entries)
         self._uploads = ThreadPoolExecutor(1)
+        self._writer = {"id": uuid.uuid4().hex, "pid": os.getpid(), "host": socket.gethostname()}
 
     def __enter__(self) -> "IngestJournal":
         return self
@@ -165,7 +197,7 @@ class IngestJournal:
         """Publish a shard and its rows, then the entry.
 
         Raises:
-            StoreError: another process continues the same ingest.
+            StoreError: another process runs the same ingest and was faster.
         """
         if self._name is None:
             return
@@ -180,10 +212,14 @@ class IngestJournal:
             # An earlier upload has failed.
             return
         key = _key(self._name, self._txn.id, number)
-        if not create_once(self._txn.storage, key, orjson.dumps(asdict(entry))):
+        # Two entries of one number differ by their writers, so one of two processes stops.
+        content = orjson.dumps(asdict(entry) | {"writer": self._writer})
+        if not create_once(self._txn.storage, key, content):
+            writer = orjson.loads(self._txn.storage.read(key))["writer"]
             raise StoreError(
-                "another process continues this ingest, after the shards that this one has "
-                "published; wait for its end"
+                f"process {writer['pid']} on {writer['host']} runs the same ingest, and has "
+                f"published shard {number} first. This process stops, and nothing is lost: the "
+                "other commits all documents. If it ends without a commit, run the command again"
             )
         self.entries.append(entry)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ixt_data.errors import StoreError
+from ixt_data.errors import NothingNew
 from ixt_data.ingestion.blocks import Block, BuiltShard, Content, ShardPlan, build_shard
 from ixt_data.ingestion.column_values import StoreTypes, TypeOptions
 from ixt_data.ingestion.columns import ColumnNames
@@ -212,7 +212,11 @@ class TextShards:
                 path.unlink()
 
     def commit(self, quarantined: int) -> int:
-        """Commit everything; return the version."""
+        """Commit everything; return the version.
+
+        Raises:
+            NothingNew: another process has committed all documents since `begin`.
+        """
         return self._txn.commit(
             self._drop_committed,
             corpus=self._corpus,
@@ -222,12 +226,16 @@ class TextShards:
         )
 
     def _drop_committed(self, newer: Entry) -> None:
-        if newer.txn == self._txn.id:
-            raise StoreError(f"another process has committed this ingest as {newer.version}")
         dropped = drop_committed_rows(self._txn, self._corpus, newer)
         self.documents -= dropped.documents
         self.duplicates += dropped.documents
         self.bytes -= dropped.bytes
+        if not self.documents:
+            self.shards = 0
+            raise NothingNew(
+                f"nothing was committed: version {newer.version}, which another process committed "
+                "during this ingest, has its last new documents"
+            )
 
 
 def _files(blocks: Sequence[Block]) -> list[Path]:

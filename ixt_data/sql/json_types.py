@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 _IN_TEXT = ("DATE", "TIME", "TIMESTAMP", "TIMESTAMPTZ", "UUID")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
-_DIGITS = re.compile(rb"[0-9]{17}")
+# Not the digits of a fraction: most results of a division have 16 or 17.
+_WIDE_INTEGER = re.compile(rb"(?<![0-9.])[0-9]{17,}(?![0-9.eE])")
 _FRACTION = re.compile(rb"[0-9][.eE]")
 _WIDE = ColumnType("HUGEINT")
 _VALUES = "read_json({}, format = 'newline_delimited', maximum_object_size = 1073741824{})"
@@ -139,7 +140,8 @@ _MAX_KEYS = 100
 
 def _has_wide_integer(value: bytes) -> bool:
     """Return whether a JSON text has an integer that a DOUBLE may not hold, outside of strings."""
-    return bool(_DIGITS.search(value)) and bool(_DIGITS.search(_STRING.sub(b"", value)))
+    search = _WIDE_INTEGER.search
+    return bool(search(value)) and bool(search(_STRING.sub(b"", value)))
 
 
 def _leaf(leaf: ColumnType, dates: bool) -> ColumnType:

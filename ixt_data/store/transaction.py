@@ -11,7 +11,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ixt_data.errors import CommitError, CommitStateUnknown, IxtError, TransactionAborted
+from ixt_data.errors import (
+    CommitError,
+    CommitStateUnknown,
+    IxtError,
+    NothingNew,
+    TransactionAborted,
+)
 from ixt_data.log import (
     CriticInfo,
     Entry,
@@ -258,7 +264,9 @@ class Transaction:
         self._entry.rows_add.remove(old)
         new = self.add_rows(old.table, old.partition, rows, old.generation)
         self._publish_rows([new])
-        self.storage.delete(old.path)
+        # A journal names the published ones, until it is deleted after the commit.
+        if old.path not in self._published:
+            self.storage.delete(old.path)
 
     def add_shard(self, shard: ShardInfo) -> None:
         """Add a shard that is in the scratch folder or in an adopted folder."""
@@ -308,7 +316,8 @@ class Transaction:
             summary: human-readable metrics for the log entry.
 
         Raises:
-            CommitError: the commit failed; see `Log.commit`. Its files are deleted.
+            CommitError: the commit failed; see `Log.commit`. Its files are deleted, unless
+                `publish` has published some: the owner of these decides what follows.
             CommitStateUnknown: the commit may be visible. Its files are retained.
         """
         self._entry.summary = summary
@@ -323,12 +332,13 @@ class Transaction:
             return self.log.commit(self._entry, self.base_version, on_newer)
         except CommitStateUnknown:
             raise
-        except CommitError:
-            # The transaction can never commit now, so its files are useless. `ixt gc` deletes the
-            # remaining ones.
-            with suppress(IxtError, OSError):
-                rows = (file.path for file in self._entry.rows_add)
-                self.storage.delete(*keys, *self._published, *rows)
+        except CommitError as error:
+            # Without a journal the transaction can never commit now, so its files are useless.
+            # `ixt gc` deletes the remaining ones.
+            if not self._published or isinstance(error, NothingNew):
+                with suppress(IxtError, OSError):
+                    rows = (file.path for file in self._entry.rows_add)
+                    self.storage.delete(*keys, *self._published, *rows)
             raise
 
     def _publish_rows(self, rows: Sequence[RowsFile]) -> None:

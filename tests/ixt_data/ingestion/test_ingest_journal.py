@@ -197,3 +197,80 @@ def test_an_ingest_into_s3_that_is_killed_uploads_no_shard_twice(
     assert sum(uploads.values()) <= len(uploads) + 2 * 2
     assert not [*store.storage.list("_ingests")]
     assert verify(store).problems == []
+
+
+def start(root: str, path: Path) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "ixt_data", "ingest", "--store", root, "--corpus", "web"]
+    command += [str(path), "--shard-mb", "0.1", "--workers", "1", "--output", "json"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_entries(store: Store, process: "subprocess.Popen[str]", n: int) -> None:
+    deadline = time.monotonic() + 60
+    while len([*store.storage.list("_ingests")]) < n:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.fixture(params=["local", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "s3":
+        request.getfixturevalue("proxy")
+        return Store.init(f"s3://{BUCKET}/{uuid.uuid4().hex}")
+    return Store.init(tmp_path / "store")
+
+
+@pytest.fixture
+def lines(tmp_path: Path) -> Path:
+    path = tmp_path / "a.jsonl"
+    records = (orjson.dumps({"text": f"{i} " + os.urandom(400).hex()}) for i in range(4000))
+    path.write_bytes(b"\n".join(records))
+    return path
+
+
+def check_each_document_once(store: Store) -> None:
+    assert verify(store).problems == []
+    query = "SELECT count(*), count(DISTINCT doc_id) FROM documents"
+    assert store.sql(query).fetchall() == [(4000, 4000)]
+    assert store.snapshot().version == 1
+    assert not [*store.storage.list("_ingests")]
+
+
+def test_two_ingests_at_the_same_time_commit_each_document_once(store: Store, lines: Path) -> None:
+    processes = [start(store.root, lines), start(store.root, lines)]
+    # Neither one finds the journal of the other.
+    results = [(*process.communicate(timeout=60), process.returncode) for process in processes]
+    check_each_document_once(store)
+    failed = [said for _, said, code in results if code]
+    reports = [orjson.loads(out) for out, _, code in results if not code]
+    if failed:
+        assert "runs the same ingest" in failed[0]
+    else:
+        assert sorted(report["documents"] for report in reports) == [0, 4000]
+        [(_, said, _)] = [r for r in results if not orjson.loads(r[0])["documents"]]
+        assert "nothing was committed" in said
+    assert verify(store).orphans == []
+
+
+def test_the_slower_of_two_processes_of_one_ingest_stops_and_names_the_other(
+    store: Store, lines: Path
+) -> None:
+    first = start(store.root, lines)
+    wait_for_entries(store, first, 2)
+    first.send_signal(signal.SIGSTOP)
+    published = len([*store.storage.list("_ingests")])
+    second = start(store.root, lines)
+    wait_for_entries(store, second, published + 4)
+    second.send_signal(signal.SIGSTOP)
+    first.send_signal(signal.SIGCONT)
+    _, said = first.communicate(timeout=60)
+    assert first.returncode == 1
+    assert f"process {second.pid} on " in said
+    assert "runs the same ingest" in said
+    assert store.snapshot().version == 0
+    second.send_signal(signal.SIGCONT)
+    out, _ = second.communicate(timeout=60)
+    assert second.returncode == 0
+    assert orjson.loads(out)["documents"] == 4000
+    check_each_document_once(store)

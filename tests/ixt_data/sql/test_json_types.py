@@ -50,3 +50,13 @@ def test_small_numbers_of_both_signs_are_a_bigint(tmp_path: Path) -> None:
     found = JsonTypes(tmp_path).infer([b'{"a":1}', b'{"a":-5}'], dates=False)
     assert found is not None
     assert str(found[1]) == 'STRUCT("a" BIGINT)'
+
+
+def test_fractions_of_many_digits_are_not_wide_integers(tmp_path: Path) -> None:
+    texts = [b'{"p":%r,"q":%r}' % (i / 7, -i / 1e17) for i in range(1, 50)]
+    found = JsonTypes(tmp_path).infer(texts, dates=False)
+    assert found is not None
+    assert str(found[1]) == 'STRUCT("p" DOUBLE, "q" DOUBLE)'
+    wide = JsonTypes(tmp_path).infer([b"[18446744073709551616]", b"[0]"], dates=False)
+    assert wide is not None
+    assert str(wide[1]) == "HUGEINT[]"
