@@ -76,7 +76,7 @@ def test_load_critic_finds_a_class_in_the_working_folder(own):
     ("spec", "options", "message"),
     [
         ("vllm", {}, "needs --endpoint URL"),
-        ("rulez", {}, "unknown critic 'rulez'; valid are arithmetic, import, rules, vllm"),
+        ("rulez", {}, "unknown critic 'rulez'; valid are arithmetic, import, llama, rules, vllm"),
         ("rules", {"x": "1"}, "'rules' does not accept these options: .*'x'; valid are none"),
         ("import", {}, "missing a required argument: 'path'"),
         ("no_such_module:X", {}, "cannot import 'no_such_module'"),

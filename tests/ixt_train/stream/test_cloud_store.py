@@ -1,4 +1,4 @@
-"""A stream from a store on Google Cloud Storage, with workers that are no forks."""
+"""A stream from a store on Google Cloud Storage, with workers that start without a fork."""
 
 from pathlib import Path
 
