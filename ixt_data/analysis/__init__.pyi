@@ -11,5 +11,9 @@ from .enrichment import Enricher as Enricher
 from .enrichment import EnrichReport as EnrichReport
 from .enrichment import enrich as enrich
 from .enrichment import load_enricher as load_enricher
+from .judge_check import MIN_AUC as MIN_AUC
+from .judge_check import JudgeCheck as JudgeCheck
+from .judge_check import auc_interval as auc_interval
+from .judge_check import check_judge as check_judge
 from .quantiles import write_quantiles as write_quantiles
 from .snapshot_diff import diff as diff

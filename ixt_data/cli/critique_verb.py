@@ -1,9 +1,11 @@
 """The verb `critique`: a critic over a corpus."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ixt_data.cli.critique_check import check_critic
 from ixt_data.cli.critique_summary import run_critique
 from ixt_data.cli.options import DEFAULT_STORE, OutputOption, StoreOption, key_values
 from ixt_data.cli.verbs import Group, add_verb
@@ -201,6 +203,22 @@ def critique(
             min=0, max=1, help="Share of failed documents above which the run is a failure."
         ),
     ] = 0.5,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Judge the rubric's examples, print whether this judge can tell good from bad "
+            "(else exit code 1); critique nothing.",
+        ),
+    ] = False,
+    min_auc: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="For --check: lower bound of the AUC that is enough."),
+    ] = 0.7,
+    canaries: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="For --check: canaries to judge, too (JSON lines)."),
+    ] = None,
     estimate: Annotated[
         bool,
         typer.Option(
@@ -266,11 +284,15 @@ def critique(
     elif endpoint or serve:
         flag = "--endpoint" if endpoint else "--serve"
         raise typer.BadParameter(f"is for --critic vllm, not {critic}", param_hint=flag)
-    if turns is None and not per_chunk and critic == "vllm" and rubric == "sft":
+    if turns is None and not per_chunk and critic in ("vllm", "llama") and rubric == "sft":
         turns = "conversation"
     parts = _parts(per_chunk, chunk_chars, chunk_tokens, turns)
     job = CritiqueRunSpec(opened.root, corpus, critic, options, parts, server, name, retry_failed)
-    if estimate:
+    if canaries is not None and not check:
+        raise typer.BadParameter("requires --check", param_hint="--canaries")
+    if check:
+        check_critic(out, job, load_rubric(rubric), canaries, min_auc)
+    elif estimate:
         _estimate(out, opened, job, gpus)
     else:
         run_critique(out, opened, job, workers, ray, (metrics_host, metrics_port), max_failed)

@@ -1,8 +1,8 @@
 """Rubrics: the judge's task, the scales, and the schema of its answer.
 
-A rubric is a YAML file; its id is a hash of its whole content. The document is data. It is between
-marks that contain its own hash, which no document can contain. Control tokens of chat templates in
-it are broken, so it cannot end its turn and start another one.
+A rubric is a YAML file; its id is a hash of its content without the examples. The document is
+data. It is between marks that contain its own hash, which no document can contain. Control tokens
+of chat templates in it are broken, so it cannot end its turn and start another one.
 """
 
 import re
@@ -18,6 +18,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from pydantic import Field, model_validator
 
 from ixt_data.config import ConfigModel, load_config
+from ixt_data.conversation import canonical_text
 from ixt_data.errors import ConfigError
 from ixt_data.records import Document, content_id
 
@@ -154,6 +155,30 @@ class LongDocuments(ConfigModel):
     """Minimum share of the document in an excerpt; below it, the status is `too_long`."""
 
 
+class Example(ConfigModel):
+    """A document that a judge must tell from others, for `ixt critique --check`."""
+
+    good: bool
+    """Whether it is a good document by this rubric."""
+    text: str | None = None
+    """Text of the document."""
+    messages: tuple[dict[str, str], ...] | None = None
+    """Messages of a conversation, each with `role` and `content`, instead of a text."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Example":
+        if (self.text is None) == (self.messages is None):
+            raise ValueError("give either text or messages")
+        if not self.document_text.strip():
+            raise ValueError("text is empty")
+        return self
+
+    @property
+    def document_text(self) -> str:
+        """Text of the document as a store has it."""
+        return canonical_text(list(self.messages or ())) if self.text is None else self.text
+
+
 class Rubric(ConfigModel):
     """A rubric, as its YAML file defines it."""
 
@@ -177,6 +202,8 @@ class Rubric(ConfigModel):
     """Template of the system message."""
     document: str = DOCUMENT
     """Template of the user message, with `text` and `mark`."""
+    examples: tuple[Example, ...] = ()
+    """Good and bad documents for `ixt critique --check`; not in the prompt, not in the id."""
 
     @model_validator(mode="after")
     def _check(self) -> "Rubric":
@@ -201,13 +228,18 @@ class Rubric(ConfigModel):
 
     @cached_property
     def id(self) -> str:
-        """12 hex digits of a hash of the whole rubric."""
-        return content_id(self.model_dump(mode="json"))
+        """12 hex digits of a hash of `content`."""
+        return content_id(self.content)
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """Everything that critiques depend on, JSON-serializable: the examples are not in it."""
+        return self.model_dump(mode="json", exclude={"examples"})
 
     @cached_property
     def system_message(self) -> str:
         """System message; the same for every document, so servers cache its prefix."""
-        return _compiled(self.system).render(**dict(self), top=TOP)
+        return _compiled(self.system).render(**_fields(self), top=TOP)
 
     def user_message(self, document: Document, text: str | None = None) -> str:
         """Return the user message with a document, or with an excerpt of it as `text`."""
@@ -236,6 +268,10 @@ class Rubric(ConfigModel):
         scores = {dimension.name: digit for dimension in self.dimensions}
         properties |= {"scores": _object(scores), "overall": digit}
         return _object(properties)
+
+
+def _fields(rubric: Rubric) -> dict[str, Any]:
+    return {name: value for name, value in rubric if name != "examples"}
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:

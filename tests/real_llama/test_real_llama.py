@@ -70,3 +70,16 @@ def test_file_that_is_not_gguf_is_refused(tmp_path: Path) -> None:
         LlamaCritic(str(tmp_path / "model.gguf"))
     with pytest.raises(CriticError, match=r"none\.gguf: No such file"):
         LlamaCritic(str(tmp_path / "none.gguf"))
+
+
+def test_check_reports_how_well_the_small_model_judges(tmp_path: Path) -> None:
+    ixt("init", folder=tmp_path)
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": TEXTS[0]}) + "\n")
+    ixt("ingest", "--corpus", "web", "a.jsonl", folder=tmp_path)
+    words = ("critique", "--corpus", "web", "--critic", "llama", "--no-expected", "--check")
+    words += ("--max-tokens", 400, "--min-auc", 0, "-O", "threads=1", "-O", "slots=1")
+    result = as_json(*words, folder=tmp_path)
+    assert result["documents"] == 12
+    assert result["passed"]
+    # 135 million parameters are too few: with the default bar, this judge is refused.
+    assert result["auc_low"] < 0.7

@@ -132,7 +132,7 @@ class VllmCritic:
             "prompt": PROMPT_VERSION,
             "model": self._model,
             "tokenizer": self._judge.tokenizer,
-            "rubric": self.rubric.model_dump(mode="json"),
+            "rubric": self.rubric.content,
             "rubric_id": self.rubric.id,
             "sampling": self.sampling.to_json(),
         }
