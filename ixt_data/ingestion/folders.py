@@ -11,6 +11,7 @@ import orjson
 from ixt_data.errors import ConfigError, IxtError
 from ixt_data.ingestion.fields import Fields, RejectedRecord, excerpt
 from ixt_data.ingestion.formats import TEXT_FORMAT, Reader, readers
+from ixt_data.ingestion.lake_tables import lake_files
 from ixt_data.ingestion.source_files import SourceFile, printable, suffix_of
 from ixt_data.ingestion.text_files import read_text
 from ixt_data.records import Document
@@ -111,11 +112,15 @@ def dataset_files(folder: Path, format: str | None = None) -> list[DatasetFile] 
 
     A dataset is a folder that `datasets` saved (`save_to_disk`), or one whose files all contain
     records, apart from hidden files, READMEs, licences and descriptions, as on the Hugging Face
-    hub. With a format, it is the files with the suffixes of that format.
+    hub. With a format, it is the files with the suffixes of that format. Of a Delta table it is the
+    files of its newest version.
 
     Raises:
-        ConfigError: the folder has no file of the format, or a saved dataset is damaged.
+        ConfigError: the folder has no file of the format, a saved dataset is damaged, or a table
+            of a lake cannot be read file by file.
     """
+    if (table := lake_files(folder)) is not None:
+        return [DatasetFile(path, None) for path in table]
     if (folder / "dataset_dict.json").is_file():
         splits = _read_json(folder / "dataset_dict.json").get("splits", [])
         return [DatasetFile(p, str(name)) for name in splits for p in _saved(folder / str(name))]
