@@ -66,6 +66,11 @@ def verify(
     if output is OutputMode.text and report.problems:
         rows = [(p.path, p.problem, p.documents, p.remedy) for p in report.problems]
         out.console.print(table(["path", "problem", "documents", "remedy"], rows))
+    if report.unfinished:
+        out.note(
+            f"{format_count(len(report.unfinished), 'file')} of an unfinished ingest; the same "
+            "command continues it. `ixt gc` removes them a day after its last write"
+        )
     if report.orphans:
         out.note(
             f"{format_count(len(report.orphans), 'file')} that no version references; "

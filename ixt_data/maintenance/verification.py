@@ -21,6 +21,7 @@ from ixt_data.log import (
     checkpoint,
     tokens_unit,
 )
+from ixt_data.maintenance.garbage_collection import transaction_of
 from ixt_data.maintenance.log_checks import (
     check_checkpoints,
     check_log,
@@ -31,7 +32,7 @@ from ixt_data.maintenance.log_checks import (
 from ixt_data.maintenance.verify_report import VerifyProblem, VerifyReport
 from ixt_data.mds import read_shard
 from ixt_data.records import ProgressCallback
-from ixt_data.store import CHANGED, Store, read_adopted, sizes_of
+from ixt_data.store import CHANGED, INGESTS, Store, read_adopted, sizes_of
 from ixt_data.worker_processes import cores
 
 _File = RowsFile | ShardInfo
@@ -80,7 +81,10 @@ def verify(
     sizes = {file.key: file.size for prefix in PREFIXES for file in store.storage.list(prefix)}
     # While entries are missing, the owners of files are unknown.
     if is_log_intact and at is None:
-        report.orphans = sorted(sizes.keys() - _referenced_files(state))
+        unreferenced = sorted(sizes.keys() - _referenced_files(state))
+        ingests = _unfinished_ingests(store, newest)
+        report.unfinished = [key for key in unreferenced if _is_of(key, ingests)]
+        report.orphans = [key for key in unreferenced if not _is_of(key, ingests)]
     sizes |= sizes_of(shard for shard in state.shards if shard.is_external)
     identities: dict[str, str] = {}
     # Hashes and decompression release Python's lock.
@@ -102,6 +106,17 @@ def verify(
     report.problems += check_indexes(store, state)
     report.problems += check_rows(state)
     return report
+
+
+def _unfinished_ingests(store: Store, newest: Snapshot) -> set[str]:
+    """Return the transactions that have a journal and no commit."""
+    keys = (file.key for file in store.storage.list(INGESTS))
+    return {transaction_of(key) or "" for key in keys} - {*newest.commits}
+
+
+def _is_of(key: str, transactions: set[str]) -> bool:
+    # A killed process leaves temporary files, which no other one uses.
+    return not key.startswith("_tmp/") and transaction_of(key) in transactions
 
 
 def _of_older(problem: VerifyProblem) -> VerifyProblem:

@@ -30,7 +30,9 @@ class VerifyReport:
         files: number of files that were checked; `bytes` in all.
         bytes: size of these files.
         problems: the differences.
-        orphans: files that no version references: from crashed writers, or of expired versions.
+        unfinished: files of ingests that were interrupted; the same command continues each.
+        orphans: other files that no version references: from crashed writers, or of expired
+            versions.
         repaired: paths that were repaired.
     """
 
@@ -38,6 +40,7 @@ class VerifyReport:
     files: int = 0
     bytes: int = 0
     problems: list[VerifyProblem] = field(default_factory=list)
+    unfinished: list[str] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
     repaired: list[str] = field(default_factory=list)
 

@@ -16,6 +16,7 @@ from ixt_data.log import Entry, SelectionInfo
 from ixt_data.maintenance.compaction import compact
 from ixt_data.maintenance.garbage_collection import collect_garbage
 from ixt_data.maintenance.verification import verify
+from ixt_data.mds import SHARD_BYTES
 from ixt_data.store import Store, save_selection
 
 DOCUMENTS, NEW = 24, 5
@@ -63,12 +64,19 @@ def count(store: Store, sql: str, at: int | str | None = None) -> int:
     return int(store.sql(f"SELECT count(*) FROM {sql}", at=at).fetchall()[0][0])
 
 
-def _ingest(store: Store) -> None:
+def _ingest(store: Store, shard_bytes: float = SHARD_BYTES) -> None:
     folder = Path(store.root).parent if "://" not in store.root else Path.cwd()
     path = folder / "new.jsonl"
-    path.write_bytes(b"\n".join(orjson.dumps({"text": f"new {i}"}) for i in range(NEW)))
-    report = ingest(store, "web", [path])
+    # A file that is written again is another input: its journal is not continued.
+    if not path.exists():
+        path.write_bytes(b"\n".join(orjson.dumps({"text": f"new {i}"}) for i in range(NEW)))
+    report = ingest(store, "web", [path], shard_bytes=shard_bytes, workers=1)
     assert report.documents + report.duplicates == NEW
+
+
+def _ingest_shards(store: Store) -> None:
+    """Ingest the same documents in three shards, with a journal."""
+    _ingest(store, 100)
 
 
 def _ingested(store: Store) -> int:
@@ -118,6 +126,9 @@ def _select(store: Store) -> None:
 
 VERBS = {
     "ingest": Verb(_ingest, lambda s: _ingested(s) > 0, lambda s: _ingested(s) == NEW),
+    "ingest of three shards": Verb(
+        _ingest_shards, lambda s: _ingested(s) > 0, lambda s: _ingested(s) == NEW
+    ),
     "critique": Verb(
         _critique, lambda s: _critiqued(s) > 0, lambda s: _critiqued(s) == DOCUMENTS, False
     ),

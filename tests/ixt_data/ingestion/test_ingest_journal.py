@@ -69,7 +69,9 @@ def test_an_interrupted_ingest_continues_to_the_same_bytes(
             path: path.stat().st_mtime_ns for path in Path(store.root, "shards").rglob("*.mds*")
         }
         assert len(times) == shard
-        assert verify(store).problems == []
+        verified = verify(store)
+        assert (verified.problems, verified.orphans) == ([], [])
+        assert len(verified.unfinished) == 2 * shard
         # Work in progress is not garbage.
         collect_garbage(store, keep=timedelta(0), keep_versions=1)
     assert run(store, inputs, workers=2) == expected
@@ -144,6 +146,12 @@ def test_ctrl_c_says_what_is_kept_and_how_to_continue(tmp_path: Path) -> None:
     assert f"The same command continues: ixt ingest --store {store.root}" in said.replace("\n", " ")
     assert store.snapshot().version == 0
     assert not [*Path(store.root, "_tmp").iterdir()]
+    verified = subprocess.run(
+        [*command[:3], "verify", "--store", store.root], capture_output=True, text=True, check=True
+    )
+    shown = " ".join((verified.stdout + verified.stderr).split())
+    assert "of an unfinished ingest; the same command continues it" in shown
+    assert "no version references" not in shown
     subprocess.run(command, check=True, capture_output=True)
     assert store.snapshot().corpora["web"].documents == 20_000
 
