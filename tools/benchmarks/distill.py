@@ -7,6 +7,7 @@ standard library: pages of documentation in pieces, docstrings, and pieces of mo
 """
 
 import ast
+import os
 import random
 import sysconfig
 import tempfile
@@ -74,6 +75,12 @@ def seconds_to_score(store: Store, corpus: str, found: Distillation, workers: in
     return measure_seconds(lambda: run_locally(spec, workers, lambda status: None))
 
 
+def cpu_seconds() -> float:
+    """Return the CPU time of this process and of the processes that it has waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
 def main() -> None:
     """Run the benchmark."""
     options = parse_arguments(__doc__)
@@ -103,10 +110,17 @@ def main() -> None:
         log(f"{len(known):,} texts; mean {sum(map(len, repeated)) / n_scored:.0f} characters")
         fill(store, Path(name), "web", repeated)
         for workers in (1, 2):
+            before = cpu_seconds()
             rate = n_scored / seconds_to_score(store, "web", found, workers)
-            unit = f"documents/s, {workers} workers"
+            per_cpu = n_scored / (cpu_seconds() - before)
+            title, unit = f"{workers} processes", "documents/s"
+            goal = GOAL * workers / 2
+            figures.append(check_limit(title, rate, unit, goal, is_maximum=False))
+            # A busy machine does not change this one much.
             figures.append(
-                check_limit(unit, rate, "documents/s", GOAL * workers / 2, is_maximum=False)
+                check_limit(
+                    f"{title}, per CPU second", per_cpu, "documents", GOAL / 2, is_maximum=False
+                )
             )
     report(figures, PACKAGES, options.output)
 
