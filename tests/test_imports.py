@@ -52,6 +52,7 @@ CLI_CALLERS = (
     "ixt_inspector.cli",
     "ixt_tools.cli",
     "ixt_tools.curate.curate_verbs",
+    "ixt_tools.curate.distill_verb",
     "ixt_tools.demo.main",
     "experiments",
     "dev",
