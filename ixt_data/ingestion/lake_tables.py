@@ -15,7 +15,7 @@ _READABLE_FEATURES = frozenset({"timestampNtz", "vacuumProtocolCheck", "v2Checkp
 
 
 def lake_files(folder: Path) -> list[Path] | None:
-    """Return the data files of the newest version of a Delta table; None if it is no table.
+    """Return the data files of the newest version of a Delta table; None for any other folder.
 
     Raises:
         ConfigError: the table cannot be read file by file, or is one of Iceberg or Hudi.
