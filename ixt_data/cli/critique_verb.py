@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ixt_data.critique_runs import CritiqueRunSpec
 
 JUDGE = "Judges: --critic vllm and llama"
+SPENDING = "Rates and cost: --critic vllm and llama"
 PARTS = "Chunks and turns"
 CHUNK_CHARS = 8192
 
@@ -197,6 +198,33 @@ def critique(
     timeout: Annotated[
         float, typer.Option(help="Seconds until a request times out.", rich_help_panel=JUDGE)
     ] = 600,
+    max_requests_per_minute: Annotated[
+        float | None,
+        typer.Option(
+            help="Over all servers and workers of this command.", rich_help_panel=SPENDING
+        ),
+    ] = None,
+    max_tokens_per_minute: Annotated[
+        float | None,
+        typer.Option(help="Of prompts and completions together.", rich_help_panel=SPENDING),
+    ] = None,
+    max_cost: Annotated[
+        float | None,
+        typer.Option(
+            help="Stop before this command costs more, in the unit of the prices.",
+            rich_help_panel=SPENDING,
+        ),
+    ] = None,
+    price_in: Annotated[
+        float,
+        typer.Option(help="Price of a million prompt tokens.", rich_help_panel=SPENDING),
+    ] = 0.0,
+    price_out: Annotated[
+        float,
+        typer.Option(
+            help="Price of a million completion tokens, with thinking.", rich_help_panel=SPENDING
+        ),
+    ] = 0.0,
     max_failed: Annotated[
         float,
         typer.Option(
@@ -234,7 +262,7 @@ def critique(
 
     The API key of a server is read from the environment variable IXT_API_KEY.
     """
-    from ixt_data.critics import ConnectionOptions, Timeouts, load_rubric
+    from ixt_data.critics import ConnectionOptions, SpendingLimits, Timeouts, load_rubric
     from ixt_data.critique_runs import CritiqueRunSpec
     from ixt_data.store import Store
 
@@ -245,6 +273,9 @@ def critique(
         what = "every user of this machine can read it: set IXT_API_KEY or give --api-key-file"
         raise typer.BadParameter(what, param_hint="--option api_key")
     server = None
+    limits = SpendingLimits(
+        max_requests_per_minute, max_tokens_per_minute, max_cost, price_in, price_out
+    )
     if critic in ("vllm", "llama"):
         options |= {
             "model": model,
@@ -259,10 +290,14 @@ def critique(
             },
             "structured": structured,
             "max_failed": max_failed,
+            "limits": limits.divide(workers),
             "timeouts": Timeouts(request_seconds=timeout),
         }
     elif estimate:
         raise typer.BadParameter(f"is for a judge, not for {critic}", param_hint="--estimate")
+    elif limits != SpendingLimits():
+        what = f"rates, prices and cost are for a judge, not for {critic}"
+        raise typer.BadParameter(what, param_hint="--max-... and --price-...")
     if critic == "vllm":
         if not endpoint and not serve:
             what = "give --endpoint URL or --serve MODEL"

@@ -32,3 +32,5 @@ from .vllm.endpoint_stats import reporting_stats as reporting_stats
 from .vllm.prompts import JudgeSampling as JudgeSampling
 from .vllm.prompts import PromptBuilder as PromptBuilder
 from .vllm.server import Server as Server
+from .vllm.spending import COST as COST
+from .vllm.spending import SpendingLimits as SpendingLimits

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ixt_data.critics import VllmCritic, critic_id
+from ixt_data.critics import COST, VllmCritic, critic_id
 from ixt_data.critique_runs.annotation import pending_shards
 from ixt_data.critique_runs.pending_work import find_pending_work
 from ixt_data.critique_runs.units import read_documents
@@ -41,7 +41,8 @@ def estimate_cost(
 
     Returns:
         `critic`, `previous_critic`, `changed_keys`, `documents`, `sampled`, `sampled_ok`,
-        `tokens_in`, `tokens_out`, `thinking_tokens`, `documents_per_second`, `hours`, `gpu_hours`.
+        `tokens_in`, `tokens_out`, `thinking_tokens`, `cost` (None without prices),
+        `documents_per_second`, `hours`, `gpu_hours`.
 
     Raises:
         StoreError: the corpus does not exist.
@@ -72,6 +73,7 @@ def estimate_cost(
         "tokens_in": round(usage["tokens_in"] * share),
         "tokens_out": round(usage["tokens_out"] * share),
         "thinking_tokens": round(usage["thinking_tokens"] * share),
+        "cost": round(usage[COST] * share / 1e6, 6) if usage[COST] else None,
         "documents_per_second": round(len(sample) / seconds, 3) if sample else 0.0,
         "hours": round(hours, 4),
         "gpu_hours": round(hours * gpus, 4),

@@ -26,6 +26,7 @@ from ixt_data.critics.vllm.endpoint_stats import StatsByEndpoint
 from ixt_data.critics.vllm.judge_info import Judge
 from ixt_data.critics.vllm.prompts import PROMPT_VERSION, JudgeSampling, PromptBuilder
 from ixt_data.critics.vllm.responses import FailureStatus
+from ixt_data.critics.vllm.spending import Spending, SpendingLimits
 from ixt_data.errors import CriticError
 from ixt_data.records import OK, Critique, Document
 
@@ -58,11 +59,12 @@ class VllmCritic:
         structured: the only form of structured output to accept: `json_schema`, `json_object` or
             `prompt`; `auto` takes the strictest that a server gives.
         connection: proxy and certificates.
+        limits: of rates and cost.
         server: a server that this critic starts, supervises and stops.
 
     Attributes:
         usage: so far, with retries: `requests`, `retries`, `tokens_in`, `tokens_out`,
-            `thinking_tokens`, `token_counts`.
+            `thinking_tokens`, `token_counts`, `cost_millionths`.
 
     Raises:
         CriticError: neither an endpoint nor a server is given, or a sampling option is wrong.
@@ -90,6 +92,7 @@ class VllmCritic:
         api_key_file: str | None = None,
         structured: str = "auto",
         connection: ConnectionOptions | None = None,
+        limits: SpendingLimits | None = None,
         server: "ServerProcess | None" = None,
     ) -> None:
         urls = endpoints.split(",") if isinstance(endpoints, str) else list(endpoints)
@@ -106,6 +109,7 @@ class VllmCritic:
         self._max_failed, self._context = float(max_failed), int(context) if context else None
         self._timeouts = timeouts or Timeouts()
         self._structured = _structured_output(structured)
+        self._limits = limits or SpendingLimits()
         self._client = Client(_find_key(api_key, api_key_file), connection)
         self._budget_note: str | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -181,7 +185,13 @@ class VllmCritic:
         if self._judge is None:
             raise CriticError(f"no server responds: {'; '.join(reasons)}")
         self._requester = DocumentRequester(
-            self._prompts, self._endpoints, self._client, self._judge, self._attempts, self.usage
+            self._prompts,
+            self._endpoints,
+            self._client,
+            self._judge,
+            self._attempts,
+            self.usage,
+            Spending(self._limits, self.usage),
         )
         self._endpoints.watch()
         if self._server is not None:

@@ -14,6 +14,7 @@ from ixt_data.critics.vllm.client import (
     Client,
     ConnectionBroken,
     EndpointUnreachable,
+    HttpResponse,
     RequestTimeout,
 )
 from ixt_data.critics.vllm.endpoint import Endpoint
@@ -31,6 +32,7 @@ from ixt_data.critics.vllm.responses import (
     read_judge_response,
     to_critique,
 )
+from ixt_data.critics.vllm.spending import BudgetSpent, Reservation, Spending
 from ixt_data.records import Critique, Document
 
 CHAT = "/chat/completions"
@@ -62,6 +64,7 @@ class DocumentRequester:
         judge: facts about the judge.
         attempts: maximum of requests per document until its failure is final.
         usage: counts requests and tokens.
+        spending: limits rates and cost.
     """
 
     def __init__(
@@ -72,9 +75,11 @@ class DocumentRequester:
         judge: Judge,
         attempts: int,
         usage: Counter[str],
+        spending: Spending,
     ) -> None:
         self._prompts, self._endpoints, self._client = prompts, endpoints, client
         self._judge, self._max_attempts, self._usage = judge, attempts, usage
+        self._spending = spending
         self._rubric, self._sampling = prompts.rubric, prompts.sampling
 
     async def critique(self, document: Document) -> Critique:
@@ -262,6 +267,17 @@ class DocumentRequester:
     async def _request_once(
         self, prompt: str, counts: "_RequestCounts", is_exclusive: bool
     ) -> JudgeResponse:
+        size = self._prompt_bytes(prompt)
+        max_tokens = self._prompts.max_tokens * self._sampling.samples
+        async with self._spending.reserve(size, max_tokens) as expected:
+            return await self._send(prompt, counts, is_exclusive, expected)
+
+    def _prompt_bytes(self, prompt: str) -> int:
+        return sum(len(one["content"].encode()) for one in self._prompts.messages(prompt))
+
+    async def _send(
+        self, prompt: str, counts: "_RequestCounts", is_exclusive: bool, expected: Reservation
+    ) -> JudgeResponse:
         pool = self._endpoints
         endpoint = await (pool.acquire_exclusive() if is_exclusive else pool.acquire())
         epoch = endpoint.epoch
@@ -269,15 +285,21 @@ class DocumentRequester:
         body = self._prompts.chat(prompt, counts.attempts, server)
         start = time.monotonic()
         try:
+            await self._spending.pace(expected)
+            epoch, start = endpoint.epoch, time.monotonic()
             self._usage["requests"] += 1
             self._usage["retries"] += counts.attempts > 0
             reply = await pool.post(endpoint, CHAT, body, epoch)
+            expected.record(reply)
             response = read_judge_response(reply, self._rubric, self._prompts.max_tokens)
             if server.structured is not StructuredOutput.json_schema:
                 counts.flags.add(f"answer_by_{server.structured}")
             endpoint.record_response(time.monotonic() - start)
         except Overloaded:
             endpoint.record_refusal()
+            raise
+        except EndpointUnreachable:
+            expected.cancel()
             raise
         except EngineCrashed as error:
             endpoint.mark_crashed(str(error), epoch)
@@ -312,21 +334,38 @@ class DocumentRequester:
         body = self._prompts.digit(prompt, first.answer, first.thinking)
         failures = 0
         while failures < self._max_attempts:
-            endpoint = await self._endpoints.acquire()
             try:
-                self._usage["requests"] += 1
-                reply = await self._endpoints.post(endpoint, CHAT, body, endpoint.epoch)
+                # The critique is paid: it is kept without this score rather than lost.
+                async with self._spending.reserve(len(body), 1, waits=False) as expected:
+                    reply = await self._send_digit(body, expected)
+            except BudgetSpent:
+                return None
             except EndpointUnreachable:
                 continue
             except (ConnectionBroken, RequestTimeout, ServerCrashed):
                 failures += 1
                 continue
-            finally:
-                self._endpoints.release(endpoint, exclusive=False)
-            if reply.status not in (429, 503):
+            if reply is not None:
                 return read_digits(reply)
-            endpoint.record_refusal()
         return None
+
+    async def _send_digit(self, body: bytes, expected: Reservation) -> HttpResponse | None:
+        """Return the response to a request for one digit, None from a busy server."""
+        endpoint = await self._endpoints.acquire()
+        try:
+            await self._spending.pace(expected)
+            self._usage["requests"] += 1
+            reply = await self._endpoints.post(endpoint, CHAT, body, endpoint.epoch)
+        except EndpointUnreachable:
+            expected.cancel()
+            raise
+        finally:
+            self._endpoints.release(endpoint, exclusive=False)
+        self._usage.update(expected.record(reply))
+        if reply.status in (429, 503):
+            endpoint.record_refusal()
+            return None
+        return reply
 
 
 class _RequestCounts:

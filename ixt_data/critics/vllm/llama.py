@@ -18,6 +18,7 @@ from ixt_data.critics.vllm.critic import VllmCritic
 from ixt_data.critics.vllm.endpoint_pool import Timeouts
 from ixt_data.critics.vllm.prompts import JudgeSampling
 from ixt_data.critics.vllm.server import ServerProcess
+from ixt_data.critics.vllm.spending import SpendingLimits
 from ixt_data.errors import CriticError, MissingExtra
 
 DEFAULT_CONTEXT = 4096
@@ -39,6 +40,7 @@ class LlamaCritic(VllmCritic):
         attempts: see `VllmCritic`.
         max_failed: see `VllmCritic`.
         structured: see `VllmCritic`.
+        limits: see `VllmCritic`.
 
     Raises:
         MissingExtra: the extra `judge` is not installed.
@@ -60,6 +62,7 @@ class LlamaCritic(VllmCritic):
         attempts: int | str = 3,
         max_failed: float | str = 0.5,
         structured: str = "auto",
+        limits: SpendingLimits | None = None,
     ) -> None:
         MissingExtra.require("judge", "xllamacpp")
         self._file = _default_model() if model is None else _check_model(Path(model))
@@ -84,6 +87,7 @@ class LlamaCritic(VllmCritic):
             max_failed=max_failed,
             timeouts=timeouts,
             structured=structured,
+            limits=limits,
             server=server,
         )
 
