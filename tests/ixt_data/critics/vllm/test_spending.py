@@ -104,10 +104,9 @@ def test_critique_is_kept_where_its_expected_score_costs_too_much() -> None:
     done = []
     with Running() as fake:
         options = {"limits": limits, "sampling": sampling, "timeouts": QUICK}
-        with VllmCritic(fake.url, "judge", **options) as critic:
-            # The digit's response has no usage, so it counts with its maximum of one token.
-            with pytest.raises(BudgetSpent):
-                [done.append(one) for one in critic.run(map(document, TEXTS))]
+        # The digit's response has no usage, so it counts with its maximum of one token.
+        with VllmCritic(fake.url, "judge", **options) as critic, pytest.raises(BudgetSpent):
+            [done.append(one) for one in critic.run(map(document, TEXTS))]
         assert [one.status for one in done] == ["ok"]
         assert critic.usage[COST] == 121_000_000
 
