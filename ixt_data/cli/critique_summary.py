@@ -117,8 +117,8 @@ def _show_reasons(out: Output, store: "Store", report: "CritiqueReport") -> None
         at=report.snapshot,
     ).fetchall()
     if rows:
-        log = out.log
-        log.print(table(["status", "documents", "for instance", "reason"], rows), markup=False)
+        header = ["status", "documents", "for instance", "reason"]
+        out.log.print(table(header, rows), markup=False)
 
 
 @contextmanager

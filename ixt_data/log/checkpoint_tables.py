@@ -3,6 +3,7 @@
 import gc
 import io
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class CheckpointTable(Generic[T]):
+class CheckpointTable(ABC, Generic[T]):
     """The records of one file. They stay compressed until they are first used.
 
     Attributes:
@@ -70,14 +71,14 @@ class CheckpointTable(Generic[T]):
         return pa.concat_tables([known, added])
 
     @classmethod
+    @abstractmethod
     def _encode(cls, records: Mapping[str, T]) -> "pa.Table":
         """Return records as columns. A dict per record would take ten times as long."""
-        raise NotImplementedError
 
     @classmethod
+    @abstractmethod
     def _decode(cls, table: "pa.Table") -> Iterator[tuple[str, T]]:
         """Yield keys and records of columns."""
-        raise NotImplementedError
 
 
 class FilesTable(CheckpointTable[RowsFile]):

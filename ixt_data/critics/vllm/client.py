@@ -163,8 +163,6 @@ class Client:
                 return HttpResponse(response.status, self._redact(await _read(response)))
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise EndpointUnreachable(_reason(error)) from None
-        except ResponseTooLarge:
-            raise
         except TimeoutError:
             raise RequestTimeout(f"no response within {timeout:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
