@@ -85,7 +85,7 @@ def data_loader(
         _check_tmpdir()
     if workers and stream.files.root.startswith(("gs://", "az://")):
         # The connections of these clouds do not survive a fork.
-        options.setdefault("multiprocessing_context", "forkserver")
+        options.setdefault("multiprocessing_context", "spawn")
     kind = ColumnLoader if collate is None else DataLoader
     # Torch would convert the contents of the batches.
     return kind(batches, batch_size=None, num_workers=workers, collate_fn=_unchanged, **options)
