@@ -106,10 +106,8 @@ def add_special_tokens(tokenizer: Any, special: Sequence[str]) -> PreTrainedToke
     """Add the roles and tokens that `tokenizer` does not have; keep the others unchanged."""
     roles = {role: token for role, token in ROLES.items() if getattr(tokenizer, role) is None}
     others = [token for token in special if token not in ROLES.values()]
-    tokenizer.add_special_tokens(
-        {**roles, "additional_special_tokens": others},
-        replace_additional_special_tokens=False,
-    )
+    # By position: transformers 5 renamed the argument that says whether to replace existing ones.
+    tokenizer.add_special_tokens({**roles, "additional_special_tokens": others}, False)
     return tokenizer
 
 

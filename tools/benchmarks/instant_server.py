@@ -8,7 +8,9 @@ import json
 
 SCORES = {"education": 3, "writing": 4, "facts": 3, "integrity": 5}
 CRITIQUE = (
-    "The page explains one subject in whole sentences, but gives no source for its numbers. " * 3
+    "The page explains one subject in whole sentences, but gives no source for its numbers. "
+    "Its examples follow from the definitions, and a reader can check each step alone. "
+    "Two paragraphs near the end say little that the title does not already promise."
 )
 COMPLETION = json.dumps({"critique": CRITIQUE, "flags": [], "scores": SCORES, "overall": 3})
 THINKING = (
