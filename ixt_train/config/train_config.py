@@ -22,6 +22,8 @@ NOT_IN_FINGERPRINT: dict[str, Any] = {
     "logging": True,
     "num_workers": True,
     "cache": True,
+    "compile": True,
+    "activation_checkpointing": True,
     "threads": True,
     "eval": True,
     "stop": True,
@@ -184,8 +186,9 @@ class TrainConfig(ConfigModel):
     """Scope of attention: a token attends to its `row`, or only to its own `document`."""
     global_batch_size: PositiveInt = 32
     """Documents per step, over all processes."""
-    microbatch_size: PositiveInt | None = None
-    """Rows per forward pass and process; null takes the whole batch."""
+    microbatch_size: PositiveInt | Literal["auto"] | None = None
+    """Rows per forward pass and process; null takes the whole batch, and auto, on a GPU, the most
+    that fit its memory."""
     duration: AmountText
     """Length of training, in steps or tokens."""
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -193,7 +196,14 @@ class TrainConfig(ConfigModel):
     schedule: ScheduleConfig = ScheduleConfig()
     """The learning rate."""
     precision: Literal["fp32", "amp_bf16", "amp_fp16"] = "fp32"
-    """Composer's precision; amp_fp16 needs a GPU."""
+    """Precision of the model's operations: fp32, or bfloat16 or float16 where torch's autocast
+    allows it. Weights, optimizer and loss stay fp32. amp_fp16 needs a GPU."""
+    compile: bool = False
+    """Compile each layer of the model and the loss by torch.compile; the first steps take
+    longer."""
+    activation_checkpointing: bool = False
+    """Compute the activations of each layer again in the backward pass: less memory, a third more
+    operations."""
     grad_clip: Annotated[float, Field(gt=0)] | None = 1.0
     """Maximum norm of the gradient; null does not clip."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -208,8 +218,9 @@ class TrainConfig(ConfigModel):
     """Condition to stop before `duration`; null trains to the end."""
     logging: LoggingConfig = LoggingConfig()
     """Logging."""
-    num_workers: Annotated[int, Field(ge=0)] = 0
-    """Processes per rank that read and tokenize."""
+    num_workers: Annotated[int, Field(ge=0)] | None = None
+    """Processes per rank that read and tokenize; null takes none on a CPU, and on a GPU up to 4 of
+    the cores that other ranks of the machine leave."""
     cache: CacheConfig = CacheConfig()
     """Local cache of shards."""
     threads: PositiveInt | None = None

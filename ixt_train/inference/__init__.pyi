@@ -1,3 +1,4 @@
+from .attention_kernels import use_flex_attention as use_flex_attention
 from .decoding import GenerationBatch as GenerationBatch
 from .decoding import GenerationPrefix as GenerationPrefix
 from .decoding import TokenIds as TokenIds
@@ -5,6 +6,9 @@ from .decoding import TokenSampling as TokenSampling
 from .decoding import cut_at_stop as cut_at_stop
 from .decoding import generate_all as generate_all
 from .decoding import score_continuations as score_continuations
+from .flops import ModelSize as ModelSize
+from .flops import model_size as model_size
+from .flops import read_model_size as read_model_size
 from .generation import GenerationRequest as GenerationRequest
 from .generation import decode_continuation as decode_continuation
 from .generation import generate as generate

@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from ixt_data.errors import ConfigError
 from ixt_train.config import InitConfig, ModelConfig
+from ixt_train.inference.attention_kernels import FLEX, block_mask
 
 _RESIDUAL_OUTPUTS = ("o_proj.weight", "down_proj.weight", "c_proj.weight", "dense_4h_to_h.weight")
 
@@ -102,9 +103,11 @@ def logits_of(model: Any, batch: dict[str, Tensor]) -> Tensor:
     transformers 4.57 leave it to scaled_dot_product_attention. Without a mask, transformers looks
     for packed rows and builds the mask element by element, an eighth of a small step.
     """
-    extra = {"attention_mask": torch.ones_like(batch["input_ids"])}
+    extra: dict[str, Any] = {"attention_mask": torch.ones_like(batch["input_ids"])}
     if "position_ids" in batch:
         extra = {"position_ids": batch["position_ids"]}
+        if model.config._attn_implementation == FLEX:
+            extra["attention_mask"] = block_mask(batch)
     return model(input_ids=batch["input_ids"], use_cache=False, **extra).logits  # type: ignore[no-any-return]
 
 

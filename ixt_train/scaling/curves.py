@@ -12,8 +12,8 @@ import yaml
 from ixt_data.errors import ConfigError
 from ixt_data.storage import atomic_write
 from ixt_train.config import flatten
+from ixt_train.inference import read_model_size
 from ixt_train.runs import read_metrics, run_folder
-from ixt_train.scaling.flops import read_model_size
 
 LABEL = "scaling.json"
 """File in a run folder with its arm, group, seed and budget."""

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ from ixt_train.runs import (
     list_checkpoints,
 )
 from ixt_train.runs.run_folder import METRICS
-from ixt_train.stream import batch_doc_ids
+from ixt_train.stream import batch_doc_ids, batch_samples
+from ixt_train.trainer.speed import SpeedMeter
 
 
 def steps_and_tokens(state: State) -> tuple[int, int]:
@@ -190,22 +191,25 @@ class DrawsCallback(Callback):  # type: ignore[misc]
 class MetricsCallback(Callback):  # type: ignore[misc]
     """A writer of metrics.jsonl: a row every few steps, and a row per evaluation."""
 
-    def __init__(self, run_folder: Path, every: int) -> None:
+    def __init__(self, run_folder: Path, every: int, speed: SpeedMeter) -> None:
         self._writer = MetricsWriter(run_folder / METRICS)
-        self._every = every
+        self._every, self._speed = every, speed
 
     def fit_start(self, state: State, logger: Logger) -> None:
         """Supersede rows after the checkpoint."""
+        self._speed.resume(state)
         if dist.get_global_rank() == 0:
             self._writer.resume_after(int(state.timestamp.batch))
 
     def batch_end(self, state: State, logger: Logger) -> None:
         """Write the row of a step."""
+        self._speed.add(state.batch, batch_samples(state.batch))
         if is_due(Amount(value=self._every), state):
             loss = state.total_loss_dict["loss/train/total"]
             rate = state.optimizers[0].param_groups[0]["lr"]
-            logger.log_metrics({"lr": rate})
-            self.write(state, {"loss": loss, "lr": rate})
+            speed = self._speed.measure(state)
+            logger.log_metrics({"lr": rate} | {f"speed/{k}": v for k, v in speed.items()})
+            self.write(state, {"loss": loss, "lr": rate} | speed)
 
     def write(self, state: State, fields: dict[str, Any]) -> None:
         """Append a row with the clocks of `state`."""
@@ -269,7 +273,8 @@ class EvaluationCallback(Callback):  # type: ignore[misc]
         ema: EmaCallback | None,
         stop: StopConfig | None = None,
     ) -> None:
-        self._every, self._measure, self._metrics, self._ema = every, measure, metrics, ema
+        self._every, self._measure, self._metrics = every, measure, metrics
+        self._averaged = nullcontext if ema is None else ema.averaged
         self._stop = stop
 
     def batch_end(self, state: State, logger: Logger) -> None:
@@ -277,11 +282,9 @@ class EvaluationCallback(Callback):  # type: ignore[misc]
         if not is_due(self._every, state):
             return
         state.model.eval()
-        if self._ema is None:
+        # Evaluation has rows of many lengths, each of which torch.compile would compile.
+        with torch.compiler.set_stance("force_eager"), self._averaged():
             measured = self._measure()
-        else:
-            with self._ema.averaged():
-                measured = self._measure()
         state.model.train()
         self._metrics.write(state, {"eval": measured})
         logger.log_metrics(flatten_metrics(measured))

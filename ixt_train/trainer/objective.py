@@ -3,13 +3,14 @@
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from composer.core import DataSpec
 from composer.models import ComposerModel
 from torch import Tensor, nn
 
 from ixt_train.inference import logits_of, weighted_loss
-from ixt_train.stream import batch_samples, batch_tokens
+from ixt_train.stream import batch_samples
 
 Batch = dict[str, Any]
 _NO_WEIGHT = 1e-9
@@ -18,18 +19,37 @@ _NO_WEIGHT = 1e-9
 class LanguageModel(ComposerModel):  # type: ignore[misc]
     """A causal language model under the loss sum(ce x w) / sum(w)."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, cpu_bf16: bool = False, compiled: bool = False) -> None:
+        """Wrap a Hugging Face model.
+
+        Args:
+            model: the model.
+            cpu_bf16: use bfloat16 where torch's autocast for CPUs does; Composer has none.
+            compiled: compile the loss.
+        """
         super().__init__()
-        self.model = model
+        self.model, self._cpu_bf16 = model, cpu_bf16
+        self._weighted_loss = torch.compile(weighted_loss) if compiled else weighted_loss
 
     def forward(self, batch: Batch) -> Tensor:
         """Return logits, float[B, T, V]."""
-        return logits_of(self.model, batch)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._cpu_bf16):
+            return logits_of(self.model, batch)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Return the mean weighted loss of the micro-batch, in nats per unit of weight."""
-        total, weight = weighted_loss(outputs, batch["input_ids"], batch["loss_weights"])
+        total, weight = self._weighted_loss(outputs, batch["input_ids"], batch["loss_weights"])
         return total / weight.clamp_min(torch.finfo(weight.dtype).tiny)
+
+
+def count_rows(batch: Batch) -> Batch:
+    """Add tokens and loss weight of each row as arrays, while the batch is on the CPU.
+
+    A GPU would have to finish its work before it answers.
+    """
+    tokens = batch["attention_mask"].sum(1).numpy()
+    weights = batch["loss_weights"][:, 1:].sum(1, dtype=torch.float64).numpy()
+    return batch | {"row_tokens": tokens, "row_weights": weights}
 
 
 def count_tokens(batch: Batch) -> dict[str, Any]:
@@ -39,22 +59,25 @@ def count_tokens(batch: Batch) -> dict[str, Any]:
     complete global batch, however it is split. Composer divides by it, so that of a batch without
     a target is not quite 0; its loss is.
     """
-    weight = float(batch["loss_weights"][:, 1:].sum())
-    return {"total": int(batch_tokens(batch)), "loss_generating": weight or _NO_WEIGHT}
+    weight = float(batch["row_weights"].sum())
+    return {"total": int(batch["row_tokens"].sum()), "loss_generating": weight or _NO_WEIGHT}
 
 
 def split_batch(batch: Batch, rows: int | float) -> list[Batch]:
-    """Split a batch into micro-batches of `rows` rows: only the tensors that the model reads."""
-    tensors = {key: value for key, value in batch.items() if isinstance(value, Tensor)}
-    parts = {key: torch.split(value, int(rows)) for key, value in tensors.items()}
-    count = len(next(iter(parts.values())))
-    return [{key: part[i] for key, part in parts.items()} for i in range(count)]
+    """Split a batch into micro-batches of `rows` rows: what the model reads, and the counts."""
+    size, total = int(rows), len(batch["input_ids"])
+    parts = {k: v for k, v in batch.items() if isinstance(v, Tensor | np.ndarray)}
+    return [
+        {key: part[start : start + size] for key, part in parts.items()}
+        for start in range(0, total, size)
+    ]
 
 
 def data_spec(loader: Iterable[Batch]) -> DataSpec:
     """Wrap a loader for Composer, with source documents as samples in any packing."""
     return DataSpec(
         loader,
+        batch_transforms=count_rows,
         split_batch=split_batch,
         get_num_samples_in_batch=batch_samples,
         get_num_tokens_in_batch=count_tokens,

@@ -1,8 +1,7 @@
 """A train run through Composer: from a config to checkpoints, metrics and draws."""
 
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,12 @@ from composer.utils import dist, get_device
 from torch import nn
 
 from ixt_data.console import Output
-from ixt_data.errors import ConfigError
 from ixt_data.mix import Mix, MixPlan
 from ixt_data.store import Store
 from ixt_train.conditioning import Conditioner, build_conditioner, load_tokenizer
 from ixt_train.config import Amount, TrainConfig, load_run_mix, load_train_config
 from ixt_train.evaluation import Evaluator, empty_holdout, held_out_documents
+from ixt_train.inference import model_size, use_flex_attention
 from ixt_train.runs import (
     Remote,
     checkpoint_step,
@@ -42,11 +41,14 @@ from ixt_train.trainer.callbacks import (
     ProgressBarCallback,
     RandomStateCallback,
 )
+from ixt_train.trainer.compiled_layers import checkpoint_activations, compile_layers
 from ixt_train.trainer.fsdp import sharding
 from ixt_train.trainer.loggers import build_loggers
+from ixt_train.trainer.machine import check_machine, torch_threads, worker_count
 from ixt_train.trainer.objective import LanguageModel, data_spec
 from ixt_train.trainer.setup import recorded_plan, resumed_model, set_up, starting_model
 from ixt_train.trainer.shared_plan import share_plan
+from ixt_train.trainer.speed import SpeedMeter
 from ixt_train.trainer.warm_start import WarmStart
 
 
@@ -121,7 +123,7 @@ def train(
     """
     if not isinstance(config, TrainConfig):
         config = load_train_config(config)
-    _check_machine(config)
+    check_machine(config)
     # A group of one process would only cost time: every step reduces four small tensors over it.
     if dist.get_world_size() > 1 or config.fsdp is not None:
         dist.initialize_dist(get_device(None))
@@ -178,28 +180,6 @@ def _was_stopped(folder: Path, config: TrainConfig, latest: Path) -> bool:
     return config.stop is not None and bool(at) and config.stop.reached(at[-1])
 
 
-def _check_machine(config: TrainConfig) -> None:
-    if config.precision == "amp_fp16" and not torch.cuda.is_available():
-        raise ConfigError("precision: amp_fp16 needs a GPU, and this machine has none")
-    if config.fsdp is not None:
-        sharding(config.fsdp)
-
-
-@contextmanager
-def torch_threads(threads: int | None) -> Iterator[None]:
-    """Set the torch threads of this process within the context.
-
-    By default the processes of a machine share its cores: more threads slow each other down.
-    """
-    former = torch.get_num_threads()
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // local))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(former)
-
-
 def _conditioner(folder: Path, config: TrainConfig, mix: Mix) -> Conditioner:
     tokenizer = load_tokenizer(folder / run_folder.TOKENIZER)
     observed = observed_pairs(run_folder.read_json(folder / run_folder.FEEDBACK))
@@ -234,7 +214,13 @@ def _fit(
     shown = out if dist.get_global_rank() == 0 else None
     if shown is not None and config.holdout and not evaluator.documents()["all"]:
         shown.note(f"no held-out loss: {empty_holdout(config.holdout, config.eval.samples)}")
-    model = start_model.model
+    model, has_gpu = start_model.model, torch.cuda.is_available()
+    if has_gpu and config.attention == "document":
+        use_flex_attention(model)
+    if config.activation_checkpointing:
+        checkpoint_activations(model)
+    if config.compile:
+        compile_layers(model)
     batch = config.global_batch_size // dist.get_world_size()
     with ExitStack() as stack:
         stream = MixStream(
@@ -251,7 +237,9 @@ def _fit(
             config.packing,
             separate_documents=config.attention == "document",
         )
-        loader = data_loader(stack.enter_context(stream), collate, workers=config.num_workers)
+        loader = data_loader(
+            stack.enter_context(stream), collate, workers=worker_count(config), pin_memory=has_gpu
+        )
         callbacks = [*_callbacks(config, plan, start_model, evaluator, remote), *extra_callbacks]
         if shown is not None and config.logging.progress:
             steps = plan.samples // config.global_batch_size
@@ -259,7 +247,11 @@ def _fit(
             callbacks.append(ProgressBarCallback(bar, shown))
         stack.enter_context(refuse_code())
         trainer = Trainer(
-            model=LanguageModel(model),
+            model=LanguageModel(
+                model,
+                cpu_bf16=config.precision == "amp_bf16" and not has_gpu,
+                compiled=config.compile,
+            ),
             train_dataloader=data_spec(loader),
             max_duration=f"{plan.samples // config.global_batch_size}ba",
             optimizers=_optimizer(config, model),
@@ -270,7 +262,7 @@ def _fit(
             progress_bar=False,
             load_path=None if checkpoint is None else str(checkpoint),
             load_progress_bar=False,
-            precision=config.precision,
+            precision=config.precision if has_gpu else "fp32",
             device_train_microbatch_size=config.microbatch_size or batch,
             accumulate_train_batch_on_tokens=True,
             parallelism_config=None if config.fsdp is None else {"fsdp": sharding(config.fsdp)},
@@ -334,7 +326,9 @@ def _callbacks(
         if config.ema is None
         else EmaCallback(model, config.ema, start_model.averaged, start_model.step)
     )
-    draws, metrics = DrawsCallback(folder), MetricsCallback(folder, config.logging.every)
+    draws = DrawsCallback(folder)
+    speed = SpeedMeter(model_size(model), config.attention == "document")
+    metrics = MetricsCallback(folder, config.logging.every, speed)
     evaluate = EvaluationCallback(
         config.eval.every, lambda: evaluator.measure(model), metrics, ema, config.stop
     )

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -37,5 +38,17 @@ def _size(text: str) -> ModelSize:
     config = AutoConfig.for_model(**settings)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
+    size = model_size(model)
+    assert size is not None
+    return size
+
+
+def model_size(model: Any) -> ModelSize | None:
+    """Return the size of a Hugging Face causal language model; shared parameters count once.
+
+    None for a family whose config does not say how many layers of which width it has.
+    """
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return ModelSize(parameters, int(config.num_hidden_layers), int(config.hidden_size))
+    config = model.config
+    layers, width = (getattr(config, k, None) for k in ("num_hidden_layers", "hidden_size"))
+    return None if layers is None or width is None else ModelSize(parameters, layers, width)

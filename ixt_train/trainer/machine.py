@@ -1,0 +1,57 @@
+"""What a train run uses of its machine: GPU, cores, a compiler."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from shutil import which
+
+import torch
+
+from ixt_data.errors import ConfigError
+from ixt_train.config import TrainConfig
+from ixt_train.trainer.fsdp import sharding
+
+_MAX_WORKERS = 4
+
+
+def check_machine(config: TrainConfig) -> None:
+    """Check that this machine has what the config needs.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if not torch.cuda.is_available():
+        for key, value in (("precision", "amp_fp16"), ("microbatch_size", "auto")):
+            if getattr(config, key) == value:
+                raise ConfigError(f"{key}: {value} needs a GPU, and this machine has none")
+        if config.compile and which(os.environ.get("CXX", "g++")) is None:
+            raise ConfigError(
+                "compile: on a CPU torch.compile needs a C++ compiler, and this machine has no "
+                "g++. Install one, name it in CXX, or set compile to false"
+            )
+    if config.fsdp is not None:
+        sharding(config.fsdp)
+
+
+@contextmanager
+def torch_threads(threads: int | None) -> Iterator[None]:
+    """Set the torch threads of this process within the context.
+
+    By default the processes of a machine share its cores: more threads slow each other down.
+    """
+    former = torch.get_num_threads()
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // local))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(former)
+
+
+def worker_count(config: TrainConfig) -> int:
+    """Return the number of processes per rank that read and tokenize."""
+    if config.num_workers is not None:
+        return config.num_workers
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    spare = (len(os.sched_getaffinity(0)) - ranks) // ranks
+    return max(0, min(_MAX_WORKERS, spare)) if torch.cuda.is_available() else 0
