@@ -145,7 +145,8 @@ def report(measurements: Sequence[Measurement], packages: Sequence[str], output:
         holds = {True: "yes", False: "NO", None: ""}[f.holds]
         row = (f.name, _cell(f.ours), f.unit, f.reference, value, _cell(f.ratio), f.goal, holds)
         table.add_row(*row)
-    Console().print(table)
+    # A table in a file or a pipe is not folded.
+    Console(width=None if sys.stdout.isatty() else 240).print(table)
 
 
 def _cell(value: float | None) -> str:
