@@ -10,7 +10,7 @@ SECONDS ?= 60
 BASE ?= HEAD
 
 .PHONY: help demo proof proof-spans proof-text test coverage test-browser test-llama test-vllm check same-losses
-.PHONY: chaos chaos-s3 faults format docs schemas site release install clean
+.PHONY: chaos chaos-s3 faults gpu-check format docs schemas site release install clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## ?(.*)/\1\t\2/' | \
@@ -59,6 +59,9 @@ test-llama: $(STAMP) ## run the tests with a real llama.cpp and a small model
 test-browser: $(STAMP) ## run the tests of the inspector in a real Chromium
 	IXT_CHROMIUM="$$($(BIN)/python tests/support/chromium.py)" && export IXT_CHROMIUM && \
 	$(BIN)/python -m pytest -m browser tests/browser
+
+gpu-check: $(STAMP) ## check and time the trainer on a GPU; without one, small on the CPU
+	$(BIN)/python tools/benchmarks/gpu.py $(GPU)
 
 check: $(STAMP) ## ruff, mypy, layers, words
 	$(BIN)/ruff check .

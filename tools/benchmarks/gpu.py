@@ -1,4 +1,4 @@
-"""The trainer on a GPU: right, and how fast. Without a GPU it runs the same parts, small, on the CPU.
+"""The trainer on a GPU: right, and how fast. Without one, the same parts run small on the CPU.
 
     python tools/benchmarks/gpu.py --output json
 
@@ -14,8 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,6 @@ from ixt_train.config import TokenizerTraining, TrainConfig, load_run_mix
 from ixt_train.inference import (
     build_model,
     logits_of,
-    model_size,
     use_flex_attention,
     weighted_loss,
 )
@@ -70,7 +69,7 @@ MODEL_1B = {
 # Model, rows per step, rows per micro-batch, tokens per row.
 SIZES = {"160M": (MODEL_160M, 32, 16, 2048), "1B": (MODEL_1B, 16, 8, 2048)}
 if not GPU:
-    SIZES = {name: (TINY, 4, 2, 128) for name in SIZES}
+    SIZES = {"160M": (TINY, 4, 2, 128)}
 WARM_UP, TIMED = (8, 24) if GPU else (3, 9)
 
 
@@ -229,13 +228,16 @@ def check_attention(folder: Path) -> list[Measurement]:
     return results
 
 
-@contextmanager
-def measured_memory() -> Iterator[Callable[[], float]]:
-    """Yield a function that returns the most memory of tensors since the start, in GiB."""
+def forget_memory() -> None:
+    """Start to measure the memory of tensors."""
     if GPU:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    yield lambda: torch.cuda.max_memory_allocated() / 2**30 if GPU else float("nan")
+
+
+def most_memory() -> float:
+    """Return the most memory of tensors since the start, in GiB; 0 without a GPU."""
+    return torch.cuda.max_memory_allocated() / 2**30 if GPU else 0.0
 
 
 class Timer(Callback):  # type: ignore[misc]
@@ -286,12 +288,11 @@ def size_config(folder: Path, size: str, name: str, **changes: Any) -> TrainConf
 def time_trainer(config: TrainConfig) -> tuple[float, float, list[dict[str, Any]]]:
     """Return seconds per step, GiB and rows of metrics of a train run."""
     timer = Timer()
-    with measured_memory() as memory:
-        try:
-            train(config, callbacks=[timer])
-        except Stop:
-            pass
-        return timer.seconds, memory(), [r for r in read_metrics(config.run_folder) if "loss" in r]
+    forget_memory()
+    with suppress(Stop):
+        train(config, callbacks=[timer])
+    rows = [row for row in read_metrics(config.run_folder) if "loss" in row]
+    return timer.seconds, most_memory(), rows
 
 
 def time_bare_loop(config: TrainConfig) -> tuple[float, float]:
@@ -310,7 +311,7 @@ def time_bare_loop(config: TrainConfig) -> tuple[float, float]:
     ):
         samples = [sample for _ in range(plan.epochs) for sample in stream]
     batches = [collate(samples[i : i + rows]) for i in range(0, len(samples), rows)]
-    keys = ("input_ids", "loss_weights", "attention_mask")
+    keys = ("input_ids", "loss_weights")
     parts = [[batch[k].split(config.microbatch_size) for k in keys] for batch in batches]
     with torch.device(DEVICE):
         model = build_model(config.model, tokenizer, config.seed, config.max_length).train()
@@ -322,23 +323,21 @@ def time_bare_loop(config: TrainConfig) -> tuple[float, float]:
         weight_decay=settings.weight_decay, fused=True,
     )  # fmt: skip
     timer = Timer()
-    with measured_memory() as memory:
-        try:
-            for step in parts:
-                total = sum(float(weights[:, 1:].sum()) for weights in step[1])
-                for ids, weights in zip(step[0], step[1], strict=True):
-                    batch = {"input_ids": ids.to(DEVICE), "loss_weights": weights.to(DEVICE)}
-                    with torch.autocast(DEVICE.type, torch.bfloat16):
-                        logits = logits_of(model, batch)
-                        loss, _ = loss_of(logits, batch["input_ids"], batch["loss_weights"])
-                    (loss / total).backward()
-                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-                optimizer.step()
-                optimizer.zero_grad()
-                timer.step()
-        except Stop:
-            pass
-        return timer.seconds, memory()
+    forget_memory()
+    with suppress(Stop):
+        for ids, weights in parts:
+            total = sum(float(part[:, 1:].sum()) for part in weights)
+            for part, weight in zip(ids, weights, strict=True):
+                batch = {"input_ids": part.to(DEVICE), "loss_weights": weight.to(DEVICE)}
+                with torch.autocast(DEVICE.type, torch.bfloat16):
+                    logits = logits_of(model, batch)
+                    loss, _ = loss_of(logits, batch["input_ids"], batch["loss_weights"])
+                (loss / total).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            timer.step()
+    return timer.seconds, most_memory()
 
 
 def measure_size(folder: Path, size: str) -> list[Measurement]:
@@ -352,7 +351,8 @@ def measure_size(folder: Path, size: str) -> list[Measurement]:
     results = [
         compare(
             f"{size}: tokens/s in rows of {config.max_length}, row fill {fill:.3f}",
-            tokens / seconds, "1/s", "a bare loop", tokens / bare, RATIO_GOAL, is_maximum=False,
+            tokens / seconds, "1/s", "a bare loop", tokens / bare, RATIO_GOAL if GPU else 0,
+            is_maximum=False,
         ),
     ]  # fmt: skip
     if GPU:
@@ -371,7 +371,8 @@ def measure_size(folder: Path, size: str) -> list[Measurement]:
 
 def measure_packing(folder: Path) -> list[Measurement]:
     """Compare packed rows whose documents are separate with rows in which all is visible."""
-    settings = {"packing": "best_fit", "corpus": "short", "global_batch_size": 128 if GPU else 8}
+    settings = {"packing": "best_fit", "corpus": "short", "compile": GPU}
+    settings["global_batch_size"] = 128 if GPU else 8
     speeds = {}
     for attention in ("row", "document"):
         config = size_config(folder, "160M", attention, attention=attention, **settings)
@@ -381,7 +382,7 @@ def measure_packing(folder: Path) -> list[Measurement]:
         compare(
             f"160M: tokens/s of separate documents, row fill {speeds['document']['row_fill']}",
             speeds["document"]["tokens_per_second"], "1/s", "attention within the row",
-            speeds["row"]["tokens_per_second"], 0.9, is_maximum=False,
+            speeds["row"]["tokens_per_second"], 0.9 if GPU else 0, is_maximum=False,
         )
     ]  # fmt: skip
 
@@ -394,6 +395,8 @@ PARTS: dict[str, Callable[[Path], list[Measurement]]] = {
     "1B": lambda folder: measure_size(folder, "1B"),
     "packing": measure_packing,
 }
+if not GPU:
+    del PARTS["1B"]
 
 
 def run_part(name: str, folder: Path, seconds: float) -> list[Measurement]:
@@ -433,7 +436,7 @@ def main() -> None:
             m for part in options.parts.split(",") for m in run_part(part, folder, PART_SECONDS)
         ]
     report(measurements, PACKAGES, options.output)
-    if any(m.holds is False for m in measurements) and GPU:
+    if any(m.holds is False for m in measurements):
         sys.exit(1)
 
 
