@@ -87,6 +87,10 @@ class MixError(IxtError):
     """A mix that cannot be planned from this snapshot."""
 
 
+class TrainingError(IxtError):
+    """A train run cannot go further: its loss is not finite."""
+
+
 class FingerprintError(IxtError):
     """A resume with another snapshot, plan or tokenizer than the run started with."""
 

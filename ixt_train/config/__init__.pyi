@@ -5,6 +5,7 @@ from .eval_config import EvalConfig as EvalConfig
 from .eval_config import StopConfig as StopConfig
 from .eval_config import TaskConfig as TaskConfig
 from .eval_config import flatten as flatten
+from .instability_config import InstabilityConfig as InstabilityConfig
 from .logger_config import MlflowConfig as MlflowConfig
 from .logger_config import WandbConfig as WandbConfig
 from .stage_config import StartConfig as StartConfig

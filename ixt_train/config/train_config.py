@@ -11,6 +11,7 @@ from ixt_data.mix import Mix, load_mix
 from ixt_data.records import Stage
 from ixt_train.config.amount import Amount, AmountText
 from ixt_train.config.eval_config import EvalConfig, StopConfig, flatten
+from ixt_train.config.instability_config import InstabilityConfig
 from ixt_train.config.logger_config import MlflowConfig, WandbConfig
 from ixt_train.config.stage_config import SftConfig, StartConfig
 
@@ -206,6 +207,8 @@ class TrainConfig(ConfigModel):
     operations."""
     grad_clip: Annotated[float, Field(gt=0)] | None = 1.0
     """Maximum norm of the gradient; null does not clip."""
+    instability: InstabilityConfig = InstabilityConfig()
+    """Steps whose loss is not finite, or far above the others."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay of the averaged weights that are evaluated and exported; null does not average."""
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.02

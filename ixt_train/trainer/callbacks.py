@@ -209,7 +209,9 @@ class MetricsCallback(Callback):  # type: ignore[misc]
             rate = state.optimizers[0].param_groups[0]["lr"]
             speed = self._speed.measure(state)
             logger.log_metrics({"lr": rate} | {f"speed/{k}": v for k, v in speed.items()})
-            self.write(state, {"loss": loss, "lr": rate} | speed)
+            # The update of such a step was skipped.
+            value = {"loss": loss} if math.isfinite(loss) else {"skipped": True}
+            self.write(state, value | {"lr": rate} | speed)
 
     def write(self, state: State, fields: dict[str, Any]) -> None:
         """Append a row with the clocks of `state`."""

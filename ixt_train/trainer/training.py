@@ -43,6 +43,8 @@ from ixt_train.trainer.callbacks import (
 )
 from ixt_train.trainer.compiled_layers import checkpoint_activations, compile_layers
 from ixt_train.trainer.fsdp import sharding
+from ixt_train.trainer.instability import InstabilityCallback
+from ixt_train.trainer.interruption import InterruptionCallback
 from ixt_train.trainer.loggers import build_loggers
 from ixt_train.trainer.machine import check_machine, torch_threads, worker_count
 from ixt_train.trainer.objective import LanguageModel, data_spec
@@ -93,6 +95,9 @@ def train(
 ) -> TrainResult:
     """Train a model, or resume the train run in the same run folder.
 
+    SIGTERM and SIGUSR1 end it after the current step, with a checkpoint of that step and
+    SystemExit(128 + number of the signal). A second one ends it at once.
+
     The run folder gets the config, the plan, checkpoints, metrics.jsonl and the draws of every
     step. A finished train run returns its result without training. Libraries may print to stdout.
     Afterwards environment, working folder, stdout and threads of the process are as before; only
@@ -114,6 +119,7 @@ def train(
         CorruptError: a shard was changed, or no checkpoint can be read.
         StoreError: the store, the snapshot or a shard is missing; or another process trains in
             the run folder.
+        TrainingError: the loss is not finite (see `instability`).
 
     Examples:
             .. code-block:: python
@@ -240,7 +246,13 @@ def _fit(
         loader = data_loader(
             stack.enter_context(stream), collate, workers=worker_count(config), pin_memory=has_gpu
         )
-        callbacks = [*_callbacks(config, plan, start_model, evaluator, remote), *extra_callbacks]
+        interruption = InterruptionCallback()
+        callbacks = [
+            InstabilityCallback(config.instability, shown),
+            *_callbacks(config, plan, start_model, evaluator, remote),
+            interruption,
+            *extra_callbacks,
+        ]
         if shown is not None and config.logging.progress:
             steps = plan.samples // config.global_batch_size
             bar = stack.enter_context(shown.progress("Training", total=steps, unit="steps"))
@@ -270,10 +282,14 @@ def _fit(
         )
         if start_model.optimizer is not None:
             load_optimizer_state(trainer, start_model.optimizer)
+        # The trainer sets handlers of its own when it is made.
+        stack.enter_context(interruption.listening())
         try:
             trainer.fit()
         finally:
             trainer.close()
+    if interruption.received is not None:
+        raise SystemExit(128 + interruption.received)
 
 
 def _cache(config: TrainConfig) -> Path:

@@ -1,0 +1,70 @@
+"""Steps whose loss is not finite or too high: skipped, or the end of the run."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from train_runs import Tree, losses, run
+
+from ixt_data.config import validate
+from ixt_data.console import Output, OutputMode
+from ixt_data.errors import TrainingError
+from ixt_train.config.train_config import TrainConfig
+from ixt_train.runs.metrics import read_metrics
+from ixt_train.trainer.objective import LanguageModel
+from ixt_train.trainer.training import train
+
+
+def break_loss(monkeypatch: pytest.MonkeyPatch, steps: set[int], factor: float) -> None:
+    """Multiply the loss of some steps, counted from 1."""
+    original, step = LanguageModel.loss, 0
+
+    def loss(self: LanguageModel, outputs: torch.Tensor, batch: dict[str, Any]) -> torch.Tensor:
+        nonlocal step
+        step += 1
+        value = original(self, outputs, batch)
+        return value * factor if step in steps else value
+
+    monkeypatch.setattr(LanguageModel, "loss", loss)
+
+
+def test_loss_that_is_not_finite_ends_the_run(
+    config_tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_loss(monkeypatch, {7}, math.nan)
+    with pytest.raises(TrainingError, match="step 7: the loss is nan"):
+        run(config_tree)
+    assert len(losses(config_tree["run_folder"])) <= 6
+
+
+def test_steps_that_are_not_finite_are_skipped(
+    config_tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = losses(run(config_tree, run_folder=str(tmp_path / "whole")).run_folder)
+    break_loss(monkeypatch, {5}, math.inf)
+    result = run(config_tree, instability={"non_finite": "skip"})
+    rows = [row for row in read_metrics(result.run_folder) if "eval" not in row]
+    assert [row["step"] for row in rows if row.get("skipped")] == [5]
+    values = losses(result.run_folder)
+    assert values[:4] == whole[:4]
+    assert len(values) == 11
+    assert all(map(math.isfinite, values))
+
+
+def test_too_many_skipped_steps_end_the_run(
+    config_tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_loss(monkeypatch, set(range(5, 12)), math.nan)
+    with pytest.raises(TrainingError, match=r"step 8: .*the 3 steps before were skipped"):
+        run(config_tree, instability={"non_finite": "skip", "max_skipped": 3})
+
+
+def test_step_far_above_the_mean_is_skipped(
+    config_tree: Tree, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    break_loss(monkeypatch, {25}, 50.0)
+    tree = config_tree | {"duration": "30ba", "instability": {"spike": 6}}
+    train(validate(TrainConfig, tree, "test"), out=Output(OutputMode.text))
+    assert "step 25 skipped: the loss is" in capsys.readouterr().err
