@@ -6,6 +6,8 @@ from .decoding import TokenSampling as TokenSampling
 from .decoding import cut_at_stop as cut_at_stop
 from .decoding import generate_all as generate_all
 from .decoding import score_continuations as score_continuations
+from .document_attention import DocumentMask as DocumentMask
+from .document_attention import document_masks as document_masks
 from .flops import ModelSize as ModelSize
 from .flops import model_size as model_size
 from .flops import read_model_size as read_model_size

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from ixt_data.errors import ConfigError
 from ixt_train.config import InitConfig, ModelConfig
-from ixt_train.inference.attention_kernels import FLEX, block_mask
+from ixt_train.inference.document_attention import DocumentMask, document_arguments
 
 _RESIDUAL_OUTPUTS = ("o_proj.weight", "down_proj.weight", "c_proj.weight", "dense_4h_to_h.weight")
 
@@ -96,18 +96,25 @@ def parameter_count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def logits_of(model: Any, batch: dict[str, Tensor]) -> Tensor:
+def logits_of(
+    model: Any, batch: dict[str, Tensor], documents: DocumentMask = "positions"
+) -> Tensor:
     """Return the logits, float[B, T, V], of a batch whose rows are padded on the right.
 
     Padding comes after every token that counts, so a causal mask suffices. The mask of ones makes
     transformers 4.57 leave it to scaled_dot_product_attention. Without a mask, transformers looks
     for packed rows and builds the mask element by element, an eighth of a small step.
+
+    Args:
+        model: a Hugging Face causal language model.
+        batch: `input_ids`, int64[B, T]. With `position_ids` and `attention_mask`, a token attends
+            to its own document only.
+        documents: what separates documents.
     """
-    extra: dict[str, Any] = {"attention_mask": torch.ones_like(batch["input_ids"])}
     if "position_ids" in batch:
-        extra = {"position_ids": batch["position_ids"]}
-        if model.config._attn_implementation == FLEX:
-            extra["attention_mask"] = block_mask(batch)
+        extra = document_arguments(model, batch, documents)
+    else:
+        extra = {"attention_mask": torch.ones_like(batch["input_ids"])}
     return model(input_ids=batch["input_ids"], use_cache=False, **extra).logits  # type: ignore[no-any-return]
 
 

@@ -7,6 +7,7 @@ from .packing import Collator as Collator
 from .packing import batch_doc_ids as batch_doc_ids
 from .packing import batch_samples as batch_samples
 from .packing import batch_tokens as batch_tokens
+from .packing import document_mask as document_mask
 from .packing import document_numbers as document_numbers
 from .replay import Replay as Replay
 from .token_family import tokenize as tokenize

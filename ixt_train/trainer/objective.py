@@ -9,7 +9,7 @@ from composer.core import DataSpec
 from composer.models import ComposerModel
 from torch import Tensor, nn
 
-from ixt_train.inference import logits_of, weighted_loss
+from ixt_train.inference import DocumentMask, logits_of, weighted_loss
 from ixt_train.stream import batch_samples
 
 Batch = dict[str, Any]
@@ -17,7 +17,12 @@ _NO_WEIGHT = 1e-9
 
 
 class LanguageModel(ComposerModel):  # type: ignore[misc]
-    """A causal language model under the loss sum(ce x w) / sum(w)."""
+    """A causal language model under the loss sum(ce x w) / sum(w).
+
+    Attributes:
+        model: the Hugging Face model.
+        documents: what separates the documents of a row; see `separate_documents`.
+    """
 
     def __init__(self, model: nn.Module, *, cpu_bf16: bool = False, compiled: bool = False) -> None:
         """Wrap a Hugging Face model.
@@ -29,12 +34,13 @@ class LanguageModel(ComposerModel):  # type: ignore[misc]
         """
         super().__init__()
         self.model, self._cpu_bf16 = model, cpu_bf16
+        self.documents: DocumentMask = "positions"
         self._weighted_loss = torch.compile(weighted_loss) if compiled else weighted_loss
 
     def forward(self, batch: Batch) -> Tensor:
         """Return logits, float[B, T, V]."""
         with torch.autocast("cpu", torch.bfloat16, enabled=self._cpu_bf16):
-            return logits_of(self.model, batch)
+            return logits_of(self.model, batch, self.documents)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Return the mean weighted loss of the micro-batch, in nats per unit of weight."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from composer import Trainer
 from composer.algorithms import GradientClipping
-from composer.core import Algorithm, Callback
+from composer.core import Algorithm, Callback, get_precision_context
 from composer.utils import dist, get_device
 from torch import nn
 
@@ -42,6 +42,7 @@ from ixt_train.trainer.callbacks import (
     RandomStateCallback,
 )
 from ixt_train.trainer.compiled_layers import checkpoint_activations, compile_layers
+from ixt_train.trainer.document_probe import separate_documents
 from ixt_train.trainer.fsdp import sharding
 from ixt_train.trainer.instability import InstabilityCallback
 from ixt_train.trainer.interruption import InterruptionCallback
@@ -221,7 +222,8 @@ def _fit(
     if shown is not None and config.holdout and not evaluator.documents()["all"]:
         shown.note(f"no held-out loss: {empty_holdout(config.holdout, config.eval.samples)}")
     model, has_gpu = start_model.model, torch.cuda.is_available()
-    if has_gpu and config.attention == "document":
+    has_document_masks = config.attention == "document" and config.packing != "pad"
+    if has_gpu and has_document_masks:
         use_flex_attention(model)
     if config.activation_checkpointing:
         checkpoint_activations(model)
@@ -241,7 +243,7 @@ def _fit(
             tokenizer.pad_token_id,
             config.max_length,
             config.packing,
-            separate_documents=config.attention == "document",
+            separate_documents=has_document_masks,
         )
         loader = data_loader(
             stack.enter_context(stream), collate, workers=worker_count(config), pin_memory=has_gpu
@@ -258,12 +260,13 @@ def _fit(
             bar = stack.enter_context(shown.progress("Training", total=steps, unit="steps"))
             callbacks.append(ProgressBarCallback(bar, shown))
         stack.enter_context(refuse_code())
+        language_model = LanguageModel(
+            model,
+            cpu_bf16=config.precision == "amp_bf16" and not has_gpu,
+            compiled=config.compile,
+        )
         trainer = Trainer(
-            model=LanguageModel(
-                model,
-                cpu_bf16=config.precision == "amp_bf16" and not has_gpu,
-                compiled=config.compile,
-            ),
+            model=language_model,
             train_dataloader=data_spec(loader),
             max_duration=f"{plan.samples // config.global_batch_size}ba",
             optimizers=_optimizer(config, model),
@@ -280,11 +283,14 @@ def _fit(
             parallelism_config=None if config.fsdp is None else {"fsdp": sharding(config.fsdp)},
             seed=config.seed,
         )
-        if start_model.optimizer is not None:
-            load_optimizer_state(trainer, start_model.optimizer)
         # The trainer sets handlers of its own when it is made.
         stack.enter_context(interruption.listening())
         try:
+            if has_document_masks:
+                with get_precision_context(trainer.state.precision):
+                    separate_documents(language_model, config.max_length, trainer.state.model)
+            if start_model.optimizer is not None:
+                load_optimizer_state(trainer, start_model.optimizer)
             trainer.fit()
         finally:
             trainer.close()

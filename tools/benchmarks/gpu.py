@@ -129,7 +129,8 @@ def check_attention(folder: Path) -> list[Measurement]:
             for kernel in ("sdpa", "flex_attention") if GPU else ("sdpa",):
                 if kernel == "flex_attention" and not use_flex_attention(model):
                     continue
-                logits = logits_of(model, tensors)[0]
+                masks = "flex" if kernel == "flex_attention" else "positions"
+                logits = logits_of(model, tensors, masks)[0]
                 largest = (logits[: sum(lengths)] - torch.cat(alone)).abs().max().item()
                 results.append(
                     check_limit(

@@ -1,0 +1,102 @@
+"""Packed documents do not see each other, in any family of models, or the family is refused."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from model_families import FAMILIES, tiny_model
+from train_runs import Tree, run
+
+from ixt_data.errors import ConfigError
+from ixt_train.inference.document_attention import document_masks
+from ixt_train.inference.model import logits_of
+from ixt_train.trainer.document_probe import separate_documents
+from ixt_train.trainer.objective import LanguageModel
+
+DOCS = Path(__file__).parents[3] / "docs" / "training.md"
+ROWS = {"position ids": ("positions",), "a mask of ixt": ("layers", "boolean", "additive", "ones")}
+
+
+def packed_error(model: LanguageModel) -> float:
+    """How much a document behind two others differs from itself alone."""
+    sizes, torch_ids = (5, 11, 9), torch.arange(5, 30)[None]
+    batch = {
+        "input_ids": torch_ids,
+        "position_ids": torch.cat([torch.arange(n) for n in sizes])[None],
+        "attention_mask": torch.ones_like(torch_ids),
+    }
+    model.eval()
+    with torch.no_grad():
+        packed = model(batch)[0, 5:16]
+        alone = logits_of(model.model, {"input_ids": torch_ids[:, 5:16]})[0]
+    return float((packed - alone).abs().max() / alone.abs().max())
+
+
+def test_family_separates_documents_or_is_refused() -> None:
+    found: dict[str, list[str]] = {name: [] for name in [*ROWS, "refused"]}
+    for family in FAMILIES:
+        model = LanguageModel(tiny_model(family))
+        try:
+            kind = separate_documents(model, 32)
+        except ConfigError:
+            found["refused"].append(family)
+            continue
+        assert packed_error(model) < 1e-5, family
+        found[next(name for name, kinds in ROWS.items() if kind in kinds)].append(family)
+    text = DOCS.read_text()
+    (version,) = re.findall(r"Families of transformers (\S+),", text)
+    if transformers.__version__ == version:
+        rows = dict(re.findall(r"^\| (.+?) \| (.+) \|$", text, re.M))
+        assert {name: rows[name].split(", ") for name in found} == found
+
+
+@pytest.mark.parametrize("family", ["qwen2_moe", "olmoe", "falcon", "opt", "mpt"])
+def test_position_ids_alone_do_not_separate_documents(family: str) -> None:
+    """The fault that the trial is for: the model takes them, and its documents see each other."""
+    model = LanguageModel(tiny_model(family))
+    assert document_masks(model.model)[0] == "positions"
+    assert packed_error(model) > 0.01
+
+
+def test_mask_of_a_model_with_windows_keeps_its_windows() -> None:
+    model = LanguageModel(tiny_model("gpt_oss", sliding_window=4))
+    assert separate_documents(model, 32) == "layers"
+    assert packed_error(model) < 1e-5
+    # One mask for all layers would lose the window.
+    windows = {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 0}
+    with pytest.raises(ConfigError, match="the family qwen2_moe"):
+        separate_documents(LanguageModel(tiny_model("qwen2_moe", **windows)), 32)
+
+
+def test_untrained_state_space_model_is_refused() -> None:
+    """Its leak is a hundred-thousandth of the logits."""
+    tiny = tiny_model("falcon_h1")
+    torch.manual_seed(0)
+    model = LanguageModel(transformers.AutoModelForCausalLM.from_config(tiny.config))
+    with pytest.raises(ConfigError, match="the family falcon_h1"):
+        separate_documents(model, 32)
+    assert model.training
+
+
+def test_train_run_with_a_family_that_mixes_documents_is_refused(config_tree: Tree) -> None:
+    bloom = {"config": {"model_type": "bloom", "hidden_size": 32, "n_layer": 1, "n_head": 2}}
+    tree = config_tree | {"model": bloom, "attention": "document", "eval": {"samples": 0}}
+    with pytest.raises(ConfigError, match="document does not work with the family bloom"):
+        run(tree, packing="best_fit")
+    # Rows of one document need no mask.
+    padded = tree | {"run_folder": f"{tree['run_folder']}-padded", "duration": "1ba"}
+    assert run(padded, packing="pad").steps == 1
+
+
+def test_train_run_packs_a_family_by_a_mask(config_tree: Tree, tmp_path: Path) -> None:
+    settings = {
+        "model_type": "olmoe", "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "num_experts": 4, "num_experts_per_tok": 2,
+    }  # fmt: skip
+    tree = config_tree | {"model": {"config": settings}, "ema": None, "attention": "document"}
+    tree |= {"duration": "3ba", "eval": {"samples": 0}}
+    packed = run(tree, packing="best_fit", run_folder=str(tmp_path / "packed"))
+    padded = run(tree, packing="pad", run_folder=str(tmp_path / "padded"))
+    assert packed.losses["train"] == pytest.approx(padded.losses["train"], abs=1e-4)
