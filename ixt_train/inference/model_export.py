@@ -80,7 +80,11 @@ def model_card(loaded: LoadedModel) -> dict[str, Any]:
     available = [c for c in choices if c == "none" or c in conditioner.observed]
     chat = None
     if isinstance(conditioner, ChatConditioner):
-        chat = {"feedback": conditioner.placement, "template": tokenizer.chat_template}
+        chat = {
+            "feedback": conditioner.placement,
+            "date": conditioner.sft.date.isoformat(),
+            "template": tokenizer.chat_template,
+        }
     return {
         "format": FORMAT,
         "step": loaded.step,
