@@ -77,13 +77,41 @@ def markup_units(content: str, hidden: Collection[str], free: Iterator[str]) -> 
     return units
 
 
-def with_marks(content: str, units: Sequence[Unit]) -> str:
-    """Return a content with its units replaced by their characters."""
-    parts, at = [], 0
-    for unit in units:
-        parts += [content[at : unit.start], unit.mark]
-        at = unit.start + len(unit.text)
-    return "".join([*parts, content[at:]])
+def call_units(message: Mapping[str, Any], free: Iterator[str]) -> list[Unit]:
+    """Return the name in the last tool call of a message as a unit, if it has one."""
+    for call in reversed(message.get("tool_calls") or ()):
+        function = call.get("function") if isinstance(call, Mapping) else None
+        name = function.get("name") if isinstance(function, Mapping) else None
+        return [Unit(0, name, next(free))] if isinstance(name, str) and name else []
+    return []
+
+
+def marked_message(
+    clean: Mapping[str, Any],
+    message: Mapping[str, Any],
+    units: Sequence[Unit],
+    calls: Sequence[Unit],
+) -> dict[str, Any]:
+    """Return a message with its units as private characters.
+
+    Args:
+        clean: the message without control tokens.
+        message: the message, with a content that `units` refer to.
+        units: parts of the content.
+        calls: the name in the last tool call.
+    """
+    marked = dict(clean)
+    if units:
+        parts, at = [], 0
+        for unit in units:
+            parts += [message["content"][at : unit.start], unit.mark]
+            at = unit.start + len(unit.text)
+        marked["content"] = "".join([*parts, message["content"][at:]])
+    for unit in calls:
+        *others, last = clean["tool_calls"]
+        named = {**last, "function": {**last["function"], "name": unit.mark}}
+        marked["tool_calls"] = [*others, named]
+    return marked
 
 
 def free_characters(messages: Any) -> Iterator[str]:

@@ -26,12 +26,13 @@ from ixt_train.conditioning.chat_messages import (
     TRIAL_RESULT,
     ToolForm,
     Unit,
+    call_units,
     free_characters,
     in_tool_form,
     map_strings,
+    marked_message,
     markup_units,
     whole_unit,
-    with_marks,
     writes_call,
 )
 from ixt_train.conditioning.chat_turns import Messages, Turn, TurnFinder, roles_of
@@ -162,21 +163,24 @@ class ChatTemplate:
         expected = self._replace(self._render(clean, add_reply), replaced)[0]
         for is_strict in (False, True):
             units = [self._units(message, is_strict, free) for message in plain]
+            calls = [call_units(message, free) for message in plain]
             shapes = [
-                {**ours, "content": with_marks(own["content"], parts)} if parts else ours
-                for ours, own, parts in zip(clean, plain, units, strict=True)
+                marked_message(*parts) for parts in zip(clean, plain, units, calls, strict=True)
             ]
-            marks = tuple("".join(unit.mark for unit in parts) for parts in units)
+            marks = tuple(
+                "".join(unit.mark for unit in (*parts, *names))
+                for parts, names in zip(units, calls, strict=True)
+            )
             text, turns = self._cached_turns(orjson.dumps(shapes), marks, add_reply)
             texts = {
                 unit.mark: self.encoder.alias(unit.text, without=self._forbidden(message))
                 for message, parts in zip(plain, units, strict=True)
                 for unit in parts
-            }
+            } | {unit.mark: unit.text for names in calls for unit in names}
             built, at, shifts = self._replace(text, {**replaced, **texts})
             if built != expected:
                 continue
-            positions = {text[p]: p + s for p, s in zip(at, shifts, strict=False)}
+            positions = {text[p]: p + s for p, s in zip(at[::-1], shifts[-2::-1], strict=True)}
             return RenderedConversation(
                 built,
                 {n: Turn(*(p + shifts[bisect_left(at, p)] for p in turn)) for n, turn in turns},
@@ -194,7 +198,9 @@ class ChatTemplate:
         self.encoder = TemplateEncoder(self._tokenizer, control)
         self._not_of_assistant: frozenset[str] = frozenset(control)
         question = {"role": "user", "content": QUESTION_MARK}
-        self._finder = TurnFinder(self._render, self.encoder.pattern, question)
+        bos = self._tokenizer.bos_token
+        openers = [] if bos in (None, self._tokenizer.eos_token) else [bos]
+        self._finder = TurnFinder(self._render, self.encoder.pattern, question, openers)
         self._cached_turns.cache_clear()
 
     def _try_contents(self) -> str:
@@ -255,8 +261,10 @@ class ChatTemplate:
                     ends[names[-1]] = None
                 at = turn.end
         # Reasoning is markup, wherever a template writes it.
-        roles = {name for name in others - written if not _is_markup(name, self.encoder.ids)}
-        self._not_of_assistant = frozenset(special | roles)
+        tokenizer = self._tokenizer
+        markup = {name for name in self.encoder.ids if _is_markup(name, self.encoder.ids)}
+        markup -= {tokenizer.bos_token, tokenizer.eos_token, *ends}
+        self._not_of_assistant = frozenset((special | (others - written) | set(ends)) - markup)
         self.ends = tuple(self.encoder.ids[name] for name in ends)
         self.written = tuple(self.encoder.ids[name] for name in sorted(written))
 
@@ -313,7 +321,8 @@ class ChatTemplate:
         """Return the text of messages with private characters as contents, and its turns."""
         messages = orjson.loads(shapes)
         text = self._render(messages, add_reply)
-        at = {match[0]: match.start() for match in MARKS.finditer(text)}
+        # A template may write the name of a call again with its result.
+        at = {text[p]: p for p in reversed([match.start() for match in MARKS.finditer(text)])}
         spans = []
         for number, own in enumerate(marks):
             found = [at[mark] for mark in own if mark in at]

@@ -5,7 +5,7 @@ control tokens that the template writes after it in any case, whether a message 
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ixt_data.errors import ConfigError
@@ -30,19 +30,27 @@ class TurnFinder:
         header: the text that the template writes before a reply to a question.
     """
 
-    def __init__(self, render: Render, pattern: re.Pattern[str], user: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        render: Render,
+        pattern: re.Pattern[str],
+        user: Mapping[str, Any],
+        openers: Collection[str] = (),
+    ) -> None:
         """Render a question.
 
         Args:
             render: raises ConfigError if the template rejects the messages.
             pattern: matches any control token.
             user: a message of the user.
+            openers: control tokens that never end a turn, such as the beginning of a text.
         """
         self._render, self._pattern, self._user = render, pattern, user
         self.header = ""
         asked = self._try([user], True)
         if asked is not None:
             self.header = asked[self._common(self._try([user], False) or asked, asked) :]
+        self._openers = {*openers, *pattern.findall(self.header)}
 
     def find(
         self, text: str, messages: Messages, number: int, marks: Sequence[tuple[int, int]]
@@ -59,6 +67,9 @@ class TurnFinder:
             ConfigError: the text does not show where the turn starts.
         """
         feedback, start = self._start(text, messages, number, marks)
+        if self.header and text.startswith(self.header, start):
+            # After a tool's result, some templates ask for a reply without a header.
+            start += len(self.header)
         return Turn(feedback, start, self._end(text, messages, number, marks, start))
 
     def upcoming(self, text: str, messages: Messages) -> Turn:
@@ -110,22 +121,21 @@ class TurnFinder:
         tail, other_tail = text[after:], None
         if other is not None and marks[number][1] >= 0:
             mark = text[marks[number][1]]
-            other_tail = other[other.rfind(mark) + 1 :] if mark in other else None
+            other_tail = other[other.find(mark) + 1 :] if mark in other else None
         elif other is not None and other.startswith(text[:after]):
             other_tail = other[after:]
-        openers = set(self._pattern.findall(self.header))
         shared = tail[: self._common(tail, other_tail)] if other_tail is not None else ""
-        end = 0
+        closed = 0
         for match in self._pattern.finditer(shared):
-            if match[0] in openers:
+            if match[0] in self._openers:
+                shared = shared[: match.start()]
                 break
-            end = match.end()
-        if not end and other_tail is not None and not self._pattern.search(shared):
-            end = len(shared.rstrip())
-        if not end:
+            closed = match.end()
+        end = len(shared.rstrip())
+        if not end or closed != end:
             # The last turn may end with another token than the others.
-            first = self._pattern.match(tail, len(tail) - len(tail.lstrip()))
-            if first is not None and first[0] not in openers:
+            first = self._pattern.match(tail, len(tail) - len(tail[end:].lstrip()))
+            if first is not None and first[0] not in self._openers:
                 end = first.end()
         return after + end
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from chat_models import CHATML, OBSERVED, TALK, a_model, bpe
+from chat_models import CHATML, CLOSED, OBSERVED, TALK, a_model, bpe
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ixt_data.errors import ConfigError
@@ -52,7 +52,7 @@ def test_card_prefix_equals_the_training_tokens(kind: Any, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("placement", ["turn", "system"])
-@pytest.mark.parametrize("template", [None, CHATML])
+@pytest.mark.parametrize("template", [None, CHATML, CLOSED])
 @pytest.mark.parametrize("talk", [TALK, TALK[1:], TALK[1:2]])
 def test_exported_chat_template_inserts_the_best_feedback(
     placement: Any, template: str | None, talk: list[dict[str, Any]], tmp_path: Path
