@@ -1,31 +1,32 @@
-"""Conversations for SFT: feedback, and loss on the assistant's messages only.
+"""Conversations for SFT: feedback, and loss on what the assistant writes.
 
-Message contents are tokenized separately from the text of the chat template, so no content can
-produce a control token.
+Without feedback, the tokens are those of `apply_chat_template(messages, tokenize=True)`, except
+that no message can write a control token of the template.
 """
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
 
-from ixt_data.conversation import ASSISTANT, Conversation, content_text, parse_conversation
+from ixt_data.conversation import Conversation, content_text, parse_conversation
 from ixt_data.errors import ConfigError
 from ixt_data.mix import Condition, DocumentFeedback
 from ixt_data.records import Span, content_id
-from ixt_train.conditioning.chat_template import TemplateFrames, template_id
+from ixt_train.conditioning.chat_template import ChatTemplate, template_id
 from ixt_train.conditioning.conditioner import Choice, Conditioner, Encoded, Weights
 from ixt_train.conditioning.encoder import TokenArray
-from ixt_train.config import TrainConfig
+from ixt_train.conditioning.template_encoder import FEEDBACK_ID, FEEDBACK_MARK, EncodedText
+from ixt_train.config import SftConfig, TrainConfig
 
 TURN = "turn"
 """Verdict of a span that judges a complete turn."""
 
 PARTS = (TURN, "chunk", "failed")
 """Verdicts of spans that are parts of a document, not passages."""
-
-Tokens = tuple[TokenArray, Weights]
 
 _SYSTEM = ("system", "developer")
 
@@ -38,7 +39,7 @@ def build_conditioner(
 ) -> Conditioner:
     """Build the conditioner of a train run's stage; see `Conditioner`."""
     if config.stage == "sft":
-        return ChatConditioner(tokenizer, condition, observed, config.sft.feedback)
+        return ChatConditioner(tokenizer, condition, observed, config.sft)
     return Conditioner(tokenizer, condition, observed)
 
 
@@ -52,7 +53,7 @@ class ChatConditioner(Conditioner):
         tokenizer: Any,
         condition: Condition,
         observed: Mapping[str, tuple[float, str]] | None = None,
-        placement: Literal["turn", "system"] = "turn",
+        sft: SftConfig | None = None,
     ) -> None:
         """See `Conditioner`.
 
@@ -60,7 +61,7 @@ class ChatConditioner(Conditioner):
             tokenizer: with a chat template.
             condition: `position` append and `repeat_every` are not valid for a conversation.
             observed: see `Conditioner`.
-            placement: position of feedback; see `SftConfig.feedback`.
+            sft: position of feedback, and the date; the template is the tokenizer's.
 
         Raises:
             ConfigError: the tokenizer, its template or the condition is not valid.
@@ -73,20 +74,26 @@ class ChatConditioner(Conditioner):
                 "position and repeat_every"
             )
         super().__init__(tokenizer, condition, observed)
-        self.placement = placement
-        self.tokenizer_id = content_id([self.tokenizer_id, template_id(tokenizer), placement])
-        self._frames = TemplateFrames(tokenizer)
+        self.sft = sft or SftConfig()
+        self.placement: Literal["turn", "system"] = self.sft.feedback
+        self.template = ChatTemplate(tokenizer, self.sft.date)
+        identity = template_id(tokenizer, self.sft.date)
+        self.tokenizer_id = content_id([self.tokenizer_id, identity, self.placement])
 
     @property
     def ends(self) -> tuple[int, ...]:
         """See `Conditioner.ends`; a template may end turns with another special token."""
-        last = self._frames.end_token
         own = super().ends
-        return own if last is None or last in own else (*own, last)
+        return (*own, *(end for end in self.template.ends if end not in own))
+
+    @property
+    def banned_tokens(self) -> list[int]:
+        """See `Conditioner.banned_tokens`; the assistant may write control tokens in its turn."""
+        return sorted(set(super().banned_tokens) - set(self.template.written))
 
     def with_condition(self, condition: Condition) -> "ChatConditioner":
         """See `Conditioner.with_condition`."""
-        return ChatConditioner(self.tokenizer, condition, self._pairs(), self.placement)
+        return ChatConditioner(self.tokenizer, condition, self._pairs(), self.sft)
 
     def encode(
         self,
@@ -131,41 +138,61 @@ class ChatConditioner(Conditioner):
         spans: Sequence[Span] = (),
         add_reply: bool = False,
     ) -> Encoded:
-        messages = list(conversation.messages)
-        contents = [self._content(conversation, number, spans) for number in range(len(messages))]
-        by_turn: dict[int, TokenArray] = {}
-        if self.placement == "turn":
-            by_turn = self._by_turn(conversation, spans)
-        elif len(prefix):
-            messages, contents = self._in_system(messages, contents, prefix)
-            prefix = prefix[:0]
-        shapes = [
-            {**m, "content": bool(len(c[0]))} for m, c in zip(messages, contents, strict=True)
+        messages = [
+            {**m, "content": content_text(m)} if "content" in m else dict(m)
+            for m in conversation.messages
         ]
-        parts: list[Tokens] = []
-        for segment in self._frames.split_segments(shapes, add_reply):
-            if segment.feedback is not None:
-                parts.append(self._weighted(by_turn.get(segment.feedback, prefix)))
-            elif segment.content is not None:
-                parts.append(contents[segment.content])
-            else:
-                weights = np.full(len(segment.ids), segment.in_loss, np.float32)
-                parts.append((np.array(segment.ids, np.int32), weights))
-        return Encoded(*_concatenate(parts))
+        in_system = self.placement == "system" and len(prefix) > 0
+        shift = int(in_system and messages[0]["role"] not in _SYSTEM)
+        if shift:
+            messages.insert(0, {"role": _SYSTEM[0], "content": ""})
+        text, turns, contents = self.template.render(messages, add_reply, in_system)
+        inserted, places = [prefix] * in_system, []
+        if self.placement == "turn":
+            judged = self._by_turn(conversation, spans)
+            by_turn = {n: judged.get(n, prefix) for n in turns}
+            inserted = [ids for ids in by_turn.values() if len(ids)]
+            places = [turns[n].feedback for n, ids in by_turn.items() if len(ids)]
+        text, moved = _insert_marks(text, places)
+        regions = [(moved(turn.start), moved(turn.end - 1) + 1) for turn in turns.values()]
+        places_of = {
+            number - shift: [(c, moved(t), size) for c, t, size in pieces]
+            for number, pieces in enumerate(contents)
+        }
+        encoded = self.template.encoder.encode(text)
+        weights = _weights(encoded, regions, 1.0)
+        rest = self.condition.loss_by_verdict.get("rest", 1.0)
+        own = [places_of[n] for n in conversation.turns if places_of.get(n)]
+        weights[_weights(encoded, [(p[0][1], p[-1][1] + p[-1][2]) for p in own], 1.0) > 0] = rest
+        ids = encoded.ids
+        if spans and (self.has_tags or self.condition.weighs_spans):
+            passages = [
+                passage
+                for number in conversation.turns
+                for passage in _passages_of(conversation, number, spans, places_of[number])
+            ]
+            ids, weights = self._with_verdicts(
+                text, ids, encoded.offsets, weights, passages, self.has_tags
+            )
+        return self._with_feedback(ids, weights, inserted)
 
-    def _content(self, conversation: Conversation, number: int, spans: Sequence[Span]) -> Tokens:
-        """Return a message's tokens and loss weights; only the assistant's messages have loss."""
-        message = conversation.messages[number]
-        text = content_text(message)
-        shift = len(text) - len(text.lstrip()) if self._frames.strips else 0
-        if self._frames.strips:
-            text = text.strip()
-        if message["role"] != ASSISTANT:
-            ids = self.encoder.document(text)
-            return ids, np.zeros(len(ids), np.float32)
-        own = _passages_of(conversation, number, spans, shift)
-        ids, weights = self._document(text, own, self.has_tags)
-        return ids, np.broadcast_to(np.asarray(weights, np.float32), len(ids))
+    def _with_feedback(
+        self, ids: TokenArray, weights: Weights, inserted: Sequence[TokenArray]
+    ) -> Encoded:
+        """Replace each mark of feedback with the tokens of the feedback."""
+        if not inserted:
+            return Encoded(ids, weights)
+        at = np.flatnonzero(ids == FEEDBACK_ID)
+        parts, part_weights = np.split(ids, at), np.split(weights, at)
+        loss = self.condition.loss_on_prefix
+        new_ids, new_weights = [parts[0]], [part_weights[0]]
+        for feedback, part, own in zip(inserted, parts[1:], part_weights[1:], strict=True):
+            new_ids += [feedback, part[1:]]
+            new_weights += [np.full(len(feedback), loss, np.float32), own[1:]]
+        return Encoded(
+            np.concatenate(new_ids).astype(np.int32),
+            np.concatenate(new_weights).astype(np.float32),
+        )
 
     def _by_turn(self, conversation: Conversation, spans: Sequence[Span]) -> dict[int, TokenArray]:
         """Return the feedback on turns that have a critique of their own, by message number."""
@@ -179,36 +206,47 @@ class ChatConditioner(Conditioner):
             if s is not None
         }
 
-    def _in_system(
-        self, messages: list[Mapping[str, Any]], contents: list[Tokens], prefix: TokenArray
-    ) -> tuple[list[Mapping[str, Any]], list[Tokens]]:
-        """Append feedback to the system message; add a system message if there is none."""
-        if messages[0]["role"] not in _SYSTEM:
-            return [{"role": _SYSTEM[0]}, *messages], [self._weighted(prefix), *contents]
-        return messages, [_concatenate([contents[0], self._weighted(prefix)]), *contents[1:]]
 
-    def _weighted(self, prefix: TokenArray) -> Tokens:
-        return prefix, np.full(len(prefix), self.condition.loss_on_prefix, np.float32)
+def _insert_marks(text: str, places: Sequence[int]) -> tuple[str, Callable[[int], int]]:
+    """Insert marks of feedback; return the text, and the function from old to new offsets."""
+    ordered = sorted(places)
+    cuts = [0, *ordered, len(text)]
+    marked = FEEDBACK_MARK.join(text[a:b] for a, b in pairwise(cuts))
+    return marked, lambda at: at + bisect_right(ordered, at)
 
 
-def _concatenate(parts: Sequence[Tokens]) -> Tokens:
-    ids = np.concatenate([part[0] for part in parts]).astype(np.int32)
-    return ids, np.concatenate([part[1] for part in parts]).astype(np.float32)
+def _weights(encoded: EncodedText, regions: Sequence[tuple[int, int]], weight: float) -> Weights:
+    """Return `weight` for the tokens of some regions of the text, else 0."""
+    starts, ends = encoded.offsets[:, 0], encoded.offsets[:, 1]
+    inside = np.zeros(len(starts), bool)
+    for start, end in regions:
+        # A control token may include the white space after it.
+        is_after = np.where(encoded.is_control, starts >= start, ends > start)
+        inside |= is_after & (starts < end)
+    return np.where(inside, np.float32(weight), np.float32(0.0))
 
 
 def _passages_of(
-    conversation: Conversation, number: int, spans: Sequence[Span], shift: int
+    conversation: Conversation,
+    number: int,
+    spans: Sequence[Span],
+    pieces: Sequence[tuple[int, int, int]],
 ) -> list[Span]:
-    """Return the judged passages of a message, in characters of its content."""
+    """Return the judged passages of a message, in characters of the rendered text."""
     start, end = conversation.span(number)
     if not isinstance(conversation.messages[number].get("content"), str):
         return []
-    return [
-        replace(
-            span,
-            start=conversation.chars(number, span.start) - shift,
-            end=conversation.chars(number, span.end) - shift,
-        )
-        for span in spans
-        if span.verdict not in PARTS and start <= span.start < span.end <= end
-    ]
+    passages = []
+    for span in spans:
+        if span.verdict in PARTS or not start <= span.start < span.end <= end:
+            continue
+        first = conversation.chars(number, span.start)
+        last = conversation.chars(number, span.end)
+        places = [
+            (text + max(first, content) - content, text + min(last, content + size) - content)
+            for content, text, size in pieces
+            if first < content + size and content < last
+        ]
+        if places:
+            passages.append(replace(span, start=places[0][0], end=places[-1][1]))
+    return passages

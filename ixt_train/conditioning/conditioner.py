@@ -300,14 +300,27 @@ class Conditioner:
     def _document(
         self, text: str | TokenArray, spans: Sequence[Span], tagged: bool
     ) -> tuple[TokenArray, Weights | float]:
-        by_verdict = self.condition.loss_by_verdict
-        rest = by_verdict.get("rest", 1.0)
+        rest = self.condition.loss_by_verdict.get("rest", 1.0)
         if not isinstance(text, str):
             return text, rest
         if not spans or not (tagged or self.condition.weighs_spans):
             return self.encoder.document(text), rest
         ids, offsets = self.encoder.document_with_offsets(text)
         weights = np.full(len(ids), rest, np.float32)
+        return self._with_verdicts(text, ids, offsets, weights, spans, tagged)
+
+    def _with_verdicts(
+        self,
+        text: str,
+        ids: TokenArray,
+        offsets: npt.NDArray[np.int64],
+        weights: Weights,
+        spans: Sequence[Span],
+        tagged: bool,
+    ) -> tuple[TokenArray, Weights]:
+        """Return tokens and loss weights with the weights and tags of judged passages."""
+        by_verdict = self.condition.loss_by_verdict
+        rest = by_verdict.get("rest", 1.0)
         positions, keep = [], np.ones(len(ids), bool)
         for span in spans:
             first = int(np.searchsorted(offsets[:, 1], span.start, "right"))

@@ -118,4 +118,6 @@ def tokenizer_id(tokenizer: Any) -> str:
 
 def control_tokens(tokenizer: Any) -> list[int]:
     """Return the ids that a model must never generate: all special tokens but the end."""
-    return sorted(set(tokenizer.all_special_ids) - {tokenizer.eos_token_id})
+    added = tokenizer.backend_tokenizer.get_added_tokens_decoder()
+    special = {number for number, token in added.items() if token.special}
+    return sorted((special | set(tokenizer.all_special_ids)) - {tokenizer.eos_token_id})

@@ -1,5 +1,6 @@
 """Parts of the train config for stages: the starting checkpoint, and feedback in SFT."""
 
+import datetime
 from typing import Literal
 
 from ixt_data.config import ConfigModel
@@ -25,3 +26,5 @@ class SftConfig(ConfigModel):
     template: str | None = None
     """A file with a chat template (Jinja); null uses the tokenizer's own, or a plain one if it has
     none. It is saved with the tokenizer."""
+    date: datetime.date = datetime.date(2025, 1, 1)
+    """The date that the template writes if it asks for the current one; never the clock's."""

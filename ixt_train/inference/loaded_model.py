@@ -20,7 +20,7 @@ from ixt_train.conditioning import (
     build_conditioner,
     load_tokenizer,
 )
-from ixt_train.config import load_train_config
+from ixt_train.config import SftConfig, load_train_config
 from ixt_train.runs import (
     EXPORT_CARD,
     checkpoint_step,
@@ -118,7 +118,8 @@ def _from_export(folder: Path) -> LoadedModel:
     conditioner = Conditioner(tokenizer, condition, observed)
     if chat is not None:
         tokenizer.chat_template = chat["template"]
-        conditioner = ChatConditioner(tokenizer, condition, observed, chat["feedback"])
+        sft = SftConfig(feedback=chat["feedback"], date=chat["date"])
+        conditioner = ChatConditioner(tokenizer, condition, observed, sft)
     return LoadedModel(
         model=model.eval(),
         tokenizer=tokenizer,

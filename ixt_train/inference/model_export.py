@@ -16,19 +16,18 @@ _RENDERED = (
     "{% macro ixt_rendered(messages, add_generation_prompt) %}TEMPLATE{% endmacro %}"
     "{% set ixt_feedback = feedback if feedback is defined else BEST %}"
 )
-# As in training: before the assistant's header if the template separates it, else after it.
+# As in training: before the assistant's header. Some templates end a text that no reply follows.
 _TURN = (
     "{% set ixt_complete = ixt_rendered(messages, add_generation_prompt) %}"
-    "{% set ixt = namespace(at=0) %}{% for message in messages %}"
-    "{% if message['role'] == 'assistant' and not loop.first %}"
-    "{% set ixt_before = ixt_rendered(messages[:loop.index0], false) %}"
-    "{% if ixt_complete[:ixt_before | length] == ixt_before %}"
-    "{{ ixt_complete[ixt.at:ixt_before | length] }}{{ ixt_feedback }}"
-    "{% set ixt.at = ixt_before | length %}{% endif %}{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}{% set ixt_before = ixt_rendered(messages, false) %}"
-    "{% if ixt_complete[:ixt_before | length] == ixt_before %}"
-    "{{ ixt_complete[ixt.at:ixt_before | length] }}{{ ixt_feedback }}"
-    "{% set ixt.at = ixt_before | length %}{% endif %}{% endif %}{{ ixt_complete[ixt.at:] }}"
+    "{% set ixt = namespace(at=0) %}"
+    "{% for number in range(1, messages | length + (1 if add_generation_prompt else 0)) %}"
+    "{% if number == messages | length or messages[number]['role'] == 'assistant' %}"
+    "{% set ixt_before = ixt_rendered(messages[:number], false) %}"
+    "{% set ixt_asked = ixt_rendered(messages[:number], true) %}"
+    "{% set ixt_place = ixt_before | length if ixt_complete.startswith(ixt_before) else "
+    "(ixt_asked | length - HEADER if ixt_complete.startswith(ixt_asked) else -1) %}"
+    "{% if ixt_place >= 0 %}{{ ixt_complete[ixt.at:ixt_place] }}{{ ixt_feedback }}"
+    "{% set ixt.at = ixt_place %}{% endif %}{% endif %}{% endfor %}{{ ixt_complete[ixt.at:] }}"
 )
 _SYSTEM = (
     "{% if ixt_feedback and messages[0]['role'] in ['system', 'developer'] %}"
@@ -80,7 +79,11 @@ def model_card(loaded: LoadedModel) -> dict[str, Any]:
     available = [c for c in choices if c == "none" or c in conditioner.observed]
     chat = None
     if isinstance(conditioner, ChatConditioner):
-        chat = {"feedback": conditioner.placement, "template": tokenizer.chat_template}
+        chat = {
+            "feedback": conditioner.placement,
+            "date": conditioner.sft.date.isoformat(),
+            "template": tokenizer.chat_template,
+        }
     return {
         "format": FORMAT,
         "step": loaded.step,
@@ -102,4 +105,6 @@ def feedback_template(loaded: LoadedModel) -> str | None:
     if not best:
         return template  # type: ignore[no-any-return]
     rendered = _RENDERED.replace("BEST", json.dumps(best)).replace("TEMPLATE", template)
-    return rendered + (_TURN if conditioner.placement == "turn" else _SYSTEM)
+    if conditioner.placement == "system":
+        return rendered + _SYSTEM
+    return rendered + _TURN.replace("HEADER", str(len(conditioner.template.header)))

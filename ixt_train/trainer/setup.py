@@ -69,7 +69,7 @@ def set_up(
             "snapshot": plan.version,
             "plan.digest": plan.digest,
             "tokenizer.id": tokenizer_id(tokenizer),
-            **({"sft.template": template_id(tokenizer)} if config.stage == "sft" else {}),
+            **_template_fingerprint(config, tokenizer),
             **source_fingerprint,
         }
         already_exists = run_folder.prepare_folder(folder, fingerprint, overwrite)
@@ -197,6 +197,12 @@ def _tokenizer(
     if config.stage == "sft":
         set_chat_template(tokenizer, config.sft.template)
     return tokenizer
+
+
+def _template_fingerprint(config: TrainConfig, tokenizer: Any) -> dict[str, str]:
+    if config.stage != "sft":
+        return {}
+    return {"sft.template": template_id(tokenizer, config.sft.date)}
 
 
 def _run_config(folder: Path, config: TrainConfig, mix: Mix) -> TrainConfig:

@@ -22,6 +22,8 @@ CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] | trim }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+# As Phi-3's: a conversation that no reply follows ends with another token.
+CLOSED = CHATML.replace("{% endif %}", "{% else %}{{ eos_token }}{% endif %}")
 OBSERVED = {"best": (1.0, 'is "right" {{ é }}'), "worst": (0.0, "is wrong")}
 
 

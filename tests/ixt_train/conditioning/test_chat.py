@@ -14,6 +14,7 @@ from ixt_train.conditioning.chat import ChatConditioner
 from ixt_train.conditioning.chat_template import DEFAULT_TEMPLATE, ROLE_TOKENS, set_chat_template
 from ixt_train.conditioning.conditioner import SPECIAL_TOKENS
 from ixt_train.conditioning.tokenizer import add_special_tokens, train_tokenizer
+from ixt_train.config import SftConfig
 from ixt_train.config.train_config import TokenizerTraining
 
 CHATML = (
@@ -54,7 +55,7 @@ def chat(template: str | None = None, special: tuple[str, ...] = (), **condition
     placement = condition.pop("placement", "turn")
     made = build_condition(**{"kind": "both", **condition})
     observed = {"best": (1.0, "is right"), "worst": (0.0, "is wrong")}
-    return ChatConditioner(bpe(template, special), made, observed, placement)
+    return ChatConditioner(bpe(template, special), made, observed, SftConfig(feedback=placement))
 
 
 def shown(conditioner: Any, encoded: Any) -> tuple[str, str]:

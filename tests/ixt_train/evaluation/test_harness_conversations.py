@@ -12,6 +12,7 @@ from harness_tasks import evaluate_tasks
 from ixt_data.errors import ConfigError
 from ixt_data.mix import build_condition
 from ixt_train.conditioning.chat import ChatConditioner
+from ixt_train.config import SftConfig
 from ixt_train.config.eval_config import TaskConfig
 from ixt_train.evaluation.tasks import load_task
 from ixt_train.inference.decoding import TokenSampling
@@ -22,7 +23,9 @@ from ixt_train.inference.model_export import export_model
 
 @pytest.fixture(params=["turn", "system"])
 def talker(request: pytest.FixtureRequest) -> LoadedModel:
-    return a_model(ChatConditioner(bpe(CHATML), build_condition(), OBSERVED, request.param))
+    return a_model(
+        ChatConditioner(bpe(CHATML), build_condition(), OBSERVED, SftConfig(feedback=request.param))
+    )
 
 
 def user(said: str) -> list[dict[str, Any]]:

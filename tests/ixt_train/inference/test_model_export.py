@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from chat_models import CHATML, OBSERVED, TALK, a_model, bpe
+from chat_models import CHATML, CLOSED, OBSERVED, TALK, a_model, bpe
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ixt_data.errors import ConfigError
@@ -13,6 +13,7 @@ from ixt_data.mix import build_condition
 from ixt_train.conditioning.chat import ChatConditioner
 from ixt_train.conditioning.conditioner import SPECIAL_TOKENS, Conditioner, Feedback
 from ixt_train.conditioning.tokenizer import train_tokenizer
+from ixt_train.config import SftConfig
 from ixt_train.config.train_config import TokenizerTraining
 from ixt_train.inference.decoding import TokenSampling
 from ixt_train.inference.generation import (
@@ -51,12 +52,14 @@ def test_card_prefix_equals_the_training_tokens(kind: Any, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("placement", ["turn", "system"])
-@pytest.mark.parametrize("template", [None, CHATML])
+@pytest.mark.parametrize("template", [None, CHATML, CLOSED])
 @pytest.mark.parametrize("talk", [TALK, TALK[1:], TALK[1:2]])
 def test_exported_chat_template_inserts_the_best_feedback(
     placement: Any, template: str | None, talk: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    conditioner = ChatConditioner(bpe(template), build_condition(), OBSERVED, placement)
+    conditioner = ChatConditioner(
+        bpe(template), build_condition(), OBSERVED, SftConfig(feedback=placement)
+    )
     own = conditioner.tokenizer.chat_template
     export_model(a_model(conditioner), tmp_path / "out")
     assert conditioner.tokenizer.chat_template == own
