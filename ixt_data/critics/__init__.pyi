@@ -13,8 +13,12 @@ from .chunked import ChunkOptions as ChunkOptions
 from .registry import critic_class as critic_class
 from .registry import load_critic as load_critic
 from .rubric import TOP as TOP
+from .rubric import Dimension as Dimension
+from .rubric import Example as Example
 from .rubric import Rubric as Rubric
+from .rubric import instructs_judge as instructs_judge
 from .rubric import load_rubric as load_rubric
+from .rubric import shipped_rubrics as shipped_rubrics
 from .vllm.client import Client as Client
 from .vllm.client import ConnectionBroken as ConnectionBroken
 from .vllm.client import ConnectionOptions as ConnectionOptions
@@ -29,6 +33,7 @@ from .vllm.endpoint_stats import EndpointStats as EndpointStats
 from .vllm.endpoint_stats import StatsByEndpoint as StatsByEndpoint
 from .vllm.endpoint_stats import merge_stats as merge_stats
 from .vllm.endpoint_stats import reporting_stats as reporting_stats
+from .vllm.prompts import BYTES_PER_TOKEN as BYTES_PER_TOKEN
 from .vllm.prompts import JudgeSampling as JudgeSampling
 from .vllm.prompts import PromptBuilder as PromptBuilder
 from .vllm.server import Server as Server

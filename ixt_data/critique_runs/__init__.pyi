@@ -2,6 +2,7 @@ from .annotation import CritiqueReport as CritiqueReport
 from .annotation import annotate as annotate
 from .annotation import count_succeeded as count_succeeded
 from .cost_estimate import estimate_cost as estimate_cost
+from .document_sample import sample_documents as sample_documents
 from .journal import abandoned_journals as abandoned_journals
 from .journal import journal_folder as journal_folder
 from .journal import units_in_progress as units_in_progress
@@ -12,6 +13,7 @@ from .pending_work import PendingWork as PendingWork
 from .prometheus import WorkerMetrics as WorkerMetrics
 from .prometheus import serve_metrics as serve_metrics
 from .ray_cluster import run_on_ray as run_on_ray
+from .unit_worker import usage_of as usage_of
 from .units import publish as publish
 from .units import unit_name as unit_name
 from .workers import CritiqueRunSpec as CritiqueRunSpec
