@@ -10,7 +10,7 @@ import typer
 from ixt_data.cli import DEFAULT_STORE, AtOption, Group, OutputOption, StoreOption, add_verb
 from ixt_data.console import Output, OutputMode, table
 from ixt_data.errors import MissingExtra
-from ixt_tools.curate import curate_verbs, distill_verb
+from ixt_tools.curate import curate_verbs, distill_verb, ensemble_verb
 
 if TYPE_CHECKING:
     from ixt_data.analysis import Calibration, CanaryResult
@@ -30,6 +30,7 @@ def register(app: typer.Typer) -> None:
     add_verb(app, doctor, Group.MAINTAIN, example="ixt doctor --store S", docs="doctor.md")
     curate_verbs.register(app)
     distill_verb.register(app)
+    ensemble_verb.register(app)
 
 
 def demo(

@@ -1,4 +1,4 @@
-"""A random sample of documents: each once, from a bounded number of shards, the same by one seed."""
+"""A random sample of documents: each once, from a bounded number of shards."""
 
 from pathlib import Path
 
