@@ -4,15 +4,14 @@ Two rubrics that rank documents alike are one rubric: the cheaper one is enough.
 the documents with the largest differences show which one says what is meant.
 """
 
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from ixt_data.analysis.rank_statistics import Floats, rank_correlation, rank_interval
 from ixt_data.critics import COST, TOP, Critic
 from ixt_data.critique_runs import usage_of
 from ixt_data.errors import CriticError
@@ -21,12 +20,7 @@ from ixt_data.records import OK, Critique, Document, format_id
 MIN_DOCUMENTS = 4
 """Documents with both scores below which a correlation has no interval."""
 
-CONFIDENCE_Z = 1.96
-"""Normal quantile of the 95% interval."""
-
 _DIGITS = 4
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +149,6 @@ def compare_rubrics(
 ) -> RubricComparison:
     """Compare the scores of two rubrics.
 
-    The interval of the rank correlation is that of Bonett and Wright 2000 (doi
-    10.1007/BF02294183): Fisher's z with the variance (1 + r^2 / 2) / (n - 3).
-
     Args:
         documents: the sample.
         first: critiques of it by one rubric.
@@ -180,7 +171,7 @@ def compare_rubrics(
     b = np.array([pair[4] for pair in pairs])
     x, y = np.round(a * TOP), np.round(b * TOP)
     spearman = rank_correlation(a, b)
-    low, high = _interval(spearman, len(pairs))
+    low, high = rank_interval(spearman, len(pairs))
     pairs.sort(key=lambda pair: (-abs(pair[3] - pair[4]), pair[0].doc_id))
     return RubricComparison(
         len(documents),
@@ -207,31 +198,9 @@ def compare_rubrics(
     )
 
 
-def rank_correlation(a: Floats, b: Floats) -> float | None:
-    """Return Spearman's correlation, None where all values of one side are equal."""
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
-        return None
-    return float(np.corrcoef(_ranks(a), _ranks(b))[0, 1])
-
-
-def _ranks(values: Floats) -> Floats:
-    """Return ranks; equal values share their mean rank."""
-    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[places]
-
-
 def _kappa(x: Floats, y: Floats) -> float | None:
     by_chance = float(np.var(x) + np.var(y) + (np.mean(x) - np.mean(y)) ** 2)
     return 1 - float(np.mean((x - y) ** 2)) / by_chance if by_chance else None
-
-
-def _interval(spearman: float | None, n: int) -> tuple[float | None, float | None]:
-    if spearman is None:
-        return None, None
-    if abs(spearman) > 1 - 1e-12:
-        return spearman, spearman
-    half = CONFIDENCE_Z * math.sqrt((1 + spearman**2 / 2) / (n - 3))
-    return math.tanh(math.atanh(spearman) - half), math.tanh(math.atanh(spearman) + half)
 
 
 def _result(judged: JudgedByRubric, scores: Floats) -> RubricResult:

@@ -13,7 +13,7 @@ from ixt_data.errors import MissingExtra
 from ixt_tools.curate import curate_verbs, distill_verb, ensemble_verb
 
 if TYPE_CHECKING:
-    from ixt_data.analysis import Calibration, CanaryResult
+    from ixt_data.analysis import Calibration, CanaryResult, LengthBias
 
 
 def register(app: typer.Typer) -> None:
@@ -67,6 +67,14 @@ def calibrate(
     scale: Annotated[
         int, typer.Option(min=1, max=100, help="Kappa rounds scores to 0..SCALE.")
     ] = 5,
+    gold: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CRITIC",
+            show_default="none",
+            help="Critic whose scores are right; measures the length bias of the others.",
+        ),
+    ] = None,
     canaries: Annotated[
         Path | None,
         typer.Option(
@@ -86,11 +94,16 @@ def calibrate(
     ] = None,
     output: OutputOption = OutputMode.text,
 ) -> None:
-    """Compare critics, or thinking samples of one: agreement, length, coverage, canaries.
+    """Compare critics, or samples of one: agreement, length, coverage, bias, canaries.
 
     Exit code 1 if a canary is out of range or has no score.
     """
-    from ixt_data.analysis import calibration, read_canaries, run_canaries
+    from ixt_data.analysis import (
+        calibration,
+        measure_length_bias,
+        read_canaries,
+        run_canaries,
+    )
     from ixt_data.analysis import write_quantiles as write
     from ixt_data.store import Store
 
@@ -106,30 +119,50 @@ def calibrate(
     found = calibration.calibrate(opened, critic or (), corpora=corpus or (), at=at, scale=scale)
     seen = run_canaries(opened, known, [scores.critic for scores in found.critics], found.snapshot)
     record: dict[str, Any] = asdict(found)
+    biases: tuple[LengthBias, ...] = ()
+    if gold is not None:
+        names = [scores.critic for scores in found.critics]
+        biases = measure_length_bias(opened, names, gold, corpora=corpus or (), at=found.snapshot)
+        record["length_bias"] = [asdict(one) | {"is_biased": one.is_biased} for one in biases]
     if canaries is not None:
         record["canaries"] = [asdict(one) for one in seen]
         record["changed_canaries"] = [one.name for one in seen if not one.has_passed]
     if plots is not None:
         from ixt_tools.report import write_calibration_page
 
-        record["plots"] = str(write_calibration_page(found, seen, plots))
+        record["plots"] = str(write_calibration_page(found, seen, plots, biases))
     if write_quantiles is not None:
         record["quantiles"] = asdict(write(opened, (critic or [])[0], write_quantiles))
-    _print_calibration(out, record, found, seen)
+    _print_calibration(out, record, found, seen, biases)
+    _warn_of_bias(out, biases)
     if record.get("changed_canaries"):
         out.note(f"canaries out of range: {', '.join(record['changed_canaries'])}")
         raise typer.Exit(1)
 
 
+def _warn_of_bias(out: Output, biases: "Sequence[LengthBias]") -> None:
+    for one in biases:
+        if one.is_biased and one.given_gold is not None:
+            what = "longer" if one.given_gold > 0 else "shorter"
+            out.note(
+                f"warning: {one.critic} prefers {what} documents of the same {one.gold} score "
+                f"(rank correlation {one.given_gold:.2f})"
+            )
+
+
 def _print_calibration(
-    out: Output, record: dict[str, Any], found: "Calibration", seen: "Sequence[CanaryResult]"
+    out: Output,
+    record: dict[str, Any],
+    found: "Calibration",
+    seen: "Sequence[CanaryResult]",
+    biases: "Sequence[LengthBias]",
 ) -> None:
     from rich.console import Group
 
     from ixt_tools.report import calibration_tables
 
     shown: list[Any] = []
-    for content in calibration_tables(found, seen):
+    for content in calibration_tables(found, seen, biases):
         shown += [f"{content.title}:"] if content.title else []
         shown += [table(content.columns, content.rows), content.note, ""]
     if written := record.get("quantiles"):

@@ -4,13 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
 
 from ixt_data.analysis.rubric_comparison import (
     JudgedByRubric,
     compare_rubrics,
     judge_sample,
-    rank_correlation,
 )
 from ixt_data.critics.base import EmbeddedCritic
 from ixt_data.errors import CriticError
@@ -40,14 +38,6 @@ class Scored(EmbeddedCritic):
 
 def judged(name: str, scores: Sequence[float | None]) -> JudgedByRubric:
     return judge_sample(name, Scored(scores), f"{name}-1", DOCUMENTS)
-
-
-def test_correlation_is_that_of_scipy() -> None:
-    rng = np.random.default_rng(4)
-    a = rng.integers(0, 6, 300) / 5
-    b = np.clip(np.round(a * 5 + rng.normal(0, 1.5, 300)), 0, 5) / 5
-    assert rank_correlation(a, b) == pytest.approx(spearmanr(a, b).statistic, abs=1e-12)
-    assert rank_correlation(a, np.zeros(300)) is None
 
 
 def test_comparison_measures_documents_with_both_scores() -> None:

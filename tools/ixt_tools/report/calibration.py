@@ -4,7 +4,14 @@ from collections.abc import Sequence
 from math import log
 from pathlib import Path
 
-from ixt_data.analysis import Agreement, Calibration, CanaryResult, CriticPair, Scores
+from ixt_data.analysis import (
+    Agreement,
+    Calibration,
+    CanaryResult,
+    CriticPair,
+    LengthBias,
+    Scores,
+)
 from ixt_data.console import ChartSize, count_chart, length_chart, matrix_chart
 from ixt_tools.report.charts import SMALL, ChartImage
 from ixt_tools.report.content import ReportTable
@@ -82,14 +89,39 @@ def canaries_table(results: Sequence[CanaryResult]) -> ReportTable | None:
     )
 
 
+def length_bias_table(biases: Sequence[LengthBias]) -> ReportTable | None:
+    """Return a row per critic; None without gold scores."""
+    columns = ("critic", "documents", "plain", "given gold", "95%", "warning")
+    rows = tuple(
+        (
+            one.critic,
+            f"{one.documents:,}",
+            *map(format_number, (one.plain, one.given_gold)),
+            f"{format_number(one.low)} to {format_number(one.high)}",
+            f"prefers {'long' if (one.low or 0) > 0 else 'short'}" if one.is_biased else "",
+        )
+        for one in biases
+    )
+    if not rows:
+        return None
+    note = (
+        f"Rank correlation of score and characters; given gold: between documents of the same "
+        f"score by {biases[0].gold}. Warning: the interval is beyond {biases[0].limit:g}."
+    )
+    return ReportTable("Length bias", columns, rows, note)
+
+
 def calibration_tables(
-    calibration: Calibration, results: Sequence[CanaryResult]
+    calibration: Calibration,
+    results: Sequence[CanaryResult],
+    biases: Sequence[LengthBias] = (),
 ) -> list[ReportTable]:
     """Return all tables in reading order."""
     listed = (
         critics_table(calibration),
         *map(agreement_table, calibration.pairs),
         samples_table(calibration),
+        length_bias_table(biases),
         canaries_table(results),
     )
     return [table for table in listed if table is not None]
@@ -101,7 +133,10 @@ def format_number(value: float | None) -> str:
 
 
 def write_calibration_page(
-    calibration: Calibration, results: Sequence[CanaryResult], path: Path
+    calibration: Calibration,
+    results: Sequence[CanaryResult],
+    path: Path,
+    biases: Sequence[LengthBias] = (),
 ) -> Path:
     """Write one self-contained HTML file and return its path.
 
@@ -124,6 +159,7 @@ def write_calibration_page(
             for i, pair in enumerate(calibration.pairs)
         ],
         samples=samples_table(calibration),
+        biases=length_bias_table(biases),
         canaries=canaries_table(results),
     )
     path.write_text(page, encoding="utf-8")
