@@ -1,6 +1,8 @@
 from . import calibration as calibration
 from .bias_checks import LengthBias as LengthBias
+from .bias_checks import PositionBias as PositionBias
 from .bias_checks import measure_length_bias as measure_length_bias
+from .bias_checks import measure_position_bias as measure_position_bias
 from .calibration import Agreement as Agreement
 from .calibration import Calibration as Calibration
 from .calibration import CriticPair as CriticPair

@@ -1,4 +1,4 @@
-"""Checks of a critic's biases: does it prefer long documents that are not better?
+"""Checks of a critic's biases: long documents, and the first of two documents.
 
 Long documents may be better, so the plain correlation of score and length does not show a bias.
 What counts is the correlation that remains between documents of the same gold score. It is partial
@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ixt_data.analysis.rank_statistics import rank_interval
+from ixt_data.analysis.rank_statistics import CONFIDENCE_Z, rank_interval
 from ixt_data.errors import StoreError
 from ixt_data.log import Snapshot
 from ixt_data.records import OK
@@ -19,6 +19,9 @@ from ixt_data.store import Store
 
 LENGTH_LIMIT = 0.1
 """A critic is biased if its partial correlation is beyond this on both ends of the interval."""
+
+POSITION_LIMIT = 0.05
+"""A judge is biased if its share of wins by the first document is farther from a half."""
 
 MIN_DOCUMENTS = 30
 """Documents with both scores below which nothing is measured."""
@@ -56,6 +59,76 @@ class LengthBias:
         return self.low > self.limit or self.high < -self.limit
 
 
+@dataclass(frozen=True, slots=True)
+class PositionBias:
+    """Share of comparisons that the first document won, see `ixt critique --pairwise`.
+
+    Each pair is compared in both orders, so a judge without a preference has a share of a half.
+
+    Attributes:
+        critic: name or id.
+        comparisons: comparisons with a winner.
+        first_wins: share that the first document won.
+        low: lower end of its 95% interval.
+        high: upper end.
+        limit: distance of the interval from a half.
+    """
+
+    critic: str
+    comparisons: int
+    first_wins: float
+    low: float
+    high: float
+    limit: float = POSITION_LIMIT
+
+    @property
+    def is_biased(self) -> bool:
+        """True if the whole interval is beyond the limit, on one side of a half."""
+        return self.low > 0.5 + self.limit or self.high < 0.5 - self.limit
+
+
+def measure_position_bias(
+    store: Store,
+    critics: Sequence[str],
+    *,
+    corpora: Sequence[str] = (),
+    at: int | str | None = None,
+) -> tuple[PositionBias, ...]:
+    """Measure how often the first document won, for critics that compare documents.
+
+    Args:
+        store: contains the critiques.
+        critics: names or ids; those without comparisons are left out.
+        corpora: corpora of the documents; all by default.
+        at: version or tag; the latest by default.
+    """
+    snapshot, found = store.snapshot(at), []
+    for critic in critics:
+        ((first, second),) = store.sql(
+            "SELECT coalesce(sum(first), 0), coalesce(sum(second), 0) FROM (SELECT "
+            "any_value(scores['wins_as_first']) AS first, "
+            "any_value(scores['wins_as_second']) AS second FROM documents "
+            f"JOIN ({critiques_query(snapshot, critic)}) USING (doc_id) "
+            f"WHERE {_inside(corpora)} GROUP BY doc_id)",
+            at=snapshot.version,
+        ).fetchall()
+        n = round(first + second)
+        if n:
+            found.append(PositionBias(critic, n, first / n, *_share_interval(first / n, n)))
+    return tuple(found)
+
+
+def _share_interval(share: float, n: int) -> tuple[float, float]:
+    """Return Wilson's 95% interval of a share (doi 10.1080/01621459.1927.10502953)."""
+    z2 = CONFIDENCE_Z**2 / n
+    half = CONFIDENCE_Z * math.sqrt((share * (1 - share) + z2 / 4) / n)
+    return (share + z2 / 2 - half) / (1 + z2), (share + z2 / 2 + half) / (1 + z2)
+
+
+def _inside(corpora: Sequence[str]) -> str:
+    return f"corpus IN ({', '.join(map(sql_literal, corpora))})" if corpora else "true"
+
+
 def measure_length_bias(
     store: Store,
     critics: Sequence[str],
@@ -89,9 +162,6 @@ def measure_length_bias(
 def _measure(
     store: Store, snapshot: Snapshot, critic: str, gold: str, corpora: Sequence[str]
 ) -> LengthBias:
-    inside = "true"
-    if corpora:
-        inside = f"corpus IN ({', '.join(map(sql_literal, corpora))})"
     ranks = ", ".join(
         f"rank() OVER (ORDER BY {name}) + (count(*) OVER (PARTITION BY {name}) - 1) / 2.0 AS {name}"
         for name in ("score", "gold", "length")
@@ -101,8 +171,9 @@ def _measure(
         "any_value(round(g.score, 9)) AS gold, any_value(n_chars) AS length FROM documents "
         f"JOIN ({critiques_query(snapshot, critic)}) AS c USING (doc_id) "
         f"JOIN ({critiques_query(snapshot, gold)}) AS g USING (doc_id) "
-        f"WHERE {inside} AND c.status = '{OK}' AND g.status = '{OK}' AND c.score IS NOT NULL "
-        f"AND g.score IS NOT NULL GROUP BY doc_id), ranked AS (SELECT {ranks} FROM given) "
+        f"WHERE {_inside(corpora)} AND c.status = '{OK}' AND g.status = '{OK}' "
+        "AND c.score IS NOT NULL AND g.score IS NOT NULL "
+        f"GROUP BY doc_id), ranked AS (SELECT {ranks} FROM given) "
         "SELECT count(*), corr(score, length), corr(score, gold), corr(gold, length) FROM ranked",
         at=snapshot.version,
     ).fetchall()

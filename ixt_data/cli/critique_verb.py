@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ixt_data.cli.critique_check import check_critic
+from ixt_data.cli.critique_pairs import run_comparisons
 from ixt_data.cli.critique_summary import run_critique
 from ixt_data.cli.judge_options import (
     CONVERSATION_RUBRICS,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from ixt_data.critique_runs import CritiqueRunSpec
 
 PARTS = "Chunks and turns"
+PAIRS = "Pairs: --critic vllm and llama"
 CHUNK_CHARS = 8192
 
 
@@ -181,6 +183,32 @@ def critique(
     max_cost: MaxCostOption = None,
     price_in: PriceInOption = 0.0,
     price_out: PriceOutOption = 0.0,
+    pairwise: Annotated[
+        bool,
+        typer.Option(
+            "--pairwise",
+            help="Compare documents in pairs, in both orders; a Bradley-Terry model scores them.",
+            rich_help_panel=PAIRS,
+        ),
+    ] = False,
+    pairs_per_document: Annotated[
+        int | None,
+        typer.Option(
+            min=2, max=1000, show_default="8", help="Pairs of a document.", rich_help_panel=PAIRS
+        ),
+    ] = None,
+    pair_seed: Annotated[
+        int | None,
+        typer.Option(min=0, show_default="0", help="Seed of the pairs.", rich_help_panel=PAIRS),
+    ] = None,
+    comparisons: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.jsonl",
+            help="Write each comparison with the judge's text.",
+            rich_help_panel=PAIRS,
+        ),
+    ] = None,
     max_failed: Annotated[
         float,
         typer.Option(
@@ -219,7 +247,7 @@ def critique(
     The API key of a server is read from the environment variable IXT_API_KEY.
     """
     from ixt_data.critics import ConnectionOptions, SpendingLimits, Timeouts, load_rubric
-    from ixt_data.critique_runs import CritiqueRunSpec
+    from ixt_data.critique_runs import CritiqueRunSpec, PairwiseOptions
     from ixt_data.store import Store
 
     out = Output(output)
@@ -276,6 +304,31 @@ def critique(
         flag = "--endpoint" if endpoint else "--serve"
         raise typer.BadParameter(f"is for --critic vllm, not {critic}", param_hint=flag)
     is_judge = critic in ("vllm", "llama")
+    pairs = {
+        "--pairs-per-document": pairs_per_document,
+        "--pair-seed": pair_seed,
+        "--comparisons": comparisons,
+    }
+    if not pairwise and (given := [key for key, value in pairs.items() if value is not None]):
+        raise typer.BadParameter("requires --pairwise", param_hint=given[0])
+    if pairwise:
+        others = {
+            "--critic": not is_judge,
+            "--workers": workers > 1,
+            "--ray": ray is not None,
+            "--metrics-port": metrics_port is not None,
+            "--per-chunk": per_chunk,
+            "--turns": turns is not None,
+            "--check": check,
+            "--estimate": estimate,
+        }
+        for key in (key for key, is_given in others.items() if is_given):
+            what = "needs a judge: vllm or llama" if key == "--critic" else "is not for --pairwise"
+            raise typer.BadParameter(what, param_hint=key)
+        job = CritiqueRunSpec(opened.root, corpus, critic, options, serve=server, name=name)
+        pair_options = PairwiseOptions(load_rubric(rubric), pairs_per_document or 8, pair_seed or 0)
+        run_comparisons(out, opened, job, pair_options, retry_failed, max_failed, comparisons)
+        return
     if turns is None and not per_chunk and is_judge and rubric in CONVERSATION_RUBRICS:
         turns = "conversation"
     parts = _parts(per_chunk, chunk_chars, chunk_tokens, turns)

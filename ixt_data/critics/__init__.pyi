@@ -10,6 +10,9 @@ from .base import Critic as Critic
 from .base import EmbeddedCritic as EmbeddedCritic
 from .base import critic_id as critic_id
 from .chunked import ChunkOptions as ChunkOptions
+from .comparison import comparison_document as comparison_document
+from .comparison import comparison_id as comparison_id
+from .comparison import comparison_rubric as comparison_rubric
 from .registry import critic_class as critic_class
 from .registry import load_critic as load_critic
 from .rubric import TOP as TOP
@@ -36,6 +39,7 @@ from .vllm.endpoint_stats import reporting_stats as reporting_stats
 from .vllm.prompts import BYTES_PER_TOKEN as BYTES_PER_TOKEN
 from .vllm.prompts import JudgeSampling as JudgeSampling
 from .vllm.prompts import PromptBuilder as PromptBuilder
+from .vllm.prompts import excerpt as excerpt
 from .vllm.server import Server as Server
 from .vllm.spending import COST as COST
 from .vllm.spending import SpendingLimits as SpendingLimits

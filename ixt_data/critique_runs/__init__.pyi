@@ -9,6 +9,10 @@ from .journal import units_in_progress as units_in_progress
 from .leases import expired_leases as expired_leases
 from .leases import lease_holders as lease_holders
 from .leases import lease_name as lease_name
+from .pairwise import PairwiseOptions as PairwiseOptions
+from .pairwise import PairwiseReport as PairwiseReport
+from .pairwise import run_pairwise as run_pairwise
+from .pairwise import write_comparisons as write_comparisons
 from .pending_work import PendingWork as PendingWork
 from .prometheus import WorkerMetrics as WorkerMetrics
 from .prometheus import serve_metrics as serve_metrics

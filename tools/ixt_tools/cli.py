@@ -13,7 +13,7 @@ from ixt_data.errors import MissingExtra
 from ixt_tools.curate import curate_verbs, distill_verb, ensemble_verb
 
 if TYPE_CHECKING:
-    from ixt_data.analysis import Calibration, CanaryResult, LengthBias
+    from ixt_data.analysis import Calibration, CanaryResult, LengthBias, PositionBias
 
 
 def register(app: typer.Typer) -> None:
@@ -101,6 +101,7 @@ def calibrate(
     from ixt_data.analysis import (
         calibration,
         measure_length_bias,
+        measure_position_bias,
         read_canaries,
         run_canaries,
     )
@@ -119,11 +120,15 @@ def calibrate(
     found = calibration.calibrate(opened, critic or (), corpora=corpus or (), at=at, scale=scale)
     seen = run_canaries(opened, known, [scores.critic for scores in found.critics], found.snapshot)
     record: dict[str, Any] = asdict(found)
-    biases: tuple[LengthBias, ...] = ()
+    names = [scores.critic for scores in found.critics]
+    at_version: dict[str, Any] = {"corpora": corpus or (), "at": found.snapshot}
+    biases: list[LengthBias | PositionBias] = []
     if gold is not None:
-        names = [scores.critic for scores in found.critics]
-        biases = measure_length_bias(opened, names, gold, corpora=corpus or (), at=found.snapshot)
-        record["length_bias"] = [asdict(one) | {"is_biased": one.is_biased} for one in biases]
+        biases += measure_length_bias(opened, names, gold, **at_version)
+        record["length_bias"] = _records(biases)
+    if positions := measure_position_bias(opened, names, **at_version):
+        biases += positions
+        record["position_bias"] = _records(positions)
     if canaries is not None:
         record["canaries"] = [asdict(one) for one in seen]
         record["changed_canaries"] = [one.name for one in seen if not one.has_passed]
@@ -140,10 +145,22 @@ def calibrate(
         raise typer.Exit(1)
 
 
-def _warn_of_bias(out: Output, biases: "Sequence[LengthBias]") -> None:
-    for one in biases:
-        if one.is_biased and one.given_gold is not None:
-            what = "longer" if one.given_gold > 0 else "shorter"
+def _records(biases: "Sequence[LengthBias | PositionBias]") -> list[dict[str, Any]]:
+    return [asdict(one) | {"is_biased": one.is_biased} for one in biases]
+
+
+def _warn_of_bias(out: Output, biases: "Sequence[LengthBias | PositionBias]") -> None:
+    from ixt_data.analysis import PositionBias
+
+    for one in (one for one in biases if one.is_biased):
+        if isinstance(one, PositionBias):
+            what = "first" if one.first_wins > 0.5 else "second"
+            out.note(
+                f"warning: {one.critic} prefers the {what} document: the first one won "
+                f"{one.first_wins:.0%} of its comparisons"
+            )
+        else:
+            what = "longer" if (one.given_gold or 0) > 0 else "shorter"
             out.note(
                 f"warning: {one.critic} prefers {what} documents of the same {one.gold} score "
                 f"(rank correlation {one.given_gold:.2f})"
@@ -155,7 +172,7 @@ def _print_calibration(
     record: dict[str, Any],
     found: "Calibration",
     seen: "Sequence[CanaryResult]",
-    biases: "Sequence[LengthBias]",
+    biases: "Sequence[LengthBias | PositionBias]",
 ) -> None:
     from rich.console import Group
 

@@ -87,3 +87,32 @@ def test_bias_needs_two_critics_and_documents(weighed: Store) -> None:
     annotate(weighed, "few", Weighing("few"))
     with pytest.raises(StoreError, match="0 documents have scores by few and by gold"):
         measure_length_bias(weighed, ["few"], "gold", corpora=["few"])
+
+
+class Comparing(EmbeddedCritic):
+    """Stands for a critic of comparisons: a share of them was won by the first document."""
+
+    def __init__(self, name: str, first: float) -> None:
+        self.name, self.first = name, first
+
+    def config(self) -> dict:
+        return {"first": self.first}
+
+    def judge(self, document):
+        wins = {"wins_as_first": 10 * self.first, "wins_as_second": 10 * (1 - self.first)}
+        return Critique(document.doc_id, score=0.5, scores=wins)
+
+
+def test_calibrate_warns_of_a_judge_that_prefers_the_first(weighed: Store, tmp_path: Path) -> None:
+    assert "position_bias" not in as_json(weighed, "--critic", "fair")
+    for name, first in (("even", 0.51), ("eager", 0.7)):
+        annotate(weighed, "web", Comparing(name, first))
+    words = ("--critic", "even", "--critic", "eager", "--critic", "fair")
+    even, eager = as_json(weighed, *words)["position_bias"]
+    assert (even["comparisons"], even["is_biased"], eager["is_biased"]) == (5000, False, True)
+    assert eager["first_wins"] == pytest.approx(0.7)
+    assert eager["low"] < 0.7 < eager["high"]
+    done = run(weighed, *words, "--plots", tmp_path / "page.html")
+    assert "warning: eager prefers the first document: the first one won 70%" in done.stderr
+    assert "Position bias" in done.stdout
+    assert "prefers the first" in (tmp_path / "page.html").read_text()

@@ -10,6 +10,7 @@ from ixt_data.analysis import (
     CanaryResult,
     CriticPair,
     LengthBias,
+    PositionBias,
     Scores,
 )
 from ixt_data.console import ChartSize, count_chart, length_chart, matrix_chart
@@ -89,8 +90,12 @@ def canaries_table(results: Sequence[CanaryResult]) -> ReportTable | None:
     )
 
 
-def length_bias_table(biases: Sequence[LengthBias]) -> ReportTable | None:
+Bias = LengthBias | PositionBias
+
+
+def length_bias_table(found: Sequence[Bias]) -> ReportTable | None:
     """Return a row per critic; None without gold scores."""
+    biases = [one for one in found if isinstance(one, LengthBias)]
     columns = ("critic", "documents", "plain", "given gold", "95%", "warning")
     rows = tuple(
         (
@@ -111,10 +116,33 @@ def length_bias_table(biases: Sequence[LengthBias]) -> ReportTable | None:
     return ReportTable("Length bias", columns, rows, note)
 
 
+def position_bias_table(found: Sequence[Bias]) -> ReportTable | None:
+    """Return a row per critic that compares documents; None if no critic does."""
+    biases = [one for one in found if isinstance(one, PositionBias)]
+    rows = tuple(
+        (
+            one.critic,
+            f"{one.comparisons:,}",
+            f"{one.first_wins:.1%}",
+            f"{one.low:.1%} to {one.high:.1%}",
+            f"prefers the {'first' if one.first_wins > 0.5 else 'second'}" if one.is_biased else "",
+        )
+        for one in biases
+    )
+    if not rows:
+        return None
+    columns = ("critic", "comparisons", "first wins", "95%", "warning")
+    note = (
+        "Each pair is compared in both orders. Warning: the interval is farther from 50% than "
+        f"{biases[0].limit:.0%}."
+    )
+    return ReportTable("Position bias", columns, rows, note)
+
+
 def calibration_tables(
     calibration: Calibration,
     results: Sequence[CanaryResult],
-    biases: Sequence[LengthBias] = (),
+    biases: Sequence[Bias] = (),
 ) -> list[ReportTable]:
     """Return all tables in reading order."""
     listed = (
@@ -122,6 +150,7 @@ def calibration_tables(
         *map(agreement_table, calibration.pairs),
         samples_table(calibration),
         length_bias_table(biases),
+        position_bias_table(biases),
         canaries_table(results),
     )
     return [table for table in listed if table is not None]
@@ -136,7 +165,7 @@ def write_calibration_page(
     calibration: Calibration,
     results: Sequence[CanaryResult],
     path: Path,
-    biases: Sequence[LengthBias] = (),
+    biases: Sequence[Bias] = (),
 ) -> Path:
     """Write one self-contained HTML file and return its path.
 
@@ -159,7 +188,7 @@ def write_calibration_page(
             for i, pair in enumerate(calibration.pairs)
         ],
         samples=samples_table(calibration),
-        biases=length_bias_table(biases),
+        biases=[t for t in (length_bias_table(biases), position_bias_table(biases)) if t],
         canaries=canaries_table(results),
     )
     path.write_text(page, encoding="utf-8")
