@@ -53,6 +53,7 @@ CLI_CALLERS = (
     "ixt_tools.cli",
     "ixt_tools.curate.curate_verbs",
     "ixt_tools.curate.distill_verb",
+    "ixt_tools.curate.ensemble_verb",
     "ixt_tools.demo.main",
     "experiments",
     "dev",

@@ -1,4 +1,8 @@
 from . import calibration as calibration
+from .bias_checks import LengthBias as LengthBias
+from .bias_checks import PositionBias as PositionBias
+from .bias_checks import measure_length_bias as measure_length_bias
+from .bias_checks import measure_position_bias as measure_position_bias
 from .calibration import Agreement as Agreement
 from .calibration import Calibration as Calibration
 from .calibration import CriticPair as CriticPair
@@ -16,4 +20,10 @@ from .judge_check import JudgeCheck as JudgeCheck
 from .judge_check import auc_interval as auc_interval
 from .judge_check import check_judge as check_judge
 from .quantiles import write_quantiles as write_quantiles
+from .rubric_check import RubricCheck as RubricCheck
+from .rubric_check import check_rubric as check_rubric
+from .rubric_comparison import JudgedByRubric as JudgedByRubric
+from .rubric_comparison import RubricComparison as RubricComparison
+from .rubric_comparison import compare_rubrics as compare_rubrics
+from .rubric_comparison import judge_sample as judge_sample
 from .snapshot_diff import diff as diff

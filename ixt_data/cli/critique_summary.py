@@ -91,7 +91,7 @@ def run_critique(
             "failed": report.documents - ok,
             "statuses": {**_all_statuses(judge), **report.statuses},
             "reused": report.reused,
-            **_with_cost(report.usage),
+            **with_cost(report.usage),
             "units": report.units,
             "skipped_units": report.skipped,
             "snapshot": report.snapshot,
@@ -155,7 +155,7 @@ def _all_statuses(critic: type["Critic"]) -> dict[str, int]:
     return dict.fromkeys(getattr(critic, "statuses", ()), 0)
 
 
-def _with_cost(usage: Mapping[str, int]) -> dict[str, float]:
+def with_cost(usage: Mapping[str, int]) -> dict[str, float]:
     """Return a critic's usage with its cost in the unit of the prices, if there are prices."""
     from ixt_data.critics import COST
 
@@ -169,6 +169,6 @@ def _note(status: "WorkerStatus") -> str:
     total = status.statuses.total()
     shares = ", ".join(f"{name} {n / total:.0%}" for name, n in status.statuses.most_common(3))
     tokens = status.usage["tokens_in"] + status.usage["tokens_out"]
-    cost = _with_cost(status.usage).get("cost")
+    cost = with_cost(status.usage).get("cost")
     parts = [shares, format_count(tokens, "token") if tokens else ""]
     return "; ".join(filter(None, [*parts, "" if cost is None else f"cost {cost:.4g}"]))

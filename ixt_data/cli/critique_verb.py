@@ -6,7 +6,26 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ixt_data.cli.critique_check import check_critic
+from ixt_data.cli.critique_pairs import run_comparisons
 from ixt_data.cli.critique_summary import run_critique
+from ixt_data.cli.judge_options import (
+    CONVERSATION_RUBRICS,
+    JUDGE,
+    SPENDING,
+    ApiKeyFileOption,
+    ConcurrencyOption,
+    EndpointOption,
+    MaxCostOption,
+    MaxTokensOption,
+    ModelOption,
+    PriceInOption,
+    PriceOutOption,
+    ReasoningEffortOption,
+    StructuredOption,
+    TemperatureOption,
+    ThinkingBudgetOption,
+    TimeoutOption,
+)
 from ixt_data.cli.options import DEFAULT_STORE, OutputOption, StoreOption, key_values
 from ixt_data.cli.verbs import Group, add_verb
 from ixt_data.console import Output, OutputMode
@@ -15,9 +34,8 @@ if TYPE_CHECKING:
     from ixt_data.critics import ChunkOptions
     from ixt_data.critique_runs import CritiqueRunSpec
 
-JUDGE = "Judges: --critic vllm and llama"
-SPENDING = "Rates and cost: --critic vllm and llama"
 PARTS = "Chunks and turns"
+PAIRS = "Pairs: --critic vllm and llama"
 CHUNK_CHARS = 8192
 
 
@@ -91,16 +109,11 @@ def critique(
     turns: Annotated[
         Literal["each", "conversation"] | None,
         typer.Option(
-            help="Critique each turn of the assistant, or complete conversations (rubric sft).",
+            help="Critique each turn of the assistant, or complete conversations.",
             rich_help_panel=PARTS,
         ),
     ] = None,
-    endpoint: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="OpenAI-compatible server, up to /v1; may be repeated.", rich_help_panel=JUDGE
-        ),
-    ] = None,
+    endpoint: EndpointOption = None,
     serve: Annotated[
         str | None,
         typer.Option(
@@ -114,32 +127,16 @@ def critique(
         list[str] | None,
         typer.Option(help="Flag for --serve, as --vllm-arg=--flag.", rich_help_panel=JUDGE),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            show_default="the server's only one, or SmolLM2-135M (llama)",
-            help="Name of the model at the server, or a GGUF file (llama).",
-            rich_help_panel=JUDGE,
-        ),
-    ] = None,
+    model: ModelOption = None,
     rubric: Annotated[
         str,
-        typer.Option(help="Rubric: code, math, sft, web, or a YAML file.", rich_help_panel=JUDGE),
-    ] = "web",
-    thinking_budget: Annotated[
-        int | None,
         typer.Option(
-            show_default="no limit",
-            help="Maximum thinking tokens; 0 turns thinking off.",
-            rich_help_panel=JUDGE,
+            help="Rubric: code, dialogue, math, sft, web, or a YAML file.", rich_help_panel=JUDGE
         ),
-    ] = None,
-    max_tokens: Annotated[
-        int, typer.Option(help="Maximum tokens of thinking and response.", rich_help_panel=JUDGE)
-    ] = 4096,
-    temperature: Annotated[
-        float, typer.Option(help="Sampling temperature.", rich_help_panel=JUDGE)
-    ] = 0.6,
+    ] = "web",
+    thinking_budget: ThinkingBudgetOption = None,
+    max_tokens: MaxTokensOption = 4096,
+    temperature: TemperatureOption = 0.6,
     samples: Annotated[
         int, typer.Option(help="Responses per document.", rich_help_panel=JUDGE)
     ] = 1,
@@ -147,30 +144,9 @@ def critique(
         bool,
         typer.Option(help="Request the expected score with one more token.", rich_help_panel=JUDGE),
     ] = True,
-    reasoning_effort: Annotated[
-        str | None,
-        typer.Option(
-            show_default="not sent",
-            help="How long to think, such as low, where a server has no budget in tokens.",
-            rich_help_panel=JUDGE,
-        ),
-    ] = None,
-    structured: Annotated[
-        Literal["auto", "json_schema", "json_object", "prompt"],
-        typer.Option(
-            help="How to get JSON. auto: the strictest way that a server gives.",
-            rich_help_panel=JUDGE,
-        ),
-    ] = "auto",
-    api_key_file: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            show_default="the environment's IXT_API_KEY",
-            help="File with the servers' API key.",
-            rich_help_panel=JUDGE,
-        ),
-    ] = None,
+    reasoning_effort: ReasoningEffortOption = None,
+    structured: StructuredOption = "auto",
+    api_key_file: ApiKeyFileOption = None,
     proxy: Annotated[
         str | None,
         typer.Option(metavar="URL", help="HTTP proxy to the servers.", rich_help_panel=JUDGE),
@@ -192,12 +168,8 @@ def critique(
             rich_help_panel=JUDGE,
         ),
     ] = None,
-    concurrency: Annotated[
-        int, typer.Option(help="Maximum concurrent requests per server.", rich_help_panel=JUDGE)
-    ] = 256,
-    timeout: Annotated[
-        float, typer.Option(help="Seconds until a request times out.", rich_help_panel=JUDGE)
-    ] = 600,
+    concurrency: ConcurrencyOption = 256,
+    timeout: TimeoutOption = 600,
     max_requests_per_minute: Annotated[
         float | None,
         typer.Option(
@@ -208,23 +180,35 @@ def critique(
         float | None,
         typer.Option(help="Of prompts and completions together.", rich_help_panel=SPENDING),
     ] = None,
-    max_cost: Annotated[
-        float | None,
+    max_cost: MaxCostOption = None,
+    price_in: PriceInOption = 0.0,
+    price_out: PriceOutOption = 0.0,
+    pairwise: Annotated[
+        bool,
         typer.Option(
-            help="Stop before this command costs more, in the unit of the prices.",
-            rich_help_panel=SPENDING,
+            "--pairwise",
+            help="Compare documents in pairs, in both orders; a Bradley-Terry model scores them.",
+            rich_help_panel=PAIRS,
+        ),
+    ] = False,
+    pairs_per_document: Annotated[
+        int | None,
+        typer.Option(
+            min=2, max=1000, show_default="8", help="Pairs of a document.", rich_help_panel=PAIRS
         ),
     ] = None,
-    price_in: Annotated[
-        float,
-        typer.Option(help="Price of a million prompt tokens.", rich_help_panel=SPENDING),
-    ] = 0.0,
-    price_out: Annotated[
-        float,
+    pair_seed: Annotated[
+        int | None,
+        typer.Option(min=0, show_default="0", help="Seed of the pairs.", rich_help_panel=PAIRS),
+    ] = None,
+    comparisons: Annotated[
+        Path | None,
         typer.Option(
-            help="Price of a million completion tokens, with thinking.", rich_help_panel=SPENDING
+            metavar="FILE.jsonl",
+            help="Write each comparison with the judge's text.",
+            rich_help_panel=PAIRS,
         ),
-    ] = 0.0,
+    ] = None,
     max_failed: Annotated[
         float,
         typer.Option(
@@ -263,7 +247,7 @@ def critique(
     The API key of a server is read from the environment variable IXT_API_KEY.
     """
     from ixt_data.critics import ConnectionOptions, SpendingLimits, Timeouts, load_rubric
-    from ixt_data.critique_runs import CritiqueRunSpec
+    from ixt_data.critique_runs import CritiqueRunSpec, PairwiseOptions
     from ixt_data.store import Store
 
     out = Output(output)
@@ -319,7 +303,33 @@ def critique(
     elif endpoint or serve:
         flag = "--endpoint" if endpoint else "--serve"
         raise typer.BadParameter(f"is for --critic vllm, not {critic}", param_hint=flag)
-    if turns is None and not per_chunk and critic in ("vllm", "llama") and rubric == "sft":
+    is_judge = critic in ("vllm", "llama")
+    pairs = {
+        "--pairs-per-document": pairs_per_document,
+        "--pair-seed": pair_seed,
+        "--comparisons": comparisons,
+    }
+    if not pairwise and (given := [key for key, value in pairs.items() if value is not None]):
+        raise typer.BadParameter("requires --pairwise", param_hint=given[0])
+    if pairwise:
+        others = {
+            "--critic": not is_judge,
+            "--workers": workers > 1,
+            "--ray": ray is not None,
+            "--metrics-port": metrics_port is not None,
+            "--per-chunk": per_chunk,
+            "--turns": turns is not None,
+            "--check": check,
+            "--estimate": estimate,
+        }
+        for key in (key for key, is_given in others.items() if is_given):
+            what = "needs a judge: vllm or llama" if key == "--critic" else "is not for --pairwise"
+            raise typer.BadParameter(what, param_hint=key)
+        job = CritiqueRunSpec(opened.root, corpus, critic, options, serve=server, name=name)
+        pair_options = PairwiseOptions(load_rubric(rubric), pairs_per_document or 8, pair_seed or 0)
+        run_comparisons(out, opened, job, pair_options, retry_failed, max_failed, comparisons)
+        return
+    if turns is None and not per_chunk and is_judge and rubric in CONVERSATION_RUBRICS:
         turns = "conversation"
     parts = _parts(per_chunk, chunk_chars, chunk_tokens, turns)
     job = CritiqueRunSpec(opened.root, corpus, critic, options, parts, server, name, retry_failed)

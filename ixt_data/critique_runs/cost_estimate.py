@@ -1,16 +1,15 @@
 """Cost estimates of critique runs: critiques of a sample that are not stored."""
 
-import random
 import time
 from collections.abc import Callable
 from typing import Any
 
 from ixt_data.critics import COST, VllmCritic, critic_id
 from ixt_data.critique_runs.annotation import pending_shards
+from ixt_data.critique_runs.document_sample import sample_documents
 from ixt_data.critique_runs.pending_work import find_pending_work
-from ixt_data.critique_runs.units import read_documents
 from ixt_data.log import CriticInfo
-from ixt_data.records import OK, Document
+from ixt_data.records import OK
 from ixt_data.store import Store
 
 SAMPLE_DOCUMENTS = 64
@@ -54,7 +53,7 @@ def estimate_cost(
     shards = pending_shards(snapshot, corpus, info.id)
     pending = find_pending_work(snapshot, shards, info)
     remaining = pending.documents
-    sample = _sample(store, shards)
+    sample = sample_documents(store, snapshot, shards, SAMPLE_DOCUMENTS, max_shards=SAMPLE_SHARDS)
     before, start, n_ok = critic.usage.copy(), time.monotonic(), 0
     for done, critique in enumerate(critic.run(sample), 1):
         n_ok += critique.status == OK
@@ -78,13 +77,3 @@ def estimate_cost(
         "hours": round(hours, 4),
         "gpu_hours": round(hours * gpus, 4),
     }
-
-
-def _sample(store: Store, shards: list[Any]) -> list[Document]:
-    dice = random.Random(17)
-    chosen = dice.sample(shards, min(SAMPLE_SHARDS, len(shards)))
-    documents: list[Document] = []
-    for shard in chosen:
-        in_shard = list(read_documents(store, shard))
-        documents += dice.sample(in_shard, min(SAMPLE_DOCUMENTS // len(chosen), len(in_shard)))
-    return documents

@@ -27,6 +27,7 @@ from server_shapes import SHAPES, loose
 THINKING = "The page explains something. It has a source. I would say 3 or 4."
 WORD = re.compile(r"\[\[(\w+)\]\]")
 DOCUMENT = re.compile(r"=== document (\w+) begins ===\n(.*)\n=== document \1 ends ===", re.DOTALL)
+PAIR = re.compile(r"document ([AB]) starts ---\n.*?quality (\d+)", re.DOTALL)
 WAYS = (
     "ok no_answer answer_in_reasoning truncated clamped runaway invalid empty bad_score refused "
     "too_long overload error cut engine_crashed freeze no_choices"
@@ -42,7 +43,8 @@ class Fake:
             (false removes the route), `down` (seconds until a crashed engine restarts), `older`
             (the reasoning field is reasoning_content), `digits` (probabilities), `template`,
             `gateway` (a gateway responds for a crashed engine), `engines` (the first is always
-            idle), `busy_digits` (number of one-digit requests to refuse).
+            idle), `busy_digits` (number of one-digit requests to refuse),
+            `prefers_first` (share of comparisons that the first document wins in any case).
         seed: of the random choices.
     """
 
@@ -255,6 +257,8 @@ class Fake:
     def choice_for(self, way: str, schema: dict[str, Any], text: str, i: int) -> dict[str, Any]:
         digit = int(hashlib.sha256(text.encode()).hexdigest(), 16) % 6
         digit = {"good": 5, "bad": 0}.get(way, digit)
+        if len(pair := dict(PAIR.findall(text))) == 2:
+            digit = self.preference(text, int(pair["B"]) - int(pair["A"]))
         overall = min(5, digit + i)
         scores = dict.fromkeys(schema["properties"]["scores"]["properties"], digit)
         answer = {"critique": f"Of {len(text)} characters.", "flags": [], "scores": scores}
@@ -294,6 +298,14 @@ class Fake:
         elif way == "refused":
             choice["finish_reason"] = "content_filter"
         return choice
+
+    def preference(self, text: str, difference: int) -> int:
+        """Return 0 (A is much better) to 5 by the difference of the qualities that texts state."""
+        chance = int(hashlib.sha256(f"first {text}".encode()).hexdigest(), 16) % 1000 / 1000
+        if chance < self.plan.get("prefers_first", 0):
+            return 1
+        size = min(2, abs(difference) // 20)
+        return 3 + size if difference > 0 else 2 - size
 
     def crash(self) -> web.Response:
         """Cancel all requests in flight and crash for a while."""

@@ -10,10 +10,10 @@ import typer
 from ixt_data.cli import DEFAULT_STORE, AtOption, Group, OutputOption, StoreOption, add_verb
 from ixt_data.console import Output, OutputMode, table
 from ixt_data.errors import MissingExtra
-from ixt_tools.curate import curate_verbs, distill_verb
+from ixt_tools.curate import curate_verbs, distill_verb, ensemble_verb
 
 if TYPE_CHECKING:
-    from ixt_data.analysis import Calibration, CanaryResult
+    from ixt_data.analysis import Calibration, CanaryResult, LengthBias, PositionBias
 
 
 def register(app: typer.Typer) -> None:
@@ -30,6 +30,7 @@ def register(app: typer.Typer) -> None:
     add_verb(app, doctor, Group.MAINTAIN, example="ixt doctor --store S", docs="doctor.md")
     curate_verbs.register(app)
     distill_verb.register(app)
+    ensemble_verb.register(app)
 
 
 def demo(
@@ -66,6 +67,14 @@ def calibrate(
     scale: Annotated[
         int, typer.Option(min=1, max=100, help="Kappa rounds scores to 0..SCALE.")
     ] = 5,
+    gold: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CRITIC",
+            show_default="none",
+            help="Critic whose scores are right; measures the length bias of the others.",
+        ),
+    ] = None,
     canaries: Annotated[
         Path | None,
         typer.Option(
@@ -85,11 +94,17 @@ def calibrate(
     ] = None,
     output: OutputOption = OutputMode.text,
 ) -> None:
-    """Compare critics, or thinking samples of one: agreement, length, coverage, canaries.
+    """Compare critics, or samples of one: agreement, length, coverage, bias, canaries.
 
     Exit code 1 if a canary is out of range or has no score.
     """
-    from ixt_data.analysis import calibration, read_canaries, run_canaries
+    from ixt_data.analysis import (
+        calibration,
+        measure_length_bias,
+        measure_position_bias,
+        read_canaries,
+        run_canaries,
+    )
     from ixt_data.analysis import write_quantiles as write
     from ixt_data.store import Store
 
@@ -105,30 +120,66 @@ def calibrate(
     found = calibration.calibrate(opened, critic or (), corpora=corpus or (), at=at, scale=scale)
     seen = run_canaries(opened, known, [scores.critic for scores in found.critics], found.snapshot)
     record: dict[str, Any] = asdict(found)
+    names = [scores.critic for scores in found.critics]
+    at_version: dict[str, Any] = {"corpora": corpus or (), "at": found.snapshot}
+    biases: list[LengthBias | PositionBias] = []
+    if gold is not None:
+        biases += measure_length_bias(opened, names, gold, **at_version)
+        record["length_bias"] = _records(biases)
+    if positions := measure_position_bias(opened, names, **at_version):
+        biases += positions
+        record["position_bias"] = _records(positions)
     if canaries is not None:
         record["canaries"] = [asdict(one) for one in seen]
         record["changed_canaries"] = [one.name for one in seen if not one.has_passed]
     if plots is not None:
         from ixt_tools.report import write_calibration_page
 
-        record["plots"] = str(write_calibration_page(found, seen, plots))
+        record["plots"] = str(write_calibration_page(found, seen, plots, biases))
     if write_quantiles is not None:
         record["quantiles"] = asdict(write(opened, (critic or [])[0], write_quantiles))
-    _print_calibration(out, record, found, seen)
+    _print_calibration(out, record, found, seen, biases)
+    _warn_of_bias(out, biases)
     if record.get("changed_canaries"):
         out.note(f"canaries out of range: {', '.join(record['changed_canaries'])}")
         raise typer.Exit(1)
 
 
+def _records(biases: "Sequence[LengthBias | PositionBias]") -> list[dict[str, Any]]:
+    return [asdict(one) | {"is_biased": one.is_biased} for one in biases]
+
+
+def _warn_of_bias(out: Output, biases: "Sequence[LengthBias | PositionBias]") -> None:
+    from ixt_data.analysis import PositionBias
+
+    for one in (one for one in biases if one.is_biased):
+        if isinstance(one, PositionBias):
+            what = "first" if one.first_wins > 0.5 else "second"
+            out.note(
+                f"warning: {one.critic} prefers the {what} document: the first one won "
+                f"{one.first_wins:.0%} of its comparisons"
+            )
+        else:
+            what = "longer" if (one.given_gold or 0) > 0 else "shorter"
+            out.note(
+                f"warning: {one.critic} prefers {what} documents of the same {one.gold} score "
+                f"(rank correlation {one.given_gold:.2f})"
+            )
+
+
 def _print_calibration(
-    out: Output, record: dict[str, Any], found: "Calibration", seen: "Sequence[CanaryResult]"
+    out: Output,
+    record: dict[str, Any],
+    found: "Calibration",
+    seen: "Sequence[CanaryResult]",
+    biases: "Sequence[LengthBias | PositionBias]",
 ) -> None:
     from rich.console import Group
 
     from ixt_tools.report import calibration_tables
 
     shown: list[Any] = []
-    for content in calibration_tables(found, seen):
+    for content in calibration_tables(found, seen, biases):
         shown += [f"{content.title}:"] if content.title else []
         shown += [table(content.columns, content.rows), content.note, ""]
     if written := record.get("quantiles"):

@@ -1,7 +1,9 @@
 """HTTP client for the servers of a judge. The only module that imports aiohttp, on first use."""
 
 import asyncio
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -207,3 +209,20 @@ async def _read(response: "aiohttp.ClientResponse") -> bytes:
 
 def _reason(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def find_api_key(api_key: str | None, file: str | None) -> str | None:
+    """Return the key that was given, that of a file, or that of the environment.
+
+    Raises:
+        CriticError: the file cannot be read, or does not contain one key.
+    """
+    if file is None:
+        return api_key or os.environ.get("IXT_API_KEY")
+    try:
+        key = Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CriticError(f"--api-key-file {file}: cannot be read: {error}") from None
+    if not key or len(key.split()) > 1:
+        raise CriticError(f"--api-key-file {file}: must contain one key and nothing else")
+    return key

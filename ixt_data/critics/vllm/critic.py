@@ -2,11 +2,9 @@
 
 import asyncio
 import contextlib
-import os
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ixt_data.critics.rubric import Rubric, load_rubric
@@ -18,13 +16,19 @@ from ixt_data.critics.vllm.client import (
     ConnectionOptions,
     EndpointUnreachable,
     RequestTimeout,
+    find_api_key,
 )
 from ixt_data.critics.vllm.document_request import DocumentRequester
 from ixt_data.critics.vllm.endpoint import Endpoint
 from ixt_data.critics.vllm.endpoint_pool import HUNG, EndpointPool, Timeouts
 from ixt_data.critics.vllm.endpoint_stats import StatsByEndpoint
 from ixt_data.critics.vllm.judge_info import Judge
-from ixt_data.critics.vllm.prompts import PROMPT_VERSION, JudgeSampling, PromptBuilder
+from ixt_data.critics.vllm.prompts import (
+    BYTES_PER_TOKEN,
+    PROMPT_VERSION,
+    JudgeSampling,
+    PromptBuilder,
+)
 from ixt_data.critics.vllm.responses import FailureStatus
 from ixt_data.critics.vllm.spending import Spending, SpendingLimits
 from ixt_data.errors import CriticError
@@ -110,7 +114,7 @@ class VllmCritic:
         self._timeouts = timeouts or Timeouts()
         self._structured = _structured_output(structured)
         self._limits = limits or SpendingLimits()
-        self._client = Client(_find_key(api_key, api_key_file), connection)
+        self._client = Client(find_api_key(api_key, api_key_file), connection)
         self._budget_note: str | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._judge: Judge | None = None
@@ -271,6 +275,16 @@ class VllmCritic:
         assert self._loop is not None
         return self._loop.run_until_complete(self._requester.count_text(text))
 
+    @property
+    def document_bytes(self) -> int | None:
+        """Bytes of a document that fit, by an estimate; None where the context is not known."""
+        self.connect()
+        assert self._judge is not None
+        if self._judge.context is None:
+            return None
+        overhead = self._judge.overhead or self._prompts.estimated_overhead
+        return int((self._judge.context - self._prompts.max_tokens - overhead) * BYTES_PER_TOKEN)
+
     def close(self) -> None:
         """Cancel requests, close connections, and stop the server that was started."""
         loop, self._loop = self._loop, None
@@ -374,16 +388,3 @@ def _structured_output(name: str) -> StructuredOutput | None:
     except ValueError:
         forms = ", ".join(["auto", *StructuredOutput])
         raise CriticError(f"structured output {name!r} is unknown; valid are {forms}") from None
-
-
-def _find_key(api_key: str | None, file: str | None) -> str | None:
-    """Return the key that was given, that of a file, or that of the environment."""
-    if file is None:
-        return api_key or os.environ.get("IXT_API_KEY")
-    try:
-        key = Path(file).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CriticError(f"--api-key-file {file}: cannot be read: {error}") from None
-    if not key or len(key.split()) > 1:
-        raise CriticError(f"--api-key-file {file}: must contain one key and nothing else")
-    return key

@@ -100,7 +100,7 @@ def test_wrong_usage(tmp_path: Path) -> None:
     assert "no server responds" in done.stderr
     with Running() as fake:
         done = ixt(*command(fake, "--rubric", "wbe"), folder=tmp_path, code=1)
-    assert "valid are code, math, sft, web" in done.stderr
+    assert "valid are code, dialogue, math, sft, web" in done.stderr
 
 
 @pytest.mark.slow

@@ -24,11 +24,11 @@ def document(text: str) -> Document:
     return Document(document_id(text), text)
 
 
-def test_shipped_rubrics_are_four() -> None:
-    assert shipped_rubrics() == ["code", "math", "sft", "web"]
+def test_shipped_rubrics_are_five() -> None:
+    assert shipped_rubrics() == ["code", "dialogue", "math", "sft", "web"]
 
 
-@pytest.mark.parametrize("name", ["code", "math", "sft", "web"])
+@pytest.mark.parametrize("name", ["code", "dialogue", "math", "sft", "web"])
 def test_shipped_rubric_is_complete(name: str) -> None:
     rubric = load_rubric(name)
     assert rubric.name == name
@@ -131,7 +131,7 @@ def test_rubric_typo_names_its_key(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(tree))
     with pytest.raises(ConfigError, match=r"dimensions\.1\.qestion: unknown key, did you mean"):
         load_rubric(path)
-    with pytest.raises(ConfigError, match="valid are code, math, sft, web"):
+    with pytest.raises(ConfigError, match="valid are code, dialogue, math, sft, web"):
         load_rubric("wbe")
 
 

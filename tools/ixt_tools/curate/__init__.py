@@ -1,4 +1,4 @@
-"""Near-duplicates and frequent complaints."""
+"""Near-duplicates, frequent complaints, distilled scorers and ensembles of critics."""
 
 import lazy_loader
 

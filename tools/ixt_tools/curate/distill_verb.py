@@ -9,12 +9,9 @@ from ixt_data.cli import DEFAULT_STORE, Group, OutputOption, StoreOption, add_ve
 from ixt_data.console import Output, OutputMode, table
 
 if TYPE_CHECKING:
-    from ixt_data.critique_runs import CritiqueReport, WorkerStatus
+    from ixt_data.critique_runs import CritiqueReport
     from ixt_data.store import Store
     from ixt_tools.curate.distillation import Distillation
-
-DOCUMENTS_PER_PROCESS = 10_000
-"""A process takes about 2 s to start, in which another one scores this many documents."""
 
 
 def register(app: typer.Typer) -> None:
@@ -159,25 +156,10 @@ def _score(
     config: dict[str, Any],
     workers: int | None,
 ) -> "CritiqueReport":
-    from ixt_data.critique_runs import (
-        CritiqueRunSpec,
-        exiting_on_sigterm,
-        run_locally,
-        run_worker,
-    )
-    from ixt_data.worker_processes import cores
     from ixt_tools.curate.distilled_critic import DISTILLED
+    from ixt_tools.curate.local_scoring import score_corpus
 
-    job = CritiqueRunSpec(store.root, corpus, DISTILLED, {"config": config}, name=name)
-    with out.progress("scoring", None, "documents") as bar, exiting_on_sigterm():
-
-        def show(status: "WorkerStatus") -> None:
-            total = status.pending.documents if status.pending else None
-            bar.update(status.documents, total=total)
-
-        documents = store.snapshot().corpora[corpus].documents
-        n = workers or min(cores(), 1 + documents // DOCUMENTS_PER_PROCESS)
-        return run_worker(job, show) if n == 1 else run_locally(job, n, show)
+    return score_corpus(out, store, corpus, DISTILLED, {"config": config}, name, workers=workers)
 
 
 def _record(report: "CritiqueReport", agreement: dict[str, Any]) -> dict[str, Any]:
@@ -240,9 +222,9 @@ def _shown(record: dict[str, Any], found: "Distillation") -> Any:
             (
                 number,
                 f"{one.documents:,}",
-                _measured(one.spearman, one.spearman_interval),
+                measured(one.spearman, one.spearman_interval),
                 f"{one.cut:.2f}",
-                _measured(one.auc, one.auc_interval),
+                measured(one.auc, one.auc_interval),
                 f"{one.mean_error:.3f}",
             )
         )
@@ -251,7 +233,8 @@ def _shown(record: dict[str, Any], found: "Distillation") -> Any:
     return Group(fields(shown), "", "agreement with the judge:", table(header, rows))
 
 
-def _measured(value: float | None, interval: Any) -> str:
+def measured(value: float | None, interval: Any) -> str:
+    """Return a measure with its 95% interval for a reader, `-` where it is undefined."""
     if value is None or interval is None:
         return "-"
     return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"

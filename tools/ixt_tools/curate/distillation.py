@@ -170,7 +170,9 @@ def distill(
     namesakes = _critics(snapshot, name)
     if any(info.config.get("critic") != KIND for info in namesakes):
         raise StoreError(f"critic {name!r} exists and is not a scorer; give another --name")
-    held_out = np.array([_place(seed, doc_id) < share_held_out for doc_id in sample.doc_ids])
+    held_out = np.array(
+        [held_out_place(seed, doc_id) < share_held_out for doc_id in sample.doc_ids]
+    )
     for part, what in ((sample.scores[held_out], "held-out"), (sample.scores[~held_out], "other")):
         if len(np.unique(part)) < 2:
             raise StoreError(
@@ -304,7 +306,7 @@ def _inside(corpora: Sequence[str]) -> str:
     return f"corpus IN ({', '.join(map(sql_literal, corpora))})" if corpora else "true"
 
 
-def _place(seed: int, doc_id: bytes) -> float:
+def held_out_place(seed: int, doc_id: bytes) -> float:
     """Return a number from 0 to 1 that depends on seed and doc_id only."""
     digest = hashlib.blake2b(doc_id, digest_size=8, key=str(seed).encode()).digest()
     return int.from_bytes(digest) / 2**64

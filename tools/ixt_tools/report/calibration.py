@@ -4,7 +4,15 @@ from collections.abc import Sequence
 from math import log
 from pathlib import Path
 
-from ixt_data.analysis import Agreement, Calibration, CanaryResult, CriticPair, Scores
+from ixt_data.analysis import (
+    Agreement,
+    Calibration,
+    CanaryResult,
+    CriticPair,
+    LengthBias,
+    PositionBias,
+    Scores,
+)
 from ixt_data.console import ChartSize, count_chart, length_chart, matrix_chart
 from ixt_tools.report.charts import SMALL, ChartImage
 from ixt_tools.report.content import ReportTable
@@ -82,14 +90,67 @@ def canaries_table(results: Sequence[CanaryResult]) -> ReportTable | None:
     )
 
 
+Bias = LengthBias | PositionBias
+
+
+def length_bias_table(found: Sequence[Bias]) -> ReportTable | None:
+    """Return a row per critic; None without gold scores."""
+    biases = [one for one in found if isinstance(one, LengthBias)]
+    columns = ("critic", "documents", "plain", "given gold", "95%", "warning")
+    rows = tuple(
+        (
+            one.critic,
+            f"{one.documents:,}",
+            *map(format_number, (one.plain, one.given_gold)),
+            f"{format_number(one.low)} to {format_number(one.high)}",
+            f"prefers {'long' if (one.low or 0) > 0 else 'short'}" if one.is_biased else "",
+        )
+        for one in biases
+    )
+    if not rows:
+        return None
+    note = (
+        f"Rank correlation of score and characters; given gold: between documents of the same "
+        f"score by {biases[0].gold}. Warning: the interval is beyond {biases[0].limit:g}."
+    )
+    return ReportTable("Length bias", columns, rows, note)
+
+
+def position_bias_table(found: Sequence[Bias]) -> ReportTable | None:
+    """Return a row per critic that compares documents; None if no critic does."""
+    biases = [one for one in found if isinstance(one, PositionBias)]
+    rows = tuple(
+        (
+            one.critic,
+            f"{one.comparisons:,}",
+            f"{one.first_wins:.1%}",
+            f"{one.low:.1%} to {one.high:.1%}",
+            f"prefers the {'first' if one.first_wins > 0.5 else 'second'}" if one.is_biased else "",
+        )
+        for one in biases
+    )
+    if not rows:
+        return None
+    columns = ("critic", "comparisons", "first wins", "95%", "warning")
+    note = (
+        "Each pair is compared in both orders. Warning: the interval is farther from 50% than "
+        f"{biases[0].limit:.0%}."
+    )
+    return ReportTable("Position bias", columns, rows, note)
+
+
 def calibration_tables(
-    calibration: Calibration, results: Sequence[CanaryResult]
+    calibration: Calibration,
+    results: Sequence[CanaryResult],
+    biases: Sequence[Bias] = (),
 ) -> list[ReportTable]:
     """Return all tables in reading order."""
     listed = (
         critics_table(calibration),
         *map(agreement_table, calibration.pairs),
         samples_table(calibration),
+        length_bias_table(biases),
+        position_bias_table(biases),
         canaries_table(results),
     )
     return [table for table in listed if table is not None]
@@ -101,7 +162,10 @@ def format_number(value: float | None) -> str:
 
 
 def write_calibration_page(
-    calibration: Calibration, results: Sequence[CanaryResult], path: Path
+    calibration: Calibration,
+    results: Sequence[CanaryResult],
+    path: Path,
+    biases: Sequence[Bias] = (),
 ) -> Path:
     """Write one self-contained HTML file and return its path.
 
@@ -124,6 +188,7 @@ def write_calibration_page(
             for i, pair in enumerate(calibration.pairs)
         ],
         samples=samples_table(calibration),
+        biases=[t for t in (length_bias_table(biases), position_bias_table(biases)) if t],
         canaries=canaries_table(results),
     )
     path.write_text(page, encoding="utf-8")

@@ -1,0 +1,85 @@
+"""Options of a judge that several verbs share."""
+
+from typing import Annotated, Literal
+
+import typer
+
+JUDGE = "Judges: --critic vllm and llama"
+SPENDING = "Rates and cost: --critic vllm and llama"
+
+CONVERSATION_RUBRICS = ("sft", "dialogue")
+"""Shipped rubrics whose judge sees a conversation in readable form."""
+
+EndpointOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="OpenAI-compatible server, up to /v1; may be repeated.", rich_help_panel=JUDGE
+    ),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        show_default="the server's only one, or SmolLM2-135M (llama)",
+        help="Name of the model at the server, or a GGUF file (llama).",
+        rich_help_panel=JUDGE,
+    ),
+]
+ThinkingBudgetOption = Annotated[
+    int | None,
+    typer.Option(
+        show_default="no limit",
+        help="Maximum thinking tokens; 0 turns thinking off.",
+        rich_help_panel=JUDGE,
+    ),
+]
+MaxTokensOption = Annotated[
+    int, typer.Option(help="Maximum tokens of thinking and response.", rich_help_panel=JUDGE)
+]
+TemperatureOption = Annotated[
+    float, typer.Option(help="Sampling temperature.", rich_help_panel=JUDGE)
+]
+ReasoningEffortOption = Annotated[
+    str | None,
+    typer.Option(
+        show_default="not sent",
+        help="How long to think, such as low, where a server has no budget in tokens.",
+        rich_help_panel=JUDGE,
+    ),
+]
+StructuredOption = Annotated[
+    Literal["auto", "json_schema", "json_object", "prompt"],
+    typer.Option(
+        help="How to get JSON. auto: the strictest way that a server gives.", rich_help_panel=JUDGE
+    ),
+]
+ApiKeyFileOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        show_default="the environment's IXT_API_KEY",
+        help="File with the servers' API key.",
+        rich_help_panel=JUDGE,
+    ),
+]
+ConcurrencyOption = Annotated[
+    int, typer.Option(help="Maximum concurrent requests per server.", rich_help_panel=JUDGE)
+]
+TimeoutOption = Annotated[
+    float, typer.Option(help="Seconds until a request times out.", rich_help_panel=JUDGE)
+]
+MaxCostOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Stop before this command costs more, in the unit of the prices.",
+        rich_help_panel=SPENDING,
+    ),
+]
+PriceInOption = Annotated[
+    float, typer.Option(help="Price of a million prompt tokens.", rich_help_panel=SPENDING)
+]
+PriceOutOption = Annotated[
+    float,
+    typer.Option(
+        help="Price of a million completion tokens, with thinking.", rich_help_panel=SPENDING
+    ),
+]
