@@ -1,6 +1,7 @@
 """The tokenizer: loaded from a folder or trained, with the feedback tokens."""
 
 import heapq
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
@@ -113,7 +114,14 @@ def add_special_tokens(tokenizer: Any, special: Sequence[str]) -> PreTrainedToke
 
 def tokenizer_id(tokenizer: Any) -> str:
     """Return 12 hex digits over everything that decides how text becomes tokens."""
-    return blake2b(tokenizer.backend_tokenizer.to_str().encode(), digest_size=6).hexdigest()
+    text = tokenizer.backend_tokenizer.to_str()
+    processor = json.loads(text)["post_processor"] or {}
+    if processor.get("type") == "TemplateProcessing" and not processor["special_tokens"]:
+        # Transformers 5 adds a template that changes nothing.
+        plain = Tokenizer.from_str(text)
+        plain.post_processor = None
+        text = plain.to_str()
+    return blake2b(text.encode(), digest_size=6).hexdigest()
 
 
 def control_tokens(tokenizer: Any) -> list[int]:

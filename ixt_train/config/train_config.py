@@ -25,6 +25,7 @@ NOT_IN_FINGERPRINT: dict[str, Any] = {
     "cache": True,
     "compile": True,
     "activation_checkpointing": True,
+    "instability": True,
     "threads": True,
     "eval": True,
     "stop": True,
