@@ -101,7 +101,7 @@ def export(
             "--format",
             "-f",
             show_default="by the name of OUT",
-            help="delta, hf, jsonl, mds, packed, parquet, or a plugin's format.",
+            help="delta, hf, jsonl, mds, megatron, packed, parquet, or a plugin's format.",
         ),
     ] = None,
     where: Annotated[
@@ -140,7 +140,8 @@ def export(
 ) -> None:
     """Write documents with their critiques for other tools, or metadata as Delta tables.
 
-    Options of `packed`: tokenizer (required), mix, max_length, samples, holdout.
+    Options of `packed` and `megatron`: tokenizer (required), mix, samples, holdout; of `packed`
+    also max_length, of `megatron` stage.
     """
     from ixt_data.config import validate
     from ixt_data.errors import ConfigError, UsageError

@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from ixt_data.conversation import Conversation, content_text, parse_conversation
 from ixt_data.errors import ConfigError
@@ -27,6 +28,9 @@ TURN = "turn"
 
 PARTS = (TURN, "chunk", "failed")
 """Verdicts of spans that are parts of a document, not passages."""
+
+Pieces = Sequence[tuple[int, int, int]]
+"""Pieces of a content: offset in the content, offset in the rendered text, length."""
 
 _SYSTEM = ("system", "developer")
 
@@ -154,27 +158,40 @@ class ChatConditioner(Conditioner):
             inserted = [ids for ids in by_turn.values() if len(ids)]
             places = [turns[n].feedback for n, ids in by_turn.items() if len(ids)]
         text, moved = _insert_marks(text, places)
-        regions = [(moved(turn.start), moved(turn.end - 1) + 1) for turn in turns.values()]
-        places_of = {
-            number - shift: [(c, moved(t), size) for c, t, size in pieces]
-            for number, pieces in enumerate(contents)
+        pieces = {
+            number - shift: [(start, moved(at), size) for start, at, size in own]
+            for number, own in enumerate(contents)
         }
         encoded = self.template.encoder.encode(text)
-        weights = _weights(encoded, regions, 1.0)
-        rest = self.condition.loss_by_verdict.get("rest", 1.0)
-        own = [places_of[n] for n in conversation.turns if places_of.get(n)]
-        weights[_weights(encoded, [(p[0][1], p[-1][1] + p[-1][2]) for p in own], 1.0) > 0] = rest
-        ids = encoded.ids
-        if spans and (self.has_tags or self.condition.weighs_spans):
-            passages = [
-                passage
-                for number in conversation.turns
-                for passage in _passages_of(conversation, number, spans, places_of[number])
-            ]
-            ids, weights = self._with_verdicts(
-                text, ids, encoded.offsets, weights, passages, self.has_tags
-            )
+        regions = [(moved(turn.start), moved(turn.end - 1) + 1) for turn in turns.values()]
+        weights = _inside(encoded, regions).astype(np.float32)
+        ids, weights = self._with_passages(text, encoded, weights, conversation, spans, pieces)
         return self._with_feedback(ids, weights, inserted)
+
+    def _with_passages(
+        self,
+        text: str,
+        encoded: EncodedText,
+        weights: Weights,
+        conversation: Conversation,
+        spans: Sequence[Span],
+        pieces: Mapping[int, Pieces],
+    ) -> tuple[TokenArray, Weights]:
+        """Return the tokens with the weights of contents, and weights and tags of passages."""
+        rest = self.condition.loss_by_verdict.get("rest", 1.0)
+        if rest != 1.0:
+            own = [pieces[n] for n in conversation.turns if pieces.get(n)]
+            weights[_inside(encoded, [(p[0][1], p[-1][1] + p[-1][2]) for p in own])] = rest
+        if not spans or not (self.has_tags or self.condition.weighs_spans):
+            return encoded.ids, weights
+        passages = [
+            passage
+            for number in conversation.turns
+            for passage in _passages_of(conversation, number, spans, pieces[number])
+        ]
+        return self._with_verdicts(
+            text, encoded.ids, encoded.offsets, weights, passages, self.has_tags
+        )
 
     def _with_feedback(
         self, ids: TokenArray, weights: Weights, inserted: Sequence[TokenArray]
@@ -215,22 +232,22 @@ def _insert_marks(text: str, places: Sequence[int]) -> tuple[str, Callable[[int]
     return marked, lambda at: at + bisect_right(ordered, at)
 
 
-def _weights(encoded: EncodedText, regions: Sequence[tuple[int, int]], weight: float) -> Weights:
-    """Return `weight` for the tokens of some regions of the text, else 0."""
+def _inside(encoded: EncodedText, regions: Sequence[tuple[int, int]]) -> npt.NDArray[np.bool_]:
+    """Return which tokens are in some regions of the text."""
     starts, ends = encoded.offsets[:, 0], encoded.offsets[:, 1]
+    # A control token may include the white space after it.
+    reached = np.where(encoded.is_control, starts + 1, ends)
     inside = np.zeros(len(starts), bool)
     for start, end in regions:
-        # A control token may include the white space after it.
-        is_after = np.where(encoded.is_control, starts >= start, ends > start)
-        inside |= is_after & (starts < end)
-    return np.where(inside, np.float32(weight), np.float32(0.0))
+        inside |= (reached > start) & (starts < end)
+    return inside
 
 
 def _passages_of(
     conversation: Conversation,
     number: int,
     spans: Sequence[Span],
-    pieces: Sequence[tuple[int, int, int]],
+    pieces: Pieces,
 ) -> list[Span]:
     """Return the judged passages of a message, in characters of the rendered text."""
     start, end = conversation.span(number)

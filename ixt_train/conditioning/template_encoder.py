@@ -55,9 +55,9 @@ class TemplateEncoder:
         }
         self._names = {alias: name for name, alias in self._aliases.items()}
         self._alias_pattern = _any_of(self._names)
-        self._backend, self._original_ids = self._copy(backend)
-        self._spellable = np.array(sorted(self.ids.values()), np.int32)
-        self._unknown = tokenizer.unk_token_id
+        self._backend, self._original_ids, self._is_control = self._copy(
+            backend, tokenizer.unk_token_id
+        )
 
     def alias(self, text: str, without: Collection[str] | None = ()) -> str:
         """Return a text with its control tokens in the private spelling, of the same length.
@@ -92,16 +92,12 @@ class TemplateEncoder:
         encoding = self._backend.encode(text, add_special_tokens=False)
         raw = np.array(encoding.ids, np.int64)
         offsets = np.array(encoding.offsets, np.int64).reshape(-1, 2)
-        ids = self._original_ids[raw]
-        is_control = (ids != raw) & (np.isin(ids, self._spellable) | (ids == FEEDBACK_ID))
-        if self._unknown is not None:
-            # One token per word: the word of a control token is in the vocabulary.
-            spelled = np.isin(raw, self._spellable) & ~is_control & (ids == raw)
-            ids[spelled & (raw != self._unknown)] = self._unknown
-        return EncodedText(ids.astype(np.int32), offsets, is_control)
+        return EncodedText(self._original_ids[raw], offsets, self._is_control[raw])
 
-    def _copy(self, backend: Tokenizer) -> tuple[Tokenizer, npt.NDArray[np.int64]]:
-        """Return the copy, and the original id of each of its ids."""
+    def _copy(
+        self, backend: Tokenizer, unknown: int | None
+    ) -> tuple[Tokenizer, TokenArray, npt.NDArray[np.bool_]]:
+        """Return the copy; for each of its ids, the original one and whether it is control."""
         settings = json.loads(backend.to_str())
         settings.update(truncation=None, padding=None, post_processor=None)
         for entry in settings["added_tokens"]:
@@ -110,11 +106,16 @@ class TemplateEncoder:
         copy.add_special_tokens([FEEDBACK_MARK])
         added = copy.get_added_tokens_decoder()
         size = max([copy.get_vocab_size(with_added_tokens=True), *(n + 1 for n in added)])
-        original = np.arange(size)
+        original, is_control = np.arange(size, dtype=np.int32), np.zeros(size, bool)
+        if unknown is not None:
+            # One token per word: the vocabulary has the word of a control token.
+            original[[n for n in self.ids.values() if n < size]] = unknown
         for number, token in added.items():
             name = self._names.get(token.content, token.content)
-            original[number] = FEEDBACK_ID if name == FEEDBACK_MARK else backend.token_to_id(name)
-        return copy, original
+            is_control[number] = token.content in self._names or name == FEEDBACK_MARK
+            is_mark = name == FEEDBACK_MARK
+            original[number] = FEEDBACK_ID if is_mark else backend.token_to_id(name)
+        return copy, original, is_control
 
 
 def added_tokens(tokenizer: Any) -> Mapping[str, bool]:

@@ -2,6 +2,8 @@ from .column_batch import ColumnBatch as ColumnBatch
 from .loading import data_loader as data_loader
 from .materialize import MaterializeReport as MaterializeReport
 from .materialize import materialize_mix as materialize_mix
+from .megatron import MegatronReport as MegatronReport
+from .megatron import export_megatron as export_megatron
 from .mix_stream import MixStream as MixStream
 from .packing import Collator as Collator
 from .packing import batch_doc_ids as batch_doc_ids

@@ -51,23 +51,68 @@ class StreamBatches(IterableDataset[Any]):
         self.stream.load_state_dict(state)
 
 
-class ColumnLoader(DataLoader[Any]):
-    """A DataLoader that reads the batches of the chunks that its workers find."""
+class StreamLoader(DataLoader[Any]):
+    """A DataLoader of whole batches whose state is the place in the plan after the latest one.
+
+    The state is that of `MixStream`, the same on every process. A trainer that saves the state of
+    its loader resumes exactly, with any number of workers, and on another number of processes that
+    divides the global batch.
+    """
+
+    _n_batches = 0
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        self._n_batches = 0
+        for batch in self._batches():
+            self._n_batches += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the batch after the latest one is, and the plan."""
+        stream = self._stream
+        state = stream.state_dict(self._n_batches * stream.global_batch_size, False)
+        plan, epoch = stream.plan, state["epoch"]
+        left = plan.samples - epoch * plan.epoch_samples
+        if state["sample_in_epoch"] >= min(plan.epoch_samples, left):
+            state.update(epoch=epoch + 1, sample_in_epoch=0)
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Let the next iteration start where `state_dict` was taken.
+
+        Raises:
+            FingerprintError: the state is of another snapshot, plan or tokenizer.
+        """
+        self._stream.load_state_dict(state_dict)
+        self._n_batches = 0
+
+    @property
+    def _stream(self) -> MixStream:
         batches: Any = self.dataset
-        for chunk in super().__iter__():
-            yield from batches.stream.read(chunk).split(batches.stream.batch_size)
+        stream: MixStream = batches.stream
+        return stream
+
+    def _batches(self) -> Iterator[Any]:
+        return super().__iter__()
+
+
+class ColumnLoader(StreamLoader):
+    """A DataLoader that reads the batches of the chunks that its workers find."""
+
+    def _batches(self) -> Iterator[Any]:
+        stream = self._stream
+        for chunk in super()._batches():
+            yield from stream.read(chunk).split(stream.batch_size)
 
 
 def data_loader(
     stream: MixStream, collate: Collate | None = None, *, workers: int = 0, **options: Any
-) -> DataLoader[Any]:
+) -> StreamLoader:
     """Return a DataLoader that yields whole batches of `stream.batch_size` samples.
 
     Each worker makes complete batches, and torch passes their tensors through shared memory. Of
     documents without a conditioner a worker sends only the places. The order is the same for any
-    number of workers.
+    number of workers. Its `state_dict` and `load_state_dict` resume it exactly.
 
     Args:
         stream: the stream.
@@ -86,7 +131,7 @@ def data_loader(
     if workers and stream.files.root.startswith(("gs://", "az://")):
         # The connections of these clouds do not survive a fork.
         options.setdefault("multiprocessing_context", "spawn")
-    kind = ColumnLoader if collate is None else DataLoader
+    kind = ColumnLoader if collate is None else StreamLoader
     # Torch would convert the contents of the batches.
     return kind(batches, batch_size=None, num_workers=workers, collate_fn=_unchanged, **options)
 

@@ -1,11 +1,12 @@
 """Materialization: the samples of a mix as packed, tokenized MDS for any other trainer.
 
 llm-foundry reads such a folder as its pre-tokenized data: `tokens` is `max_length` ids of 8 bytes.
-Loss weights are omitted: other trainers have no column for them.
+Loss weights are omitted: llm-foundry has no column for them.
 """
 
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ import numpy.typing as npt
 from ixt_data.errors import ConfigError
 from ixt_data.export import new_folder
 from ixt_data.mds import SHARD_BYTES, ShardWriter
-from ixt_data.mix import Mix, observed_feedback, plan_mix, with_edges
+from ixt_data.mix import Mix, MixPlan, observed_feedback, plan_mix, with_edges
 from ixt_data.store import Store
-from ixt_train.conditioning import Conditioner
+from ixt_train.conditioning import ChatConditioner, Conditioner, set_chat_template
 from ixt_train.stream.mix_stream import MixStream
 
 COLUMNS = {"tokens": "bytes"}
@@ -81,19 +82,14 @@ def materialize_mix(
         MixError: the mix cannot be planned.
         StoreError: the folder exists, or is part of a store.
     """
-    mix = with_edges(store, mix, holdout)
-    plan = plan_mix(mix, samples, store=store, holdout=holdout)
-    uses_observed = any(condition.fixed_feedback for condition in plan.conditions)
-    observed = observed_feedback(store, mix, holdout) if uses_observed else {}
-    conditioner = Conditioner(tokenizer, mix.condition, observed)
-    export_record = {"format": "mds", "plan": plan.digest, "snapshot": plan.version}
     with (
-        tempfile.TemporaryDirectory() as local,
-        MixStream(plan, conditioner, store=store.root, local=local, batch_size=1) as stream,
-        new_folder(out, overwrite, export_record) as folder,
+        draw_samples(store, mix, tokenizer, samples, holdout, progress) as (plan, drawn),
+        new_folder(
+            out, overwrite, {"format": "mds", "plan": plan.digest, "snapshot": plan.version}
+        ) as folder,
     ):
         writer, rows, leftover = ShardWriter(folder, COLUMNS), 0, 0
-        for row in _rows(_with_progress(stream, plan.epochs, plan.samples, progress), max_length):
+        for row in _rows((sample["input_ids"] for sample in drawn), max_length):
             if len(row) < max_length:
                 leftover = len(row)
                 continue
@@ -109,16 +105,55 @@ def materialize_mix(
     return MaterializeReport(str(out), rows, plan.samples, leftover, plan.digest, plan.version)
 
 
+@contextmanager
+def draw_samples(
+    store: Store,
+    mix: Mix,
+    tokenizer: Any,
+    samples: int | None,
+    holdout: float,
+    progress: Callable[[int, int], None],
+    is_sft: bool = False,
+) -> Iterator[tuple[MixPlan, Iterator[dict[str, Any]]]]:
+    """Plan a mix for an export, and open the stream of its samples in draw order.
+
+    Args:
+        store: the mix's store.
+        mix: the draws and their conditioning.
+        tokenizer: a fast Hugging Face tokenizer with the special tokens.
+        samples: number of draws; None draws as many as there are documents.
+        holdout: share of documents, by doc_id, that is never drawn.
+        progress: called with the number of samples done and the total.
+        is_sft: render conversations by the tokenizer's chat template, as in stage sft.
+
+    Raises:
+        MixError: the mix cannot be planned.
+    """
+    mix = with_edges(store, mix, holdout)
+    plan = plan_mix(mix, samples, store=store, holdout=holdout)
+    uses_observed = any(condition.fixed_feedback for condition in plan.conditions)
+    observed = observed_feedback(store, mix, holdout) if uses_observed else {}
+    if is_sft:
+        set_chat_template(tokenizer, None)
+    kind = ChatConditioner if is_sft else Conditioner
+    conditioner = kind(tokenizer, mix.condition, observed)
+    with (
+        tempfile.TemporaryDirectory() as local,
+        MixStream(plan, conditioner, store=store.root, local=local, batch_size=1) as stream,
+    ):
+        yield plan, _with_progress(stream, plan, progress)
+
+
 def _with_progress(
-    stream: MixStream, epochs: int, total: int, progress: Callable[[int, int], None]
-) -> Iterator[npt.NDArray[np.int32]]:
+    stream: MixStream, plan: MixPlan, progress: Callable[[int, int], None]
+) -> Iterator[dict[str, Any]]:
     done = 0
-    for _ in range(epochs):
+    for _ in range(plan.epochs):
         for sample in stream:
-            yield sample["input_ids"]
+            yield sample
             done += 1
-            if done % 1000 == 0 or done == total:
-                progress(done, total)
+            if done % 1000 == 0 or done == plan.samples:
+                progress(done, plan.samples)
 
 
 def _rows(samples: Iterator[npt.NDArray[np.int32]], width: int) -> Iterator[npt.NDArray[np.int32]]:

@@ -146,6 +146,11 @@ class MixStream(IterableDataset[dict[str, Any]]):
 
     # Iteration
 
+    @property
+    def global_batch_size(self) -> int:
+        """The samples of a step over all processes."""
+        return self.batch_size * self._world.size
+
     def __len__(self) -> int:
         """Return the samples of this process in an epoch; the last epoch may have fewer."""
         return self.plan.epoch_samples // self._world.size

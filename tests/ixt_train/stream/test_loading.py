@@ -102,3 +102,35 @@ def test_long_tmpdir_raises_before_a_worker_waits_forever(store, plan, tmp_path,
         with pytest.raises(ConfigError, match="Set TMPDIR to a shorter folder"):
             data_loader(ds, collate, workers=1)
         assert next(iter(data_loader(ds, collate)))["input_ids"].shape[0] == 32
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("is_tokens", [True, False])
+def test_loader_state_resumes_after_any_batch(store, noisy, tmp_path, workers, is_tokens):
+    tokenizer = words_tokenizer()
+    conditioner = Conditioner(tokenizer, noisy.mix.condition) if is_tokens else None
+    collate = Collator(tokenizer.pad_token_id, 32, "best_fit") if is_tokens else None
+
+    def opened(name):
+        return MixStream(noisy, conditioner, store=store.root, local=tmp_path / name, batch_size=32)
+
+    def read(batch):
+        return b"".join(batch["doc_ids"]) if is_tokens else batch.doc_ids.tobytes()
+
+    with opened("a") as ds:
+        loader = data_loader(ds, collate, workers=workers)
+        states, found = [loader.state_dict()], []
+        for _ in range(noisy.epochs):
+            for batch in loader:
+                found.append(read(batch))
+                states.append(loader.state_dict())
+    assert len(found) == 20
+    for n_done in (0, 3, 8, 19):
+        with opened(f"b{n_done}") as ds:
+            loader = data_loader(ds, collate, workers=workers)
+            loader.load_state_dict(states[n_done])
+            assert loader.state_dict() == states[n_done]
+            n_epochs = noisy.epochs - states[n_done]["epoch"]
+            rest = [read(batch) for _ in range(n_epochs) for batch in loader]
+            assert loader.state_dict() == states[20]
+        assert rest == found[n_done:]

@@ -78,7 +78,7 @@ def test_materialize_on_the_command_line(store, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--format", "parket"], "valid are delta, hf, jsonl, mds, packed, parquet"),
+        (["--format", "parket"], "valid are delta, hf, jsonl, mds, megatron, packed, parquet"),
         (["--format", "packed"], "tokenizer"),
         (["--format", "mds", "-O", "tokenizer=x"], "tokenizer"),
         (["--format", "packed", "-O", "tokenizer"], "is not KEY=VALUE"),
