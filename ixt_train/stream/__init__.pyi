@@ -3,6 +3,7 @@ from .loading import data_loader as data_loader
 from .materialize import MaterializeReport as MaterializeReport
 from .materialize import materialize_mix as materialize_mix
 from .mix_stream import MixStream as MixStream
+from .packing import IGNORED as IGNORED
 from .packing import Collator as Collator
 from .packing import batch_doc_ids as batch_doc_ids
 from .packing import batch_samples as batch_samples
@@ -12,4 +13,5 @@ from .packing import document_numbers as document_numbers
 from .replay import Replay as Replay
 from .token_family import tokenize as tokenize
 from .world import World as World
+from .world import is_distributed as is_distributed
 from .world import run_on_all_ranks as run_on_all_ranks

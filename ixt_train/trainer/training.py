@@ -43,6 +43,7 @@ from ixt_train.trainer.callbacks import (
 )
 from ixt_train.trainer.compiled_layers import checkpoint_activations, compile_layers
 from ixt_train.trainer.document_probe import separate_documents
+from ixt_train.trainer.equal_rows import RowPadding
 from ixt_train.trainer.fsdp import sharding
 from ixt_train.trainer.instability import InstabilityCallback
 from ixt_train.trainer.interruption import InterruptionCallback
@@ -260,6 +261,8 @@ def _fit(
             bar = stack.enter_context(shown.progress("Training", total=steps, unit="steps"))
             callbacks.append(ProgressBarCallback(bar, shown))
         stack.enter_context(refuse_code())
+        # Ranks of a padded batch have the same number of documents, and so of rows.
+        equalize = None if config.packing == "pad" else RowPadding(tokenizer.pad_token_id)
         language_model = LanguageModel(
             model,
             cpu_bf16=config.precision == "amp_bf16" and not has_gpu,
@@ -267,7 +270,7 @@ def _fit(
         )
         trainer = Trainer(
             model=language_model,
-            train_dataloader=data_spec(loader),
+            train_dataloader=data_spec(loader, equalize),
             max_duration=f"{plan.samples // config.global_batch_size}ba",
             optimizers=_optimizer(config, model),
             algorithms=_algorithms(config),
