@@ -13,5 +13,7 @@ from .packing import document_numbers as document_numbers
 from .replay import Replay as Replay
 from .token_family import tokenize as tokenize
 from .world import World as World
+from .world import gather_from_all_ranks as gather_from_all_ranks
+from .world import host_group as host_group
 from .world import is_distributed as is_distributed
 from .world import run_on_all_ranks as run_on_all_ranks

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import distributed
 
-from ixt_train.stream import IGNORED, is_distributed
+from ixt_train.stream import IGNORED, host_group
 
 Batch = dict[str, Any]
 
@@ -20,9 +20,7 @@ class RowPadding:
     def __init__(self, pad_id: int) -> None:
         """Set the token of padding, on all ranks together."""
         self._pad_id = pad_id
-        # On the host: a GPU would have to finish its work before it answers.
-        is_shared = is_distributed() and distributed.get_world_size() > 1
-        self._group = distributed.new_group(backend="gloo") if is_shared else None
+        self._group = host_group()
 
     def __call__(self, batch: Batch) -> Batch:
         """Return the batch with as many rows as the largest one; all ranks call this together."""

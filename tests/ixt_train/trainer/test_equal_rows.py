@@ -35,7 +35,7 @@ def test_sharded_train_run_with_unequal_rows_equals_one_process(
     """FSDP2: a rank with a row less would leave the other one waiting."""
     model = config_tree["model"]["config"] | {"attention_dropout": 0.0}
     tree = config_tree | {"model": {"config": model}, "ema": None, "eval": {"samples": 0}}
-    # Two samples without feedback fill a row, 108 tokens; ranks have 2 to 4 rows of their 4 documents.
+    # Two samples without feedback fill a row with 108 tokens; other samples have a row each.
     condition = config_tree["mix"]["condition"] | {"dropout": 0.5}
     tree |= {"mix": config_tree["mix"] | {"condition": condition}}
     tree |= {"packing": "best_fit", "attention": "document", "max_length": 110}
