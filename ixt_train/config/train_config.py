@@ -248,8 +248,6 @@ class TrainConfig(ConfigModel):
 
     @model_validator(mode="after")
     def _compatible(self) -> Self:
-        if self.fsdp is not None and self.ema is not None:
-            raise ValueError("ema does not work with fsdp yet; set one of them to null")
         if self.duration.value == 0:
             raise ValueError("duration must be longer than 0")
         return self

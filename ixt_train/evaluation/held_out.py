@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,28 @@ import numpy.typing as npt
 import torch
 
 from ixt_data.errors import ConfigError
-from ixt_data.mix import Condition, Mix, Scope, held_out_predicate
+from ixt_data.mix import Mix, Scope, held_out_predicate
 from ixt_data.records import Span
 from ixt_data.store import Store
-from ixt_train.conditioning import Choice, Conditioner, Encoded, control_tokens
+from ixt_train.conditioning import Choice, Conditioner
 from ixt_train.config import EvalConfig, TaskConfig, load_run_mix, load_train_config
+from ixt_train.evaluation.held_out_samples import (
+    HeldOut,
+    distinguishes,
+    encode_held_out,
+    equalize_tokens,
+)
+from ixt_train.evaluation.lockstep import in_lockstep
 from ixt_train.evaluation.tasks import Task, load_task
 from ixt_train.inference import LoadedModel, logits_of, pick_device, row_losses
 from ixt_train.runs import CONFIG
-from ixt_train.stream import Collator
+from ixt_train.stream import (
+    Collator,
+    World,
+    gather_from_all_ranks,
+    is_distributed,
+    run_on_all_ranks,
+)
 
 Floats = npt.NDArray[np.float64]
 _CHOICES: dict[str, Choice] = {
@@ -30,18 +43,6 @@ _CHOICES: dict[str, Choice] = {
     "observed": "given",
 }
 UNSCORED, ALL = "unscored", "all"
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """A document that training never reads, with its critique and the bucket of its score."""
-
-    doc_id: bytes
-    text: str
-    bucket: str
-    score: float | None = None
-    critique: str = ""
-    spans: tuple[Span, ...] = ()
 
 
 def bucket_names(edges: Sequence[float]) -> list[str]:
@@ -141,11 +142,11 @@ class Evaluator:
         self._batch_size = config.batch_size
         self._collate = Collator(conditioner.tokenizer.pad_token_id, max_length)
         self._samples = {
-            name: _encode(conditioner, documents, _CHOICES[name])
+            name: encode_held_out(conditioner, documents, _CHOICES[name])
             for name in config.feedback
-            if documents and _distinguishes(conditioner.condition, name)
+            if documents and distinguishes(conditioner.condition, name)
         }
-        _equalize_tokens(list(self._samples.values()), max_length)
+        equalize_tokens(list(self._samples.values()), max_length)
         names = [document.bucket for document in documents]
         order = [*bucket_names(config.buckets), UNSCORED]
         self._buckets = {
@@ -160,16 +161,51 @@ class Evaluator:
         """Return the number of held-out documents by bucket."""
         return {bucket: len(at) for bucket, at in self._buckets.items()}
 
-    def measure(self, model: Any) -> dict[str, Any]:
+    def measure(self, model: Any, sharded: bool = False) -> dict[str, Any]:
         """Measure a model in evaluation mode; skip parts without documents or tasks.
 
-        `loss`: by feedback and bucket (`all`: all buckets), in nats per token of the document.
-        `feedback_gain`: likewise, the reduction of the loss by feedback; see `feedback_gain`.
-        `tasks`: share of problems with every answer right.
+        The ranks of a job call this together. Each one measures its part of the documents and
+        problems, and all return the same metrics.
+
+        Args:
+            model: a Hugging Face causal language model, or its FSDP wrapper.
+            sharded: whether each rank has a part of the weights.
+
+        Returns:
+            `loss`: by feedback and bucket (`all`: all buckets), in nats per token of the document.
+            `feedback_gain`: likewise, the reduction of the loss by feedback; see `feedback_gain`.
+            `tasks`: share of problems with every answer right.
         """
+        parts = gather_from_all_ranks(
+            run_on_all_ranks(lambda: self._measure_own_part(model, sharded))
+        )
+        losses: dict[str, Floats] = {
+            name: np.sum([part[0][name] for part in parts], 0) for name in self._samples
+        }
+        return self._metrics(losses, {k: sum(part[1][k] for part in parts) for k in parts[0][1]})
+
+    def _measure_own_part(
+        self, model: Any, sharded: bool
+    ) -> tuple[dict[str, Floats], dict[str, int]]:
+        """Measure every n-th batch of documents and problem, of n ranks.
+
+        Returns:
+            By feedback, nats and tokens of each document, float64[2, N], 0 for those of others;
+            and by task, the number of right problems.
+        """
+        world = World.detect() if is_distributed() else World()
+        with in_lockstep(model) if sharded else nullcontext(model) as shared:
+            losses: dict[str, Floats] = {
+                name: self._losses(shared, rows, world) for name, rows in self._samples.items()
+            }
+            return losses, {
+                task.name: sum(task.part(world.rank, world.size).solve(shared, self._conditioner))
+                for task in self._tasks
+            }
+
+    def _metrics(self, losses: dict[str, Floats], right: dict[str, int]) -> dict[str, Any]:
         metrics: dict[str, Any] = {}
         if self._samples:
-            losses = {name: self._losses(model, rows) for name, rows in self._samples.items()}
             metrics["loss"] = {
                 feedback: {
                     bucket: float(nats[at].sum() / tokens[at].sum())
@@ -177,20 +213,18 @@ class Evaluator:
                 }
                 for feedback, (nats, tokens) in losses.items()
             }
-            unconditioned, _ = losses.pop("none", (None, None))
-            if unconditioned is not None and losses:
+            unconditioned = losses["none"][0] if "none" in losses else None
+            conditioned = {name: own for name, own in losses.items() if name != "none"}
+            if unconditioned is not None and conditioned:
                 metrics["feedback_gain"] = {
                     feedback: {
                         bucket: feedback_gain(unconditioned[at], nats[at], tokens[at])
                         for bucket, at in self._nonempty_buckets(tokens)
                     }
-                    for feedback, (nats, tokens) in losses.items()
+                    for feedback, (nats, tokens) in conditioned.items()
                 }
         if self._tasks:
-            metrics["tasks"] = {
-                task.name: float(np.mean(task.solve(model, self._conditioner)))
-                for task in self._tasks
-            }
+            metrics["tasks"] = {t.name: right[t.name] / len(t.items) for t in self._tasks}
         return metrics
 
     def _nonempty_buckets(self, tokens: Floats) -> Iterator[tuple[str, Any]]:
@@ -198,21 +232,20 @@ class Evaluator:
         return ((name, at) for name, at in self._buckets.items() if tokens[at].any())
 
     @torch.inference_mode()
-    def _losses(self, model: Any, samples: list[dict[str, Any]]) -> tuple[Floats, Floats]:
-        """Return per document the sum of token losses in nats, and the number of tokens."""
-        nats, tokens = np.zeros(len(samples)), np.zeros(len(samples))
+    def _losses(self, model: Any, samples: list[dict[str, Any]], world: World) -> Floats:
+        """Return the sum of token losses in nats, and the number of tokens, of each document."""
+        sums = np.zeros((2, len(samples)))
         # Rows of similar length share a batch, to keep padding small.
         order = sorted(range(len(samples)), key=lambda i: len(samples[i]["input_ids"]))
-        for start in range(0, len(order), self._batch_size):
+        starts = range(0, len(order), self._batch_size)
+        for start in starts[world.rank :: world.size]:
             batch_indices = order[start : start + self._batch_size]
             batch = self._collate([samples[i] for i in batch_indices])
             ids = batch["input_ids"].to(model.device)
             logits = logits_of(model, {"input_ids": ids})
             rows = row_losses(logits, ids, batch["loss_weights"].to(model.device))
-            nats[batch_indices], tokens[batch_indices] = (
-                eval_config.cpu().numpy() for eval_config in rows
-            )
-        return nats, tokens
+            sums[:, batch_indices] = torch.stack(rows).cpu().numpy()
+        return sums
 
 
 def feedback_gain(
@@ -233,72 +266,6 @@ def feedback_gain(
     spread = float(((differences - mean * tokens) ** 2).sum())
     error = math.sqrt(spread * n / (n - 1)) / tokens.sum() if n > 1 else None
     return {"gain": float(mean), "standard_error": None if error is None else float(error)}
-
-
-def _distinguishes(condition: Condition, feedback: str) -> bool:
-    """Return whether a model of this condition can distinguish this feedback from none."""
-    if condition.kind == "none":
-        return feedback == "none"
-    return condition.kind != "spans" or feedback in ("none", "observed")
-
-
-def _encode(
-    conditioner: Conditioner, documents: Sequence[HeldOut], choice: Choice
-) -> list[dict[str, Any]]:
-    """Encode samples whose loss counts each of the document's own tokens once."""
-    uniform_conditioner = conditioner.with_condition(conditioner.condition.with_equal_losses())
-    tokenizer = conditioner.tokenizer
-    control = np.array([*control_tokens(tokenizer), tokenizer.eos_token_id])
-    samples = []
-    for document in documents:
-        encoded = uniform_conditioner.encode(
-            document.text, document.critique, document.score, document.spans, feedback=choice
-        )
-        samples.append(_sample(document, encoded, control))
-    return samples
-
-
-def _sample(document: HeldOut, encoded: Encoded, control: Any) -> dict[str, Any]:
-    weights = np.where(np.isin(encoded.input_ids, control), 0, encoded.loss_weights)
-    return {
-        "input_ids": encoded.input_ids,
-        "loss_weights": weights.astype(np.float32),
-        "doc_id": document.doc_id,
-    }
-
-
-def _equalize_tokens(by_feedback: Sequence[Sequence[dict[str, Any]]], max_length: int) -> None:
-    """Set weights to 1 for the tokens that exist and fit under every feedback, else to 0.
-
-    A tag that replaces a token removes it from the document.
-    """
-    for samples in zip(*by_feedback, strict=True):
-        positions = [np.flatnonzero(s["loss_weights"]) for s in samples]
-        shortest = min(positions, key=len)
-        common = next(
-            s["input_ids"][p] for s, p in zip(samples, positions, strict=True) if p is shortest
-        )
-        positions = [
-            p[_subsequence_positions(s["input_ids"][p], common)]
-            for s, p in zip(samples, positions, strict=True)
-        ]
-        fit = min(int(np.searchsorted(at, max_length)) for at in positions)
-        for sample, at in zip(samples, positions, strict=True):
-            sample["loss_weights"][:] = 0.0
-            sample["loss_weights"][at[:fit]] = 1.0
-
-
-def _subsequence_positions(ids: Any, common: Any) -> Any:
-    """Return the positions of the subsequence `common` in `ids`."""
-    if len(ids) == len(common):
-        return np.arange(len(ids))
-    matches, at = [], 0
-    for token in common:
-        while ids[at] != token:
-            at += 1
-        matches.append(at)
-        at += 1
-    return np.array(matches, np.int64)
 
 
 def evaluate(

@@ -81,6 +81,10 @@ class Task:
     items: tuple[TaskProblem | TaskQuestion, ...]
     gamma: float = 1.0
 
+    def part(self, number: int, count: int) -> "Task":
+        """Return every `count`-th item, from item `number` on."""
+        return Task(self.name, self.items[number::count], self.gamma)
+
     def solve(self, model: Any, conditioner: Conditioner) -> list[bool]:
         """Return whether each item is right; control tokens are never generated."""
         is_right = [False] * len(self.items)

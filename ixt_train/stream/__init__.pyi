@@ -5,6 +5,7 @@ from .materialize import materialize_mix as materialize_mix
 from .megatron import MegatronReport as MegatronReport
 from .megatron import export_megatron as export_megatron
 from .mix_stream import MixStream as MixStream
+from .packing import IGNORED as IGNORED
 from .packing import Collator as Collator
 from .packing import batch_doc_ids as batch_doc_ids
 from .packing import batch_samples as batch_samples
@@ -14,4 +15,7 @@ from .packing import document_numbers as document_numbers
 from .replay import Replay as Replay
 from .token_family import tokenize as tokenize
 from .world import World as World
+from .world import gather_from_all_ranks as gather_from_all_ranks
+from .world import host_group as host_group
+from .world import is_distributed as is_distributed
 from .world import run_on_all_ranks as run_on_all_ranks

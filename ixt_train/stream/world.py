@@ -4,7 +4,8 @@ import os
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from functools import lru_cache
+from typing import Any, TypeVar, cast
 
 from torch import distributed
 
@@ -55,6 +56,32 @@ class World:
 
 def _variable(name: str, default: int) -> int:
     return int(os.environ.get(name, default))
+
+
+def host_group() -> distributed.ProcessGroup | None:
+    """Return a group of all processes that talks through the CPU; None for a single process.
+
+    A message through a GPU waits for the work that the GPU has. All ranks call this together.
+    """
+    if not is_distributed() or distributed.get_world_size() == 1:
+        return None
+    return _host_group(distributed.group.WORLD)
+
+
+@lru_cache(1)
+def _host_group(world: Any) -> distributed.ProcessGroup:
+    group: distributed.ProcessGroup = distributed.new_group(backend="gloo")
+    return group
+
+
+def gather_from_all_ranks(value: T) -> list[T]:
+    """Return the values of all ranks, in their order; all ranks call this together."""
+    group = host_group()
+    if group is None:
+        return [value]
+    values: list[T | None] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(values, value, group=group)
+    return cast("list[T]", values)
 
 
 def run_on_all_ranks(action: Callable[[], T]) -> T:

@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ from composer.core import Callback, State
 from composer.loggers import Logger
 from composer.utils import dist, reproducibility
 from composer.utils.checkpoint import save_checkpoint
-from torch import Tensor, nn
 
 from ixt_data.console import Output, ProgressBar
 from ixt_data.storage import atomic_write
@@ -26,6 +25,7 @@ from ixt_train.runs import (
 )
 from ixt_train.runs.run_folder import METRICS
 from ixt_train.stream import batch_doc_ids, batch_samples
+from ixt_train.trainer.averaged_weights import EmaCallback
 from ixt_train.trainer.speed import SpeedMeter
 
 
@@ -81,68 +81,6 @@ class LearningRateCallback(Callback):  # type: ignore[misc]
         for optimizer in state.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = self._highest * factor
-
-
-class EmaCallback(Callback):  # type: ignore[misc]
-    """An exponential moving average (EMA) of the weights, with a warm-up.
-
-    After step s the average moves by 1 - min(decay, s / (s + 10)) towards the weights.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        decay: float,
-        weights: dict[str, Tensor] | None = None,
-        previous_steps: int = 0,
-    ) -> None:
-        """Start an average, or continue that of a previous train run of `previous_steps` steps."""
-        self._decay = decay
-        self._model = model
-        self._weights = dict(weights or {})
-        self._previous_steps = previous_steps if weights else 0
-
-    def _current_weights(self) -> dict[str, Tensor]:
-        return {name: p.detach() for name, p in self._model.named_parameters()}
-
-    def fit_start(self, state: State, logger: Logger) -> None:
-        """Start from the current weights, unless a checkpoint provided an average."""
-        current = self._current_weights()
-        initial = self._weights or current
-        self._weights = {k: initial[k].to(w, copy=True) for k, w in current.items()}
-
-    def batch_end(self, state: State, logger: Logger) -> None:
-        """Update the average."""
-        step = self._previous_steps + int(state.timestamp.batch)
-        towards = 1 - min(self._decay, step / (step + 10))
-        torch._foreach_lerp_(
-            list(self._weights.values()), list(self._current_weights().values()), towards
-        )
-
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Give the model the averaged weights within the context."""
-        current = self._current_weights()
-        live_copy = {name: weight.clone() for name, weight in current.items()}
-        _copy(self._weights, current)
-        try:
-            yield
-        finally:
-            _copy(live_copy, current)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the average by parameter name."""
-        return {"weights": self._weights, "previous_steps": self._previous_steps}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load the average of a checkpoint."""
-        self._weights, self._previous_steps = dict(state["weights"]), int(state["previous_steps"])
-
-
-def _copy(source: dict[str, Tensor], target: dict[str, Tensor]) -> None:
-    with torch.no_grad():
-        for name, weight in target.items():
-            weight.copy_(source[name])
 
 
 class RandomStateCallback(Callback):  # type: ignore[misc]

@@ -1,6 +1,6 @@
 """The model with its weighted loss for Composer, and the counting and splitting of batches."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -79,11 +79,22 @@ def split_batch(batch: Batch, rows: int | float) -> list[Batch]:
     ]
 
 
-def data_spec(loader: Iterable[Batch]) -> DataSpec:
-    """Wrap a loader for Composer, with source documents as samples in any packing."""
+def data_spec(
+    loader: Iterable[Batch], equalize: Callable[[Batch], Batch] | None = None
+) -> DataSpec:
+    """Wrap a loader for Composer, with source documents as samples in any packing.
+
+    Args:
+        loader: a loader of batches of `Collator`.
+        equalize: gives the batches of all ranks the same number of rows.
+    """
+
+    def transform(batch: Batch) -> Batch:
+        return count_rows(batch if equalize is None else equalize(batch))
+
     return DataSpec(
         loader,
-        batch_transforms=count_rows,
+        batch_transforms=transform,
         split_batch=split_batch,
         get_num_samples_in_batch=batch_samples,
         get_num_tokens_in_batch=count_tokens,

@@ -31,10 +31,10 @@ from ixt_train.runs import (
     run_folder,
 )
 from ixt_train.stream import Collator, MixStream, data_loader, run_on_all_ranks
+from ixt_train.trainer.averaged_weights import EmaCallback
 from ixt_train.trainer.callbacks import (
     CheckpointCallback,
     DrawsCallback,
-    EmaCallback,
     EvaluationCallback,
     LearningRateCallback,
     MetricsCallback,
@@ -43,6 +43,7 @@ from ixt_train.trainer.callbacks import (
 )
 from ixt_train.trainer.compiled_layers import checkpoint_activations, compile_layers
 from ixt_train.trainer.document_probe import separate_documents
+from ixt_train.trainer.equal_rows import RowPadding
 from ixt_train.trainer.fsdp import sharding
 from ixt_train.trainer.instability import InstabilityCallback
 from ixt_train.trainer.interruption import InterruptionCallback
@@ -248,10 +249,15 @@ def _fit(
         loader = data_loader(
             stack.enter_context(stream), collate, workers=worker_count(config), pin_memory=has_gpu
         )
+        language_model = LanguageModel(
+            model,
+            cpu_bf16=config.precision == "amp_bf16" and not has_gpu,
+            compiled=config.compile,
+        )
         interruption = InterruptionCallback()
         callbacks = [
             InstabilityCallback(config.instability, shown),
-            *_callbacks(config, plan, start_model, evaluator, remote),
+            *_callbacks(config, plan, language_model, start_model, evaluator, remote),
             interruption,
             *extra_callbacks,
         ]
@@ -260,14 +266,11 @@ def _fit(
             bar = stack.enter_context(shown.progress("Training", total=steps, unit="steps"))
             callbacks.append(ProgressBarCallback(bar, shown))
         stack.enter_context(refuse_code())
-        language_model = LanguageModel(
-            model,
-            cpu_bf16=config.precision == "amp_bf16" and not has_gpu,
-            compiled=config.compile,
-        )
+        # Ranks of a padded batch have the same number of documents, and so of rows.
+        equalize = None if config.packing == "pad" else RowPadding(tokenizer.pad_token_id)
         trainer = Trainer(
             model=language_model,
-            train_dataloader=data_spec(loader),
+            train_dataloader=data_spec(loader, equalize),
             max_duration=f"{plan.samples // config.global_batch_size}ba",
             optimizers=_optimizer(config, model),
             algorithms=_algorithms(config),
@@ -336,23 +339,27 @@ def _algorithms(config: TrainConfig) -> list[Algorithm]:
 def _callbacks(
     config: TrainConfig,
     plan: MixPlan,
+    model: LanguageModel,
     start_model: WarmStart,
     evaluator: Evaluator,
     remote: Remote | None,
 ) -> list[Callback]:
     """Return callbacks in order of execution: the average first, the checkpoint last."""
     duration = Amount(value=plan.samples // config.global_batch_size)
-    folder, model = Path(config.run_folder), start_model.model
-    ema = (
-        None
-        if config.ema is None
-        else EmaCallback(model, config.ema, start_model.averaged, start_model.step)
-    )
+    folder, sharded, ema = Path(config.run_folder), config.fsdp is not None, None
+    if config.ema is not None:
+        average, steps = start_model.averaged, start_model.step
+        ema = EmaCallback(model, config.ema, average, steps, sharded=sharded)
     draws = DrawsCallback(folder)
-    speed = SpeedMeter(model_size(model), config.attention == "document")
+    speed = SpeedMeter(model_size(start_model.model), config.attention == "document")
     metrics = MetricsCallback(folder, config.logging.every, speed)
     evaluate = EvaluationCallback(
-        config.eval.every, lambda: evaluator.measure(model), metrics, ema, config.stop
+        config.eval.every,
+        # FSDP 1 replaces the model by its wrapper.
+        lambda: evaluator.measure(model.model, sharded),
+        metrics,
+        ema,
+        config.stop,
     )
     return [
         LearningRateCallback(config.schedule, duration, config.optimizer.lr),

@@ -17,6 +17,7 @@ from torch import distributed
 from ixt_data.errors import StoreError
 from ixt_data.mix import Mix, MixPlan, plan_mix
 from ixt_data.store import Store
+from ixt_train.config import TrainConfig
 from ixt_train.stream import run_on_all_ranks
 from ixt_train.trainer.shared_plan import share_plan
 
@@ -54,10 +55,28 @@ def share_different_plans(number: int, root: str, folder: Path) -> None:
     share_plan(folder / f"plan{number}", lambda: small_plan(Store.open(root), seed=number))
 
 
+def train_with_unequal_rows(number: int, config: TrainConfig) -> list[int]:
+    """Return the number of rows of each batch of this rank, before padding."""
+    from ixt_train.trainer import equal_rows
+    from ixt_train.trainer.training import train
+
+    rows = []
+    pad_rows = equal_rows.pad_rows
+
+    def record(batch: dict[str, Any], total: int, pad_id: int) -> dict[str, Any]:
+        rows.append(len(batch["input_ids"]))
+        return pad_rows(batch, total, pad_id)
+
+    equal_rows.pad_rows = record
+    train(config)
+    return rows
+
+
 def _rank(
     number: int, file: Path, action: Callable[..., Any], arguments: tuple[Any, ...], answers: Any
 ) -> None:
     os.environ |= {"LOCAL_RANK": str(number), "LOCAL_WORLD_SIZE": "2"}
+    os.environ |= {"RANK": str(number), "WORLD_SIZE": "2", "NODE_RANK": "0"}
     distributed.init_process_group(
         "gloo", init_method=f"file://{file}", rank=number, world_size=2,
         timeout=datetime.timedelta(seconds=60),

@@ -23,6 +23,7 @@ from ixt_train.config.train_config import TrainConfig
 from ixt_train.evaluation.held_out import evaluate
 from ixt_train.inference.loaded_model import load_model
 from ixt_train.runs.checkpoints import (
+    averaged_weights,
     checkpoint_path,
     checkpoint_step,
     list_checkpoints,
@@ -214,12 +215,18 @@ def test_train_with_two_processes_equals_one(
     config_tree: Tree, tmp_path: Path, write_config: Callable[[Tree], Path], fsdp: Tree | None
 ) -> None:
     model = config_tree["model"]["config"] | {"attention_dropout": 0.0}
-    calm = config_tree | {"model": {"config": model}, "ema": None if fsdp else 0.9}
+    calm = config_tree | {"model": {"config": model}}
     one = run(calm, run_folder=str(tmp_path / "one"))
     config = write_config(calm | {"fsdp": fsdp})
     two = two_processes(config)
     assert losses(two["run_folder"]) == pytest.approx(losses(one.run_folder), abs=1e-4)
     assert two["losses"]["eval"] == pytest.approx(one.losses["eval"], abs=1e-4)
+    assert two["tasks"] == pytest.approx(one.tasks)
+    average, other = (
+        averaged_weights(read_checkpoint(Path(p))) for p in (one.checkpoint, two["checkpoint"])
+    )
+    assert average.keys() == other.keys()
+    assert all(torch.allclose(average[name], other[name], atol=1e-4) for name in average)
     both = zip(read_draws(one.run_folder), read_draws(two["run_folder"]), strict=True)
     assert all(sorted(a) == sorted(b) for (_, a), (_, b) in both)
     if fsdp is None:
