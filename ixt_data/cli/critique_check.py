@@ -1,7 +1,7 @@
-"""`ixt critique --check`: whether a judge can tell good documents from bad ones."""
+"""`ixt critique --check` and `--estimate`: what a judge can do and costs, before a run."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -10,6 +10,7 @@ from ixt_data.console import Output, format_count, printable, table
 if TYPE_CHECKING:
     from ixt_data.critics import Rubric
     from ixt_data.critique_runs import CritiqueRunSpec
+    from ixt_data.store import Store
 
 
 def check_critic(
@@ -59,3 +60,20 @@ def check_critic(
             f"bound {result.low:.2f} is below {min_auc:g} (--min-auc). Use a better judge or rubric"
         )
         raise typer.Exit(1)
+
+
+def estimate_critique(out: Output, store: "Store", job: "CritiqueRunSpec", gpus: int) -> None:
+    """Estimate the cost of a critique run from a sample, and print it.
+
+    Args:
+        out: destination of progress and result.
+        store: the store of the run.
+        job: names the judge and the corpus.
+        gpus: number of GPUs of the judge's servers.
+    """
+    from ixt_data.critique_runs import closing_critic, estimate_cost
+
+    judge: Any = job.load()
+    with closing_critic(judge), out.progress("sampling", None, "documents") as bar:
+        costs = estimate_cost(store, job.corpus, judge, gpus, lambda done: bar.update(done))
+    out.result(costs)

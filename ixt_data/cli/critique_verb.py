@@ -1,12 +1,13 @@
 """The verb `critique`: a critic over a corpus."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from ixt_data.cli.critique_check import check_critic
+from ixt_data.cli.critique_check import check_critic, estimate_critique
 from ixt_data.cli.critique_pairs import run_comparisons
+from ixt_data.cli.critique_parts import CHUNK_CHARS, PARTS, divide_documents
 from ixt_data.cli.critique_summary import run_critique
 from ixt_data.cli.judge_options import (
     CONVERSATION_RUBRICS,
@@ -30,13 +31,7 @@ from ixt_data.cli.options import DEFAULT_STORE, OutputOption, StoreOption, key_v
 from ixt_data.cli.verbs import Group, add_verb
 from ixt_data.console import Output, OutputMode
 
-if TYPE_CHECKING:
-    from ixt_data.critics import ChunkOptions
-    from ixt_data.critique_runs import CritiqueRunSpec
-
-PARTS = "Chunks and turns"
 PAIRS = "Pairs: --critic vllm and llama"
-CHUNK_CHARS = 8192
 
 
 def register(app: typer.Typer) -> None:
@@ -183,6 +178,24 @@ def critique(
     max_cost: MaxCostOption = None,
     price_in: PriceInOption = 0.0,
     price_out: PriceOutOption = 0.0,
+    batch: Annotated[
+        bool,
+        typer.Option(
+            "--batch",
+            help="Submit batches to the vendor's batch API: half the price, up to a day.",
+            rich_help_panel=SPENDING,
+        ),
+    ] = False,
+    batch_requests: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=50_000,
+            show_default="10000",
+            help="Documents per batch.",
+            rich_help_panel=SPENDING,
+        ),
+    ] = None,
     pairwise: Annotated[
         bool,
         typer.Option(
@@ -246,8 +259,14 @@ def critique(
 
     The API key of a server is read from the environment variable IXT_API_KEY.
     """
-    from ixt_data.critics import ConnectionOptions, SpendingLimits, Timeouts, load_rubric
-    from ixt_data.critique_runs import CritiqueRunSpec, PairwiseOptions
+    from ixt_data.critics import (
+        BATCH_CRITIC,
+        ConnectionOptions,
+        SpendingLimits,
+        Timeouts,
+        load_rubric,
+    )
+    from ixt_data.critique_runs import CritiqueRunSpec, PairwiseOptions, journal_folder
     from ixt_data.store import Store
 
     out = Output(output)
@@ -300,10 +319,23 @@ def critique(
             "api_key_file": api_key_file,
             "connection": ConnectionOptions(proxy, ca_file, client_cert),
         }
+        if batch:
+            not_given = {
+                "--serve": serve is None,
+                "--workers": workers == 1,
+                "--ray": ray is None,
+                "--check": not check,
+                "--estimate": not estimate,
+            }
+            _refuse("is not for --batch", not_given)
+            critic = BATCH_CRITIC
+            options["sampling"]["expected"] = False
+            options["folder"] = str(journal_folder(opened) / "batches")
+            options["batch_requests"] = batch_requests or 10_000
     elif endpoint or serve:
         flag = "--endpoint" if endpoint else "--serve"
         raise typer.BadParameter(f"is for --critic vllm, not {critic}", param_hint=flag)
-    is_judge = critic in ("vllm", "llama")
+    is_judge = critic in ("vllm", "llama", BATCH_CRITIC)
     pairs = {
         "--pairs-per-document": pairs_per_document,
         "--pair-seed": pair_seed,
@@ -312,61 +344,41 @@ def critique(
     if not pairwise and (given := [key for key, value in pairs.items() if value is not None]):
         raise typer.BadParameter("requires --pairwise", param_hint=given[0])
     if pairwise:
-        others = {
-            "--critic": not is_judge,
-            "--workers": workers > 1,
-            "--ray": ray is not None,
-            "--metrics-port": metrics_port is not None,
-            "--per-chunk": per_chunk,
-            "--turns": turns is not None,
-            "--check": check,
-            "--estimate": estimate,
+        _refuse("needs a judge: vllm or llama", {"--critic": is_judge})
+        not_given = {
+            "--workers": workers == 1,
+            "--ray": ray is None,
+            "--metrics-port": metrics_port is None,
+            "--per-chunk": not per_chunk,
+            "--turns": turns is None,
+            "--check": not check,
+            "--estimate": not estimate,
         }
-        for key in (key for key, is_given in others.items() if is_given):
-            what = "needs a judge: vllm or llama" if key == "--critic" else "is not for --pairwise"
-            raise typer.BadParameter(what, param_hint=key)
+        _refuse("is not for --pairwise", not_given)
         job = CritiqueRunSpec(opened.root, corpus, critic, options, serve=server, name=name)
         pair_options = PairwiseOptions(load_rubric(rubric), pairs_per_document or 8, pair_seed or 0)
         run_comparisons(out, opened, job, pair_options, retry_failed, max_failed, comparisons)
         return
+    if batch_requests is not None and not batch:
+        raise typer.BadParameter("requires --batch", param_hint="--batch-requests")
+    if batch and critic != BATCH_CRITIC:
+        raise typer.BadParameter(f"is for --critic vllm, not {critic}", param_hint="--batch")
     if turns is None and not per_chunk and is_judge and rubric in CONVERSATION_RUBRICS:
         turns = "conversation"
-    parts = _parts(per_chunk, chunk_chars, chunk_tokens, turns)
+    parts = divide_documents(per_chunk, chunk_chars, chunk_tokens, turns)
     job = CritiqueRunSpec(opened.root, corpus, critic, options, parts, server, name, retry_failed)
     if canaries is not None and not check:
         raise typer.BadParameter("requires --check", param_hint="--canaries")
     if check:
         check_critic(out, job, load_rubric(rubric), canaries, min_auc)
     elif estimate:
-        _estimate(out, opened, job, gpus)
+        estimate_critique(out, opened, job, gpus)
     else:
         run_critique(out, opened, job, workers, ray, (metrics_host, metrics_port), max_failed)
 
 
-def _parts(
-    per_chunk: bool, chars: int | None, tokens: int | None, turns: str | None
-) -> "ChunkOptions | None":
-    """Return how documents are divided, None if they are not."""
-    from ixt_data.critics import ChunkOptions
-
-    sized = chars is not None or tokens is not None
-    if sized and not per_chunk:
-        raise typer.BadParameter("requires --per-chunk", param_hint="--chunk-chars/-tokens")
-    if chars is not None and tokens is not None:
-        raise typer.BadParameter("give one of them", param_hint="--chunk-chars/-tokens")
-    if per_chunk and turns is not None:
-        raise typer.BadParameter("give one of --per-chunk and --turns", param_hint="--turns")
-    if per_chunk:
-        return ChunkOptions("chunk", chars if sized else CHUNK_CHARS, tokens)
-    if turns is None:
-        return None
-    return ChunkOptions("turn" if turns == "each" else "conversation")
-
-
-def _estimate(out: Output, store: Any, job: "CritiqueRunSpec", gpus: int) -> None:
-    from ixt_data.critique_runs import closing_critic, estimate_cost
-
-    judge: Any = job.load()
-    with closing_critic(judge), out.progress("sampling", None, "documents") as bar:
-        costs = estimate_cost(store, job.corpus, judge, gpus, lambda done: bar.update(done))
-    out.result(costs)
+def _refuse(what: str, not_given: dict[str, bool]) -> None:
+    """Refuse the first option that is given."""
+    for option, is_missing in not_given.items():
+        if not is_missing:
+            raise typer.BadParameter(what, param_hint=option)

@@ -22,6 +22,7 @@ from .rubric import Rubric as Rubric
 from .rubric import instructs_judge as instructs_judge
 from .rubric import load_rubric as load_rubric
 from .rubric import shipped_rubrics as shipped_rubrics
+from .vllm.batch_critic import BATCH_CRITIC as BATCH_CRITIC
 from .vllm.client import Client as Client
 from .vllm.client import ConnectionBroken as ConnectionBroken
 from .vllm.client import ConnectionOptions as ConnectionOptions

@@ -2,9 +2,10 @@
 
 import asyncio
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import orjson
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 10.0
 MAX_RESPONSE_BYTES = 32 << 20
 """Bytes of a response, unpacked, that are read at most. A critique has some kilobytes."""
+
+MAX_FILE_BYTES = 2 << 30
+"""Bytes of a file that is downloaded, unpacked."""
 
 REDACTED = b"[IXT_API_KEY]"
 """Stands for the key wherever a server repeats it."""
@@ -140,18 +144,53 @@ class Client:
         """Send a GET request; raises the same errors as `post`."""
         return await self._request("GET", url, None, timeout)
 
+    async def upload(
+        self, url: str, fields: Mapping[str, str], path: Path, timeout: float
+    ) -> HttpResponse:
+        """Send a file as a form; raises the same errors as `post`.
+
+        Args:
+            url: complete address.
+            fields: the other fields of the form.
+            path: the file; it is read while it is sent.
+            timeout: seconds until the complete response must have arrived.
+        """
+        import aiohttp
+
+        with path.open("rb") as file:
+            form = aiohttp.FormData(dict(fields))
+            form.add_field("file", file, filename=path.name, content_type="application/jsonl")
+            return await self._request("POST", url, form, timeout)
+
+    async def download(self, url: str, file: BinaryIO, timeout: float) -> HttpResponse:
+        """Write a body to a file while it arrives; raises the same errors as `post`.
+
+        Args:
+            url: complete address.
+            file: gets the body of a response with status 200; other bodies are returned.
+            timeout: seconds until the complete response must have arrived.
+        """
+        return await self._request("GET", url, None, timeout, file)
+
     async def _request(
-        self, method: str, url: str, body: bytes | None, timeout: float
+        self,
+        method: str,
+        url: str,
+        body: "bytes | aiohttp.FormData | None",
+        timeout: float,
+        file: BinaryIO | None = None,
     ) -> HttpResponse:
         import aiohttp
 
         session = self._session or self._open()
         limits = aiohttp.ClientTimeout(total=timeout, sock_connect=min(timeout, CONNECT_SECONDS))
+        is_form = isinstance(body, aiohttp.FormData)
         try:
             async with session.request(
                 method,
                 url,
                 data=body,
+                headers=None if is_form else {"Content-Type": "application/json"},
                 timeout=limits,
                 allow_redirects=False,
                 proxy=self._connection.proxy,
@@ -162,6 +201,9 @@ class Client:
                         f"{url} redirects to {target}, and documents go only to the given address. "
                         "If it is right, give it as --endpoint"
                     )
+                if file is not None and response.status == 200:
+                    await self._write(response, file)
+                    return HttpResponse(200, b"")
                 return HttpResponse(response.status, self._redact(await _read(response)))
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise EndpointUnreachable(_reason(error)) from None
@@ -170,12 +212,24 @@ class Client:
         except (aiohttp.ClientError, OSError) as error:
             raise ConnectionBroken(_reason(error)) from None
 
+    async def _write(self, response: "aiohttp.ClientResponse", file: BinaryIO) -> None:
+        """Write a body line by line, without the key."""
+        rest, size = b"", 0
+        async for part in response.content.iter_chunked(1 << 16):
+            size += len(part)
+            if size > MAX_FILE_BYTES:
+                response.close()
+                raise ResponseTooLarge(f"the file is larger than {MAX_FILE_BYTES >> 20} MiB")
+            rest += part
+            end = rest.rfind(b"\n") + 1
+            _append(file, self._redact(rest[:end]))
+            rest = rest[end:]
+        _append(file, self._redact(rest))
+
     def _open(self) -> "aiohttp.ClientSession":
         import aiohttp
 
-        headers = {"Content-Type": "application/json"}
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         # The endpoints limit the requests in flight, not the connection pool.
         connector = aiohttp.TCPConnector(
             limit=0, keepalive_timeout=4, ssl=self._connection.ssl_context()
@@ -193,6 +247,14 @@ class Client:
             self._session = None
             # The transports close in the next iteration of the event loop.
             await asyncio.sleep(0)
+
+
+def _append(file: BinaryIO, data: bytes) -> None:
+    try:
+        file.write(data)
+    except OSError as error:
+        # Not an error of the connection, which would be tried again.
+        raise CriticError(f"{file.name}: {error.strerror}") from None
 
 
 async def _read(response: "aiohttp.ClientResponse") -> bytes:

@@ -91,7 +91,7 @@ class DocumentRequester:
         flags = {INSTRUCTS_JUDGE} if instructs_judge(document.text) else set[str]()
         counts = _RequestCounts()
         try:
-            prompt, coverage = await self._prompt(document, flags)
+            prompt, coverage = await self.prompt(document, flags)
             response = await self._request_samples(prompt, counts)
         except InvalidResponse as failure:
             return Critique(
@@ -107,15 +107,16 @@ class DocumentRequester:
             distribution = await self._score_distribution(prompt, response)
         if self._sampling.expected and distribution is None:
             flags.add(NO_EXPECTED)
-        critique = to_critique(document, response, self._rubric, flags)
-        scores = {**critique.scores, **({"coverage": coverage} if coverage < 1 else {})}
+        critique = covered(to_critique(document, response, self._rubric, flags), coverage)
         expected, entropy = distribution or (None, None)
-        return replace(
-            critique, scores=scores, expected=expected, entropy=entropy, attempts=counts.attempts
-        )
+        return replace(critique, expected=expected, entropy=entropy, attempts=counts.attempts)
 
-    async def _prompt(self, document: Document, flags: set[str]) -> tuple[str, float]:
+    async def prompt(self, document: Document, flags: set[str]) -> tuple[str, float]:
         """Return the user message for a document, and the share of the document in it.
+
+        Args:
+            document: the document.
+            flags: gets flags on what was done to it.
 
         Raises:
             InvalidResponse: the document is too long.
@@ -256,10 +257,11 @@ class DocumentRequester:
                     ) from None
             except InvalidResponse as failure:
                 counts.degenerate += failure.status is FailureStatus.degenerate
-                is_final = not self._may_succeed_later(failure) or counts.degenerate > 1
+                is_final = not self.may_succeed_later(failure) or counts.degenerate > 1
                 counts.add_failure(failure, self._max_attempts, is_final=is_final)
 
-    def _may_succeed_later(self, failure: InvalidResponse) -> bool:
+    def may_succeed_later(self, failure: InvalidResponse) -> bool:
+        """Return whether another request for the same document may succeed."""
         if failure.status in (FailureStatus.timeout, FailureStatus.server_crashed):
             return True
         return failure.status not in FINAL_STATUSES and self._sampling.temperature > 0
@@ -267,12 +269,13 @@ class DocumentRequester:
     async def _request_once(
         self, prompt: str, counts: "_RequestCounts", is_exclusive: bool
     ) -> JudgeResponse:
-        size = self._prompt_bytes(prompt)
+        size = self.prompt_bytes(prompt)
         max_tokens = self._prompts.max_tokens * self._sampling.samples
         async with self._spending.reserve(size, max_tokens) as expected:
             return await self._send(prompt, counts, is_exclusive, expected)
 
-    def _prompt_bytes(self, prompt: str) -> int:
+    def prompt_bytes(self, prompt: str) -> int:
+        """Return the bytes of all messages of a request."""
         return sum(len(one["content"].encode()) for one in self._prompts.messages(prompt))
 
     async def _send(
@@ -366,6 +369,13 @@ class DocumentRequester:
             endpoint.record_refusal()
             return None
         return reply
+
+
+def covered(critique: Critique, coverage: float) -> Critique:
+    """Return a critique with the share of the document that the judge saw, if that is below 1."""
+    if coverage == 1:
+        return critique
+    return replace(critique, scores={**critique.scores, "coverage": coverage})
 
 
 class _RequestCounts:

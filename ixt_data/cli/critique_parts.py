@@ -1,0 +1,41 @@
+"""Options of `ixt critique` that divide documents into parts."""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from ixt_data.critics import ChunkOptions
+
+PARTS = "Chunks and turns"
+CHUNK_CHARS = 8192
+
+
+def divide_documents(
+    per_chunk: bool, chars: int | None, tokens: int | None, turns: str | None
+) -> "ChunkOptions | None":
+    """Return how documents are divided, None if they are not.
+
+    Args:
+        per_chunk: whether chunks are judged.
+        chars: characters per chunk.
+        tokens: or tokens per chunk.
+        turns: `each` or `conversation`, None for neither.
+
+    Raises:
+        typer.BadParameter: the options do not fit together.
+    """
+    from ixt_data.critics import ChunkOptions
+
+    sized = chars is not None or tokens is not None
+    if sized and not per_chunk:
+        raise typer.BadParameter("requires --per-chunk", param_hint="--chunk-chars/-tokens")
+    if chars is not None and tokens is not None:
+        raise typer.BadParameter("give one of them", param_hint="--chunk-chars/-tokens")
+    if per_chunk and turns is not None:
+        raise typer.BadParameter("give one of --per-chunk and --turns", param_hint="--turns")
+    if per_chunk:
+        return ChunkOptions("chunk", chars if sized else CHUNK_CHARS, tokens)
+    if turns is None:
+        return None
+    return ChunkOptions("turn" if turns == "each" else "conversation")
