@@ -56,14 +56,14 @@ class InstabilityCallback(Callback):  # type: ignore[misc]
         if not math.isfinite(loss) and self._config.non_finite == "stop":
             raise TrainingError(
                 f"step {step}: {problem}. The last checkpoint is from before: resume with "
-                "instability.non_finite=skip to drop such updates, or start anew with a lower "
+                "instability.non_finite=skip to drop such updates, or start again with a lower "
                 "optimizer.lr"
             )
         self._skipped, self._in_a_row = self._skipped + 1, self._in_a_row + 1
         if self._in_a_row > self._config.max_skipped:
             raise TrainingError(
                 f"step {step}: {problem}, and the {self._config.max_skipped} steps before were "
-                "skipped (instability.max_skipped). Start anew with a lower optimizer.lr"
+                "skipped (instability.max_skipped). Start again with a lower optimizer.lr"
             )
         for optimizer in state.optimizers:
             optimizer.zero_grad(set_to_none=True)
