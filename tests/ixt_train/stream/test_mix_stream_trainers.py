@@ -9,7 +9,6 @@ import torch
 from critiqued import critiqued_store, words_tokenizer
 from torch.utils.data import DataLoader
 from transformers import LlamaConfig, LlamaForCausalLM
-from transformers.utils import import_utils
 
 from ixt_data.mix import Mix, plan_mix
 from ixt_train.conditioning.conditioner import Conditioner
@@ -93,9 +92,7 @@ def test_packed_documents_do_not_attend_to_each_other(samples, model, tokenizer)
     assert sorted(parts) == pytest.approx(expected, abs=1e-3)
 
 
-def test_hugging_face_trainer_reads_the_stream(samples, model, tokenizer, tmp_path, monkeypatch):
-    # Not needed for a torch dataset, and an old one beside a new pyarrow does not import.
-    monkeypatch.setattr(import_utils, "_datasets_available", False)
+def test_hugging_face_trainer_reads_the_stream(samples, model, tokenizer, tmp_path):
     from transformers import Trainer, TrainingArguments
 
     collate = Collator(tokenizer.pad_token_id, 32)
