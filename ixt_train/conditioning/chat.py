@@ -19,7 +19,7 @@ from ixt_data.mix import Condition, DocumentFeedback
 from ixt_data.records import Span, content_id
 from ixt_train.conditioning.chat_template import ChatTemplate, template_id
 from ixt_train.conditioning.conditioner import Choice, Conditioner, Encoded, Weights
-from ixt_train.conditioning.encoder import TokenArray
+from ixt_train.conditioning.encoder import Encoder, TokenArray
 from ixt_train.conditioning.template_encoder import FEEDBACK_ID, FEEDBACK_MARK, EncodedText
 from ixt_train.config import SftConfig, TrainConfig
 
@@ -81,6 +81,8 @@ class ChatConditioner(Conditioner):
         self.sft = sft or SftConfig()
         self.placement: Literal["turn", "system"] = self.sft.feedback
         self.template = ChatTemplate(tokenizer, self.sft.date)
+        # Role tokens are often not marked as special, and critiques quote conversations.
+        self.encoder = Encoder(tokenizer, self.template.reserved)
         identity = template_id(tokenizer, self.sft.date)
         self.tokenizer_id = content_id([self.tokenizer_id, identity, self.placement])
 

@@ -96,6 +96,7 @@ class ChatTemplate:
     Attributes:
         encoder: encodes the texts of `render`.
         header: the text that the template writes before a reply to a question.
+        reserved: control tokens that no message can write.
         ends: ids of the control tokens that end a turn.
         written: ids of the control tokens that the assistant writes, ends included.
     """
@@ -196,7 +197,7 @@ class ChatTemplate:
 
     def _set_control(self, control: set[str]) -> None:
         self.encoder = TemplateEncoder(self._tokenizer, control)
-        self._not_of_assistant: frozenset[str] = frozenset(control)
+        self.reserved: frozenset[str] = frozenset(control)
         question = {"role": "user", "content": QUESTION_MARK}
         bos = self._tokenizer.bos_token
         openers = [] if bos in (None, self._tokenizer.eos_token) else [bos]
@@ -264,7 +265,7 @@ class ChatTemplate:
         tokenizer = self._tokenizer
         markup = {name for name in self.encoder.ids if _is_markup(name, self.encoder.ids)}
         markup -= {tokenizer.bos_token, tokenizer.eos_token, *ends}
-        self._not_of_assistant = frozenset((special | (others - written) | set(ends)) - markup)
+        self.reserved = frozenset((special | (others - written) | set(ends)) - markup)
         self.ends = tuple(self.encoder.ids[name] for name in ends)
         self.written = tuple(self.encoder.ids[name] for name in sorted(written))
 
@@ -279,7 +280,7 @@ class ChatTemplate:
 
     def _forbidden(self, message: Mapping[str, Any]) -> frozenset[str] | None:
         """Return the control tokens that a content cannot write, None for all of them."""
-        return self._not_of_assistant if message["role"] == ASSISTANT else None
+        return self.reserved if message["role"] == ASSISTANT else None
 
     def _without_forged(
         self, message: Mapping[str, Any], forged: dict[str, str], free: Iterator[str]
@@ -312,7 +313,7 @@ class ChatTemplate:
         if not content or (is_strict and message["role"] != ASSISTANT):
             return []
         if message["role"] == ASSISTANT:
-            return markup_units(content, self._not_of_assistant, free)
+            return markup_units(content, self.reserved, free)
         return whole_unit(content, free)
 
     def _turns(

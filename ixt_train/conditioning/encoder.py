@@ -1,5 +1,7 @@
 """The encoder: text to token ids, the same for streamed text and for stored tokens."""
 
+import json
+from collections.abc import Collection
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
@@ -26,8 +28,12 @@ class Encoder:
         dtype: integer type of the stored tokens.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, control: Collection[str] = ()) -> None:
         """Copy how a fast Hugging Face tokenizer splits text.
+
+        Args:
+            tokenizer: the tokenizer.
+            control: added tokens that no text can spell, besides those marked as special.
 
         Raises:
             ConfigError: the tokenizer is not a fast one.
@@ -36,10 +42,13 @@ class Encoder:
             raise ConfigError(
                 f"{type(tokenizer).__name__} is not a fast tokenizer; load one with AutoTokenizer"
             )
-        self.backend = _plain_text_backend(tokenizer.backend_tokenizer)
+        self.backend = _plain_text_backend(tokenizer.backend_tokenizer, control)
         self._spellable = _spellable_control_tokens(self.backend, tokenizer)
         self._unknown = tokenizer.unk_token_id
+        added = tokenizer.backend_tokenizer.get_added_tokens_decoder().values()
+        plain = sorted(t.content for t in added if t.content in control and not t.special)
         identity = f"{tokenizer_id(tokenizer)} {self._spellable.tolist()} {self._unknown}"
+        identity += f" {plain}" if plain else ""
         self.family = f"{TOKENS}/{blake2b(identity.encode(), digest_size=6).hexdigest()}"
         is_small = len(tokenizer) <= 1 << 16
         self.dtype: npt.DTypeLike = np.dtype("<u2" if is_small else "<u4")
@@ -84,9 +93,12 @@ class Encoder:
         return ids
 
 
-def _plain_text_backend(backend: Tokenizer) -> Tokenizer:
+def _plain_text_backend(backend: Tokenizer, control: Collection[str]) -> Tokenizer:
     """Return a copy that neither truncates nor pads, and reads control tokens as plain text."""
-    copy = Tokenizer.from_str(backend.to_str())
+    settings = json.loads(backend.to_str())
+    for entry in settings["added_tokens"]:
+        entry["special"] |= entry["content"] in control
+    copy = Tokenizer.from_str(json.dumps(settings))
     copy.no_truncation()
     copy.no_padding()
     copy.encode_special_tokens = True

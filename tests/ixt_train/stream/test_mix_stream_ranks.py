@@ -14,6 +14,7 @@ import pytest
 from numbers_stream import MIX, planned, stream
 from torch.utils.data import DataLoader
 
+from ixt_train.stream.loading import data_loader
 from ixt_train.stream.mix_stream import MixStream
 
 pytestmark = pytest.mark.stream
@@ -65,6 +66,24 @@ def test_two_ranks_resume_where_one_stopped(store, plan, tmp_path):
     def resumed(size: int) -> MixStream:
         ds = stream(store, plan, tmp_path, size)
         ds.load_state_dict(state)
+        return ds
+
+    expected = np.array(planned(plan)).reshape(-1, 32)[3:]
+    ours = global_batches(2, resumed)[: len(expected)]
+    assert [sorted(batch) for batch in ours] == np.sort(expected).tolist()
+
+
+def test_two_ranks_resume_the_loader_of_one(store, plan, tmp_path):
+    with stream(store, plan, tmp_path, 32) as ds:
+        loader = data_loader(ds)
+        for _, _batch in zip(range(3), loader, strict=False):
+            pass
+        state = loader.state_dict()
+
+    def resumed(size: int) -> MixStream:
+        ds = stream(store, plan, tmp_path, size)
+        data_loader(ds).load_state_dict(state)
+        assert data_loader(ds).state_dict() == state
         return ds
 
     expected = np.array(planned(plan)).reshape(-1, 32)[3:]
