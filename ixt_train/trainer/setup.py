@@ -27,7 +27,7 @@ from ixt_train.conditioning import (
     tokenizer_id,
 )
 from ixt_train.config import TokenizerConfig, TrainConfig
-from ixt_train.inference import build_model, model_like
+from ixt_train.inference import build_model, model_like, save_model_config
 from ixt_train.runs import feedback_record, fetch_run, run_folder
 from ixt_train.trainer.drawn_samples import check_targets, mean_length
 from ixt_train.trainer.token_budget import TokenCounter, plan_tokens
@@ -133,7 +133,7 @@ def _fill(
     elif sources is not None:
         copy_model(sources, folder)
     start_model = starting_model(folder, config, tokenizer)
-    start_model.model.config.save_pretrained(folder / run_folder.MODEL)
+    save_model_config(start_model.model, folder / run_folder.MODEL)
     observed = observed_feedback(store, mix, config.holdout) if any(mix.critics) else {}
     run_folder.write_json(folder / run_folder.FEEDBACK, feedback_record(observed))
     run_folder.write_yaml(folder / run_folder.SUBMITTED, config)
