@@ -291,8 +291,7 @@ def plan_run(
     observed = observed_feedback(store, mix, config.holdout) if any(mix.critics) else {}
     conditioner = build_conditioner(config, tokenizer, mix.condition, observed)
     mean = mean_length(store, plan(None), conditioner, config.max_length)
-    longest = None if config.packing == "concat" else config.max_length
-    counter = TokenCounter(store, conditioner, longest, out)
+    counter = TokenCounter(store, conditioner, config.cut_length, out)
     return plan_tokens(budget, batch, max(1, round(budget / (mean * batch))), plan, counter)
 
 

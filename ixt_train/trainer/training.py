@@ -243,6 +243,7 @@ def _fit(
             tokenizer.pad_token_id,
             config.max_length,
             config.packing,
+            split=config.split,
             separate_documents=has_document_masks,
         )
         loader = data_loader(

@@ -13,6 +13,7 @@ from ixt_data.store.store import Store
 from ixt_train.conditioning.conditioner import Conditioner
 from ixt_train.conditioning.tokenizer import load_tokenizer
 from ixt_train.runs.feedback import observed_pairs
+from ixt_train.runs.metrics import read_metrics
 from ixt_train.runs.run_folder import read_json
 from ixt_train.stream.mix_stream import MixStream
 from ixt_train.trainer.token_budget import TokenCounter
@@ -70,3 +71,14 @@ def test_counted_tokens_are_those_of_the_stream(
     # Known documents are not tokenized again.
     assert counter.count(plan) == lengths.sum()
     assert TokenCounter(store, conditioner, 57).count(plan) == np.minimum(lengths, 57).sum()
+
+
+def test_train_run_that_splits_documents_fills_its_rows(config_tree: Tree) -> None:
+    tree = config_tree | {"packing": "best_fit", "split": "fill", "attention": "document"}
+    tree |= {"max_length": 40, "duration": "12_000tok", "eval": {"samples": 0}, "ema": None}
+    result = run(tree)
+    # No token is truncated, and the budget counts all of them.
+    assert abs(result.tokens - 12_000) <= BATCH_TOKENS
+    rows = read_metrics(Path(result.run_folder, "metrics.jsonl"))
+    fill = [row["row_fill"] for row in rows if "row_fill" in row]
+    assert min(fill) > 0.9
