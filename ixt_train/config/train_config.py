@@ -184,6 +184,10 @@ class TrainConfig(ConfigModel):
     packing: Literal["pad", "concat", "best_fit"] = "pad"
     """`pad`: one document per row. `concat`: documents fill rows of max_length. `best_fit`: rows of
     max_length contain several complete documents."""
+    split: Literal["never", "long", "fill"] = "never"
+    """`best_fit`: `never` truncates a document longer than a row. `long` splits it into several
+    rows, and `fill` splits documents to fill rows, so that only the last row of a step is not
+    full."""
     attention: Literal["row", "document"] = "row"
     """Scope of attention: a token attends to its `row`, or only to its own `document`."""
     global_batch_size: PositiveInt = 32
@@ -244,6 +248,10 @@ class TrainConfig(ConfigModel):
             raise ValueError(f"sft: the stage is {self.stage}; set stage to sft")
         if self.stage == "sft" and self.packing == "concat":
             raise ValueError("packing: concat cuts conversations in two; use pad or best_fit")
+        if self.split != "never" and (self.packing != "best_fit" or self.stage == "sft"):
+            raise ValueError(
+                f"split: {self.split} needs packing best_fit, and another stage than sft"
+            )
         return self
 
     @model_validator(mode="after")
@@ -257,6 +265,11 @@ class TrainConfig(ConfigModel):
         """The folder that the model is loaded from, or None."""
         return self.model.path if self.model else None
 
+    @property
+    def cut_length(self) -> int | None:
+        """The number of tokens at which a document is truncated; None truncates none."""
+        return None if self.packing == "concat" or self.split != "never" else self.max_length
+
     def fingerprint(self) -> dict[str, Any]:
         """Return the settings that the weights depend on, by dotted key.
 
@@ -265,6 +278,8 @@ class TrainConfig(ConfigModel):
         settings = self.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT)
         if self.stage != "sft":
             del settings["sft"]
+        if self.packing != "best_fit":
+            del settings["split"]
         return flatten(settings)
 
 

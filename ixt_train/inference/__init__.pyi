@@ -24,8 +24,11 @@ from .loaded_model import load_model as load_model
 from .loaded_model import pick_device as pick_device
 from .model import build_model as build_model
 from .model import fit_vocabulary as fit_vocabulary
+from .model import logits_and_router_loss as logits_and_router_loss
 from .model import logits_of as logits_of
 from .model import model_like as model_like
 from .model import row_losses as row_losses
+from .model import save_model_config as save_model_config
 from .model import weighted_loss as weighted_loss
 from .model_export import export_model as export_model
+from .router_loss import router_loss_weight as router_loss_weight

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
 from ixt_data.config import load_config
 from ixt_data.errors import ConfigError
@@ -21,6 +21,7 @@ from ixt_train.conditioning import (
     load_tokenizer,
 )
 from ixt_train.config import SftConfig, load_train_config
+from ixt_train.inference.model import read_model_config
 from ixt_train.runs import (
     EXPORT_CARD,
     checkpoint_step,
@@ -82,7 +83,10 @@ def load_model(checkpoint: str | Path) -> LoadedModel:
 
 def _from_run(folder: Path, checkpoint: Path) -> LoadedModel:
     tokenizer = load_tokenizer(folder / run_folder.TOKENIZER)
-    config = AutoConfig.from_pretrained(folder / run_folder.MODEL, local_files_only=True)
+    config = read_model_config(folder / run_folder.MODEL)
+    if config._attn_implementation not in (None, "eager", "sdpa"):
+        # Kernels of training, which this machine may lack.
+        config._attn_implementation = None
     model = AutoModelForCausalLM.from_config(config)
     try:
         load_weights(model, read_checkpoint(checkpoint))

@@ -1,5 +1,6 @@
 """The model: a Hugging Face causal language model, from scratch or from a folder."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from ixt_data.errors import ConfigError
 from ixt_train.config import InitConfig, ModelConfig
 from ixt_train.inference.document_attention import DocumentMask, document_arguments
+from ixt_train.inference.router_loss import without_padding
 
 _RESIDUAL_OUTPUTS = ("o_proj.weight", "down_proj.weight", "c_proj.weight", "dense_4h_to_h.weight")
+
+_CONFIG, _ATTENTION = "config.json", "attn_implementation"
 
 
 def build_model(model: ModelConfig, tokenizer: Any, seed: int, max_length: int) -> Any:
@@ -43,7 +47,7 @@ def build_model(model: ModelConfig, tokenizer: Any, seed: int, max_length: int) 
     try:
         config = AutoConfig.for_model(**{**ids, **settings})
         causal_lm = AutoModelForCausalLM.from_config(config)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, ImportError) as error:
         raise ConfigError(f"model.config: {error}") from None
     with torch.no_grad():
         _initialize(causal_lm, model.init)
@@ -68,7 +72,7 @@ def _from_folder(folder: str, tokenizer: Any) -> Any:
 
 def model_like(folder: Path) -> Any:
     """Return a model by the config in a folder; its weights are arbitrary."""
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = read_model_config(folder)
     return AutoModelForCausalLM.from_config(config).float()
 
 
@@ -101,21 +105,55 @@ def logits_of(
 ) -> Tensor:
     """Return the logits, float[B, T, V], of a batch whose rows are padded on the right.
 
-    Padding comes after every token that counts, so a causal mask suffices. The mask of ones makes
-    transformers 4.57 leave it to scaled_dot_product_attention. Without a mask, transformers looks
-    for packed rows and builds the mask element by element, an eighth of a small step.
-
     Args:
         model: a Hugging Face causal language model.
         batch: `input_ids`, int64[B, T]. With `position_ids` and `attention_mask`, a token attends
             to its own document only.
         documents: what separates documents.
     """
+    logits: Tensor = _outputs(model, batch, documents).logits
+    return logits
+
+
+def logits_and_router_loss(
+    model: Any, batch: dict[str, Tensor], documents: DocumentMask = "positions"
+) -> tuple[Tensor, Tensor]:
+    """Return `logits_of`, and the router loss of a model that has one, over the batch's tokens."""
+    with without_padding(model, batch["attention_mask"]):
+        outputs = _outputs(model, batch, documents, output_router_logits=True)
+    return outputs.logits, outputs.aux_loss
+
+
+def _outputs(model: Any, batch: dict[str, Tensor], documents: DocumentMask, **options: Any) -> Any:
+    """Call a model on rows that are padded on the right.
+
+    Padding comes after every token that counts, so a causal mask suffices. The mask of ones makes
+    transformers 4.57 leave it to scaled_dot_product_attention. Without a mask, transformers looks
+    for packed rows and builds the mask element by element, an eighth of a small step.
+    """
     if "position_ids" in batch:
         extra = document_arguments(model, batch, documents)
     else:
         extra = {"attention_mask": torch.ones_like(batch["input_ids"])}
-    return model(input_ids=batch["input_ids"], use_cache=False, **extra).logits  # type: ignore[no-any-return]
+    return model(input_ids=batch["input_ids"], use_cache=False, **extra, **options)
+
+
+def save_model_config(model: Any, folder: Path) -> None:
+    """Write a model's config, with its implementation of attention if it is not the default.
+
+    `save_pretrained` omits it.
+    """
+    model.config.save_pretrained(folder)
+    if (kind := model.config._attn_implementation) != "sdpa":
+        path = folder / _CONFIG
+        settings = json.loads(path.read_text()) | {_ATTENTION: kind}
+        path.write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def read_model_config(folder: Path) -> Any:
+    """Read the config that `save_model_config` wrote."""
+    kind = json.loads((folder / _CONFIG).read_text()).get(_ATTENTION)
+    return AutoConfig.from_pretrained(folder, local_files_only=True, attn_implementation=kind)
 
 
 def row_losses(logits: Tensor, input_ids: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

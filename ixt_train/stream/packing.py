@@ -2,7 +2,7 @@
 
 from bisect import bisect_left, insort
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from ixt_data.records import ID_BYTES
 
 IGNORED = -100
 Packing = Literal["pad", "concat", "best_fit"]
+Split = Literal["never", "long", "fill"]
 _KINDS = ("pad", "concat", "best_fit")
 
 
@@ -32,6 +33,7 @@ class Collator:
         max_length: int,
         packing: Packing = "pad",
         *,
+        split: Split = "never",
         separate_documents: bool = False,
     ) -> None:
         """Set the shape of rows.
@@ -43,6 +45,9 @@ class Collator:
                 `concat`: one sample after the other in rows of `max_length`; no token is lost.
                 `best_fit`: complete samples in rows of `max_length`, each in the row with the least
                 sufficient space; only a sample longer than a row is cut.
+            split: for `best_fit`: `never` cuts a sample longer than a row at its end. `long` splits
+                it into several rows. `fill` also splits samples to fill rows, and only the last row
+                of a batch has padding. The first token of a split part has no loss.
             separate_documents: add position ids, which limit attention to each document: models of
                 transformers mask by them, others use `document_mask` or `cu_seqlens`.
         """
@@ -51,7 +56,9 @@ class Collator:
         if max_length < 1:
             raise ConfigError(f"max_length: {max_length} is less than 1")
         self.pad_id, self.max_length, self.packing = pad_id, max_length, packing
-        self.separate_documents = separate_documents
+        if split != "never" and packing != "best_fit":
+            raise ConfigError(f"split: {split} needs packing best_fit, and packing is {packing}")
+        self.separate_documents, self.split = separate_documents, split
 
     def __call__(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return the batch of some samples of `MixStream`."""
@@ -59,7 +66,7 @@ class Collator:
         weights = [np.asarray(sample["loss_weights"]) for sample in samples]
         doc_ids = [sample["doc_id"] for sample in samples]
         truncated = 0
-        if self.packing != "concat":
+        if self.packing != "concat" and self.split == "never":
             truncated = sum(max(len(row) - self.max_length, 0) for row in ids)
             ids = [row[: self.max_length] for row in ids]
             weights = [row[: self.max_length] for row in weights]
@@ -88,9 +95,18 @@ class Collator:
     def _fit(
         self, columns: list[list[Any]], doc_ids: list[bytes]
     ) -> tuple[list[list[Any]], list[bytes]]:
-        rows = best_fit([len(row) for row in columns[0]], self.max_length)
-        packed = [[np.concatenate([column[i] for i in row]) for row in rows] for column in columns]
-        return packed, [b"".join(doc_ids[i] for i in row) for row in rows]
+        rows = split_fit([len(row) for row in columns[0]], self.max_length, self.split == "fill")
+        weights = columns[1] = [np.array(column) for column in columns[1]]
+        for part in (part for row in rows for part in row if part.start):
+            # It would be predicted from the end of another document.
+            weights[part.sample][part.start] = 0
+        packed = [
+            [np.concatenate([column[p.sample][p.start : p.stop] for p in row]) for row in rows]
+            for column in columns
+        ]
+        if self.separate_documents:
+            packed[2] = [np.concatenate([np.arange(p.stop - p.start) for p in row]) for row in rows]
+        return packed, [b"".join(doc_ids[p.sample] for p in row if not p.start) for row in rows]
 
     def _tensors(
         self, ids: list[Any], weights: list[Any], positions: list[Any] | None = None
@@ -142,6 +158,57 @@ def best_fit(lengths: Sequence[int], width: int) -> list[list[int]]:
         rows[row].append(sample)
         insort(free, (space - lengths[sample], row))
     return rows
+
+
+class Part(NamedTuple):
+    """Tokens `start` to `stop` of a sample."""
+
+    sample: int
+    start: int
+    stop: int
+
+
+def split_fit(lengths: Sequence[int], width: int, fill: bool) -> list[list[Part]]:
+    """Group samples of any length into rows by `best_fit`, in parts of at most a row.
+
+    Args:
+        lengths: tokens of each sample.
+        width: tokens of a row.
+        fill: split samples of the emptiest rows to fill the other rows.
+    """
+    parts = [
+        Part(sample, start, min(start + width, length))
+        for sample, length in enumerate(lengths)
+        for start in range(0, max(length, 1), width)
+    ]
+    rows = [[parts[i] for i in row] for row in best_fit([p.stop - p.start for p in parts], width)]
+    if not fill:
+        return rows
+    rows.sort(key=lambda row: -_size(row))
+    space = sum(width - _size(row) for row in rows)
+    while len(rows) > 1 and _size(rows[-1]) <= space - (width - _size(rows[-1])):
+        emptiest = rows.pop()
+        space -= width
+        _spread(emptiest, rows, width)
+    return rows
+
+
+def _size(row: Sequence[Part]) -> int:
+    return sum(part.stop - part.start for part in row)
+
+
+def _spread(parts: Sequence[Part], rows: list[list[Part]], width: int) -> None:
+    """Move parts into the free space of rows, the fullest first."""
+    free = ((row, width - _size(row)) for row in rows)
+    row, space = next(free)
+    for part in parts:
+        start = part.start
+        while start < part.stop:
+            while not space:
+                row, space = next(free)
+            taken = min(space, part.stop - start)
+            row.append(Part(part.sample, start, start + taken))
+            start, space = start + taken, space - taken
 
 
 def document_numbers(batch: Mapping[str, Any]) -> torch.Tensor:

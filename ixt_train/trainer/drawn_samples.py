@@ -54,7 +54,7 @@ def check_targets(
         ConfigError: `max_length` is too short, or all loss weights are 0.
     """
     samples = list(encoded_draws(store, plan, conditioner, _CHECKED_SAMPLES, _CHECKED_SHARDS))
-    end = None if config.packing == "concat" else config.max_length
+    end = config.cut_length
     lacking = [not sample.loss_weights[1:end].any() for sample in samples]
     share = sum(lacking) / len(samples)
     if share <= 0.5:

@@ -9,7 +9,13 @@ from composer.core import DataSpec
 from composer.models import ComposerModel
 from torch import Tensor, nn
 
-from ixt_train.inference import DocumentMask, logits_of, weighted_loss
+from ixt_train.inference import (
+    DocumentMask,
+    logits_and_router_loss,
+    logits_of,
+    router_loss_weight,
+    weighted_loss,
+)
 from ixt_train.stream import batch_samples
 
 Batch = dict[str, Any]
@@ -35,17 +41,26 @@ class LanguageModel(ComposerModel):  # type: ignore[misc]
         super().__init__()
         self.model, self._cpu_bf16 = model, cpu_bf16
         self.documents: DocumentMask = "positions"
+        self._router_weight = router_loss_weight(model)
+        self._router_loss: Tensor | float = 0.0
         self._weighted_loss = torch.compile(weighted_loss) if compiled else weighted_loss
 
     def forward(self, batch: Batch) -> Tensor:
         """Return logits, float[B, T, V]."""
         with torch.autocast("cpu", torch.bfloat16, enabled=self._cpu_bf16):
-            return logits_of(self.model, batch, self.documents)
+            if not (self.training and self._router_weight):
+                return logits_of(self.model, batch, self.documents)
+            logits, self._router_loss = logits_and_router_loss(self.model, batch, self.documents)
+            return logits
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Return the mean weighted loss of the micro-batch, in nats per unit of weight."""
+        """Return the mean weighted loss of the micro-batch, in nats per unit of weight.
+
+        That of a model with experts includes its router loss.
+        """
         total, weight = self._weighted_loss(outputs, batch["input_ids"], batch["loss_weights"])
-        return total / weight.clamp_min(torch.finfo(weight.dtype).tiny)
+        router_loss, self._router_loss = self._router_weight * self._router_loss, 0.0
+        return total / weight.clamp_min(torch.finfo(weight.dtype).tiny) + router_loss
 
 
 def count_rows(batch: Batch) -> Batch:

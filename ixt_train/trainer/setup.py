@@ -8,6 +8,7 @@ from typing import Any
 
 from composer.utils import dist
 
+from ixt_data.console import Output
 from ixt_data.errors import ConfigError, FingerprintError
 from ixt_data.mix import (
     Mix,
@@ -26,9 +27,10 @@ from ixt_train.conditioning import (
     tokenizer_id,
 )
 from ixt_train.config import TokenizerConfig, TrainConfig
-from ixt_train.inference import build_model, model_like
+from ixt_train.inference import build_model, model_like, save_model_config
 from ixt_train.runs import feedback_record, fetch_run, run_folder
 from ixt_train.trainer.drawn_samples import check_targets, mean_length
+from ixt_train.trainer.token_budget import TokenCounter, plan_tokens
 from ixt_train.trainer.warm_start import (
     CHECKPOINT_FILE,
     StartingCheckpoint,
@@ -41,7 +43,13 @@ from ixt_train.trainer.warm_start import (
 
 
 def set_up(
-    folder: Path, config: TrainConfig, mix: Mix, store: Store, overwrite: bool, pins: ExitStack
+    folder: Path,
+    config: TrainConfig,
+    mix: Mix,
+    store: Store,
+    overwrite: bool,
+    pins: ExitStack,
+    out: Output | None = None,
 ) -> MixPlan:
     """Fill a new run folder, or check that the existing one is of the same train run.
 
@@ -60,7 +68,7 @@ def set_up(
         sources, source_fingerprint = _sources(folder, config, overwrite, stack)
         tokenizer = _tokenizer(folder, config, mix, store, sources, overwrite)
         samples = None if overwrite else run_folder.planned_samples(folder)
-        plan = plan_run(store, mix, config, tokenizer, samples)
+        plan = plan_run(store, mix, config, tokenizer, samples, out)
         if samples is None:
             conditioner = build_conditioner(config, tokenizer, plan.mix.condition)
             check_targets(store, plan, conditioner, config)
@@ -125,7 +133,7 @@ def _fill(
     elif sources is not None:
         copy_model(sources, folder)
     start_model = starting_model(folder, config, tokenizer)
-    start_model.model.config.save_pretrained(folder / run_folder.MODEL)
+    save_model_config(start_model.model, folder / run_folder.MODEL)
     observed = observed_feedback(store, mix, config.holdout) if any(mix.critics) else {}
     run_folder.write_json(folder / run_folder.FEEDBACK, feedback_record(observed))
     run_folder.write_yaml(folder / run_folder.SUBMITTED, config)
@@ -252,12 +260,17 @@ def resumed_model(folder: Path) -> WarmStart:
 
 
 def plan_run(
-    store: Store, mix: Mix, config: TrainConfig, tokenizer: Any, samples: int | None = None
+    store: Store,
+    mix: Mix,
+    config: TrainConfig,
+    tokenizer: Any,
+    samples: int | None = None,
+    out: Output | None = None,
 ) -> MixPlan:
     """Plan all draws of the train run, in complete batches.
 
-    A budget in tokens becomes a number of steps by the mean length of a thousand draws. This
-    happens once: `samples` is the number that the run folder has.
+    A budget in tokens becomes the number of steps whose draws have the nearest number of tokens.
+    This happens once: `samples` is the number that the run folder has.
 
     Raises:
         ConfigError: the batch cannot be divided among the processes.
@@ -266,15 +279,20 @@ def plan_run(
     batch, world = config.global_batch_size, dist.get_world_size()
     if batch % world:
         raise ConfigError(f"global_batch_size: {batch} is not divisible by {world} processes")
-    steps = config.duration.value
-    if config.duration.unit == "tok" and samples is not None and not samples % batch:
-        steps = samples // batch
-    elif config.duration.unit == "tok":
-        one_pass = plan_mix(mix, store=store, batch=batch, holdout=config.holdout)
-        conditioner = build_conditioner(config, tokenizer, mix.condition)
-        mean = mean_length(store, one_pass, conditioner, config.max_length)
-        steps = max(1, round(config.duration.value / (mean * batch)))
-    return plan_mix(mix, steps * batch, store=store, batch=batch, holdout=config.holdout)
+
+    def plan(count: int | None) -> MixPlan:
+        return plan_mix(mix, count, store=store, batch=batch, holdout=config.holdout)
+
+    budget = config.duration.value
+    if config.duration.unit == "ba":
+        return plan(budget * batch)
+    if samples is not None and not samples % batch:
+        return plan(samples)
+    observed = observed_feedback(store, mix, config.holdout) if any(mix.critics) else {}
+    conditioner = build_conditioner(config, tokenizer, mix.condition, observed)
+    mean = mean_length(store, plan(None), conditioner, config.max_length)
+    counter = TokenCounter(store, conditioner, config.cut_length, out)
+    return plan_tokens(budget, batch, max(1, round(budget / (mean * batch))), plan, counter)
 
 
 def recorded_plan(folder: Path, config: TrainConfig, store: Store) -> MixPlan:

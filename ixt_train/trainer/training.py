@@ -1,8 +1,9 @@
 """A train run through Composer: from a config to checkpoints, metrics and draws."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,8 @@ def train(
 
         def set_up_here() -> tuple[MixPlan, Remote | None]:
             stack.enter_context(lock_run_folder(folder))
-            return _set_up(folder, config, mix, store, overwrite, stack)
+            set_up_run = partial(set_up, folder, config, mix, store, overwrite, stack, out)
+            return _set_up(folder, config, overwrite, set_up_run)
 
         set_up_result = run_on_all_ranks(lambda: set_up_here() if is_first else None)
         first_plan, remote = set_up_result or (None, None)
@@ -170,11 +172,8 @@ def train(
 
 
 def _set_up(
-    folder: Path, config: TrainConfig, mix: Mix, store: Store, overwrite: bool, pins: ExitStack
+    folder: Path, config: TrainConfig, overwrite: bool, set_up_here: Callable[[], MixPlan]
 ) -> tuple[MixPlan, Remote | None]:
-    def set_up_here() -> MixPlan:
-        return set_up(folder, config, mix, store, overwrite, pins)
-
     if config.checkpoint.remote is None:
         return set_up_here(), None
     remote = Remote(config.checkpoint.remote, folder)
@@ -244,6 +243,7 @@ def _fit(
             tokenizer.pad_token_id,
             config.max_length,
             config.packing,
+            split=config.split,
             separate_documents=has_document_masks,
         )
         loader = data_loader(

@@ -114,3 +114,38 @@ def test_document_masks_separate_documents(sizes, width, packing):
     tokens = batch["input_ids"][batch["attention_mask"] > 0].numpy() - 1
     parts = np.split(owner[tokens], ends[1:-1].numpy())
     assert all(len(set(part.tolist())) == 1 for part in parts)
+
+
+@given(lengths, st.integers(2, 40), st.sampled_from(["long", "fill"]))
+def test_split_loses_no_token_and_separates_the_parts(sizes, width, split):
+    batch = Collator(0, width, "best_fit", split=split, separate_documents=True)(samples(sizes))
+    kept = batch["input_ids"][batch["attention_mask"] == 1]
+    assert sorted(kept.tolist()) == list(range(1, sum(sizes) + 1))
+    assert sorted(documents_of(batch)) == ids_of(len(sizes))
+    assert batch["truncated"] == 0
+    rows = len(batch["input_ids"])
+    assert rows == -(-sum(sizes) // width) or split == "long"
+    # No part is predicted from another one: tokens of one part follow each other.
+    ids, positions = batch["input_ids"], batch["position_ids"]
+    inner = (positions[:, 1:] > 0) & (batch["attention_mask"][:, 1:] > 0)
+    assert (ids[:, 1:][inner] == ids[:, :-1][inner] + 1).all()
+    assert not batch["loss_weights"][:, 1:][~inner].any()
+    assert not batch["loss_weights"][positions == 0].any()
+
+
+@pytest.mark.parametrize(("split", "fill"), [("never", 0.58), ("fill", 0.98)])
+def test_split_fills_rows_with_documents_of_half_a_row_and_more(split, fill):
+    batch = Collator(0, 2048, "best_fit", split=split)(samples([1200] * 32))
+    assert batch_tokens(batch) / batch["input_ids"].numel() == pytest.approx(fill, abs=0.01)
+
+
+def test_split_of_a_long_document_keeps_all_of_it():
+    batch = Collator(0, 10, "best_fit", split="long")(samples([25, 4]))
+    assert [int(n) for n in batch["attention_mask"].sum(1)] == [10, 10, 9]
+    cut = Collator(0, 10, "best_fit")(samples([25, 4]))
+    assert cut["truncated"] == 15
+
+
+def test_split_without_best_fit_raises():
+    with pytest.raises(ConfigError, match="split: fill needs packing best_fit"):
+        Collator(0, 8, "concat", split="fill")

@@ -7,13 +7,16 @@ import pytest
 import torch
 import transformers
 from model_families import FAMILIES, tiny_model
-from train_runs import Tree, run
+from train_runs import Stopped, Tree, crash_at, run
 
 from ixt_data.errors import ConfigError
 from ixt_train.inference.document_attention import document_masks
+from ixt_train.inference.loaded_model import load_model
 from ixt_train.inference.model import logits_of
+from ixt_train.trainer import training
 from ixt_train.trainer.document_probe import separate_documents
 from ixt_train.trainer.objective import LanguageModel
+from ixt_train.trainer.warm_start import WarmStart
 
 DOCS = Path(__file__).parents[3] / "docs" / "training.md"
 ROWS = {"position ids": ("positions",), "a mask of ixt": ("layers", "boolean", "additive", "ones")}
@@ -111,3 +114,26 @@ def test_train_run_packs_a_family_by_a_mask(config_tree: Tree, tmp_path: Path) -
     packed = run(tree, packing="best_fit", run_folder=str(tmp_path / "packed"))
     padded = run(tree, packing="pad", run_folder=str(tmp_path / "padded"))
     assert packed.losses["train"] == pytest.approx(padded.losses["train"], abs=1e-4)
+
+
+def test_attention_implementation_survives_a_resume(
+    config_tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = config_tree["model"]["config"] | {"attn_implementation": "eager"}
+    tree = config_tree | {"model": {"config": model}, "eval": {"samples": 0}}
+    seen: list[str] = []
+
+    def record(start: WarmStart) -> WarmStart:
+        seen.append(start.model.config._attn_implementation)
+        return start
+
+    for name in ("starting_model", "resumed_model"):
+        load = getattr(training, name)
+        monkeypatch.setattr(training, name, lambda *args, load=load: record(load(*args)))
+    with monkeypatch.context() as patch:
+        crash_at(7, patch)
+        with pytest.raises(Stopped):
+            run(tree)
+    result = run(tree)
+    assert seen == ["eager", "eager"]
+    assert load_model(result.run_folder).model.config._attn_implementation == "eager"

@@ -154,11 +154,6 @@ def test_micro_batches_do_not_change_the_loss(config_tree: Tree, tmp_path: Path)
     assert split.losses["train"] == pytest.approx(whole.losses["train"], abs=1e-5)
 
 
-def test_token_budget_is_met_within_two_batches(config_tree: Tree) -> None:
-    result = run(config_tree, duration="5_000tok")
-    assert result.tokens == pytest.approx(5000, rel=0.15)
-
-
 def test_checkpoint_pickle_with_code_raises(config_tree: Tree, tmp_path: Path) -> None:
     result = run(config_tree)
     bad = Path(result.checkpoint)
