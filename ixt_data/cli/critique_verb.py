@@ -21,11 +21,13 @@ from ixt_data.cli.judge_options import (
     ModelOption,
     PriceInOption,
     PriceOutOption,
+    PricesOption,
     ReasoningEffortOption,
     StructuredOption,
     TemperatureOption,
     ThinkingBudgetOption,
     TimeoutOption,
+    choose_prices,
 )
 from ixt_data.cli.options import DEFAULT_STORE, OutputOption, StoreOption, key_values
 from ixt_data.cli.verbs import Group, add_verb
@@ -178,6 +180,7 @@ def critique(
     max_cost: MaxCostOption = None,
     price_in: PriceInOption = 0.0,
     price_out: PriceOutOption = 0.0,
+    prices: PricesOption = None,
     batch: Annotated[
         bool,
         typer.Option(
@@ -276,6 +279,7 @@ def critique(
         what = "every user of this machine can read it: set IXT_API_KEY or give --api-key-file"
         raise typer.BadParameter(what, param_hint="--option api_key")
     server = None
+    price_in, price_out = choose_prices(prices, model, price_in, price_out, is_batch=batch)
     limits = SpendingLimits(
         max_requests_per_minute, max_tokens_per_minute, max_cost, price_in, price_out
     )

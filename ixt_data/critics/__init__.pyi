@@ -37,6 +37,8 @@ from .vllm.endpoint_stats import EndpointStats as EndpointStats
 from .vllm.endpoint_stats import StatsByEndpoint as StatsByEndpoint
 from .vllm.endpoint_stats import merge_stats as merge_stats
 from .vllm.endpoint_stats import reporting_stats as reporting_stats
+from .vllm.prices import PriceList as PriceList
+from .vllm.prices import load_prices as load_prices
 from .vllm.prompts import BYTES_PER_TOKEN as BYTES_PER_TOKEN
 from .vllm.prompts import JudgeSampling as JudgeSampling
 from .vllm.prompts import PromptBuilder as PromptBuilder
