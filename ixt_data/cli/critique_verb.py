@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ixt_data.cli.critique_check import check_critic, estimate_critique
+from ixt_data.cli.critique_ledger import with_ledger
 from ixt_data.cli.critique_pairs import run_comparisons
 from ixt_data.cli.critique_parts import CHUNK_CHARS, PARTS, divide_documents
 from ixt_data.cli.critique_summary import run_critique
@@ -297,9 +298,11 @@ def critique(
             },
             "structured": structured,
             "max_failed": max_failed,
-            "limits": limits.divide(workers),
             "timeouts": Timeouts(request_seconds=timeout),
         }
+        if not check and not estimate:
+            limits = with_ledger(opened, corpus, critic, options, limits)
+        options["limits"] = limits.divide(workers)
     elif estimate:
         raise typer.BadParameter(f"is for a judge, not for {critic}", param_hint="--estimate")
     elif limits != SpendingLimits():

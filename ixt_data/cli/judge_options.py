@@ -71,7 +71,7 @@ TimeoutOption = Annotated[
 MaxCostOption = Annotated[
     float | None,
     typer.Option(
-        help="Stop before this command costs more, in the unit of the prices.",
+        help="Stop before all commands for this corpus and judge cost more.",
         rich_help_panel=SPENDING,
     ),
 ]

@@ -46,3 +46,4 @@ from .vllm.prompts import excerpt as excerpt
 from .vllm.server import Server as Server
 from .vllm.spending import COST as COST
 from .vllm.spending import SpendingLimits as SpendingLimits
+from .vllm.spending import read_ledger as read_ledger

@@ -25,6 +25,10 @@ def test_run_stops_at_its_maximum_cost_and_continues_with_a_higher_one(tmp_path:
         assert "the same command with a higher --max-cost continues" in stopped.stderr
         assert fake.fake.requests["chat"] == 5
         rates = ("--max-requests-per-minute", 60_000, "--max-tokens-per-minute", 1e9)
+        # What the first command has spent counts.
+        again = ixt(*words, "--max-cost", 700, folder=tmp_path, code=1)
+        assert "600 of 700 is spent" in again.stderr
+        assert fake.fake.requests["chat"] == 5
         done = as_json(*words, *rates, "--max-cost", 2000, folder=tmp_path)
         assert (done["ok"], done["reused"], done["cost"]) == (12, 5, 7 * 120)
         assert fake.fake.requests["chat"] == 12
