@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ixt_data.cli.critique_check import check_critic, estimate_critique
+from ixt_data.cli.critique_ledger import with_ledger
 from ixt_data.cli.critique_pairs import run_comparisons
 from ixt_data.cli.critique_parts import CHUNK_CHARS, PARTS, divide_documents
 from ixt_data.cli.critique_summary import run_critique
@@ -21,11 +22,13 @@ from ixt_data.cli.judge_options import (
     ModelOption,
     PriceInOption,
     PriceOutOption,
+    PricesOption,
     ReasoningEffortOption,
     StructuredOption,
     TemperatureOption,
     ThinkingBudgetOption,
     TimeoutOption,
+    choose_prices,
 )
 from ixt_data.cli.options import DEFAULT_STORE, OutputOption, StoreOption, key_values
 from ixt_data.cli.verbs import Group, add_verb
@@ -178,6 +181,7 @@ def critique(
     max_cost: MaxCostOption = None,
     price_in: PriceInOption = 0.0,
     price_out: PriceOutOption = 0.0,
+    prices: PricesOption = None,
     batch: Annotated[
         bool,
         typer.Option(
@@ -276,6 +280,7 @@ def critique(
         what = "every user of this machine can read it: set IXT_API_KEY or give --api-key-file"
         raise typer.BadParameter(what, param_hint="--option api_key")
     server = None
+    price_in, price_out = choose_prices(prices, model, price_in, price_out, is_batch=batch)
     limits = SpendingLimits(
         max_requests_per_minute, max_tokens_per_minute, max_cost, price_in, price_out
     )
@@ -293,9 +298,11 @@ def critique(
             },
             "structured": structured,
             "max_failed": max_failed,
-            "limits": limits.divide(workers),
             "timeouts": Timeouts(request_seconds=timeout),
         }
+        if not check and not estimate:
+            limits = with_ledger(opened, corpus, critic, options, limits)
+        options["limits"] = limits.divide(workers)
     elif estimate:
         raise typer.BadParameter(f"is for a judge, not for {critic}", param_hint="--estimate")
     elif limits != SpendingLimits():

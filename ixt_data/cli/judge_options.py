@@ -1,5 +1,6 @@
 """Options of a judge that several verbs share."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -70,7 +71,7 @@ TimeoutOption = Annotated[
 MaxCostOption = Annotated[
     float | None,
     typer.Option(
-        help="Stop before this command costs more, in the unit of the prices.",
+        help="Stop before all commands for this corpus and judge cost more.",
         rich_help_panel=SPENDING,
     ),
 ]
@@ -83,3 +84,31 @@ PriceOutOption = Annotated[
         help="Price of a million completion tokens, with thinking.", rich_help_panel=SPENDING
     ),
 ]
+PricesOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.yaml",
+        show_default="--price-in and --price-out",
+        help="Prices by model.",
+        rich_help_panel=SPENDING,
+    ),
+]
+
+
+def choose_prices(
+    file: Path | None, model: str | None, price_in: float, price_out: float, *, is_batch: bool
+) -> tuple[float, float]:
+    """Return the prices of a million prompt tokens and of a million completion tokens.
+
+    Raises:
+        typer.BadParameter: both a file and a price are given.
+        ConfigError: see `load_prices`.
+    """
+    from ixt_data.critics import load_prices
+
+    if file is None:
+        return price_in, price_out
+    if price_in or price_out:
+        what = "give either a file or --price-in and --price-out"
+        raise typer.BadParameter(what, param_hint="--prices")
+    return load_prices(file, model, is_batch=is_batch)

@@ -15,11 +15,13 @@ from ixt_data.cli.judge_options import (
     ModelOption,
     PriceInOption,
     PriceOutOption,
+    PricesOption,
     ReasoningEffortOption,
     StructuredOption,
     TemperatureOption,
     ThinkingBudgetOption,
     TimeoutOption,
+    choose_prices,
 )
 from ixt_data.cli.options import DEFAULT_STORE, OutputOption, StoreOption
 from ixt_data.cli.verbs import Group, add_verb, add_verbs
@@ -129,6 +131,7 @@ def compare(
     max_cost: MaxCostOption = None,
     price_in: PriceInOption = 0.0,
     price_out: PriceOutOption = 0.0,
+    prices: PricesOption = None,
     output: OutputOption = OutputMode.text,
 ) -> None:
     """Let one judge apply two rubrics to the same documents, and compare the scores.
@@ -143,6 +146,7 @@ def compare(
     if (critic == "vllm") != bool(endpoint):
         what = "requires --endpoint" if critic == "vllm" else "does not take --endpoint"
         raise typer.BadParameter(f"{critic} {what}", param_hint="--critic")
+    price_in, price_out = choose_prices(prices, model, price_in, price_out, is_batch=False)
     rubrics = [load_rubric(first), load_rubric(second)]
     if rubrics[0].id == rubrics[1].id:
         raise typer.BadParameter(f"{first} and {second} have the same content", param_hint="A B")

@@ -37,6 +37,8 @@ from .vllm.endpoint_stats import EndpointStats as EndpointStats
 from .vllm.endpoint_stats import StatsByEndpoint as StatsByEndpoint
 from .vllm.endpoint_stats import merge_stats as merge_stats
 from .vllm.endpoint_stats import reporting_stats as reporting_stats
+from .vllm.prices import PriceList as PriceList
+from .vllm.prices import load_prices as load_prices
 from .vllm.prompts import BYTES_PER_TOKEN as BYTES_PER_TOKEN
 from .vllm.prompts import JudgeSampling as JudgeSampling
 from .vllm.prompts import PromptBuilder as PromptBuilder
@@ -44,3 +46,4 @@ from .vllm.prompts import excerpt as excerpt
 from .vllm.server import Server as Server
 from .vllm.spending import COST as COST
 from .vllm.spending import SpendingLimits as SpendingLimits
+from .vllm.spending import read_ledger as read_ledger

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from ixt_data.config import kind_of, models_in
-from ixt_data.critics import Rubric
+from ixt_data.critics import PriceList, Rubric
 from ixt_data.mix import Mix
 from ixt_train.config import Amount, TrainConfig
 
@@ -26,6 +26,7 @@ FILES: Mapping[str, tuple[type[BaseModel], str]] = {
     "Mix": (Mix, "`ixt mix plan MIX.YAML`, and the key `mix` of a train config."),
     "Train config": (TrainConfig, "`ixt train RUN.YAML`, `composer -n 8 -m ixt_train RUN.YAML`."),
     "Rubric": (Rubric, "`ixt critique --rubric NAME|RUBRIC.YAML`."),
+    "Prices": (PriceList, "`ixt critique --prices FILE.YAML`."),
 }
 
 

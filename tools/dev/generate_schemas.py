@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from pydantic import TypeAdapter
 
-from ixt_data.critics import Rubric
+from ixt_data.critics import PriceList, Rubric
 from ixt_data.log import Entry
 from ixt_data.mds import (
     COMPRESSION,
@@ -34,6 +34,7 @@ def schemas() -> dict[str, dict[str, Any]]:
         "mix.json": _schema("A mix", Mix),
         "train.json": _schema("A train config", TrainConfig),
         "rubric.json": _schema("A rubric", Rubric),
+        "prices.json": _schema("Prices of judges", PriceList),
         "critique.json": _schema("A critique record", Critique),
         "log_entry.json": _schema("An entry of the commit log", Entry),
         "mds.json": mds_columns(),

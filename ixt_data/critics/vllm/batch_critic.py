@@ -63,7 +63,7 @@ class BatchCritic(VllmCritic):
             self._requester,
             self._prompts,
             self._endpoints.all[0].capabilities or EVERYTHING,
-            self._limits,
+            self._spending,
             self.usage,
             self._attempts,
         )

@@ -11,7 +11,7 @@ from ixt_data.critics.vllm.client import HttpResponse
 from ixt_data.critics.vllm.document_request import DocumentRequester, covered
 from ixt_data.critics.vllm.prompts import PromptBuilder
 from ixt_data.critics.vllm.responses import InvalidResponse, read_judge_response, to_critique
-from ixt_data.critics.vllm.spending import COST, Reservation, SpendingLimits
+from ixt_data.critics.vllm.spending import Reservation, Spending
 from ixt_data.records import Critique, Document
 
 
@@ -38,15 +38,15 @@ class BatchJudge:
         requester: fits documents into the context.
         prompts: builds the requests.
         server: what the server takes.
-        limits: of the cost.
-        usage: counts requests, tokens and cost.
+        spending: counts the cost and keeps its bound.
+        usage: counts requests and tokens.
         attempts: maximum of requests per document.
     """
 
     requester: DocumentRequester
     prompts: PromptBuilder
     server: Capabilities
-    limits: SpendingLimits
+    spending: Spending
     usage: Counter[str]
     attempts: int
 
@@ -99,7 +99,7 @@ class BatchJudge:
             raise reply
         used = (expected or Reservation(0.0, 0)).record(reply)
         if expected is None:
-            self.usage[COST] += self.limits.cost(used["tokens_in"], used["tokens_out"])
+            self.spending.pay_tokens(used["tokens_in"], used["tokens_out"])
         flags = {INSTRUCTS_JUDGE} if instructs_judge(document.text) else set[str]()
         if self.server.structured is not StructuredOutput.json_schema:
             flags.add(f"answer_by_{self.server.structured}")

@@ -32,7 +32,6 @@ from ixt_data.critics.vllm.responses import (
 from ixt_data.critics.vllm.spending import (
     BudgetSpent,
     Reservation,
-    Spending,
 )
 from ixt_data.errors import CriticError
 from ixt_data.records import Critique, Document
@@ -86,7 +85,6 @@ class BatchRun:
     ) -> None:
         self._source, self._judge = source, judge
         self._api, self._journal = api, journal
-        self._spending = Spending(judge.limits, judge.usage)
         self._size, self._poll_seconds = batch_requests, poll_seconds
         self._queue: list[Waiting] = []
         self._open: list[_OpenBatch] = []
@@ -198,7 +196,7 @@ class BatchRun:
         """Return the line of a document, after its cost was reserved."""
         request = await self._judge.request(document, attempt)
         expected = await batch.resources.enter_async_context(
-            self._spending.reserve(request.prompt_bytes, request.max_tokens, waits=False)
+            self._judge.spending.reserve(request.prompt_bytes, request.max_tokens, waits=False)
         )
         expected.cancel()
         batch.reservations[document.doc_id] = expected

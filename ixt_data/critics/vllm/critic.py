@@ -114,6 +114,7 @@ class VllmCritic:
         self._timeouts = timeouts or Timeouts()
         self._structured = _structured_output(structured)
         self._limits = limits or SpendingLimits()
+        self._spending = Spending(self._limits, self.usage)
         self._client = Client(find_api_key(api_key, api_key_file), connection)
         self._budget_note: str | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -195,7 +196,7 @@ class VllmCritic:
             self._judge,
             self._attempts,
             self.usage,
-            Spending(self._limits, self.usage),
+            self._spending,
         )
         self._endpoints.watch()
         if self._server is not None:
@@ -301,6 +302,7 @@ class VllmCritic:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
         await self._client.close()
+        self._spending.close()
 
     def run(self, documents: Iterable[Document]) -> Iterator[Critique]:
         """Yield one critique per document, in the order of their completion.

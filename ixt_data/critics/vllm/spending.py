@@ -8,11 +8,13 @@ corrections.
 
 import asyncio
 import math
+import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from ixt_data.critics.vllm.client import HttpResponse
@@ -34,9 +36,11 @@ class SpendingLimits:
     Attributes:
         requests_per_minute: requests that are sent.
         tokens_per_minute: tokens of prompts and completions together.
-        max_cost: cost since the start, in the unit of the prices.
+        max_cost: cost, in the unit of the prices.
         price_in: price of a million prompt tokens.
         price_out: price of a million completion tokens, thinking included.
+        spent_before: cost of earlier commands, which counts for `max_cost`.
+        ledger: file that each cost is appended to, see `read_ledger`; None for no file.
 
     Raises:
         CriticError: a limit is not above 0, a price is below 0, or a bound of cost has no price.
@@ -47,6 +51,8 @@ class SpendingLimits:
     max_cost: float | None = None
     price_in: float = 0.0
     price_out: float = 0.0
+    spent_before: float = 0.0
+    ledger: str | None = None
 
     def __post_init__(self) -> None:
         """See the class."""
@@ -64,11 +70,37 @@ class SpendingLimits:
         """Return the limits of each of some workers, so that all together keep these."""
         limits = (self.requests_per_minute, self.tokens_per_minute, self.max_cost)
         requests, tokens, cost = (None if one is None else one / workers for one in limits)
-        return replace(self, requests_per_minute=requests, tokens_per_minute=tokens, max_cost=cost)
+        return replace(
+            self,
+            requests_per_minute=requests,
+            tokens_per_minute=tokens,
+            max_cost=cost,
+            spent_before=self.spent_before / workers,
+        )
 
     def cost(self, tokens_in: float, tokens_out: float) -> int:
         """Return the cost of some tokens, in millionths of the unit, rounded up."""
         return math.ceil(tokens_in * self.price_in + tokens_out * self.price_out)
+
+
+def read_ledger(path: Path) -> float:
+    """Return the cost in a ledger, in the unit of the prices; 0 without a file.
+
+    Each line has the cost of one request in millionths. A last line without its end was cut by a
+    crash, and does not count yet.
+
+    Raises:
+        CriticError: the file cannot be read, or a line is not a number.
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return 0.0
+    except OSError as error:
+        raise CriticError(f"{path}: {error.strerror}") from None
+    if wrong := next((line for line in lines if line and not line.isdigit()), None):
+        raise CriticError(f"{path}: {wrong!r} is not the cost of a request")
+    return sum(map(int, filter(None, lines))) / 1e6
 
 
 class RateLimit:
@@ -160,7 +192,9 @@ class Spending:
         )
         self._tokens_per_byte = 1 / BYTES_PER_TOKEN
         self._mean_tokens_out: float | None = None
-        self._spent = self._reserved = self._in_flight = 0
+        self._spent = math.ceil(limits.spent_before * 1e6)
+        self._reserved = self._in_flight = 0
+        self._ledger: int | None = None
         self._settled = asyncio.Event()
         self._queue = asyncio.Lock()
 
@@ -230,7 +264,33 @@ class Spending:
             cost = 0
         elif used is not None:
             self._rates[1].take(used["tokens_in"] + used["tokens_out"] - expected.paced)
-        self._spent += cost
-        if cost:
-            self._usage[COST] += cost
+        self._pay(cost)
         self._settled.set()
+
+    def pay_tokens(self, tokens_in: int, tokens_out: int) -> None:
+        """Count the cost of a response whose request an earlier command has sent."""
+        self._pay(self._limits.cost(tokens_in, tokens_out))
+
+    def _pay(self, cost: int) -> None:
+        self._spent += cost
+        if not cost:
+            return
+        self._usage[COST] += cost
+        if self._limits.ledger is None:
+            return
+        if self._ledger is None:
+            path = Path(self._limits.ledger)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._ledger = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+            size = os.fstat(self._ledger).st_size
+            if size and os.pread(self._ledger, 1, size - 1) != b"\n":
+                # A crash has cut the last line.
+                os.write(self._ledger, b"\n")
+        # One write per line: several processes append to the file.
+        os.write(self._ledger, b"%d\n" % cost)
+
+    def close(self) -> None:
+        """Close the ledger."""
+        if self._ledger is not None:
+            os.close(self._ledger)
+            self._ledger = None

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from fake_vllm import Running
@@ -18,6 +19,7 @@ from ixt_data.critics.vllm.spending import (
     Reservation,
     Spending,
     SpendingLimits,
+    read_ledger,
 )
 from ixt_data.errors import CriticError
 
@@ -150,3 +152,30 @@ def test_limits_are_checked_and_divided() -> None:
         with pytest.raises(CriticError):
             SpendingLimits(**wrong)
     assert PLAIN.expected is False
+
+
+def test_ledger_has_the_cost_of_all_commands(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "costs.txt"
+    prices = SpendingLimits(price_out=1_000_000, ledger=str(file))
+    with Running() as fake:
+        assert len(judged(fake, *TEXTS[:5], limits=prices)) == 5
+    assert read_ledger(file) == 5 * 120
+    # A crash has cut the last line.
+    file.write_bytes(file.read_bytes() + b"999")
+    assert read_ledger(file) == 5 * 120
+    with Running() as fake:
+        judged(fake, TEXTS[5], limits=prices)
+    assert read_ledger(file) == 6 * 120 + 999 / 1e6
+    assert read_ledger(tmp_path / "none.txt") == 0
+    file.write_text("five\n")
+    with pytest.raises(CriticError, match="is not the cost of a request"):
+        read_ledger(file)
+
+
+def test_cost_of_earlier_commands_counts_for_the_bound() -> None:
+    limits = SpendingLimits(max_cost=1000, price_out=1_000_000, spent_before=750)
+    sampling = JudgeSampling(expected=False, max_tokens=200)
+    with Running() as fake, pytest.raises(CriticError, match="870 of 1000 is spent"):
+        judged(fake, *TEXTS, limits=limits, sampling=sampling)
+    half = limits.divide(2)
+    assert (half.max_cost, half.spent_before) == (500, 375)
