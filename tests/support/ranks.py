@@ -93,7 +93,9 @@ def _rank(
     os._exit(0)
 
 
-def two_ranks(folder: Path, action: Callable[..., Any], *arguments: Any) -> list[Any]:
+def two_ranks(
+    folder: Path, action: Callable[..., Any], *arguments: Any, limit_seconds: float = 30
+) -> list[Any]:
     """Return what a function of this module returns on each rank, or its error."""
     answers = forkserver.Queue()
     processes = [
@@ -109,6 +111,6 @@ def two_ranks(folder: Path, action: Callable[..., Any], *arguments: Any) -> list
     by_rank = sorted(answers.get(timeout=300) for _ in processes)
     for process in processes:
         process.join()
-    # Far below the timeout of the process group.
-    assert max(seconds for _, _, seconds in by_rank) < 30
+    # By default far below the timeout of the process group.
+    assert max(seconds for _, _, seconds in by_rank) < limit_seconds
     return [answer for _, answer, _ in by_rank]
