@@ -51,7 +51,7 @@ def uv_environment(settings: dict[str, str]) -> dict[str, str]:
     return environment
 
 
-def install_project(extras: str, is_newest: bool) -> None:
+def install_project(extras: str, is_newest: bool = False) -> None:
     """Install `-e .[extras]` within constraints.txt, or over constraints-newest.txt.
 
     Raises:
