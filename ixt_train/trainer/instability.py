@@ -27,11 +27,12 @@ class InstabilityCallback(Callback):  # type: ignore[misc]
         self._config, self._out = config, out
         self._losses: deque[float] = deque(maxlen=_WINDOW)
         self._skipped = self._in_a_row = 0
-        self._forget()
-
-    def _forget(self) -> None:
         self._total: torch.Tensor | float = 0.0
         self._weight = 0.0
+
+    def before_train_batch(self, state: State, logger: Logger) -> None:
+        """Forget the step before, or one that is repeated in smaller micro-batches."""
+        self._total, self._weight = 0.0, 0.0
 
     def after_loss(self, state: State, logger: Logger) -> None:
         """Add the loss of a micro-batch."""
@@ -75,7 +76,6 @@ class InstabilityCallback(Callback):  # type: ignore[misc]
         """Return the loss of the batch over all ranks, as in the rows of metrics."""
         assert isinstance(self._total, torch.Tensor)
         sums = torch.stack([self._total, torch.full_like(self._total, self._weight)])
-        self._forget()
         if dist.get_world_size() > 1:
             dist.all_reduce(sums, reduce_operation="SUM")
         total, weight = sums.tolist()

@@ -21,6 +21,11 @@ from ixt_train.trainer.warm_start import WarmStart
 DOCS = Path(__file__).parents[3] / "docs" / "training.md"
 ROWS = {"position ids": ("positions",), "a mask of ixt": ("layers", "boolean", "additive", "ones")}
 
+COMMON = (
+    "bloom falcon gemma3_text gpt2 gpt_neox gpt_oss llama mamba mistral mixtral mpt olmo2 opt "
+    "qwen2 qwen2_moe qwen3 smollm3"
+).split()
+
 
 def packed_error(model: LanguageModel) -> float:
     """How much a document behind two others differs from itself alone."""
@@ -41,23 +46,19 @@ def test_family_separates_documents_or_is_refused() -> None:
     text = DOCS.read_text()
     (version,) = re.findall(r"Families of transformers (\S+),", text)
     is_documented = transformers.__version__ == version
+    rows = dict(re.findall(r"^\| (.+?) \| (.+) \|$", text, re.M))
     found: dict[str, list[str]] = {name: [] for name in [*ROWS, "refused"]}
-    for family in FAMILIES:
+    # Of another version, the small configs of some families do not fit, or give large models.
+    for family in FAMILIES if is_documented else COMMON:
+        model = LanguageModel(tiny_model(family))
         try:
-            model = LanguageModel(tiny_model(family))
             kind = separate_documents(model, 32)
         except ConfigError:
             found["refused"].append(family)
             continue
-        except (AttributeError, KeyError, RuntimeError):
-            # The small config of this family is one of another version.
-            if is_documented:
-                raise
-            continue
         assert packed_error(model) < 1e-5, family
         found[next(name for name, kinds in ROWS.items() if kind in kinds)].append(family)
     if is_documented:
-        rows = dict(re.findall(r"^\| (.+?) \| (.+) \|$", text, re.M))
         assert {name: rows[name].split(", ") for name in found} == found
 
 
