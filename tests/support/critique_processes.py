@@ -2,13 +2,16 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from fake_vllm import Running
 
 from ixt_data.critique_runs.leases import is_running
+from ixt_data.store.store import Store
 
 
 def command(fake: Running, *more: object) -> tuple[object, ...]:
@@ -48,3 +51,15 @@ def holders(folder: Path) -> list[int]:
         if is_running(record["pid"], record["started"]):
             found.append(record["pid"])
     return found
+
+
+def kill_after_commits(store: Store, commits: int, folder: Path, *arguments: object) -> int:
+    """Start a verb, kill it after some commits of the store, and return the number it made."""
+    before = store.log.newest()
+    process = start(folder, *arguments)
+    deadline = time.monotonic() + 60
+    while store.log.newest() < before + commits and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    return store.log.newest() - before

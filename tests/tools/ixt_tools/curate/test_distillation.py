@@ -1,13 +1,11 @@
 """Distillation: a scorer learns a judge's rule, through the command line and real processes."""
 
 import random
-import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from critique_processes import start
+from critique_processes import kill_after_commits
 from curated_store import WORDS, run
 from small_stores import add_documents
 from typer.testing import CliRunner
@@ -136,15 +134,8 @@ def test_killed_run_continues(tmp_path: Path) -> None:
     add_documents(store, documents(240), per_shard=3)
     add_documents(store, documents(150), "sample", per_shard=150)
     annotate(store, "sample", Taste())
-    before = store.log.newest()
     arguments = ("distill", "--corpus", "web", "--critic", "taste", "--workers", 1)
-    process = start(tmp_path, *arguments)
-    deadline = time.monotonic() + 60
-    while store.log.newest() < before + 3 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    done = store.log.newest() - before
+    done = kill_after_commits(store, 3, tmp_path, *arguments)
     assert 3 <= done < 80
     found = run(*arguments, "--store", store.root)
     assert (found["units"], found["skipped_units"]) == (80 - done, done)

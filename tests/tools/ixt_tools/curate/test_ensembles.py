@@ -1,13 +1,11 @@
 """Ensembles: several critics as one, through the command line and real processes."""
 
 import random
-import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from critique_processes import start
+from critique_processes import kill_after_commits
 from curated_store import run
 from small_stores import add_documents
 from typer.testing import CliRunner
@@ -160,15 +158,8 @@ def test_killed_run_continues(tmp_path: Path) -> None:
     add_documents(store, [f"page {i}" for i in range(200)], per_shard=2)
     for name in ("a", "b"):
         annotate(store, "web", Noisy(name, 0.3))
-    before = store.log.newest()
     arguments = ("ensemble", "--corpus", "web", "--critic", "a", "--critic", "b", "--workers", 1)
-    process = start(tmp_path, *arguments)
-    deadline = time.monotonic() + 60
-    while store.log.newest() < before + 3 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    done = store.log.newest() - before
+    done = kill_after_commits(store, 3, tmp_path, *arguments)
     assert 3 <= done < 100
     found = run(*arguments, "--store", store.root)
     assert (found["units"], found["skipped_units"]) == (100 - done, done)
