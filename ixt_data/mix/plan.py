@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ixt_data.log import ShardInfo
 from ixt_data.mix.condition import Condition
 from ixt_data.mix.config import Mix
-from ixt_data.mix.draw_counts import Floats, Ints
+from ixt_data.mix.draw_counts import Counts, Floats, Ints
 from ixt_data.mix.order import PhaseOrder, regime_bits, regimes_of
 from ixt_data.mix.random_numbers import uniform
 
@@ -63,6 +63,8 @@ class MixPlan:
         block, nodes: see `plan_mix`.
         characters_per_token: ratio for the estimate of tokens.
         orders: the order of each phase.
+        drawn_for: per sample the number of the selection that draws it, from 1; the number of
+            selections + 1 if several do, 0 if none does. None with one selection.
         token_shards: token shards, by path of the shard that they encode, and family.
     """
 
@@ -80,6 +82,7 @@ class MixPlan:
     nodes: int
     characters_per_token: float
     orders: tuple[PhaseOrder, ...] = field(repr=False)
+    drawn_for: Counts | None = field(default=None, repr=False)
     token_shards: Mapping[tuple[str, str], ShardInfo] = field(default_factory=dict, repr=False)
 
     @property

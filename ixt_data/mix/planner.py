@@ -1,7 +1,6 @@
 """Planning: the exact draws of a train run from a mix and a snapshot."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from hashlib import blake2b
 from itertools import pairwise, product
@@ -25,9 +24,10 @@ from ixt_data.mix.draw_counts import (
     split_counts,
     spread_draws,
 )
+from ixt_data.mix.draw_group import DrawGroup, count_distinct, mark_positions
 from ixt_data.mix.order import PhaseOrder
 from ixt_data.mix.plan import COUNTS, PASSES, SPLIT, MixPlan, SelectionPlan
-from ixt_data.mix.predicates import Matches, Scope
+from ixt_data.mix.predicates import Scope
 from ixt_data.mix.random_numbers import RandomNumbers
 from ixt_data.records import content_id
 from ixt_data.store import Store
@@ -37,30 +37,6 @@ ORDER_VERSION = 3
 EPOCH_SAMPLES = 1 << 22
 BLOCK = 1 << 18
 CHARACTERS_PER_TOKEN = 4.0
-
-
-@dataclass
-class _Group:
-    """The documents of one selection under one predicate, and its share of each phase.
-
-    `critic` is the index in the mix's critics. A document that is drawn with the critiques of two
-    critics has a position for each: positions of the second critic follow those of the first.
-    """
-
-    name: str
-    where: str
-    critic: int
-    matches: Matches
-    weights: Ints
-    max_repeats: int | None
-    shares: list[Fraction]
-
-    @property
-    def capacity(self) -> int | None:
-        """Maximum number of draws; None for no limit."""
-        if self.max_repeats is None:
-            return None
-        return self.max_repeats * self.matches.documents
 
 
 def plan_mix(
@@ -114,10 +90,10 @@ def plan_mix(
         samples = _check_samples(samples, batch, groups)
         bounds, more = _phase_bounds(mix, samples, batch)
         draws = _draws(groups, bounds)
-        per_phase, selections = _count(scope, mix, groups, draws)
+        per_phase, drawn_for, selections = _count(scope, mix, groups, draws)
         documents = _documents(per_phase, len(scope.critics))
         warnings += more + _shortfalls(mix, groups, draws, bounds)
-        shards, starts, per_phase = _used(scope, mix, per_phase)
+        shards, starts, per_phase, drawn_for = _used(scope, mix, per_phase, drawn_for)
         version = scope.snapshot.version
         token_shards = _token_shards(scope, shards)
     orders = []
@@ -147,6 +123,7 @@ def plan_mix(
         nodes=nodes,
         characters_per_token=characters_per_token,
         orders=tuple(orders),
+        drawn_for=drawn_for,
         token_shards=token_shards,
     )
 
@@ -172,10 +149,10 @@ def _token_shards(
     }
 
 
-def _groups(scope: Scope, mix: Mix) -> tuple[list[_Group], list[str]]:
+def _groups(scope: Scope, mix: Mix) -> tuple[list[DrawGroup], list[str]]:
     """Return warnings, and one group per selection and predicate with its share of each phase."""
     phases = mix.phases()
-    groups: dict[tuple[str, str], _Group] = {}
+    groups: dict[tuple[str, str], DrawGroup] = {}
     warnings: list[str] = []
     for number, phase in enumerate(phases):
         weights = {s.name: phase.weights.get(s.name, s.weight) for s in mix.selections}
@@ -196,7 +173,7 @@ def _groups(scope: Scope, mix: Mix) -> tuple[list[_Group], list[str]]:
 
 def _group(
     scope: Scope, mix: Mix, selection: Selection, where: str, phases: int
-) -> tuple[_Group, list[str]]:
+) -> tuple[DrawGroup, list[str]]:
     name, critic = selection.name, mix.critic_of(selection)
     by, temperature = mix.weighting.by, mix.weighting.temperature
     matches = scope.find(name, where, by if temperature else None, critic)
@@ -217,12 +194,12 @@ def _group(
             )
         weights = softmax_weights(np.where(missing, 0.0, matches.values), temperature)
     number, limit = scope.critics.index(critic), selection.max_repeats
-    return _Group(name, where, number, matches, weights, limit, [Fraction(0)] * phases), warnings
+    return DrawGroup(name, where, number, matches, weights, limit, [Fraction(0)] * phases), warnings
 
 
-def _check_samples(samples: int | None, batch: int, groups: Sequence[_Group]) -> int:
+def _check_samples(samples: int | None, batch: int, groups: Sequence[DrawGroup]) -> int:
     if samples is None:
-        available = _together(groups)
+        available = count_distinct(groups)
         samples = available // batch * batch
         if not samples:
             raise MixError(f"{available:,} documents are fewer than one batch of {batch:,} samples")
@@ -247,7 +224,7 @@ def _phase_bounds(mix: Mix, samples: int, batch: int) -> tuple[list[int], list[s
     return bounds, warnings
 
 
-def _draws(groups: Sequence[_Group], bounds: Sequence[int]) -> Ints:
+def _draws(groups: Sequence[DrawGroup], bounds: Sequence[int]) -> Ints:
     """Compute draws per group and phase, int64[groups, phases].
 
     Raises:
@@ -274,12 +251,18 @@ def _draws(groups: Sequence[_Group], bounds: Sequence[int]) -> Ints:
 
 
 def _count(
-    scope: Scope, mix: Mix, groups: Sequence[_Group], draws: Ints
-) -> tuple[list[Counts], list[SelectionPlan]]:
-    """Return the draws of every position in each phase, and the metrics of each selection."""
+    scope: Scope, mix: Mix, groups: Sequence[DrawGroup], draws: Ints
+) -> tuple[list[Counts], Counts | None, list[SelectionPlan]]:
+    """Return the draws of every position in each phase, `drawn_for`, and the selection plans."""
     documents, critics = sum(shard.samples for shard in scope.shards), len(scope.critics)
     per_phase: list[Counts] = [np.zeros(0, np.uint8)] * draws.shape[1]
-    metrics: dict[str, list[tuple[_Group, int, int]]] = {}
+    names = [selection.name for selection in mix.selections]
+    drawn_for = (
+        None
+        if len(names) == 1
+        else np.zeros(documents * critics, np.min_scalar_type(len(names) + 1))
+    )
+    metrics: dict[str, list[tuple[DrawGroup, int, int]]] = {}
     for number, (group, parts) in enumerate(zip(groups, draws, strict=True)):
         n = int(parts.sum())
         numbers = RandomNumbers(COUNTS, number, mix.seed)
@@ -287,6 +270,9 @@ def _count(
         numbers = RandomNumbers(SPLIT, number, mix.seed)
         for phase, part in enumerate(split_counts(counts, parts.tolist(), numbers)):
             per_phase[phase] = _added(per_phase[phase], part, group, documents, critics)
+        if drawn_for is not None:
+            own_part = drawn_for[group.critic * documents :][:documents]
+            mark_positions(own_part, group, counts, names.index(group.name), len(names))
         largest = int(counts.max(initial=0))
         metrics.setdefault(group.name, []).append(
             (group, _dot(counts, group.matches.chars), largest)
@@ -296,7 +282,7 @@ def _count(
         SelectionPlan(
             name=name,
             where=own[name].where,
-            documents=_together([group for group, _, _ in parts]),
+            documents=count_distinct([group for group, _, _ in parts]),
             samples=sum(int(drawn.sum()) for drawn in _of(draws, groups, name)),
             characters=sum(characters for _, characters, _ in parts),
             weight=_share(mix, name),
@@ -305,10 +291,10 @@ def _count(
         )
         for name, parts in metrics.items()
     ]
-    return per_phase, selections
+    return per_phase, drawn_for, selections
 
 
-def _added(counts: Counts, part: Counts, group: _Group, documents: int, critics: int) -> Counts:
+def _added(counts: Counts, part: Counts, group: DrawGroup, documents: int, critics: int) -> Counts:
     """Add the counts of one group to the counts per position."""
     places = group.matches.places
     if not len(counts):
@@ -330,15 +316,7 @@ def _dot(counts: Counts, chars: npt.NDArray[np.uint32]) -> int:
     )
 
 
-def _together(groups: Sequence[_Group]) -> int:
-    """Count the distinct documents of some groups."""
-    masks = [group.matches.places for group in groups]
-    if len(masks) == 1 or any(mask is None for mask in masks):
-        return max(group.matches.documents for group in groups)
-    return int(np.count_nonzero(np.logical_or.reduce([m for m in masks if m is not None])))
-
-
-def _of(draws: Ints, groups: Sequence[_Group], name: str) -> list[Ints]:
+def _of(draws: Ints, groups: Sequence[DrawGroup], name: str) -> list[Ints]:
     """Return the draws per phase of the groups of one selection."""
     return [parts for group, parts in zip(groups, draws, strict=True) if group.name == name]
 
@@ -360,7 +338,7 @@ def _documents(per_phase: Sequence[Counts], critics: int) -> int:
 
 
 def _shortfalls(
-    mix: Mix, groups: Sequence[_Group], draws: Ints, bounds: Sequence[int]
+    mix: Mix, groups: Sequence[DrawGroup], draws: Ints, bounds: Sequence[int]
 ) -> list[str]:
     demand, warnings = [end - begin for begin, end in pairwise(bounds)], []
     for group, got in zip(groups, draws.sum(axis=1), strict=True):
@@ -376,9 +354,9 @@ def _shortfalls(
 
 
 def _used(
-    scope: Scope, mix: Mix, per_phase: list[Counts]
-) -> tuple[list[tuple[ShardInfo, ShardInfo | None]], Ints, list[Counts]]:
-    """Return the shards with draws, the first position of each, and their draws."""
+    scope: Scope, mix: Mix, per_phase: list[Counts], drawn_for: Counts | None
+) -> tuple[list[tuple[ShardInfo, ShardInfo | None]], Ints, list[Counts], Counts | None]:
+    """Return the shards with draws, the first position of each, and its draws and selection."""
     conditions = [mix.condition_in(phase) for phase in mix.phases()]
     reads = any(condition.reads_critiques for condition in conditions)
     pairs = list(product(scope.critics, scope.shards))
@@ -393,6 +371,7 @@ def _used(
     ]
     starts = np.cumsum(np.concatenate([[0], sizes[used]]))[:-1]
     if used.all():
-        return shards, starts, per_phase
+        return shards, starts, per_phase, drawn_for
     mask = np.repeat(used, sizes)
-    return shards, starts, [counts[mask] for counts in per_phase]
+    counts = [counts[mask] for counts in per_phase]
+    return shards, starts, counts, None if drawn_for is None else drawn_for[mask]

@@ -219,7 +219,7 @@ class TrainConfig(ConfigModel):
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.02
     """Share of documents, selected by doc_id, that training never draws."""
     checkpoint: CheckpointConfig = CheckpointConfig()
-    """CheckpointCallback."""
+    """Checkpoints."""
     eval: EvalConfig = EvalConfig()
     """Evaluation."""
     stop: StopConfig | None = None

@@ -5,7 +5,9 @@ from .arithmetic import held_out_sums as held_out_sums
 from .arithmetic import task_segments as task_segments
 from .harness import ConditionedLM as ConditionedLM
 from .harness import run_tasks as run_tasks
+from .held_out import UNSCORED as UNSCORED
 from .held_out import Evaluator as Evaluator
+from .held_out import bucket_names as bucket_names
 from .held_out import empty_holdout as empty_holdout
 from .held_out import evaluate as evaluate
 from .held_out import held_out_documents as held_out_documents

@@ -29,6 +29,7 @@ from .model import logits_of as logits_of
 from .model import model_like as model_like
 from .model import row_losses as row_losses
 from .model import save_model_config as save_model_config
+from .model import token_losses as token_losses
 from .model import weighted_loss as weighted_loss
 from .model_export import export_model as export_model
 from .router_loss import router_loss_weight as router_loss_weight

@@ -156,8 +156,8 @@ def read_model_config(folder: Path) -> Any:
     return AutoConfig.from_pretrained(folder, local_files_only=True, attn_implementation=kind)
 
 
-def row_losses(logits: Tensor, input_ids: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Return per row the weighted sum of next-token losses, in nats, and the sum of weights.
+def token_losses(logits: Tensor, input_ids: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the weighted loss of each token but the first of a row, in nats, and its weight.
 
     Args:
         logits: float[B, T, V].
@@ -166,13 +166,19 @@ def row_losses(logits: Tensor, input_ids: Tensor, weights: Tensor) -> tuple[Tens
             counts.
 
     Returns:
-        Two float32[B].
+        Two float32[B, T - 1].
     """
     targets = input_ids[:, 1:].long()
     losses = functional.cross_entropy(
         logits[:, :-1].flatten(0, 1).float(), targets.flatten(), reduction="none"
     )
-    return (losses.view_as(targets) * weights[:, 1:]).sum(1), weights[:, 1:].sum(1)
+    return losses.view_as(targets) * weights[:, 1:], weights[:, 1:]
+
+
+def row_losses(logits: Tensor, input_ids: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `token_losses` summed over each row, float32[B]."""
+    losses, own = token_losses(logits, input_ids, weights)
+    return losses.sum(1), own.sum(1)
 
 
 def weighted_loss(logits: Tensor, input_ids: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

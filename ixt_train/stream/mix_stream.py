@@ -2,11 +2,12 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 from torch.utils.data import IterableDataset, get_worker_info
 
@@ -19,10 +20,12 @@ from ixt_train.stream.families import FamilyReader, OpenShard, build_readers
 from ixt_train.stream.position import Position
 from ixt_train.stream.projection import logical_shards
 from ixt_train.stream.shard_cache import LocalFolder, OpenShards, Prefetcher
-from ixt_train.stream.shard_columns import ShardColumns, chunks
+from ixt_train.stream.shard_columns import SENT_CHUNK, ShardColumns, chunks
 from ixt_train.stream.world import World, run_on_all_ranks
 
 T = TypeVar("T")
+GroupsOfDraws = Callable[[Ints, npt.NDArray[np.float32], npt.NDArray[np.bool_]], Ints]
+"""Returns groups of draws, from their numbers, scores (NaN: none), and if they have feedback."""
 INDEX = "index.json"
 _RETRIES = 7
 _PREDOWNLOAD_BATCHES = 8
@@ -59,6 +62,7 @@ class MixStream(IterableDataset[dict[str, Any]]):
         local: str | Path,
         batch_size: int,
         feedback: Choice = "given",
+        groups: GroupsOfDraws | None = None,
         cache_limit: int | None = None,
         predownload: int | None = None,
         threads: int = 4,
@@ -75,6 +79,8 @@ class MixStream(IterableDataset[dict[str, Any]]):
             local: folder for uncompressed shards; `close` empties it.
             batch_size: samples per process and step.
             feedback: feedback for every sample, overriding the mix.
+            groups: adds a `group` to each sample of tokens, from its draw, its score and whether it
+                has feedback.
             cache_limit: maximum bytes in `local`; None sets no limit.
             predownload: samples to look ahead for missing shards; by default 8 batches.
             threads: download threads per process.
@@ -89,6 +95,7 @@ class MixStream(IterableDataset[dict[str, Any]]):
         self._world = World.detect()
         _check_sizes(plan, batch_size, self._world)
         self.plan, self.conditioner, self.feedback = plan, conditioner, feedback
+        self._groups = groups
         self.batch_size, self.cache_limit, self.threads = batch_size, cache_limit, threads
         self.predownload = predownload or _PREDOWNLOAD_BATCHES * batch_size
         self._conditioners = _conditioners(conditioner, plan.conditions)
@@ -171,7 +178,7 @@ class MixStream(IterableDataset[dict[str, Any]]):
         """
         draws = self._next_draws()
         worker, n_workers = _worker()
-        own = islice(chunks(len(draws), self.batch_size), worker, None, n_workers)
+        own = islice(chunks(len(draws), self.batch_size, SENT_CHUNK), worker, None, n_workers)
         parts = [draws[part] for part in own]
         for chunk in self._chunks(np.concatenate([draws[:0], *parts]), parts):
             yield self._chunk(*chunk)
@@ -263,25 +270,34 @@ class MixStream(IterableDataset[dict[str, Any]]):
             conditioner.default_choice if self.feedback == "given" else self.feedback
             for conditioner in self._conditioners
         ]
-        for draw, phase, doc_id, text, critique, score, spans, has_feedback in zip(
+        given = self.plan.feedback_given(draws)
+        groups: Iterable[int] = repeat(0, len(draws))
+        if self._groups is not None:
+            own = given & ~np.isnan(feedback_columns.score_array)
+            groups = self._groups(draws, columns.score_array, own).tolist()
+        for draw, group, phase, doc_id, text, critique, score, spans, has_feedback in zip(
             draws.tolist(),
+            groups,
             regimes_of(draws)[0].tolist(),
             columns.doc_ids,
             columns.tokens_or_text("tokens", "text", dtype),
             feedback_columns.tokens_or_text("critique_tokens", "critique", dtype),
             feedback_columns.scores,
             columns.spans,
-            self.plan.feedback_given(draws).tolist(),
+            given.tolist(),
             strict=True,
         ):
             feedback = choices[phase] if has_feedback or self.feedback != "given" else "none"
             encoded = self._conditioners[phase].encode(text, critique, score, spans, feedback)
-            yield {
+            sample = {
                 "input_ids": encoded.input_ids,
                 "loss_weights": encoded.loss_weights,
                 "doc_id": doc_id,
                 "draw": draw,
             }
+            if self._groups is not None:
+                sample["group"] = group
+            yield sample
 
     def _open(self, shard: int, prefetcher: Prefetcher | None) -> OpenShard:
         reader = self.shards[shard]

@@ -15,6 +15,7 @@ IGNORED = -100
 Packing = Literal["pad", "concat", "best_fit"]
 Split = Literal["never", "long", "fill"]
 _KINDS = ("pad", "concat", "best_fit")
+_Columns = dict[str, list[Any]]
 
 
 class Collator:
@@ -24,7 +25,8 @@ class Collator:
     float32 and `attention_mask` int64, each [rows, T]. `doc_ids` has per row the ids of the
     documents that start in it, 16 bytes each; see `batch_doc_ids`. `truncated` is the number of
     tokens that were cut off. With `separate_documents` it also has `position_ids` int64[rows, T],
-    which start at 0 in each document.
+    which start at 0 in each document. Where samples have a `group`, it has `groups`
+    int16[rows, T], 0 for padding.
     """
 
     def __init__(
@@ -70,51 +72,55 @@ class Collator:
             truncated = sum(max(len(row) - self.max_length, 0) for row in ids)
             ids = [row[: self.max_length] for row in ids]
             weights = [row[: self.max_length] for row in weights]
-        columns = [ids, weights]
+        columns = {"input_ids": ids, "loss_weights": weights}
+        if samples and "group" in samples[0]:
+            groups = zip(ids, samples, strict=True)
+            columns["groups"] = [np.full(len(row), s["group"], np.int16) for row, s in groups]
         if self.separate_documents:
-            columns.append([np.arange(len(row)) for row in ids])
+            columns["position_ids"] = [np.arange(len(row)) for row in ids]
         if self.packing == "concat":
             columns, doc_ids = self._concatenate(columns, doc_ids)
         elif self.packing == "best_fit":
             columns, doc_ids = self._fit(columns, doc_ids)
-        return {**self._tensors(*columns), "doc_ids": doc_ids, "truncated": truncated}
+        return {**self._tensors(columns), "doc_ids": doc_ids, "truncated": truncated}
 
-    def _concatenate(
-        self, columns: list[list[Any]], doc_ids: list[bytes]
-    ) -> tuple[list[list[Any]], list[bytes]]:
-        lengths = [len(row) for row in columns[0]]
+    def _concatenate(self, columns: _Columns, doc_ids: list[bytes]) -> tuple[_Columns, list[bytes]]:
+        lengths = [len(row) for row in columns["input_ids"]]
         cuts = range(self.max_length, sum(lengths), self.max_length)
         starts: list[list[bytes]] = [[] for _ in range(len(cuts) + 1)]
         offset = 0
         for doc_id, length in zip(doc_ids, lengths, strict=True):
             starts[offset // self.max_length].append(doc_id)
             offset += length
-        rows = [np.split(np.concatenate(column), cuts) for column in columns]
+        rows = {name: np.split(np.concatenate(values), cuts) for name, values in columns.items()}
         return rows, [b"".join(row) for row in starts]
 
-    def _fit(
-        self, columns: list[list[Any]], doc_ids: list[bytes]
-    ) -> tuple[list[list[Any]], list[bytes]]:
-        rows = split_fit([len(row) for row in columns[0]], self.max_length, self.split == "fill")
-        weights = columns[1] = [np.array(column) for column in columns[1]]
+    def _fit(self, columns: _Columns, doc_ids: list[bytes]) -> tuple[_Columns, list[bytes]]:
+        lengths = [len(row) for row in columns["input_ids"]]
+        rows = split_fit(lengths, self.max_length, self.split == "fill")
+        weights = columns["loss_weights"] = [np.array(row) for row in columns["loss_weights"]]
         for part in (part for row in rows for part in row if part.start):
             # It would be predicted from the end of another document.
             weights[part.sample][part.start] = 0
-        packed = [
-            [np.concatenate([column[p.sample][p.start : p.stop] for p in row]) for row in rows]
-            for column in columns
-        ]
+        packed = {
+            name: [
+                np.concatenate([values[p.sample][p.start : p.stop] for p in row]) for row in rows
+            ]
+            for name, values in columns.items()
+        }
         if self.separate_documents:
-            packed[2] = [np.concatenate([np.arange(p.stop - p.start) for p in row]) for row in rows]
+            packed["position_ids"] = [
+                np.concatenate([np.arange(p.stop - p.start) for p in row]) for row in rows
+            ]
         return packed, [b"".join(doc_ids[p.sample] for p in row if not p.start) for row in rows]
 
-    def _tensors(
-        self, ids: list[Any], weights: list[Any], positions: list[Any] | None = None
-    ) -> dict[str, torch.Tensor]:
+    def _tensors(self, columns: _Columns) -> dict[str, torch.Tensor]:
+        ids, weights = columns["input_ids"], columns["loss_weights"]
         width = max(map(len, ids)) if self.packing == "pad" else self.max_length
-        input_ids = np.full((len(ids), width), self.pad_id, np.int64)
-        loss_weights = np.zeros((len(ids), width), np.float32)
-        mask = np.zeros((len(ids), width), np.int64)
+        shape = (len(ids), width)
+        input_ids = np.full(shape, self.pad_id, np.int64)
+        loss_weights = np.zeros(shape, np.float32)
+        mask = np.zeros(shape, np.int64)
         for i, (row, weight) in enumerate(zip(ids, weights, strict=True)):
             n = min(len(row), width)
             input_ids[i, :n], loss_weights[i, :n], mask[i, :n] = row[:n], weight[:n], 1
@@ -124,9 +130,14 @@ class Collator:
             "labels": torch.from_numpy(np.where(loss_weights > 0, input_ids, IGNORED)),
             "loss_weights": torch.from_numpy(loss_weights),
         }
-        if positions is not None:
-            position_ids = np.zeros((len(ids), width), np.int64)
-            for i, row in enumerate(positions):
+        if "groups" in columns:
+            groups = np.zeros(shape, np.int16)
+            for i, row in enumerate(columns["groups"]):
+                groups[i, : len(row)] = row
+            tensors["groups"] = torch.from_numpy(groups)
+        if "position_ids" in columns:
+            position_ids = np.zeros(shape, np.int64)
+            for i, row in enumerate(columns["position_ids"]):
                 position_ids[i, : len(row)] = _from_zero(row)
             tensors["position_ids"] = torch.from_numpy(position_ids)
         return tensors

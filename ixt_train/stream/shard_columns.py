@@ -15,6 +15,8 @@ from ixt_data.records import Span
 from ixt_train.stream.families import Offsets, OpenShard
 
 FIRST_CHUNK, CHUNK = 64, 2048
+# The samples that a worker sends at a time: each message costs the receiver as much as 500 samples.
+SENT_CHUNK = 4096
 # The strings that exist at a time: more do not fit into the processor's caches.
 _DECODED = 64
 # A string view contains a text of at most 12 bytes, or 4 bytes of it and its place in a buffer,
@@ -23,7 +25,7 @@ _INLINE = 12
 _WINDOW = 1 << 30
 
 
-def chunks(n: int, step: int = 1) -> Iterator[slice]:
+def chunks(n: int, step: int = 1, largest: int = CHUNK) -> Iterator[slice]:
     """Split `n` draws into chunks of complete steps, small ones first.
 
     A sample waits for all shards of its chunk.
@@ -32,7 +34,7 @@ def chunks(n: int, step: int = 1) -> Iterator[slice]:
     while start < n:
         stop = start + max(size // step, 1) * step
         yield slice(start, min(stop, n))
-        start, size = stop, min(2 * size, CHUNK)
+        start, size = stop, min(2 * size, largest)
 
 
 class ShardColumns:

@@ -26,6 +26,7 @@ from ixt_train.runs import (
 from ixt_train.runs.run_folder import METRICS
 from ixt_train.stream import batch_doc_ids, batch_samples
 from ixt_train.trainer.averaged_weights import EmaCallback
+from ixt_train.trainer.composition import CompositionCallback
 from ixt_train.trainer.speed import SpeedMeter
 
 
@@ -129,9 +130,11 @@ class DrawsCallback(Callback):  # type: ignore[misc]
 class MetricsCallback(Callback):  # type: ignore[misc]
     """A writer of metrics.jsonl: a row every few steps, and a row per evaluation."""
 
-    def __init__(self, run_folder: Path, every: int, speed: SpeedMeter) -> None:
+    def __init__(
+        self, run_folder: Path, every: int, speed: SpeedMeter, composition: CompositionCallback
+    ) -> None:
         self._writer = MetricsWriter(run_folder / METRICS)
-        self._every, self._speed = every, speed
+        self._every, self._speed, self._composition = every, speed, composition
 
     def fit_start(self, state: State, logger: Logger) -> None:
         """Supersede rows after the checkpoint."""
@@ -146,10 +149,12 @@ class MetricsCallback(Callback):  # type: ignore[misc]
             loss = state.total_loss_dict["loss/train/total"]
             rate = state.optimizers[0].param_groups[0]["lr"]
             speed = self._speed.measure(state)
+            composition = self._composition.measure()
             logger.log_metrics({"lr": rate} | {f"speed/{k}": v for k, v in speed.items()})
+            logger.log_metrics(flatten_metrics(composition, "mix"))
             # The update of such a step was skipped.
             value = {"loss": loss} if math.isfinite(loss) else {"skipped": True}
-            self.write(state, value | {"lr": rate} | speed)
+            self.write(state, value | {"lr": rate} | speed | {"mix": composition})
 
     def write(self, state: State, fields: dict[str, Any]) -> None:
         """Append a row with the clocks of `state`."""
@@ -218,7 +223,7 @@ class EvaluationCallback(Callback):  # type: ignore[misc]
         self._stop = stop
 
     def batch_end(self, state: State, logger: Logger) -> None:
-        """EvaluationCallback if an evaluation is due."""
+        """Evaluate if it is due."""
         if not is_due(self._every, state):
             return
         state.model.eval()

@@ -14,7 +14,7 @@ from ixt_train.inference import (
     logits_and_router_loss,
     logits_of,
     router_loss_weight,
-    weighted_loss,
+    token_losses,
 )
 from ixt_train.stream import batch_samples
 
@@ -28,7 +28,11 @@ class LanguageModel(ComposerModel):  # type: ignore[misc]
     Attributes:
         model: the Hugging Face model.
         documents: what separates the documents of a row; see `separate_documents`.
+        token_losses: the weighted loss of each token but the first of a row, of the latest
+            micro-batch, float32[B, T - 1].
     """
+
+    token_losses: Tensor
 
     def __init__(self, model: nn.Module, *, cpu_bf16: bool = False, compiled: bool = False) -> None:
         """Wrap a Hugging Face model.
@@ -43,7 +47,7 @@ class LanguageModel(ComposerModel):  # type: ignore[misc]
         self.documents: DocumentMask = "positions"
         self._router_weight = router_loss_weight(model)
         self._router_loss: Tensor | float = 0.0
-        self._weighted_loss = torch.compile(weighted_loss) if compiled else weighted_loss
+        self._loss_parts = torch.compile(loss_parts) if compiled else loss_parts
 
     def forward(self, batch: Batch) -> Tensor:
         """Return logits, float[B, T, V]."""
@@ -58,9 +62,16 @@ class LanguageModel(ComposerModel):  # type: ignore[misc]
 
         That of a model with experts includes its router loss.
         """
-        total, weight = self._weighted_loss(outputs, batch["input_ids"], batch["loss_weights"])
+        total, weight, losses = self._loss_parts(outputs, batch["input_ids"], batch["loss_weights"])
+        self.token_losses = losses.detach()
         router_loss, self._router_loss = self._router_weight * self._router_loss, 0.0
         return total / weight.clamp_min(torch.finfo(weight.dtype).tiny) + router_loss
+
+
+def loss_parts(logits: Tensor, input_ids: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the sums of weighted losses and of weights, and the weighted loss of each token."""
+    losses, own = token_losses(logits, input_ids, weights)
+    return losses.sum(1).sum(), own.sum(1).sum(), losses
 
 
 def count_rows(batch: Batch) -> Batch:

@@ -43,6 +43,7 @@ from ixt_train.trainer.callbacks import (
     RandomStateCallback,
 )
 from ixt_train.trainer.compiled_layers import checkpoint_activations, compile_layers
+from ixt_train.trainer.composition import CompositionCallback, SampleGroups
 from ixt_train.trainer.document_probe import separate_documents
 from ixt_train.trainer.equal_rows import RowPadding
 from ixt_train.trainer.fsdp import sharding
@@ -113,7 +114,7 @@ def train(
         callbacks: additional Composer callbacks; they are not in the fingerprint.
 
     Returns:
-            Totals, losses, tasks and the last checkpoint.
+        Totals, losses, tasks and the last checkpoint.
 
     Raises:
         ConfigError: the config, the mix or one of their files is not valid.
@@ -125,10 +126,10 @@ def train(
         TrainingError: the loss is not finite (see `instability`).
 
     Examples:
-            .. code-block:: python
+        .. code-block:: python
 
-                result = train("run.yaml")
-                print(result.steps, result.losses["eval"], result.checkpoint)
+            result = train("run.yaml")
+            print(result.steps, result.losses["eval"], result.checkpoint)
     """
     if not isinstance(config, TrainConfig):
         config = load_train_config(config)
@@ -230,6 +231,7 @@ def _fit(
     if config.compile:
         compile_layers(model)
     batch = config.global_batch_size // dist.get_world_size()
+    groups = SampleGroups(plan, config.eval.buckets)
     with ExitStack() as stack:
         stream = MixStream(
             plan,
@@ -237,6 +239,7 @@ def _fit(
             store=store.root,
             local=_cache(config),
             batch_size=batch,
+            groups=groups,
             cache_limit=config.cache.max_bytes,
         )
         collate = Collator(
@@ -257,7 +260,8 @@ def _fit(
         interruption = InterruptionCallback()
         callbacks = [
             InstabilityCallback(config.instability, shown),
-            *_callbacks(config, plan, language_model, start_model, evaluator, remote),
+            composition := CompositionCallback(groups, language_model),
+            *_callbacks(config, plan, language_model, start_model, evaluator, remote, composition),
             interruption,
             *extra_callbacks,
         ]
@@ -343,6 +347,7 @@ def _callbacks(
     start_model: WarmStart,
     evaluator: Evaluator,
     remote: Remote | None,
+    composition: CompositionCallback,
 ) -> list[Callback]:
     """Return callbacks in order of execution: the average first, the checkpoint last."""
     duration = Amount(value=plan.samples // config.global_batch_size)
@@ -352,7 +357,7 @@ def _callbacks(
         ema = EmaCallback(model, config.ema, average, steps, sharded=sharded)
     draws = DrawsCallback(folder)
     speed = SpeedMeter(model_size(start_model.model), config.attention == "document")
-    metrics = MetricsCallback(folder, config.logging.every, speed)
+    metrics = MetricsCallback(folder, config.logging.every, speed, composition)
     evaluate = EvaluationCallback(
         config.eval.every,
         # FSDP 1 replaces the model by its wrapper.

@@ -11,6 +11,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
@@ -18,6 +19,8 @@ from typing import Any
 
 COLUMNS = ("text", "critique")
 BATCH = 256
+# An epoch of one pass takes a tenth of a second, of which workers need a part to begin it.
+LONG = 10
 Read = Callable[[], Iterable[Any]]
 
 
@@ -49,15 +52,16 @@ def samples(dataset: Any, workers: int) -> Read:
     return lambda: chain.from_iterable(loader)
 
 
-def ixt(source: Path, folder: Path, workers: int) -> Read:
+def ixt(source: Path, folder: Path, workers: int, passes: int = 1) -> Read:
     """Read ixt's stream: text and critique are separate families, joined while reading."""
     from ixt_data.mix import Mix, plan_mix
     from ixt_data.store import Store
     from ixt_train.stream import MixStream, data_loader
 
     store = Store.open(source)
-    plan = plan_mix(Mix(critic="bench"), store=store, batch=BATCH if workers else 1)
-    size = BATCH if workers else 1
+    mix, size = Mix(critic="bench"), BATCH if workers else 1
+    samples = plan_mix(mix, store=store, batch=BATCH).samples * passes
+    plan = plan_mix(mix, samples, store=store, batch=size)
     stream = MixStream(plan, None, store=store.root, local=folder / "local", batch_size=size)
     if not workers:
         return lambda: stream
@@ -164,7 +168,9 @@ def main() -> None:
     # Output of libraries must not mix with the results.
     results, sys.stdout = sys.stdout, sys.stderr
     Path(folder).mkdir(parents=True, exist_ok=True)
-    read = {**PEERS, "ixt": ixt}[name](Path(source), Path(folder), int(workers))
+    read = {**PEERS, "ixt": ixt, "ixt-long": partial(ixt, passes=LONG)}[name](
+        Path(source), Path(folder), int(workers)
+    )
     for _ in sys.stdin:
         start = time.perf_counter()
         n_samples = sum(1 for _ in read())

@@ -120,8 +120,24 @@ def measure_loaders(folder: Path, quick: bool) -> list[Measurement]:
                    None if rate is None else ours / rate)
             for peer, rate in found.items()
         ]  # fmt: skip
+    measurements.append(measure_workers(folder, store))
     measurements += run_isolated(decode_figures, store)
     return measurements
+
+
+def measure_workers(folder: Path, store: Path) -> Measurement:
+    """Measure ixt with two workers, in epochs of ten passes; reference: one process."""
+    log("ixt, 2 workers against one process ...")
+    loaders = [
+        Loader("ixt-long", sys.executable, store, folder / f"long{workers}", workers)
+        for workers in (2, 0)
+    ]
+    rates = [[loader.epoch() or 0.0 for loader in loaders] for _ in range(2 * ROUNDS + 1)][1:]
+    for loader in loaders:
+        loader.close()
+    ours, reference = (statistics.median(each) for each in zip(*rates, strict=True))
+    name = f"text and critique, 2 workers, {peers.LONG} passes per epoch"
+    return compare(name, ours, "samples/s", "one process", reference, 1.0, is_maximum=False)
 
 
 def decode_figures(store_root: Path) -> list[Measurement]:

@@ -98,6 +98,19 @@ def test_shares_are_exact(store):
     assert summary["tokens_estimated"] is True
 
 
+def test_each_document_has_the_selection_that_draws_it(store):
+    both = {"name": "some", "where": "score between 0.5 and 0.9"}
+    plan = plan_mix(Mix(store=store.root, critic="numbers", selections=[HIGH, REST, both]), 600)
+    drawn = np.sum([order.counts for order in plan.orders], axis=0) > 0
+    number = np.arange(N) % 11
+    assert set(plan.drawn_for[drawn & (number > 9)].tolist()) == {1}
+    assert set(plan.drawn_for[drawn & (number < 5)].tolist()) == {2}
+    # Every one of them is drawn for `some`, and many for `rest` as well.
+    assert set(plan.drawn_for[drawn & (number >= 5) & (number < 8)].tolist()) == {3, 4}
+    assert not plan.drawn_for[~drawn].any()
+    assert plan_mix(Mix(store=store.root, critic="numbers"), 330).drawn_for is None
+
+
 def test_plans_repeat_exactly_and_the_digest_says_when_they_do_not(store):
     plan = plan_mix(mix(HIGH, REST), 1000, store=store)
     again = plan_mix(mix(HIGH, REST, store="/elsewhere"), 1000, store=Store.open(store.root))
