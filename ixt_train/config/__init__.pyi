@@ -8,6 +8,7 @@ from .eval_config import flatten as flatten
 from .instability_config import InstabilityConfig as InstabilityConfig
 from .logger_config import MlflowConfig as MlflowConfig
 from .logger_config import WandbConfig as WandbConfig
+from .lora_config import LoraConfig as LoraConfig
 from .stage_config import SftConfig as SftConfig
 from .stage_config import StartConfig as StartConfig
 from .train_config import CheckpointConfig as CheckpointConfig

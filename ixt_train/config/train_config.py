@@ -13,6 +13,7 @@ from ixt_train.config.amount import Amount, AmountText
 from ixt_train.config.eval_config import EvalConfig, StopConfig, flatten
 from ixt_train.config.instability_config import InstabilityConfig
 from ixt_train.config.logger_config import MlflowConfig, WandbConfig
+from ixt_train.config.lora_config import LoraConfig
 from ixt_train.config.stage_config import SftConfig, StartConfig
 
 # Settings that do not change the weights, and paths: the content of a path is in the fingerprint.
@@ -177,6 +178,8 @@ class TrainConfig(ConfigModel):
     """The tokenizer, unless `start` provides it."""
     start: StartConfig | None = None
     """A previous train run to continue, as in midtrain and sft."""
+    lora: LoraConfig | None = None
+    """Train low-rank adapters of the model of `start` or `model.path`; null trains all weights."""
     sft: SftConfig = SftConfig()
     """Conversations; only for stage sft."""
     max_length: PositiveInt = 1024
@@ -258,6 +261,16 @@ class TrainConfig(ConfigModel):
     def _compatible(self) -> Self:
         if self.duration.value == 0:
             raise ValueError("duration must be longer than 0")
+        if self.lora is not None:
+            if self.start is None and self.model_path is None:
+                raise ValueError("lora: adapters need a trained model; give start or model.path")
+            if self.start is not None and self.start.optimizer == "keep":
+                raise ValueError(
+                    "start.optimizer: keep needs the same parameters, and lora adds others; set it "
+                    "to fresh"
+                )
+            if self.fsdp is not None:
+                raise ValueError("lora: adapters and fsdp together are not supported; remove fsdp")
         return self
 
     @property
@@ -280,6 +293,8 @@ class TrainConfig(ConfigModel):
             del settings["sft"]
         if self.packing != "best_fit":
             del settings["split"]
+        if self.lora is None:
+            del settings["lora"]
         return flatten(settings)
 
 

@@ -1,3 +1,7 @@
+from .adapters import ADAPTERS as ADAPTERS
+from .adapters import load_merged as load_merged
+from .adapters import save_adapters as save_adapters
+from .adapters import with_adapters as with_adapters
 from .attention_kernels import use_flex_attention as use_flex_attention
 from .decoding import GenerationBatch as GenerationBatch
 from .decoding import GenerationPrefix as GenerationPrefix

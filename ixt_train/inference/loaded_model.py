@@ -21,12 +21,12 @@ from ixt_train.conditioning import (
     load_tokenizer,
 )
 from ixt_train.config import SftConfig, load_train_config
+from ixt_train.inference.adapters import load_merged
 from ixt_train.inference.model import read_model_config
 from ixt_train.runs import (
     EXPORT_CARD,
     checkpoint_step,
     find_model,
-    load_weights,
     newest_checkpoint,
     observed_pairs,
     read_checkpoint,
@@ -89,7 +89,7 @@ def _from_run(folder: Path, checkpoint: Path) -> LoadedModel:
         config._attn_implementation = None
     model = AutoModelForCausalLM.from_config(config)
     try:
-        load_weights(model, read_checkpoint(checkpoint))
+        model = load_merged(model, folder / run_folder.MODEL, read_checkpoint(checkpoint))
     except RuntimeError as error:
         raise ConfigError(
             f"{checkpoint} does not fit {folder / run_folder.MODEL}: {error}"

@@ -7,7 +7,7 @@ from shutil import which
 
 import torch
 
-from ixt_data.errors import ConfigError
+from ixt_data.errors import ConfigError, MissingExtra
 from ixt_train.config import TrainConfig
 from ixt_train.trainer.fsdp import sharding
 
@@ -19,7 +19,10 @@ def check_machine(config: TrainConfig) -> None:
 
     Raises:
         ConfigError: it does not.
+        MissingExtra: a package is not installed.
     """
+    if config.lora is not None:
+        MissingExtra.require("lora", "peft")
     if not torch.cuda.is_available():
         for key, value in (("precision", "amp_fp16"), ("microbatch_size", "auto")):
             if getattr(config, key) == value:

@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from composer.utils import dist
 
 from ixt_data.console import Output
@@ -21,13 +22,20 @@ from ixt_data.mix import (
 from ixt_data.store import Store
 from ixt_train.conditioning import (
     build_conditioner,
+    control_tokens,
     prepare_tokenizer,
     set_chat_template,
     template_id,
     tokenizer_id,
 )
 from ixt_train.config import TokenizerConfig, TrainConfig
-from ixt_train.inference import build_model, model_like, save_model_config
+from ixt_train.inference import (
+    build_model,
+    model_like,
+    save_adapters,
+    save_model_config,
+    with_adapters,
+)
 from ixt_train.runs import feedback_record, fetch_run, run_folder
 from ixt_train.trainer.drawn_samples import check_targets, mean_length
 from ixt_train.trainer.token_budget import TokenCounter, plan_tokens
@@ -132,6 +140,9 @@ def _fill(
         sources.link_into(folder)
     elif sources is not None:
         copy_model(sources, folder)
+    if config.lora is not None:
+        tokens = control_tokens(tokenizer)
+        save_adapters(folder / run_folder.MODEL, config.lora, tokens)
     start_model = starting_model(folder, config, tokenizer)
     save_model_config(start_model.model, folder / run_folder.MODEL)
     observed = observed_feedback(store, mix, config.holdout) if any(mix.critics) else {}
@@ -240,6 +251,14 @@ def _run_config(folder: Path, config: TrainConfig, mix: Mix) -> TrainConfig:
 
 def starting_model(folder: Path, config: TrainConfig, tokenizer: Any) -> WarmStart:
     """Return the model of step 0, from the files of the run folder."""
+    start = _start_without_adapters(folder, config, tokenizer)
+    if config.lora is None:
+        return start
+    torch.manual_seed(config.seed)
+    return WarmStart(with_adapters(start.model, folder / run_folder.MODEL))
+
+
+def _start_without_adapters(folder: Path, config: TrainConfig, tokenizer: Any) -> WarmStart:
     if config.start is not None:
         checkpoint_update = config.start.model_copy(
             update={"checkpoint": str(folder / run_folder.START / CHECKPOINT_FILE)}
@@ -256,7 +275,8 @@ def starting_model(folder: Path, config: TrainConfig, tokenizer: Any) -> WarmSta
 
 def resumed_model(folder: Path) -> WarmStart:
     """Return a model for the weights of a checkpoint of this train run."""
-    return WarmStart(model_like(folder / run_folder.MODEL))
+    model = folder / run_folder.MODEL
+    return WarmStart(with_adapters(model_like(model), model))
 
 
 def plan_run(

@@ -315,7 +315,7 @@ def _cache(config: TrainConfig) -> Path:
 def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.AdamW:
     settings = config.optimizer
     return torch.optim.AdamW(
-        model.parameters(),
+        [parameter for parameter in model.parameters() if parameter.requires_grad],
         lr=settings.lr,
         betas=settings.betas,
         eps=settings.eps,

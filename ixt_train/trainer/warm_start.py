@@ -15,11 +15,10 @@ from torch import Tensor
 from ixt_data.errors import ConfigError
 from ixt_data.records import content_id
 from ixt_train.config import StartConfig
-from ixt_train.inference import fit_vocabulary, model_like
+from ixt_train.inference import ADAPTERS, fit_vocabulary, load_merged, model_like
 from ixt_train.runs import (
     averaged_weights,
     checkpoint_step,
-    load_weights,
     newest_checkpoint,
     read_checkpoint,
     run_folder,
@@ -51,7 +50,9 @@ class StartingCheckpoint:
         if self.checkpoint != target / CHECKPOINT_FILE:
             # A checkpoint never changes: a link is as good as a copy.
             run_folder.link_or_copy(self.checkpoint, target / CHECKPOINT_FILE)
-            run_folder.copy_file(self.model / _CONFIG, target / _CONFIG)
+            for name in (_CONFIG, ADAPTERS):
+                if (self.model / name).is_file():
+                    run_folder.copy_file(self.model / name, target / name)
             run_folder.write_json(target / RECORD, self.record)
 
 
@@ -149,7 +150,7 @@ def start_from(
     model = model_like(origin.model)
     link_into = start.optimizer == "keep"
     try:
-        load_weights(model, state, average=not link_into)
+        model = load_merged(model, origin.model, state, average=not link_into)
     except RuntimeError as error:
         raise ConfigError(f"start.checkpoint: {origin.checkpoint}: {error}") from None
     # For the embeddings of new tokens.
@@ -158,6 +159,11 @@ def start_from(
     if not link_into:
         return WarmStart(model)
     weights = dict(model.named_parameters())
+    if (origin.model / ADAPTERS).is_file():
+        raise ConfigError(
+            f"start.optimizer: keep, but {origin.checkpoint} has the moments of adapters (lora); "
+            "set it to fresh"
+        )
     moments = state["state"]["optimizers"]["AdamW"]
     averaged = averaged_weights(state)
     return WarmStart(

@@ -1,0 +1,92 @@
+"""Low-rank adapters of a model: added for training, merged into its weights for all else."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from ixt_data.config import validate
+from ixt_data.errors import ConfigError, MissingExtra
+from ixt_train.config import LoraConfig
+from ixt_train.runs import load_weights, run_folder
+
+ADAPTERS = "adapters.json"
+_TOKENS = "tokens"
+
+
+def save_adapters(folder: Path, lora: LoraConfig, tokens: Sequence[int]) -> None:
+    """Write the shape of a model's adapters next to its config.
+
+    Args:
+        folder: folder with the config of the model.
+        lora: the settings.
+        tokens: ids of the tokens whose embeddings are trained.
+    """
+    record = lora.model_dump(mode="json") | {_TOKENS: sorted(tokens)}
+    run_folder.write_json(folder / ADAPTERS, record)
+
+
+def with_adapters(model: Any, folder: Path) -> Any:
+    """Return a model with the adapters that a folder describes, and only these trainable.
+
+    Without adapters in the folder it is the model itself.
+
+    Raises:
+        ConfigError: the model has no layer of a target.
+        MissingExtra: peft is not installed.
+    """
+    if not (folder / ADAPTERS).is_file():
+        return model
+    return _adapted(model, folder).base_model.model
+
+
+def load_merged(model: Any, folder: Path, state: dict[str, Any], average: bool = True) -> Any:
+    """Return a model with the weights of a checkpoint, its adapters merged into them.
+
+    Args:
+        model: the model without adapters.
+        folder: folder with its config, and the shape of its adapters if it has some.
+        state: as `read_checkpoint` returns it.
+        average: use the averaged weights if the state has them.
+
+    Raises:
+        RuntimeError: the weights belong to another model.
+    """
+    if not (folder / ADAPTERS).is_file():
+        load_weights(model, state, average)
+        return model
+    adapted = _adapted(model, folder)
+    load_weights(adapted.base_model.model, state, average)
+    return adapted.merge_and_unload()
+
+
+def _adapted(model: Any, folder: Path) -> Any:
+    MissingExtra.require("lora", "peft")
+    import peft
+
+    record = run_folder.read_json(folder / ADAPTERS)
+    tokens = record.pop(_TOKENS)
+    lora = validate(LoraConfig, record, str(folder / ADAPTERS))
+    embeddings = {_name_of(model, model.get_input_embeddings())}
+    output = model.get_output_embeddings()
+    if output is not None and output.weight is not model.get_input_embeddings().weight:
+        embeddings.add(_name_of(model, output))
+    config = peft.LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules="all-linear" if lora.targets is None else list(lora.targets),
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
+        trainable_token_indices=dict.fromkeys(sorted(embeddings), tokens),
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return peft.get_peft_model(model, config)
+    except ValueError as error:
+        raise ConfigError(f"lora.targets: {str(error).splitlines()[0]}") from None
+
+
+def _name_of(model: nn.Module, part: nn.Module) -> str:
+    return next(name for name, module in model.named_modules() if module is part).split(".")[-1]

@@ -1,0 +1,102 @@
+"""Low-rank adapters: trained alone, resumed exactly, merged wherever the model is used."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from train_runs import Stopped, Tree, crash_at, losses, run
+
+from ixt_data.errors import ConfigError
+from ixt_train.inference.adapters import ADAPTERS
+from ixt_train.inference.loaded_model import load_model
+from ixt_train.inference.model_export import export_model
+from ixt_train.runs.checkpoints import newest_checkpoint, read_checkpoint
+
+LORA: Tree = {"rank": 4, "alpha": 8}
+
+
+@pytest.fixture
+def adapted(config_tree: Tree, tmp_path: Path) -> Tree:
+    """The config of a midtrain run with adapters, from a short pretraining."""
+    first = run(config_tree, run_folder=str(tmp_path / "first"), duration="4ba")
+    tree = {k: v for k, v in config_tree.items() if k not in ("model", "tokenizer")}
+    return tree | {
+        "stage": "midtrain",
+        "start": {"checkpoint": first.run_folder},
+        "lora": LORA,
+        "duration": "8ba",
+    }
+
+
+def weights_of(folder: str) -> dict[str, Any]:
+    latest = newest_checkpoint(Path(folder))
+    assert latest is not None
+    return dict(read_checkpoint(latest)["state"]["model"])
+
+
+def test_only_adapters_and_control_tokens_change(adapted: Tree, tmp_path: Path) -> None:
+    result = run(adapted)
+    before = load_model(tmp_path / "first").model.state_dict()
+    after = weights_of(result.run_folder)
+    frozen = [name for name in after if "lora_" not in name and "token_adapter" not in name]
+    kept = {name: name.replace(".base_layer", "").removeprefix("model.") for name in frozen}
+    assert len(kept) > 10
+    for name, old in kept.items():
+        assert torch.equal(after[name], before[old]), name
+    changed = [name for name, value in after.items() if "lora_B" in name and value.any()]
+    # Seven layers of each block.
+    assert len(changed) % 7 == 0
+    assert changed
+    assert result.losses["train"] < losses(result.run_folder)[0]
+
+
+def test_resume_is_exact_and_the_model_is_merged(
+    adapted: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(adapted, run_folder=str(tmp_path / "whole"))
+    with monkeypatch.context() as crash:
+        crash_at(6, crash)
+        with pytest.raises(Stopped):
+            run(adapted)
+    result = run(adapted)
+    assert losses(result.run_folder) == losses(whole.run_folder)
+    loaded = load_model(result.run_folder)
+    assert not any("lora" in name for name in loaded.model.state_dict())
+    out = tmp_path / "out"
+    export_model(loaded, out)
+    exported = load_model(out).model
+    ids = torch.arange(5, 15)[None]
+    with torch.inference_mode():
+        torch.testing.assert_close(exported(ids).logits, loaded.model(ids).logits)
+    assert not (out / ADAPTERS).exists()
+
+
+def test_adapters_start_from_a_run_with_adapters(adapted: Tree, tmp_path: Path) -> None:
+    second = run(adapted)
+    third = adapted | {"start": {"checkpoint": second.run_folder}, "duration": "4ba"}
+    result = run(third, run_folder=str(tmp_path / "third"))
+    # It starts where the second run ended.
+    assert losses(result.run_folder)[0] < losses(second.run_folder)[0]
+    start = {"checkpoint": second.run_folder, "optimizer": "keep"}
+    plain = {k: v for k, v in third.items() if k != "lora"} | {"start": start}
+    with pytest.raises(ConfigError, match="moments of adapters"):
+        run(plain, run_folder=str(tmp_path / "fourth"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"start": None, "stage": "pretrain"}, "adapters need a trained model"),
+        ({"lora": {"targets": ["no_such"]}}, r"lora.targets: .*no_such"),
+        ({"fsdp": {"version": 2}}, "remove fsdp"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(
+    adapted: Tree, config_tree: Tree, changes: Tree, message: str
+) -> None:
+    tree = adapted | changes
+    if tree["start"] is None:
+        tree |= {key: config_tree[key] for key in ("model", "tokenizer")}
+    with pytest.raises(ConfigError, match=message):
+        run(tree)
