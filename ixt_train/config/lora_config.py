@@ -16,7 +16,7 @@ class LoraConfig(ConfigModel):
 
     rank: PositiveInt = 16
     """Rank of each adapter."""
-    alpha: Annotated[float, Field(gt=0)] = 32.0
+    alpha: PositiveInt = 32
     """Scale of the adapters; each is multiplied by alpha / rank."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout in front of each adapter."""

@@ -89,4 +89,5 @@ def _adapted(model: Any, folder: Path) -> Any:
 
 
 def _name_of(model: nn.Module, part: nn.Module) -> str:
-    return next(name for name, module in model.named_modules() if module is part).split(".")[-1]
+    path: str = next(name for name, module in model.named_modules() if module is part)
+    return path.rpartition(".")[2]
