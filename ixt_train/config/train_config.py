@@ -135,6 +135,9 @@ class CheckpointConfig(ConfigModel):
     """Distance between checkpoints; every train run writes one at its end. 0: only at the end."""
     keep: PositiveInt = 2
     """Number of most recent checkpoints to retain."""
+    asynchronous: bool = False
+    """Write checkpoints in the background, while training continues: folders to which each process
+    writes its part of the model. Training waits for a copy in memory only."""
     remote: Annotated[str, Field(pattern="^s3://.+")] | None = None
     """An address such as s3://bucket/prefix. Complete checkpoints are copied there, with the rest
     of the run folder that a resume on another machine needs."""

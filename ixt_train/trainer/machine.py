@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from shutil import which
 
 import torch
+from composer.utils.parallelism import FSDPConfig
 
 from ixt_data.errors import ConfigError
 from ixt_train.config import TrainConfig
@@ -30,7 +31,14 @@ def check_machine(config: TrainConfig) -> None:
                 "g++. Install one, name it in CXX, or set compile to false"
             )
     if config.fsdp is not None:
-        sharding(config.fsdp)
+        kind = sharding(config.fsdp)
+        if config.checkpoint.asynchronous and isinstance(kind, FSDPConfig):
+            raise ConfigError("checkpoint.asynchronous: with fsdp it needs fsdp.version 2")
+        if config.checkpoint.asynchronous and kind.load_monolith_rank0_only:
+            raise ConfigError(
+                "fsdp.load_monolith_rank0_only: checkpoints with checkpoint.asynchronous are no "
+                "single files; remove it"
+            )
 
 
 @contextmanager

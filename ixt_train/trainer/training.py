@@ -12,7 +12,6 @@ from composer import Trainer
 from composer.algorithms import GradientClipping
 from composer.core import Algorithm, Callback, get_precision_context
 from composer.utils import dist, get_device
-from torch import nn
 
 from ixt_data.console import Output
 from ixt_data.mix import Mix, MixPlan
@@ -42,6 +41,7 @@ from ixt_train.trainer.callbacks import (
     ProgressBarCallback,
     RandomStateCallback,
 )
+from ixt_train.trainer.checkpoint_writer import composer_file, load_tensors
 from ixt_train.trainer.compiled_layers import checkpoint_activations, compile_layers
 from ixt_train.trainer.document_probe import separate_documents
 from ixt_train.trainer.equal_rows import RowPadding
@@ -51,6 +51,7 @@ from ixt_train.trainer.interruption import InterruptionCallback
 from ixt_train.trainer.loggers import build_loggers
 from ixt_train.trainer.machine import check_machine, torch_threads, worker_count
 from ixt_train.trainer.objective import LanguageModel, data_spec
+from ixt_train.trainer.optimizers import build_optimizer, load_optimizer_state
 from ixt_train.trainer.setup import recorded_plan, resumed_model, set_up, starting_model
 from ixt_train.trainer.shared_plan import share_plan
 from ixt_train.trainer.speed import SpeedMeter
@@ -255,9 +256,10 @@ def _fit(
             compiled=config.compile,
         )
         interruption = InterruptionCallback()
+        ema = _average(config, language_model, start_model)
         callbacks = [
             InstabilityCallback(config.instability, shown),
-            *_callbacks(config, plan, language_model, start_model, evaluator, remote),
+            *_callbacks(config, plan, language_model, evaluator, ema, remote),
             interruption,
             *extra_callbacks,
         ]
@@ -272,13 +274,13 @@ def _fit(
             model=language_model,
             train_dataloader=data_spec(loader, equalize),
             max_duration=f"{plan.samples // config.global_batch_size}ba",
-            optimizers=_optimizer(config, model),
+            optimizers=build_optimizer(config.optimizer, model),
             algorithms=_algorithms(config),
             callbacks=callbacks,
             loggers=build_loggers(config, folder),
             run_name=folder.name,
             progress_bar=False,
-            load_path=None if checkpoint is None else str(checkpoint),
+            load_path=None if checkpoint is None else str(composer_file(checkpoint)),
             load_progress_bar=False,
             precision=config.precision if has_gpu else "fp32",
             device_train_microbatch_size=config.microbatch_size or batch,
@@ -292,6 +294,8 @@ def _fit(
             if has_document_masks:
                 with get_precision_context(trainer.state.precision):
                     separate_documents(language_model, config.max_length, trainer.state.model)
+            if checkpoint is not None and checkpoint.is_dir():
+                load_tensors(trainer.state, checkpoint, ema)
             if start_model.optimizer is not None:
                 load_optimizer_state(trainer, start_model.optimizer)
             trainer.fit()
@@ -308,50 +312,40 @@ def _cache(config: TrainConfig) -> Path:
     return Path(config.run_folder, run_folder.CACHE, f"node-{dist.get_node_rank()}")
 
 
-def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.AdamW:
-    settings = config.optimizer
-    return torch.optim.AdamW(
-        model.parameters(),
-        lr=settings.lr,
-        betas=settings.betas,
-        eps=settings.eps,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
-
-
-def load_optimizer_state(trainer: Trainer, optimizer_state: dict[str, Any]) -> None:
-    """Load AdamW's moments of a previous train run; its settings stay this train run's."""
-    (optimizer,) = trainer.state.optimizers
-    settings = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
-    groups = [group | settings for group in optimizer_state["param_groups"]]
-    trainer.state.load_optim_state(
-        {"optimizers": {"AdamW": optimizer_state | {"param_groups": groups}}}
-    )
-
-
 def _algorithms(config: TrainConfig) -> list[Algorithm]:
     if config.grad_clip is None:
         return []
     return [GradientClipping(clipping_type="norm", clipping_threshold=config.grad_clip)]
 
 
+def _average(
+    config: TrainConfig, model: LanguageModel, start_model: WarmStart
+) -> EmaCallback | None:
+    if config.ema is None:
+        return None
+    return EmaCallback(
+        model,
+        config.ema,
+        start_model.averaged,
+        start_model.step,
+        sharded=config.fsdp is not None,
+        in_parts=config.checkpoint.asynchronous,
+    )
+
+
 def _callbacks(
     config: TrainConfig,
     plan: MixPlan,
     model: LanguageModel,
-    start_model: WarmStart,
     evaluator: Evaluator,
+    ema: EmaCallback | None,
     remote: Remote | None,
 ) -> list[Callback]:
     """Return callbacks in order of execution: the average first, the checkpoint last."""
     duration = Amount(value=plan.samples // config.global_batch_size)
-    folder, sharded, ema = Path(config.run_folder), config.fsdp is not None, None
-    if config.ema is not None:
-        average, steps = start_model.averaged, start_model.step
-        ema = EmaCallback(model, config.ema, average, steps, sharded=sharded)
+    folder, sharded = Path(config.run_folder), config.fsdp is not None
     draws = DrawsCallback(folder)
-    speed = SpeedMeter(model_size(start_model.model), config.attention == "document")
+    speed = SpeedMeter(model_size(model.model), config.attention == "document")
     metrics = MetricsCallback(folder, config.logging.every, speed)
     evaluate = EvaluationCallback(
         config.eval.every,
@@ -368,7 +362,7 @@ def _callbacks(
         draws,
         metrics,
         evaluate,
-        CheckpointCallback(folder, config.checkpoint, (draws, metrics), remote),
+        CheckpointCallback(folder, config.checkpoint, (draws, metrics), remote, ema),
     ]
 
 

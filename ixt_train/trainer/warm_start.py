@@ -25,7 +25,8 @@ from ixt_train.runs import (
     run_folder,
 )
 
-CHECKPOINT_FILE, RECORD, _CONFIG = "checkpoint.pt", "origin.json", "config.json"
+RECORD, _CONFIG = "origin.json", "config.json"
+_CHECKPOINT = "checkpoint"
 _MODEL_FILES = (_CONFIG, "*.safetensors", "*.safetensors.index.json")
 
 
@@ -34,7 +35,7 @@ class StartingCheckpoint:
     """The checkpoint that a train run starts from.
 
     Attributes:
-        checkpoint: path of the file.
+        checkpoint: path of the checkpoint.
         model: folder with the model's config.
         tokenizer: folder with a tokenizer that has all of its tokens.
         record: its train run and step.
@@ -48,11 +49,20 @@ class StartingCheckpoint:
     def link_into(self, folder: Path) -> None:
         """Link it into the folder of the train run that starts from it."""
         target = folder / run_folder.START
-        if self.checkpoint != target / CHECKPOINT_FILE:
+        kept = target / f"{_CHECKPOINT}{self.checkpoint.suffix}"
+        if self.checkpoint != kept:
             # A checkpoint never changes: a link is as good as a copy.
-            run_folder.link_or_copy(self.checkpoint, target / CHECKPOINT_FILE)
+            for path in self.checkpoint.iterdir() if self.checkpoint.is_dir() else [None]:
+                source, to = (self.checkpoint, kept) if path is None else (path, kept / path.name)
+                run_folder.link_or_copy(source, to)
             run_folder.copy_file(self.model / _CONFIG, target / _CONFIG)
             run_folder.write_json(target / RECORD, self.record)
+
+
+def kept_checkpoint(folder: Path) -> Path:
+    """Return the checkpoint that a run folder keeps of the train run that it started from."""
+    (path,) = (folder / run_folder.START).glob(f"{_CHECKPOINT}*")
+    return path
 
 
 def find_starting_checkpoint(start: StartConfig) -> StartingCheckpoint:
@@ -67,13 +77,13 @@ def find_starting_checkpoint(start: StartConfig) -> StartingCheckpoint:
         return StartingCheckpoint(
             path, path.parent, tokenizer, run_folder.read_json(path.parent / RECORD)
         )
-    run = path if path.is_dir() else path.parent.parent
+    run = path.parent.parent if path.parent.name == run_folder.CHECKPOINTS else path
     if not (run / run_folder.FINGERPRINT).is_file():
         raise ConfigError(
-            f"start.checkpoint: {path} is not a run folder or a file in its "
+            f"start.checkpoint: {path} is not a run folder or a checkpoint in its "
             f"{run_folder.CHECKPOINTS}/; for any other model set model.path"
         )
-    checkpoint = path if path.is_file() else newest_checkpoint(run)
+    checkpoint = newest_checkpoint(run) if path == run else path
     if checkpoint is None:
         raise ConfigError(
             f"start.checkpoint: {run} has no checkpoint yet; run: ixt train {run}/config.yaml"
