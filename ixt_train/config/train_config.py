@@ -25,6 +25,7 @@ NOT_IN_FINGERPRINT: dict[str, Any] = {
     "cache": True,
     "compile": True,
     "activation_checkpointing": True,
+    "cross_entropy": True,
     "instability": True,
     "threads": True,
     "eval": True,
@@ -213,6 +214,13 @@ class TrainConfig(ConfigModel):
     activation_checkpointing: bool = False
     """Compute the activations of each layer again in the backward pass: less memory, a third more
     operations."""
+    cross_entropy: Literal["dense", "chunked", "cut"] = "dense"
+    """`dense` computes the logits of all tokens of a micro-batch. `chunked` computes those of 1,024
+    tokens at a time, and again in the backward pass: less memory with a large vocabulary. `cut` is
+    the kernel of the package cut-cross-entropy, on a GPU."""
+    z_loss: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the squared logarithm of the softmax's denominator, added to the loss of each
+    token; 1e-4 keeps logits small."""
     grad_clip: Annotated[float, Field(gt=0)] | None = 1.0
     """Maximum norm of the gradient; null does not clip."""
     instability: InstabilityConfig = InstabilityConfig()
@@ -281,6 +289,8 @@ class TrainConfig(ConfigModel):
         settings = self.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT)
         if self.stage != "sft":
             del settings["sft"]
+        if not self.z_loss:
+            del settings["z_loss"]
         if self.packing != "best_fit":
             del settings["split"]
         return flatten(settings)

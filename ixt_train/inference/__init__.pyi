@@ -1,4 +1,8 @@
 from .attention_kernels import use_flex_attention as use_flex_attention
+from .chunked_loss import LossHead as LossHead
+from .chunked_loss import TokenLosses as TokenLosses
+from .chunked_loss import check_head as check_head
+from .chunked_loss import token_losses as token_losses
 from .decoding import GenerationBatch as GenerationBatch
 from .decoding import GenerationPrefix as GenerationPrefix
 from .decoding import TokenIds as TokenIds

@@ -10,6 +10,7 @@ from composer.utils.parallelism import FSDPConfig
 
 from ixt_data.errors import ConfigError
 from ixt_train.config import TrainConfig
+from ixt_train.inference import token_losses
 from ixt_train.trainer.fsdp import sharding
 
 _MAX_WORKERS = 4
@@ -25,11 +26,17 @@ def check_machine(config: TrainConfig) -> None:
         for key, value in (("precision", "amp_fp16"), ("microbatch_size", "auto")):
             if getattr(config, key) == value:
                 raise ConfigError(f"{key}: {value} needs a GPU, and this machine has none")
+        if config.cross_entropy == "cut":
+            raise ConfigError(
+                "cross_entropy: cut needs a GPU, and this machine has none; chunked also runs on "
+                "CPUs"
+            )
         if config.compile and which(os.environ.get("CXX", "g++")) is None:
             raise ConfigError(
                 "compile: on a CPU torch.compile needs a C++ compiler, and this machine has no "
                 "g++. Install one, name it in CXX, or set compile to false"
             )
+    token_losses(config.cross_entropy, config.z_loss)
     if config.fsdp is not None:
         kind = sharding(config.fsdp)
         if config.checkpoint.asynchronous and isinstance(kind, FSDPConfig):

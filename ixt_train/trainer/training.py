@@ -19,7 +19,7 @@ from ixt_data.store import Store
 from ixt_train.conditioning import Conditioner, build_conditioner, load_tokenizer
 from ixt_train.config import Amount, TrainConfig, load_run_mix, load_train_config
 from ixt_train.evaluation import Evaluator, empty_holdout, held_out_documents
-from ixt_train.inference import model_size, use_flex_attention
+from ixt_train.inference import check_head, model_size, token_losses, use_flex_attention
 from ixt_train.runs import (
     Remote,
     checkpoint_step,
@@ -226,6 +226,9 @@ def _fit(
     has_document_masks = config.attention == "document" and config.packing != "pad"
     if has_gpu and has_document_masks:
         use_flex_attention(model)
+    losses = token_losses(config.cross_entropy, config.z_loss)
+    if losses is not None:
+        check_head(model)
     if config.activation_checkpointing:
         checkpoint_activations(model)
     if config.compile:
@@ -254,6 +257,8 @@ def _fit(
             model,
             cpu_bf16=config.precision == "amp_bf16" and not has_gpu,
             compiled=config.compile,
+            losses=losses,
+            z_loss=config.z_loss,
         )
         interruption = InterruptionCallback()
         ema = _average(config, language_model, start_model)

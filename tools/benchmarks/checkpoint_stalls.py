@@ -46,7 +46,7 @@ def train_side(folder: Path, asynchronous: bool) -> None:
         "run_folder": str(folder / f"stalls-{asynchronous}"),
         "model": {"config": MODEL},
         "tokenizer": {"path": str(folder / "tokenizer")},
-        "max_length": 64,
+        "max_length": 128,
         "global_batch_size": 2,
         "duration": f"{STEPS}ba",
         "checkpoint": {"every": f"{EVERY}ba", "keep": 1, "asynchronous": asynchronous},
