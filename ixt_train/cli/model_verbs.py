@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 CheckpointArgument = Annotated[
     Path,
     typer.Argument(
-        metavar="CHECKPOINT", help="A run folder, a file in its checkpoints/, or an exported model."
+        metavar="CHECKPOINT",
+        help="A run folder, a checkpoint in its checkpoints/, or an exported model.",
     ),
 ]
 

@@ -10,8 +10,8 @@ class StartConfig(ConfigModel):
     """The train run that this one continues: it provides the model and the tokenizer."""
 
     checkpoint: str
-    """A run folder (its latest checkpoint), a file in its checkpoints/, or the address of that
-    train run's checkpoint.remote."""
+    """A run folder (its latest checkpoint), a checkpoint in its checkpoints/, or the address of
+    that train run's checkpoint.remote."""
     optimizer: Literal["keep", "fresh"] = "fresh"
     """`keep`: the trained weights, with AdamW's moments and the averaged weights. `fresh`: only the
     weights that evaluation uses, averaged ones if there are any."""

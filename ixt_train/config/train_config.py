@@ -26,6 +26,7 @@ NOT_IN_FINGERPRINT: dict[str, Any] = {
     "cache": True,
     "compile": True,
     "activation_checkpointing": True,
+    "cross_entropy": True,
     "instability": True,
     "threads": True,
     "eval": True,
@@ -136,6 +137,9 @@ class CheckpointConfig(ConfigModel):
     """Distance between checkpoints; every train run writes one at its end. 0: only at the end."""
     keep: PositiveInt = 2
     """Number of most recent checkpoints to retain."""
+    asynchronous: bool = False
+    """Write checkpoints in the background, while training continues: folders to which each process
+    writes its part of the model. Training waits for a copy in memory only."""
     remote: Annotated[str, Field(pattern="^s3://.+")] | None = None
     """An address such as s3://bucket/prefix. Complete checkpoints are copied there, with the rest
     of the run folder that a resume on another machine needs."""
@@ -213,6 +217,13 @@ class TrainConfig(ConfigModel):
     activation_checkpointing: bool = False
     """Compute the activations of each layer again in the backward pass: less memory, a third more
     operations."""
+    cross_entropy: Literal["dense", "chunked", "cut"] = "dense"
+    """`dense` computes the logits of all tokens of a micro-batch. `chunked` computes those of 1,024
+    tokens at a time, and again in the backward pass: less memory with a large vocabulary. `cut` is
+    the kernel of the package cut-cross-entropy, on a GPU."""
+    z_loss: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the squared logarithm of the softmax's denominator, added to the loss of each
+    token; 1e-4 keeps logits small."""
     grad_clip: Annotated[float, Field(gt=0)] | None = 1.0
     """Maximum norm of the gradient; null does not clip."""
     instability: InstabilityConfig = InstabilityConfig()
@@ -291,6 +302,8 @@ class TrainConfig(ConfigModel):
         settings = self.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT)
         if self.stage != "sft":
             del settings["sft"]
+        if not self.z_loss:
+            del settings["z_loss"]
         if self.packing != "best_fit":
             del settings["split"]
         if self.lora is None:

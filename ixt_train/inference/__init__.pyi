@@ -3,6 +3,10 @@ from .adapters import load_merged as load_merged
 from .adapters import save_adapters as save_adapters
 from .adapters import with_adapters as with_adapters
 from .attention_kernels import use_flex_attention as use_flex_attention
+from .chunked_loss import LossHead as LossHead
+from .chunked_loss import TokenLosses as TokenLosses
+from .chunked_loss import check_head as check_head
+from .chunked_loss import token_losses as token_losses
 from .decoding import GenerationBatch as GenerationBatch
 from .decoding import GenerationPrefix as GenerationPrefix
 from .decoding import TokenIds as TokenIds
@@ -33,7 +37,7 @@ from .model import logits_of as logits_of
 from .model import model_like as model_like
 from .model import row_losses as row_losses
 from .model import save_model_config as save_model_config
-from .model import token_losses as token_losses
 from .model import weighted_loss as weighted_loss
+from .model import weighted_token_losses as weighted_token_losses
 from .model_export import export_model as export_model
 from .router_loss import router_loss_weight as router_loss_weight

@@ -67,7 +67,8 @@ def load_model(checkpoint: str | Path) -> LoadedModel:
     them. The model is on the CPU, in evaluation mode.
 
     Args:
-        checkpoint: a run folder, a file in its checkpoints/, or a folder of `ixt export-model`.
+        checkpoint: a run folder, a checkpoint in its checkpoints/, or a folder of
+            `ixt export-model`.
 
     Raises:
         ConfigError: the path is none of these, or the run folder has no checkpoint yet.

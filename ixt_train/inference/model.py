@@ -156,7 +156,9 @@ def read_model_config(folder: Path) -> Any:
     return AutoConfig.from_pretrained(folder, local_files_only=True, attn_implementation=kind)
 
 
-def token_losses(logits: Tensor, input_ids: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+def weighted_token_losses(
+    logits: Tensor, input_ids: Tensor, weights: Tensor, z_loss: float = 0.0
+) -> tuple[Tensor, Tensor]:
     """Return the weighted loss of each token but the first of a row, in nats, and its weight.
 
     Args:
@@ -164,24 +166,30 @@ def token_losses(logits: Tensor, input_ids: Tensor, weights: Tensor) -> tuple[Te
         input_ids: int[B, T].
         weights: float[B, T]; position t weights the prediction of token t, so position 0 never
             counts.
+        z_loss: weight of the squared logarithm of the partition function, per token.
 
     Returns:
         Two float32[B, T - 1].
     """
     targets = input_ids[:, 1:].long()
-    losses = functional.cross_entropy(
-        logits[:, :-1].flatten(0, 1).float(), targets.flatten(), reduction="none"
-    )
+    scores = logits[:, :-1].flatten(0, 1).float()
+    losses = functional.cross_entropy(scores, targets.flatten(), reduction="none")
+    if z_loss:
+        losses = losses + z_loss * torch.logsumexp(scores, -1).square()
     return losses.view_as(targets) * weights[:, 1:], weights[:, 1:]
 
 
-def row_losses(logits: Tensor, input_ids: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Return `token_losses` summed over each row, float32[B]."""
-    losses, own = token_losses(logits, input_ids, weights)
+def row_losses(
+    logits: Tensor, input_ids: Tensor, weights: Tensor, z_loss: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Return `weighted_token_losses` summed over each row, float32[B]."""
+    losses, own = weighted_token_losses(logits, input_ids, weights, z_loss)
     return losses.sum(1), own.sum(1)
 
 
-def weighted_loss(logits: Tensor, input_ids: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+def weighted_loss(
+    logits: Tensor, input_ids: Tensor, weights: Tensor, z_loss: float = 0.0
+) -> tuple[Tensor, Tensor]:
     """Return `row_losses` summed over the batch."""
-    losses, total = row_losses(logits, input_ids, weights)
+    losses, total = row_losses(logits, input_ids, weights, z_loss)
     return losses.sum(), total.sum()

@@ -1,10 +1,17 @@
 from . import run_folder as run_folder
+from .checkpoint_parts import failure_reason as failure_reason
+from .checkpoint_parts import load_parts as load_parts
+from .checkpoints import PARAM_GROUPS as PARAM_GROUPS
+from .checkpoints import STATE as STATE
 from .checkpoints import averaged_weights as averaged_weights
 from .checkpoints import checkpoint_path as checkpoint_path
 from .checkpoints import checkpoint_step as checkpoint_step
+from .checkpoints import delete_checkpoint as delete_checkpoint
+from .checkpoints import delete_partial_checkpoints as delete_partial_checkpoints
 from .checkpoints import list_checkpoints as list_checkpoints
 from .checkpoints import load_weights as load_weights
 from .checkpoints import newest_checkpoint as newest_checkpoint
+from .checkpoints import partial_path as partial_path
 from .checkpoints import read_checkpoint as read_checkpoint
 from .checkpoints import refuse_code as refuse_code
 from .draws import DrawWriter as DrawWriter

@@ -1,13 +1,14 @@
-"""Checkpoint files: written atomically, read without executing code.
+"""Checkpoints: a file, or a folder of parts; both written atomically, read without executing code.
 
 Composer writes a checkpoint directly under its final name and reads it with a full unpickler.
-This module writes to a temporary file, flushes it, and renames it. It reads with
-`weights_only=True`: tensors, plain values and the few safe types below. It refuses a pickle that
-requires any other type.
+Here a checkpoint has another name until it is complete. It is read with `weights_only=True`:
+tensors, plain values and the few safe types below. A pickle that requires any other type is
+refused.
 """
 
 import datetime
 import re
+import shutil
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,10 +20,15 @@ import numpy as np
 import torch
 
 from ixt_data.errors import CorruptError
+from ixt_train.runs.checkpoint_parts import check_parts, read_parts
 from ixt_train.runs.environment import environment_variables
 from ixt_train.runs.run_folder import CHECKPOINTS
 
-_NAME = re.compile(r"ba(\d{9,})\.pt")
+STATE = "state.pt"
+"""File of a folder of parts: everything but the tensors."""
+PARAM_GROUPS = "param_groups"
+"""Key of that file: the settings of the optimizer's groups, by optimizer."""
+_NAME = re.compile(r"ba(\d{9,})(\.pt)?")
 _LOADED_BY_COMPOSER = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 # Versions, clocks of the timestamp, NumPy's random state: these types only store values.
 _SAFE_TYPES: list[Any] = [
@@ -37,9 +43,9 @@ _SAFE_TYPES: list[Any] = [
 ]
 
 
-def checkpoint_path(run_folder: Path, step: int) -> Path:
-    """Return the path of the checkpoint after `step` steps."""
-    return run_folder / CHECKPOINTS / f"ba{step:09d}.pt"
+def checkpoint_path(run_folder: Path, step: int, in_parts: bool = False) -> Path:
+    """Return the path of the checkpoint after `step` steps: a file, or a folder of parts."""
+    return run_folder / CHECKPOINTS / f"ba{step:09d}{'' if in_parts else '.pt'}"
 
 
 def checkpoint_step(path: Path) -> int:
@@ -50,19 +56,41 @@ def checkpoint_step(path: Path) -> int:
     """
     match = _NAME.fullmatch(path.name)
     if match is None:
-        raise ValueError(f"{path} is not a checkpoint; checkpoints are named ba<step>.pt")
+        raise ValueError(f"{path} is not a checkpoint; they are named ba<step>.pt or ba<step>")
     return int(match[1])
 
 
 def is_name(name: str) -> bool:
-    """Return whether a file name is the name of a checkpoint."""
+    """Return whether a name is that of a checkpoint."""
     return _NAME.fullmatch(name) is not None
 
 
 def list_checkpoints(run_folder: Path) -> list[Path]:
     """Return the checkpoints of a run folder, latest first."""
-    files = (run_folder / CHECKPOINTS).glob("ba*.pt")
-    return sorted((f for f in files if is_name(f.name)), key=checkpoint_step, reverse=True)
+    paths = (run_folder / CHECKPOINTS).glob("ba*")
+    return sorted((p for p in paths if is_name(p.name)), key=checkpoint_step, reverse=True)
+
+
+def delete_checkpoint(path: Path) -> None:
+    """Delete a checkpoint; a folder loses its name first, so that it is never seen in part."""
+    if path.is_dir():
+        shutil.rmtree(path.rename(path.with_name(f".{path.name}.deleted")))
+    else:
+        path.unlink()
+
+
+def partial_path(path: Path) -> Path:
+    """Return the name of a folder of parts that is not complete."""
+    return path.with_name(f".{path.name}.partial")
+
+
+def delete_partial_checkpoints(run_folder: Path) -> None:
+    """Delete what killed processes left of the checkpoints that they wrote or deleted."""
+    for path in (run_folder / CHECKPOINTS).glob(".ba*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def newest_checkpoint(run_folder: Path) -> Path | None:
@@ -74,7 +102,7 @@ def newest_checkpoint(run_folder: Path) -> Path | None:
     errors = []
     for path in list_checkpoints(run_folder):
         try:
-            read_checkpoint(path)
+            check_checkpoint(path)
         except CorruptError as error:
             errors.append(str(error))
             continue
@@ -84,12 +112,40 @@ def newest_checkpoint(run_folder: Path) -> Path | None:
     return None
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Return the state in a checkpoint; tensors are memory-mapped from the file.
+def check_checkpoint(path: Path) -> None:
+    """Check that a checkpoint can be read, without reading its tensors.
 
     Raises:
-        CorruptError: the file is truncated, or its pickle requires code.
+        CorruptError: a file is missing or truncated, or a pickle requires code.
     """
+    if path.is_dir():
+        _load(path / STATE)
+        check_parts(path)
+    else:
+        _load(path)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Return the state in a checkpoint, as Composer has it; tensors of a file are memory-mapped.
+
+    Raises:
+        CorruptError: a file is missing or truncated, or a pickle requires code.
+    """
+    if not path.is_dir():
+        return _load(path)
+    record = _load(path / STATE)
+    parts = read_parts(path)
+    groups = record.pop(PARAM_GROUPS)
+    record["state"]["model"] = parts["model"]
+    record["state"]["optimizers"] = {
+        name: {"state": parts["optimizer"], "param_groups": group} for name, group in groups.items()
+    }
+    if "average" in parts:
+        record["state"]["callbacks"]["EmaCallback"]["weights"] = parts["average"]
+    return record
+
+
+def _load(path: Path) -> dict[str, Any]:
     try:
         with torch.serialization.safe_globals(_SAFE_TYPES):
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)

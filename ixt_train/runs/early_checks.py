@@ -26,7 +26,7 @@ class ModelFiles(NamedTuple):
 
 
 def find_model(path: str | Path) -> ModelFiles:
-    """Find a model in a run folder, a checkpoint file, or an exported folder.
+    """Find a model in a run folder, a checkpoint, or an exported folder.
 
     Raises:
         ConfigError: the path is none of these, or the run folder has no checkpoint yet.
@@ -35,17 +35,17 @@ def find_model(path: str | Path) -> ModelFiles:
     if (path / EXPORT_CARD).is_file():
         return ModelFiles(path, is_export=True)
     if (path / run_folder.FINGERPRINT).is_file():
-        if not any((path / run_folder.CHECKPOINTS).glob("*.pt")):
+        if not any((path / run_folder.CHECKPOINTS).glob("ba*")):
             raise ConfigError(
                 f"{path} has no checkpoint yet; continue training: ixt train {path}/config.yaml"
             )
         return ModelFiles(path)
-    if path.is_file() and path.parent.name == run_folder.CHECKPOINTS:
+    if path.exists() and path.parent.name == run_folder.CHECKPOINTS:
         return ModelFiles(path.parent.parent, path)
     problem = "is not" if path.exists() else "does not exist; give"
     raise ConfigError(
-        f"{path} {problem} a run folder, a file in its {run_folder.CHECKPOINTS}/, or a folder "
-        "written by ixt export-model"
+        f"{path} {problem} a run folder, a checkpoint in its {run_folder.CHECKPOINTS}/, or a "
+        "folder written by ixt export-model"
     )
 
 

@@ -11,7 +11,13 @@ from typing import Any, TypeVar
 from ixt_data.errors import ConfigError, CorruptError, FingerprintError
 from ixt_data.storage import atomic_write, open_storage
 from ixt_train.runs import checkpoints, draws, run_folder
-from ixt_train.runs.checkpoints import list_checkpoints, read_checkpoint
+from ixt_train.runs.checkpoints import (
+    check_checkpoint,
+    checkpoint_step,
+    delete_checkpoint,
+    list_checkpoints,
+    partial_path,
+)
 
 T = TypeVar("T")
 
@@ -60,7 +66,7 @@ class Remote:
         """Upload a checkpoint in the background, after the records of its steps.
 
         Args:
-            path: the complete file; it must exist until `wait` returns.
+            path: the complete checkpoint; it must exist until `wait` returns.
             keep: number of latest checkpoints that stay in the remote copy.
         """
         self.wait()
@@ -74,10 +80,19 @@ class Remote:
         self._upload = self._pool.submit(self._push, path, keep)
 
     def _push(self, path: Path, keep: int) -> None:
-        self._publish([path])
-        old = self._checkpoints()[keep:]
-        if old:
-            self._storage.delete(*old)
+        if path.is_dir():
+            # The remote copy of a folder is complete with its last file.
+            last = path / checkpoints.STATE
+            self._publish(file for file in path.iterdir() if file != last)
+            self._publish([last])
+        else:
+            self._publish([path])
+        for old in self._checkpoints()[keep:]:
+            keys = [file.key for file in self._storage.list(old)] if _is_folder(old) else [old]
+            # In the same order: a folder loses this file first.
+            keys.sort(key=lambda key: PurePosixPath(key).name != checkpoints.STATE)
+            for key in keys:
+                self._storage.delete(key)
 
     def wait(self) -> None:
         """Wait until the upload in progress is complete.
@@ -95,9 +110,10 @@ class Remote:
 
     def _checkpoints(self) -> list[str]:
         """Return the keys of the remote checkpoints, latest first."""
-        keys = [file.key for file in self._storage.list(run_folder.CHECKPOINTS)]
-        named = [key for key in keys if checkpoints.is_name(PurePosixPath(key).name)]
-        return sorted(named, key=lambda key: checkpoints.checkpoint_step(Path(key)), reverse=True)
+        keys = [PurePosixPath(file.key) for file in self._storage.list(run_folder.CHECKPOINTS)]
+        complete = [key.parent if key.name == checkpoints.STATE else key for key in keys]
+        named = {str(key) for key in complete if checkpoints.is_name(key.name)}
+        return sorted(named, key=lambda key: checkpoint_step(Path(key)), reverse=True)
 
     def set_up(self, set_up: Callable[[], T], overwrite: bool) -> T:
         """Call `set_up` on the run folder, after downloading what the remote copy has.
@@ -159,7 +175,7 @@ class Remote:
         latest = self._checkpoints()
         local = list_checkpoints(self.folder)
         if own_fingerprint.exists() and (
-            not latest or (local and local[0].name >= PurePosixPath(latest[0]).name)
+            not latest or (local and checkpoint_step(local[0]) >= checkpoint_step(Path(latest[0])))
         ):
             return False
         keys = [file.key for file in self._storage.list("")]
@@ -174,19 +190,30 @@ class Remote:
         """Download the latest readable checkpoint; return its step."""
         errors = []
         for key in keys:
-            self._download([key])
+            self._download_whole(key)
             try:
-                read_checkpoint(self.folder / key)
+                check_checkpoint(self.folder / key)
             except CorruptError as error:
                 errors.append(str(error))
-                (self.folder / key).unlink()
+                delete_checkpoint(self.folder / key)
                 continue
-            return checkpoints.checkpoint_step(Path(key))
+            return checkpoint_step(Path(key))
         if errors:
             raise CorruptError(f"{self.root}: no checkpoint can be read: {errors[0]}")
         return 0
 
-    def _download(self, keys: Iterable[str]) -> None:
+    def _download_whole(self, key: str) -> None:
+        """Download a checkpoint; a folder gets its name when it is complete."""
+        if not _is_folder(key):
+            self._download([key])
+            return
+        path = self.folder / key
+        partial = partial_path(path)
+        self._download((file.key for file in self._storage.list(key)), partial)
+        partial.replace(path)
+
+    def _download(self, keys: Iterable[str], into: Path | None = None) -> None:
+        """Download files to their places, or into one folder."""
         for key in keys:
             path = PurePosixPath(key)
             if path.is_absolute() or ".." in path.parts:
@@ -194,7 +221,13 @@ class Remote:
                     f"{self.root}: the key {key!r} is outside of the run folder (path traversal)"
                 )
             with self._storage.original(key) as source:
-                atomic_write(self.folder / key, _copier(source))
+                target = self.folder / key if into is None else into / path.name
+                atomic_write(target, _copier(source))
+
+
+def _is_folder(key: str) -> bool:
+    """Return whether a key is that of a checkpoint in parts."""
+    return PurePosixPath(key).suffix == ""
 
 
 def _copier(source: Path) -> Callable[[Path], object]:

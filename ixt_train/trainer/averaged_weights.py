@@ -23,7 +23,7 @@ class EmaCallback(Callback):  # type: ignore[misc]
     """An exponential moving average (EMA) of the weights, with a warm-up.
 
     After step s the average moves by 1 - min(decay, s / (s + 10)) towards the weights. A rank of a
-    sharded model averages its part; checkpoints contain the complete average.
+    sharded model averages its part. A checkpoint of one file contains the complete average.
     """
 
     def __init__(
@@ -34,6 +34,7 @@ class EmaCallback(Callback):  # type: ignore[misc]
         previous_steps: int = 0,
         *,
         sharded: bool = False,
+        in_parts: bool = False,
     ) -> None:
         """Start an average, or continue that of a previous train run of `previous_steps` steps.
 
@@ -43,8 +44,10 @@ class EmaCallback(Callback):  # type: ignore[misc]
             weights: a complete average by name.
             previous_steps: steps that `weights` were averaged over.
             sharded: whether each rank will have a part of the weights.
+            in_parts: whether checkpoints get the average from `tensors`.
         """
         self._decay, self._model, self._sharded = decay, model, sharded
+        self._in_parts = in_parts
         self._names = [name for name, _ in self._inner.named_parameters()]
         self._complete = dict(weights or {})
         self._weights: list[Tensor] = []
@@ -66,6 +69,8 @@ class EmaCallback(Callback):  # type: ignore[misc]
 
     def fit_start(self, state: State, logger: Logger) -> None:
         """Start from the current weights, unless a checkpoint provided an average."""
+        if self._weights:
+            return
         current = self._current_weights()
         if self._complete and self._sharded:
             live = [weight.clone() for weight in current]
@@ -90,6 +95,17 @@ class EmaCallback(Callback):  # type: ignore[misc]
             self._inner, weights, options=StateDictOptions(full_state_dict=True, strict=False)
         )
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the average by parameter name, in parts (DTensor) of a sharded model.
+
+        Before training they are copies of the weights, for a checkpoint to load into.
+        """
+        if not self._weights:
+            self._weights = [weight.clone() for weight in self._current_weights()]
+        parameters = self._inner.parameters()
+        parts = [_like(part, p) for part, p in zip(self._weights, parameters, strict=True)]
+        return dict(zip(self._names, parts, strict=True))
+
     def batch_end(self, state: State, logger: Logger) -> None:
         """Update the average."""
         step = self._previous_steps + int(state.timestamp.batch)
@@ -112,6 +128,8 @@ class EmaCallback(Callback):  # type: ignore[misc]
 
         Ranks after the first one of a sharded model have no weights to write.
         """
+        if self._in_parts:
+            return {"previous_steps": self._previous_steps}
         if not self._sharded:
             weights = dict(zip(self._names, self._weights, strict=True))
         else:
@@ -122,8 +140,17 @@ class EmaCallback(Callback):  # type: ignore[misc]
         return {"weights": weights, "previous_steps": self._previous_steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load the average of a checkpoint."""
-        self._complete, self._previous_steps = dict(state["weights"]), int(state["previous_steps"])
+        """Load the average of a checkpoint; one in parts loads it into `tensors`."""
+        self._complete = dict(state.get("weights", {}))
+        self._previous_steps = int(state["previous_steps"])
+
+
+def _like(part: Tensor, parameter: Tensor) -> Tensor:
+    """Return the part of a tensor with the layout of a parameter."""
+    if not isinstance(parameter, DTensor):
+        return part
+    layout = parameter.device_mesh, parameter.placements
+    return DTensor.from_local(part, *layout, shape=parameter.shape, stride=parameter.stride())
 
 
 def _copy(source: list[Tensor], target: list[Tensor]) -> None:

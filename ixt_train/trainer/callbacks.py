@@ -21,11 +21,14 @@ from ixt_train.runs import (
     MetricsWriter,
     Remote,
     checkpoint_path,
+    delete_checkpoint,
+    delete_partial_checkpoints,
     list_checkpoints,
 )
 from ixt_train.runs.run_folder import METRICS
 from ixt_train.stream import batch_doc_ids, batch_samples
 from ixt_train.trainer.averaged_weights import EmaCallback
+from ixt_train.trainer.checkpoint_writer import CheckpointWriter
 from ixt_train.trainer.composition import CompositionCallback
 from ixt_train.trainer.speed import SpeedMeter
 
@@ -183,28 +186,56 @@ class CheckpointCallback(Callback):  # type: ignore[misc]
         config: CheckpointConfig,
         records: Sequence[DrawsCallback | MetricsCallback],
         remote: Remote | None,
+        ema: EmaCallback | None,
     ) -> None:
         self._run_folder, self._config, self._records = run_folder, config, tuple(records)
         self._remote = remote
+        self._writer = CheckpointWriter(ema, self._publish) if config.asynchronous else None
+
+    def fit_start(self, state: State, logger: Logger) -> None:
+        """Delete what a killed process left."""
+        if dist.get_global_rank() == 0:
+            delete_partial_checkpoints(self._run_folder)
 
     def batch_checkpoint(self, state: State, logger: Logger) -> None:
         """Write a checkpoint if one is due."""
+        if self._writer is not None:
+            self._writer.check()
         if not is_due(self._config.every, state):
             return
         for record in self._records:
             record.flush()
         dist.barrier()
-        path = checkpoint_path(self._run_folder, int(state.timestamp.batch))
+        step = int(state.timestamp.batch)
+        path = checkpoint_path(self._run_folder, step, self._config.asynchronous)
+        if self._writer is not None:
+            self._writer.save(state, path)
+            return
         # Every rank gathers the state; only the first rank has a file to rename.
         if dist.get_global_rank() == 0:
             atomic_write(path, lambda partial: save_checkpoint(state, str(partial)))
-            if self._remote is not None:
-                self._remote.push(path, self._config.keep)
-            for old in list_checkpoints(self._run_folder)[self._config.keep :]:
-                old.unlink()
+            self._publish(path)
         else:
             save_checkpoint(state, str(path))
         dist.barrier()
+
+    def _publish(self, path: Path) -> None:
+        """Upload a complete checkpoint, and delete those that are not retained."""
+        if self._remote is not None:
+            self._remote.push(path, self._config.keep)
+        for old in list_checkpoints(self._run_folder)[self._config.keep :]:
+            delete_checkpoint(old)
+
+    def fit_end(self, state: State, logger: Logger) -> None:
+        """Wait for the last checkpoint."""
+        if self._writer is not None:
+            self._writer.wait()
+            dist.barrier()
+
+    def close(self, state: State, logger: Logger) -> None:
+        """Wait for the checkpoint in progress of a train run that failed."""
+        if self._writer is not None:
+            self._writer.close()
 
 
 class EvaluationCallback(Callback):  # type: ignore[misc]

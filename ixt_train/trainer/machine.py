@@ -6,9 +6,11 @@ from contextlib import contextmanager
 from shutil import which
 
 import torch
+from composer.utils.parallelism import FSDPConfig
 
 from ixt_data.errors import ConfigError, MissingExtra
 from ixt_train.config import TrainConfig
+from ixt_train.inference import token_losses
 from ixt_train.trainer.fsdp import sharding
 
 _MAX_WORKERS = 4
@@ -27,13 +29,26 @@ def check_machine(config: TrainConfig) -> None:
         for key, value in (("precision", "amp_fp16"), ("microbatch_size", "auto")):
             if getattr(config, key) == value:
                 raise ConfigError(f"{key}: {value} needs a GPU, and this machine has none")
+        if config.cross_entropy == "cut":
+            raise ConfigError(
+                "cross_entropy: cut needs a GPU, and this machine has none; chunked also runs on "
+                "CPUs"
+            )
         if config.compile and which(os.environ.get("CXX", "g++")) is None:
             raise ConfigError(
                 "compile: on a CPU torch.compile needs a C++ compiler, and this machine has no "
                 "g++. Install one, name it in CXX, or set compile to false"
             )
+    token_losses(config.cross_entropy, config.z_loss)
     if config.fsdp is not None:
-        sharding(config.fsdp)
+        kind = sharding(config.fsdp)
+        if config.checkpoint.asynchronous and isinstance(kind, FSDPConfig):
+            raise ConfigError("checkpoint.asynchronous: with fsdp it needs fsdp.version 2")
+        if config.checkpoint.asynchronous and kind.load_monolith_rank0_only:
+            raise ConfigError(
+                "fsdp.load_monolith_rank0_only: checkpoints with checkpoint.asynchronous are no "
+                "single files; remove it"
+            )
 
 
 @contextmanager

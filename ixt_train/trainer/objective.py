@@ -1,6 +1,7 @@
 """The model with its weighted loss for Composer, and the counting and splitting of batches."""
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,12 @@ from torch import Tensor, nn
 
 from ixt_train.inference import (
     DocumentMask,
+    LossHead,
+    TokenLosses,
     logits_and_router_loss,
     logits_of,
     router_loss_weight,
-    token_losses,
+    weighted_token_losses,
 )
 from ixt_train.stream import batch_samples
 
@@ -34,24 +37,42 @@ class LanguageModel(ComposerModel):  # type: ignore[misc]
 
     token_losses: Tensor
 
-    def __init__(self, model: nn.Module, *, cpu_bf16: bool = False, compiled: bool = False) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        cpu_bf16: bool = False,
+        compiled: bool = False,
+        losses: TokenLosses | None = None,
+        z_loss: float = 0.0,
+    ) -> None:
         """Wrap a Hugging Face model.
 
         Args:
             model: the model.
             cpu_bf16: use bfloat16 where torch's autocast for CPUs does; Composer has none.
             compiled: compile the loss.
+            losses: computes the losses of tokens at the model's head; None takes complete logits.
+            z_loss: weight of the z-loss; `losses` has its own.
+
+        Raises:
+            ConfigError: the family does not work with `losses`.
         """
         super().__init__()
         self.model, self._cpu_bf16 = model, cpu_bf16
         self.documents: DocumentMask = "positions"
         self._router_weight = router_loss_weight(model)
         self._router_loss: Tensor | float = 0.0
+        self._z_loss = z_loss
         self._loss_parts = torch.compile(loss_parts) if compiled else loss_parts
+        self._head = None if losses is None else LossHead(model, losses)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return logits, float[B, T, V]."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self._cpu_bf16):
+        """Return logits, float[B, T, V]; with `losses`, in training, losses, float[B, T, 1]."""
+        at_head: AbstractContextManager[None] = nullcontext()
+        if self.training and self._head is not None:
+            at_head = self._head.losses_for(batch["input_ids"])
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._cpu_bf16), at_head:
             if not (self.training and self._router_weight):
                 return logits_of(self.model, batch, self.documents)
             logits, self._router_loss = logits_and_router_loss(self.model, batch, self.documents)
@@ -62,15 +83,24 @@ class LanguageModel(ComposerModel):  # type: ignore[misc]
 
         That of a model with experts includes its router loss.
         """
-        total, weight, losses = self._loss_parts(outputs, batch["input_ids"], batch["loss_weights"])
+        weights = batch["loss_weights"]
+        if self._head is None:
+            ids = batch["input_ids"]
+            total, weight, losses = self._loss_parts(outputs, ids, weights, self._z_loss)
+        else:
+            weights = weights[:, 1:]
+            losses = outputs[:, :-1, 0] * weights
+            total, weight = losses.sum(), weights.sum()
         self.token_losses = losses.detach()
         router_loss, self._router_loss = self._router_weight * self._router_loss, 0.0
         return total / weight.clamp_min(torch.finfo(weight.dtype).tiny) + router_loss
 
 
-def loss_parts(logits: Tensor, input_ids: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def loss_parts(
+    logits: Tensor, input_ids: Tensor, weights: Tensor, z_loss: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return the sums of weighted losses and of weights, and the weighted loss of each token."""
-    losses, own = token_losses(logits, input_ids, weights)
+    losses, own = weighted_token_losses(logits, input_ids, weights, z_loss)
     return losses.sum(1).sum(), own.sum(1).sum(), losses
 
 

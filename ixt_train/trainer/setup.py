@@ -40,11 +40,11 @@ from ixt_train.runs import feedback_record, fetch_run, run_folder
 from ixt_train.trainer.drawn_samples import check_targets, mean_length
 from ixt_train.trainer.token_budget import TokenCounter, plan_tokens
 from ixt_train.trainer.warm_start import (
-    CHECKPOINT_FILE,
     StartingCheckpoint,
     WarmStart,
     copy_model,
     find_starting_checkpoint,
+    kept_checkpoint,
     model_id,
     start_from,
 )
@@ -244,7 +244,7 @@ def _run_config(folder: Path, config: TrainConfig, mix: Mix) -> TrainConfig:
     if config.model is not None and config.model.path is not None:
         update["model"] = config.model.model_copy(update={"path": run_folder.START})
     if config.start is not None:
-        checkpoint_update = {"checkpoint": f"{run_folder.START}/{CHECKPOINT_FILE}"}
+        checkpoint_update = {"checkpoint": f"{run_folder.START}/{kept_checkpoint(folder).name}"}
         update["start"] = config.start.model_copy(update=checkpoint_update)
     return config.model_copy(update=update)
 
@@ -261,7 +261,7 @@ def starting_model(folder: Path, config: TrainConfig, tokenizer: Any) -> WarmSta
 def _start_without_adapters(folder: Path, config: TrainConfig, tokenizer: Any) -> WarmStart:
     if config.start is not None:
         checkpoint_update = config.start.model_copy(
-            update={"checkpoint": str(folder / run_folder.START / CHECKPOINT_FILE)}
+            update={"checkpoint": str(kept_checkpoint(folder))}
         )
         return start_from(
             find_starting_checkpoint(checkpoint_update), checkpoint_update, tokenizer, config.seed

@@ -12,7 +12,6 @@ from composer import Trainer
 from composer.algorithms import GradientClipping
 from composer.core import Algorithm, Callback, get_precision_context
 from composer.utils import dist, get_device
-from torch import nn
 
 from ixt_data.console import Output
 from ixt_data.mix import Mix, MixPlan
@@ -20,7 +19,7 @@ from ixt_data.store import Store
 from ixt_train.conditioning import Conditioner, build_conditioner, load_tokenizer
 from ixt_train.config import Amount, TrainConfig, load_run_mix, load_train_config
 from ixt_train.evaluation import Evaluator, empty_holdout, held_out_documents
-from ixt_train.inference import model_size, use_flex_attention
+from ixt_train.inference import check_head, model_size, token_losses, use_flex_attention
 from ixt_train.runs import (
     Remote,
     checkpoint_step,
@@ -42,6 +41,7 @@ from ixt_train.trainer.callbacks import (
     ProgressBarCallback,
     RandomStateCallback,
 )
+from ixt_train.trainer.checkpoint_writer import composer_file, load_tensors
 from ixt_train.trainer.compiled_layers import checkpoint_activations, compile_layers
 from ixt_train.trainer.composition import CompositionCallback, SampleGroups
 from ixt_train.trainer.document_probe import separate_documents
@@ -52,6 +52,7 @@ from ixt_train.trainer.interruption import InterruptionCallback
 from ixt_train.trainer.loggers import build_loggers
 from ixt_train.trainer.machine import check_machine, torch_threads, worker_count
 from ixt_train.trainer.objective import LanguageModel, data_spec
+from ixt_train.trainer.optimizers import build_optimizer, load_optimizer_state
 from ixt_train.trainer.setup import recorded_plan, resumed_model, set_up, starting_model
 from ixt_train.trainer.shared_plan import share_plan
 from ixt_train.trainer.speed import SpeedMeter
@@ -226,6 +227,9 @@ def _fit(
     has_document_masks = config.attention == "document" and config.packing != "pad"
     if has_gpu and has_document_masks:
         use_flex_attention(model)
+    losses = token_losses(config.cross_entropy, config.z_loss)
+    if losses is not None:
+        check_head(model)
     if config.activation_checkpointing:
         checkpoint_activations(model)
     if config.compile:
@@ -256,12 +260,15 @@ def _fit(
             model,
             cpu_bf16=config.precision == "amp_bf16" and not has_gpu,
             compiled=config.compile,
+            losses=losses,
+            z_loss=config.z_loss,
         )
         interruption = InterruptionCallback()
+        ema = _average(config, language_model, start_model)
         callbacks = [
             InstabilityCallback(config.instability, shown),
             composition := CompositionCallback(groups, language_model),
-            *_callbacks(config, plan, language_model, start_model, evaluator, remote, composition),
+            *_callbacks(config, plan, language_model, evaluator, ema, remote, composition),
             interruption,
             *extra_callbacks,
         ]
@@ -276,13 +283,13 @@ def _fit(
             model=language_model,
             train_dataloader=data_spec(loader, equalize),
             max_duration=f"{plan.samples // config.global_batch_size}ba",
-            optimizers=_optimizer(config, model),
+            optimizers=build_optimizer(config.optimizer, model),
             algorithms=_algorithms(config),
             callbacks=callbacks,
             loggers=build_loggers(config, folder),
             run_name=folder.name,
             progress_bar=False,
-            load_path=None if checkpoint is None else str(checkpoint),
+            load_path=None if checkpoint is None else str(composer_file(checkpoint)),
             load_progress_bar=False,
             precision=config.precision if has_gpu else "fp32",
             device_train_microbatch_size=config.microbatch_size or batch,
@@ -296,6 +303,8 @@ def _fit(
             if has_document_masks:
                 with get_precision_context(trainer.state.precision):
                     separate_documents(language_model, config.max_length, trainer.state.model)
+            if checkpoint is not None and checkpoint.is_dir():
+                load_tensors(trainer.state, checkpoint, ema)
             if start_model.optimizer is not None:
                 load_optimizer_state(trainer, start_model.optimizer)
             trainer.fit()
@@ -312,51 +321,41 @@ def _cache(config: TrainConfig) -> Path:
     return Path(config.run_folder, run_folder.CACHE, f"node-{dist.get_node_rank()}")
 
 
-def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.AdamW:
-    settings = config.optimizer
-    return torch.optim.AdamW(
-        [parameter for parameter in model.parameters() if parameter.requires_grad],
-        lr=settings.lr,
-        betas=settings.betas,
-        eps=settings.eps,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
-
-
-def load_optimizer_state(trainer: Trainer, optimizer_state: dict[str, Any]) -> None:
-    """Load AdamW's moments of a previous train run; its settings stay this train run's."""
-    (optimizer,) = trainer.state.optimizers
-    settings = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
-    groups = [group | settings for group in optimizer_state["param_groups"]]
-    trainer.state.load_optim_state(
-        {"optimizers": {"AdamW": optimizer_state | {"param_groups": groups}}}
-    )
-
-
 def _algorithms(config: TrainConfig) -> list[Algorithm]:
     if config.grad_clip is None:
         return []
     return [GradientClipping(clipping_type="norm", clipping_threshold=config.grad_clip)]
 
 
+def _average(
+    config: TrainConfig, model: LanguageModel, start_model: WarmStart
+) -> EmaCallback | None:
+    if config.ema is None:
+        return None
+    return EmaCallback(
+        model,
+        config.ema,
+        start_model.averaged,
+        start_model.step,
+        sharded=config.fsdp is not None,
+        in_parts=config.checkpoint.asynchronous,
+    )
+
+
 def _callbacks(
     config: TrainConfig,
     plan: MixPlan,
     model: LanguageModel,
-    start_model: WarmStart,
     evaluator: Evaluator,
+    ema: EmaCallback | None,
     remote: Remote | None,
     composition: CompositionCallback,
 ) -> list[Callback]:
     """Return callbacks in order of execution: the average first, the checkpoint last."""
     duration = Amount(value=plan.samples // config.global_batch_size)
-    folder, sharded, ema = Path(config.run_folder), config.fsdp is not None, None
-    if config.ema is not None:
-        average, steps = start_model.averaged, start_model.step
-        ema = EmaCallback(model, config.ema, average, steps, sharded=sharded)
+    folder, sharded = Path(config.run_folder), config.fsdp is not None
     draws = DrawsCallback(folder)
-    speed = SpeedMeter(model_size(start_model.model), config.attention == "document")
+    speed = SpeedMeter(model_size(model.model), config.attention == "document")
     metrics = MetricsCallback(folder, config.logging.every, speed, composition)
     evaluate = EvaluationCallback(
         config.eval.every,
@@ -373,7 +372,7 @@ def _callbacks(
         draws,
         metrics,
         evaluate,
-        CheckpointCallback(folder, config.checkpoint, (draws, metrics), remote),
+        CheckpointCallback(folder, config.checkpoint, (draws, metrics), remote, ema),
     ]
 
 

@@ -24,7 +24,8 @@ from ixt_train.runs import (
     run_folder,
 )
 
-CHECKPOINT_FILE, RECORD, _CONFIG = "checkpoint.pt", "origin.json", "config.json"
+RECORD, _CONFIG = "origin.json", "config.json"
+_CHECKPOINT = "checkpoint"
 _MODEL_FILES = (_CONFIG, "*.safetensors", "*.safetensors.index.json")
 
 
@@ -33,7 +34,7 @@ class StartingCheckpoint:
     """The checkpoint that a train run starts from.
 
     Attributes:
-        checkpoint: path of the file.
+        checkpoint: path of the checkpoint.
         model: folder with the model's config.
         tokenizer: folder with a tokenizer that has all of its tokens.
         record: its train run and step.
@@ -47,13 +48,22 @@ class StartingCheckpoint:
     def link_into(self, folder: Path) -> None:
         """Link it into the folder of the train run that starts from it."""
         target = folder / run_folder.START
-        if self.checkpoint != target / CHECKPOINT_FILE:
+        kept = target / f"{_CHECKPOINT}{self.checkpoint.suffix}"
+        if self.checkpoint != kept:
             # A checkpoint never changes: a link is as good as a copy.
-            run_folder.link_or_copy(self.checkpoint, target / CHECKPOINT_FILE)
+            for path in self.checkpoint.iterdir() if self.checkpoint.is_dir() else [None]:
+                source, to = (self.checkpoint, kept) if path is None else (path, kept / path.name)
+                run_folder.link_or_copy(source, to)
             for name in (_CONFIG, ADAPTERS):
                 if (self.model / name).is_file():
                     run_folder.copy_file(self.model / name, target / name)
             run_folder.write_json(target / RECORD, self.record)
+
+
+def kept_checkpoint(folder: Path) -> Path:
+    """Return the checkpoint that a run folder keeps of the train run that it started from."""
+    (path,) = (folder / run_folder.START).glob(f"{_CHECKPOINT}*")
+    return path
 
 
 def find_starting_checkpoint(start: StartConfig) -> StartingCheckpoint:
@@ -68,13 +78,13 @@ def find_starting_checkpoint(start: StartConfig) -> StartingCheckpoint:
         return StartingCheckpoint(
             path, path.parent, tokenizer, run_folder.read_json(path.parent / RECORD)
         )
-    run = path if path.is_dir() else path.parent.parent
+    run = path.parent.parent if path.parent.name == run_folder.CHECKPOINTS else path
     if not (run / run_folder.FINGERPRINT).is_file():
         raise ConfigError(
-            f"start.checkpoint: {path} is not a run folder or a file in its "
+            f"start.checkpoint: {path} is not a run folder or a checkpoint in its "
             f"{run_folder.CHECKPOINTS}/; for any other model set model.path"
         )
-    checkpoint = path if path.is_file() else newest_checkpoint(run)
+    checkpoint = newest_checkpoint(run) if path == run else path
     if checkpoint is None:
         raise ConfigError(
             f"start.checkpoint: {run} has no checkpoint yet; run: ixt train {run}/config.yaml"
@@ -148,15 +158,15 @@ def start_from(
     """
     state = read_checkpoint(origin.checkpoint)
     model = model_like(origin.model)
-    link_into = start.optimizer == "keep"
+    keeps = start.optimizer == "keep"
     try:
-        model = load_merged(model, origin.model, state, average=not link_into)
+        model = load_merged(model, origin.model, state, average=not keeps)
     except RuntimeError as error:
         raise ConfigError(f"start.checkpoint: {origin.checkpoint}: {error}") from None
     # For the embeddings of new tokens.
     torch.manual_seed(seed)
     model = fit_vocabulary(model, tokenizer)
-    if not link_into:
+    if not keeps:
         return WarmStart(model)
     weights = dict(model.named_parameters())
     if (origin.model / ADAPTERS).is_file():

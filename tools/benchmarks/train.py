@@ -4,7 +4,8 @@
 
 All train the same model from the same weights on the same batches, with the same optimizer and
 clipping, each in a separate process, with interleaved steps. ixt runs `ixt_train.train` with its
-records of metrics and draws, once with tokens of `ixt tokenize` and once from text.
+records of metrics and draws, once with tokens of `ixt tokenize` and once from text. Then a larger
+model trains with synchronous and asynchronous checkpoints.
 """
 
 import json
@@ -17,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from checkpoint_stalls import measure_stalls
 from documents_store import CRITIC, make_store
 from measurements import ROUNDS, Measurement, check_limit, compare, log, parse_arguments, report
 
@@ -222,6 +224,7 @@ def main() -> None:
     options = parse_arguments(__doc__)
     with tempfile.TemporaryDirectory(prefix="ixt-bench-") as folder:
         measurements = measure(Path(folder), ROUNDS if options.quick else 4 * ROUNDS)
+        measurements += measure_stalls(Path(folder), 1 if options.quick else ROUNDS)
     report(measurements, PACKAGES, options.output)
 
 

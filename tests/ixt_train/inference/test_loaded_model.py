@@ -122,5 +122,5 @@ def test_verbs_print_one_json_object(trained_run: Path, tmp_path: Path) -> None:
 
 
 def test_load_model_of_an_invalid_path_raises(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="is not a run folder, a file in its checkpoints/"):
+    with pytest.raises(ConfigError, match="is not a run folder, a checkpoint in its checkpoints/"):
         load_model(tmp_path)

@@ -14,7 +14,9 @@ from ixt_train.runs import check_train_run, find_model, run_folder
 
 
 def test_find_model_names_what_it_reads(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"nope does not exist; give a run folder, a file in its"):
+    with pytest.raises(
+        ConfigError, match=r"nope does not exist; give a run folder, a checkpoint in its"
+    ):
         find_model(tmp_path / "nope")
     with pytest.raises(ConfigError, match=r"is not a run folder"):
         find_model(tmp_path)

@@ -15,7 +15,7 @@ from train_runs import Stopped, crash_at, run
 from ixt_data.config import validate
 from ixt_data.errors import ConfigError, FingerprintError
 from ixt_train.config.train_config import TrainConfig
-from ixt_train.runs.checkpoints import checkpoint_step, list_checkpoints
+from ixt_train.runs.checkpoints import delete_checkpoint, list_checkpoints
 from ixt_train.runs.draws import read_draws
 from ixt_train.runs.metrics import read_metrics
 
@@ -40,14 +40,20 @@ def keys(root: str) -> list[str]:
 
 
 def checkpoints(root: str) -> list[int]:
-    return [checkpoint_step(Path(key)) for key in keys(root) if key.startswith("checkpoints/")]
+    return sorted({int(key.split("/")[1][2:11]) for key in keys(root) if "checkpoints/" in key})
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
 def test_remote_run_resumes_on_another_machine(
-    config_tree: Tree, remote: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config_tree: Tree,
+    remote: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    asynchronous: bool,
 ) -> None:
     whole = run(config_tree, run_folder=str(tmp_path / "whole"))
-    there = {"checkpoint": {"every": "4ba", "keep": 2, "remote": remote}}
+    settings = {"every": "4ba", "keep": 2, "remote": remote, "asynchronous": asynchronous}
+    there = {"checkpoint": settings}
     with monkeypatch.context() as patch:
         crash_at(10, patch)
         with pytest.raises(Stopped):
@@ -66,8 +72,7 @@ def test_remote_run_resumes_on_another_machine(
     assert [row["step"] for row in rows if "loss" in row] == list(range(1, 13))
     assert checkpoints(remote) == [8, 12]
     # A third one has the end without training, and its own older copy does not count.
-    for path in list_checkpoints(Path(resumed.run_folder))[:1]:
-        path.unlink()
+    delete_checkpoint(list_checkpoints(Path(resumed.run_folder))[0])
     assert run(config_tree, **there).losses == whole.losses
 
 
