@@ -166,6 +166,7 @@ class RowGroups:
     size: int
     consumed: int
     movable: bool = field(default=True, init=False)
+    slow: bool = field(default=False, init=False)
 
     @property
     def remarks(self) -> Remarks:
