@@ -48,6 +48,16 @@ def rare_collection() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
+def read_ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yield the items; a thread makes the next one while the caller works on one."""
+    end = object()
+    with ThreadPoolExecutor(1) as thread:
+        future: Future[Any] = thread.submit(next, items, end)
+        while (item := future.result()) is not end:
+            future = thread.submit(next, items, end)
+            yield item
+
+
 class WorkerPool:
     """Worker processes, or this process itself for one worker.
 
