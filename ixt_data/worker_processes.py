@@ -13,6 +13,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, Pipe
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -36,6 +37,27 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+@contextmanager
+def rare_collection() -> Iterator[None]:
+    """Look for cycles less often: many objects with few cycles spend a tenth of the time in it."""
+    before = gc.get_threshold()
+    gc.set_threshold(GC_OBJECTS, 20, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+def read_ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yield the items; a thread makes the next one while the caller works on one."""
+    end = object()
+    with ThreadPoolExecutor(1) as thread:
+        future: Future[Any] = thread.submit(next, items, end)
+        while (item := future.result()) is not end:
+            future = thread.submit(next, items, end)
+            yield item
+
+
 class WorkerPool:
     """Worker processes, or this process itself for one worker.
 
@@ -46,12 +68,10 @@ class WorkerPool:
     """
 
     def __init__(self, workers: int) -> None:
-        """Start the processes."""
+        """Prepare the pool; the first call starts the processes."""
         self.workers = workers
-        self._processes = [_Process() for _ in range(workers)] if workers > 1 else []
+        self._processes: list[_Process] = []
         self._idle: SimpleQueue[_Process] = SimpleQueue()
-        for process in self._processes:
-            self._idle.put(process)
         self._threads = ThreadPoolExecutor(workers) if workers > 1 else None
 
     def __enter__(self) -> "WorkerPool":
@@ -77,6 +97,10 @@ class WorkerPool:
         """
         if self._threads is None:
             return _done(function, args)
+        if not self._processes:
+            self._processes = [_Process() for _ in range(self.workers)]
+            for process in self._processes:
+                self._idle.put(process)
         return self._threads.submit(self._call, function, args)
 
     def map(self, function: Callable[[U], T], items: Iterable[U]) -> Iterator[T]:
@@ -147,14 +171,13 @@ class _Process:
 
 def serve(descriptor: int) -> None:
     """Do the calls that arrive over a connection, until its other end is closed."""
-    # Calls make many objects and few cycles: by default, collection takes a tenth of the time.
-    gc.set_threshold(GC_OBJECTS, 20, 100)
     pipe = Connection(descriptor)
     try:
         sys.path[:] = pipe.recv()
-        while True:
-            function, args = pipe.recv()
-            pipe.send(_outcome(function, args))
+        with rare_collection():
+            while True:
+                function, args = pipe.recv()
+                pipe.send(_outcome(function, args))
     except (EOFError, ConnectionError):
         # The other process has ended, or needs nothing more.
         os._exit(0)

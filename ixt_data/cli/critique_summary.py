@@ -23,7 +23,7 @@ def run_critique(
     out: Output,
     store: "Store",
     job: "CritiqueRunSpec",
-    workers: int,
+    workers: int | None,
     ray: str | None,
     metrics: tuple[str, int | None],
     max_failed: float,
@@ -34,7 +34,7 @@ def run_critique(
         out: destination of progress, notes and result.
         store: the store of the run.
         job: the critique run.
-        workers: number of processes, or of actors on Ray.
+        workers: number of processes, or of actors on Ray; None: one, or one per core, by the critic.
         ray: address of a Ray cluster, None without one.
         metrics: host and port for Prometheus; the port is None without metrics.
         max_failed: share of failed documents, 0 to 1, above which the exit code is 1.
@@ -45,6 +45,8 @@ def run_critique(
     from ixt_data.critics import critic_class
     from ixt_data.critique_runs import PendingWork, count_succeeded, exiting_on_sigterm
 
+    if workers is None:
+        workers = 1 if ray is not None else _default_workers(store, job)
     starts_server = job.serve is not None or job.critic == "llama"
     if starts_server and workers > 1 and ray is None:
         what = (
@@ -105,6 +107,21 @@ def run_critique(
         share = (report.documents - ok) / report.documents
         out.note(f"{share:.0%} of the documents failed (--max-failed {max_failed:g})")
         raise typer.Exit(1)
+
+
+WORKER_DOCUMENTS = 4096
+"""Documents for which one more process saves more time than its start takes."""
+
+
+def _default_workers(store: "Store", job: "CritiqueRunSpec") -> int:
+    """Return a number of processes that pays for the critic and the corpus."""
+    from ixt_data.critics import critic_class
+    from ixt_data.worker_processes import cores
+
+    known = store.snapshot().corpora.get(job.corpus)
+    if known is None or not getattr(critic_class(job.critic), "one_per_core", False):
+        return 1
+    return max(1, min(cores(), known.shards, 1 + known.documents // WORKER_DOCUMENTS))
 
 
 def _show_reasons(out: Output, store: "Store", report: "CritiqueReport") -> None:

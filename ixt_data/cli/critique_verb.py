@@ -73,8 +73,13 @@ def critique(
         bool, typer.Option(help="Critique documents again whose critique failed.")
     ] = False,
     workers: Annotated[
-        int, typer.Option(min=1, help="Number of worker processes; with --ray, of actors.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            min=1,
+            show_default="1; one per core for critics that need no server or model",
+            help="Number of worker processes; with --ray, of actors.",
+        ),
+    ] = None,
     ray: Annotated[
         str | None,
         typer.Option(metavar="ADDRESS", help="Run the workers on a Ray cluster; local starts one."),
@@ -302,7 +307,7 @@ def critique(
         }
         if not check and not estimate:
             limits = with_ledger(opened, corpus, critic, options, limits)
-        options["limits"] = limits.divide(workers)
+        options["limits"] = limits.divide(workers or 1)
     elif estimate:
         raise typer.BadParameter(f"is for a judge, not for {critic}", param_hint="--estimate")
     elif limits != SpendingLimits():
@@ -329,7 +334,7 @@ def critique(
         if batch:
             not_given = {
                 "--serve": serve is None,
-                "--workers": workers == 1,
+                "--workers": workers in (None, 1),
                 "--ray": ray is None,
                 "--check": not check,
                 "--estimate": not estimate,
@@ -353,7 +358,7 @@ def critique(
     if pairwise:
         _refuse("needs a judge: vllm or llama", {"--critic": is_judge})
         not_given = {
-            "--workers": workers == 1,
+            "--workers": workers in (None, 1),
             "--ray": ray is None,
             "--metrics-port": metrics_port is None,
             "--per-chunk": not per_chunk,

@@ -227,6 +227,7 @@ class ArithmeticCritic(EmbeddedCritic):
     """
 
     name = "arithmetic"
+    one_per_core = True
 
     def __init__(self, clock: int | str = CLOCK) -> None:
         if not str(clock).isdecimal() or int(clock) < 2:

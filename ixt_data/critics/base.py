@@ -14,6 +14,7 @@ class Critic(Protocol):
     A critic may also have: `usage`, a Counter of its costs; `statuses`, all statuses it gives;
     `journaled = True`, if its critiques are expensive enough for a journal; `pipelined = True`, if
     `run` takes documents one by one as it has capacity, so that they may come from several units;
+    `one_per_core = True`, if `ixt critique` starts one process per core for it;
     `describe()`, lines about its servers for the start of a run;
     `shared_source_ids`, if it finds documents by source_id: a run sets it to the ids that several
     documents of the corpus have; `endpoint_stats()`, `connect()` and `close()`.

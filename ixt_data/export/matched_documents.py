@@ -1,6 +1,7 @@
 """Documents that match a predicate, with text and critique, shard by shard: input of exports."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +13,7 @@ from ixt_data.log import ShardInfo
 from ixt_data.records import ProgressCallback
 from ixt_data.sql import CRITIQUES, Catalog, choose_critic, join_clause, quote_name, sql_literal
 from ixt_data.store import Store
+from ixt_data.worker_processes import read_ahead
 
 GROUP = 1 << 16
 """Samples per query: their rows are in memory, together with the text of one shard."""
@@ -92,10 +94,8 @@ class MatchedDocuments:
         """
         with self.store.pins.hold(self.snapshot.version, "export"):
             catalog = self.store.catalog(self.snapshot.version, plain=True)
-            try:
-                yield from self._tables(catalog, columns, progress)
-            finally:
-                catalog.close()
+            with closing(catalog):
+                yield from read_ahead(self._tables(catalog, columns, progress))
 
     def _tables(
         self, catalog: Catalog, columns: Sequence[str] | None, progress: ProgressCallback

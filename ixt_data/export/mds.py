@@ -1,13 +1,17 @@
 """Export of matched documents as a separate MDS folder, for any MDS reader."""
 
 import math
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from ixt_data.export.matched_documents import MatchedDocuments
 from ixt_data.export.rows import ExportReport
 from ixt_data.export.target import new_folder
-from ixt_data.mds import SHARD_BYTES, ShardWriter
+from ixt_data.mds import SHARD_BYTES, ShardFormat, write_index
 from ixt_data.records import ProgressCallback, parse_id
+from ixt_data.worker_processes import cores
 
 COLUMNS = {
     "critique": "str",
@@ -50,24 +54,66 @@ def export_mds(
         "critic": selected.critic,
     }
     documents = 0
-    with new_folder(out, overwrite, about) as folder:
-        writer = ShardWriter(folder, COLUMNS)
+    with new_folder(out, overwrite, about) as folder, _Shards(folder) as shards:
         for table in selected.tables(columns, progress):
-            for row in table.to_pylist():
-                score = row.get("score")
-                writer.write(
-                    {
-                        "critique": row.get("critique") or "",
-                        "doc_id": parse_id(row["doc_id"]).hex(),
-                        "score": math.nan if score is None else score,
-                        "source_id": row["source_id"],
-                        "text": row["text"],
-                    }
-                )
-                if writer.size >= shard_bytes:
-                    writer.cut()
-            documents += table.num_rows
-        if writer.samples:
-            writer.cut()
-        writer.close()
+            values = {name: table[name].to_pylist() for name in columns}
+            n = table.num_rows
+            samples = _FORMAT.encode(
+                {
+                    "critique": [text or "" for text in values.get("critique", [""] * n)],
+                    "doc_id": [parse_id(text).hex() for text in values["doc_id"]],
+                    "score": [
+                        math.nan if score is None else score
+                        for score in values.get("score", [None] * n)
+                    ],
+                    "source_id": values["source_id"],
+                    "text": values["text"],
+                }
+            )
+            for sample in samples:
+                shards.add(sample, shard_bytes)
+            documents += n
     return ExportReport(str(out), documents, selected.critic, selected.snapshot.version)
+
+
+_FORMAT = ShardFormat(COLUMNS)
+
+
+class _Shards:
+    """Shards of a folder, compressed by threads, one per core."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._threads = ThreadPoolExecutor(cores())
+        self._building: deque[Future[dict[str, Any]]] = deque()
+        self._index: list[dict[str, Any]] = []
+        self._samples: list[bytes] = []
+        self._size = self._number = 0
+
+    def __enter__(self) -> "_Shards":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        with self._threads:
+            if kind is None:
+                self._finish()
+
+    def add(self, sample: bytes, shard_bytes: int) -> None:
+        """Add a sample; the shard ends with the sample that fills it."""
+        self._samples.append(sample)
+        self._size += len(sample)
+        if self._size >= shard_bytes:
+            self._cut()
+
+    def _cut(self) -> None:
+        while len(self._building) >= cores():
+            self._index.append(self._building.popleft().result())
+        future = self._threads.submit(_FORMAT.write, self._folder, self._number, self._samples)
+        self._building.append(future)
+        self._samples, self._size, self._number = [], 0, self._number + 1
+
+    def _finish(self) -> None:
+        if self._samples:
+            self._cut()
+        self._index += [future.result() for future in self._building]
+        write_index(self._folder, self._index)

@@ -41,6 +41,7 @@ from ixt_data.store import (
     part_of_store_at,
     read_adopted,
 )
+from ixt_data.worker_processes import read_ahead
 
 INDEX = "index.json"
 
@@ -119,13 +120,14 @@ def adopt(
         for ids in read_stored_ids(store.storage, documents_of(corpus, txn.base.rows.values())):
             seen.add_batch(ids)
         recorder = _Recorder(txn, corpus, stage, seen, report)
+        infos = [_record(source, entry, corpus, columns[name]) for name, entry in entries.items()]
+        shards = (None if _is_known(txn, info) else _read_new(info) for info in infos)
         read = 0
-        for name, entry in entries.items():
-            info = _record(source, entry, corpus, columns[name])
-            if _is_known(txn, info):
+        for info, entry, new in zip(infos, entries.values(), read_ahead(shards), strict=True):
+            if new is None:
                 report.known += 1
             else:
-                recorder.add(info, entry)
+                recorder.add(*new, entry)
             read += info.stored.bytes
             progress(read, report.documents)
         report.snapshot = recorder.commit() if report.shards else txn.base.version
@@ -282,6 +284,12 @@ def _read_now(info: ShardInfo, *, is_new: bool = False) -> AdoptedShard:
         raise CorruptError(f"{info.path}: named by {INDEX}; {error.strerror}") from None
 
 
+def _read_new(info: ShardInfo) -> tuple[AdoptedShard, list[bytes]]:
+    """Read a new shard; return it with the ids of its texts."""
+    shard = _read_now(info, is_new=True)
+    return shard, shard.column("doc_id")
+
+
 def _hashed(info: ShardInfo, path: Path) -> ShardInfo:
     """Check the index's hashes of a file; return the record with the store's hash."""
     stored, data = info.stored, path.read_bytes()
@@ -309,13 +317,12 @@ class _Recorder:
         self._types = ColumnTypes(txn.scratch, TypeOptions(), self._remarks)
         self._store_types = StoreTypes(known, self._remarks)
 
-    def add(self, info: ShardInfo, entry: dict[str, Any]) -> None:
-        """Record one shard, with a row for each new text."""
-        shard = _read_now(info, is_new=True)
+    def add(self, shard: AdoptedShard, ids: list[bytes], entry: dict[str, Any]) -> None:
+        """Record one shard, with a row for each new text; `ids` are those of the texts."""
         info = shard.info
         if list(shard.original.columns.items()) != _columns(entry):
             raise CorruptError(f"{info.path}: its columns differ from those in {INDEX}")
-        positions, documents = self._new(shard, info)
+        positions, documents = self._new(shard, ids)
         if documents:
             rows = DocumentRows.of(documents)
             names = {field: self._names[field] for field in rows.fields}
@@ -330,16 +337,15 @@ class _Recorder:
         self._report.documents += len(documents)
         self._report.shards += 1
 
-    def _new(self, shard: AdoptedShard, info: ShardInfo) -> tuple[list[int], list[Document]]:
+    def _new(self, shard: AdoptedShard, ids: list[bytes]) -> tuple[list[int], list[Document]]:
         """Return the rows of the new documents in the shard, and the documents."""
         filled = [row for row, text in enumerate(shard.texts) if text and not text.isspace()]
-        ids = shard.column("doc_id")
         mask = self._seen.add_batch(id_array(b"".join(ids[row] for row in filled)))
         positions = [row for row, new in zip(filled, mask.tolist(), strict=True) if new]
         self._report.empty += shard.samples - len(filled)
         self._report.duplicates += len(filled) - len(positions)
         sources, source_ids = shard.column("source"), shard.column("source_id")
-        metadata = self._metadata(shard, info, positions)
+        metadata = self._metadata(shard, shard.info, positions)
         return positions, [
             Document(ids[row], shard.texts[row], sources[row], source_ids[row], fields)
             for row, fields in zip(positions, metadata, strict=True)

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,10 +33,10 @@ from ixt_data.ingestion.text_shards import TextShards
 from ixt_data.mds import MAX_SHARD_BYTES, SHARD_BYTES
 from ixt_data.records import STAGES, ProgressCallback, Stage
 from ixt_data.store import Store, Transaction, broken_selections, check_name
-from ixt_data.worker_processes import WorkerPool, cores
+from ixt_data.worker_processes import WorkerPool, cores, rare_collection
 
 WORKER_BYTES = 64 << 20
-"""Bytes of input for which a second process saves more time than its start takes."""
+"""Bytes of input for which one more process saves more time than its start takes."""
 
 # Portions that are read ahead for each worker: their number, and their bytes.
 AHEAD = 3
@@ -182,6 +182,8 @@ def ingest(
         SeenIds(txn.scratch) as seen,
         _explaining_interrupts(IngestJournal(txn, name, entries)) as journal,
         WorkerPool(workers or _worker_count(total)) as pool,
+        ThreadPoolExecutor(pool.workers) as threads,
+        rare_collection(),
     ):
         said = Remarks()
         last = Progress()
@@ -191,7 +193,9 @@ def ingest(
         for ids in read_stored_ids(store.storage, documents_of(corpus, txn.base.rows.values())):
             seen.add_batch(ids)
         shards = TextShards(
-            *(txn, corpus, pool, stage, TypeOptions(types, casts or {}), shard_bytes, seen),
+            *(txn, corpus, stage, TypeOptions(types, casts or {}), shard_bytes, seen),
+            threads if pool.workers == 2 else pool,
+            pool.workers,
             journal,
             lambda: (said.as_json(), quarantine.take_lines()),
         )
@@ -255,13 +259,14 @@ def _blocks(
         up to the end of the portion.
     """
     numbered = ((n, portion) for n, portion in enumerate(found) if n >= first)
-    if pool.workers == 1:
-        for number, portion in numbered:
-            for i, block in enumerate(read_blocks(portion)):
-                yield (number, i), block, portion.consumed
-        return
     ahead: deque[tuple[int, Future[list[Block]], int, int]] = deque()
     for number, portion in numbered:
+        # Two workers are this process and the threads that write shards, if these balance.
+        is_here = pool.workers == 1 or (pool.workers == 2 and not portion.slow)
+        if is_here and not ahead:
+            for i, block in enumerate(read_blocks(portion)):
+                yield (number, i), block, portion.consumed
+            continue
         if portion.movable:
             future = pool.submit(write_blocks, portion, folder, number)
         else:

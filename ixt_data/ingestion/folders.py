@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from ixt_data.errors import ConfigError, IxtError
 from ixt_data.ingestion.fields import Fields, RejectedRecord, excerpt
 from ixt_data.ingestion.formats import TEXT_FORMAT, Reader, readers
 from ixt_data.ingestion.lake_tables import lake_files
+from ixt_data.ingestion.remarks import Remarks
 from ixt_data.ingestion.source_files import SourceFile, printable, suffix_of
 from ixt_data.ingestion.text_files import read_text
 from ixt_data.records import Document
@@ -35,19 +37,16 @@ class FolderInput:
         consumed: bytes of the files read so far.
     """
 
-    def __init__(self, path: Path, reader: Reader, format: str | None) -> None:
+    def __init__(self, path: Path, format: str | None) -> None:
         """Find the files.
 
         Args:
             path: the folder.
-            reader: the reader of each file, which is of text.
-            format: the format that the user named; without it, files of records are rejected.
+            format: the format that the user named, whose files are one document each; without it,
+                the files are plain text, and files of records are rejected.
         """
         self.path = path
-        self.source = printable(path.resolve().name or str(path))
-        self._reader = reader
-        self._rejected = () if format else record_suffixes()
-        self._reads_plain_text = format in (None, TEXT_FORMAT)
+        self._format = format
         self.size = sum(file[1] for file in walk(path) if not isinstance(file, RejectedRecord))
         self.consumed = 0
 
@@ -56,36 +55,34 @@ class FolderInput:
         """Everything that the records depend on."""
         files = [file.path for file in walk(self.path) if not isinstance(file, RejectedRecord)]
         changed = [[printable(path), path.stat().st_mtime_ns] for path in files]
-        return [self._reads_plain_text, self._reader.suffixes, printable(self.path), changed]
+        return [self._format, printable(self.path), changed]
 
     def __iter__(self) -> Iterator[Document | RejectedRecord]:
         """Yield a document or a rejection per file."""
-        self.consumed = 0
-        for file in walk(self.path):
-            if isinstance(file, RejectedRecord):
-                yield file
-                continue
-            yield from self._read(file.path)
-            self.consumed += file.size
+        for portion in self.portions():
+            yield from portion
+            self.consumed = portion.consumed
 
-    def _read(self, path: Path) -> Iterator[Document | RejectedRecord]:
-        shown = printable(path)
-        if suffix_of(path.name) in self._rejected:
-            reason = "a file of records inside a folder of texts: pass it as a separate input"
-            yield RejectedRecord(shown, 0, reason)
-            return
-        relative = printable(path.relative_to(self.path).as_posix())
-        try:
-            source = SourceFile(path)
-            if self._reads_plain_text:
-                yield read_text(source, source=self.source, source_id=relative)
-                return
-            source.name = relative
-            yield from self._reader.open(source, Fields())
-        except OSError as error:
-            yield RejectedRecord(shown, 0, f"cannot be read: {error.strerror}")
-        except IxtError as error:
-            yield RejectedRecord(shown, 0, str(error))
+    def portions(self) -> Iterator["FilesPortion"]:
+        """Yield the files in portions, which several processes can read."""
+        source = printable(self.path.resolve().name or str(self.path))
+        files: list[FolderFile | RejectedRecord] = []
+        size = consumed = 0
+        limit = FILES if self._format in (None, TEXT_FORMAT) else SLOW_FILES
+        for file in walk(self.path):
+            if len(files) >= limit or size >= FILE_BYTES:
+                yield FilesPortion(self.path, source, self._format, files, size, consumed)
+                files, size = [], 0
+            files.append(file)
+            size += 0 if isinstance(file, RejectedRecord) else file.size
+            consumed += 0 if isinstance(file, RejectedRecord) else file.size
+        yield FilesPortion(self.path, source, self._format, files, size, consumed)
+
+
+# A portion of a folder ends at the first limit: files, or bytes of them.
+FILES = 512
+SLOW_FILES = 32
+FILE_BYTES = 4 << 20
 
 
 class FolderFile(NamedTuple):
@@ -93,6 +90,61 @@ class FolderFile(NamedTuple):
 
     path: Path
     size: int
+
+
+@dataclass
+class FilesPortion:
+    """Consecutive files of a folder of texts, a `Portion` of it.
+
+    Attributes:
+        folder: the folder.
+        source: the source of the documents of plain text.
+        format: see `FolderInput`.
+        files: the files, and what is rejected.
+        size: bytes of the files.
+        consumed: see `Portion`.
+    """
+
+    folder: Path
+    source: str
+    format: str | None
+    files: list[FolderFile | RejectedRecord]
+    size: int
+    consumed: int
+    movable: bool = field(default=True, init=False)
+    remarks: Remarks = field(default_factory=Remarks, init=False)
+
+    @property
+    def slow(self) -> bool:
+        """Whether to read them takes longer than to compress them: to extract text does."""
+        return self.format not in (None, TEXT_FORMAT)
+
+    def __iter__(self) -> Iterator[Document | RejectedRecord]:
+        """Yield a document or a rejection per file."""
+        known = readers()
+        rejected = () if self.format else record_suffixes()
+        for file in self.files:
+            if isinstance(file, RejectedRecord):
+                yield file
+            elif suffix_of(file.path.name) in rejected:
+                reason = "a file of records inside a folder of texts: pass it as a separate input"
+                yield RejectedRecord(printable(file.path), 0, reason)
+            else:
+                yield from self._read(file.path, known[self.format or TEXT_FORMAT])
+
+    def _read(self, path: Path, reader: Reader) -> Iterator[Document | RejectedRecord]:
+        relative = printable(path.relative_to(self.folder).as_posix())
+        try:
+            source = SourceFile(path)
+            if not self.slow:
+                yield read_text(source, source=self.source, source_id=relative)
+                return
+            source.name = relative
+            yield from reader.open(source, Fields())
+        except OSError as error:
+            yield RejectedRecord(printable(path), 0, f"cannot be read: {error.strerror}")
+        except IxtError as error:
+            yield RejectedRecord(printable(path), 0, str(error))
 
 
 class DatasetFile(NamedTuple):

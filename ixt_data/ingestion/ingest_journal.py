@@ -35,7 +35,7 @@ UPLOADS_AHEAD = 2
 WRITERS = ("ixt", "pyarrow", "zstandard", "duckdb", "orjson")
 """Distributions that decide the bytes of shards and rows."""
 
-FORM = 2
+FORM = 3
 """Changes when the division of inputs or the content of an entry changes."""
 
 

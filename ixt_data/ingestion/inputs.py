@@ -130,7 +130,7 @@ def _open_folder(folder: Path, fields: Fields, format: str | None) -> Iterator[I
             )
         if format is None and has_only_pages(folder):
             format = "html"
-        yield FolderInput(folder, readers()[format or TEXT_FORMAT], format)
+        yield FolderInput(folder, format)
     for file in files or ():
         source = SourceFile(file.path)
         # Files of several splits may have one name.

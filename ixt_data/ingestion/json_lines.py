@@ -146,6 +146,7 @@ class LinesPortion:
     more: bool = False
     broken: str | None = None
     movable: bool = field(default=True, init=False)
+    slow: bool = field(default=False, init=False)
 
     @property
     def remarks(self) -> Remarks:

@@ -18,12 +18,14 @@ class Portion(Protocol):
         consumed: bytes of the input, as stored, up to the end of this part.
         size: bytes to keep in memory or on disk for it, estimated.
         movable: whether it pickles, so that another process can read it.
+        slow: whether to read it takes longer than to compress it.
     """
 
     remarks: Remarks
     consumed: int
     size: int
     movable: bool
+    slow: bool
 
     def __iter__(self) -> Iterator[Document | RejectedRecord]:
         """Yield the records in their order."""
@@ -38,6 +40,7 @@ class ReadPortion:
     consumed: int
     size: int = field(default=0, init=False)
     movable: bool = field(default=False, init=False)
+    slow: bool = field(default=False, init=False)
 
     def __iter__(self) -> Iterator[Document | RejectedRecord]:
         """Yield the records."""

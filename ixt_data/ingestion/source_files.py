@@ -65,6 +65,10 @@ class SourceFile:
         self.size = self.stream.size
         self._folder = folder
 
+    def __getstate__(self) -> dict[str, Any]:
+        # The process that made the temporary files deletes them.
+        return {**self.__dict__, "_folder": None}
+
     @property
     def consumed(self) -> int:
         """Number of stored bytes that were read."""

@@ -66,9 +66,9 @@ class TableInput(ABC):
     def _columns(self) -> list[str]:
         """Return the names of the columns."""
 
-    @abstractmethod
     def _batches(self) -> Iterator[tuple[Any, float]]:
         """Yield record batches, each with the part of the file that is read by then."""
+        raise NotImplementedError
 
     def _rejections(self) -> Iterator[RejectedRecord]:
         """Yield the rows that are not in any batch, after the last one."""
@@ -77,18 +77,38 @@ class TableInput(ABC):
     def _unreadable(self, error: Exception) -> IxtError:
         return IxtError(f"{self.file} is not a readable {self.kind} file: {_first_line(error)}")
 
+    def _records(self) -> "TableRecords":
+        fields = replace(self._fields, remarks=Remarks())
+        return TableRecords(self.kind, self.file, self.name, fields)
+
     def __iter__(self) -> Iterator[Document | RejectedRecord]:
         """Yield a document or a rejection per row; a corrupt file ends with one rejection."""
-        self.consumed = 0
-        records = TableRecords(self.kind, self.file, self.name, self._fields)
-        yield from records.documents(self._counted_batches())
-        yield from self._rejections()
-        self.consumed = self.size
+        for portion in self.portions():
+            yield from portion
+            self._fields.remarks.update(portion.remarks)
+            self.consumed = portion.consumed
 
-    def _counted_batches(self) -> Iterator[Any]:
-        for batch, share in self._batches():
-            yield batch
-            self.consumed = int(self.size * share)
+    def portions(self) -> Iterator["Batches | RowGroups"]:
+        """Yield the rows in portions, which several processes can convert."""
+        row = size = 0
+        batches: list[Any] = []
+        consumed = 0
+        rejected: list[RejectedRecord] = []
+        try:
+            for batch, share in self._batches():
+                batches.append(batch)
+                size += batch.nbytes
+                consumed = int(self.size * share)
+                if size >= PORTION_BYTES:
+                    yield Batches(self._records(), batches, row, size, consumed)
+                    row += sum(batch.num_rows for batch in batches)
+                    batches, size = [], 0
+        except (pa.ArrowException, OSError) as error:
+            last = row + sum(batch.num_rows for batch in batches) + 1
+            reason = f"corrupt {self.kind} data: {_first_line(error)}"
+            rejected.append(RejectedRecord(self.file, last, reason))
+        rejected += self._rejections()
+        yield Batches(self._records(), batches, row, size, self.size, rejected)
 
 
 @dataclass(frozen=True)
@@ -147,6 +167,52 @@ class TableRecords:
 
 
 @dataclass
+class Batches:
+    """Consecutive record batches of one file, a `Portion` of it.
+
+    Attributes:
+        records: converts the rows.
+        batches: the record batches.
+        row: number of rows of the file before these.
+        size: bytes of the batches.
+        consumed: see `Portion`.
+        rejected: records that are in no batch, after the rows.
+    """
+
+    records: TableRecords
+    batches: list[Any]
+    row: int
+    size: int
+    consumed: int
+    rejected: list[RejectedRecord] = field(default_factory=list)
+    movable: bool = field(default=True, init=False)
+    slow: bool = field(default=False, init=False)
+
+    @property
+    def remarks(self) -> Remarks:
+        """What the summary says about the records."""
+        return self.records.fields.remarks
+
+    def __iter__(self) -> Iterator[Document | RejectedRecord]:
+        """Yield a document or a rejection per row."""
+        yield from self.records.documents(iter(self.batches), self.row)
+        yield from self.rejected
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Pickle would copy all of the memory that a slice belongs to.
+        sink = pa.BufferOutputStream()
+        if self.batches:
+            with pa.ipc.new_stream(sink, self.batches[0].schema) as writer:
+                for batch in self.batches:
+                    writer.write_batch(batch)
+        return {**self.__dict__, "batches": sink.getvalue().to_pybytes()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        data = state["batches"]
+        self.__dict__ |= {**state, "batches": [*pa.ipc.open_stream(data)] if data else []}
+
+
+@dataclass
 class RowGroups:
     """Consecutive row groups of one Parquet file, a `Portion` of it.
 
@@ -166,6 +232,7 @@ class RowGroups:
     size: int
     consumed: int
     movable: bool = field(default=True, init=False)
+    slow: bool = field(default=False, init=False)
 
     @property
     def remarks(self) -> Remarks:
@@ -197,14 +264,6 @@ class ParquetInput(TableInput):
         with self._open() as parquet:
             return list(parquet.schema_arrow.names)
 
-    def _batches(self) -> Iterator[tuple[Any, float]]:
-        row = 0
-        with self._open() as parquet:
-            total = parquet.metadata.num_rows
-            for batch in parquet.iter_batches(batch_size=_batch_rows(parquet.metadata)):
-                row += batch.num_rows
-                yield batch, row / total
-
     def portions(self) -> Iterator[RowGroups]:
         """Yield the rows in portions of whole row groups, which several processes can read."""
         with self._open() as parquet:
@@ -218,10 +277,8 @@ class ParquetInput(TableInput):
             total = sum(sizes[i] for i in groups)
             if total < PORTION_BYTES and group + 1 < len(sizes):
                 continue
-            fields = replace(self._fields, remarks=Remarks())
-            records = TableRecords(self.kind, self.file, self.name, fields)
             consumed = self.size * (group + 1) // len(sizes)
-            yield RowGroups(records, self.path, groups, done, total, consumed)
+            yield RowGroups(self._records(), self.path, groups, done, total, consumed)
             done += sum(rows[i] for i in groups)
             groups = []
 

@@ -2,7 +2,7 @@
 
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +48,12 @@ class TextShards:
         self,
         txn: Transaction,
         corpus: str,
-        pool: WorkerPool,
         stage: str | None,
         options: TypeOptions,
         shard_bytes: float,
         seen: SeenIds,
+        writers: WorkerPool | ThreadPoolExecutor,
+        workers: int,
         journal: IngestJournal,
         outside: Callable[[], tuple[dict[str, Any], list[str]]],
     ) -> None:
@@ -61,11 +62,12 @@ class TextShards:
         Args:
             txn: the transaction.
             corpus: name of the corpus.
-            pool: the processes that write shards.
             stage: see `DocumentRows.table`.
             options: what decides the types of the user's columns.
             shard_bytes: see `ingest`.
             seen: ids of the documents that the corpus has.
+            writers: the processes or threads that write shards.
+            workers: number of shards that are written at the same time.
             journal: the journal; this adds its documents to `seen`.
             outside: returns remarks and lines of the quarantine for `Progress`.
         """
@@ -73,7 +75,8 @@ class TextShards:
         self.remarks = Remarks()
         known = metadata_types(txn.base)
         self.names, self.types = ColumnNames(known), StoreTypes(known, self.remarks)
-        self._txn, self._corpus, self._pool = txn, corpus, pool
+        self._txn, self._corpus = txn, corpus
+        self._writers, self._workers = writers, workers
         self._stage, self._options, self._shard_bytes = stage, options, shard_bytes
         self._seen = seen
         self._family = txn.family(TEXT, corpus, TEXT_COLUMNS)
@@ -160,11 +163,11 @@ class TextShards:
             self._options,
         )
         files = _files([block for block, _ in self._parts])
-        future = self._pool.submit(build_shard, plan)
+        future = self._writers.submit(build_shard, plan)
         self._building.append((future, files, progress, list(names)))
         self.shards += 1
         self._parts, self._size, self._samples = [], 0, 0
-        while len(self._building) >= self._pool.workers:
+        while len(self._building) >= self._workers:
             self._add_built()
 
     def _fields(self) -> list[str]:

@@ -2,10 +2,13 @@
 
 import io
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ixt_data.errors import ConfigError, MissingExtra
 from ixt_data.ingestion.fields import TOO_LONG, Fields, RejectedRecord, excerpt
+from ixt_data.ingestion.remarks import Remarks
 from ixt_data.ingestion.source_files import SourceFile, SourceInput
 from ixt_data.records import Document
 from ixt_data.storage import MAX_TEXT, ByteStream, TruncatedStream
@@ -38,6 +41,10 @@ class HtmlInput(SourceInput):
         MissingExtra.require("web", "trafilatura")
         super().__init__(source)
 
+    def portions(self) -> Iterator["PagePortion"]:
+        """Yield the page, which another process can read if it is a file."""
+        yield PagePortion(self, isinstance(self._source.path, Path))
+
     def __iter__(self) -> Iterator[Document | RejectedRecord]:
         """Yield the document, or the rejected record."""
         source = self._source
@@ -52,6 +59,25 @@ class HtmlInput(SourceInput):
             return
         found = Fields().document(record | {"id": source.name}, source.name, 1)
         yield RejectedRecord(source.file, 0, found) if isinstance(found, str) else found
+
+
+@dataclass
+class PagePortion:
+    """One HTML file, a `Portion`."""
+
+    page: HtmlInput
+    movable: bool
+    consumed: int = field(init=False)
+    size: int = field(init=False)
+    slow: bool = field(default=True, init=False)
+    remarks: Remarks = field(default_factory=Remarks, init=False)
+
+    def __post_init__(self) -> None:
+        self.consumed = self.size = self.page.size
+
+    def __iter__(self) -> Iterator[Document | RejectedRecord]:
+        """Yield the document, or the rejected record."""
+        return iter(self.page)
 
 
 class WarcInput(SourceInput):
@@ -77,47 +103,107 @@ class WarcInput(SourceInput):
 
     def __iter__(self) -> Iterator[Document | RejectedRecord]:
         """Yield a document or a rejection per response, in order."""
+        for portion in self.portions():
+            yield from portion
+
+    def portions(self) -> Iterator["PagesPortion"]:
+        """Yield the responses in portions, of which several processes can extract the text."""
         from warcio.archiveiterator import ArchiveIterator
         from warcio.exceptions import ArchiveLoadFailed
 
-        number = 0
-        records = ArchiveIterator(io.BufferedReader(_Stream(self._source.stream), 1 << 20))
+        source = self._source
+        number = size = 0
+        items: list[_Response | RejectedRecord] = []
+        records = ArchiveIterator(io.BufferedReader(_Stream(source.stream), 1 << 20))
         try:
             for record in records:
-                if record.rec_type in ("response", "conversion"):
-                    number += 1
-                    yield self._document(record, number)
+                if record.rec_type not in ("response", "conversion"):
+                    continue
+                if len(items) >= PAGES or size >= PAGES_BYTES:
+                    yield PagesPortion(source.file, source.name, items, size, source.consumed)
+                    items, size = [], 0
+                number += 1
+                item = _response(record, number, source.file)
+                items.append(item)
+                size += len(item.content) if isinstance(item, _Response) else 0
         except (ArchiveLoadFailed, TruncatedStream, EOFError) as error:
-            yield RejectedRecord(self._source.file, number + 1, f"corrupt WARC data: {error}")
+            items.append(RejectedRecord(source.file, number + 1, f"corrupt WARC data: {error}"))
+        yield PagesPortion(source.file, source.name, items, size, source.size)
 
-    def _document(self, warc: Any, number: int) -> Document | RejectedRecord:
-        url = warc.rec_headers.get_header("WARC-Target-URI") or ""
-        record = self._record(warc, url)
-        if isinstance(record, str):
-            return RejectedRecord(self._source.file, number, record, excerpt(url))
-        date = warc.rec_headers.get_header("WARC-Date")
-        record |= {"url": url, "id": url or None, "warc_date": date}
-        found = Fields().document(record, self._source.name, number)
-        if isinstance(found, str):
-            return RejectedRecord(self._source.file, number, found, excerpt(url))
-        return found
 
-    def _record(self, warc: Any, url: str) -> dict[str, Any] | str:
-        """Return the fields of a response, or the reason why it is not a document."""
-        raw = warc.content_stream().read(MAX_TEXT + 1)
-        if len(raw) > MAX_TEXT:
-            return TOO_LONG
-        if warc.rec_type == "conversion":
-            return {"text": raw.decode(errors="replace")}
-        status = warc.http_headers.get_statuscode() if warc.http_headers else "200"
-        if status != "200":
-            return f"HTTP status {status}"
-        header = (warc.http_headers and warc.http_headers.get_header("Content-Type")) or ""
-        kind = header.partition(";")[0].strip().lower()
-        if kind and kind not in HTML_TYPES:
-            return f"not HTML but {kind}"
-        _, _, charset = header.lower().partition("charset=")
-        return _page(_decoded(raw, charset.strip(" \"'")), url) or NO_TEXT
+# A portion of a WARC file ends at the first limit: responses, or bytes of them.
+PAGES = 64
+PAGES_BYTES = 4 << 20
+
+
+class _Response(NamedTuple):
+    """One response or extracted text of a WARC file; `charset` is None for an extracted text."""
+
+    number: int
+    url: str
+    date: str | None
+    charset: str | None
+    content: bytes
+
+
+def _response(warc: Any, number: int, file: str) -> "_Response | RejectedRecord":
+    """Return a response, or why it is not a document."""
+    url = warc.rec_headers.get_header("WARC-Target-URI") or ""
+    date = warc.rec_headers.get_header("WARC-Date")
+    content = warc.content_stream().read(MAX_TEXT + 1)
+    if len(content) > MAX_TEXT:
+        return RejectedRecord(file, number, TOO_LONG, excerpt(url))
+    if warc.rec_type == "conversion":
+        return _Response(number, url, date, None, content)
+    status = warc.http_headers.get_statuscode() if warc.http_headers else "200"
+    if status != "200":
+        return RejectedRecord(file, number, f"HTTP status {status}", excerpt(url))
+    header = (warc.http_headers and warc.http_headers.get_header("Content-Type")) or ""
+    kind = header.partition(";")[0].strip().lower()
+    if kind and kind not in HTML_TYPES:
+        return RejectedRecord(file, number, f"not HTML but {kind}", excerpt(url))
+    _, _, charset = header.lower().partition("charset=")
+    return _Response(number, url, date, charset.strip(" \"'"), content)
+
+
+@dataclass
+class PagesPortion:
+    """Consecutive responses of one WARC file, a `Portion` of it.
+
+    Attributes:
+        file: the file, as messages show it.
+        name: name of the file, the source of its documents.
+        items: the responses, and what is rejected.
+        size: bytes of the responses.
+        consumed: see `Portion`.
+    """
+
+    file: str
+    name: str
+    items: "list[_Response | RejectedRecord]"
+    size: int
+    consumed: int
+    movable: bool = field(default=True, init=False)
+    slow: bool = field(default=True, init=False)
+    remarks: Remarks = field(default_factory=Remarks, init=False)
+
+    def __iter__(self) -> Iterator[Document | RejectedRecord]:
+        """Yield a document or a rejection per response."""
+        for item in self.items:
+            yield item if isinstance(item, RejectedRecord) else self._document(item)
+
+    def _document(self, item: _Response) -> Document | RejectedRecord:
+        record: dict[str, Any] | None = {"text": item.content.decode(errors="replace")}
+        if item.charset is not None:
+            record = _page(_decoded(item.content, item.charset), item.url)
+        reason = NO_TEXT
+        if record is not None:
+            record |= {"url": item.url, "id": item.url or None, "warc_date": item.date}
+            found = Fields().document(record, self.name, item.number)
+            if isinstance(found, Document):
+                return found
+            reason = found
+        return RejectedRecord(self.file, item.number, reason, excerpt(item.url))
 
 
 def _decoded(raw: bytes, charset: str) -> bytes | str:

@@ -18,3 +18,4 @@ from .shards import parse_shard as parse_shard
 from .shards import read_sample as read_sample
 from .shards import read_shard as read_shard
 from .shards import shard_name as shard_name
+from .shards import write_index as write_index

@@ -141,8 +141,13 @@ class ShardWriter:
 
     def close(self) -> None:
         """Write index.json."""
-        index = {"version": 2, "shards": self.index}
-        (self.folder / "index.json").write_text(json.dumps(index, sort_keys=True))
+        write_index(self.folder, self.index)
+
+
+def write_index(folder: Path, entries: Sequence[Mapping[str, Any]]) -> None:
+    """Write the index.json of a folder with the entries of its shards."""
+    index = {"version": 2, "shards": entries}
+    (folder / "index.json").write_text(json.dumps(index, sort_keys=True))
 
 
 def shard_name(number: int) -> str:

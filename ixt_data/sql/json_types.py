@@ -2,6 +2,7 @@
 
 import os
 import re
+import threading
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -36,7 +37,7 @@ class JsonTypes:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / f"values-{os.getpid()}.jsonl"
+        self._path = folder / f"values-{os.getpid()}-{threading.get_ident()}.jsonl"
 
     @cached_property
     def _connection(self) -> Connection:

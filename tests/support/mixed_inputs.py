@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import io
 import uuid
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -11,6 +12,8 @@ from typing import Any
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
+from warcio.statusandheaders import StatusAndHeaders
+from warcio.warcwriter import WARCWriter
 
 
 def write_inputs(folder: Path) -> list[Path]:
@@ -43,7 +46,35 @@ def write_inputs(folder: Path) -> list[Path]:
     (folder / "e").mkdir()
     for i in range(20):
         (folder / "e" / f"{i}.txt").write_text(f"file {i}")
-    return [plain, packed, folder / "c.parquet", folder / "d.csv", folder / "e"]
+    with pa.ipc.new_file(folder / "f.arrow", table.schema) as writer:
+        for batch in table.slice(0, 90).to_batches(max_chunksize=13):
+            writer.write_batch(batch)
+    (folder / "g").mkdir()
+    for i in range(40):
+        (folder / "g" / f"{i}.html").write_text(_page(i) if i % 9 else "<html></html>")
+    with (folder / "h.warc.gz").open("wb") as file:
+        _write_responses(WARCWriter(file, gzip=True))
+    names = ("c.parquet", "d.csv", "e", "f.arrow", "g", "h.warc.gz", "g/1.html")
+    return [plain, packed, *(folder / name for name in names)]
+
+
+def _page(number: int) -> str:
+    sentence = f"Page {number} has a text that is long enough for an extractor. " * 8
+    return f"<html lang=en><head><title>t{number}</title></head><body><p>{sentence}</p></body></html>"
+
+
+def _write_responses(writer: WARCWriter) -> None:
+    for i in range(100, 140):
+        status = "404 Not Found" if i % 10 == 0 else "200 OK"
+        headers = StatusAndHeaders(status, [("Content-Type", "text/html")], "HTTP/1.1")
+        record = writer.create_warc_record(
+            f"https://example.com/{i}",
+            "response",
+            payload=io.BytesIO(_page(i).encode()),
+            http_headers=headers,
+            warc_headers_dict={"WARC-Date": "2026-01-01T00:00:00Z"},
+        )
+        writer.write_record(record)
 
 
 def contents(root: Path) -> dict[str, str]:

@@ -36,6 +36,7 @@ class RulesCritic(EmbeddedCritic):
     """
 
     name = "rules"
+    one_per_core = True
 
     def config(self) -> dict[str, Any]:
         """Return the critic's config; it has the Python version, whose parser reads the code."""

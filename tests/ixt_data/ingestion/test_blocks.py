@@ -24,6 +24,9 @@ def test_any_number_of_workers_writes_the_same_bytes(
 ) -> None:
     monkeypatch.setattr("ixt_data.ingestion.json_lines.PORTION_BYTES", 1)
     monkeypatch.setattr("ixt_data.ingestion.table_files.PORTION_BYTES", 1)
+    monkeypatch.setattr("ixt_data.ingestion.folders.FILES", 7)
+    monkeypatch.setattr("ixt_data.ingestion.folders.SLOW_FILES", 7)
+    monkeypatch.setattr("ixt_data.ingestion.web_pages.PAGES", 9)
     # Paths and rows contain the id of the transaction.
     same = SimpleNamespace(uuid4=lambda: uuid.UUID(int=1))
     monkeypatch.setattr("ixt_data.store.transaction.uuid", same)
@@ -38,7 +41,7 @@ def test_any_number_of_workers_writes_the_same_bytes(
     report, files = results[0]
     assert report["documents"] == store.snapshot().corpora["web"].documents
     assert report["shards"] > 10
-    assert (report["quarantined"], report["duplicates"]) == (25, 507)
+    assert (report["quarantined"], report["duplicates"]) == (34, 598)
     assert len(files) == 2 * report["shards"] + 2
     assert verify(store).problems == []
     assert "column made: timestamp[ns, tz=UTC] became microseconds" in report["remarks"]
