@@ -60,7 +60,7 @@ class BatchJudge:
         Raises:
             InvalidResponse: the document is too long.
         """
-        prompt, _ = await self.requester.prompt(document, set())
+        prompt, _ = await self.requester.fit.prompt(document, set())
         line = {
             "custom_id": f"{document.doc_id.hex()}-{attempt}",
             "method": "POST",
@@ -107,6 +107,6 @@ class BatchJudge:
         self.usage.update(response.tokens)
         if not response.judgements:
             raise response.failures[0]
-        _, coverage = await self.requester.prompt(document, flags)
+        _, coverage = await self.requester.fit.prompt(document, flags)
         critique = to_critique(document, response, self.prompts.rubric, flags)
         return replace(covered(critique, coverage), attempts=attempt + 1)
