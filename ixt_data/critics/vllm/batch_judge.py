@@ -9,8 +9,9 @@ from ixt_data.critics.rubric import INSTRUCTS_JUDGE, instructs_judge
 from ixt_data.critics.vllm.capabilities import Capabilities, StructuredOutput
 from ixt_data.critics.vllm.client import HttpResponse
 from ixt_data.critics.vllm.document_request import DocumentRequester, covered
+from ixt_data.critics.vllm.failures import InvalidResponse
 from ixt_data.critics.vllm.prompts import PromptBuilder
-from ixt_data.critics.vllm.responses import InvalidResponse, read_judge_response, to_critique
+from ixt_data.critics.vllm.responses import read_judge_response, to_critique
 from ixt_data.critics.vllm.spending import Reservation, Spending
 from ixt_data.records import Critique, Document
 

@@ -23,7 +23,7 @@ from ixt_data.critics.vllm.batch_api import (
 )
 from ixt_data.critics.vllm.batch_journal import BatchJournal, BatchRecord
 from ixt_data.critics.vllm.batch_judge import BatchJudge
-from ixt_data.critics.vllm.responses import (
+from ixt_data.critics.vllm.failures import (
     EngineCrashed,
     FailureStatus,
     InvalidResponse,

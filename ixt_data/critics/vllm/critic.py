@@ -18,12 +18,14 @@ from ixt_data.critics.vllm.client import (
     ConnectionOptions,
     EndpointUnreachable,
     RequestTimeout,
+    check_endpoints,
     find_api_key,
 )
 from ixt_data.critics.vllm.document_request import DocumentRequester
 from ixt_data.critics.vllm.endpoint import Endpoint
 from ixt_data.critics.vllm.endpoint_pool import HUNG, EndpointPool, Timeouts
 from ixt_data.critics.vllm.endpoint_stats import StatsByEndpoint
+from ixt_data.critics.vllm.failures import FailureStatus
 from ixt_data.critics.vllm.judge_info import Judge
 from ixt_data.critics.vllm.prompt_fit import PromptFit
 from ixt_data.critics.vllm.prompts import (
@@ -32,7 +34,6 @@ from ixt_data.critics.vllm.prompts import (
     JudgeSampling,
     PromptBuilder,
 )
-from ixt_data.critics.vllm.responses import FailureStatus
 from ixt_data.critics.vllm.spending import Spending, SpendingLimits
 from ixt_data.errors import CriticError
 from ixt_data.records import OK, Critique, Document
@@ -74,7 +75,7 @@ class VllmCritic:
             `thinking_tokens`, `token_counts`, `cost_millionths`.
 
     Raises:
-        CriticError: neither an endpoint nor a server is given, or a sampling option is wrong.
+        CriticError: neither an endpoint nor a server is given, or an option is wrong.
         ConfigError: the rubric does not exist or is wrong.
     """
 
@@ -102,7 +103,7 @@ class VllmCritic:
         limits: SpendingLimits | None = None,
         server: "ServerProcess | None" = None,
     ) -> None:
-        urls = endpoints.split(",") if isinstance(endpoints, str) else list(endpoints)
+        urls = check_endpoints(endpoints.split(",") if isinstance(endpoints, str) else endpoints)
         if not urls and server is None:
             raise CriticError("the vllm critic needs --endpoint URL (up to /v1) or --serve MODEL")
         self.rubric = rubric if isinstance(rubric, Rubric) else load_rubric(rubric)

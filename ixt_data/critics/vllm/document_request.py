@@ -13,15 +13,18 @@ from ixt_data.critics.vllm.client import (
     RequestTimeout,
 )
 from ixt_data.critics.vllm.endpoint_pool import EndpointPool, ServerCrashed
-from ixt_data.critics.vllm.prompt_fit import PromptFit
-from ixt_data.critics.vllm.prompts import PromptBuilder
-from ixt_data.critics.vllm.responses import (
+from ixt_data.critics.vllm.failures import (
     FINAL_STATUSES,
+    OVERLOADED,
     EngineCrashed,
     FailureStatus,
     InvalidResponse,
-    JudgeResponse,
     Overloaded,
+)
+from ixt_data.critics.vllm.prompt_fit import PromptFit
+from ixt_data.critics.vllm.prompts import PromptBuilder
+from ixt_data.critics.vllm.responses import (
+    JudgeResponse,
     read_digits,
     read_judge_response,
     to_critique,
@@ -171,11 +174,12 @@ class DocumentRequester:
             reply = await pool.post(endpoint, CHAT, body, epoch)
             expected.record(reply)
             response = read_judge_response(reply, self._rubric, self._prompts.max_tokens)
+            endpoint.check_model(response.model)
             if server.structured is not StructuredOutput.json_schema:
                 counts.flags.add(f"answer_by_{server.structured}")
             endpoint.record_response(time.monotonic() - start)
-        except Overloaded:
-            endpoint.record_refusal()
+        except Overloaded as refusal:
+            endpoint.record_refusal(refusal.retry_after)
             raise
         except EndpointUnreachable:
             expected.cancel()
@@ -241,8 +245,8 @@ class DocumentRequester:
         finally:
             self._endpoints.release(endpoint, exclusive=False)
         self._usage.update(expected.record(reply))
-        if reply.status in (429, 503):
-            endpoint.record_refusal()
+        if reply.status in OVERLOADED:
+            endpoint.record_refusal(reply.retry_after)
             return None
         return reply
 

@@ -16,9 +16,9 @@ from ixt_data.critics.vllm.client import (
 )
 from ixt_data.critics.vllm.endpoint import Endpoint
 from ixt_data.critics.vllm.endpoint_pool import EndpointPool
+from ixt_data.critics.vllm.failures import FailureStatus, InvalidResponse
 from ixt_data.critics.vllm.judge_info import Judge
 from ixt_data.critics.vllm.prompts import BYTES_PER_TOKEN, PromptBuilder, excerpt
-from ixt_data.critics.vllm.responses import FailureStatus, InvalidResponse
 from ixt_data.records import Document
 
 ESTIMATED = "estimated_tokens"

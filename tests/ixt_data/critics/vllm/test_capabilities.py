@@ -3,7 +3,8 @@
 import dataclasses
 
 import pytest
-from fake_vllm import THINKING, Running
+from fake_answers import THINKING
+from fake_vllm import Running
 from judging import PLAIN, QUICK, document, judged
 from server_shapes import SHAPES
 

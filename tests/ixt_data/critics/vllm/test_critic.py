@@ -6,7 +6,8 @@ import math
 from typing import Any
 
 import pytest
-from fake_vllm import THINKING, Running
+from fake_answers import THINKING
+from fake_vllm import Running
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from judging import PLAIN, QUICK, SHARES, document, judged
