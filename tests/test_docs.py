@@ -14,7 +14,7 @@ from typer.main import get_command
 import ixt_data
 import ixt_train
 from ixt_data.cli import build
-from ixt_data.critics.vllm.responses import FailureStatus
+from ixt_data.critics.vllm.failures import FailureStatus
 from ixt_data.mix import Mix
 from ixt_data.plugins import EXTENSION_POINTS, find_plugins
 from ixt_data.records import OK

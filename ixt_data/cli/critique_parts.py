@@ -1,14 +1,29 @@
 """Options of `ixt critique` that divide documents into parts."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
 if TYPE_CHECKING:
-    from ixt_data.critics import ChunkOptions
+    from ixt_data.critics import ChunkOptions, Rubric
 
 PARTS = "Chunks and turns"
 CHUNK_CHARS = 8192
+
+
+def choose_rubric(name: str, parts: Literal["auto", "never"]) -> "Rubric":
+    """Return a rubric; with `never`, documents that do not fit are excerpted, not judged in parts.
+
+    Raises:
+        ConfigError: see `load_rubric`.
+    """
+    from ixt_data.critics import Rubric, load_rubric
+
+    rubric = load_rubric(name)
+    if parts == "auto" or rubric.long.policy != "parts":
+        return rubric
+    tree = rubric.model_dump()
+    return Rubric.model_validate(tree | {"long": tree["long"] | {"policy": "excerpts"}})
 
 
 def divide_documents(

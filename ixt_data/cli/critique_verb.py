@@ -8,7 +8,7 @@ import typer
 from ixt_data.cli.critique_check import check_critic, estimate_critique
 from ixt_data.cli.critique_ledger import with_ledger
 from ixt_data.cli.critique_pairs import run_comparisons
-from ixt_data.cli.critique_parts import CHUNK_CHARS, PARTS, divide_documents
+from ixt_data.cli.critique_parts import CHUNK_CHARS, PARTS, choose_rubric, divide_documents
 from ixt_data.cli.critique_summary import run_critique
 from ixt_data.cli.judge_options import (
     CONVERSATION_RUBRICS,
@@ -91,6 +91,14 @@ def critique(
     metrics_host: Annotated[
         str, typer.Option(help="Address for Prometheus metrics.")
     ] = "127.0.0.1",
+    parts: Annotated[
+        Literal["auto", "never"],
+        typer.Option(
+            help="Documents longer than the judge's context: auto judges them in parts where the "
+            "rubric says so, never shows an excerpt.",
+            rich_help_panel=PARTS,
+        ),
+    ] = "auto",
     per_chunk: Annotated[
         bool,
         typer.Option(
@@ -273,7 +281,6 @@ def critique(
         ConnectionOptions,
         SpendingLimits,
         Timeouts,
-        load_rubric,
     )
     from ixt_data.critique_runs import CritiqueRunSpec, PairwiseOptions, journal_folder
     from ixt_data.store import Store
@@ -284,15 +291,16 @@ def critique(
     if "api_key" in options:
         what = "every user of this machine can read it: set IXT_API_KEY or give --api-key-file"
         raise typer.BadParameter(what, param_hint="--option api_key")
-    server = None
+    server: dict[str, Any] | None = None
     price_in, price_out = choose_prices(prices, model, price_in, price_out, is_batch=batch)
     limits = SpendingLimits(
         max_requests_per_minute, max_tokens_per_minute, max_cost, price_in, price_out
     )
     if critic in ("vllm", "llama"):
+        judging_rubric = choose_rubric(rubric, parts)
         options |= {
             "model": model,
-            "rubric": load_rubric(rubric),
+            "rubric": judging_rubric,
             "sampling": {
                 "thinking_budget": thinking_budget,
                 "max_tokens": max_tokens,
@@ -308,8 +316,9 @@ def critique(
         if not check and not estimate:
             limits = with_ledger(opened, corpus, critic, options, limits)
         options["limits"] = limits.divide(workers or 1)
-    elif estimate:
-        raise typer.BadParameter(f"is for a judge, not for {critic}", param_hint="--estimate")
+    elif estimate or parts == "never":
+        flag = "--estimate" if estimate else "--parts"
+        raise typer.BadParameter(f"is for a judge, not for {critic}", param_hint=flag)
     elif limits != SpendingLimits():
         what = f"rates, prices and cost are for a judge, not for {critic}"
         raise typer.BadParameter(what, param_hint="--max-... and --price-...")
@@ -318,12 +327,8 @@ def critique(
             what = "give --endpoint URL or --serve MODEL"
             raise typer.BadParameter(what, param_hint="--critic vllm")
         if serve:
-            server = {
-                "model": serve,
-                "binary": vllm_bin,
-                "name": model,
-                "arguments": vllm_arg or [],
-            }
+            server = {"model": serve, "binary": vllm_bin, "name": model}
+            server["arguments"] = vllm_arg or []
             options["model"] = model or serve
         options |= {
             "endpoints": endpoint or [],
@@ -368,7 +373,7 @@ def critique(
         }
         _refuse("is not for --pairwise", not_given)
         job = CritiqueRunSpec(opened.root, corpus, critic, options, serve=server, name=name)
-        pair_options = PairwiseOptions(load_rubric(rubric), pairs_per_document or 8, pair_seed or 0)
+        pair_options = PairwiseOptions(judging_rubric, pairs_per_document or 8, pair_seed or 0)
         run_comparisons(out, opened, job, pair_options, retry_failed, max_failed, comparisons)
         return
     if batch_requests is not None and not batch:
@@ -377,12 +382,14 @@ def critique(
         raise typer.BadParameter(f"is for --critic vllm, not {critic}", param_hint="--batch")
     if turns is None and not per_chunk and is_judge and rubric in CONVERSATION_RUBRICS:
         turns = "conversation"
-    parts = divide_documents(per_chunk, chunk_chars, chunk_tokens, turns)
-    job = CritiqueRunSpec(opened.root, corpus, critic, options, parts, server, name, retry_failed)
+    division = divide_documents(per_chunk, chunk_chars, chunk_tokens, turns)
+    job = CritiqueRunSpec(
+        opened.root, corpus, critic, options, division, server, name, retry_failed
+    )
     if canaries is not None and not check:
         raise typer.BadParameter("requires --check", param_hint="--canaries")
     if check:
-        check_critic(out, job, load_rubric(rubric), canaries, min_auc)
+        check_critic(out, job, choose_rubric(rubric, parts), canaries, min_auc)
     elif estimate:
         estimate_critique(out, opened, job, gpus)
     else:

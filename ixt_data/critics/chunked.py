@@ -27,6 +27,7 @@ from ixt_data.conversation import (
     parse_conversation,
 )
 from ixt_data.critics.base import Critic
+from ixt_data.critics.rubric import VERDICTS
 from ixt_data.errors import CriticError
 from ixt_data.records import ID_BYTES, OK, Critique, Document, Span
 
@@ -127,30 +128,7 @@ class ChunkedCritic:
 
     def run(self, documents: Iterable[Document]) -> Iterator[Critique]:
         """Yield the critique of a document once all of its parts are judged; see `Critic.run`."""
-        open_chunks: dict[bytes, tuple[_ChunkedDocument, int]] = {}
-
-        def parts() -> Iterator[Document]:
-            for document in documents:
-                one = _ChunkedDocument(document, self._divide(document))
-                for number, part in enumerate(one.parts):
-                    doc_id = _chunk_id(document.doc_id, number)
-                    open_chunks[doc_id] = one, number
-                    yield replace(document, doc_id=doc_id, text=part.text)
-
-        results = self.inner.run(parts())
-        try:
-            for critique in results:
-                if critique.doc_id not in open_chunks:
-                    raise CriticError(
-                        f"critic {self.name} gave a critique for a chunk that it was not given"
-                    )
-                one, number = open_chunks.pop(critique.doc_id)
-                one.critiques[number] = critique
-                if len(one.critiques) == len(one.parts):
-                    yield self._combine(one)
-        finally:
-            if callable(close := getattr(results, "close", None)):
-                close()
+        return judge_parts(documents, self._divide, self.inner.run, self.parts.by)
 
     def _divide(self, document: Document) -> list[Chunk]:
         if self.parts.by == "chunk":
@@ -168,10 +146,7 @@ class ChunkedCritic:
         ]
 
     def _chunks(self, text: str) -> list[Chunk]:
-        size = self.parts.chars or self._chunk_chars(text)
-        ranges = [(a, b) for a, b in chunk_offsets(text, size) if not text[a:b].isspace()]
-        ranges = ranges or [(0, len(text))]
-        return [Chunk(text[a:b], _shift_by(a), (a, b), b - a) for a, b in ranges]
+        return chunks_of(text, self.parts.chars or self._chunk_chars(text))
 
     def _chunk_chars(self, text: str) -> int:
         """Return the characters of a chunk of `tokens` tokens, by this text's average."""
@@ -182,41 +157,87 @@ class ChunkedCritic:
         tokens: int = self.inner.count_tokens(text)  # type: ignore[attr-defined]
         return max(1, len(text) * size // max(1, tokens))
 
-    def _combine(self, one: _ChunkedDocument) -> Critique:
-        """Return the critique of a document from the critiques of its parts."""
-        pairs = [(part, one.critiques[i]) for i, part in enumerate(one.parts)]
-        doc_id, by = one.document.doc_id, self.parts.by
-        spans, has_lost_quotes = _collect_spans(pairs, by)
-        flags = {flag for _, critique in pairs for flag in critique.flags}
-        flags |= {NOT_LOCATED} if has_lost_quotes else set()
-        if one.parts[0].span is None:
-            return replace(one.critiques[0], doc_id=doc_id, spans=spans, flags=tuple(sorted(flags)))
-        good = [(part.weight, critique) for part, critique in pairs if critique.status == OK]
-        bad = [critique for _, critique in pairs if critique.status != OK]
-        flags |= {FAILED_PARTS} if bad else set()
-        share = sum(weight for weight, _ in good) / sum(part.weight for part in one.parts)
-        common: dict[str, Any] = {
-            "flags": tuple(sorted(flags)),
-            "attempts": max(critique.attempts for _, critique in pairs),
-        }
-        if share < MIN_JUDGED_SHARE:
-            first = f"the first: {bad[0].error or bad[0].status}"
-            error = f"{len(bad)} of {len(pairs)} {by}s failed; {first}"
-            return Critique(doc_id, bad[0].status, error=error, **common)
-        score = _mean(good, lambda critique: critique.score)
-        tokens = [c.n_thinking_tokens for _, c in pairs if c.n_thinking_tokens is not None]
-        return Critique(
-            doc_id,
-            critique=_closest_to([critique for _, critique in good], score).critique,
-            score=score,
-            scores=_scores(good, by, len(pairs), share),
-            spans=spans,
-            thinking=_join_thinking([critique.thinking for _, critique in pairs], by),
-            n_thinking_tokens=sum(tokens) if tokens else None,
-            expected=_mean(good, lambda critique: critique.expected),
-            entropy=_mean(good, lambda critique: critique.entropy),
-            **common,
-        )
+
+def judge_parts(
+    documents: Iterable[Document],
+    divide: Callable[[Document], list[Chunk] | None],
+    judge: Callable[[Iterable[Document]], Iterator[Critique]],
+    by: str,
+    flag: str | None = None,
+) -> Iterator[Critique]:
+    """Yield the critique of a document once all of its parts are judged.
+
+    Args:
+        documents: read lazily.
+        divide: returns the parts of a document; None leaves it whole, as any other document.
+        judge: see `Critic.run`; it gets the parts as documents.
+        by: name of a part.
+        flag: added to the critique of each document with parts.
+    """
+    open_chunks: dict[bytes, tuple[_ChunkedDocument, int]] = {}
+
+    def parts() -> Iterator[Document]:
+        for document in documents:
+            if (divided := divide(document)) is None:
+                yield document
+                continue
+            one = _ChunkedDocument(document, divided)
+            for number, part in enumerate(one.parts):
+                doc_id = _chunk_id(document.doc_id, number)
+                open_chunks[doc_id] = one, number
+                yield replace(document, doc_id=doc_id, text=part.text)
+
+    results = judge(parts())
+    try:
+        for critique in results:
+            if critique.doc_id not in open_chunks:
+                yield critique
+                continue
+            one, number = open_chunks.pop(critique.doc_id)
+            one.critiques[number] = critique
+            if len(one.critiques) == len(one.parts):
+                yield _combine(one, by, flag)
+    finally:
+        if callable(close := getattr(results, "close", None)):
+            close()
+
+
+def _combine(one: _ChunkedDocument, by: str, flag: str | None) -> Critique:
+    """Return the critique of a document from the critiques of its parts."""
+    pairs = [(part, one.critiques[i]) for i, part in enumerate(one.parts)]
+    doc_id = one.document.doc_id
+    spans, has_lost_quotes = _collect_spans(pairs, by)
+    flags = {flag for _, critique in pairs for flag in critique.flags}
+    flags |= {NOT_LOCATED} if has_lost_quotes else set()
+    flags |= {flag} if flag is not None else set()
+    if one.parts[0].span is None:
+        return replace(one.critiques[0], doc_id=doc_id, spans=spans, flags=tuple(sorted(flags)))
+    good = [(part.weight, critique) for part, critique in pairs if critique.status == OK]
+    bad = [critique for _, critique in pairs if critique.status != OK]
+    flags |= {FAILED_PARTS} if bad else set()
+    share = sum(weight for weight, _ in good) / sum(part.weight for part in one.parts)
+    common: dict[str, Any] = {
+        "flags": tuple(sorted(flags)),
+        "attempts": max(critique.attempts for _, critique in pairs),
+    }
+    if share < MIN_JUDGED_SHARE:
+        first = f"the first: {bad[0].error or bad[0].status}"
+        error = f"{len(bad)} of {len(pairs)} {by}s failed; {first}"
+        return Critique(doc_id, bad[0].status, error=error, **common)
+    score = _mean(good, lambda critique: critique.score)
+    tokens = [c.n_thinking_tokens for _, c in pairs if c.n_thinking_tokens is not None]
+    return Critique(
+        doc_id,
+        critique=_closest_to([critique for _, critique in good], score).critique,
+        score=score,
+        scores=_scores(good, by, len(pairs), share),
+        spans=spans,
+        thinking=_join_thinking([critique.thinking for _, critique in pairs], by),
+        n_thinking_tokens=sum(tokens) if tokens else None,
+        expected=_mean(good, lambda critique: critique.expected),
+        entropy=_mean(good, lambda critique: critique.entropy),
+        **common,
+    )
 
 
 def _scores(good: _WeightedCritiques, by: str, parts: int, share: float) -> dict[str, float]:
@@ -231,6 +252,13 @@ def _scores(good: _WeightedCritiques, by: str, parts: int, share: float) -> dict
     scores |= {f"{by}s": float(parts), "lowest": min(lowest, default=None)}
     scores["coverage"] = None if read == 1 else read
     return {name: value for name, value in scores.items() if value is not None}
+
+
+def chunks_of(text: str, size: int) -> list[Chunk]:
+    """Return chunks of at most `size` characters; those of white space only are left out."""
+    ranges = [(a, b) for a, b in chunk_offsets(text, size) if not text[a:b].isspace()]
+    ranges = ranges or [(0, len(text))]
+    return [Chunk(text[a:b], _shift_by(a), (a, b), b - a) for a, b in ranges]
 
 
 def chunk_offsets(text: str, size: int) -> Iterator[tuple[int, int]]:
@@ -271,7 +299,8 @@ def _collect_spans(
         for span in critique.spans:
             offsets = part.to_document(span.start, span.end)
             if offsets is None:
-                has_lost_quotes = True
+                # The range of a part of a view has no counterpart in the document.
+                has_lost_quotes |= span.verdict in VERDICTS
             else:
                 spans.append(replace(span, start=offsets[0], end=offsets[1]))
     return tuple(sorted(spans, key=lambda span: (span.start, -span.end))), has_lost_quotes

@@ -30,7 +30,8 @@ VERDICTS = ("right", "wrong")
 
 INSTRUCTS_JUDGE = "instructs_judge"
 EXCERPTED = "excerpted"
-RESERVED_FLAGS = (INSTRUCTS_JUDGE, EXCERPTED)
+JUDGED_IN_PARTS = "judged_in_parts"
+RESERVED_FLAGS = (INSTRUCTS_JUDGE, EXCERPTED, JUDGED_IN_PARTS)
 
 SYSTEM = """\
 You are a careful judge of training documents for language models. You read one document and \
@@ -145,8 +146,10 @@ class SpanRules(ConfigModel):
 class LongDocuments(ConfigModel):
     """Policy for documents that do not fit into the judge's context."""
 
-    policy: Literal["excerpts", "refuse"] = "excerpts"
-    """Excerpts of head, middle and tail with marks between them, or the status `too_long`."""
+    policy: Literal["parts", "excerpts", "refuse"] = "parts"
+    """Judged in parts; shown as head, middle and tail with marks; or the status `too_long`."""
+    max_parts: int = Field(default=16, ge=2, le=1000)
+    """Maximum of parts; a longer document is excerpted."""
     head: float = Field(default=0.5, ge=0, le=1)
     """Share of an excerpt from the start of the document."""
     middle: float = Field(default=0.2, ge=0, le=1)

@@ -91,7 +91,7 @@ class Leases:
         self.storage, self.folder, self.clock = storage, f"{LEASES_PREFIX}/{critic}", clock
         self.seconds = _lease_seconds()
         self._states: dict[str, _LeaseState] = {}
-        self._next_report = 0.0
+        self._next_report: float | None = None
 
     def refresh(self) -> None:
         """Read all leases: one list request, and one per lease that is new or renewed."""
@@ -125,10 +125,14 @@ class Leases:
         return state is not None and state.is_alive(self.clock())
 
     def report_waiting(self, units: Iterable[str]) -> None:
-        """Log once per minute which worker holds the first of some units."""
-        if time.monotonic() < self._next_report:
+        """Log after each minute of waiting which worker holds the first of some units."""
+        now = time.monotonic()
+        if self._next_report is None:
+            # The end of every run with several workers is such a wait, of seconds.
+            self._next_report = now + REPORT_SECONDS
+        if now < self._next_report:
             return
-        self._next_report = time.monotonic() + REPORT_SECONDS
+        self._next_report = now + REPORT_SECONDS
         states = [self._states.get(lease_name(unit)) for unit in units]
         record = next((state.record for state in states if state is not None), None)
         if record is not None:

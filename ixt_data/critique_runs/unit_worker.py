@@ -32,7 +32,9 @@ from ixt_data.records import ID_BYTES, OK, Critique, Document, format_id
 from ixt_data.store import Store
 
 NO_ANSWER = "no_answer"
-POLL_SECONDS = 1.0
+FIRST_POLL_SECONDS, MAX_POLL_SECONDS = 0.05, 1.0
+"""Pauses between two looks at units of other workers: the pause doubles."""
+
 MAX_PUBLISHING = 4
 """Finished units that may wait for their commit before the worker waits for one."""
 
@@ -128,7 +130,7 @@ class UnitWorker:
         Raises:
             CriticError: the critic violates its protocol, or every further document would fail.
         """
-        queue = deque(shards)
+        queue, pause = deque(shards), FIRST_POLL_SECONDS
         self._leases.refresh()
         try:
             while queue:
@@ -136,7 +138,8 @@ class UnitWorker:
                 self._collect(wait=not queue)
                 if queue and not self._is_available(queue):
                     self._leases.report_waiting(unit_name(self._info.id, s) for s in queue)
-                    time.sleep(POLL_SECONDS)
+                    time.sleep(pause)
+                    pause = min(MAX_POLL_SECONDS, 2 * pause)
                     self._leases.refresh()
                     self._known = self._store.snapshot()
             self._collect(wait=True)

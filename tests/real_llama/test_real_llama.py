@@ -7,8 +7,8 @@ import pytest
 from command_line import as_json, ixt
 from critique_processes import alive
 
+from ixt_data.critics.vllm.failures import FailureStatus
 from ixt_data.critics.vllm.llama import LlamaCritic
-from ixt_data.critics.vllm.responses import FailureStatus
 from ixt_data.critics.vllm.server import ServerProcess
 from ixt_data.errors import CriticError
 from ixt_data.records import Document, document_id
@@ -54,11 +54,17 @@ def test_server_obeys_the_schema_and_ends_with_the_critic(monkeypatch: pytest.Mo
         (line, *notes) = critic.describe()
         assert "structured output: json_schema, logprobs: no, thinking: none" in line
         assert "context 4,096" in line
-        assert notes == []
+        (note,) = notes
+        assert "tokens are judged in parts, up to 16" in note
         config = critic.config()
         (critique,) = critic.run([Document(document_id(TEXTS[0]), TEXTS[0])])
+        # Longer than the context: two or three parts.
+        long = " ".join(f"{TEXTS[0]} At {i} metres it is another temperature." for i in range(120))
+        (parts,) = critic.run([Document(document_id(long), long)])
     assert (config["critic"], len(config["gguf"])) == ("llama", 16)
     assert critique.status in ("ok", "degenerate", "truncated")
+    assert "judged_in_parts" in parts.flags
+    assert [span.verdict for span in parts.spans if span.verdict in ("chunk", "failed")][1:]
     assert critique.status != "ok" or 0 <= critique.score <= 1
     assert started
     assert not any(map(alive, started))
@@ -83,3 +89,17 @@ def test_check_reports_how_well_the_small_model_judges(tmp_path: Path) -> None:
     assert result["passed"]
     # 135 million parameters are too few: with the default bar, this judge is refused.
     assert result["auc_low"] < 0.7
+
+
+def test_two_rubrics_are_compared_by_the_small_model(tmp_path: Path) -> None:
+    ixt("init", folder=tmp_path)
+    lines = (json.dumps({"text": f"{text} {i}"}) for i in range(2) for text in TEXTS[:2])
+    (tmp_path / "a.jsonl").write_text("\n".join(lines) + "\n")
+    ixt("ingest", "--corpus", "web", "a.jsonl", folder=tmp_path)
+    words = ("rubric", "compare", "web", "math", "--corpus", "web", "--critic", "llama")
+    words += ("--documents", 4, "--max-tokens", 300, "-O", "threads=1", "-O", "slots=1")
+    result = as_json(*words, folder=tmp_path)
+    assert result["documents"] == 4
+    for side in result["rubrics"]:
+        assert side["tokens_out"] > 0
+        assert side["seconds"] > 0

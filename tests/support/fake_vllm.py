@@ -9,12 +9,12 @@ It also replaces the `vllm` program: `fake_vllm.py serve MODEL --port ...`.
 import argparse
 import asyncio
 import contextlib
-import hashlib
 import json
 import os
 import random
 import re
 import signal
+import ssl
 import sys
 import time
 from collections import Counter
@@ -22,12 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from fake_answers import THINKING, choice_for, digits, schema_of
 from server_shapes import SHAPES, loose
 
-THINKING = "The page explains something. It has a source. I would say 3 or 4."
 WORD = re.compile(r"\[\[(\w+)\]\]")
 DOCUMENT = re.compile(r"=== document (\w+) begins ===\n(.*)\n=== document \1 ends ===", re.DOTALL)
-PAIR = re.compile(r"document ([AB]) starts ---\n.*?quality (\d+)", re.DOTALL)
 WAYS = (
     "ok no_answer answer_in_reasoning truncated clamped runaway invalid empty bad_score refused "
     "too_long overload error cut engine_crashed freeze no_choices"
@@ -175,11 +174,15 @@ class Fake:
         is_trial = "Water boils at 100 degrees" in user
         if body.get("max_tokens") == 1:
             if self.shape is not None or is_trial:
-                return self.digits(body) if self.shape is None else await self.respond_plain()
+                return (
+                    web.json_response(digits(self.plan))
+                    if self.shape is None
+                    else await self.respond_plain()
+                )
             self.requests["digit"] += 1
             if self.requests["digit"] <= self.plan.get("busy_digits", 0):
                 return _error(503, "queue is full")
-            return self.digits(body)
+            return web.json_response(digits(self.plan))
         if is_trial:
             self.requests["trial"] += 1
             return await self.respond("ok", request, body, user)
@@ -214,7 +217,7 @@ class Fake:
     async def respond(
         self, way: str, request: web.Request, body: dict[str, Any], text: str
     ) -> web.StreamResponse:
-        schema = _schema_of(body)
+        schema = schema_of(body)
         if way == "overload":
             return _error(503, "queue is full")
         if way == "error":
@@ -242,7 +245,7 @@ class Fake:
         if way == "bad_request":
             return _error(400, "something else is wrong")
         n = min(body.get("n", 1), self.shape.choices if self.shape else 99)
-        answers = [self.choice_for(way, schema, text, i) for i in range(n)]
+        answers = [choice_for(self.plan, way, schema, text, i) for i in range(n)]
         if self.shape is not None:
             for answer in answers:
                 said = answer["message"]["content"]
@@ -253,59 +256,6 @@ class Fake:
         self.generated += tokens
         usage = {"prompt_tokens": len(self.tokens(body)), "completion_tokens": tokens}
         return web.json_response({"id": "x", "choices": answers, "usage": usage})
-
-    def choice_for(self, way: str, schema: dict[str, Any], text: str, i: int) -> dict[str, Any]:
-        digit = int(hashlib.sha256(text.encode()).hexdigest(), 16) % 6
-        digit = {"good": 5, "bad": 0}.get(way, digit)
-        if len(pair := dict(PAIR.findall(text))) == 2:
-            digit = self.preference(text, int(pair["B"]) - int(pair["A"]))
-        overall = min(5, digit + i)
-        scores = dict.fromkeys(schema["properties"]["scores"]["properties"], digit)
-        answer = {"critique": f"Of {len(text)} characters.", "flags": [], "scores": scores}
-        if "spans" in schema["properties"]:
-            tag = schema["properties"]["spans"]["items"]["properties"]["tag"]["enum"][0]
-            words = " ".join(text.split()[:3])
-            quotes = [words, "not in there at all"]
-            answer["spans"] = [
-                {"quote": q, "verdict": "wrong", "tag": tag, "comment": "look"} for q in quotes
-            ]
-        content = json.dumps(answer | {"overall": overall}, separators=(",", ":"))
-        name = "reasoning_content" if self.plan.get("older") else "reasoning"
-        message: dict[str, Any] = {"role": "assistant", "content": content, name: THINKING}
-        choice: dict[str, Any] = {"index": i, "message": message, "finish_reason": "stop"}
-        if way == "no_answer":
-            message["content"] = None
-        elif way == "answer_in_reasoning":
-            message |= {"content": None, name: content}
-        elif way == "truncated":
-            message["content"] = content[: len(content) // 2]
-            choice |= {"finish_reason": "length", "tokens": 4096}
-        elif way == "clamped":
-            message["content"] = content[:10]
-            choice |= {"finish_reason": "length", "tokens": 77}
-        elif way == "runaway":
-            message["content"] = content[:20] + "\n " * 400
-            choice |= {"finish_reason": "length", "tokens": 4096}
-        elif way == "invalid":
-            message["content"] = '{"critique": "half'
-        elif way == "empty":
-            message["content"] = json.dumps({**json.loads(content), "critique": " "})
-        elif way == "parrot":
-            parroted = {**json.loads(content), "critique": "The page is good. " * 9}
-            message["content"] = json.dumps(parroted)
-        elif way == "bad_score":
-            message["content"] = content.replace(f'"overall":{overall}', '"overall":7')
-        elif way == "refused":
-            choice["finish_reason"] = "content_filter"
-        return choice
-
-    def preference(self, text: str, difference: int) -> int:
-        """Return 0 (A is much better) to 5 by the difference of the qualities that texts state."""
-        chance = int(hashlib.sha256(f"first {text}".encode()).hexdigest(), 16) % 1000 / 1000
-        if chance < self.plan.get("prefers_first", 0):
-            return 1
-        size = min(2, abs(difference) // 20)
-        return 3 + size if difference > 0 else 2 - size
 
     def crash(self) -> web.Response:
         """Cancel all requests in flight and crash for a while."""
@@ -322,23 +272,6 @@ class Fake:
             return _error(502, "Bad Gateway")
         return _error(500, "EngineCore encountered an issue. See stack trace.")
 
-    def digits(self, body: dict[str, Any]) -> web.Response:
-        import math
-
-        shares = self.plan.get("digits", {"2": 0.1, "3": 0.6, "4": 0.2, "x": 0.1})
-        top = [{"token": token, "logprob": math.log(p)} for token, p in shares.items()]
-        logprobs = {"content": [{"token": "3", "logprob": top[0]["logprob"], "top_logprobs": top}]}
-        choice = {"message": {"content": "3"}, "finish_reason": "length", "logprobs": logprobs}
-        return web.json_response({"choices": [choice], "usage": {}})
-
-
-def _schema_of(body: dict[str, Any]) -> Any:
-    """Return the schema of the answer, from the request's form or from its system message."""
-    form = body.get("response_format", {})
-    if form.get("type") == "json_schema":
-        return form["json_schema"]["schema"]
-    return json.loads(body["messages"][0]["content"].partition("Its JSON Schema: ")[2])
-
 
 def _error(status: int, message: str, **more: Any) -> web.Response:
     error = {"message": message, "type": "Error", "code": status, **more}
@@ -348,12 +281,18 @@ def _error(status: int, message: str, **more: Any) -> web.Response:
 class Running:
     """A fake server in a thread of this process: `with Running(plan) as fake`."""
 
-    def __init__(self, plan: dict[str, Any] | None = None, seed: int = 0, port: int = 0) -> None:
-        self.fake, self.port = Fake(plan or {}, seed), port
+    def __init__(
+        self,
+        plan: dict[str, Any] | None = None,
+        seed: int = 0,
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.fake, self.port, self.tls = Fake(plan or {}, seed), port, tls
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}/v1"
 
     def __enter__(self) -> "Running":
         import threading
@@ -375,7 +314,7 @@ class Running:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         runner = web.AppRunner(self.fake.app(), handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", self.port)
+        site = web.TCPSite(runner, "127.0.0.1", self.port, ssl_context=self.tls)
         await site.start()
         self.port = runner.addresses[0][1]
         ready.set()

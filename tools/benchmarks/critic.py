@@ -42,6 +42,7 @@ GOAL = 2000
 BUSY_GOAL = 0.97
 SLOTS, MEAN_SECONDS, UNIT_DOCUMENTS = 16, 0.2, 60
 CONCURRENCY = 128
+DOCUMENT_BYTES = 2048
 PLAIN = JudgeSampling(expected=False)
 WORDS = "the water of a river carries sand and stones down to the sea where it lays them in banks"
 
@@ -172,7 +173,7 @@ def busy_shares(folder: Path, quick: bool) -> tuple[float, float]:
         for i in range(ROUNDS):
             for is_pipelined in shares:
                 name = f"uneven-{is_pipelined}-{i}"
-                store = corpus(folder, n, name, shard_bytes=UNIT_DOCUMENTS * 2048)
+                store = corpus(folder, n, name, shard_bytes=UNIT_DOCUMENTS * DOCUMENT_BYTES)
                 shares[is_pipelined].append(busy_share(root, store, is_pipelined))
     return median(shares[True]), median(shares[False])
 
@@ -195,7 +196,9 @@ def measure_critic(folder: Path, quick: bool) -> list[Measurement]:
         runs = [run_seconds(url, store) for store in stores]
         stored, stored_cpu = (median(column) for column in zip(*runs, strict=True))
         log("memory")
-        small, large = (memory(url, corpus(folder, k, f"memory{k}")) for k in (n, 4 * n))
+        # Units of equal size, and enough of them: the units that a worker has open fill up first.
+        unit = n * DOCUMENT_BYTES // 8
+        small, large = (memory(url, corpus(folder, k, f"memory{k}", unit)) for k in (n, 4 * n))
     log("share of time that an uneven judge is busy, over many units")
     piped, sequential = busy_shares(folder, quick)
     return [

@@ -20,12 +20,7 @@ from ixt_data.critics.vllm.client import (
     HttpResponse,
     RequestTimeout,
 )
-from ixt_data.critics.vllm.responses import (
-    FailureStatus,
-    InvalidResponse,
-    error_of,
-    shorten,
-)
+from ixt_data.critics.vllm.failures import FailureStatus, InvalidResponse, error_of, shorten
 from ixt_data.errors import CriticError
 
 MAX_BATCH_REQUESTS = 50_000

@@ -52,12 +52,11 @@ class BatchCritic(VllmCritic):
         if self.sampling.expected:
             raise CriticError("batches give no expected score: set expected to false")
 
-    def run(self, documents: Iterable[Document]) -> Iterator[Critique]:
-        """Yield one critique per document, batch by batch; see `Critic.run`.
+    def _judge_whole(self, documents: Iterable[Document]) -> Iterator[Critique]:
+        """Yield one critique per document, batch by batch.
 
         It takes the documents of several batches before it yields the first critique.
         """
-        self.connect()
         assert self._loop is not None
         judge = BatchJudge(
             self._requester,
@@ -81,6 +80,8 @@ class BatchCritic(VllmCritic):
             run = BatchRun(iter(documents), judge, api, journal, size, pause)
             try:
                 while not run.is_done:
+                    # Outside of the event loop: a document's division may count its tokens.
+                    run.take_documents()
                     for critique in self._loop.run_until_complete(run.advance()):
                         yield critique
                         self._check_failures(critique)

@@ -9,8 +9,9 @@ from ixt_data.critics.rubric import INSTRUCTS_JUDGE, instructs_judge
 from ixt_data.critics.vllm.capabilities import Capabilities, StructuredOutput
 from ixt_data.critics.vllm.client import HttpResponse
 from ixt_data.critics.vllm.document_request import DocumentRequester, covered
+from ixt_data.critics.vllm.failures import InvalidResponse
 from ixt_data.critics.vllm.prompts import PromptBuilder
-from ixt_data.critics.vllm.responses import InvalidResponse, read_judge_response, to_critique
+from ixt_data.critics.vllm.responses import read_judge_response, to_critique
 from ixt_data.critics.vllm.spending import Reservation, Spending
 from ixt_data.records import Critique, Document
 
@@ -60,7 +61,7 @@ class BatchJudge:
         Raises:
             InvalidResponse: the document is too long.
         """
-        prompt, _ = await self.requester.prompt(document, set())
+        prompt, _ = await self.requester.fit.prompt(document, set())
         line = {
             "custom_id": f"{document.doc_id.hex()}-{attempt}",
             "method": "POST",
@@ -107,6 +108,6 @@ class BatchJudge:
         self.usage.update(response.tokens)
         if not response.judgements:
             raise response.failures[0]
-        _, coverage = await self.requester.prompt(document, flags)
+        _, coverage = await self.requester.fit.prompt(document, flags)
         critique = to_critique(document, response, self.prompts.rubric, flags)
         return replace(covered(critique, coverage), attempts=attempt + 1)

@@ -23,7 +23,7 @@ from ixt_data.critics.vllm.batch_api import (
 )
 from ixt_data.critics.vllm.batch_journal import BatchJournal, BatchRecord
 from ixt_data.critics.vllm.batch_judge import BatchJudge
-from ixt_data.critics.vllm.responses import (
+from ixt_data.critics.vllm.failures import (
     EngineCrashed,
     FailureStatus,
     InvalidResponse,
@@ -136,18 +136,16 @@ class BatchRun:
     async def _submit_all(self) -> list[Critique]:
         """Take documents and submit batches while there is room; return immediate failures."""
         failures: list[Critique] = []
-        while len(self._open) < MAX_OPEN_BATCHES:
-            self._take_documents()
-            if not self._queue:
-                break
+        while self._queue and len(self._open) < MAX_OPEN_BATCHES:
             waiting, self._queue = self._queue[: self._size], self._queue[self._size :]
             if not await self._submit(waiting, failures):
                 break
         return failures
 
-    def _take_documents(self) -> None:
-        """Take documents until a batch is full; those of known batches wait for these."""
-        while not self._is_exhausted and len(self._queue) < self._size:
+    def take_documents(self) -> None:
+        """Take documents until all batches are full; those of known batches wait for these."""
+        room = self._size * (MAX_OPEN_BATCHES - len(self._open))
+        while not self._is_exhausted and len(self._queue) < room:
             document = next(self._source, None)
             if document is None:
                 self._is_exhausted = True

@@ -1,11 +1,16 @@
 """HTTP client for the servers of a judge. The only module that imports aiohttp, on first use."""
 
 import asyncio
+import json
+import math
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import SplitResult, urlsplit
 
 import orjson
 
@@ -52,17 +57,77 @@ class HttpResponse:
     Attributes:
         status: HTTP status code.
         body: raw bytes of the body.
+        retry_after: seconds until the server wants another request, None if it does not say.
     """
 
     status: int
     body: bytes
+    retry_after: float | None = None
 
     def json(self) -> Any:
-        """Return the body parsed as JSON, None if it is not JSON."""
+        """Return the body parsed as JSON, None if it is not JSON.
+
+        Invalid characters, such as half of a surrogate pair, become U+FFFD.
+        """
         try:
             return orjson.loads(self.body)
         except orjson.JSONDecodeError:
+            pass
+        try:
+            return without_surrogates(json.loads(self.body.decode(errors="replace")))
+        except (ValueError, RecursionError):
             return None
+
+
+def without_surrogates(value: Any) -> Any:
+    """Return a JSON value whose texts can be encoded: lone surrogates become U+FFFD."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [without_surrogates(one) for one in value]
+    if isinstance(value, dict):
+        return {without_surrogates(k): without_surrogates(one) for k, one in value.items()}
+    return value
+
+
+def check_endpoints(urls: Sequence[str]) -> list[str]:
+    """Return the addresses of servers without trailing slashes.
+
+    Raises:
+        CriticError: one is not the address of a server up to `/v1`, has a key, or is there twice.
+    """
+    found = [url.strip().rstrip("/") for url in urls]
+    for url in found:
+        _check_address(url, "--endpoint")
+        parts = urlsplit(url)
+        if parts.username or parts.password:
+            raise CriticError(
+                f"--endpoint {_without_user(parts)}: the address has a key in it, which every user "
+                "of this machine can read. Set IXT_API_KEY or give --api-key-file"
+            )
+        if parts.query or parts.fragment or parts.path.endswith("/completions"):
+            raise CriticError(
+                f"--endpoint {_without_user(parts)}: give the address up to /v1, without the path "
+                "of a request and without parameters"
+            )
+        if found.count(url) > 1:
+            raise CriticError(f"--endpoint {url} is given twice")
+    return found
+
+
+def _check_address(url: str, option: str) -> None:
+    try:
+        parts = urlsplit(url)
+        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_valid = False
+    if not is_valid:
+        shown = url.rpartition("@")[2]
+        raise CriticError(f"{option} {shown!r} is not an address such as http://127.0.0.1:8000/v1")
+
+
+def _without_user(parts: SplitResult) -> str:
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def server_root(url: str) -> str:
@@ -79,11 +144,18 @@ class ConnectionOptions:
         ca_file: PEM file with the certificates of the authorities to trust, instead of the
             system's.
         client_cert: PEM file with this client's certificate and key, for mutual TLS.
+
+    Raises:
+        CriticError: the proxy is not an address of HTTP.
     """
 
     proxy: str | None = None
     ca_file: str | None = None
     client_cert: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.proxy is not None:
+            _check_address(self.proxy, "--proxy")
 
     def ssl_context(self) -> "ssl.SSLContext | bool":
         """Return the TLS settings; True means those of the system.
@@ -204,7 +276,8 @@ class Client:
                 if file is not None and response.status == 200:
                     await self._write(response, file)
                     return HttpResponse(200, b"")
-                return HttpResponse(response.status, self._redact(await _read(response)))
+                body = self._redact(await _read(response))
+                return HttpResponse(response.status, body, _retry_after(response))
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise EndpointUnreachable(_reason(error)) from None
         except TimeoutError:
@@ -269,6 +342,19 @@ async def _read(response: "aiohttp.ClientResponse") -> bytes:
     return b"".join(parts)
 
 
+def _retry_after(response: "aiohttp.ClientResponse") -> float | None:
+    """Return the header Retry-After in seconds, which is a number or a date."""
+    text = response.headers.get("Retry-After", "").strip()
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(text).timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return None
+    return seconds if 0 <= seconds < math.inf else None
+
+
 def _reason(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
@@ -277,14 +363,22 @@ def find_api_key(api_key: str | None, file: str | None) -> str | None:
     """Return the key that was given, that of a file, or that of the environment.
 
     Raises:
-        CriticError: the file cannot be read, or does not contain one key.
+        CriticError: the file cannot be read, or what was given is not one key.
     """
-    if file is None:
-        return api_key or os.environ.get("IXT_API_KEY")
+    source = "IXT_API_KEY" if file is None else f"--api-key-file {file}"
     try:
-        key = Path(file).read_text(encoding="utf-8").strip()
+        key = (
+            api_key or os.environ.get("IXT_API_KEY", "")
+            if file is None
+            else Path(file).read_text(encoding="utf-8")
+        ).strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise CriticError(f"--api-key-file {file}: cannot be read: {error}") from None
-    if not key or len(key.split()) > 1:
-        raise CriticError(f"--api-key-file {file}: must contain one key and nothing else")
+        raise CriticError(f"{source}: cannot be read: {error}") from None
+    if file is None and not key:
+        return None
+    # A line end would start another header.
+    if not key or not all("!" <= character <= "~" for character in key):
+        raise CriticError(
+            f"{source}: must contain one key of visible ASCII characters and nothing else"
+        )
     return key

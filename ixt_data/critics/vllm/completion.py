@@ -4,19 +4,27 @@ Thinking comes in a field of its own, in blocks of content, or inline before the
 is a JSON object, bare or in a fence, with prose around it, or with small errors of syntax.
 """
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import orjson
 
+from ixt_data.critics.vllm.client import without_surrogates
+
 ThinkingForm = Literal["none", "field", "blocks", "inline"]
 
-_THOUGHTS = re.compile(r"^\s*<(think|thinking|thought|reasoning)>(.*?)</\1>", re.DOTALL)
-# Some chat templates open the tag in the prompt.
-_OPENED_IN_PROMPT = re.compile(r"^(.*?)</(?:think|thinking)>", re.DOTALL)
-_FENCE = re.compile(r"```(?:json|JSON)?\s*\n(.*?)```", re.DOTALL)
+_TAG = re.compile(
+    r"<(?P<close>/?)(?:seed:)?(?:think|thinking|thought|reasoning)>|\[(?P<end>/?)THINK\]",
+    re.IGNORECASE,
+)
+# The channels of gpt-oss, where no parser of the server separates them.
+_FINAL_CHANNEL = "<|channel|>final<|message|>"
+_CHANNEL_TOKEN = re.compile(r"<\|(?:start\|>assistant|channel\|>\w+|message\|>|end\|>|return\|>)")
+_MAX_STARTS = 64
+"""Opening braces of a text at which an object is searched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,27 +59,48 @@ def read_completion(message: Mapping[str, Any]) -> Completion:
         thoughts = [
             str(block.get("thinking") or block.get("reasoning") or "")
             for block in content
-            if block.get("type") in ("thinking", "reasoning")
+            if not isinstance(block, str) and block.get("type") in ("thinking", "reasoning")
         ]
         return Completion(
             _join_texts(content), "\n".join(thoughts) or None, "blocks" if thoughts else "none"
         )
-    if not _is_object(content):
-        if match := _THOUGHTS.match(content):
-            return Completion(content[match.end() :], match[2].strip() or None, "inline")
-        if match := _OPENED_IN_PROMPT.match(content):
-            return Completion(content[match.end() :], match[1].strip() or None, "inline")
-    return Completion(content, None, "none")
+    if content.lstrip()[:1] == "{":
+        return Completion(content, None, "none")
+    before, _, answer = content.rpartition(_FINAL_CHANNEL)
+    end = len(content) - len(answer) if before else _thinking_end(content)
+    if not end:
+        return Completion(content, None, "none")
+    thinking = _TAG.sub("\n", _CHANNEL_TOKEN.sub("", content[:end])).strip()
+    return Completion(_CHANNEL_TOKEN.sub("", content[end:]), thinking or None, "inline")
+
+
+def _thinking_end(content: str) -> int:
+    """Return where the answer starts: after all blocks of thinking, which may be nested."""
+    depth = end = last = 0
+    for tag in _TAG.finditer(content):
+        if depth == 0 and end and content[end : tag.start()].strip():
+            # This tag is inside of the answer.
+            break
+        if tag["close"] or tag["end"]:
+            # Some chat templates open the tag in the prompt, so the first one may be a closing one.
+            depth, last = max(0, depth - 1), tag.end()
+            end = end if depth else last
+        elif depth == 0 and not end and content[: tag.start()].strip():
+            break
+        else:
+            depth += 1
+    # A block that is not closed ends with the last tag.
+    return end or last
 
 
 def _join_texts(content: Any) -> str:
     if isinstance(content, str):
         return content
-    return "".join(str(block.get("text") or "") for block in content if block.get("type") == "text")
-
-
-def _is_object(text: str) -> bool:
-    return text.lstrip()[:1] == "{"
+    return "".join(
+        block if isinstance(block, str) else str(block.get("text") or "")
+        for block in content
+        if isinstance(block, str) or block.get("type") in ("text", "output_text")
+    )
 
 
 def find_object(content: str) -> tuple[dict[str, Any] | None, bool]:
@@ -81,22 +110,39 @@ def find_object(content: str) -> tuple[dict[str, Any] | None, bool]:
         content: a completion without thinking.
 
     Returns:
-            The object, None if the text contains none.
+            The object, None if the text contains none, or several that differ.
     """
     if (found := parse_object(content)) is not None:
         return found, False
-    if (match := _FENCE.search(content)) and (found := parse_object(match[1])) is not None:
-        return found, False
+    objects = list(_objects(content))
+    if objects:
+        return (objects[0] if all(one == objects[0] for one in objects) else None), False
     start, end = content.find("{"), content.rfind("}")
     if start < 0 or end < start:
         return None, False
-    part = content[start : end + 1]
-    if (found := parse_object(part)) is not None:
-        return found, False
     from json_repair import loads
 
-    repaired = loads(part)
+    try:
+        repaired = without_surrogates(loads(content[start : end + 1]))
+    except RecursionError:
+        return None, False
     return (repaired, True) if isinstance(repaired, dict) and repaired else (None, False)
+
+
+def _objects(text: str) -> Iterator[dict[str, Any]]:
+    """Yield the complete JSON objects in a text that have a critique."""
+    decoder, start = json.JSONDecoder(), text.find("{")
+    for _ in range(_MAX_STARTS):
+        if start < 0:
+            return
+        try:
+            found, end = decoder.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            end = start + 1
+        else:
+            if "critique" in found:
+                yield without_surrogates(found)
+        start = text.find("{", end)
 
 
 def parse_object(text: str) -> dict[str, Any] | None:

@@ -5,9 +5,11 @@ import contextlib
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ixt_data.critics.rubric import Rubric, load_rubric
+from ixt_data.critics.chunked import judge_parts
+from ixt_data.critics.rubric import JUDGED_IN_PARTS, Rubric, load_rubric
 from ixt_data.critics.vllm import judge_info
 from ixt_data.critics.vllm.capabilities import StructuredOutput
 from ixt_data.critics.vllm.client import (
@@ -16,20 +18,22 @@ from ixt_data.critics.vllm.client import (
     ConnectionOptions,
     EndpointUnreachable,
     RequestTimeout,
+    check_endpoints,
     find_api_key,
 )
 from ixt_data.critics.vllm.document_request import DocumentRequester
 from ixt_data.critics.vllm.endpoint import Endpoint
 from ixt_data.critics.vllm.endpoint_pool import HUNG, EndpointPool, Timeouts
 from ixt_data.critics.vllm.endpoint_stats import StatsByEndpoint
+from ixt_data.critics.vllm.failures import FailureStatus
 from ixt_data.critics.vllm.judge_info import Judge
+from ixt_data.critics.vllm.prompt_fit import PromptFit
 from ixt_data.critics.vllm.prompts import (
     BYTES_PER_TOKEN,
     PROMPT_VERSION,
     JudgeSampling,
     PromptBuilder,
 )
-from ixt_data.critics.vllm.responses import FailureStatus
 from ixt_data.critics.vllm.spending import Spending, SpendingLimits
 from ixt_data.errors import CriticError
 from ixt_data.records import OK, Critique, Document
@@ -71,7 +75,7 @@ class VllmCritic:
             `thinking_tokens`, `token_counts`, `cost_millionths`.
 
     Raises:
-        CriticError: neither an endpoint nor a server is given, or a sampling option is wrong.
+        CriticError: neither an endpoint nor a server is given, or an option is wrong.
         ConfigError: the rubric does not exist or is wrong.
     """
 
@@ -99,7 +103,7 @@ class VllmCritic:
         limits: SpendingLimits | None = None,
         server: "ServerProcess | None" = None,
     ) -> None:
-        urls = endpoints.split(",") if isinstance(endpoints, str) else list(endpoints)
+        urls = check_endpoints(endpoints.split(",") if isinstance(endpoints, str) else endpoints)
         if not urls and server is None:
             raise CriticError("the vllm critic needs --endpoint URL (up to /v1) or --serve MODEL")
         self.rubric = rubric if isinstance(rubric, Rubric) else load_rubric(rubric)
@@ -189,14 +193,9 @@ class VllmCritic:
                 reasons.append(f"{endpoint.url}: {endpoint.reason}")
         if self._judge is None:
             raise CriticError(f"no server responds: {'; '.join(reasons)}")
+        self._fit = PromptFit(self._prompts, self._endpoints, self._client, self._judge, self.usage)
         self._requester = DocumentRequester(
-            self._prompts,
-            self._endpoints,
-            self._client,
-            self._judge,
-            self._attempts,
-            self.usage,
-            self._spending,
+            self._prompts, self._endpoints, self._fit, self._attempts, self.usage, self._spending
         )
         self._endpoints.watch()
         if self._server is not None:
@@ -259,7 +258,7 @@ class VllmCritic:
             for one in self._endpoints.all
             if one.capabilities is not None
         ]
-        return lines + ([self._budget_note] if self._budget_note else [])
+        return lines + [note for note in (self._budget_note, self._fit.describe()) if note]
 
     def endpoint_stats(self) -> StatsByEndpoint:
         """Return the endpoints' statistics at this moment; empty before `connect`."""
@@ -274,17 +273,14 @@ class VllmCritic:
         """
         self.connect()
         assert self._loop is not None
-        return self._loop.run_until_complete(self._requester.count_text(text))
+        return self._loop.run_until_complete(self._fit.count_text(text))
 
     @property
     def document_bytes(self) -> int | None:
         """Bytes of a document that fit, by an estimate; None where the context is not known."""
         self.connect()
-        assert self._judge is not None
-        if self._judge.context is None:
-            return None
-        overhead = self._judge.overhead or self._prompts.estimated_overhead
-        return int((self._judge.context - self._prompts.max_tokens - overhead) * BYTES_PER_TOKEN)
+        free = self._fit.free_tokens
+        return None if free is None else int(free * BYTES_PER_TOKEN)
 
     def close(self) -> None:
         """Cancel requests, close connections, and stop the server that was started."""
@@ -309,12 +305,19 @@ class VllmCritic:
 
         A new document is requested only after the caller took a finished critique. So a killed
         worker loses no more critiques than requests may be in flight. An error ends the run after
-        all finished critiques were yielded.
+        all finished critiques were yielded. A document that does not fit into the context is judged
+        in parts, if the rubric says so; see `judge_parts`.
 
         Raises:
             CriticError: every further document would fail, for instance with another model.
         """
         self.connect()
+        assert self._loop is not None
+        divide = partial(self._fit.divide, loop=self._loop)
+        return judge_parts(documents, divide, self._judge_whole, "chunk", JUDGED_IN_PARTS)
+
+    def _judge_whole(self, documents: Iterable[Document]) -> Iterator[Critique]:
+        """Yield one critique per document, each judged by one request."""
         assert self._loop is not None
         self._endpoints.resume()
         source, tasks = iter(documents), set[asyncio.Task[Critique]]()

@@ -1,33 +1,30 @@
 """All requests for one document, until it has a critique or a final failure."""
 
-import asyncio
-import contextlib
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from ixt_data.critics.rubric import EXCERPTED, INSTRUCTS_JUDGE, instructs_judge
-from ixt_data.critics.vllm import judge_info
+from ixt_data.critics.rubric import INSTRUCTS_JUDGE, instructs_judge
 from ixt_data.critics.vllm.capabilities import EVERYTHING, StructuredOutput
 from ixt_data.critics.vllm.client import (
-    Client,
     ConnectionBroken,
     EndpointUnreachable,
     HttpResponse,
     RequestTimeout,
 )
-from ixt_data.critics.vllm.endpoint import Endpoint
 from ixt_data.critics.vllm.endpoint_pool import EndpointPool, ServerCrashed
-from ixt_data.critics.vllm.judge_info import Judge
-from ixt_data.critics.vllm.prompts import BYTES_PER_TOKEN, PromptBuilder, excerpt
-from ixt_data.critics.vllm.responses import (
+from ixt_data.critics.vllm.failures import (
     FINAL_STATUSES,
+    OVERLOADED,
     EngineCrashed,
     FailureStatus,
     InvalidResponse,
-    JudgeResponse,
     Overloaded,
+)
+from ixt_data.critics.vllm.prompt_fit import PromptFit
+from ixt_data.critics.vllm.prompts import PromptBuilder
+from ixt_data.critics.vllm.responses import (
+    JudgeResponse,
     read_digits,
     read_judge_response,
     to_critique,
@@ -36,22 +33,9 @@ from ixt_data.critics.vllm.spending import BudgetSpent, Reservation, Spending
 from ixt_data.records import Critique, Document
 
 CHAT = "/chat/completions"
-ESTIMATED = "estimated_tokens"
 NO_EXPECTED = "no_expected"
 QUARANTINE_CRASHES = 2
 """After this many server crashes with a document in flight, it is retried exclusively."""
-
-MAX_BYTES_PER_TOKEN = 16
-"""Assumed upper bound of the average bytes per token of a text.
-
-A document that is too long even so is excerpted uncounted: counting it takes a server minutes.
-"""
-
-COUNT_CHARS = 1 << 18
-"""Characters of a plain text per request to count tokens."""
-
-_RESERVED_TOKENS = 16
-"""Tokens left free, because servers add a few of their own to a conversation."""
 
 
 class DocumentRequester:
@@ -60,8 +44,7 @@ class DocumentRequester:
     Args:
         prompts: builds the request bodies.
         endpoints: the servers.
-        client: for token counts, which need no free endpoint.
-        judge: facts about the judge.
+        fit: fits documents into the context.
         attempts: maximum of requests per document until its failure is final.
         usage: counts requests and tokens.
         spending: limits rates and cost.
@@ -71,15 +54,13 @@ class DocumentRequester:
         self,
         prompts: PromptBuilder,
         endpoints: EndpointPool,
-        client: Client,
-        judge: Judge,
+        fit: PromptFit,
         attempts: int,
         usage: Counter[str],
         spending: Spending,
     ) -> None:
-        self._prompts, self._endpoints, self._client = prompts, endpoints, client
-        self._judge, self._max_attempts, self._usage = judge, attempts, usage
-        self._spending = spending
+        self._prompts, self._endpoints, self.fit = prompts, endpoints, fit
+        self._max_attempts, self._usage, self._spending = attempts, usage, spending
         self._rubric, self._sampling = prompts.rubric, prompts.sampling
 
     async def critique(self, document: Document) -> Critique:
@@ -91,7 +72,7 @@ class DocumentRequester:
         flags = {INSTRUCTS_JUDGE} if instructs_judge(document.text) else set[str]()
         counts = _RequestCounts()
         try:
-            prompt, coverage = await self.prompt(document, flags)
+            prompt, coverage = await self.fit.prompt(document, flags)
             response = await self._request_samples(prompt, counts)
         except InvalidResponse as failure:
             return Critique(
@@ -110,108 +91,6 @@ class DocumentRequester:
         critique = covered(to_critique(document, response, self._rubric, flags), coverage)
         expected, entropy = distribution or (None, None)
         return replace(critique, expected=expected, entropy=entropy, attempts=counts.attempts)
-
-    async def prompt(self, document: Document, flags: set[str]) -> tuple[str, float]:
-        """Return the user message for a document, and the share of the document in it.
-
-        Args:
-            document: the document.
-            flags: gets flags on what was done to it.
-
-        Raises:
-            InvalidResponse: the document is too long.
-        """
-        context = self._judge.context
-        if context is None:
-            return self._rubric.user_message(document), 1.0
-        budget = context - self._prompts.max_tokens - _RESERVED_TOKENS
-        size, overhead = len(document.text.encode()), self._judge.overhead
-        if size > MAX_BYTES_PER_TOKEN * budget:
-            size_text = f"over {size // MAX_BYTES_PER_TOKEN:,}"
-            return await self._excerpt(document, flags, size_text, budget)
-        message = self._rubric.user_message(document)
-        # No tokenizer makes more tokens than bytes, so short documents need no count.
-        if overhead is not None and overhead + size <= budget:
-            return message, 1.0
-        tokens = await self._count(message, flags)
-        if tokens <= budget:
-            return message, 1.0
-        return await self._excerpt(document, flags, f"{tokens:,}", budget, tokens)
-
-    async def _excerpt(
-        self,
-        document: Document,
-        flags: set[str],
-        size_text: str,
-        budget: int,
-        tokens: int | None = None,
-    ) -> tuple[str, float]:
-        rules, text = self._rubric.long, document.text
-        overhead = await self._count(self._rubric.empty_message, flags)
-        tokens = tokens or len(text.encode()) // MAX_BYTES_PER_TOKEN + overhead
-        chars = len(text) * (budget - overhead) / max(1, tokens - overhead)
-        flags.add(EXCERPTED)
-        # Characters per token differ within a document: a few rounds converge.
-        for _ in range(6):
-            part, coverage = excerpt(text, int(0.97 * chars), rules)
-            if rules.policy == "refuse" or coverage < rules.min_coverage:
-                break
-            prompt = self._rubric.user_message(document, part)
-            counted = await self._count(prompt, flags)
-            if counted <= budget:
-                return prompt, coverage
-            chars = 0.97 * chars * (budget - overhead) / max(1, counted - overhead)
-        flags.discard(EXCERPTED)
-        raise InvalidResponse(
-            FailureStatus.too_long,
-            f"{size_text} tokens of prompt and {self._prompts.max_tokens:,} of completion do not "
-            f"fit into {budget + self._prompts.max_tokens + _RESERVED_TOKENS:,}",
-        )
-
-    async def count_text(self, text: str) -> int:
-        """Return the tokens of a plain text, an estimate where no server counts them."""
-        total = 0
-        for start in range(0, len(text), COUNT_CHARS):
-            part = text[start : start + COUNT_CHARS]
-
-            async def request(endpoint: Endpoint, part: str = part) -> int | None:
-                return await judge_info.count_text(self._client, endpoint, self._prompts, part)
-
-            counted = await self._request_count(request)
-            total += int(len(part.encode()) / BYTES_PER_TOKEN) if counted is None else counted
-        return total
-
-    async def _count(self, user: str, flags: set[str]) -> int:
-        messages = self._prompts.messages(user)
-
-        async def request(endpoint: Endpoint) -> int | None:
-            return await judge_info.count_conversation(
-                self._client, endpoint, self._prompts, messages
-            )
-
-        counted = await self._request_count(request)
-        if counted is not None:
-            return counted
-        flags.add(ESTIMATED)
-        size = sum(len(message["content"].encode()) for message in messages)
-        return int(size / BYTES_PER_TOKEN)
-
-    async def _request_count(
-        self, request: Callable[[Endpoint], Awaitable[int | None]]
-    ) -> int | None:
-        """Return the first count of a server, None where no server counts."""
-        for _ in range(100 if self._judge.can_count else 0):
-            for endpoint in self._endpoints.all:
-                if not endpoint.is_up:
-                    continue
-                with contextlib.suppress(EndpointUnreachable, ConnectionBroken, RequestTimeout):
-                    self._usage["token_counts"] += 1
-                    if (counted := await request(endpoint)) is not None:
-                        return counted
-            if self._endpoints.fatal is not None:
-                raise self._endpoints.fatal
-            await asyncio.sleep(0.5)
-        return None
 
     async def _request_samples(self, prompt: str, counts: "_RequestCounts") -> JudgeResponse:
         """Return all completions of a document, from several requests where a server needs them.
@@ -295,11 +174,12 @@ class DocumentRequester:
             reply = await pool.post(endpoint, CHAT, body, epoch)
             expected.record(reply)
             response = read_judge_response(reply, self._rubric, self._prompts.max_tokens)
+            endpoint.check_model(response.model)
             if server.structured is not StructuredOutput.json_schema:
                 counts.flags.add(f"answer_by_{server.structured}")
             endpoint.record_response(time.monotonic() - start)
-        except Overloaded:
-            endpoint.record_refusal()
+        except Overloaded as refusal:
+            endpoint.record_refusal(refusal.retry_after)
             raise
         except EndpointUnreachable:
             expected.cancel()
@@ -365,8 +245,8 @@ class DocumentRequester:
         finally:
             self._endpoints.release(endpoint, exclusive=False)
         self._usage.update(expected.record(reply))
-        if reply.status in (429, 503):
-            endpoint.record_refusal()
+        if reply.status in OVERLOADED:
+            endpoint.record_refusal(reply.retry_after)
             return None
         return reply
 

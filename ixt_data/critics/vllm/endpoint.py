@@ -9,9 +9,13 @@ from dataclasses import dataclass, field
 from ixt_data.critics.vllm.capabilities import Capabilities
 from ixt_data.critics.vllm.client import server_root
 from ixt_data.critics.vllm.endpoint_stats import EndpointStats, LatencyHistogram
+from ixt_data.errors import CriticError
 
 INITIAL_LIMIT = 32
 """Requests in flight at first; doubled every round until the server is saturated."""
+
+MAX_RETRY_AFTER_SECONDS = 60.0
+"""A server that asks for a longer pause is asked again after this time."""
 
 SLOW_FACTOR = 4.0
 """The limit stops growing when responses take this many times the best latency."""
@@ -65,6 +69,7 @@ class Endpoint:
     _queue_length: float = 0.0
     _generated_tokens: float = -1.0
     _last_progress: float = 0.0
+    _model: str | None = None
 
     def __post_init__(self) -> None:
         self.url = self.url.rstrip("/")
@@ -119,14 +124,19 @@ class Endpoint:
             step = 1.0 if self._is_growing else 1.0 / self.limit
             self.limit = min(self.max_in_flight, self.limit + step)
 
-    def record_refusal(self) -> None:
-        """Record an overload response: halve the limit and back off exponentially."""
+    def record_refusal(self, retry_after: float | None = None) -> None:
+        """Record an overload response: halve the limit and back off exponentially.
+
+        Args:
+            retry_after: the server's own wish in seconds, up to `MAX_RETRY_AFTER_SECONDS`.
+        """
         now = time.monotonic()
         self.refusals, self.is_refusing = self.refusals + 1, True
         # All refusals of one round count once.
         if now >= self._backoff_until:
             pause = min(10.0, 0.05 * 2**self._backoff_exponent)
-            self._backoff_until = now + pause * random.uniform(0.5, 1.0)
+            pause *= random.uniform(0.5, 1.0)
+            self._backoff_until = now + max(pause, min(retry_after or 0, MAX_RETRY_AFTER_SECONDS))
             self._backoff_exponent = min(self._backoff_exponent + 1, 10)
         self._reduce(0.5, now)
 
@@ -148,6 +158,20 @@ class Endpoint:
         """Send no more requests until `readmit`; those in flight may still succeed."""
         self.is_up, self.reason = False, reason
         self.on_change()
+
+    def check_model(self, model: str | None) -> None:
+        """Check that a response is by the model of the earlier ones.
+
+        Raises:
+            CriticError: another model has responded.
+        """
+        if model is not None and self._model not in (None, model):
+            raise CriticError(
+                f"{self.url} now responds with the model {model!r}; before, it was "
+                f"{self._model!r}. One critique run needs one judge: give a --model that does not "
+                "change"
+            )
+        self._model = model or self._model
 
     def mark_crashed(self, reason: str, epoch: int) -> None:
         """Record a crash, once for all requests of an epoch, and cancel those in flight."""

@@ -167,7 +167,7 @@ async def _post(
     client: Client, endpoint: Endpoint, path: str, body: bytes
 ) -> dict[str, Any] | None:
     response: HttpResponse = await client.post(endpoint.root + path, body, PROBE_TIMEOUT_SECONDS)
-    if response.status in (429, 503) or response.status >= 500:
+    if response.status == 429 or response.status >= 500:
         raise ConnectionBroken(f"{endpoint.root}{path} responds with HTTP {response.status}")
     content = response.json() if response.status == 200 else None
     return content if isinstance(content, dict) else None

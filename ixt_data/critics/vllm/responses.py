@@ -1,65 +1,31 @@
 """Responses of a judge's server: critiques, and failures by class."""
 
 import math
+import re
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 from ixt_data.critics.rubric import TOP, VERDICTS, Rubric, SpanRules, restore_neutralized
 from ixt_data.critics.vllm.client import HttpResponse
 from ixt_data.critics.vllm.completion import find_object, read_completion
 from ixt_data.critics.vllm.degenerate import find_degeneracy
+from ixt_data.critics.vllm.failures import (
+    FailureStatus,
+    InvalidResponse,
+    error_in,
+    shorten,
+)
 from ixt_data.critics.vllm.quote_matching import locate
-from ixt_data.errors import CriticError
 from ixt_data.records import OK, Critique, Document, Span
 
 DIGITS = {str(digit): digit for digit in range(TOP + 1)}
+_SCORE = re.compile(rf"(\d)(?:\.0+)?(?:\s*(?:/|out of)\s*{TOP})?")
 NOT_LOCATED = "quote_not_found"
 FAILED_SAMPLES = "failed_samples"
 ANSWER_REPAIRED = "answer_repaired"
-
-
-class FailureStatus(StrEnum):
-    """Statuses of a document without a critique."""
-
-    too_long = "too_long"
-    no_answer = "no_answer"
-    answer_in_reasoning = "answer_in_reasoning"
-    truncated = "truncated"
-    invalid = "invalid"
-    degenerate = "degenerate"
-    refused = "refused"
-    timeout = "timeout"
-    server_crashed = "server_crashed"
-    poison = "poison"
-
-
-FINAL_STATUSES = frozenset({FailureStatus.too_long, FailureStatus.refused, FailureStatus.poison})
-"""Failures that a retry would repeat."""
-
-
-class InvalidResponse(Exception):
-    """A response without a usable critique.
-
-    Args:
-        status: class of the failure.
-        message: what is wrong.
-    """
-
-    def __init__(self, status: FailureStatus, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-class Overloaded(Exception):
-    """The server refuses requests because of overload; it never started on the document."""
-
-
-class EngineCrashed(Exception):
-    """The server reports that its engine crashed."""
 
 
 @dataclass
@@ -85,11 +51,13 @@ class JudgeResponse:
         judgements: the valid ones.
         failures: errors of the others.
         tokens: `tokens_in`, `tokens_out`, `thinking_tokens`.
+        model: name of the model that responded, None if the server does not say.
     """
 
     judgements: list[Judgement]
     failures: list[InvalidResponse]
     tokens: Counter[str] = field(default_factory=Counter)
+    model: str | None = None
 
 
 def read_judge_response(reply: HttpResponse, rubric: Rubric, max_tokens: int) -> JudgeResponse:
@@ -107,8 +75,8 @@ def read_judge_response(reply: HttpResponse, rubric: Rubric, max_tokens: int) ->
         CriticError: every document would fail: another model, wrong credentials, a refused schema.
     """
     body = reply.json()
-    if reply.status != 200:
-        raise error_of(reply)
+    if (error := error_in(reply, body)) is not None:
+        raise error
     try:
         choices, usage = body["choices"], body.get("usage") or {}
         results: list[Judgement | InvalidResponse] = [
@@ -125,7 +93,8 @@ def read_judge_response(reply: HttpResponse, rubric: Rubric, max_tokens: int) ->
         )
     good = [one for one in results if isinstance(one, Judgement)]
     bad = [one for one in results if isinstance(one, InvalidResponse)]
-    return JudgeResponse(good, bad, tokens)
+    model = body.get("model")
+    return JudgeResponse(good, bad, tokens, model if isinstance(model, str) else None)
 
 
 def _judgement(
@@ -134,6 +103,9 @@ def _judgement(
     message, finish = choice["message"], choice.get("finish_reason")
     completion = read_completion(message)
     content, thinking = completion.content, completion.thinking
+    if finish == "error":
+        what = shorten(str(choice.get("error") or content))
+        return InvalidResponse(FailureStatus.server_crashed, f"the server: {what}")
     if message.get("refusal") or finish == "content_filter":
         return InvalidResponse(
             FailureStatus.refused, f"the judge declined: {message.get('refusal') or finish}"
@@ -174,7 +146,7 @@ def _checked_answer(content: str, rubric: Rubric) -> tuple[dict[str, Any] | str,
     """Return the answer in `content` or what is wrong with it, and whether it was repaired."""
     answer, is_repaired = find_object(content)
     if answer is None:
-        return "not JSON", False
+        return "not JSON, or several answers that differ", False
     return _find_defect(answer, rubric) or answer, is_repaired
 
 
@@ -185,7 +157,8 @@ def _find_defect(answer: dict[str, Any], rubric: Rubric) -> str | None:
     if not answer["critique"].strip():
         return "an empty critique"
     names = [dimension.name for dimension in rubric.dimensions]
-    scores, flags = answer.get("scores"), answer.setdefault("flags", [])
+    scores, flags = answer.get("scores"), answer.get("flags") or []
+    answer["flags"] = flags
     answer["overall"] = _whole_number(answer.get("overall"))
     if isinstance(scores, dict):
         answer["scores"] = scores = {key: _whole_number(v) for key, v in scores.items()}
@@ -201,10 +174,11 @@ def _find_defect(answer: dict[str, Any], rubric: Rubric) -> str | None:
 
 
 def _whole_number(value: Any) -> Any:
-    """Return 3 for 3.0 and "3"; any other value unchanged."""
+    """Return 3 for 3.0, "3", "3.0", "3/5" and "3 out of 5"; any other value unchanged."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    return DIGITS.get(value.strip(), value) if isinstance(value, str) else value
+    match = _SCORE.fullmatch(value.strip()) if isinstance(value, str) else None
+    return value if match is None else int(match[1])
 
 
 def _are_spans(spans: Any, rules: SpanRules) -> bool:
@@ -220,39 +194,6 @@ def _are_spans(spans: Any, rules: SpanRules) -> bool:
 
 def _is_digit(value: Any) -> bool:
     return type(value) is int and 0 <= value <= TOP
-
-
-def error_of(reply: HttpResponse) -> Exception:
-    """Return the error for an HTTP status other than 200."""
-    body = reply.json()
-    error = body.get("error", body) if isinstance(body, dict) else {}
-    error = error if isinstance(error, dict) else {"message": str(error)}
-    message = shorten(str(error.get("message") or reply.body.decode(errors="replace")))
-    lower = message.lower()
-    if reply.status in (429, 503):
-        return Overloaded(message)
-    if reply.status >= 500:
-        if "enginecore" in lower or "engine core" in lower or "enginedead" in lower:
-            return EngineCrashed(message)
-        return InvalidResponse(FailureStatus.server_crashed, f"HTTP {reply.status}: {message}")
-    if reply.status == 413 or error.get("param") == "input_tokens" or "context length" in lower:
-        return InvalidResponse(FailureStatus.too_long, f"the server: {message}")
-    if reply.status == 404:
-        return CriticError(f"the server does not serve this model or address: {message}")
-    if reply.status in (401, 403):
-        return CriticError(
-            f"the server refuses these credentials (HTTP {reply.status}); set IXT_API_KEY"
-        )
-    if any(word in lower for word in ("json_schema", "response_format", "grammar", "schema")):
-        return CriticError(f"the server refuses the rubric's answer schema: {message}")
-    return InvalidResponse(FailureStatus.refused, f"HTTP {reply.status}: {message}")
-
-
-def shorten(text: str | bytes) -> str:
-    """Return a text in one line of 200 characters at most."""
-    flat = text.decode(errors="replace") if isinstance(text, bytes) else text
-    flat = " ".join(flat.split())
-    return flat if len(flat) <= 200 else f"{flat[:200]}…"
 
 
 def _tokens(usage: Mapping[str, Any], choices: Sequence[Mapping[str, Any]]) -> Counter[str]:

@@ -14,17 +14,18 @@ from ixt_data.critics.vllm.capabilities import (
 )
 from ixt_data.critics.vllm.client import Client, ConnectionBroken, HttpResponse
 from ixt_data.critics.vllm.completion import parse_object, read_completion
-from ixt_data.critics.vllm.prompts import PromptBuilder
-from ixt_data.critics.vllm.responses import (
+from ixt_data.critics.vllm.failures import (
+    OVERLOADED,
     EngineCrashed,
     FailureStatus,
     InvalidResponse,
     Overloaded,
+    error_in,
     error_of,
-    read_digits,
-    read_judge_response,
     shorten,
 )
+from ixt_data.critics.vllm.prompts import PromptBuilder
+from ixt_data.critics.vllm.responses import read_digits, read_judge_response
 from ixt_data.errors import CriticError
 from ixt_data.records import Document
 
@@ -103,12 +104,16 @@ def _choices(reply: HttpResponse, url: str) -> list[dict[str, Any]]:
         ConnectionBroken: the server is not ready; a later request may succeed.
         CriticError: the response is not one of a chat server.
     """
-    if reply.status != 200:
-        error = error_of(reply)
+    body = reply.json()
+    if (error := error_in(reply, body)) is not None:
         if isinstance(error, CriticError):
             raise error
         raise ConnectionBroken(f"{url} responds with HTTP {reply.status}: {error}")
-    body = reply.json()
+    if reply.body.lstrip().startswith(b"data:"):
+        raise CriticError(
+            f"{url} streams its response, though no stream was asked for. Turn streaming off in "
+            "the server or in the proxy before it"
+        )
     choices = body.get("choices") if isinstance(body, Mapping) else None
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], Mapping):
         raise ConnectionBroken(f"{url} responds with no chat completion: {shorten(reply.body)}")
@@ -144,4 +149,4 @@ async def _gives_logprobs(
     body = prompts.digit(user, first.answer, first.thinking)
     digits = await client.post(f"{url}/chat/completions", body, timeout)
     # A busy server shows nothing.
-    return digits.status in (429, 500, 502, 503) or read_digits(digits) is not None
+    return digits.status in (*OVERLOADED, 500, 502) or read_digits(digits) is not None

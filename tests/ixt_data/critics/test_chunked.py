@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_vllm import DOCUMENT, THINKING, Running
+from fake_answers import THINKING
+from fake_vllm import DOCUMENT, Running
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ixt_data.cli import DEFAULT_STORE, Group, OutputOption, StoreOption, add_verb
-from ixt_data.console import Output, OutputMode, table
+from ixt_data.console import Output, OutputMode
+from ixt_tools.curate.local_scoring import agreement_table, run_record, score_corpus
 
 if TYPE_CHECKING:
     from ixt_data.critique_runs import CritiqueReport
@@ -157,20 +158,12 @@ def _score(
     workers: int | None,
 ) -> "CritiqueReport":
     from ixt_tools.curate.distilled_critic import DISTILLED
-    from ixt_tools.curate.local_scoring import score_corpus
 
     return score_corpus(out, store, corpus, DISTILLED, {"config": config}, name, workers=workers)
 
 
 def _record(report: "CritiqueReport", agreement: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "critic": report.critic,
-        "documents": report.documents,
-        "units": report.units,
-        "skipped_units": report.skipped,
-        "snapshot": report.snapshot,
-        "agreement": agreement,
-    }
+    return run_record(report) | {"agreement": agreement}
 
 
 def _save(
@@ -216,25 +209,7 @@ def _shown(record: dict[str, Any], found: "Distillation") -> Any:
 
     from ixt_data.console import fields
 
-    rows = []
-    for number, one in enumerate([*found.rounds, found.agreement], 1):
-        rows.append(
-            (
-                number,
-                f"{one.documents:,}",
-                measured(one.spearman, one.spearman_interval),
-                f"{one.cut:.2f}",
-                measured(one.auc, one.auc_interval),
-                f"{one.mean_error:.3f}",
-            )
-        )
     shown = {k: v for k, v in record.items() if k not in ("agreement", "rounds", "has_converged")}
-    header = ["round", "held out", "Spearman (95%)", "cut", "AUC (95%)", "mean error"]
-    return Group(fields(shown), "", "agreement with the judge:", table(header, rows))
-
-
-def measured(value: float | None, interval: Any) -> str:
-    """Return a measure with its 95% interval for a reader, `-` where it is undefined."""
-    if value is None or interval is None:
-        return "-"
-    return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
+    rounds = enumerate([*found.rounds, found.agreement], 1)
+    lines = agreement_table("round", ((str(number), one) for number, one in rounds))
+    return Group(fields(shown), "", "agreement with the judge:", lines)

@@ -27,6 +27,7 @@ class DistilledCritic:
     """
 
     name = KIND
+    pipelined = True
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         if config.get("critic") != KIND:

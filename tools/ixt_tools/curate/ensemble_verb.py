@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ixt_data.cli import DEFAULT_STORE, Group, OutputOption, StoreOption, add_verb
-from ixt_data.console import Output, OutputMode, fields, table
-from ixt_tools.curate.distill_verb import measured
+from ixt_data.console import Output, OutputMode, fields
+from ixt_tools.curate.local_scoring import agreement_table, run_record, score_corpus
 
 if TYPE_CHECKING:
     from ixt_tools.curate.ensembles import Ensemble
@@ -97,7 +97,6 @@ def ensemble(
     from ixt_data.store import Store
     from ixt_tools.curate.ensemble_critic import ENSEMBLE
     from ixt_tools.curate.ensembles import build_ensemble
-    from ixt_tools.curate.local_scoring import score_corpus
 
     if method != "mean" and gold is None:
         raise typer.BadParameter(f"{method} is fitted to gold scores", param_hint="--gold")
@@ -127,17 +126,12 @@ def ensemble(
         retry_failed=retry_failed,
     )
     ok = count_succeeded(report)
-    record = {
-        "critic": report.critic,
+    record = run_record(report) | {
         "members": list(built.members),
         "missing_scores": built.missing,
         "combination": built.config["combination"],
-        "documents": report.documents,
         "ok": ok,
         "failed": report.documents - ok,
-        "units": report.units,
-        "skipped_units": report.skipped,
-        "snapshot": report.snapshot,
         "agreement": built.agreement and asdict(built.agreement),
         "member_agreements": [asdict(one) for one in built.member_agreements],
     }
@@ -161,21 +155,8 @@ def _shown(record: dict[str, Any], built: "Ensemble") -> Any:
     shown = {key: value for key, value in record.items() if key not in hidden}
     lines: list[Any] = [fields(shown | {"combination": combination})]
     if built.agreement is not None:
-        rows = [
-            (
-                name,
-                one.documents,
-                measured(one.spearman, one.spearman_interval),
-                f"{one.cut:.2f}",
-                measured(one.auc, one.auc_interval),
-                f"{one.mean_error:.3f}",
-            )
-            for name, one in zip(
-                (built.name, *built.members),
-                (built.agreement, *built.member_agreements),
-                strict=True,
-            )
-        ]
-        header = ["critic", "documents", "Spearman (95%)", "cut", "AUC (95%)", "mean error"]
-        lines += ["", "agreement with the gold scores:", table(header, rows)]
+        names = (built.name, *built.members)
+        agreements = (built.agreement, *built.member_agreements)
+        rows = agreement_table("critic", zip(names, agreements, strict=True))
+        lines += ["", "agreement with the gold scores:", rows]
     return Lines(*lines)

@@ -3,10 +3,12 @@
 import asyncio
 import dataclasses
 import gzip
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trustme
 from fake_vllm import Running
 from judging import PLAIN, QUICK, document, judged
 from pytest_httpserver import HTTPServer
@@ -141,3 +143,32 @@ async def _forward(url: str, request: Request) -> HttpResponse:
         return await client.post(path, request.get_data(), 10)
     finally:
         await client.close()
+
+
+@pytest.fixture
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+def test_custom_authority_and_client_certificate_reach_a_server_that_asks_for_one(
+    authority: trustme.CA, tmp_path: Path
+) -> None:
+    ca_file, client_cert = tmp_path / "ca.pem", tmp_path / "client.pem"
+    authority.cert_pem.write_to_path(ca_file)
+    authority.issue_cert("client").private_key_and_cert_chain_pem.write_to_path(client_cert)
+    stranger = tmp_path / "stranger.pem"
+    trustme.CA().issue_cert("client").private_key_and_cert_chain_pem.write_to_path(stranger)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.verify_mode = ssl.CERT_REQUIRED
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    authority.configure_trust(tls)
+    with Running(tls=tls) as fake:
+        assert fake.url.startswith("https://")
+        trusted = {"ca_file": str(ca_file), "client_cert": str(client_cert)}
+        (critique,) = judged(fake, "A page.", connection=ConnectionOptions(**trusted))
+        assert critique.status == "ok"
+        for options in ({"ca_file": str(ca_file)}, trusted | {"client_cert": str(stranger)}):
+            with pytest.raises(CriticError, match="no server responds"):
+                judged(fake, "A page.", connection=ConnectionOptions(**options))
+        with pytest.raises(CriticError, match="CERTIFICATE_VERIFY_FAILED"):
+            judged(fake, "A page.", connection=ConnectionOptions(client_cert=str(client_cert)))

@@ -6,7 +6,8 @@ import math
 from typing import Any
 
 import pytest
-from fake_vllm import THINKING, Running
+from fake_answers import THINKING
+from fake_vllm import Running
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from judging import PLAIN, QUICK, SHARES, document, judged
@@ -189,44 +190,6 @@ def test_refused_schema_stops_the_run() -> None:
 def test_too_many_failures_stop_the_run() -> None:
     with Running({"invalid": 0.95}) as fake, pytest.raises(CriticError, match="with invalid"):
         judged(fake, *(f"page {i}" for i in range(300)), attempts=1)
-
-
-def test_long_document_is_excerpted_with_its_coverage() -> None:
-    rubric = load_rubric("web")
-    text = "".join(f"{i:07d}\n" for i in range(5000))
-    with Running({"context": 4000, "keep_bodies": True}) as fake:
-        sampling = dataclasses.replace(PLAIN, max_tokens=800)
-        long, short = judged(fake, text, "A page.", sampling=sampling)
-        assert (long.status, short.status) == ("ok", "ok")
-        prompts = [body["messages"][1]["content"] for body in fake.fake.bodies]
-        (prompt,) = [prompt for prompt in prompts if "0000001" in prompt]
-    assert long.flags == ("excerpted",)
-    assert "coverage" not in short.scores
-    parts = prompt.split(" characters left out ...]")
-    assert len(parts) == 3
-    assert "0004999\n" in parts[2]
-    kept = sum(len(line) + 1 for line in prompt.splitlines() if len(line) == 7 and line.isdigit())
-    assert long.scores["coverage"] == pytest.approx(kept / len(text), abs=0.01)
-    used = (len(rubric.system_message.encode()) + len(prompt.encode())) / 4
-    assert 0.85 * 3200 < used <= 3200
-
-
-def test_long_document_with_policy_refuse_is_too_long() -> None:
-    tree = load_rubric("web").model_dump() | {"long": {"policy": "refuse"}}
-    rubric = type(load_rubric("web")).model_validate(tree)
-    with Running({"context": 4000}) as fake:
-        sampling = dataclasses.replace(PLAIN, max_tokens=800)
-        (long,) = judged(fake, "word " * 9000, sampling=sampling, rubric=rubric)
-    assert (long.status, long.attempts) == ("too_long", 0)
-    assert "do not fit into 4,000" in (long.error or "")
-
-
-def test_tokens_without_tokenize_are_estimated_and_flagged() -> None:
-    with Running({"context": 4000, "tokenize": False}) as fake:
-        sampling = dataclasses.replace(PLAIN, max_tokens=800)
-        long, short = judged(fake, "word " * 9000, "A page.", sampling=sampling)
-    assert long.flags == ("estimated_tokens", "excerpted")
-    assert short.flags == ("estimated_tokens",)
 
 
 def test_document_that_instructs_the_judge_is_flagged() -> None:

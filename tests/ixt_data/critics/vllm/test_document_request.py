@@ -62,34 +62,3 @@ def test_pause_between_units_does_not_count_as_hung() -> None:
         time.sleep(1.5)
         (died,) = critic.run([document("[[once_engine_crashed]] d")])
     assert (died.status, died.attempts) == ("ok", 2)
-
-
-def test_document_must_fit_into_the_smallest_context() -> None:
-    sampling = dataclasses.replace(PLAIN, max_tokens=800)
-    with Running({"context": 32768}) as large, Running({"context": 4000}) as small:
-        urls = [large.url, small.url]
-        found = judged(
-            large, *(f"{i} word " * 3000 for i in range(4)), sampling=sampling, urls=urls
-        )
-    assert {critique.flags for critique in found} == {("excerpted",)}
-
-
-@pytest.mark.parametrize(("characters", "status"), [(400_000, "ok"), (30_000_000, "too_long")])
-def test_huge_document_is_not_counted(characters: int, status: str) -> None:
-    text = "All that was ever said. " * (characters // 24)
-    with Running({"context": 8000}) as fake:
-        start = time.monotonic()
-        (critique,) = judged(fake, text, sampling=dataclasses.replace(PLAIN, max_tokens=800))
-        assert time.monotonic() - start < 20
-        assert fake.fake.largest < 200_000
-    assert critique.status == status
-    if status == "ok":
-        assert 0.02 < critique.scores["coverage"] < 0.08
-    else:
-        assert "over 1,8" in (critique.error or "")
-
-
-def test_huge_text_is_counted_in_parts() -> None:
-    with Running() as fake, VllmCritic(fake.url, "judge", sampling=PLAIN) as critic:
-        assert critic.count_tokens("word " * 200_000) == 1_000_000
-        assert fake.fake.largest < 300_000

@@ -5,12 +5,8 @@ import pytest
 
 from ixt_data.critics.rubric import Rubric, load_rubric, neutralize_injection, restore_neutralized
 from ixt_data.critics.vllm.client import HttpResponse
-from ixt_data.critics.vllm.responses import (
-    FailureStatus,
-    InvalidResponse,
-    read_judge_response,
-    to_critique,
-)
+from ixt_data.critics.vllm.failures import FailureStatus, InvalidResponse
+from ixt_data.critics.vllm.responses import read_judge_response, to_critique
 from ixt_data.records import Document, Span, document_id
 
 
