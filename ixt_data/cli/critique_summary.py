@@ -34,7 +34,7 @@ def run_critique(
         out: destination of progress, notes and result.
         store: the store of the run.
         job: the critique run.
-        workers: number of processes, or of actors on Ray; None: one, or one per core, by the critic.
+        workers: number of processes, or of actors on Ray; None: one or one per core, by critic.
         ray: address of a Ray cluster, None without one.
         metrics: host and port for Prometheus; the port is None without metrics.
         max_failed: share of failed documents, 0 to 1, above which the exit code is 1.

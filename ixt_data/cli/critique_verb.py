@@ -276,12 +276,7 @@ def critique(
 
     The API key of a server is read from the environment variable IXT_API_KEY.
     """
-    from ixt_data.critics import (
-        BATCH_CRITIC,
-        ConnectionOptions,
-        SpendingLimits,
-        Timeouts,
-    )
+    from ixt_data.critics import BATCH_CRITIC, ConnectionOptions, SpendingLimits, Timeouts
     from ixt_data.critique_runs import CritiqueRunSpec, PairwiseOptions, journal_folder
     from ixt_data.store import Store
 

@@ -60,7 +60,8 @@ def write_inputs(folder: Path) -> list[Path]:
 
 def _page(number: int) -> str:
     sentence = f"Page {number} has a text that is long enough for an extractor. " * 8
-    return f"<html lang=en><head><title>t{number}</title></head><body><p>{sentence}</p></body></html>"
+    head = f"<head><title>t{number}</title></head>"
+    return f"<html lang=en>{head}<body><p>{sentence}</p></body></html>"
 
 
 def _write_responses(writer: WARCWriter) -> None:
