@@ -58,8 +58,8 @@ $(JUDGE)/.installed: tests/real_vllm/setup.sh tests/real_vllm/tiny_judge.py
 test-llama: $(STAMP) ## run the tests with a real llama.cpp and a small model
 	$(BIN)/python -m pytest -m llama tests/real_llama $(PYTEST)
 
-test-newest: $(NEWEST)/.installed ## run the trainer's tests with the newest torch and transformers
-	$(NEWEST)/bin/python -m pytest -n auto --dist loadfile -m "not slow" tests/ixt_train $(PYTEST)
+test-newest: $(NEWEST)/.installed ## run the trainer's tests with the newest torch, transformers, NumPy
+	$(NEWEST)/bin/python -m pytest -n auto --dist loadfile -m "not slow" tests/ixt_train tests/ixt_data/mix $(PYTEST)
 
 $(NEWEST)/.installed: pyproject.toml constraints-newest.txt
 	test -x $(NEWEST)/bin/python || $(PYTHON) -m venv $(NEWEST)

@@ -1,10 +1,14 @@
 import math
+import os
+import subprocess
+import sys
 from fractions import Fraction
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
 
 from ixt_data.mix.draw_counts import (
     count_draws,
@@ -115,6 +119,17 @@ def test_numbers_weights_counts_and_order_are_the_golden_ones():
     counts = np.array([1, 2, 0, 3, 1, 1, 2, 2], np.uint8)
     order = PhaseOrder(counts, np.array([0, 4]), RandomNumbers(7), 6)
     assert order.draws(0, 12).tolist() == GOLDEN_ORDER
+
+
+def test_golden_values_do_not_depend_on_the_instructions_of_the_processor():
+    """NumPy chooses its code by what the processor has, and results may differ in the last bit."""
+    dispatched = [name for name in __cpu_dispatch__ if __cpu_features__.get(name)]
+    assert dispatched
+    environment = os.environ | {"NPY_DISABLE_CPU_FEATURES": " ".join(dispatched)}
+    test = f"{__file__}::{test_numbers_weights_counts_and_order_are_the_golden_ones.__name__}"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @given(st.integers(1, 10_000))
