@@ -3,13 +3,14 @@
 import os
 import sys
 from contextlib import redirect_stdout
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ixt_data.cli import DEFAULT_STORE, Group, OutputOption, StoreOption, add_verb
-from ixt_data.console import Output, OutputMode
+from ixt_data.console import Output, OutputMode, table
 from ixt_train.cli import model_verbs
 from ixt_train.cli.options import MaybeStoreOption, quiet_libraries
 from ixt_train.cli.scaling_verb import scaling
@@ -42,9 +43,21 @@ def train(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the train run in the run folder first.")
     ] = False,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sweep",
+            metavar="KEY=VALUE,VALUE",
+            help="Train once per value, in folders inside run_folder, and compare the losses; "
+            "several --sweep train every combination.",
+        ),
+    ] = None,
     output: OutputOption = OutputMode.text,
 ) -> None:
     """Train a model on a mix, or resume an interrupted run."""
+    if sweep:
+        _sweep(config, overrides or [], sweep, store, overwrite, Output(output))
+        return
     from ixt_train.config import load_train_config
     from ixt_train.runs import check_train_run
 
@@ -70,6 +83,29 @@ def train(
         raise
     if is_first:
         out.result(result.record())
+
+
+def _sweep(
+    config: Path,
+    overrides: list[str],
+    axes: list[str],
+    store: Path | str | None,
+    overwrite: bool,
+    out: Output,
+) -> None:
+    """Train every combination of a sweep, and print a table of their losses, the lowest first."""
+    quiet_libraries()
+    from ixt_train.trainer import load_points, reuse_freed_memory, run_sweep, sweep_rows
+
+    named = [] if store is None else [f"store={store}"]
+    points = load_points(config, [*overrides, *named], axes)
+    reuse_freed_memory()
+    with redirect_stdout(sys.stderr):
+        runs = run_sweep(points, overwrite=overwrite, out=out)
+    if os.environ.get("RANK", "0") == "0":
+        out.result({"runs": [asdict(run) for run in runs]}, table(*sweep_rows(runs)))
+        best = " ".join(runs[0].settings)
+        out.note(f"lowest loss: ixt train {config} {best}")
 
 
 def _what_is_kept(config: "TrainConfig") -> str:

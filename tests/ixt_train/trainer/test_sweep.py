@@ -1,0 +1,85 @@
+"""Sweeps over settings of a train run."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from train_runs import Tree
+from typer.testing import CliRunner
+
+from ixt_data.cli.app import build
+from ixt_data.errors import ConfigError, IxtError
+from ixt_train.runs.metrics import read_metrics
+from ixt_train.trainer.objective import LanguageModel
+from ixt_train.trainer.sweep import load_points, run_sweep, sweep_points
+
+WriteConfig = Callable[[dict[str, Any]], Path]
+AXES = ["optimizer.lr=1e-4,1e-2", "seed=1,2"]
+
+
+@pytest.fixture
+def config(config_tree: Tree, write_config: WriteConfig) -> Path:
+    return write_config(config_tree | {"duration": "4ba", "eval": {"samples": 4}})
+
+
+def test_sweep_trains_each_combination_once(config: Path, config_tree: Tree) -> None:
+    points = load_points(config, [], AXES)
+    runs = run_sweep(points)
+    assert {run.settings for run in runs} == set(sweep_points(AXES))
+    assert [run.loss for run in runs] == sorted(run.loss or 0 for run in runs)
+    # Four steps are few: the higher rate is better.
+    assert {run.settings[0] for run in runs[:2]} == {"optimizer.lr=1e-2"}
+    folder = Path(config_tree["run_folder"])
+    assert len({run.run_folder for run in runs}) == 4
+    assert len(json.loads((folder / "sweep.json").read_text())["runs"]) == 4
+    rows = [len(read_metrics(Path(run.run_folder) / "metrics.jsonl")) for run in runs]
+    again = run_sweep(points)
+    assert [run.loss for run in again] == [run.loss for run in runs]
+    assert [len(read_metrics(Path(run.run_folder) / "metrics.jsonl")) for run in again] == rows
+
+
+def test_unstable_run_does_not_end_the_sweep(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original, broken = LanguageModel.loss, 1
+
+    def loss(self: LanguageModel, outputs: torch.Tensor, batch: dict[str, Any]) -> torch.Tensor:
+        nonlocal broken
+        broken -= 1
+        return original(self, outputs, batch) * (1 if broken < 0 else float("nan"))
+
+    monkeypatch.setattr(LanguageModel, "loss", loss)
+    runs = run_sweep(load_points(config, [], ["seed=1,2"]))
+    assert [run.error is None for run in runs] == [True, False]
+    assert "the loss is nan" in (runs[1].error or "")
+    broken = 100
+    with pytest.raises(IxtError, match="every run of the sweep failed"):
+        run_sweep(load_points(config, [], ["seed=3,4"]))
+
+
+@pytest.mark.parametrize(
+    ("axes", "message"),
+    [
+        (["seed"], "'seed' is not KEY=VALUE"),
+        (["seed=1,,2"], "is not KEY=VALUE"),
+        (["seed=1", "seed=2"], "seed is given twice"),
+        (["seed=1,1"], "a value is given twice"),
+        (["optimizer.rate=1,2"], "rate"),
+        (["run_folder=a,b"], "run folder of another"),
+    ],
+)
+def test_wrong_axes_are_refused(config: Path, axes: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_points(config, [], axes)
+
+
+def test_command_prints_the_table(config: Path) -> None:
+    done = CliRunner().invoke(build(), ["train", str(config), "--sweep", "seed=1,2"])
+    assert done.exit_code == 0, done.output
+    assert "seed" in done.stdout
+    assert "lowest loss: ixt train" in done.stderr
+    again = ["train", str(config), f"run_folder={config.parent}/other"]
+    assert CliRunner().invoke(build(), again).exit_code == 0
+    refused = CliRunner().invoke(build(), [*again, "--sweep", "seed=1,2"])
+    assert "has a train run" in str(refused.exception)
