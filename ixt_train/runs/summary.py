@@ -13,6 +13,8 @@ from ixt_train.runs.metrics import read_metrics
 
 METRICS = "metrics.jsonl"
 """The file that marks a folder as a run folder."""
+SPEEDS = ("tokens_per_second", "row_fill", "memory_gib", "mfu")
+DEFAULT_BATCH = 32
 LossPoints = tuple[tuple[int, float], ...]
 """(tokens seen, value) pairs, in order."""
 MAX_POINTS = 400
@@ -27,6 +29,10 @@ class TrainRun:
         name: name of the folder.
         folder: path of the folder.
         steps, tokens, seconds: progress of the train run.
+        planned_steps: steps of its plan; None if the folder does not have them.
+        speed: the last measured speed by name, see `SpeedMeter`.
+        shares: share of tokens by dimension (selection, feedback, score) and name.
+        losses: training loss by dimension and name, in nats per token.
         digest, snapshot: of its plan.
         stage: pretrain, midtrain or sft.
         loss: training loss in nats per token, downsampled for drawing.
@@ -41,6 +47,10 @@ class TrainRun:
     steps: int
     tokens: int
     seconds: float
+    planned_steps: int | None
+    speed: Mapping[str, float]
+    shares: Mapping[str, Mapping[str, LossPoints]]
+    losses: Mapping[str, Mapping[str, LossPoints]]
     digest: str
     snapshot: int | None
     stage: str
@@ -67,13 +77,20 @@ def read_train_run(folder: Path) -> TrainRun:
     settings = yaml.safe_load(text) or {}
     evals = [(int(row["tokens"]), row["eval"]) for row in rows if isinstance(row.get("eval"), dict)]
     losses = [(int(row["tokens"]), float(row["loss"])) for row in rows if "loss" in row]
+    mixes = [(int(row["tokens"]), row["mix"]) for row in rows if isinstance(row.get("mix"), dict)]
     last = rows[-1] if rows else {"step": 0, "tokens": 0, "seconds": 0.0}
+    measured: dict[str, Any] = next((row for row in reversed(rows) if "row_fill" in row), {})
+    batch = settings.get("global_batch_size", DEFAULT_BATCH)
     return TrainRun(
         name=folder.resolve().name,
         folder=str(folder),
         steps=int(last["step"]),
         tokens=int(last["tokens"]),
         seconds=float(last["seconds"]),
+        planned_steps=plan["samples"] // batch if "samples" in plan else None,
+        speed={name: float(measured[name]) for name in SPEEDS if name in measured},
+        shares=_by_dimension(mixes, "tokens"),
+        losses=_by_dimension(mixes, "loss"),
         digest=str(plan.get("digest", "")),
         snapshot=plan.get("snapshot"),
         stage=str(settings.get("stage", "pretrain")),
@@ -94,6 +111,22 @@ def _curves(evals: list[tuple[int, dict[str, Any]]], *path: str) -> dict[str, Lo
             if isinstance(value, int | float):
                 values.setdefault(name, {})[tokens] = float(value)
     return {name: tuple(sorted(points.items())) for name, points in values.items()}
+
+
+def _by_dimension(
+    mixes: list[tuple[int, dict[str, Any]]], kind: str
+) -> dict[str, dict[str, LossPoints]]:
+    """Return the curves of `tokens` or `loss` by dimension and name, downsampled for drawing."""
+    values: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    for tokens, mix in mixes:
+        for dimension, by_name in mix.get(kind, {}).items():
+            for name, value in by_name.items():
+                curve = values.setdefault(dimension, {}).setdefault(name, [])
+                curve.append((tokens, float(value)))
+    return {
+        dimension: {name: downsample(points) for name, points in by_name.items()}
+        for dimension, by_name in values.items()
+    }
 
 
 def downsample(points: list[tuple[int, float]], max_points: int = MAX_POINTS) -> LossPoints:

@@ -1,5 +1,6 @@
 """The inspector as its users meet it. The fixture `page` fails on any violation of the policy."""
 
+import json
 import re
 import time
 from pathlib import Path
@@ -277,6 +278,17 @@ def test_charts_are_drawn_in_the_colors_of_the_theme(browser: Browser, address: 
         expect(page.locator(".chart svg")).to_have_count(4)
         context.close()
     assert colors["light"] != colors["dark"]
+
+
+def test_page_of_a_run_updates_while_it_trains(page: Page, address: str, folder: Path) -> None:
+    page.goto(address + "/train-runs?run=plain")
+    expect(page.locator(".facts")).to_contain_text("200 of 300")
+    expect(page.locator(".chart svg")).to_have_count(6)
+    with (folder / "runs" / "plain" / "metrics.jsonl").open("a") as metrics:
+        row = {"step": 220, "tokens": 4096 * 220, "seconds": 24.5, "loss": 2.0}
+        metrics.write("\n" + json.dumps(row) + "\n")
+    expect(page.locator(".facts")).to_contain_text("220 of 300", timeout=15_000)
+    expect(page.locator(".chart svg")).to_have_count(6)
 
 
 def test_bar_of_a_chart_opens_its_documents(page: Page, address: str) -> None:

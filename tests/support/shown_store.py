@@ -103,13 +103,17 @@ def make_runs(folder: Path) -> Path:
             clocks = {"step": step, "tokens": 4096 * step, "seconds": step / 9}
             loss = 2 + 6 * math.exp(-step / (60 - 20 * number))
             rows.append({**clocks, "loss": loss + 0.1 * math.sin(step), "lr": 2e-3})
+            rows[-1] |= {"row_fill": 0.97, "tokens_per_second": 36864.0}
+            shares = {"selection": {"high": 0.7, "rest": 0.3}, "score": {"0.8-1": 1.0}}
+            rows[-1]["mix"] = {"tokens": shares, "loss": {"selection": {"high": loss, "rest": 3}}}
             if step % 50 == 0:
                 held = {"none": {"all": loss + 0.2, "0.8-1.0": loss}, "best": {"all": loss}}
                 rows.append({**clocks, "eval": {"loss": held, "tasks": {"sums": step / 400}}})
         text = "".join(json.dumps(row) + "\n" for row in rows)
         (run / "metrics.jsonl").write_text(text + '{"step": 20')
         (run / "config.yaml").write_text("mix: mix.yaml\nduration: 200ba\nstage: pretrain\n")
-        (run / "plan.json").write_text(json.dumps({"digest": "0123456789ab", "snapshot": 3}))
+        plan = {"digest": "0123456789ab", "snapshot": 3, "samples": 300 * 32}
+        (run / "plan.json").write_text(json.dumps(plan))
     return folder
 
 

@@ -122,7 +122,7 @@ class PageRequest:
         values = dict(self.query) if path is None else {"at": self.at}
         values |= {name.rstrip("_"): value for name, value in changes.items()}
         shown = {name: value for name, value in values.items() if value not in (None, "")}
-        return quote(path or self.path) + (f"?{urlencode(shown)}" if shown else "")
+        return quote(path or self.path) + (f"?{urlencode(shown, doseq=True)}" if shown else "")
 
     def page(self, template: str, title: str, status: int = 200, **values: Any) -> Response:
         """Return a page with the common frame."""

@@ -1,5 +1,7 @@
 """The page of train runs: their curves and configs."""
 
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from starlette.responses import Response
@@ -9,6 +11,8 @@ from ixt_inspector.web.charts import MAX_LINES, CurvesChart, curves_chart
 from ixt_inspector.web.request import PageRequest
 from ixt_train.runs import METRICS, LossPoints, TrainRun, read_train_run
 
+LIVE_SECONDS = 600
+"""Age of the newest metrics up to which a page of an unfinished train run updates itself."""
 MAX_DEPTH = 3
 """Levels below the folder of train runs to search for run folders."""
 
@@ -26,6 +30,7 @@ def show(request: PageRequest) -> Response:
         except (ConfigError, ValueError, KeyError, TypeError) as error:
             broken[name] = str(error)
     shown = {name: runs[name] for name in chosen if name in runs}
+    single = next(iter(shown.items())) if len(shown) == 1 else None
     return request.page(
         "train_runs.html",
         "Train runs",
@@ -34,9 +39,32 @@ def show(request: PageRequest) -> Response:
         broken=broken,
         chosen=list(shown),
         charts=_charts(shown),
-        single=next(iter(shown.items())) if len(shown) == 1 else None,
+        single=single,
+        mix_charts=_mix_charts(single[1]) if single else [],
+        live=any(_is_live(folders[name], run) for name, run in shown.items()),
         max_lines=MAX_LINES,
     )
+
+
+def _is_live(folder: Path, run: TrainRun) -> bool:
+    """Return whether a train run has written metrics a short while ago and has steps left."""
+    age = time.time() - (folder / METRICS).stat().st_mtime
+    return run.planned_steps is not None and run.steps < run.planned_steps and age < LIVE_SECONDS
+
+
+def _mix_charts(run: TrainRun) -> list[CurvesChart]:
+    """Return the charts of what a run reads: shares of tokens, and losses, by dimension."""
+    kinds: tuple[tuple[str, str, Mapping[str, Mapping[str, LossPoints]]], ...] = (
+        ("Share of tokens", "share", run.shares),
+        ("Training loss", "nats per token", run.losses),
+    )
+    charts = []
+    for title, unit, dimensions in kinds:
+        for dimension, curves in dimensions.items():
+            if len(curves) > 1:
+                first = dict(list(curves.items())[:MAX_LINES])
+                charts.append(curves_chart(f"{title} by {dimension}", unit, first))
+    return [chart for chart in charts if chart is not None]
 
 
 def find_run_folders(root: Path) -> dict[str, Path]:
