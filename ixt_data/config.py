@@ -29,6 +29,17 @@ class ConfigModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
+class _DistinctKeys(yaml.SafeLoader):
+    """Loader of YAML that refuses a key that a mapping has twice: the last one would count."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if twice := [key for key in keys if keys.count(key) > 1 and key != "<<"]:
+            what = f"the key {twice[0]!r} is there twice"
+            raise yaml.constructor.ConstructorError(None, None, what, node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def load_config(model: type[M], path: str | Path, overrides: Iterable[str] = ()) -> M:
     """Read a configuration from a YAML file, and apply overrides `dotted.key=value`.
 
@@ -36,7 +47,8 @@ def load_config(model: type[M], path: str | Path, overrides: Iterable[str] = ())
         ConfigError: the file cannot be read, or keys are invalid; the message names all of them.
     """
     try:
-        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        # A safe loader: it is a subclass of one.
+        tree = yaml.load(Path(path).read_text(encoding="utf-8"), _DistinctKeys)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):

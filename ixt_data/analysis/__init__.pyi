@@ -1,6 +1,8 @@
 from . import calibration as calibration
+from .bias_checks import BiasChecks as BiasChecks
 from .bias_checks import LengthBias as LengthBias
 from .bias_checks import PositionBias as PositionBias
+from .bias_checks import list_bias_checks as list_bias_checks
 from .bias_checks import measure_length_bias as measure_length_bias
 from .bias_checks import measure_position_bias as measure_position_bias
 from .calibration import Agreement as Agreement

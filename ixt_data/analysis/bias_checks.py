@@ -87,6 +87,45 @@ class PositionBias:
         return self.low > 0.5 + self.limit or self.high < 0.5 - self.limit
 
 
+@dataclass(frozen=True)
+class BiasChecks:
+    """Which biases of a critic a calibration measured, and why not the others.
+
+    Attributes:
+        critic: name or id.
+        length: `measured`, or the reason.
+        position: `measured`, or the reason.
+    """
+
+    critic: str
+    length: str
+    position: str
+
+
+def list_bias_checks(
+    critics: Sequence[str], gold: str | None, positions: Sequence[PositionBias]
+) -> tuple[BiasChecks, ...]:
+    """Return which biases were measured for each critic.
+
+    Args:
+        critics: names or ids.
+        gold: critic whose scores are right, if one is given.
+        positions: see `measure_position_bias`.
+    """
+    compared = {one.critic for one in positions}
+    lengths = dict.fromkeys(critics, "measured" if gold else "not measured: needs --gold")
+    if gold in lengths:
+        lengths[gold] = "is the gold critic"
+    return tuple(
+        BiasChecks(
+            one,
+            lengths[one],
+            "measured" if one in compared else "does not apply: it rates single documents",
+        )
+        for one in critics
+    )
+
+
 def measure_position_bias(
     store: Store,
     critics: Sequence[str],

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from ixt_data.console import Output, format_count, table
+from ixt_data.errors import Terminated
 
 if TYPE_CHECKING:
     from ixt_data.critics import Critic
@@ -76,7 +77,7 @@ def run_critique(
 
         try:
             report = _run_workers(job, workers, ray, show)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Terminated):
             out.note(
                 "interrupted; finished units are committed"
                 + (" and each response is journaled" if getattr(judge, "journaled", False) else "")

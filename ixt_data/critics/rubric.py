@@ -223,7 +223,8 @@ class Rubric(ConfigModel):
             try:
                 _compiled(template)
                 rendered = self.system_message if name == "system" else self._user("a text", "1")
-            except TemplateError as error:
+            # A template may also divide by zero, or count beyond the bounds of the sandbox.
+            except (TemplateError, ArithmeticError, TypeError, AttributeError) as error:
                 raise ValueError(f"{name}: {error}") from None
             if name == "document" and "a text" not in rendered:
                 raise ValueError("document: the template does not contain {{ text }}")

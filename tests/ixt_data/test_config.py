@@ -32,3 +32,24 @@ def test_config_of_another_kind_is_named(tmp_path: Path) -> None:
         ConfigError, match=r"mix\.yaml: this is a mix, not a train config: .*`ixt m"
     ):
         load_train_config(mix)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("critic: a\ncritic: b\n", "critic"),
+        ("critic: a\ncondition:\n  kind: both\n  kind: score\n", "kind"),
+    ],
+)
+def test_key_that_is_there_twice_is_an_error(tmp_path: Path, text: str, key: str) -> None:
+    path = tmp_path / "mix.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=f"the key '{key}' is there twice in .*, line "):
+        load_mix(path)
+
+
+def test_merged_keys_of_an_anchor_are_not_there_twice(tmp_path: Path) -> None:
+    path = tmp_path / "mix.yaml"
+    first = "&a {name: a, where: 'true', weight: 1}"
+    path.write_text(f"critic: rules\nselections:\n- {first}\n- {{<<: *a, name: b}}\n")
+    assert [one.name for one in load_mix(path).selections] == ["a", "b"]

@@ -64,7 +64,9 @@ def test_server_obeys_the_schema_and_ends_with_the_critic(monkeypatch: pytest.Mo
     assert (config["critic"], len(config["gguf"])) == ("llama", 16)
     assert critique.status in ("ok", "degenerate", "truncated")
     assert "judged_in_parts" in parts.flags
-    assert [span.verdict for span in parts.spans if span.verdict in ("chunk", "failed")][1:]
+    # Where this small model fails in more than half of the parts, so has the document.
+    judged = sum(span.verdict in ("chunk", "failed") for span in parts.spans)
+    assert judged > 1 or " chunks failed; the first: " in (parts.error or "")
     assert critique.status != "ok" or 0 <= critique.score <= 1
     assert started
     assert not any(map(alive, started))
@@ -89,17 +91,3 @@ def test_check_reports_how_well_the_small_model_judges(tmp_path: Path) -> None:
     assert result["passed"]
     # 135 million parameters are too few: with the default bar, this judge is refused.
     assert result["auc_low"] < 0.7
-
-
-def test_two_rubrics_are_compared_by_the_small_model(tmp_path: Path) -> None:
-    ixt("init", folder=tmp_path)
-    lines = (json.dumps({"text": f"{text} {i}"}) for i in range(2) for text in TEXTS[:2])
-    (tmp_path / "a.jsonl").write_text("\n".join(lines) + "\n")
-    ixt("ingest", "--corpus", "web", "a.jsonl", folder=tmp_path)
-    words = ("rubric", "compare", "web", "math", "--corpus", "web", "--critic", "llama")
-    words += ("--documents", 4, "--max-tokens", 300, "-O", "threads=1", "-O", "slots=1")
-    result = as_json(*words, folder=tmp_path)
-    assert result["documents"] == 4
-    for side in result["rubrics"]:
-        assert side["tokens_out"] > 0
-        assert side["seconds"] > 0

@@ -20,7 +20,9 @@ class BatchFake(Fake):
     `run_share` (share of the requests that are run; the others are in no file), `expire` (the
     others are in the error file), `lose_create` (the first responses to a creation that are HTTP
     500, though the batch exists), `busy` (first responses that are HTTP 503), `page` (batches per
-    page of a list).
+    page of a list), `blank` (requests whose first response in a file has no HTTP status, as
+    OpenAI's have been seen), `cancelling` (looks at a batch that say so before its end). The lines
+    of a file are in another order than the requests, between blank and foreign ones.
     """
 
     def __init__(self, plan: dict[str, Any], seed: int = 0) -> None:
@@ -99,7 +101,10 @@ class BatchFake(Fake):
     async def look(self, request: web.Request) -> web.Response:
         batch = self.batches[request.match_info["id"]]
         self.looks[batch["id"]] += 1
-        if self.looks[batch["id"]] > self.plan.get("polls", 1) and batch["status"] != "done":
+        looks, polls = self.looks[batch["id"]], self.plan.get("polls", 1)
+        if polls < looks <= polls + self.plan.get("cancelling", 0):
+            batch["status"] = "cancelling"
+        elif looks > polls:
             await self.finish(request, batch)
         elif batch["status"] == "validating":
             batch["status"] = "in_progress"
@@ -127,12 +132,18 @@ class BatchFake(Fake):
             reply = await self.answer(request, line["body"])
             assert isinstance(reply, web.Response)
             response = {"status_code": reply.status, "body": json.loads(reply.text or "")}
+            if self.requests["blank"] < self.plan.get("blank", 0):
+                self.requests["blank"] += 1
+                response = {"status_code": 0, "request_id": "", "body": None}
             target = output if reply.status == 200 else errors
             target.append(record | {"response": response, "error": None})
         for key, records in (("output_file_id", output), ("error_file_id", errors)):
             if records:
                 batch[key] = f"file-{len(self.files)}"
-                self.files[batch[key]] = "\n".join(map(json.dumps, records)).encode()
+                self.random.shuffle(records)
+                foreign = records[0] | {"custom_id": f"{'0' * 32}-0"}
+                lines = ["", json.dumps(foreign), *map(json.dumps, records), "", "not JSON"]
+                self.files[batch[key]] = "\n".join(lines).encode()
         batch.setdefault("output_file_id", None)
 
     async def content(self, request: web.Request) -> web.StreamResponse:

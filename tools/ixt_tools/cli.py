@@ -100,6 +100,7 @@ def calibrate(
     """
     from ixt_data.analysis import (
         calibration,
+        list_bias_checks,
         measure_length_bias,
         measure_position_bias,
         read_canaries,
@@ -126,7 +127,9 @@ def calibrate(
     if gold is not None:
         biases += measure_length_bias(opened, names, gold, **at_version)
         record["length_bias"] = _records(biases)
-    if positions := measure_position_bias(opened, names, **at_version):
+    positions = measure_position_bias(opened, names, **at_version)
+    record["bias_checks"] = [asdict(one) for one in list_bias_checks(names, gold, positions)]
+    if positions:
         biases += positions
         record["position_bias"] = _records(positions)
     if canaries is not None:
@@ -182,6 +185,8 @@ def _print_calibration(
     for content in calibration_tables(found, seen, biases):
         shown += [f"{content.title}:"] if content.title else []
         shown += [table(content.columns, content.rows), content.note, ""]
+    rows = [list(one.values()) for one in record["bias_checks"]]
+    shown += ["checks of biases:", table(["critic", "length", "position"], rows), ""]
     if written := record.get("quantiles"):
         shown.append(
             f"{written['column']}: quantiles of {written['documents']:,} documents within their "

@@ -250,8 +250,9 @@ def _parse_line(line: bytes) -> tuple[bytes, HttpResponse | InvalidResponse]:
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         return b"", InvalidResponse(FailureStatus.invalid, "an unreadable line")
     response, error = record.get("response") or {}, record.get("error") or {}
-    if "status_code" in response:
+    if (response.get("status_code") or 0) >= 100:
         body = orjson.dumps(response.get("body"))
         return doc_id, HttpResponse(int(response["status_code"]), body)
+    # A request that was not run has an error, or a response without a status.
     what = error.get("message") or error.get("code") or "no response"
     return doc_id, InvalidResponse(FailureStatus.timeout, f"the batch: {what}")

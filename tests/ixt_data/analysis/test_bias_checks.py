@@ -104,15 +104,24 @@ class Comparing(EmbeddedCritic):
 
 
 def test_calibrate_warns_of_a_judge_that_prefers_the_first(weighed: Store, tmp_path: Path) -> None:
-    assert "position_bias" not in as_json(weighed, "--critic", "fair")
+    found = as_json(weighed, "--critic", "fair")
+    assert "position_bias" not in found
+    (checks,) = found["bias_checks"]
+    assert checks["position"] == "does not apply: it rates single documents"
+    assert checks["length"] == "not measured: needs --gold"
     for name, first in (("even", 0.51), ("eager", 0.7)):
         annotate(weighed, "web", Comparing(name, first))
     words = ("--critic", "even", "--critic", "eager", "--critic", "fair")
-    even, eager = as_json(weighed, *words)["position_bias"]
+    found = as_json(weighed, *words, "--gold", "fair")
+    even, eager = found["position_bias"]
+    checks = {one["critic"]: (one["length"], one["position"]) for one in found["bias_checks"]}
+    assert checks["even"] == checks["eager"] == ("measured", "measured")
+    assert checks["fair"][0] == "is the gold critic"
     assert (even["comparisons"], even["is_biased"], eager["is_biased"]) == (5000, False, True)
     assert eager["first_wins"] == pytest.approx(0.7)
     assert eager["low"] < 0.7 < eager["high"]
     done = run(weighed, *words, "--plots", tmp_path / "page.html")
     assert "warning: eager prefers the first document: the first one won 70%" in done.stderr
     assert "Position bias" in done.stdout
+    assert "checks of biases:" in done.stdout
     assert "prefers the first" in (tmp_path / "page.html").read_text()

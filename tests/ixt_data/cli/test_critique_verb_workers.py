@@ -114,6 +114,7 @@ def test_worker_that_gets_a_signal_releases_its_unit(tmp_path: Path, number: int
         until(lambda: fake.fake.requests["chat"] > 20)
         worker.send_signal(number)
         assert worker.wait(30) == 128 + number
+        assert "The same command continues" in (tmp_path / "errors").read_text()
         assert lease_files(tmp_path) == []
         report = as_json(*asking(fake), folder=tmp_path)
         assert report["reused"] > 0

@@ -159,3 +159,12 @@ def test_rubric_templates_are_sandboxed() -> None:
     tree["document"] = "{{ text }}{{ text.__class__.__base__.__subclasses__() }}"
     with pytest.raises(ValueError, match="unsafe"):
         Rubric.model_validate(tree)
+
+
+@pytest.mark.parametrize("template", ["{{ 1 / 0 }}", "{% for i in range(10**9) %}x{% endfor %}"])
+def test_template_that_fails_is_an_error_with_its_key(tmp_path: Path, template: str) -> None:
+    tree = load_rubric("web").model_dump(mode="json") | {"system": template}
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    with pytest.raises(ConfigError, match=r"own\.yaml: .*system: "):
+        load_rubric(path)

@@ -99,6 +99,38 @@ def test_requests_of_an_expired_batch_are_submitted_again(tmp_path: Path, expire
         assert ("not run in time" if expire else "without a response") in (late.error or "")
 
 
+def test_response_without_a_status_is_requested_again(tmp_path: Path) -> None:
+    with RunningBatches({"blank": 3}) as server:
+        found = judged(server, tmp_path)
+    assert {one.status for one in found} == {"ok"}
+    assert Counter(one.attempts for one in found) == {1: 22, 2: 3}
+
+
+def test_batch_that_is_being_cancelled_is_waited_for(tmp_path: Path) -> None:
+    plan = {"cancelling": 3, "ends": "cancelled", "run_share": 0.5}
+    with RunningBatches(plan) as server, critic(server, tmp_path, batch_requests=25) as judge:
+        taken: list[Critique] = []
+        with pytest.raises(CriticError, match="was cancelled"):
+            _take(judge, taken)
+        assert len(taken) == 12
+        assert server.fake.looks["batch_0"] > 4
+
+
+def test_file_of_requests_has_a_bound_in_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bound = 40_000
+    monkeypatch.setattr("ixt_data.critics.vllm.batch_run.MAX_BATCH_BYTES", bound)
+    with RunningBatches() as server:
+        found = judged(server, tmp_path, batch_requests=25)
+        sent = [server.fake.files[one["input_file_id"]] for one in server.fake.batches.values()]
+        assert len(server.fake.submitted()) == 25
+    assert {one.status for one in found} == {"ok"}
+    assert len(sent) > 2
+    longest = max(len(line) + 1 for file in sent for line in file.splitlines())
+    assert all(len(file) <= bound + longest for file in sent)
+
+
 def test_batch_that_failed_or_was_cancelled_stops_the_run(tmp_path: Path) -> None:
     with RunningBatches({"ends": "failed"}) as server:
         with pytest.raises(CriticError, match="batch_0 has failed: too many tokens enqueued"):
