@@ -94,7 +94,7 @@ def _empty_parameters() -> Iterator[None]:
             value = nn.Parameter(value.detach().to("meta"), value.requires_grad)
         register(module, name, value)
 
-    nn.Module.register_parameter = register_empty  # type: ignore[method-assign]
+    nn.Module.register_parameter = register_empty  # type: ignore[method-assign,assignment]
     try:
         yield
     finally:
