@@ -2,6 +2,8 @@
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +72,33 @@ def _from_folder(folder: str, tokenizer: Any) -> Any:
     return fit_vocabulary(model.float(), tokenizer)
 
 
-def model_like(folder: Path) -> Any:
-    """Return a model by the config in a folder; its weights are arbitrary."""
+def model_like(folder: Path, *, empty: bool = False) -> Any:
+    """Return a model by the config in a folder; its weights are arbitrary.
+
+    Args:
+        folder: the folder.
+        empty: give parameters no memory (device meta); buffers have their values.
+    """
     config = read_model_config(folder)
-    return AutoModelForCausalLM.from_config(config).float()
+    with _empty_parameters() if empty else nullcontext():
+        return AutoModelForCausalLM.from_config(config).float()
+
+
+@contextmanager
+def _empty_parameters() -> Iterator[None]:
+    """Create parameters without memory within the context; shared ones stay shared."""
+    register = nn.Module.register_parameter
+
+    def register_empty(module: nn.Module, name: str, value: nn.Parameter | None) -> None:
+        if value is not None and not value.is_meta:
+            value = nn.Parameter(value.detach().to("meta"), value.requires_grad)
+        register(module, name, value)
+
+    nn.Module.register_parameter = register_empty  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register  # type: ignore[method-assign]
 
 
 def fit_vocabulary(model: Any, tokenizer: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,14 +10,26 @@ from composer.utils.parallelism import FSDP2Config, FSDPConfig
 
 from ixt_data.errors import ConfigError
 
-_KINDS: dict[int, Any] = {1: FSDPConfig, 2: FSDP2Config}
+
+@dataclass
+class Fsdp2(FSDP2Config):  # type: ignore[misc]
+    """FSDP2, with groups of processes that each hold the complete model (HSDP).
+
+    Composer makes a mesh of two dimensions for them, but has no setting for it in version 2.
+    """
+
+    data_parallel_replicate_degree: int | None = None
+
+
+_KINDS: dict[int, Any] = {1: FSDPConfig, 2: Fsdp2}
 
 
 def sharding(settings: Mapping[str, Any]) -> FSDPConfig | FSDP2Config:
     """Return Composer's FSDP configuration; its checkpoints are single files.
 
     Args:
-        settings: settings of Composer's FSDPConfig, or with `version: 2` of its FSDP2Config.
+        settings: settings of Composer's FSDPConfig, or with `version: 2` of its FSDP2Config and
+            `data_parallel_replicate_degree`.
 
     Raises:
         ConfigError: a setting is unknown, or this machine does not support it.

@@ -250,7 +250,10 @@ def _run_config(folder: Path, config: TrainConfig, mix: Mix) -> TrainConfig:
 
 
 def starting_model(folder: Path, config: TrainConfig, tokenizer: Any) -> WarmStart:
-    """Return the model of step 0, from the files of the run folder."""
+    """Return the model of step 0, from the files of the run folder.
+
+    The first rank of a model that FSDP2 shards has the weights, and sends the others their parts.
+    """
     start = _start_without_adapters(folder, config, tokenizer)
     if config.lora is None:
         return start
@@ -267,16 +270,24 @@ def _start_without_adapters(folder: Path, config: TrainConfig, tokenizer: Any) -
             find_starting_checkpoint(checkpoint_update), checkpoint_update, tokenizer, config.seed
         )
     assert config.model is not None
+    if _gets_its_part(config):
+        return WarmStart(model_like(folder / run_folder.MODEL, empty=True))
     model = config.model
     if model.path is not None:
         model = model.model_copy(update={"path": str(folder / run_folder.START)})
     return WarmStart(build_model(model, tokenizer, config.seed, config.max_length))
 
 
-def resumed_model(folder: Path) -> WarmStart:
+def resumed_model(folder: Path, config: TrainConfig) -> WarmStart:
     """Return a model for the weights of a checkpoint of this train run."""
     model = folder / run_folder.MODEL
-    return WarmStart(with_adapters(model_like(model), model))
+    return WarmStart(with_adapters(model_like(model, empty=_gets_its_part(config)), model))
+
+
+def _gets_its_part(config: TrainConfig) -> bool:
+    """Return whether this rank gets its part of the model from the first rank."""
+    has_parts = config.fsdp is not None and config.fsdp.get("version") == 2
+    return has_parts and config.lora is None and dist.get_global_rank() > 0
 
 
 def plan_run(

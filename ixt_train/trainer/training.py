@@ -212,7 +212,7 @@ def _fit(
         start_model = (
             starting_model(folder, config, tokenizer)
             if checkpoint is None
-            else resumed_model(folder)
+            else resumed_model(folder, config)
         )
         documents = held_out_documents(
             store, plan.mix, config.holdout, config.eval.buckets, config.eval.samples
