@@ -8,6 +8,8 @@ from .exporters import find_exporter as find_exporter
 from .hf import export_hf as export_hf
 from .matched_documents import MatchedDocuments as MatchedDocuments
 from .mds import export_mds as export_mds
+from .preferences import PreferenceOptions as PreferenceOptions
+from .preferences import export_preferences as export_preferences
 from .rows import ExportReport as ExportReport
 from .rows import export_jsonl as export_jsonl
 from .rows import export_parquet as export_parquet

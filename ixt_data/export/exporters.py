@@ -13,6 +13,7 @@ from ixt_data.export.delta import export_delta
 from ixt_data.export.hf import export_hf
 from ixt_data.export.matched_documents import MatchedDocuments
 from ixt_data.export.mds import export_mds
+from ixt_data.export.preferences import PreferenceOptions, export_preferences
 from ixt_data.export.rows import export_jsonl, export_parquet
 from ixt_data.plugins import Plugin, find_plugins
 from ixt_data.store import Store
@@ -164,6 +165,22 @@ def _delta(
     return asdict(report)
 
 
+def _preferences(
+    request: ExportRequest, options: PreferenceOptions, progress: ExportProgress
+) -> Mapping[str, Any]:
+    selected = request.selected()
+    report = export_preferences(
+        selected,
+        request.target,
+        options,
+        overwrite=request.overwrite,
+        progress=lambda done, n: progress(
+            done, selected.total, f"{format_count(n, 'document')} matched"
+        ),
+    )
+    return report.record()
+
+
 DELTA = Exporter("metadata as Delta tables, without copying (default OUT: STORE/delta)", _delta)
 PARQUET = _rows_exporter(
     export_parquet, "documents with critiques as one Parquet file", (".parquet",)
@@ -175,5 +192,11 @@ JSONL = _rows_exporter(
 )
 HF = _rows_exporter(
     export_hf, "documents with critiques as a folder for Hugging Face datasets, with a card", ()
+)
+PREFERENCES = Exporter(
+    "pairs of a better and a worse answer to one prompt, as DPO trainers read them",
+    _preferences,
+    PreferenceOptions,
+    suffixes=(".jsonl",),
 )
 MDS = _rows_exporter(export_mds, "documents with critiques as an MDS folder", ())

@@ -10,6 +10,7 @@ from .catalog import Parameters as Parameters
 from .column_types import ColumnType as ColumnType
 from .column_types import merge_types as merge_types
 from .column_types import parse_type as parse_type
+from .connections import connect as connect
 from .csv_files import CsvFile as CsvFile
 from .derived_columns import DerivedColumns as DerivedColumns
 from .document_ids import find_document as find_document

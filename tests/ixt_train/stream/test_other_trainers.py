@@ -1,6 +1,5 @@
 """The examples of docs/other-trainers.md: each is stopped, resumed, and equal to one run."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +7,10 @@ import pytest
 import torch
 import yaml
 from critiqued import critiqued_store, words_tokenizer
+from trainer_examples import EXAMPLES
 from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 
-PAGE = Path(__file__).parents[3] / "docs" / "other-trainers.md"
-EXAMPLES = {
-    found[1]: found[2]
-    for found in re.finditer(r"```python\n# (\w+)\.py\n(.*?)```", PAGE.read_text(), re.DOTALL)
-}
+OF_STREAM = [name for name in EXAMPLES if name not in ("stream", "preferences")]
 
 
 @pytest.fixture
@@ -50,7 +46,9 @@ def run(example: str, steps: int, monkeypatch: pytest.MonkeyPatch) -> list[torch
     return weights(names)
 
 
-@pytest.mark.parametrize("example", [name for name in EXAMPLES if name != "stream"])
+@pytest.mark.parametrize(
+    "example", [name for name in EXAMPLES if name not in ("stream", "preferences")]
+)
 def test_example_resumes_to_the_same_weights(
     example: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
