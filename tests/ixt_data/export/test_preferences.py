@@ -89,7 +89,7 @@ def test_best_and_worst_answer_of_each_prompt_are_a_pair(store: Store, tmp_path:
         (None, {"min_difference": 0.9}, "at most 0.8, and min_difference is 0.9"),
     ],
 )
-def test_without_a_pair_the_reason_is_told_and_nothing_is_written(
+def test_without_a_pair_the_reason_is_reported_and_nothing_is_written(
     store: Store, tmp_path: Path, where: str | None, options: dict[str, Any], message: str
 ) -> None:
     out = tmp_path / "pairs.jsonl"
