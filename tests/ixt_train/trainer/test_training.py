@@ -205,7 +205,9 @@ def test_span_tags_get_tokens(config_tree: Tree) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fsdp", [None, {"version": 2}])
+@pytest.mark.parametrize(
+    "fsdp", [None, {"version": 2}, {"version": 2, "data_parallel_replicate_degree": 2}]
+)
 def test_train_with_two_processes_equals_one(
     config_tree: Tree, tmp_path: Path, write_config: Callable[[Tree], Path], fsdp: Tree | None
 ) -> None:
