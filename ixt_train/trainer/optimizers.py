@@ -76,7 +76,7 @@ class Muon(torch.optim.AdamW):
         loss = None
         if closure is not None:
             # It sets the gradients of all groups to zero first.
-            with torch.enable_grad():
+            with torch.enable_grad():  # type: ignore[no-untyped-call]
                 loss = closure()
         groups = self.param_groups
         try:
