@@ -193,6 +193,8 @@ def test_settings_that_need_a_gpu_raise_on_a_cpu(config_tree: Tree) -> None:
         run(config_tree, precision="amp_fp16")
     with pytest.raises(ConfigError, match=r"fsdp: .* needs a GPU"):
         run(config_tree, ema=None, fsdp={"sharding_strategy": "FULL_SHARD"})
+    with pytest.raises(ConfigError, match=r"data_parallel_replicate_degree: .* no average"):
+        run(config_tree, fsdp={"version": 2, "data_parallel_replicate_degree": 2})
     with pytest.raises(ConfigError, match=r"fsdp: .*sharding_strategie"):
         run(config_tree, ema=None, fsdp={"version": 2, "sharding_strategie": "FULL_SHARD"})
 
@@ -205,9 +207,7 @@ def test_span_tags_get_tokens(config_tree: Tree) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "fsdp", [None, {"version": 2}, {"version": 2, "data_parallel_replicate_degree": 2}]
-)
+@pytest.mark.parametrize("fsdp", [None, {"version": 2}])
 def test_train_with_two_processes_equals_one(
     config_tree: Tree, tmp_path: Path, write_config: Callable[[Tree], Path], fsdp: Tree | None
 ) -> None:
