@@ -9,13 +9,14 @@ from .instability_config import InstabilityConfig as InstabilityConfig
 from .logger_config import MlflowConfig as MlflowConfig
 from .logger_config import WandbConfig as WandbConfig
 from .lora_config import LoraConfig as LoraConfig
+from .optimizer_config import OptimizerConfig as OptimizerConfig
+from .optimizer_config import ScheduleConfig as ScheduleConfig
+from .profile_config import ProfileConfig as ProfileConfig
 from .stage_config import SftConfig as SftConfig
 from .stage_config import StartConfig as StartConfig
 from .train_config import CheckpointConfig as CheckpointConfig
 from .train_config import InitConfig as InitConfig
 from .train_config import ModelConfig as ModelConfig
-from .train_config import OptimizerConfig as OptimizerConfig
-from .train_config import ScheduleConfig as ScheduleConfig
 from .train_config import TokenizerConfig as TokenizerConfig
 from .train_config import TokenizerTraining as TokenizerTraining
 from .train_config import TrainConfig as TrainConfig

@@ -14,6 +14,8 @@ from ixt_train.config.eval_config import EvalConfig, StopConfig, flatten
 from ixt_train.config.instability_config import InstabilityConfig
 from ixt_train.config.logger_config import MlflowConfig, WandbConfig
 from ixt_train.config.lora_config import LoraConfig
+from ixt_train.config.optimizer_config import OptimizerConfig, ScheduleConfig
+from ixt_train.config.profile_config import ProfileConfig
 from ixt_train.config.stage_config import SftConfig, StartConfig
 
 # Settings that do not change the weights, and paths: the content of a path is in the fingerprint.
@@ -22,6 +24,7 @@ NOT_IN_FINGERPRINT: dict[str, Any] = {
     "store": True,
     "run_folder": True,
     "logging": True,
+    "profile": True,
     "num_workers": True,
     "cache": True,
     "compile": True,
@@ -102,32 +105,6 @@ class CacheConfig(ConfigModel):
     per machine in the run folder."""
     max_bytes: PositiveInt | None = None
     """Maximum bytes of cached shards; null caches every shard that the train run reads."""
-
-
-class OptimizerConfig(ConfigModel):
-    """AdamW (Loshchilov & Hutter, arXiv 1711.05101) on all parameters."""
-
-    lr: Annotated[float, Field(gt=0)] = 3e-4
-    """Maximum learning rate."""
-    betas: tuple[float, float] = (0.9, 0.95)
-    """Decay rates of the first and second moment."""
-    eps: Annotated[float, Field(gt=0)] = 1e-8
-    """Added to the square root of the second moment."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.1
-    """Decoupled weight decay."""
-
-
-class ScheduleConfig(ConfigModel):
-    """The learning rate over the train run."""
-
-    kind: Literal["constant", "cosine", "wsd"] = "constant"
-    """`wsd` is warm-up, stable, then linear decay."""
-    warmup: AmountText = Amount(value=0)
-    """Linear warm-up from zero, in steps or tokens."""
-    decay: Annotated[float, Field(gt=0, le=1)] = 0.2
-    """`wsd`: share of the train run, at its end, during which the rate falls."""
-    final: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """`cosine` and `wsd`: rate at the end, as a share of the maximum."""
 
 
 class CheckpointConfig(ConfigModel):
@@ -240,6 +217,8 @@ class TrainConfig(ConfigModel):
     """Condition to stop before `duration`; null trains to the end."""
     logging: LoggingConfig = LoggingConfig()
     """Logging."""
+    profile: ProfileConfig | None = None
+    """A trace of some steps; null records none."""
     num_workers: Annotated[int, Field(ge=0)] | None = None
     """Processes per rank that read and tokenize; null takes none on a CPU, and on a GPU up to 4 of
     the cores that other ranks of the machine leave."""
@@ -302,6 +281,9 @@ class TrainConfig(ConfigModel):
         settings = self.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT)
         if self.stage != "sft":
             del settings["sft"]
+        # A key that changes nothing is left out.
+        if self.optimizer.kind == "adamw":
+            del settings["optimizer"]["kind"]
         if not self.z_loss:
             del settings["z_loss"]
         if self.packing != "best_fit":

@@ -20,7 +20,7 @@ CONFIG, SUBMITTED, MIX = "config.yaml", "submitted.yaml", "mix.yaml"
 PLAN, FINGERPRINT = "plan.json", "fingerprint.json"
 FEEDBACK, VERSIONS, METRICS = "feedback.json", "versions.json", "metrics.jsonl"
 CHECKPOINTS, TOKENIZER, MODEL = "checkpoints", "tokenizer", "model"
-CACHE, START, TASKS = "cache", "start", "tasks"
+CACHE, START, TASKS, PROFILE = "cache", "start", "tasks", "profile"
 _LIBRARIES = (
     "ixt",
     "mosaicml",

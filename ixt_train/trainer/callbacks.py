@@ -84,7 +84,11 @@ class LearningRateCallback(Callback):  # type: ignore[misc]
         factor = learning_rate_factor(self._schedule, self._duration, *steps_and_tokens(state))
         for optimizer in state.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = self._highest * factor
+                rate = self._highest * factor
+                if isinstance(group["lr"], torch.Tensor):
+                    group["lr"].fill_(rate)
+                else:
+                    group["lr"] = rate
 
 
 class RandomStateCallback(Callback):  # type: ignore[misc]

@@ -41,6 +41,12 @@ def sharding(settings: Mapping[str, Any]) -> FSDPConfig | FSDP2Config:
         raise ConfigError(
             "fsdp: version 1 needs a GPU, and this machine has none; version: 2 also runs on CPUs"
         )
+    replicas = settings.get("data_parallel_replicate_degree")
+    if version == 2 and replicas is not None and not torch.cuda.is_available():
+        raise ConfigError(
+            "fsdp.data_parallel_replicate_degree: FSDP2 averages gradients of replicas by NCCL; "
+            "this machine has no GPU, and gloo has no average"
+        )
     own = {key: value for key, value in settings.items() if key != "version"}
     if own.get("state_dict_type", "full") != "full":
         raise ConfigError(

@@ -12,6 +12,7 @@ from ixt_data.errors import ConfigError, MissingExtra
 from ixt_train.config import TrainConfig
 from ixt_train.inference import token_losses
 from ixt_train.trainer.fsdp import sharding
+from ixt_train.trainer.optimizers import eight_bit_adamw
 
 _MAX_WORKERS = 4
 
@@ -39,6 +40,8 @@ def check_machine(config: TrainConfig) -> None:
                 "compile: on a CPU torch.compile needs a C++ compiler, and this machine has no "
                 "g++. Install one, name it in CXX, or set compile to false"
             )
+    if config.optimizer.kind == "adamw8bit":
+        eight_bit_adamw()
     token_losses(config.cross_entropy, config.z_loss)
     if config.fsdp is not None:
         kind = sharding(config.fsdp)

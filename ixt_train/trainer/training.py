@@ -53,6 +53,7 @@ from ixt_train.trainer.loggers import build_loggers
 from ixt_train.trainer.machine import check_machine, torch_threads, worker_count
 from ixt_train.trainer.objective import LanguageModel, data_spec
 from ixt_train.trainer.optimizers import build_optimizer, load_optimizer_state
+from ixt_train.trainer.profiling import ProfilerCallback
 from ixt_train.trainer.setup import recorded_plan, resumed_model, set_up, starting_model
 from ixt_train.trainer.shared_plan import share_plan
 from ixt_train.trainer.speed import SpeedMeter
@@ -270,6 +271,7 @@ def _fit(
             composition := CompositionCallback(groups, language_model),
             *_callbacks(config, plan, language_model, evaluator, ema, remote, composition),
             interruption,
+            *([] if config.profile is None else [ProfilerCallback(folder, config.profile)]),
             *extra_callbacks,
         ]
         if shown is not None and config.logging.progress:

@@ -136,7 +136,7 @@ class WarmStart:
 
     Attributes:
         model: the model, with embeddings for new tokens.
-        optimizer: AdamW's state by parameter name, as in Composer's checkpoints, or None.
+        optimizer: the optimizer's state by its kind, as in Composer's checkpoints, or None.
         averaged: averaged weights by parameter name, None for a new average.
         step: steps that the weights were averaged over.
     """
@@ -174,19 +174,22 @@ def start_from(
             f"start.optimizer: keep, but {origin.checkpoint} has the moments of adapters (lora); "
             "set it to fresh"
         )
-    moments = state["state"]["optimizers"]["AdamW"]
+    optimizers = {
+        kind: moments | {"state": {name: _resize_moments(s, weights[name.removeprefix("model.")])
+                                   for name, s in moments["state"].items()}}
+        for kind, moments in state["state"]["optimizers"].items()
+    }  # fmt: skip
     averaged = averaged_weights(state)
     return WarmStart(
         model,
-        moments | {"state": {name: _resize_moments(s, weights[name.removeprefix("model.")])
-                             for name, s in moments["state"].items()}},
+        optimizers,
         {name: _resize_rows(w, weights[name].detach()) for name, w in averaged.items()} or None,
         int(origin.record["step"]),
     )  # fmt: skip
 
 
 def _resize_moments(moments: dict[str, Tensor], weight: Tensor) -> dict[str, Tensor]:
-    """Resize AdamW's state of one parameter; rows of new tokens have moments of zero."""
+    """Resize an optimizer's state of one parameter; rows of new tokens have moments of zero."""
     zeros = torch.zeros_like(weight)
     return {
         key: value.clone() if value.dim() == 0 else _resize_rows(value, zeros)

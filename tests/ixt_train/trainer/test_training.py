@@ -193,6 +193,8 @@ def test_settings_that_need_a_gpu_raise_on_a_cpu(config_tree: Tree) -> None:
         run(config_tree, precision="amp_fp16")
     with pytest.raises(ConfigError, match=r"fsdp: .* needs a GPU"):
         run(config_tree, ema=None, fsdp={"sharding_strategy": "FULL_SHARD"})
+    with pytest.raises(ConfigError, match=r"data_parallel_replicate_degree: .* no average"):
+        run(config_tree, fsdp={"version": 2, "data_parallel_replicate_degree": 2})
     with pytest.raises(ConfigError, match=r"fsdp: .*sharding_strategie"):
         run(config_tree, ema=None, fsdp={"version": 2, "sharding_strategie": "FULL_SHARD"})
 
