@@ -96,6 +96,10 @@ def ingest(
     shard_mb: Annotated[
         float, typer.Option(help="Uncompressed size of a text shard, in MiB, up to 2048.")
     ] = 64,
+    max_document_mb: Annotated[
+        float,
+        typer.Option(help="A longer record or text is rejected; in MiB, up to 256."),
+    ] = 256,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -130,6 +134,7 @@ def ingest(
         source_field=source_field,
         records=records,
         delimiter=delimiter,
+        max_bytes=int(max_document_mb * (1 << 20)),
         remarks=remarks,
     )
     with (

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -130,6 +132,19 @@ class StoredColumns:
                 self._fields.remarks.add(f"column {name}: values out of range became NULL", lost)
             column = pc.if_else(fits, column, pa.scalar(None, column.type))
         return column.cast(options=pc.CastOptions(target, allow_time_truncate=True))
+
+
+def row_bytes(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
+    """Return the bytes of the texts and binary values in each row, decoded, int64[n]."""
+    sizes = np.zeros(batch.num_rows, np.int64)
+    for column in batch.columns:
+        is_dictionary = isinstance(column, pa.DictionaryArray)
+        values = column.dictionary if is_dictionary else column
+        if is_text(values.type) or pa.types.is_binary(values.type):
+            lengths = pc.binary_length(values)
+            lengths = lengths.take(column.indices) if is_dictionary else lengths
+            sizes += np.asarray(lengths.cast(pa.int64()).fill_null(0))
+    return sizes
 
 
 def _distinct(names: list[str], fields: Fields) -> list[str]:

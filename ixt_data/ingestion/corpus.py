@@ -32,6 +32,7 @@ from ixt_data.ingestion.seen_ids import SeenIds
 from ixt_data.ingestion.text_shards import TextShards
 from ixt_data.mds import MAX_SHARD_BYTES, SHARD_BYTES
 from ixt_data.records import STAGES, ProgressCallback, Stage
+from ixt_data.storage import MAX_TEXT
 from ixt_data.store import Store, Transaction, broken_selections, check_name
 from ixt_data.worker_processes import WorkerPool, cores, rare_collection
 
@@ -82,6 +83,7 @@ def ingest(
     source_field: str | None = None,
     records: str | None = None,
     delimiter: str | None = None,
+    max_document_bytes: float = MAX_TEXT,
     stage: Stage | None = None,
     types: Literal["text", "auto"] = "text",
     casts: Mapping[str, str] | None = None,
@@ -108,6 +110,8 @@ def ingest(
             if a record has it.
         records: keys, joined by dots, of the array of records in a JSON object.
         delimiter: the character between columns of CSV; None: the first line decides.
+        max_document_bytes: most bytes of a record as stored, and of a text, up to 256 MiB; a longer
+            one is rejected.
         stage: the stage of training that the documents are for; by default `sft` for
             conversations and `pretrain` for other documents.
         types: `text` leaves dates, times and UUIDs of JSON text; `auto` gives them their types.
@@ -157,6 +161,7 @@ def ingest(
         "source_field": source_field,
         "records": records,
         "delimiter": delimiter,
+        "max_bytes": int(max_document_bytes),
         "remarks": remarks,
     }
     # Opened together, files of one name in several folders get distinct names.

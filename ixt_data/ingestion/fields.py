@@ -16,7 +16,6 @@ TEXT = "text"
 CONVERSATIONS = {"messages": "OpenAI", "conversations": "ShareGPT"}
 """Fields of a conversation in a record without text, each with the name of its layout."""
 
-TOO_LONG = f"longer than {MAX_TEXT >> 20} MiB"
 _JSON_KINDS = {
     type(None): "null",
     bool: "a boolean",
@@ -26,6 +25,11 @@ _JSON_KINDS = {
     list: "an array",
     dict: "an object",
 }
+
+
+def too_long(limit: int) -> str:
+    """Return the reason for the rejection of a document of more than `limit` bytes."""
+    return f"longer than {limit / (1 << 20):g} MiB (--max-document-mb)"
 
 
 class RejectedRecord(NamedTuple):
@@ -67,6 +71,7 @@ class Fields:
         source: field of the document's source; None: the field `source`, if a record has it.
         records: keys, joined by dots, of the array of records in a JSON object.
         delimiter: the character between the columns of a CSV file; None: found in its first line.
+        max_bytes: most bytes of a record as stored, and of a text.
         split: split of a dataset that the file belongs to, a column of its records.
         remarks: collects what the summary says about the records.
     """
@@ -76,6 +81,7 @@ class Fields:
     source: str | None = None
     records: str | None = None
     delimiter: str | None = None
+    max_bytes: int = field(default=MAX_TEXT, compare=False)
     split: str | None = None
     remarks: Remarks = field(default_factory=Remarks, compare=False)
 
@@ -89,9 +95,10 @@ class Fields:
                 )
 
     @property
-    def identity(self) -> list[str | None]:
+    def identity(self) -> list[str | int | None]:
         """Everything that the documents depend on."""
-        return [self.text, self.id, self.source, self.records, self.delimiter, self.split]
+        named = [self.text, self.id, self.source, self.records, self.delimiter, self.split]
+        return [*named, self.max_bytes]
 
     def check_columns(self, file: str, columns: Sequence[str]) -> None:
         """Check that a table has the columns that these fields name.
@@ -142,8 +149,8 @@ class Fields:
                 return str(error)
         if not text or text.isspace():
             return "empty text"
-        if len(text) > MAX_TEXT:
-            return TOO_LONG
+        if len(text) > self.max_bytes:
+            return too_long(self.max_bytes)
         source_id = record.pop(self.id or "id", None)
         name = self.source or "source"
         source = record.pop(name, None)

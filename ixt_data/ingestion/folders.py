@@ -37,16 +37,17 @@ class FolderInput:
         consumed: bytes of the files read so far.
     """
 
-    def __init__(self, path: Path, format: str | None) -> None:
+    def __init__(self, path: Path, format: str | None, max_bytes: int) -> None:
         """Find the files.
 
         Args:
             path: the folder.
             format: the format that the user named, whose files are one document each; without it,
                 the files are plain text, and files of records are rejected.
+            max_bytes: most bytes of a file.
         """
         self.path = path
-        self._format = format
+        self._format, self._max_bytes = format, max_bytes
         self.size = sum(file[1] for file in walk(path) if not isinstance(file, RejectedRecord))
         self.consumed = 0
 
@@ -55,7 +56,7 @@ class FolderInput:
         """Everything that the records depend on."""
         files = [file.path for file in walk(self.path) if not isinstance(file, RejectedRecord)]
         changed = [[printable(path), path.stat().st_mtime_ns] for path in files]
-        return [self._format, printable(self.path), changed]
+        return [self._format, self._max_bytes, printable(self.path), changed]
 
     def __iter__(self) -> Iterator[Document | RejectedRecord]:
         """Yield a document or a rejection per file."""
@@ -66,17 +67,18 @@ class FolderInput:
     def portions(self) -> Iterator["FilesPortion"]:
         """Yield the files in portions, which several processes can read."""
         source = printable(self.path.resolve().name or str(self.path))
+        own = (self.path, source, self._format, self._max_bytes)
         files: list[FolderFile | RejectedRecord] = []
         size = consumed = 0
         limit = FILES if self._format in (None, TEXT_FORMAT) else SLOW_FILES
         for file in walk(self.path):
             if len(files) >= limit or size >= FILE_BYTES:
-                yield FilesPortion(self.path, source, self._format, files, size, consumed)
+                yield FilesPortion(*own, files, size, consumed)
                 files, size = [], 0
             files.append(file)
             size += 0 if isinstance(file, RejectedRecord) else file.size
             consumed += 0 if isinstance(file, RejectedRecord) else file.size
-        yield FilesPortion(self.path, source, self._format, files, size, consumed)
+        yield FilesPortion(*own, files, size, consumed)
 
 
 # A portion of a folder ends at the first limit: files, or bytes of them.
@@ -99,7 +101,7 @@ class FilesPortion:
     Attributes:
         folder: the folder.
         source: the source of the documents of plain text.
-        format: see `FolderInput`.
+        format, max_bytes: see `FolderInput`.
         files: the files, and what is rejected.
         size: bytes of the files.
         consumed: see `Portion`.
@@ -108,6 +110,7 @@ class FilesPortion:
     folder: Path
     source: str
     format: str | None
+    max_bytes: int
     files: list[FolderFile | RejectedRecord]
     size: int
     consumed: int
@@ -137,10 +140,12 @@ class FilesPortion:
         try:
             source = SourceFile(path)
             if not self.slow:
-                yield read_text(source, source=self.source, source_id=relative)
+                yield read_text(
+                    source, source=self.source, source_id=relative, limit=self.max_bytes
+                )
                 return
             source.name = relative
-            yield from reader.open(source, Fields())
+            yield from reader.open(source, Fields(max_bytes=self.max_bytes))
         except OSError as error:
             yield RejectedRecord(printable(path), 0, f"cannot be read: {error.strerror}")
         except IxtError as error:

@@ -19,7 +19,7 @@ from ixt_data.ingestion.source_files import (
     printable,
     standard_input,
 )
-from ixt_data.storage import RemoteFile, find_remote, is_address
+from ixt_data.storage import MAX_TEXT, RemoteFile, find_remote, is_address
 
 # A folder such as `year=2024/` of a table that Hive or Spark has partitioned.
 PARTITION = re.compile(r"(?:^|/)([^/=]+)=[^/]*(?=/)")
@@ -34,6 +34,7 @@ def open_inputs(
     source_field: str | None = None,
     records: str | None = None,
     delimiter: str | None = None,
+    max_bytes: int = MAX_TEXT,
     remarks: Remarks | None = None,
 ) -> list[Input]:
     """Open inputs, and check everything that can be checked before reading them.
@@ -50,6 +51,7 @@ def open_inputs(
             if a record has it.
         records: keys, joined by dots, of the array of records in a JSON object.
         delimiter: the character between columns of CSV; None: the first line decides.
+        max_bytes: most bytes of a record as stored, and of a text; a longer one is rejected.
         remarks: collects what the summary of an ingest says about the records.
 
     Returns:
@@ -61,8 +63,14 @@ def open_inputs(
     """
     if format is not None and format not in readers():
         raise ConfigError(f"format {format!r}: use one of {', '.join(sorted(readers()))}")
+    if not 0 < max_bytes <= MAX_TEXT:
+        raise ConfigError(
+            f"document size {max_bytes / (1 << 20):g} MiB: use more than 0 and at most "
+            f"{MAX_TEXT >> 20}"
+        )
     fields = Fields(
-        text_field, id_field, source_field, records, delimiter, remarks=remarks or Remarks()
+        *(text_field, id_field, source_field, records, delimiter, max_bytes),
+        remarks=remarks or Remarks(),
     )
     found = [file for path in paths for file in _find(path)]
     names = _distinct_names(
@@ -130,7 +138,7 @@ def _open_folder(folder: Path, fields: Fields, format: str | None) -> Iterator[I
             )
         if format is None and has_only_pages(folder):
             format = "html"
-        yield FolderInput(folder, format)
+        yield FolderInput(folder, format, fields.max_bytes)
     for file in files or ():
         source = SourceFile(file.path)
         # Files of several splits may have one name.

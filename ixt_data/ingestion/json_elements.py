@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from ixt_data.ingestion.fields import too_long
 from ixt_data.storage import MAX_TEXT, TruncatedStream
 
 # A string without its end matches too, without the last group. `*+` never backtracks.
@@ -13,19 +14,22 @@ class NoArray(Exception):
     """A JSON value without an array at the path."""
 
 
-def split_elements(chunks: Iterable[bytes], path: Sequence[str] = ()) -> Iterator[bytes]:
+def split_elements(
+    chunks: Iterable[bytes], path: Sequence[str] = (), limit: int = MAX_TEXT
+) -> Iterator[bytes]:
     """Yield each element of an array.
 
     Args:
         chunks: the JSON text, without a byte order mark.
         path: keys of the objects around the array; empty: the array is the complete text.
+        limit: most bytes of an element.
 
     Raises:
         TruncatedStream: the text ends inside of the array, or the chunks raised it. `rest` is the
-            incomplete element. Or an element has more than `MAX_TEXT` bytes.
+            incomplete element. Or an element has more than `limit` bytes.
         NoArray: the text has no array at `path`.
     """
-    tokens = _Tokens(chunks)
+    tokens = _Tokens(chunks, limit)
     if not _enter_array(tokens, list(path)):
         raise NoArray
     depth = 0
@@ -85,7 +89,8 @@ class _Tokens:
         start: position of the text that must stay in the buffer.
     """
 
-    def __init__(self, chunks: Iterable[bytes]) -> None:
+    def __init__(self, chunks: Iterable[bytes], limit: int) -> None:
+        self._limit = limit
         self._chunks = iter(chunks)
         self._buffer = b""
         self.at = self.start = 0
@@ -104,8 +109,8 @@ class _Tokens:
     def _fill(self) -> bool:
         """Read until the buffer has doubled: a long string is scanned a few times only."""
         kept = self._buffer[self.start :]
-        if len(kept) > MAX_TEXT:
-            raise TruncatedStream(f"a value is longer than {MAX_TEXT >> 20} MiB")
+        if len(kept) > self._limit:
+            raise TruncatedStream(f"a value is {too_long(self._limit)}")
         self.at -= self.start
         self.start = 0
         parts, n_bytes = [kept], 0

@@ -10,7 +10,7 @@ from ixt_data.ingestion.fields import Fields
 from ixt_data.ingestion.json_elements import NoArray, split_elements
 from ixt_data.ingestion.json_lines import BOM, JsonInput, JsonLinesInput, without_bom
 from ixt_data.ingestion.source_files import SourceFile
-from ixt_data.storage import MAX_TEXT, LongLine, TruncatedStream, split_lines
+from ixt_data.storage import LongLine, TruncatedStream, split_lines
 
 
 class JsonArrayInput(JsonInput):
@@ -19,7 +19,8 @@ class JsonArrayInput(JsonInput):
     def _records(self) -> Iterator[bytes]:
         path = self._fields.records.split(".") if self._fields.records else []
         try:
-            yield from split_elements(without_bom(self._source.stream), path)
+            chunks = without_bom(self._source.stream)
+            yield from split_elements(chunks, path, self._fields.max_bytes)
         except NoArray:
             where = f"at --records {self._fields.records}" if path else "of records"
             raise ConfigError(f"{self._source.file} has no array {where}") from None
@@ -32,7 +33,7 @@ class JsonObjectInput(JsonInput):
         parts: list[bytes] = []
         for chunk in without_bom(self._source.stream):
             parts.append(chunk)
-            if sum(map(len, parts)) > MAX_TEXT:
+            if sum(map(len, parts)) > self._fields.max_bytes:
                 parts = [LongLine(parts[0])]
                 break
         whole = parts[0] if len(parts) == 1 else b"".join(parts)
@@ -70,7 +71,7 @@ def open_json(source: SourceFile, fields: Fields) -> JsonInput:
         return JsonArrayInput(source, fields)
     head = source.head.removeprefix(BOM).lstrip()
     # Lines of arrays are lines, each a rejected record; one array in one line is an array.
-    first = _first_line(source)
+    first = _first_line(source, fields)
     follows = first is not None and head[len(first) :].strip() != b""
     if head[:1] == b"[" and not (first and follows and _parses(first)):
         return JsonArrayInput(source, fields)
@@ -81,10 +82,10 @@ def open_json(source: SourceFile, fields: Fields) -> JsonInput:
     return JsonLinesInput(source, fields)
 
 
-def _first_line(source: SourceFile) -> bytes | None:
+def _first_line(source: SourceFile, fields: Fields) -> bytes | None:
     """Return the first line that is not empty; None if the file cannot be decoded up to it."""
     try:
-        for line in split_lines(without_bom(source.stream)):
+        for line in split_lines(without_bom(source.stream), fields.max_bytes):
             if line.strip():
                 return line
     except TruncatedStream:

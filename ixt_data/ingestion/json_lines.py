@@ -11,11 +11,11 @@ import numpy as np
 import orjson
 
 from ixt_data.errors import ConfigError
-from ixt_data.ingestion.fields import TOO_LONG, Fields, RejectedRecord, excerpt, kind_of
+from ixt_data.ingestion.fields import Fields, RejectedRecord, excerpt, kind_of, too_long
 from ixt_data.ingestion.remarks import Remarks
 from ixt_data.ingestion.source_files import SourceFile, SourceInput
 from ixt_data.records import Document
-from ixt_data.storage import CHUNK, MAX_TEXT, LongLine, TruncatedStream, split_lines
+from ixt_data.storage import CHUNK, LongLine, TruncatedStream, split_lines
 
 BOM = b"\xef\xbb\xbf"
 PORTION_BYTES = 4 << 20
@@ -74,7 +74,8 @@ class JsonRecords:
         except orjson.JSONDecodeError as error:
             record = self._without_not_finite(line)
             if record is None:
-                return RejectedRecord(self.file, number, _json_error(line, error), excerpt(line))
+                reason = _json_error(line, error, self.fields)
+                return RejectedRecord(self.file, number, reason, excerpt(line))
         if type(record) is dict and _has_wide_number(record.values()):
             # orjson reads integers of more than 64 bits as floating-point numbers.
             record = json.loads(line)
@@ -164,7 +165,8 @@ class LinesPortion:
 
     def __iter__(self) -> Iterator[Document | RejectedRecord]:
         """Yield a document or a rejection per line."""
-        return self.records.documents(split_lines(self._chunks()), self.number, self.more)
+        lines = split_lines(self._chunks(), self.records.fields.max_bytes)
+        return self.records.documents(lines, self.number, self.more)
 
     def _chunks(self) -> Iterator[bytes]:
         if self.place is not None and not self.data:
@@ -194,7 +196,7 @@ class JsonLinesInput(JsonInput):
         super().__init__(source, fields)
 
     def _records(self) -> Iterator[bytes]:
-        return split_lines(without_bom(self._source.stream))
+        return split_lines(without_bom(self._source.stream), self._fields.max_bytes)
 
     def portions(self) -> Iterator[LinesPortion]:
         """Yield the lines in portions of about `PORTION_BYTES`; the division is always the same."""
@@ -237,7 +239,7 @@ class JsonLinesInput(JsonInput):
                 else:
                     lines += _newlines(chunk)
                     # More of a line that is too long anyway is not needed.
-                    if size <= MAX_TEXT + 2 * PORTION_BYTES:
+                    if size <= self._fields.max_bytes + 2 * PORTION_BYTES:
                         held.append(chunk)
                 at += len(chunk)
         except TruncatedStream as error:
@@ -280,9 +282,9 @@ def without_bom(chunks: Iterable[bytes]) -> Iterator[bytes]:
     yield from rest
 
 
-def _json_error(line: bytes, error: orjson.JSONDecodeError) -> str:
+def _json_error(line: bytes, error: orjson.JSONDecodeError, fields: Fields) -> str:
     if isinstance(line, LongLine):
-        return TOO_LONG
+        return too_long(fields.max_bytes)
     if line.isspace():
         return "empty line"
     try:

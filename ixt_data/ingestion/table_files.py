@@ -11,15 +11,14 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 
 from ixt_data.errors import ConfigError, IxtError
-from ixt_data.ingestion.arrow_columns import StoredColumns
 from ixt_data.ingestion.fields import Fields, RejectedRecord, excerpt
 from ixt_data.ingestion.remarks import Remarks
 from ixt_data.ingestion.source_files import SourceFile
+from ixt_data.ingestion.table_records import BATCH_BYTES, Batches, TableRecords, first_line
 from ixt_data.records import Document
 from ixt_data.sql import CsvFile
 from ixt_data.storage import TruncatedStream
 
-BATCH_BYTES = 16 << 20
 BATCH_ROWS = 1024
 PORTION_BYTES = 4 << 20
 
@@ -75,9 +74,9 @@ class TableInput(ABC):
         return iter(())
 
     def _unreadable(self, error: Exception) -> IxtError:
-        return IxtError(f"{self.file} is not a readable {self.kind} file: {_first_line(error)}")
+        return IxtError(f"{self.file} is not a readable {self.kind} file: {first_line(error)}")
 
-    def _records(self) -> "TableRecords":
+    def _records(self) -> TableRecords:
         fields = replace(self._fields, remarks=Remarks())
         return TableRecords(self.kind, self.file, self.name, fields)
 
@@ -105,111 +104,10 @@ class TableInput(ABC):
                     batches, size = [], 0
         except (pa.ArrowException, OSError) as error:
             last = row + sum(batch.num_rows for batch in batches) + 1
-            reason = f"corrupt {self.kind} data: {_first_line(error)}"
+            reason = f"corrupt {self.kind} data: {first_line(error)}"
             rejected.append(RejectedRecord(self.file, last, reason))
         rejected += self._rejections()
         yield Batches(self._records(), batches, row, size, self.size, rejected)
-
-
-@dataclass(frozen=True)
-class TableRecords:
-    """Conversion of the rows of a table to documents.
-
-    Attributes:
-        kind: name of the format in messages.
-        file: the file, as messages show it.
-        name: name of the file, the default source of its documents.
-        fields: the fields of text, id and source.
-    """
-
-    kind: str
-    file: str
-    name: str
-    fields: Fields
-
-    def documents(
-        self, batches: Iterator[Any], row: int = 0
-    ) -> Iterator[Document | RejectedRecord]:
-        """Yield a document or a rejection per row; corrupt batches end with one rejection.
-
-        Args:
-            batches: record batches of one schema.
-            row: number of rows of the file before these.
-        """
-        try:
-            columns: StoredColumns | None = None
-            for batch in batches:
-                if columns is None:
-                    columns = StoredColumns(batch.schema, self.fields)
-                    if row:
-                        # What the first rows have said of the schema.
-                        self.fields.remarks.take()
-                for record in columns.records(batch):
-                    row += 1
-                    yield self._document(record, row)
-        except (pa.ArrowException, OSError) as error:
-            reason = f"corrupt {self.kind} data: {_first_line(error)}"
-            yield RejectedRecord(self.file, row + 1, reason)
-
-    def _document(self, record: dict[str, Any], row: int) -> Document | RejectedRecord:
-        text = record.get(self.fields.text)
-        if isinstance(text, bytes):
-            try:
-                record[self.fields.text] = text.decode()
-            except UnicodeDecodeError:
-                return RejectedRecord(self.file, row, "not UTF-8", excerpt(text))
-        document = self.fields.document(record, self.name, row)
-        if isinstance(document, Document):
-            return document
-        return RejectedRecord(
-            self.file, row, document, excerpt(text if isinstance(text, str) else "")
-        )
-
-
-@dataclass
-class Batches:
-    """Consecutive record batches of one file, a `Portion` of it.
-
-    Attributes:
-        records: converts the rows.
-        batches: the record batches.
-        row: number of rows of the file before these.
-        size: bytes of the batches.
-        consumed: see `Portion`.
-        rejected: records that are in no batch, after the rows.
-    """
-
-    records: TableRecords
-    batches: list[Any]
-    row: int
-    size: int
-    consumed: int
-    rejected: list[RejectedRecord] = field(default_factory=list)
-    movable: bool = field(default=True, init=False)
-    slow: bool = field(default=False, init=False)
-
-    @property
-    def remarks(self) -> Remarks:
-        """What the summary says about the records."""
-        return self.records.fields.remarks
-
-    def __iter__(self) -> Iterator[Document | RejectedRecord]:
-        """Yield a document or a rejection per row."""
-        yield from self.records.documents(iter(self.batches), self.row)
-        yield from self.rejected
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Pickle would copy all of the memory that a slice belongs to.
-        sink = pa.BufferOutputStream()
-        if self.batches:
-            with pa.ipc.new_stream(sink, self.batches[0].schema) as writer:
-                for batch in self.batches:
-                    writer.write_batch(batch)
-        return {**self.__dict__, "batches": sink.getvalue().to_pybytes()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        data = state["batches"]
-        self.__dict__ |= {**state, "batches": [*pa.ipc.open_stream(data)] if data else []}
 
 
 @dataclass
@@ -245,6 +143,9 @@ class RowGroups:
 
     def _batches(self) -> Iterator[Any]:
         with _open_parquet(self.path) as parquet:
+            # A value that many rows share stays one value in memory.
+            shared = _dictionaries(parquet, self.groups)
+        with _open_parquet(self.path, shared) as parquet:
             rows = _batch_rows(parquet.metadata)
             yield from parquet.iter_batches(batch_size=rows, row_groups=self.groups)
 
@@ -333,7 +234,8 @@ class CsvInput(TableInput):
         super().__init__(source, fields)
 
     def _columns(self) -> list[str]:
-        self._csv = CsvFile(self.path, self.file, self._delimiter)
+        limit = self._fields.max_bytes
+        self._csv = CsvFile(self.path, self.file, self._delimiter, limit)
         return self._csv.columns
 
     def _batches(self) -> Iterator[tuple[Any, float]]:
@@ -348,12 +250,21 @@ ARROW_FILE, ARROW_STREAM, FEATHER_1 = b"ARROW1", b"\xff\xff\xff\xff", b"FEA1"
 """First bytes of the kinds of Arrow files."""
 
 
-def _open_parquet(path: Path) -> pq.ParquetFile:
-    return pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
+def _open_parquet(path: Path, dictionaries: list[str] | None = None) -> pq.ParquetFile:
+    return pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False, read_dictionary=dictionaries)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _dictionaries(parquet: pq.ParquetFile, groups: list[int]) -> list[str]:
+    """Return the columns of text whose dictionary is most of their bytes in some row groups."""
+    found: dict[str, None] = {}
+    for group in map(parquet.metadata.row_group, groups):
+        for column in map(group.column, range(group.num_columns)):
+            start = column.dictionary_page_offset
+            if column.physical_type == "BYTE_ARRAY" and start is not None:
+                size = column.data_page_offset - start
+                if 2 * size > column.total_compressed_size:
+                    found[column.path_in_schema] = None
+    return list(found)
 
 
 def _batch_rows(metadata: Any) -> int:

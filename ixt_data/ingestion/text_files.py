@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 from ixt_data.errors import ConfigError
-from ixt_data.ingestion.fields import TOO_LONG, Fields, RejectedRecord, excerpt
+from ixt_data.ingestion.fields import Fields, RejectedRecord, excerpt, too_long
 from ixt_data.ingestion.source_files import SourceFile, SourceInput
 from ixt_data.records import Document, document_id
-from ixt_data.storage import HEAD, MAX_TEXT, TruncatedStream
+from ixt_data.storage import HEAD, TruncatedStream
 
 
 class TextFileInput(SourceInput):
@@ -23,14 +23,21 @@ class TextFileInput(SourceInput):
                 f"{source.file} is read as text; options of fields are for files of records"
             )
         super().__init__(source)
+        self._limit = fields.max_bytes
 
     def __iter__(self) -> Iterator[Document | RejectedRecord]:
         """Yield the document, or the rejected record."""
-        yield read_text(self._source, source=self._source.name, source_id=self._source.name)
+        name = self._source.name
+        yield read_text(self._source, source=name, source_id=name, limit=self._limit)
 
 
-def read_text(source_file: SourceFile, *, source: str, source_id: str) -> Document | RejectedRecord:
-    """Read a file as a document with its relative path as metadata `path`, or reject it."""
+def read_text(
+    source_file: SourceFile, *, source: str, source_id: str, limit: int
+) -> Document | RejectedRecord:
+    """Read a file as a document with its relative path as metadata `path`, or reject it.
+
+    A file of more than `limit` bytes is rejected.
+    """
     file = source_file.file
     parts: list[bytes] = []
     n_bytes = 0
@@ -38,8 +45,8 @@ def read_text(source_file: SourceFile, *, source: str, source_id: str) -> Docume
         for chunk in source_file.stream:
             parts.append(chunk)
             n_bytes += len(chunk)
-            if n_bytes > MAX_TEXT:
-                return RejectedRecord(file, 0, TOO_LONG)
+            if n_bytes > limit:
+                return RejectedRecord(file, 0, too_long(limit))
     except TruncatedStream as error:
         return RejectedRecord(file, 0, str(error))
     raw = b"".join(parts)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ixt_data.errors import ConfigError, MissingExtra
-from ixt_data.ingestion.fields import TOO_LONG, Fields, RejectedRecord, excerpt
+from ixt_data.ingestion.fields import Fields, RejectedRecord, excerpt, too_long
 from ixt_data.ingestion.remarks import Remarks
 from ixt_data.ingestion.source_files import SourceFile, SourceInput
 from ixt_data.records import Document
-from ixt_data.storage import MAX_TEXT, ByteStream, TruncatedStream
+from ixt_data.storage import CHUNK, ByteStream, TruncatedStream
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -40,6 +40,7 @@ class HtmlInput(SourceInput):
             )
         MissingExtra.require("web", "trafilatura")
         super().__init__(source)
+        self._limit = fields.max_bytes
 
     def portions(self) -> Iterator["PagePortion"]:
         """Yield the page, which another process can read if it is a file."""
@@ -49,9 +50,12 @@ class HtmlInput(SourceInput):
         """Yield the document, or the rejected record."""
         source = self._source
         try:
-            raw = _Stream(source.stream).read(MAX_TEXT + 1)
+            raw = _read_to(_Stream(source.stream), self._limit)
         except TruncatedStream as error:
             yield RejectedRecord(source.file, 0, str(error))
+            return
+        if raw is None:
+            yield RejectedRecord(source.file, 0, too_long(self._limit))
             return
         record = _page(raw, None)
         if record is None:
@@ -100,6 +104,7 @@ class WarcInput(SourceInput):
                 f"{source.file} is a WARC file; options of fields are for files of records"
             )
         super().__init__(source)
+        self._limit = fields.max_bytes
 
     def __iter__(self) -> Iterator[Document | RejectedRecord]:
         """Yield a document or a rejection per response, in order."""
@@ -123,7 +128,7 @@ class WarcInput(SourceInput):
                     yield PagesPortion(source.file, source.name, items, size, source.consumed)
                     items, size = [], 0
                 number += 1
-                item = _response(record, number, source.file)
+                item = _response(record, number, source.file, self._limit)
                 items.append(item)
                 size += len(item.content) if isinstance(item, _Response) else 0
         except (ArchiveLoadFailed, TruncatedStream, EOFError) as error:
@@ -146,13 +151,13 @@ class _Response(NamedTuple):
     content: bytes
 
 
-def _response(warc: Any, number: int, file: str) -> "_Response | RejectedRecord":
+def _response(warc: Any, number: int, file: str, limit: int) -> "_Response | RejectedRecord":
     """Return a response, or why it is not a document."""
     url = warc.rec_headers.get_header("WARC-Target-URI") or ""
     date = warc.rec_headers.get_header("WARC-Date")
-    content = warc.content_stream().read(MAX_TEXT + 1)
-    if len(content) > MAX_TEXT:
-        return RejectedRecord(file, number, TOO_LONG, excerpt(url))
+    content = _read_to(warc.content_stream(), limit)
+    if content is None:
+        return RejectedRecord(file, number, too_long(limit), excerpt(url))
     if warc.rec_type == "conversion":
         return _Response(number, url, date, None, content)
     status = warc.http_headers.get_statuscode() if warc.http_headers else "200"
@@ -204,6 +209,19 @@ class PagesPortion:
                 return found
             reason = found
         return RejectedRecord(self.file, item.number, reason, excerpt(item.url))
+
+
+def _read_to(stream: Any, limit: int) -> bytes | None:
+    """Read a stream to its end; return None if it has more than `limit` bytes."""
+    parts: list[bytes] = []
+    size = 0
+    # One read of a compressed response returns less than it is asked for.
+    while part := stream.read(CHUNK):
+        parts.append(part)
+        size += len(part)
+        if size > limit:
+            return None
+    return b"".join(parts)
 
 
 def _decoded(raw: bytes, charset: str) -> bytes | str:

@@ -11,7 +11,8 @@ from ixt_data.sql.parquet_scan import escape_glob
 from ixt_data.sql.views import quote_name
 
 DELIMITERS = (",", ";", "\t", "|")
-MAX_LINE = 256 << 20
+BUFFER_BYTES = 32 << 20
+_CHUNK = 1 << 20
 _BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 # The first type that keeps each value of a column as it is written.
@@ -42,7 +43,9 @@ class CsvFile:
         columns: names of the columns; of equal names, the later ones get a suffix.
     """
 
-    def __init__(self, path: Path, shown: str, delimiter: str | None = None) -> None:
+    def __init__(
+        self, path: Path, shown: str, delimiter: str | None = None, max_line: int = 256 << 20
+    ) -> None:
         """Read the first line.
 
         Args:
@@ -50,10 +53,11 @@ class CsvFile:
             shown: the file's name in messages.
             delimiter: the character between columns; None: of `,` `;` tab and `|` the one that
                 occurs most in the first line.
+            max_line: most bytes of a line.
 
         Raises:
             ConfigError: the delimiter is not one character.
-            IxtError: the file has no line, or DuckDB cannot read it.
+            IxtError: the file has no line, or one that is much too long, or DuckDB cannot read it.
         """
         from ixt_data.sql.connections import DuckDBError, connect
 
@@ -63,6 +67,11 @@ class CsvFile:
         self._error = DuckDBError
         self._connection = connect()
         encoding, header = _first_line(path)
+        # DuckDB loses a line that is longer than its buffer, without an error.
+        buffer = max(max_line + 1, BUFFER_BYTES)
+        if _longest_line(path) >= buffer:
+            limit = f"{max_line / (1 << 20):g} MiB"
+            raise IxtError(f"{shown} has a line that is longer than {limit} (--max-document-mb)")
         outside_quotes = re.sub(r'"[^"]*"', "", header)
         if not header.strip():
             raise IxtError(f"{shown} has no line with the names of its columns")
@@ -77,7 +86,9 @@ class CsvFile:
             "all_varchar": True,
             "auto_detect": False,
             "allow_quoted_nulls": False,
-            "max_line_size": MAX_LINE,
+            "max_line_size": max_line,
+            # By default 16 lines of that size.
+            "buffer_size": buffer,
             "hive_partitioning": False,
             # A name such as `a.csv.gz` says nothing: the caller has decoded the file.
             "compression": "none",
@@ -164,8 +175,23 @@ def _first_line(path: Path) -> tuple[str, str]:
     return encoding, (text.splitlines() or [""])[0]
 
 
+def _longest_line(path: Path) -> int:
+    """Return the bytes of the longest line, if it has more than a chunk; else less than that."""
+    longest = size = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            ends = [at for end in (b"\n", b"\r") for at in (chunk.find(end), chunk.rfind(end))]
+            found = [at for at in ends if at >= 0]
+            longest = max(longest, size + (min(found) if found else len(chunk)))
+            size = len(chunk) - max(found) if found else size + len(chunk)
+    return longest
+
+
 def _cause(error: Exception) -> str:
-    return str(error).partition("\n")[0]
+    lines = str(error).split("\n")
+    # The first line of an error about a line has only its number.
+    found = (line for line in lines if line.startswith("Maximum line size"))
+    return next(found, lines[0])
 
 
 def _literal(value: str | bool | int) -> str:

@@ -14,8 +14,8 @@ from ixt_data.storage.remote_files import RemoteFile
 MAX_TEXT = 256 << 20
 HEAD = 1024
 CHUNK = 1 << 20
-# A zstd block of 4 bytes decodes to at most 128 KiB: 8 KiB of input are at most 256 MiB at once.
-ZSTD_SLICE = 8 << 10
+# A zstd block of 4 bytes decodes to at most 128 KiB: 512 bytes of input are at most 16 MiB at once.
+ZSTD_SLICE = 512
 ZSTD_WINDOW = 2**31
 XZ_MEMORY = 1 << 30
 MAGIC = {
@@ -81,7 +81,7 @@ class ByteStream:
             case "gzip":
                 return _gunzip(self._raw(CHUNK >> 4))
             case "zstd":
-                return _unzstd(self._raw(ZSTD_SLICE))
+                return _joined(_unzstd(self._raw(CHUNK >> 4)))
             case "bzip2":
                 return _decompress("bzip2", bz2.BZ2Decompressor, self._raw(CHUNK >> 4))
             case "xz":
@@ -123,7 +123,12 @@ def _gunzip(pieces: Iterable[bytes]) -> Iterator[bytes]:
 def _unzstd(pieces: Iterable[bytes]) -> Iterator[bytes]:
     frames = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
     decoder = None
-    for piece in pieces:
+    slices = (
+        piece[start : start + ZSTD_SLICE]
+        for piece in pieces
+        for start in range(0, len(piece), ZSTD_SLICE)
+    )
+    for piece in slices:
         while piece:
             decoder = decoder or frames.decompressobj()
             try:
@@ -134,6 +139,23 @@ def _unzstd(pieces: Iterable[bytes]) -> Iterator[bytes]:
             decoder = None if ended else decoder
     if decoder is not None:
         raise TruncatedStream("truncated zstd data")
+
+
+def _joined(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Join small chunks, which each need work, to chunks of about a quarter of `CHUNK`."""
+    parts: list[bytes] = []
+    size = 0
+    try:
+        for chunk in chunks:
+            parts.append(chunk)
+            size += len(chunk)
+            if size >= CHUNK >> 2:
+                yield b"".join(parts)
+                parts, size = [], 0
+    except TruncatedStream:
+        yield b"".join(parts)
+        raise
+    yield b"".join(parts)
 
 
 def _xz_decoder() -> lzma.LZMADecompressor:

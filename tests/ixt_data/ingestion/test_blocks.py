@@ -44,7 +44,7 @@ def test_any_number_of_workers_writes_the_same_bytes(
     assert (report["quarantined"], report["duplicates"]) == (34, 598)
     assert len(files) == 2 * report["shards"] + 2
     assert verify(store).problems == []
-    assert "column made: timestamp[ns, tz=UTC] became microseconds" in report["remarks"]
+    assert "column made: timestamp[ns, tz=UTC] became microseconds: 2" in report["remarks"]
 
 
 def test_lines_have_the_same_documents_in_portions_as_in_one_go(
