@@ -10,16 +10,19 @@ abandoned journals on this machine, checkpoints that no retained version is buil
 temporary files of killed writers.
 """
 
+import math
+import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 
 from ixt_data.critique_runs import abandoned_journals, expired_leases, journal_folder
 from ixt_data.log import PROBE_PREFIX, READ_BATCH, Entry, Snapshot, checkpoint
-from ixt_data.storage import StoredFile, free_reserve, is_full, write_reserve
+from ixt_data.storage import LocalStorage, StoredFile, free_reserve, is_full, write_reserve
 from ixt_data.store import INGESTS, Store
 
 _TXN = re.compile(r"[0-9a-f]{32}")
@@ -133,7 +136,28 @@ def _collect(
         store.storage.delete(*(key for key in report.deleted if key not in states))
         for name in report.expired:
             store.pins.release(name)
+        if isinstance(store.storage, LocalStorage):
+            _remove_empty_folders(store.storage.path / "_tmp", stale_before)
     return report
+
+
+def _remove_empty_folders(folder: Path, stale_before: float) -> None:
+    """Remove the empty folders that killed writers have left below a folder."""
+    paths = [Path(path) for path, _, _ in os.walk(folder, topdown=False) if path != str(folder)]
+    # The removal of a folder changes the time of the one above.
+    stale = [path for path in paths if _modified(path) < stale_before]
+    for path in stale:
+        # A folder that is not empty stays.
+        with suppress(OSError):
+            path.rmdir()
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        # Its writer has removed it.
+        return math.inf
 
 
 def _stale_journals(store: Store, before: float) -> Iterator[Path]:

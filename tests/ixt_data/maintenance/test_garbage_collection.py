@@ -145,6 +145,16 @@ def test_active_writer_is_not_aborted(store: Store) -> None:
     assert not any(p.is_file() for p in Path(store.root, "_tmp").rglob("*"))
 
 
+def test_empty_folders_of_killed_writers_are_removed(store: Store) -> None:
+    killed, active = store.begin("ingest").scratch, store.begin("ingest").scratch
+    (killed / "shards" / "text").mkdir(parents=True)
+    old = time.time() - 3 * 24 * 3600
+    for path in (killed / "shards" / "text", killed / "shards", killed):
+        os.utime(path, (old, old))
+    collect_garbage(store)
+    assert [*Path(store.root, "_tmp").iterdir()] == [active]
+
+
 def test_files_of_killed_writers_are_deleted(store: Store) -> None:
     txn = store.begin("ingest")
     (txn.scratch / "half").write_text("x")
