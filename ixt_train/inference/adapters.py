@@ -59,7 +59,8 @@ def load_merged(model: Any, folder: Path, state: dict[str, Any], average: bool =
         return model
     adapted = _adapted(model, folder)
     load_weights(adapted.base_model.model, state, average)
-    return adapted.merge_and_unload()
+    # peft froze the weights below the adapters; a later stage may train all of them.
+    return adapted.merge_and_unload().requires_grad_(True)
 
 
 def _adapted(model: Any, folder: Path) -> Any:

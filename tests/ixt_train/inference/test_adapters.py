@@ -78,6 +78,11 @@ def test_adapters_start_from_a_run_with_adapters(adapted: Tree, tmp_path: Path) 
     result = run(third, run_folder=str(tmp_path / "third"))
     # It starts where the second run ended.
     assert losses(result.run_folder)[0] < losses(second.run_folder)[0]
+    # Without adapters, the next stage trains every weight.
+    full = run({k: v for k, v in third.items() if k != "lora"}, run_folder=str(tmp_path / "full"))
+    before, after = load_model(second.run_folder).model, load_model(full.run_folder).model
+    for (name, old), new in zip(before.named_parameters(), after.parameters(), strict=True):
+        assert not torch.equal(old, new), name
     start = {"checkpoint": second.run_folder, "optimizer": "keep"}
     plain = {k: v for k, v in third.items() if k != "lora"} | {"start": start}
     with pytest.raises(ConfigError, match="moments of adapters"):
