@@ -33,7 +33,7 @@ class _Rate(ProgressColumn):
         speed = task.finished_speed or task.speed
         if speed is None:
             return Text(f"- {unit}/s")
-        return Text(f"{speed / 1e6:.1f} MB/s" if unit == "B" else f"{speed:,.0f} {unit}/s")
+        return Text(f"{speed / 1e6:.1f} MB/s" if unit == "B" else _format_rate(speed, unit))
 
 
 class ProgressBar(Protocol):
@@ -70,7 +70,7 @@ class _Lines(ProgressBar):
         rate = (completed - self._done) / seconds
         of_total = f" of {self._number(self._total)}" if self._total else ""
         parts = [f"{self._title}: {self._number(completed)}{of_total} {self._unit}"]
-        parts.append(f"{rate / self._scale:,.1f} {self._unit}/s")
+        parts.append(_format_rate(rate / self._scale, self._unit))
         if self._total and rate > 0:
             parts.append(f"{timedelta(seconds=round((self._total - completed) / rate))} left")
         line = ", ".join(parts) + (f"; {note}" if note else "")
@@ -79,6 +79,11 @@ class _Lines(ProgressBar):
 
     def _number(self, value: float) -> str:
         return f"{value / self._scale:,.0f}"
+
+
+def _format_rate(rate: float, unit: str) -> str:
+    """Return a rate per second; per minute if it is below one per second."""
+    return f"{rate * 60:,.1f} {unit}/min" if 0 < rate < 1 else f"{rate:,.1f} {unit}/s"
 
 
 @contextmanager

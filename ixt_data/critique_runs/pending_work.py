@@ -28,7 +28,7 @@ class PendingWork:
             return f"{format_count(self.documents, 'document')} to critique"
         return (
             f"this critic replaces {self.previous_critic}, which has the same name: "
-            f"{', '.join(self.changed_keys)} changed. "
+            f"changed in its config: {', '.join(self.changed_keys)}. "
             f"{format_count(self.documents, 'document')} to critique; "
             "--name NAME would keep both in the view critiques"
         )

@@ -32,5 +32,13 @@ def test_bytes_are_shown_as_megabytes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lines("B", (5e8, "", None)) == ["critiquing: 500 MB, 5.0 MB/s"]
 
 
+def test_slow_work_has_a_rate_per_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([0.0, 240.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(times))
+    assert lines("documents", (1, "", 12.0)) == [
+        "critiquing: 1 of 12 documents, 0.2 documents/min, 0:44:00 left"
+    ]
+
+
 def test_short_work_prints_nothing() -> None:
     assert lines("documents", (1, "", None), (2, "", 2)) == []

@@ -173,7 +173,9 @@ def _critique(view: StoredCritique, text: str, max_chars: int | None) -> Rendera
 
 
 def _panel(title: str, text: str) -> RenderableType:
-    return Panel(Text(printable(text)), title=Text(printable(title)), title_align="left")
+    return Panel(
+        Text(printable(text)), title=Text(printable(title)), title_align="left", expand=False
+    )
 
 
 def _two_columns(values: Mapping[str, str]) -> Table:
