@@ -1,6 +1,7 @@
 """The verbs of the trainer: train, tokenize, replay. Heavy imports are inside."""
 
 import os
+import shlex
 import sys
 from contextlib import redirect_stdout
 from dataclasses import asdict
@@ -104,8 +105,10 @@ def _sweep(
         runs = run_sweep(points, overwrite=overwrite, out=out)
     if os.environ.get("RANK", "0") == "0":
         out.result({"runs": [asdict(run) for run in runs]}, table(*sweep_rows(runs)))
-        best = " ".join(runs[0].settings)
-        out.note(f"lowest loss: ixt train {config} {best}")
+        # The sweep has its folder; the run to come takes the one of the config.
+        kept = [setting for setting in overrides if not setting.startswith("run_folder=")]
+        command = shlex.join(["ixt", "train", str(config), *kept, *runs[0].settings])
+        out.note(f"lowest loss: {command}")
 
 
 def _what_is_kept(config: "TrainConfig") -> str:

@@ -75,10 +75,12 @@ def test_wrong_axes_are_refused(config: Path, axes: list[str], message: str) -> 
 
 
 def test_command_prints_the_table(config: Path) -> None:
-    done = CliRunner().invoke(build(), ["train", str(config), "--sweep", "seed=1,2"])
+    done = CliRunner().invoke(
+        build(), ["train", str(config), "optimizer.lr=2e-3", "--sweep", "seed=1,2"]
+    )
     assert done.exit_code == 0, done.output
     assert "seed" in done.stdout
-    assert "lowest loss: ixt train" in done.stderr
+    assert f"lowest loss: ixt train {config} optimizer.lr=2e-3 seed=" in done.stderr
     again = ["train", str(config), f"run_folder={config.parent}/other"]
     assert CliRunner().invoke(build(), again).exit_code == 0
     refused = CliRunner().invoke(build(), [*again, "--sweep", "seed=1,2"])

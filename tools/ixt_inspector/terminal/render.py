@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.columns import Columns
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -143,14 +143,29 @@ def _document(view: StoredDocument, full: bool) -> Iterator[RenderableType]:
     own = {name: value for name, value in view.row.items() if value is not None}
     yield _two_columns({name: _short(str(value), max_chars) for name, value in own.items()})
     yield Text()
-    panels: list[RenderableType] = [_panel("document", _short(view.text, max_chars))]
+    panels = [_panel("document", _short(view.text, max_chars))]
     panels += [_critique(one, view.text, max_chars) for one in view.critiques]
     if len(panels) == 1:
         panels.append(_panel("critiques", "none yet"))
-    yield Columns(panels, equal=True, expand=True)
+    yield _Panels(panels)
 
 
-def _critique(view: StoredCritique, text: str, max_chars: int | None) -> RenderableType:
+class _Panels:
+    """Panels: next to each other on a terminal, else one below the other, as wide as their text."""
+
+    def __init__(self, panels: list[Panel]) -> None:
+        self._panels = panels
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if console.is_terminal:
+            yield Columns(self._panels, equal=True, expand=True)
+            return
+        for panel in self._panels:
+            panel.expand = False
+            yield panel
+
+
+def _critique(view: StoredCritique, text: str, max_chars: int | None) -> Panel:
     row, lines = view.row, []
     for name in _NUMBERS:
         if row[name] is not None:
@@ -172,10 +187,8 @@ def _critique(view: StoredCritique, text: str, max_chars: int | None) -> Rendera
     return _panel(f"{row['critic']} ({row['critic_id']}): {row['status']}", "\n".join(lines))
 
 
-def _panel(title: str, text: str) -> RenderableType:
-    return Panel(
-        Text(printable(text)), title=Text(printable(title)), title_align="left", expand=False
-    )
+def _panel(title: str, text: str) -> Panel:
+    return Panel(Text(printable(text)), title=Text(printable(title)), title_align="left")
 
 
 def _two_columns(values: Mapping[str, str]) -> Table:
