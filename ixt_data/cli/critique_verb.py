@@ -29,6 +29,7 @@ from ixt_data.cli.judge_options import (
     ThinkingBudgetOption,
     TimeoutOption,
     choose_prices,
+    refuse_options_of_judges,
 )
 from ixt_data.cli.options import DEFAULT_STORE, OutputOption, StoreOption, key_values
 from ixt_data.cli.verbs import Group, add_verb
@@ -314,9 +315,10 @@ def critique(
     elif estimate or parts == "never":
         flag = "--estimate" if estimate else "--parts"
         raise typer.BadParameter(f"is for a judge, not for {critic}", param_hint=flag)
-    elif limits != SpendingLimits():
-        what = f"rates, prices and cost are for a judge, not for {critic}"
-        raise typer.BadParameter(what, param_hint="--max-... and --price-...")
+    else:
+        # --check reads the rubric's examples with any critic.
+        allowed = ("endpoint", "serve", "rubric") if check else ("endpoint", "serve")
+        refuse_options_of_judges(critic, (JUDGE, SPENDING, PAIRS), allowed)
     if critic == "vllm":
         if not endpoint and not serve:
             what = "give --endpoint URL or --serve MODEL"
