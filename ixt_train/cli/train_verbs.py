@@ -1,6 +1,7 @@
 """The verbs of the trainer: train, tokenize, replay. Heavy imports are inside."""
 
 import os
+import shlex
 import sys
 from contextlib import redirect_stdout
 from dataclasses import asdict
@@ -95,17 +96,20 @@ def _sweep(
 ) -> None:
     """Train every combination of a sweep, and print a table of their losses, the lowest first."""
     quiet_libraries()
+    from ixt_train.runs import check_train_run
     from ixt_train.trainer import load_points, reuse_freed_memory, run_sweep, sweep_rows
 
     named = [] if store is None else [f"store={store}"]
     points = load_points(config, [*overrides, *named], axes)
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        for _, settings in points:
+            check_train_run(settings, overwrite)
     reuse_freed_memory()
     with redirect_stdout(sys.stderr):
         runs = run_sweep(points, overwrite=overwrite, out=out)
     if os.environ.get("RANK", "0") == "0":
         out.result({"runs": [asdict(run) for run in runs]}, table(*sweep_rows(runs)))
-        best = " ".join(runs[0].settings)
-        out.note(f"lowest loss: ixt train {config} {best}")
+        out.note(f"lowest loss: {shlex.join(runs[0].settings)} in {runs[0].run_folder}")
 
 
 def _what_is_kept(config: "TrainConfig") -> str:
