@@ -105,9 +105,16 @@ def _sweep(
         for _, settings in points:
             check_train_run(settings, overwrite)
     reuse_freed_memory()
-    with redirect_stdout(sys.stderr):
-        runs = run_sweep(points, overwrite=overwrite, out=out)
-    if os.environ.get("RANK", "0") == "0":
+    is_first = os.environ.get("RANK", "0") == "0"
+    try:
+        with redirect_stdout(sys.stderr):
+            runs = run_sweep(points, overwrite=overwrite, out=out)
+    except (KeyboardInterrupt, SystemExit):
+        if is_first:
+            again = " without --overwrite" if overwrite else ""
+            out.note(f"interrupted; the same command{again} repeats no finished run of the sweep")
+        raise
+    if is_first:
         out.result({"runs": [asdict(run) for run in runs]}, table(*sweep_rows(runs)))
         out.note(f"lowest loss: {shlex.join(runs[0].settings)} in {runs[0].run_folder}")
 

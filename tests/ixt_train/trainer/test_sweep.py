@@ -102,3 +102,14 @@ def test_command_prints_the_table(config: Path) -> None:
     assert CliRunner().invoke(build(), again).exit_code == 0
     refused = CliRunner().invoke(build(), [*again, "--sweep", "seed=1,2"])
     assert "has a train run" in str(refused.exception)
+
+
+def test_interrupted_sweep_says_how_it_continues(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ixt_train.trainer.run_sweep", interrupt)
+    done = CliRunner().invoke(build(), ["train", str(config), "--sweep", "seed=1,2", "--overwrite"])
+    assert "the same command without --overwrite repeats no finished run" in done.stderr
