@@ -91,10 +91,8 @@ def _adapted(model: Any, folder: Path) -> Any:
     except ValueError as error:
         raise ConfigError(f"lora.targets: {str(error).splitlines()[0]}") from None
     for module in adapted.modules():
-        is_head = isinstance(module, TrainableTokensLayer) and isinstance(
-            module.base_layer, nn.Linear
-        )
-        if is_head and module.base_layer.bias is not None:
+        base = module.base_layer if isinstance(module, TrainableTokensLayer) else None
+        if isinstance(base, nn.Linear) and base.bias is not None:
             module.register_forward_hook(_with_bias)
     return adapted
 

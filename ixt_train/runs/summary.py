@@ -143,7 +143,7 @@ def _has(row: Mapping[str, Any], *names: str) -> bool:
 
 
 def _mapping(path: Path, parse: Callable[[bytes], Any]) -> dict[str, Any]:
-    """Return the mapping in a file, empty if there is no file."""
+    """Return the mapping in a file, empty if it does not exist."""
     if not path.is_file():
         return {}
     try:
