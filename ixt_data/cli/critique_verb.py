@@ -50,6 +50,7 @@ def register(app: typer.Typer) -> None:
 
 
 def critique(
+    context: typer.Context,
     corpus: Annotated[str, typer.Option(help="Corpus to critique.")],
     critic: Annotated[
         str,
@@ -316,9 +317,8 @@ def critique(
         flag = "--estimate" if estimate else "--parts"
         raise typer.BadParameter(f"is for a judge, not for {critic}", param_hint=flag)
     else:
-        # --check reads the rubric's examples with any critic.
-        allowed = ("endpoint", "serve", "rubric") if check else ("endpoint", "serve")
-        refuse_options_of_judges(critic, (JUDGE, SPENDING, PAIRS), allowed)
+        allowed = ("endpoint", "serve", "rubric" if check else "")
+        refuse_options_of_judges(context, critic, (JUDGE, SPENDING, PAIRS), allowed)
     if critic == "vllm":
         if not endpoint and not serve:
             what = "give --endpoint URL or --serve MODEL"

@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-import click
 import typer
-from click.core import ParameterSource
 
 JUDGE = "Judges: --critic vllm and llama"
 SPENDING = "Rates and cost: --critic vllm and llama"
@@ -117,10 +115,13 @@ def choose_prices(
     return load_prices(file, model, is_batch=is_batch)
 
 
-def refuse_options_of_judges(critic: str, panels: Sequence[str], allowed: Sequence[str]) -> None:
+def refuse_options_of_judges(
+    context: typer.Context, critic: str, panels: Sequence[str], allowed: Sequence[str]
+) -> None:
     """Refuse options of the command line that only judges read.
 
     Args:
+        context: the command and its options.
         critic: the critic, which is not a judge.
         panels: panels of the help text that have such options.
         allowed: names of parameters that are checked elsewhere.
@@ -128,9 +129,9 @@ def refuse_options_of_judges(critic: str, panels: Sequence[str], allowed: Sequen
     Raises:
         BadParameter: one is given.
     """
-    context = click.get_current_context()
     for parameter in context.command.params:
-        is_given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        source = context.get_parameter_source(parameter.name or "")
+        is_given = source is not None and source.name == "COMMANDLINE"
         is_of_judges = getattr(parameter, "rich_help_panel", None) in panels
         if is_given and is_of_judges and parameter.name not in allowed:
             what = f"is for a judge (vllm, llama), not for {critic}"

@@ -180,9 +180,10 @@ def _group(
     n = matches.documents
     if not n:
         corpora = ", ".join(mix.corpus or scope.snapshot.corpora) or "no corpus"
+        besides = f" outside of the holdout of {scope.holdout:g}" if scope.holdout else ""
         raise MixError(
-            f"selection {name!r}: no document of {corpora} in snapshot {scope.snapshot.version} "
-            f'satisfies {where!r}. List the scores: ixt query "SUMMARIZE critiques"'
+            f"selection {name!r}: no document of {corpora} in snapshot {scope.snapshot.version}"
+            f"{besides} satisfies {where!r}. List the scores: ixt query 'SUMMARIZE critiques'"
         )
     weights, warnings = equal_weights(n), []
     if temperature and matches.values is not None:

@@ -57,6 +57,7 @@ class Scope:
 
     Attributes:
         snapshot: the pinned snapshot.
+        holdout: share of documents that is out of scope.
         mix: with its saved selections resolved.
         critics: the mix's critics.
         shards: text shards of the mix's corpora, in the order of their commits.
@@ -74,7 +75,7 @@ class Scope:
         Raises:
             MixError: a corpus, critic or saved selection does not exist in this snapshot.
         """
-        self.snapshot = store.snapshot(mix.snapshot)
+        self.snapshot, self.holdout = store.snapshot(mix.snapshot), holdout
         mix = resolve_selections(store, mix, self.snapshot)
         self.mix, self.critics = mix, mix.critics
         self._check(store, mix)

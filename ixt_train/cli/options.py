@@ -1,6 +1,7 @@
 """Options and settings that the verbs of the trainer share."""
 
 import os
+import warnings
 from typing import Annotated
 
 import typer
@@ -22,3 +23,7 @@ def quiet_libraries() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # It warns of its own calls.
+    warnings.filterwarnings(
+        "ignore", category=UserWarning, module=r"torch\.distributed\.checkpoint"
+    )

@@ -96,19 +96,30 @@ def _sweep(
 ) -> None:
     """Train every combination of a sweep, and print a table of their losses, the lowest first."""
     quiet_libraries()
+    from ixt_train.runs import check_train_run
     from ixt_train.trainer import load_points, reuse_freed_memory, run_sweep, sweep_rows
 
     named = [] if store is None else [f"store={store}"]
     points = load_points(config, [*overrides, *named], axes)
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        for _, settings in points:
+            check_train_run(settings, overwrite)
     reuse_freed_memory()
-    with redirect_stdout(sys.stderr):
-        runs = run_sweep(points, overwrite=overwrite, out=out)
-    if os.environ.get("RANK", "0") == "0":
+    is_first = os.environ.get("RANK", "0") == "0"
+    try:
+        with redirect_stdout(sys.stderr):
+            runs = run_sweep(points, overwrite=overwrite, out=out)
+    except (KeyboardInterrupt, SystemExit):
+        if is_first:
+            again = " without --overwrite" if overwrite else ""
+            out.note(f"interrupted; the same command{again} repeats no finished run of the sweep")
+        raise
+    if is_first:
         out.result({"runs": [asdict(run) for run in runs]}, table(*sweep_rows(runs)))
         # The sweep has its folder; the run to come takes the one of the config.
         kept = [setting for setting in overrides if not setting.startswith("run_folder=")]
         command = shlex.join(["ixt", "train", str(config), *kept, *runs[0].settings])
-        out.note(f"lowest loss: {command}")
+        out.note(f"lowest loss, in {runs[0].run_folder}: {command}")
 
 
 def _what_is_kept(config: "TrainConfig") -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from ixt_data.config import validate
@@ -66,14 +66,17 @@ def load_merged(model: Any, folder: Path, state: dict[str, Any], average: bool =
 def _adapted(model: Any, folder: Path) -> Any:
     MissingExtra.require("lora", "peft")
     import peft
+    from peft.tuners.trainable_tokens import TrainableTokensLayer
 
     record = run_folder.read_json(folder / ADAPTERS)
     tokens = record.pop(_TOKENS)
     lora = validate(LoraConfig, record, str(folder / ADAPTERS))
     embeddings = {_name_of(model, model.get_input_embeddings())}
     output = model.get_output_embeddings()
-    if output is not None and output.weight is not model.get_input_embeddings().weight:
-        embeddings.add(_name_of(model, output))
+    if output is not None:
+        _check_targets(model, lora, {*embeddings, _name_of(model, output)})
+        if output.weight is not model.get_input_embeddings().weight:
+            embeddings.add(_name_of(model, output))
     config = peft.LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
@@ -84,9 +87,39 @@ def _adapted(model: Any, folder: Path) -> Any:
         task_type="CAUSAL_LM",
     )
     try:
-        return peft.get_peft_model(model, config)
+        adapted = peft.get_peft_model(model, config)
     except ValueError as error:
         raise ConfigError(f"lora.targets: {str(error).splitlines()[0]}") from None
+    for module in adapted.modules():
+        base = module.base_layer if isinstance(module, TrainableTokensLayer) else None
+        if isinstance(base, nn.Linear) and base.bias is not None:
+            module.register_forward_hook(_with_bias)
+    return adapted
+
+
+def _with_bias(head: Any, hidden: tuple[Tensor], _: Tensor) -> Tensor:
+    """Return the logits of a head with its bias, which peft 0.21 leaves out."""
+    weight = head.get_merged_weights(head.active_adapters)
+    return nn.functional.linear(hidden[0], weight, head.base_layer.bias)
+
+
+def _check_targets(model: nn.Module, lora: LoraConfig, embeddings: set[str]) -> None:
+    """Refuse targets that peft ignores or cannot combine with trained embeddings."""
+    names = [name for name, _ in model.named_modules()]
+    for target in lora.targets or ():
+        if target.rpartition(".")[2] in embeddings:
+            raise ConfigError(
+                f"lora.targets: {target} is an embedding, of which only the rows of control tokens "
+                "are trained; name linear layers, or use null for all"
+            )
+        if not any(name == target or name.endswith(f".{target}") for name in names):
+            linear = {
+                name.rpartition(".")[2]
+                for name, module in model.named_modules()
+                if isinstance(module, nn.Linear | Conv1D)
+            }
+            known = ", ".join(sorted(linear - embeddings))
+            raise ConfigError(f"lora.targets: the model has no layer {target}; it has {known}")
 
 
 def _name_of(model: nn.Module, part: nn.Module) -> str:

@@ -159,6 +159,7 @@ class LossHead:
                 "not a linear layer; set it to dense"
             )
         self._head: Any = head
+        self._bias: Tensor | None = _inner(head).bias
         self._losses = losses
         self._logits = self._head.forward
         self._targets: Tensor | None = None
@@ -168,7 +169,7 @@ class LossHead:
         if self._targets is None:
             return self._logits(hidden)
         targets, head = self._targets.flatten(), self._head
-        values = self._losses(hidden.flatten(0, -2), head.weight, head.bias, targets)
+        values = self._losses(hidden.flatten(0, -2), head.weight, self._bias, targets)
         return values.view(*hidden.shape[:-1], 1)
 
     def remove(self) -> None:
@@ -191,9 +192,14 @@ class LossHead:
             self._targets = None
 
 
+def _inner(head: Any) -> Any:
+    """Return the layer itself, where peft wraps it to train rows of tokens."""
+    return getattr(head, "original_module", head)
+
+
 def _is_linear(head: Any) -> bool:
     # Not a subclass, which may compute something else.
-    return type(head) is nn.Linear
+    return type(_inner(head)) is nn.Linear
 
 
 def check_head(model: Any) -> None:
@@ -213,7 +219,7 @@ def check_head(model: Any) -> None:
     was_training = model.training
     model.eval()
     ids = torch.arange(_PROBED, device=model.device)[None] * 7919
-    ids %= model.get_input_embeddings().num_embeddings
+    ids %= len(model.get_input_embeddings().weight)
     head = LossHead(model, chunked_losses())
     try:
         with torch.no_grad():

@@ -1,6 +1,6 @@
 """Summaries of train runs for pages and reports: curves and last metrics, without torch."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import yaml
 
-from ixt_data.errors import ConfigError
+from ixt_data.errors import ConfigError, CorruptError
 from ixt_train.runs.metrics import read_metrics
 
 METRICS = "metrics.jsonl"
@@ -66,29 +66,29 @@ def read_train_run(folder: Path) -> TrainRun:
 
     Raises:
         ConfigError: the folder is not a run folder.
-        CorruptError: a row of its metrics is not JSON.
+        CorruptError: its plan or config cannot be read.
     """
     metrics = folder / METRICS
     if not metrics.is_file():
         raise ConfigError(f"{folder} is not a run folder: it has no {METRICS}")
-    rows = read_metrics(metrics)
-    plan = _json(folder / "plan.json")
+    rows = [row for row in read_metrics(metrics) if _has(row, "step", "tokens", "seconds")]
+    plan = _mapping(folder / "plan.json", orjson.loads)
     text = _text(folder / "config.yaml")
-    settings = yaml.safe_load(text) or {}
+    settings = _mapping(folder / "config.yaml", yaml.safe_load)
     evals = [(int(row["tokens"]), row["eval"]) for row in rows if isinstance(row.get("eval"), dict)]
-    losses = [(int(row["tokens"]), float(row["loss"])) for row in rows if "loss" in row]
+    losses = [(int(row["tokens"]), float(row["loss"])) for row in rows if _has(row, "loss")]
     mixes = [(int(row["tokens"]), row["mix"]) for row in rows if isinstance(row.get("mix"), dict)]
     last = rows[-1] if rows else {"step": 0, "tokens": 0, "seconds": 0.0}
     measured: dict[str, Any] = next((row for row in reversed(rows) if "row_fill" in row), {})
-    batch = settings.get("global_batch_size", DEFAULT_BATCH)
+    batch = settings.get("global_batch_size") or DEFAULT_BATCH
     return TrainRun(
         name=folder.resolve().name,
         folder=str(folder),
         steps=int(last["step"]),
         tokens=int(last["tokens"]),
         seconds=float(last["seconds"]),
-        planned_steps=plan["samples"] // batch if "samples" in plan else None,
-        speed={name: float(measured[name]) for name in SPEEDS if name in measured},
+        planned_steps=plan["samples"] // batch if _has(plan, "samples") else None,
+        speed={name: float(measured[name]) for name in SPEEDS if _has(measured, name)},
         shares=_by_dimension(mixes, "tokens"),
         losses=_by_dimension(mixes, "loss"),
         digest=str(plan.get("digest", "")),
@@ -120,9 +120,10 @@ def _by_dimension(
     values: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for tokens, mix in mixes:
         for dimension, by_name in mix.get(kind, {}).items():
-            for name, value in by_name.items():
-                curve = values.setdefault(dimension, {}).setdefault(name, [])
-                curve.append((tokens, float(value)))
+            for name in by_name:
+                if _has(by_name, name):
+                    curve = values.setdefault(dimension, {}).setdefault(name, [])
+                    curve.append((tokens, float(by_name[name])))
     return {
         dimension: {name: downsample(points) for name, points in by_name.items()}
         for dimension, by_name in values.items()
@@ -136,9 +137,22 @@ def downsample(points: list[tuple[int, float]], max_points: int = MAX_POINTS) ->
     return tuple((part[-1][0], sum(value for _, value in part) / len(part)) for part in parts)
 
 
-def _json(path: Path) -> dict[str, Any]:
-    values = orjson.loads(path.read_bytes()) if path.is_file() else {}
-    return values if isinstance(values, dict) else {}
+def _has(row: Mapping[str, Any], *names: str) -> bool:
+    """Return whether all values are numbers; a loss that is not finite is null in metrics."""
+    return all(isinstance(row.get(name), int | float) for name in names)
+
+
+def _mapping(path: Path, parse: Callable[[bytes], Any]) -> dict[str, Any]:
+    """Return the mapping in a file, empty if it does not exist."""
+    if not path.is_file():
+        return {}
+    try:
+        values = parse(path.read_bytes())
+    except (ValueError, yaml.YAMLError) as error:
+        raise CorruptError(f"{path} cannot be read: {error}") from None
+    if not isinstance(values, dict):
+        raise CorruptError(f"{path} is not a mapping")
+    return values
 
 
 def _text(path: Path) -> str:

@@ -81,7 +81,7 @@ class _Probe:
         self._forward, self._device = forward, model.device
         self._first = min(_FIRST_TOKENS, max(1, max_length // 2))
         self._second = max(1, max_length - self._first)
-        size = model.get_input_embeddings().num_embeddings
+        size = len(model.get_input_embeddings().weight)
         padding = model.config.get_text_config().pad_token_id
         self._tokens = [token for token in range(size) if token != padding]
         self._alone = self._run(self._ids(0, self._second)[None])

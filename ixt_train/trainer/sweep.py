@@ -1,6 +1,7 @@
 """Sweeps: the same train run under every combination of some settings."""
 
 import gc
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from composer.utils import dist
 
 from ixt_data.console import Output
@@ -18,7 +20,6 @@ from ixt_train.runs import run_folder
 from ixt_train.trainer.training import train
 
 RESULTS = "sweep.json"
-_OUTSIDE_BRACKETS = re.compile(r",(?![^\[{(]*[\]})])")
 _NOT_IN_NAMES = re.compile(r"[^\w.+-]+")
 
 
@@ -46,6 +47,8 @@ class SweepRun:
 def sweep_points(axes: Sequence[str]) -> list[tuple[str, ...]]:
     """Return the overrides of every combination of `KEY=VALUE,VALUE,...`.
 
+    The values are the entries of a YAML list, so that commas in brackets and quotes separate none.
+
     Raises:
         ConfigError: an axis has no values, or a key twice.
 
@@ -56,8 +59,8 @@ def sweep_points(axes: Sequence[str]) -> list[tuple[str, ...]]:
     choices = []
     for axis in axes:
         key, is_given, values = axis.partition("=")
-        texts = [text.strip() for text in _OUTSIDE_BRACKETS.split(values)]
-        if not is_given or not all(texts) or not key.strip():
+        texts = _entries(values)
+        if not is_given or not texts or not key.strip():
             raise ConfigError(f"--sweep: {axis!r} is not KEY=VALUE,VALUE,...")
         choices.append([f"{key.strip()}={text}" for text in texts])
     keys = [axis.partition("=")[0].strip() for axis in axes]
@@ -68,6 +71,18 @@ def sweep_points(axes: Sequence[str]) -> list[tuple[str, ...]]:
     if len(set(points)) < len(points):
         raise ConfigError(f"--sweep: a value is given twice in {', '.join(axes)}")
     return points
+
+
+def _entries(values: str) -> list[str]:
+    """Return the text of each entry of a YAML list without its brackets; none if it is not one."""
+    text = f"[{values}]"
+    try:
+        node = yaml.compose(text)
+    except yaml.YAMLError:
+        return []
+    if not isinstance(node, yaml.SequenceNode) or values.rstrip().endswith(","):
+        return []
+    return [text[entry.start_mark.index : entry.end_mark.index] for entry in node.value]
 
 
 def load_points(
@@ -86,10 +101,17 @@ def load_points(
     loaded: dict[str, tuple[tuple[str, ...], TrainConfig]] = {}
     for point in sweep_points(axes):
         name = _NOT_IN_NAMES.sub("-", "_".join(point)).strip("-")
-        if name in loaded or any(setting.startswith("run_folder=") for setting in point):
+        if name in loaded:
             raise ConfigError(f"--sweep: {' '.join(point)} has the run folder of another one")
-        own = [*overrides, *point, f"run_folder={folder / name}"]
-        loaded[name] = (point, load_train_config(path, own))
+        own = load_train_config(path, [*overrides, *point])
+        if own.run_folder != str(folder):
+            raise ConfigError("--sweep: run_folder is not a setting; each run has a folder inside")
+        own = own.model_copy(update={"run_folder": str(folder / name)})
+        for other, config in loaded.values():
+            if own == config.model_copy(update={"run_folder": own.run_folder}):
+                texts = f"{' '.join(point)} and {' '.join(other)}"
+                raise ConfigError(f"--sweep: {texts} are the same train run")
+        loaded[name] = (point, own)
     return list(loaded.values())
 
 
@@ -118,7 +140,7 @@ def run_sweep(
         if out is not None and is_first:
             out.note(f"run {number} of {len(points)}: {' '.join(settings)}")
         runs.append(_run(settings, config, overwrite, out))
-        runs.sort(key=lambda run: (run.loss is None, run.loss or 0.0))
+        runs.sort(key=lambda run: math.inf if run.loss is None else run.loss)
         if is_first:
             folder = Path(config.run_folder).parent
             run_folder.write_json(folder / RESULTS, {"runs": [asdict(run) for run in runs]})
@@ -139,6 +161,8 @@ def _run(
         return SweepRun(settings, config.run_folder, error=str(error))
     held_out = result.losses["eval"]
     loss = result.losses["train"] if held_out is None else held_out
+    if loss is None or not math.isfinite(loss):
+        return SweepRun(settings, config.run_folder, error=f"its loss is {loss}")
     return SweepRun(settings, config.run_folder, loss, result.tokens, result.seconds)
 
 

@@ -207,5 +207,5 @@ def test_pairwise_refuses_what_does_not_fit(tmp_path: Path) -> None:
         plain = ixt(*command(fake), "--pair-seed", 3, folder=tmp_path, code=2)
         assert "requires --pairwise" in plain.stderr
         rules = ("critique", "--corpus", "web", "--critic", "rules", "--pairwise")
-        assert "needs a judge" in ixt(*rules, folder=tmp_path, code=2).stderr
+        assert "is for a judge" in ixt(*rules, folder=tmp_path, code=2).stderr
         assert "a comparison needs two" in ixt(*pairwise(fake), folder=tmp_path, code=1).stderr

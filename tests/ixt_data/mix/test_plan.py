@@ -273,6 +273,11 @@ def test_a_predicate_that_does_not_work_is_named(store, settings, said):
         plan_mix(mix({"name": "x", **settings}), store=store)
 
 
+def test_holdout_that_leaves_nothing_is_named(store):
+    with pytest.raises(MixError, match=r"outside of the holdout of 0.999999 satisfies"):
+        plan_mix(mix({"name": "x", "where": "true"}), store=store, holdout=0.999999)
+
+
 def test_what_is_not_in_the_snapshot_is_named_with_what_is(store):
     with pytest.raises(MixError, match=r"corpus: no 'wb' .*web"):
         plan_mix(mix(HIGH, corpus="wb"), store=store)

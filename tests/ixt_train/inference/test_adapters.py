@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 import torch
 from train_runs import Stopped, Tree, crash_at, losses, run
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from ixt_data.errors import ConfigError
-from ixt_train.inference.adapters import ADAPTERS
+from ixt_train.config.lora_config import LoraConfig
+from ixt_train.inference.adapters import ADAPTERS, save_adapters, with_adapters
 from ixt_train.inference.loaded_model import load_model
 from ixt_train.inference.model_export import export_model
 from ixt_train.runs.checkpoints import newest_checkpoint, read_checkpoint
@@ -89,11 +91,44 @@ def test_adapters_start_from_a_run_with_adapters(adapted: Tree, tmp_path: Path) 
         run(plain, run_folder=str(tmp_path / "fourth"))
 
 
+def test_stage_without_adapters_trains_the_merged_weights(adapted: Tree, tmp_path: Path) -> None:
+    second = run(adapted, duration="2ba")
+    merged = {k: v for k, v in adapted.items() if k != "lora"}
+    merged |= {"start": {"checkpoint": second.run_folder}, "duration": "2ba"}
+    result = run(merged, run_folder=str(tmp_path / "third"))
+    before = load_model(second.run_folder).model.state_dict()
+    after = load_model(result.run_folder).model.state_dict()
+    assert all(not torch.equal(after[name], before[name]) for name in before)
+
+
+def test_bias_of_the_head_stays(tmp_path: Path) -> None:
+    config = AutoConfig.for_model(
+        "phi", vocab_size=50, hidden_size=32, intermediate_size=64, num_hidden_layers=1,
+        num_attention_heads=2,
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_config(config).eval()
+    torch.nn.init.normal_(model.lm_head.bias)
+    ids = torch.arange(10)[None]
+    expected = model(ids).logits
+    save_adapters(tmp_path, LoraConfig(), [1, 2])
+    torch.testing.assert_close(with_adapters(model, tmp_path)(ids).logits, expected)
+
+
+def test_adapters_work_with_chunked_loss_and_packed_documents(adapted: Tree) -> None:
+    packed = {"packing": "best_fit", "attention": "document", "cross_entropy": "chunked"}
+    result = run(adapted | packed, duration="2ba")
+    assert result.steps == 2
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"start": None, "stage": "pretrain"}, "adapters need a trained model"),
-        ({"lora": {"targets": ["no_such"]}}, r"lora.targets: .*no_such"),
+        ({"lora": {"targets": ["no_such"]}}, r"no layer no_such; it has .*down_proj.*q_proj"),
+        ({"lora": {"targets": ["q_proj", "no_such"]}}, "lora.targets: the model has no layer"),
+        ({"lora": {"targets": ["lm_head"]}}, "lm_head is an embedding"),
+        ({"lora": {"targets": ["embed_tokens"]}}, "embed_tokens is an embedding"),
+        ({"lora": {"targets": ["norm"]}}, "RMSNorm.* is not supported"),
         ({"fsdp": {"version": 2}}, "remove fsdp"),
     ],
 )

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from train_runs import Tree
 from typer.testing import CliRunner
 
@@ -66,12 +67,30 @@ def test_unstable_run_does_not_end_the_sweep(config: Path, monkeypatch: pytest.M
         (["seed=1", "seed=2"], "seed is given twice"),
         (["seed=1,1"], "a value is given twice"),
         (["optimizer.rate=1,2"], "rate"),
-        (["run_folder=a,b"], "run folder of another"),
+        (["run_folder=a,b"], "run_folder is not a setting"),
+        (["optimizer.lr=1e-3,0.001"], "optimizer.lr=0.001 and optimizer.lr=1e-3 are the same"),
+        (["seed=1,"], "is not KEY=VALUE"),
+        (["optimizer={lr: 1,"], "is not KEY=VALUE"),
     ],
 )
 def test_wrong_axes_are_refused(config: Path, axes: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_points(config, [], axes)
+
+
+def test_commas_in_brackets_and_quotes_separate_no_values() -> None:
+    axis = """optimizer={"lr": 1e-3, "betas": [0.9, 0.95]},{lr: 2e-3}, 'a, b',null,-1, x: y"""
+    values = [setting.partition("=")[2] for (setting,) in sweep_points([axis])]
+    first = '{"lr": 1e-3, "betas": [0.9, 0.95]}'
+    assert values == [first, "{lr: 2e-3}", "'a, b'", "null", "-1", "x: y"]
+
+
+def test_missing_mix_is_found_before_the_first_run(config: Path, config_tree: Tree) -> None:
+    mix = config.parent / "mix.yaml"
+    mix.write_text(yaml.safe_dump(config_tree["mix"]))
+    done = CliRunner().invoke(build(), ["train", str(config), "--sweep", f"mix={mix},gone.yaml"])
+    assert "gone.yaml" in str(done.exception)
+    assert not Path(config_tree["run_folder"]).exists()
 
 
 def test_command_prints_the_table(config: Path) -> None:
@@ -80,8 +99,19 @@ def test_command_prints_the_table(config: Path) -> None:
     )
     assert done.exit_code == 0, done.output
     assert "seed" in done.stdout
-    assert f"lowest loss: ixt train {config} optimizer.lr=2e-3 seed=" in done.stderr
+    assert f": ixt train {config} optimizer.lr=2e-3 seed=" in done.stderr
     again = ["train", str(config), f"run_folder={config.parent}/other"]
     assert CliRunner().invoke(build(), again).exit_code == 0
     refused = CliRunner().invoke(build(), [*again, "--sweep", "seed=1,2"])
     assert "has a train run" in str(refused.exception)
+
+
+def test_interrupted_sweep_says_how_it_continues(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ixt_train.trainer.run_sweep", interrupt)
+    done = CliRunner().invoke(build(), ["train", str(config), "--sweep", "seed=1,2", "--overwrite"])
+    assert "the same command without --overwrite repeats no finished run" in done.stderr

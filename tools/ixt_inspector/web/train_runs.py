@@ -6,7 +6,7 @@ from pathlib import Path
 
 from starlette.responses import Response
 
-from ixt_data.errors import ConfigError
+from ixt_data.errors import ConfigError, CorruptError
 from ixt_inspector.web.charts import MAX_LINES, CurvesChart, curves_chart
 from ixt_inspector.web.request import PageRequest
 from ixt_train.runs import METRICS, LossPoints, TrainRun, read_train_run
@@ -27,7 +27,14 @@ def show(request: PageRequest) -> Response:
     for name, folder in folders.items():
         try:
             runs[name] = _read_cached(request, folder)
-        except (ConfigError, ValueError, KeyError, TypeError) as error:
+        except (
+            ConfigError,
+            CorruptError,
+            ValueError,
+            AttributeError,
+            KeyError,
+            TypeError,
+        ) as error:
             broken[name] = str(error)
     shown = {name: runs[name] for name in chosen if name in runs}
     single = next(iter(shown.items())) if len(shown) == 1 else None

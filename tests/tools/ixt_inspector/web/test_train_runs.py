@@ -5,6 +5,7 @@ import os
 import time
 from pathlib import Path
 
+import pytest
 from starlette.testclient import TestClient
 
 from ixt_inspector.web.request import Inspector
@@ -63,3 +64,41 @@ def test_page_of_a_run_shows_its_progress_and_what_it_reads(
     page = client.get("/train-runs?run=done").text
     assert "complete" in page
     assert "every 5s" not in page
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("config.yaml", "a: [1"),
+        ("config.yaml", "- 1"),
+        ("config.yaml", "global_batch_size: 0"),
+        ("plan.json", '{"samples"'),
+        ("plan.json", '{"samples": null}'),
+        ("metrics.jsonl", '{"step": 1, "accuracy": 0.5}\n'),
+        ("metrics.jsonl", ""),
+    ],
+)
+def test_odd_files_of_one_run_leave_the_others_shown(
+    client: TestClient, inspector: Inspector, file: str, text: str
+) -> None:
+    root = inspector.settings.runs
+    assert root is not None
+    name = f"odd {file} {len(text)}"
+    write_run(root / name, 5, 20)
+    write_run(root / f"{name} & good", 5, 20)
+    (root / name / file).write_text(text)
+    page = client.get("/train-runs")
+    assert page.status_code == 200
+    assert f"{name} &amp; good" in page.text
+
+
+def test_losses_that_are_not_finite_leave_gaps(client: TestClient, inspector: Inspector) -> None:
+    assert inspector.settings.runs is not None
+    metrics = write_run(inspector.settings.runs / "nan", 5, 20)
+    row = {"step": 6, "tokens": 6000, "seconds": 12.0, "samples": 24, "loss": None}
+    row["mix"] = {"tokens": {"selection": {"good": 1.0}}, "loss": {"score": {"0-0.5": None}}}
+    with metrics.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    page = client.get("/train-runs?run=nan").text
+    assert "6 of 20" in page
+    assert "loss by score" in page
