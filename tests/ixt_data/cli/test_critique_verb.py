@@ -76,7 +76,7 @@ def test_critique_reuses_responses_unless_the_critic_changes(tmp_path: Path) -> 
         assert (found["previous_critic"], found["documents"]) == (report["critic"], 20)
         assert found["changed_keys"] == ["sampling.temperature"]
         said = ixt(*asking, folder=tmp_path).stderr
-        assert "sampling.temperature changed. 20 documents to critique" in " ".join(said.split())
+        assert "sampling.temperature. 20 documents to critique" in " ".join(said.split())
         assert "note:" not in ixt(*asking, folder=tmp_path).stderr
 
 
