@@ -295,7 +295,8 @@ def test_verb_counts_cost_and_shares_its_critic_with_single_requests(tmp_path: P
             assert message in ixt(*words(server, *more), folder=tmp_path, code=2).stderr
     base = ("critique", "--corpus", "web", "--critic", "rules")
     assert "for rules" in ixt(*base, "--batch", folder=tmp_path, code=2).stderr
-    alone = ixt(*base, "--batch-requests", 5, folder=tmp_path, code=2)
+    judge = (*base[:-1], "vllm", "--endpoint", "http://127.0.0.1:9/v1")
+    alone = ixt(*judge, "--batch-requests", 5, folder=tmp_path, code=2)
     assert "requires --batch" in alone.stderr
 
 
