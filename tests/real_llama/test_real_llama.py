@@ -59,7 +59,7 @@ def test_server_obeys_the_schema_and_ends_with_the_critic(monkeypatch: pytest.Mo
         config = critic.config()
         (critique,) = critic.run([Document(document_id(TEXTS[0]), TEXTS[0])])
         # Longer than the context: two or three parts.
-        long = " ".join(f"{TEXTS[0]} At {i} metres it is another temperature." for i in range(120))
+        long = " ".join(f"{TEXTS[0]} At {i} metres it is another temperature." for i in range(85))
         (parts,) = critic.run([Document(document_id(long), long)])
     assert (config["critic"], len(config["gguf"])) == ("llama", 16)
     assert critique.status in ("ok", "degenerate", "truncated")
