@@ -133,12 +133,18 @@ def _load(plugin: Plugin) -> Exporter:
     return exporter
 
 
-def _rows_exporter(write: Callable[..., Any], help: str, suffixes: tuple[str, ...]) -> Exporter:
-    """Return the exporter of a function that writes selected documents."""
+def _rows_exporter(
+    write: Callable[..., Any],
+    help: str,
+    suffixes: tuple[str, ...],
+    options: type[ConfigModel] = NoOptions,
+) -> Exporter:
+    """Return the exporter of a function that writes selected documents.
 
-    def run(
-        request: ExportRequest, options: NoOptions, progress: ExportProgress
-    ) -> Mapping[str, Any]:
+    It gets them as `options`, if the format has options.
+    """
+
+    def run(request: ExportRequest, given: Any, progress: ExportProgress) -> Mapping[str, Any]:
         selected = request.selected()
         report = write(
             selected,
@@ -147,10 +153,11 @@ def _rows_exporter(write: Callable[..., Any], help: str, suffixes: tuple[str, ..
             progress=lambda done, n: progress(
                 done, selected.total, f"{format_count(n, 'document')} matched"
             ),
+            **({} if options is NoOptions else {"options": given}),
         )
         return asdict(report)
 
-    return Exporter(help, run, suffixes=suffixes)
+    return Exporter(help, run, options, suffixes=suffixes)
 
 
 def _delta(
@@ -165,22 +172,6 @@ def _delta(
     return asdict(report)
 
 
-def _preferences(
-    request: ExportRequest, options: PreferenceOptions, progress: ExportProgress
-) -> Mapping[str, Any]:
-    selected = request.selected()
-    report = export_preferences(
-        selected,
-        request.target,
-        options,
-        overwrite=request.overwrite,
-        progress=lambda done, n: progress(
-            done, selected.total, f"{format_count(n, 'document')} matched"
-        ),
-    )
-    return report.record()
-
-
 DELTA = Exporter("metadata as Delta tables, without copying (default OUT: STORE/delta)", _delta)
 PARQUET = _rows_exporter(
     export_parquet, "documents with critiques as one Parquet file", (".parquet",)
@@ -193,10 +184,10 @@ JSONL = _rows_exporter(
 HF = _rows_exporter(
     export_hf, "documents with critiques as a folder for Hugging Face datasets, with a card", ()
 )
-PREFERENCES = Exporter(
+PREFERENCES = _rows_exporter(
+    export_preferences,
     "pairs of a better and a worse answer to one prompt, as DPO trainers read them",
-    _preferences,
+    (".jsonl",),
     PreferenceOptions,
-    suffixes=(".jsonl",),
 )
 MDS = _rows_exporter(export_mds, "documents with critiques as an MDS folder", ())

@@ -7,7 +7,7 @@ assistant's. The keys of the rows are those that DPO trainers such as TRL's read
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +70,6 @@ class PreferenceReport:
     skipped: int
     critic: str
     snapshot: int
-
-    def record(self) -> dict[str, Any]:
-        """Return the report as the JSON object that `ixt export` prints."""
-        return asdict(self)
 
 
 def export_preferences(

@@ -65,14 +65,6 @@ class TableInput(ABC):
     def _columns(self) -> list[str]:
         """Return the names of the columns."""
 
-    def _batches(self) -> Iterator[tuple[Any, float]]:
-        """Yield record batches, each with the part of the file that is read by then."""
-        raise NotImplementedError
-
-    def _rejections(self) -> Iterator[RejectedRecord]:
-        """Yield the rows that are not in any batch, after the last one."""
-        return iter(())
-
     def _unreadable(self, error: Exception) -> IxtError:
         return IxtError(f"{self.file} is not a readable {self.kind} file: {first_line(error)}")
 
@@ -87,8 +79,24 @@ class TableInput(ABC):
             self._fields.remarks.update(portion.remarks)
             self.consumed = portion.consumed
 
+    @abstractmethod
     def portions(self) -> Iterator["Batches | RowGroups"]:
         """Yield the rows in portions, which several processes can convert."""
+
+
+class BatchedInput(TableInput):
+    """One file with a table that is read from its start to its end, in record batches."""
+
+    @abstractmethod
+    def _batches(self) -> Iterator[tuple[Any, float]]:
+        """Yield record batches, each with the part of the file that is read by then."""
+
+    def _rejections(self) -> Iterator[RejectedRecord]:
+        """Yield the rows that are not in any batch, after the last one."""
+        return iter(())
+
+    def portions(self) -> Iterator[Batches]:
+        """Yield the rows in portions of consecutive batches."""
         row = size = 0
         batches: list[Any] = []
         consumed = 0
@@ -184,7 +192,7 @@ class ParquetInput(TableInput):
             groups = []
 
 
-class ArrowInput(TableInput):
+class ArrowInput(BatchedInput):
     """One Arrow IPC file or stream; a Feather file of version 2 is one."""
 
     kind = "Arrow"
@@ -218,7 +226,7 @@ class ArrowInput(TableInput):
                 yield batch.slice(start, BATCH_ROWS), min(n_bytes / max(self.size, 1), 1.0)
 
 
-class CsvInput(TableInput):
+class CsvInput(BatchedInput):
     """One CSV file with the names of its columns in the first line."""
 
     kind = "CSV"

@@ -3,7 +3,8 @@
 import os
 import shlex
 import sys
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -72,18 +73,28 @@ def train(
 
     reuse_freed_memory()
     out = Output(output)
-    is_first = os.environ.get("RANK", "0") == "0"
-    # Composer prints to stdout, which is for the result.
+    with _keep_stdout(out, lambda: _what_is_kept(settings)):
+        result = train(settings, overwrite=overwrite, out=out)
+    if _is_first():
+        out.result(result.record())
+
+
+def _is_first() -> bool:
+    """Return whether this process is the one that prints."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def _keep_stdout(out: Output, what_is_kept: Callable[[], str]) -> Iterator[None]:
+    """Keep Composer off stdout, which is for the result; print what an interruption keeps."""
     try:
         with redirect_stdout(sys.stderr):
-            result = train(settings, overwrite=overwrite, out=out)
+            yield
     except (KeyboardInterrupt, SystemExit):
         # Composer exits at SIGINT and SIGTERM.
-        if is_first:
-            out.note(_what_is_kept(settings))
+        if _is_first():
+            out.note(what_is_kept())
         raise
-    if is_first:
-        out.result(result.record())
 
 
 def _sweep(
@@ -95,26 +106,22 @@ def _sweep(
     out: Output,
 ) -> None:
     """Train every combination of a sweep, and print a table of their losses, the lowest first."""
-    quiet_libraries()
-    from ixt_train.runs import check_train_run
-    from ixt_train.trainer import load_points, reuse_freed_memory, run_sweep, sweep_rows
+    from ixt_train.runs import check_train_run, load_points
 
     named = [] if store is None else [f"store={store}"]
     points = load_points(config, [*overrides, *named], axes)
     if os.environ.get("WORLD_SIZE", "1") == "1":
         for _, settings in points:
-            check_train_run(settings, overwrite)
+            check_train_run(settings, overwrite)  # before the slow imports
+    quiet_libraries()
+    from ixt_train.trainer import reuse_freed_memory, run_sweep, sweep_rows
+
     reuse_freed_memory()
-    is_first = os.environ.get("RANK", "0") == "0"
-    try:
-        with redirect_stdout(sys.stderr):
-            runs = run_sweep(points, overwrite=overwrite, out=out)
-    except (KeyboardInterrupt, SystemExit):
-        if is_first:
-            again = " without --overwrite" if overwrite else ""
-            out.note(f"interrupted; the same command{again} repeats no finished run of the sweep")
-        raise
-    if is_first:
+    again = " without --overwrite" if overwrite else ""
+    kept_runs = f"interrupted; the same command{again} repeats no finished run of the sweep"
+    with _keep_stdout(out, lambda: kept_runs):
+        runs = run_sweep(points, overwrite=overwrite, out=out)
+    if _is_first():
         out.result({"runs": [asdict(run) for run in runs]}, table(*sweep_rows(runs)))
         # The sweep has its folder; the run to come takes the one of the config.
         kept = [setting for setting in overrides if not setting.startswith("run_folder=")]

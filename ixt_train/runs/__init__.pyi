@@ -33,4 +33,5 @@ from .summary import METRICS as METRICS
 from .summary import LossPoints as LossPoints
 from .summary import TrainRun as TrainRun
 from .summary import read_train_run as read_train_run
+from .sweep_points import load_points as load_points
 from .worker_sockets import too_long_for_sockets as too_long_for_sockets

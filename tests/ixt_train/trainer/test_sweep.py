@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 from ixt_data.cli.app import build
 from ixt_data.errors import ConfigError, IxtError
 from ixt_train.runs.metrics import read_metrics
+from ixt_train.runs.sweep_points import load_points, sweep_points
 from ixt_train.trainer.objective import LanguageModel
-from ixt_train.trainer.sweep import load_points, run_sweep, sweep_points
+from ixt_train.trainer.sweep import run_sweep
 
 WriteConfig = Callable[[dict[str, Any]], Path]
 AXES = ["optimizer.lr=1e-4,1e-2", "seed=1,2"]
