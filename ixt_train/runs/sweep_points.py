@@ -14,7 +14,7 @@ from ixt_train.runs import run_folder
 _NOT_IN_NAMES = re.compile(r"[^\w.+-]+")
 
 
-def sweep_points(axes: Sequence[str]) -> list[tuple[str, ...]]:
+def combine_axes(axes: Sequence[str]) -> list[tuple[str, ...]]:
     """Return the overrides of every combination of `KEY=VALUE,VALUE,...`.
 
     The values are the entries of a YAML list, so that commas in brackets and quotes separate none.
@@ -23,7 +23,7 @@ def sweep_points(axes: Sequence[str]) -> list[tuple[str, ...]]:
         ConfigError: an axis has no values, or a key twice.
 
     Examples:
-        >>> sweep_points(["optimizer.lr=1e-3,3e-3", "optimizer.betas=[0.9, 0.95],[0.9, 0.99]"])[1]
+        >>> combine_axes(["optimizer.lr=1e-3,3e-3", "optimizer.betas=[0.9, 0.95],[0.9, 0.99]"])[1]
         ('optimizer.lr=1e-3', 'optimizer.betas=[0.9, 0.99]')
     """
     choices = []
@@ -69,7 +69,7 @@ def load_points(
             f"run_folder: {folder} has a train run, and a sweep needs a folder of its own"
         )
     loaded: dict[str, tuple[tuple[str, ...], TrainConfig]] = {}
-    for point in sweep_points(axes):
+    for point in combine_axes(axes):
         name = _NOT_IN_NAMES.sub("-", "_".join(point)).strip("-")
         if name in loaded:
             raise ConfigError(f"--sweep: {' '.join(point)} has the run folder of another one")

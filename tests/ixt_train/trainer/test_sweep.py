@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from ixt_data.cli.app import build
 from ixt_data.errors import ConfigError, IxtError
 from ixt_train.runs.metrics import read_metrics
-from ixt_train.runs.sweep_points import load_points, sweep_points
+from ixt_train.runs.sweep_points import combine_axes, load_points
 from ixt_train.trainer.objective import LanguageModel
 from ixt_train.trainer.sweep import run_sweep
 
@@ -30,7 +30,7 @@ def config(config_tree: Tree, write_config: WriteConfig) -> Path:
 def test_sweep_trains_each_combination_once(config: Path, config_tree: Tree) -> None:
     points = load_points(config, [], AXES)
     runs = run_sweep(points)
-    assert {run.settings for run in runs} == set(sweep_points(AXES))
+    assert {run.settings for run in runs} == set(combine_axes(AXES))
     assert [run.loss for run in runs] == sorted(run.loss or 0 for run in runs)
     # Four steps are few: the higher rate is better.
     assert {run.settings[0] for run in runs[:2]} == {"optimizer.lr=1e-2"}
@@ -81,7 +81,7 @@ def test_wrong_axes_are_refused(config: Path, axes: list[str], message: str) -> 
 
 def test_commas_in_brackets_and_quotes_separate_no_values() -> None:
     axis = """optimizer={"lr": 1e-3, "betas": [0.9, 0.95]},{lr: 2e-3}, 'a, b',null,-1, x: y"""
-    values = [setting.partition("=")[2] for (setting,) in sweep_points([axis])]
+    values = [setting.partition("=")[2] for (setting,) in combine_axes([axis])]
     first = '{"lr": 1e-3, "betas": [0.9, 0.95]}'
     assert values == [first, "{lr: 2e-3}", "'a, b'", "null", "-1", "x: y"]
 
