@@ -1,6 +1,6 @@
 # Each target makes or reuses .venv and installs what it needs. `make help` lists the targets.
 PYTHON ?= python3
-EXTRAS ?= train,s3,serve,curate,web,eval,judge,wandb,mlflow,dev
+EXTRAS ?= train,s3,curate,web,eval,judge,wandb,mlflow,dev
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -8,10 +8,12 @@ STAMP := $(VENV)/.installed
 JUDGE := .venv-vllm
 # The newest torch and transformers, which Composer and streaming do not name as allowed.
 NEWEST := .venv-newest
+# Without extras, as a curator installs it.
+LIGHT := .venv-light
 SECONDS ?= 60
 BASE ?= HEAD
 
-.PHONY: help demo proof proof-spans proof-text test coverage test-browser test-llama test-newest test-vllm check same-losses
+.PHONY: help demo proof proof-spans proof-text test coverage test-browser test-light test-llama test-newest test-vllm check same-losses
 .PHONY: chaos chaos-s3 faults gpu-check format docs schemas site release install clean
 
 help: ## list the targets
@@ -45,7 +47,7 @@ faults: $(STAMP) ## let every call of a storage fail once, in every way
 	$(BIN)/python -m pytest -n auto -m faults tests/ixt_data $(PYTEST)
 
 coverage: $(STAMP) ## run the fast tests and show coverage; fails below the floor in pyproject.toml
-	$(BIN)/python -m pytest -m "not slow and not e2e and not vllm and not browser and not faults" --cov \
+	$(BIN)/python -m pytest -m "not slow and not e2e and not vllm and not browser and not faults and not light" --cov \
 	--cov-report=term:skip-covered $(PYTEST)
 
 test-vllm: $(STAMP) $(JUDGE)/.installed ## run the tests with a real vLLM on the CPU
@@ -53,6 +55,14 @@ test-vllm: $(STAMP) $(JUDGE)/.installed ## run the tests with a real vLLM on the
 
 $(JUDGE)/.installed: tests/real_vllm/setup.sh tests/real_vllm/tiny_judge.py
 	PYTHON=$(PYTHON) tests/real_vllm/setup.sh $(JUDGE)
+	touch $@
+
+test-light: $(STAMP) $(LIGHT)/.installed ## run a curator's work in an installation without torch
+	IXT_LIGHT_HOME=$(abspath $(LIGHT)) $(BIN)/python -m pytest -m light tests/light_install $(PYTEST)
+
+$(LIGHT)/.installed: pyproject.toml constraints.txt
+	test -x $(LIGHT)/bin/python || $(PYTHON) -m venv $(LIGHT)
+	$(LIGHT)/bin/python tools/dev/install.py ""
 	touch $@
 
 test-llama: $(STAMP) ## run the tests with a real llama.cpp and a small model
@@ -106,4 +116,4 @@ release: $(STAMP) ## VERSION=x.y.z: set version and changelog, tag, build and ch
 	$(BIN)/python tools/dev/release.py $(VERSION)
 
 clean: ## delete everything that make creates
-	rm -rf $(VENV) $(JUDGE) $(NEWEST) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(JUDGE) $(NEWEST) $(LIGHT) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

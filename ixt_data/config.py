@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ixt_data.errors import ConfigError
+from ixt_data.errors import ConfigError, describe_failure
 
 ConfigKey = int | str
 M = TypeVar("M", bound=BaseModel)
@@ -50,7 +50,7 @@ def load_config(model: type[M], path: str | Path, overrides: Iterable[str] = ())
         # A safe loader: it is a subclass of one.
         tree = yaml.load(Path(path).read_text(encoding="utf-8"), _DistinctKeys)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{path}: cannot be read: {describe_failure(error)}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: must contain a YAML mapping, got {type(tree).__name__}")
     for override in overrides:

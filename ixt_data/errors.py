@@ -115,3 +115,10 @@ class MissingExtra(IxtError):
         for package in packages:
             if importlib.util.find_spec(package) is None:
                 raise cls(package, extra)
+
+
+def describe_failure(error: Exception) -> str:
+    """Return in one line why a file cannot be read; a system's error without the file's name."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split()) or type(error).__name__

@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 FOLDERS = PROJECT["tool"]["setuptools"]["package-dir"]
-TESTED_EXTRAS = ("train", "s3", "serve", "curate", "eval", "wandb", "mlflow", "dev")
+TESTED_EXTRAS = ("train", "s3", "curate", "eval", "wandb", "mlflow", "dev")
 
 
 def pins() -> dict[str, str]:

@@ -25,7 +25,7 @@ from ixt_data.cli import (
 )
 from ixt_data.cli.verbs import Group
 from ixt_data.console import printable
-from ixt_data.errors import IxtError, PluginError
+from ixt_data.errors import IxtError, MissingExtra, PluginError
 from ixt_data.plugins import find_plugins
 
 OWN_VERBS = (
@@ -49,6 +49,10 @@ VERSIONS = {
     "composer": "mosaicml",
 }
 """Libraries that `ixt --version` lists, each with its distribution."""
+_TRAINING = ("composer", "safetensors", "streaming", "tokenizers", "torch", "torchmetrics")
+EXTRAS = dict.fromkeys((*_TRAINING, "transformers"), "train")
+EXTRAS |= dict.fromkeys(("datasketch", "scipy", "sklearn"), "curate")
+"""Extras of the modules that whole verbs need."""
 
 
 def build() -> typer.Typer:
@@ -158,6 +162,10 @@ def error_line(error: Exception) -> str:
         line = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
         remedy = _REMEDIES.get(error.errno or 0)
         return f"{line}. {remedy}" if remedy else line
+    if isinstance(error, ModuleNotFoundError):
+        module = (error.name or "").partition(".")[0]
+        if (extra := EXTRAS.get(module)) is not None:
+            return str(MissingExtra(module, extra))
     text = " ".join(str(error).split())
     return (
         f"unexpected {type(error).__name__}: {text}. "

@@ -15,6 +15,8 @@ from ixt_data.cli.judge_options import (
     JUDGE,
     SPENDING,
     ApiKeyFileOption,
+    CaFileOption,
+    ClientCertOption,
     ConcurrencyOption,
     EndpointOption,
     MaxCostOption,
@@ -23,6 +25,7 @@ from ixt_data.cli.judge_options import (
     PriceInOption,
     PriceOutOption,
     PricesOption,
+    ProxyOption,
     ReasoningEffortOption,
     StructuredOption,
     TemperatureOption,
@@ -160,27 +163,9 @@ def critique(
     reasoning_effort: ReasoningEffortOption = None,
     structured: StructuredOption = "auto",
     api_key_file: ApiKeyFileOption = None,
-    proxy: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="HTTP proxy to the servers.", rich_help_panel=JUDGE),
-    ] = None,
-    ca_file: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            show_default="the system's",
-            help="Certificates (PEM) of the authorities to trust.",
-            rich_help_panel=JUDGE,
-        ),
-    ] = None,
-    client_cert: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="Certificate and key (PEM) of this client, for mutual TLS.",
-            rich_help_panel=JUDGE,
-        ),
-    ] = None,
+    proxy: ProxyOption = None,
+    ca_file: CaFileOption = None,
+    client_cert: ClientCertOption = None,
     concurrency: ConcurrencyOption = 256,
     timeout: TimeoutOption = 600,
     max_requests_per_minute: Annotated[

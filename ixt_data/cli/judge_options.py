@@ -63,6 +63,47 @@ ApiKeyFileOption = Annotated[
         rich_help_panel=JUDGE,
     ),
 ]
+
+
+def _refuse_password(
+    context: typer.Context, parameter: typer.CallbackParam, value: str | None
+) -> str | None:
+    source = context.get_parameter_source(parameter.name or "")
+    if value and "@" in value and source is not None and source.name == "COMMANDLINE":
+        raise typer.BadParameter(
+            "the address has a user or password in it, which every user of this machine can read. "
+            "Set IXT_PROXY instead"
+        )
+    return value
+
+
+ProxyOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        envvar="IXT_PROXY",
+        callback=_refuse_password,
+        help="HTTP proxy to the servers.",
+        rich_help_panel=JUDGE,
+    ),
+]
+CaFileOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        show_default="the system's",
+        help="Certificates (PEM) of the authorities to trust.",
+        rich_help_panel=JUDGE,
+    ),
+]
+ClientCertOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="Certificate and key (PEM) of this client, for mutual TLS.",
+        rich_help_panel=JUDGE,
+    ),
+]
 ConcurrencyOption = Annotated[
     int, typer.Option(help="Maximum concurrent requests per server.", rich_help_panel=JUDGE)
 ]

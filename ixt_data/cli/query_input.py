@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from ixt_data.errors import QueryError
+from ixt_data.errors import QueryError, describe_failure
 
 LIMIT = 100
 
@@ -32,4 +32,4 @@ def read_sql(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise QueryError(f"{file}: cannot be read: {error}") from None
+        raise QueryError(f"{file}: cannot be read: {describe_failure(error)}") from None

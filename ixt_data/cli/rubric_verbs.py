@@ -8,6 +8,8 @@ import typer
 from ixt_data.cli.judge_options import (
     CONVERSATION_RUBRICS,
     ApiKeyFileOption,
+    CaFileOption,
+    ClientCertOption,
     ConcurrencyOption,
     EndpointOption,
     MaxCostOption,
@@ -16,6 +18,7 @@ from ixt_data.cli.judge_options import (
     PriceInOption,
     PriceOutOption,
     PricesOption,
+    ProxyOption,
     ReasoningEffortOption,
     StructuredOption,
     TemperatureOption,
@@ -126,6 +129,9 @@ def compare(
     reasoning_effort: ReasoningEffortOption = None,
     structured: StructuredOption = "auto",
     api_key_file: ApiKeyFileOption = None,
+    proxy: ProxyOption = None,
+    ca_file: CaFileOption = None,
+    client_cert: ClientCertOption = None,
     concurrency: ConcurrencyOption = 256,
     timeout: TimeoutOption = 600,
     max_cost: MaxCostOption = None,
@@ -139,7 +145,7 @@ def compare(
     Nothing is stored. The documents are from at most 16 text shards.
     """
     from ixt_data.analysis import compare_rubrics
-    from ixt_data.critics import COST, SpendingLimits, Timeouts, load_rubric
+    from ixt_data.critics import COST, ConnectionOptions, SpendingLimits, Timeouts, load_rubric
     from ixt_data.critique_runs import sample_documents
     from ixt_data.store import Store
 
@@ -178,6 +184,7 @@ def compare(
                 "endpoints": endpoint,
                 "concurrency": concurrency,
                 "api_key_file": api_key_file,
+                "connection": ConnectionOptions(proxy, ca_file, client_cert),
             }
         judged.append(_judge(out, critic, options, name, sample))
     found = compare_rubrics(sample, judged[0], judged[1], show)

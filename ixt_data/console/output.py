@@ -1,5 +1,6 @@
 """Output of every verb: results on stdout as text or one JSON object, all else on stderr."""
 
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -56,12 +57,18 @@ class Output:
         """Print a result: `record` as one JSON object, or `text` (default: its fields)."""
         if self.mode is OutputMode.json:
             write_json(dict(record))
-        elif text is not None:
-            # A line of text is not broken: a path in it can be copied, and `grep` finds it.
-            is_line = isinstance(text, str)
-            self.console.print(text, markup=False, highlight=False, soft_wrap=is_line)
-        else:
-            self.console.print(fields(record))
+            return
+        shown = fields(record) if text is None else text
+        # A line of text is not broken: a path in it can be copied, and `grep` finds it.
+        with self.console.capture() as capture:
+            self.console.print(
+                shown, markup=False, highlight=False, soft_wrap=isinstance(text, str)
+            )
+        lines = capture.get()
+        if not sys.stdout.isatty():
+            # Columns are padded; in a file or a pipe the blanks would be part of the last value.
+            lines = re.sub(" +$", "", lines, flags=re.MULTILINE)
+        sys.stdout.write(lines)
 
     def note(self, message: str) -> None:
         """Print a remark on stderr."""

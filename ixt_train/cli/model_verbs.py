@@ -213,8 +213,8 @@ def generate(
         str,
         typer.Option(
             "--feedback",
-            help="Feedback to condition on: best, worst, none, or a text of several words (one "
-            "word: text:WORD).",
+            help="Feedback to condition on: best or worst that the model was trained on, none, or "
+            "a text of several words (one word: text:WORD).",
         ),
     ] = "best",
     score: Annotated[

@@ -9,7 +9,6 @@ import typer
 
 from ixt_data.cli import OutputOption
 from ixt_data.console import Output, OutputMode
-from ixt_data.errors import MissingExtra
 
 if TYPE_CHECKING:
     from ixt_train.scaling import LearningCurve, ScalingConfig
@@ -59,8 +58,6 @@ def scaling(
     from ixt_train.scaling import compare_arms, render_tables, report_record, write_curves
 
     out = Output(output)
-    if html is not None:
-        MissingExtra.require("train", "vl_convert")
     curves, config = _curves(paths, out)
     groups = compare_arms(
         curves,

@@ -16,7 +16,7 @@ import orjson
 from jinja2.exceptions import TemplateError
 
 from ixt_data.conversation import ASSISTANT, ROLES
-from ixt_data.errors import ConfigError
+from ixt_data.errors import ConfigError, describe_failure
 from ixt_data.records import content_id
 from ixt_train.conditioning.chat_messages import (
     MARKS,
@@ -62,7 +62,8 @@ def set_chat_template(tokenizer: Any, file: str | None) -> None:
         try:
             tokenizer.chat_template = Path(file).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"sft.template: {file} cannot be read: {error}") from None
+            reason = describe_failure(error)
+            raise ConfigError(f"sft.template: {file} cannot be read: {reason}") from None
     elif not tokenizer.chat_template:
         add_special_tokens(tokenizer, ROLE_TOKENS)
         tokenizer.chat_template = DEFAULT_TEMPLATE

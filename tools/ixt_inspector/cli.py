@@ -7,7 +7,6 @@ import typer
 
 from ixt_data.cli import DEFAULT_STORE, AtOption, Group, OutputOption, StoreOption, add_verb
 from ixt_data.console import Output, OutputMode
-from ixt_data.errors import MissingExtra
 
 
 def register(app: typer.Typer) -> None:
@@ -81,7 +80,6 @@ def serve(
     output: OutputOption = OutputMode.text,
 ) -> None:
     """Show a store in the browser, read-only: documents, critiques, scores, mixes, runs, SQL."""
-    MissingExtra.require("serve", "starlette", "uvicorn")
     from ixt_inspector.web import QueryLimits, ServerAddress, Settings, run_server
 
     for name, folder in (("--mixes", mixes), ("--runs", runs)):

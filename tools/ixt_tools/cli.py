@@ -46,7 +46,7 @@ def demo(
     output: OutputOption = OutputMode.text,
 ) -> None:
     """Run the end-to-end pipeline on this machine, in minutes, and write report.html."""
-    MissingExtra.require("train", "composer", "vl_convert")
+    MissingExtra.require("train", "composer")
     from ixt_tools.demo import run_demo
 
     out = Output(output)
@@ -109,8 +109,6 @@ def calibrate(
     from ixt_data.analysis import write_quantiles as write
     from ixt_data.store import Store
 
-    if plots is not None:
-        MissingExtra.require("train", "vl_convert")
     if write_quantiles is not None and (len(critic or []) != 1 or at is not None):
         raise typer.BadParameter(
             "requires one --critic and no --at: it writes to the latest snapshot",
@@ -232,7 +230,6 @@ def report(
     output: OutputOption = OutputMode.text,
 ) -> None:
     """Write one self-contained page on a snapshot, its critics, mixes and train runs."""
-    MissingExtra.require("train", "vl_convert")
     from ixt_data.store import Store
     from ixt_tools.report import make_review, write_review
 

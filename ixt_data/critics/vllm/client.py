@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import orjson
 
-from ixt_data.errors import CriticError
+from ixt_data.errors import CriticError, describe_failure
 
 if TYPE_CHECKING:
     import ssl
@@ -173,7 +173,8 @@ class ConnectionOptions:
                 context.load_cert_chain(self.client_cert)
         except OSError as error:
             files = " and ".join(filter(None, (self.ca_file, self.client_cert)))
-            raise CriticError(f"{files} cannot be read as certificates: {error}") from None
+            reason = describe_failure(error)
+            raise CriticError(f"{files} cannot be read as certificates: {reason}") from None
         return context
 
 
@@ -243,6 +244,13 @@ class Client:
             timeout: seconds until the complete response must have arrived.
         """
         return await self._request("GET", url, None, timeout, file)
+
+    def explain(self, url: str, reason: str) -> str:
+        """Return why a server does not respond, with the option that may be missing."""
+        is_refused = "disconnected" in reason or "alert" in reason.lower()
+        if url.startswith("https:") and is_refused and self._connection.client_cert is None:
+            reason += ". If the server wants a certificate of its clients, give --client-cert"
+        return f"{url}: {reason}"
 
     async def _request(
         self,
@@ -373,7 +381,7 @@ def find_api_key(api_key: str | None, file: str | None) -> str | None:
             else Path(file).read_text(encoding="utf-8")
         ).strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise CriticError(f"{source}: cannot be read: {error}") from None
+        raise CriticError(f"{source}: cannot be read: {describe_failure(error)}") from None
     if file is None and not key:
         return None
     # A line end would start another header.

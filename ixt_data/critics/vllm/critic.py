@@ -1,7 +1,6 @@
 """The `vllm` critic: a reasoning judge behind OpenAI-compatible servers, over HTTP."""
 
 import asyncio
-import contextlib
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -190,7 +189,7 @@ class VllmCritic:
                     endpoint.reason = str(error)
                     break
             if not endpoint.is_up:
-                reasons.append(f"{endpoint.url}: {endpoint.reason}")
+                reasons.append(self._client.explain(endpoint.url, endpoint.reason))
         if self._judge is None:
             raise CriticError(f"no server responds: {'; '.join(reasons)}")
         self._fit = PromptFit(self._prompts, self._endpoints, self._client, self._judge, self.usage)
@@ -202,16 +201,20 @@ class VllmCritic:
             self._supervision = asyncio.ensure_future(self._supervise(self._server))
 
     async def _only_model(self) -> str:
+        reasons = []
         for url in self._urls:
-            with contextlib.suppress(EndpointUnreachable, ConnectionBroken, RequestTimeout):
+            try:
                 listed = await judge_info.served_models(self._client, url)
-                if listed is None:
-                    raise CriticError(f"{url} does not list its models: give --model")
-                models = [str(model["id"]) for model in listed]
-                if len(models) != 1:
-                    raise CriticError(f"{url} serves {', '.join(models)}: choose one by --model")
-                return str(models[0])
-        raise CriticError(f"no server responds at {', '.join(self._urls)}")
+            except (EndpointUnreachable, ConnectionBroken, RequestTimeout) as error:
+                reasons.append(self._client.explain(url, str(error)))
+                continue
+            if listed is None:
+                raise CriticError(f"{url} does not list its models: give --model")
+            models = [str(model["id"]) for model in listed]
+            if len(models) != 1:
+                raise CriticError(f"{url} serves {', '.join(models)}: choose one by --model")
+            return str(models[0])
+        raise CriticError(f"no server responds: {'; '.join(reasons)}")
 
     async def _check(self, endpoint: Endpoint) -> None:
         judge = await judge_info.inspect_judge(

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from importlib.metadata import version
@@ -107,3 +108,17 @@ def test_shell_completes_verbs() -> None:
     environment |= {"COMP_WORDS": "ixt in", "COMP_CWORD": "1"}
     done = subprocess.run([ixt], env=environment, capture_output=True, text=True, check=False)
     assert {"init", "ingest", "inspect"} <= set(done.stdout.split())
+
+
+def test_interruption_while_modules_load_ends_without_a_traceback() -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "ixt_data", "--help"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        assert process.stderr is not None
+        lines: list[bytes] = []
+        while b"ixt_data.errors" not in (line := process.stderr.readline()):
+            lines.append(line)
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130
+    assert b"Traceback" not in rest
+    assert rest.endswith(b"interrupted\n")

@@ -94,3 +94,19 @@ def test_wrong_usage(store: Store) -> None:
         assert (done.exit_code, said in done.stderr) == (2, True), done.stderr
     done = CliRunner().invoke(build(), [*base, "--per-chunk", "--chunk-tokens", "9"])
     assert "give --chunk-chars" in str(done.exception)
+
+
+def test_long_document_is_excerpted_where_the_user_wants_no_parts(
+    store: Store, tmp_path: Path
+) -> None:
+    fill(store, tmp_path, {"text": "A long page of words. " * 2000}, {"text": "short"})
+    found = {}
+    with Running({"context": 4096}) as fake:
+        judge = ("--corpus", "c", "--critic", "vllm", "--endpoint", fake.url, "--model", "judge")
+        for parts in ("auto", "never"):
+            report = ixt(store, "critique", *judge, "--parts", parts, "--max-tokens", 400)
+            assert report["ok"] == 2
+            critic = f"critic_id = '{report['critic']}' AND len(flags) > 0"
+            found[parts] = store.sql(f"SELECT flags FROM critiques WHERE {critic}").fetchall()
+    assert "judged_in_parts" in found["auto"][0][0]
+    assert "judged_in_parts" not in str(found["never"])

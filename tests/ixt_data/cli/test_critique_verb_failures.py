@@ -179,3 +179,20 @@ def test_run_says_what_the_judge_gives_and_why_documents_failed(tmp_path: Path) 
         key = ixt(*command(fake), "-O", "api_key=sk-1", folder=tmp_path, code=2)
         assert "IXT_API_KEY" in key.stderr
         assert "sk-1" not in key.stderr
+
+
+def test_password_of_a_proxy_is_read_from_the_environment_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a page"}\n')
+    ixt("init", folder=tmp_path)
+    ixt("ingest", "--corpus", "web", "a.jsonl", folder=tmp_path)
+    words = ("critique", "--corpus", "web", "--critic", "vllm", "--endpoint", "http://judge/v1")
+    secret = "http://me:secret@127.0.0.1:9"
+    refused = ixt(*words, "--proxy", secret, folder=tmp_path, code=2)
+    assert "IXT_PROXY" in refused.stderr
+    assert "secret" not in refused.stdout + refused.stderr
+    monkeypatch.setenv("IXT_PROXY", secret)
+    tried = ixt(*words, folder=tmp_path, code=1)
+    assert "127.0.0.1" in tried.stderr
+    assert "secret" not in tried.stdout + tried.stderr
