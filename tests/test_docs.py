@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import nbclient
+import nbformat
 import pytest
 import yaml
 from typer.main import get_command
@@ -67,6 +69,23 @@ def commands(text: str) -> list[str]:
 
 
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+
+
+def test_the_notebook_runs_and_shows_html() -> None:
+    notebook = nbformat.read(DOCS / "notebook.ipynb", 4)
+    assert not any(cell.get("outputs") for cell in notebook.cells)
+    nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    pages = [
+        output["data"]["text/html"]
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if "text/html" in output.get("data", {})
+    ]
+    shown = "".join(pages)
+    # Two progress bars, the store, two results, a document, a plan.
+    assert len(pages) == 7
+    for part in ("<progress", "snapshot 2", "rules: score", "digest"):
+        assert part in shown
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)

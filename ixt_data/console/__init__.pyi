@@ -12,6 +12,11 @@ from .charts import length_chart as length_chart
 from .charts import line_chart as line_chart
 from .charts import matrix_chart as matrix_chart
 from .charts import tenths_chart as tenths_chart
+from .html_views import html_columns as html_columns
+from .html_views import html_details as html_details
+from .html_views import html_table as html_table
+from .html_views import html_text as html_text
+from .html_views import html_title as html_title
 from .output import Output as Output
 from .output import OutputMode as OutputMode
 from .output import fields as fields

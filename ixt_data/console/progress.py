@@ -1,5 +1,6 @@
-"""Progress with rate and remaining time: a bar on a terminal, lines in a log."""
+"""Progress with rate and remaining time: a bar on a terminal or in a notebook, lines in a log."""
 
+import html
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,6 +54,36 @@ class _RunningBar(ProgressBar):
         self._progress.update(self._task, completed=completed, note=note, total=total)
 
 
+class _NotebookBar(ProgressBar):
+    """A progress bar in the output of a notebook's cell."""
+
+    def __init__(self, title: str, total: float | None, unit: str) -> None:
+        from IPython.display import HTML, display
+
+        self._html, self._title, self._total, self._unit = HTML, title, total, unit
+        self._start = self._shown_at = time.monotonic()
+        self._handle = display(HTML(self._page(0.0, "")), display_id=True)
+
+    def update(self, completed: float, note: str = "", total: float | None = None) -> None:
+        self._total = total or self._total
+        now = time.monotonic()
+        if now - self._shown_at >= 0.2 or completed == self._total:
+            self._handle.update(self._html(self._page(completed, note)))
+            self._shown_at = now
+
+    def _page(self, completed: float, note: str) -> str:
+        seconds = time.monotonic() - self._start
+        value = f' value="{completed}" max="{self._total}"' if self._total else ""
+        scale, unit, digits = (1e6, "MB", 1) if self._unit == "B" else (1.0, self._unit, 0)
+        of_total = f" of {self._total / scale:,.{digits}f}" if self._total else ""
+        parts = [f"{completed / scale:,.{digits}f}{of_total} {unit}"]
+        parts.append(str(timedelta(seconds=int(seconds))))
+        if seconds > 0:
+            parts.append(_format_rate(completed / scale / seconds, unit))
+        text = html.escape(", ".join(filter(None, (*parts, note))))
+        return f"{html.escape(self._title)} <progress{value}></progress> {text}"
+
+
 class _Lines(ProgressBar):
     """Progress as a line per half minute in a log; short work prints nothing."""
 
@@ -90,7 +121,7 @@ def _format_rate(rate: float, unit: str) -> str:
 def progress_bar(
     console: Console, title: str, total: float | None, unit: str
 ) -> Iterator[ProgressBar]:
-    """Show progress while the block runs: a bar on a terminal, otherwise lines.
+    """Show progress while the block runs: a bar on a terminal or in a notebook, otherwise lines.
 
     Args:
         console: where to show it.
@@ -110,6 +141,9 @@ def progress_bar(
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
+    if console.is_jupyter:
+        yield _NotebookBar(title, total, unit)
+        return
     if not console.is_terminal:
         yield _Lines(console, title, total, unit)
         return

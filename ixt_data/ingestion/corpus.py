@@ -75,7 +75,7 @@ class IngestReport:
 def ingest(
     store: Store,
     corpus: str,
-    inputs: Sequence[str | Path | Input],
+    inputs: str | Path | Sequence[str | Path | Input],
     *,
     format: str | None = None,
     text_field: str = "text",
@@ -100,7 +100,8 @@ def ingest(
     Args:
         store: the store.
         corpus: name of the corpus; a new name creates it.
-        inputs: files, folders, patterns, `-` for standard input, or what `open_inputs` returned.
+        inputs: files, folders, patterns, `-` for standard input, or what `open_inputs` returned;
+            one path is a list of one.
             The files are JSON, CSV, Parquet, Arrow, HTML, WARC or text, also compressed.
         format: name of the format of all inputs; None: the first bytes of each file, then its name.
         text_field: field of the text in a record.
@@ -145,7 +146,7 @@ def ingest(
     if stage is not None and stage not in STAGES:
         raise ConfigError(f"stage {stage!r}: use one of {', '.join(STAGES)}")
     if isinstance(inputs, str | Path):
-        raise ConfigError(f"inputs {str(inputs)!r}: use a list of paths, such as [{str(inputs)!r}]")
+        inputs = [inputs]
     if not 0 < shard_bytes <= MAX_SHARD_BYTES:
         raise ConfigError(
             f"shard size {shard_bytes / (1 << 20):g} MiB: use more than 0 and at most "

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ixt_data.console import html_table, html_title
 from ixt_data.log import ShardInfo
 from ixt_data.mix.condition import Condition
 from ixt_data.mix.config import Mix
@@ -94,6 +95,24 @@ class MixPlan:
     def conditions(self) -> tuple[Condition, ...]:
         """The condition of each phase."""
         return tuple(self.mix.condition_in(phase) for phase in self.mix.phases())
+
+    def _repr_html_(self) -> str:
+        """Return what each selection draws, for notebooks."""
+        names = ["selection", "documents", "draws", "share", "epochs", "most draws of one document"]
+        rows = [
+            (
+                one.name,
+                one.documents,
+                one.samples,
+                one.samples / max(1, self.samples),
+                one.samples / max(1, one.documents),
+                one.max_draws,
+            )
+            for one in self.selections
+        ]
+        title = f"snapshot {self.version}, {self.samples:,} draws, digest {self.digest}"
+        warnings = "".join(map(html_title, self.warnings))
+        return html_title(title) + html_table(names, rows) + warnings
 
     def counts_digest(self) -> str:
         """Return 12 hex digits over the draws of every document in each phase."""

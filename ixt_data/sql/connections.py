@@ -1,5 +1,6 @@
 """DuckDB connections that take nothing from the host: no time zone, locale, extension or secret."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import duckdb
@@ -22,7 +23,7 @@ _SETTINGS = {
     # No Python variable of the caller is a table.
     "python_enable_replacements": "false",
 }
-PROGRESS_SETTINGS = {"enable_progress_bar": "true", "enable_progress_bar_print": "false"}
+PROGRESS_SETTINGS = {"enable_progress_bar_print": "false", "enable_progress_bar": "true"}
 
 DuckDBError = duckdb.Error
 WriteFailed = duckdb.IOException
@@ -54,8 +55,10 @@ def connect(
 
 def enable_progress(connection: "Connection") -> None:
     """Enable the progress estimate, and keep it off stdout. Each cursor needs this."""
-    for name, value in PROGRESS_SETTINGS.items():
-        connection.execute(f"SET {name} = {value}")
+    # In a notebook without ipywidgets, DuckDB refuses to estimate what it cannot display.
+    with suppress(duckdb.InvalidInputException):
+        for name, value in PROGRESS_SETTINGS.items():
+            connection.execute(f"SET {name} = {value}")
 
 
 Connection = duckdb.DuckDBPyConnection

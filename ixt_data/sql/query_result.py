@@ -1,11 +1,10 @@
 """The result of a query, with DuckDB's own names for ways to read it."""
 
-import html
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from ixt_data.console import cell_text, format_count, print_rows
+from ixt_data.console import format_count, html_table, print_rows
 from ixt_data.errors import MissingExtra, QueryError
 
 if TYPE_CHECKING:
@@ -117,14 +116,9 @@ class QueryResult:
 
     def _repr_html_(self) -> str:
         """Return the first rows as an HTML table, for notebooks."""
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in self.columns)
-        body = "".join(
-            f"<tr>{''.join(f'<td>{html.escape(cell_text(value))}</td>' for value in row)}</tr>"
-            for row in self._rows(MAX_HTML_ROWS)
-        )
         shown = min(len(self), MAX_HTML_ROWS)
         note = f"<p>{shown:,} of {format_count(len(self), 'row')}</p>"
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{note}"
+        return html_table(self.columns, self._rows(MAX_HTML_ROWS)) + note
 
 
 def _distinct_names(names: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ from .external_shards import read_adopted as read_adopted
 from .external_shards import sizes_of as sizes_of
 from .layout import INGESTS as INGESTS
 from .layout import MARKER as MARKER
+from .layout import check_name as check_name
 from .layout import is_link_outside as is_link_outside
 from .layout import is_safe_name as is_safe_name
 from .layout import part_of_store as part_of_store
@@ -19,7 +20,6 @@ from .selections import drop_selection as drop_selection
 from .selections import save_selection as save_selection
 from .selections import saved_selection as saved_selection
 from .store import Store as Store
-from .store import check_name as check_name
 from .store import open_store as open_store
 from .stored_document import StoredCritique as StoredCritique
 from .stored_document import StoredDocument as StoredDocument

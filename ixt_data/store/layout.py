@@ -1,8 +1,9 @@
-"""The layout of a store, and checks for paths that belong to one."""
+"""The layout of a store, and checks for names in one and for paths that belong to one."""
 
 import re
 from pathlib import Path, PurePosixPath
 
+from ixt_data.errors import StoreError
 from ixt_data.storage import RESERVE, open_storage
 
 OWN_FOLDERS = (
@@ -11,6 +12,21 @@ OWN_FOLDERS = (
 )
 INGESTS = "_ingests"
 """Folder of the journals of ingests."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def check_name(name: str, what: str) -> str:
+    """Check that `name` is valid for a corpus, critic, tag or selection; return it.
+
+    Raises:
+        StoreError: the name is invalid; the message states the valid characters.
+    """
+    if not _NAME.fullmatch(name):
+        raise StoreError(
+            f"{what} {name!r}: use 1 to 64 letters, digits, '.', '_' or '-', the first one a "
+            "letter or a digit"
+        )
+    return name
 
 
 def part_of_store(path: Path) -> Path | None:

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from ixt_data.errors import QueryError, StoreError
 from ixt_data.log import SavedSelection, SelectionInfo, Snapshot
 from ixt_data.sql import choose_critic, selection_query
-from ixt_data.store.store import Store, check_name
+from ixt_data.store.layout import check_name
+from ixt_data.store.store import Store
 
 OP = "select"
 

@@ -1,7 +1,7 @@
 """A store: opening it, querying it, and writing to it in transactions."""
 
 import itertools
-import re
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from ixt_data.console import html_table, html_title
 from ixt_data.errors import CorruptError, SnapshotError, StoreError
 from ixt_data.log import (
     FORMAT,
@@ -20,29 +21,13 @@ from ixt_data.log import (
     Snapshot,
 )
 from ixt_data.storage import Storage, open_storage, probe, write_reserve
-from ixt_data.store.layout import MARKER
+from ixt_data.store.layout import MARKER, check_name
 from ixt_data.store.transaction import Transaction
 
 if TYPE_CHECKING:
     from ixt_data.mds import Shard
     from ixt_data.sql import Catalog, Parameters, QueryResult
     from ixt_data.store.stored_document import StoredDocument
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-
-def check_name(name: str, what: str) -> str:
-    """Check that `name` is valid for a corpus, critic, tag or selection; return it.
-
-    Raises:
-        StoreError: the name is invalid; the message states the valid characters.
-    """
-    if not _NAME.fullmatch(name):
-        raise StoreError(
-            f"{what} {name!r}: use 1 to 64 letters, digits, '.', '_' or '-', the first one a "
-            "letter or a digit"
-        )
-    return name
 
 
 class Store:
@@ -72,6 +57,17 @@ class Store:
         return (
             f"Store({self.root!r}, snapshot {snapshot.version}; corpora: {corpora}; "
             f"critics: {critics})"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return corpora and critics of the latest snapshot, for notebooks."""
+        snapshot = self.snapshot()
+        corpora = [(name, corpus.documents) for name, corpus in snapshot.corpora.items()]
+        critics = [(info.name, info.id) for info in snapshot.critics.values()]
+        return (
+            html_title(f"{self.root}, snapshot {snapshot.version}")
+            + html_table(["corpus", "documents"], corpora)
+            + html_table(["critic", "critic_id"], critics)
         )
 
     @classmethod
@@ -252,6 +248,47 @@ class Store:
         catalog = self.catalog(at)
         try:
             return read_document(catalog, self.sample, name)
+        finally:
+            catalog.close()
+
+    def documents(
+        self,
+        where: str = "true",
+        *,
+        critic: str | None = None,
+        corpora: Sequence[str] = (),
+        order_by: str | None = None,
+        limit: int = 50,
+        at: int | str | None = None,
+    ) -> "QueryResult":
+        """Return documents with their texts, and with the critique of one critic.
+
+        Each shard with a match is read once: a small `limit` reads few shards.
+
+        Args:
+            where: SQL over the columns of documents and of the critic's critiques.
+            critic: name or id of the critic, by default the only one.
+            corpora: names of the corpora, all by default; one name is a list of one.
+            order_by: SQL, such as "score DESC"; by default the order of the shards.
+            limit: maximum number of documents, 1 to 10,000.
+            at: version or tag, the newest version by default.
+
+        Raises:
+            QueryError: DuckDB refuses the predicate or the order.
+            StoreError: a corpus or the critic does not exist, several critics exist and none is
+                named, or the limit is out of its bounds.
+            SnapshotError: the version or tag does not exist.
+        """
+        from ixt_data.sql import QueryResult, choose_critic
+        from ixt_data.store.stored_document import add_texts, matching_rows
+
+        catalog = self.catalog(at)
+        try:
+            names = [corpora] if isinstance(corpora, str) else list(corpora)
+            catalog.snapshot.check_corpora(names, self.root)
+            chosen = choose_critic(catalog.snapshot, critic, self.root)
+            rows = matching_rows(catalog, where, chosen, names, order_by, limit)
+            return QueryResult(add_texts(catalog.snapshot, self.shard, rows))
         finally:
             catalog.close()
 

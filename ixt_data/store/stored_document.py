@@ -1,21 +1,28 @@
 """One document of a snapshot with its critiques: text, thinking, scores and spans."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ixt_data.errors import UnknownDocument
+from ixt_data.console import html_columns, html_details, html_table, html_text, html_title
+from ixt_data.errors import QueryError, StoreError, UnknownDocument
 from ixt_data.log import ShardInfo, Snapshot
 from ixt_data.records import Span
-from ixt_data.sql import find_document
+from ixt_data.sql import find_document, join_clause, sql_literal
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ixt_data.mds import Shard
     from ixt_data.sql import Catalog
 
 
 SampleReader = Callable[[ShardInfo, int], dict[str, Any]]
 """Function that reads one sample of a shard, such as `Store.sample`."""
+MAX_DOCUMENTS = 10_000
+"""Documents that one call returns with their texts."""
+_SHOWN_OF_CRITIC = ("critic", "status", "score", "critique", "flags")
 
 
 @dataclass
@@ -52,6 +59,66 @@ class StoredDocument:
                 for critique in self.critiques
             ],
         }
+
+    def _repr_html_(self) -> str:
+        """Return the text beside its critiques, for notebooks; spans are marked in the text."""
+        spans = [span for critique in self.critiques for span in critique.spans]
+        marks = [
+            (one.start, one.end, ": ".join(filter(None, (one.tag or one.verdict, one.comment))))
+            for one in spans
+        ]
+        row = {name: value for name, value in self.row.items() if name not in ("shard", "row")}
+        name = self.row["source_id"] or self.row["doc_id"]
+        about = html_details("columns", html_table(["column", "value"], list(row.items())))
+        critiques = "".join(map(_critique_html, self.critiques)) or html_title("no critiques")
+        return html_title(str(name)) + html_columns(html_text(self.text, marks), critiques) + about
+
+
+def _critique_html(critique: StoredCritique) -> str:
+    row = critique.row
+    score = "no score" if row["score"] is None else f"score {row['score']:.3g}"
+    shown = html_title(f"{row['critic']}: {score}, {row['status']}")
+    shown += html_text(row["critique"] or row["error"] or "")
+    if critique.thinking:
+        shown += html_details("thinking", html_text(critique.thinking))
+    return shown
+
+
+def matching_rows(
+    catalog: "Catalog",
+    where: str,
+    critic: str | None,
+    corpora: Sequence[str],
+    order_by: str | None,
+    limit: int,
+) -> "pa.Table":
+    """Return the rows of `Store.documents`, which explains the arguments, without texts."""
+    if not 1 <= limit <= MAX_DOCUMENTS:
+        raise StoreError(f"limit: {limit} is not 1 to {MAX_DOCUMENTS:,}")
+    of_critic = [f"critiques.{name}" for name in _SHOWN_OF_CRITIC] if critic is not None else []
+    inside = f"corpus IN ({', '.join(map(sql_literal, corpora))})" if corpora else "true"
+    order = "documents.shard, documents.row" if order_by is None else order_by
+    try:
+        return catalog.arrow(
+            f"SELECT {', '.join(['documents.*', *of_critic])} "
+            f"{join_clause(catalog.snapshot, critic)} "
+            f"WHERE {inside} AND (\n{where}\n) ORDER BY {order} LIMIT {limit}"
+        )
+    except QueryError as error:
+        raise QueryError(f"where {where!r}, order_by {order_by!r}: {error.reason}") from None
+
+
+def add_texts(
+    snapshot: Snapshot, read_shard: Callable[[ShardInfo], "Shard"], rows: "pa.Table"
+) -> "pa.Table":
+    """Return rows with the texts of their documents instead of their places."""
+    import pyarrow as pa
+
+    places = list(zip(rows["shard"].to_pylist(), rows["row"].to_pylist(), strict=True))
+    paths = sorted({path for path, _ in places})
+    texts = {path: read_shard(snapshot.shards_by_path[path]).column("text") for path in paths}
+    column = pa.array([texts[path][row] for path, row in places], pa.string())
+    return rows.drop_columns(["shard", "row"]).append_column("text", column)
 
 
 def read_document(catalog: "Catalog", sample: SampleReader, name: str) -> StoredDocument:

@@ -252,6 +252,6 @@ def test_ingest_progress_function_gets_bytes_and_documents(store: Store, tmp_pat
     assert calls[-1] == (18, 1)
 
 
-def test_ingest_inputs_that_are_one_path_are_refused(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="use a list of paths"):
-        ingest(store, "web", str(tmp_path / "a.txt"))
+def test_ingest_input_that_is_one_path_is_a_list_of_one(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("A quick brown fox.")
+    assert ingest(store, "web", str(tmp_path / "a.txt")).documents == 1
