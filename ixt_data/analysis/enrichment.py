@@ -1,20 +1,27 @@
 """Enrichers: columns that are computed from the text of each document, and written next to it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ixt_data.errors import CommitConflict, ConfigError, StoreError, TransactionAborted
-from ixt_data.log import Snapshot
+from ixt_data.log import ShardInfo, Snapshot
 from ixt_data.maintenance import group_mergeable, rewrite
 from ixt_data.plugins import find_plugins
 from ixt_data.records import ProgressCallback
 from ixt_data.sql import DOCUMENTS, DerivedColumns
 from ixt_data.store import Store
+from ixt_data.worker_processes import WorkerPool, cores
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 MAX_ATTEMPTS = 5
-BATCH_DOCUMENTS = 4096
+SMALL = 2000
+"""Documents up to which starting processes would take longer than the work."""
 
 
 class Enricher(Protocol):
@@ -28,28 +35,6 @@ class Enricher(Protocol):
 
     def enrich(self, text: str) -> Mapping[str, Any]:
         """Return the values of the columns for a text; a missing value is NULL."""
-
-
-class TextStatistics:
-    """Words, lines, and how well a text compresses: repetitive text has a high ratio."""
-
-    columns: Mapping[str, str] = {
-        "n_words": "BIGINT",
-        "n_lines": "BIGINT",
-        "compression_ratio": "DOUBLE",
-    }
-
-    def enrich(self, text: str) -> Mapping[str, Any]:
-        """Return the statistics of a text."""
-        import zstandard
-
-        data = text.encode()
-        packed = len(zstandard.ZstdCompressor(level=3).compress(data))
-        return {
-            "n_words": len(text.split()),
-            "n_lines": text.count("\n") + 1,
-            "compression_ratio": len(data) / packed,
-        }
 
 
 @dataclass(frozen=True)
@@ -69,16 +54,27 @@ class EnrichReport:
     snapshot: int
 
 
-def load_enricher(name: str) -> Enricher:
+def load_enricher(name: str, options: Mapping[str, Any] | None = None) -> Enricher:
     """Create an enricher by the name of its plugin.
 
+    Args:
+        name: name of the plugin.
+        options: keyword arguments of the class; values from the command line are text.
+
     Raises:
-        ConfigError: no plugin has this name, or its object is not an enricher.
+        ConfigError: no plugin has this name, an option is wrong, or its object is not an enricher.
     """
     known = find_plugins("ixt.enrichers")
     if name not in known:
         raise ConfigError(f"enricher {name!r} does not exist; valid are {', '.join(known)}")
-    enricher = known[name].load()()
+    kind = known[name].load()
+    signature = inspect.signature(kind)
+    try:
+        signature.bind(**(options or {}))
+    except TypeError as error:
+        valid = ", ".join(signature.parameters) or "none"
+        raise ConfigError(f"enricher {name!r}: options: {error}; valid are {valid}") from None
+    enricher = kind(**(options or {}))
     if not (getattr(enricher, "columns", None) and callable(getattr(enricher, "enrich", None))):
         raise ConfigError(f"{known[name].target} is not an enricher: it needs columns and enrich()")
     if wrong := set(enricher.columns.values()) - set(_arrow_types()):
@@ -96,6 +92,7 @@ def enrich(
     *,
     corpora: Sequence[str] = (),
     replace: bool = False,
+    workers: int | None = None,
     progress: ProgressCallback = lambda done, total: None,
 ) -> EnrichReport:
     """Compute an enricher's columns for all documents, and publish them in one commit.
@@ -106,6 +103,8 @@ def enrich(
         enricher: computes the columns.
         corpora: only documents of these corpora; all if empty.
         replace: overwrite columns that exist already.
+        workers: number of processes that share the shards; the result is the same for any number.
+            None: one per core, one for a small corpus. Several need an enricher that pickles.
         progress: called with the documents done and in all.
 
     Raises:
@@ -118,7 +117,7 @@ def enrich(
                 txn.base.check_corpora(corpora, store.root)
                 _check_columns(txn.base, enricher, replace)
                 values = txn.scratch / "values.parquet"
-                n = _write_values(store, txn.base, enricher, corpora, values, progress)
+                n = _write_values(store, txn.base, enricher, corpora, values, workers, progress)
                 derived = DerivedColumns(enricher.columns, values, ("doc_id",))
                 files = [file for file in txn.base.rows.values() if file.table == "documents"]
                 chosen = [file for file in files if not corpora or file.partition in corpora]
@@ -151,40 +150,54 @@ def _write_values(
     enricher: Enricher,
     corpora: Sequence[str],
     target: Path,
+    workers: int | None,
     progress: ProgressCallback,
 ) -> int:
     """Write the values of each document once as a Parquet file; return their number."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    types = _arrow_types()
-    fields = [(name, types[kind]) for name, kind in enricher.columns.items()]
-    schema = pa.schema([("doc_id", pa.uuid()), *fields])
     shards = snapshot.text_shards(set(corpora) or None)
     total = sum(shard.samples for shard in shards)
+    if workers is None:
+        workers = cores() if total > SMALL else 1
     seen: set[bytes] = set()
-
-    def rows() -> Iterator[dict[str, Any]]:
-        for info in shards:
-            shard = store.shard(info)
-            columns = shard.column("doc_id"), shard.column("text")
-            for doc_id, text in zip(*columns, strict=True):
-                if doc_id not in seen and text:
-                    seen.add(doc_id)
-                    yield {"doc_id": doc_id, **enricher.enrich(text)}
-
-    batch: list[dict[str, Any]] = []
-    with pq.ParquetWriter(target, schema) as writer:
-        for row in rows():
-            batch.append(row)
-            if len(batch) == BATCH_DOCUMENTS:
-                writer.write_table(pa.Table.from_pylist(batch, schema=schema))
-                batch.clear()
-                progress(len(seen), total)
-        writer.write_table(pa.Table.from_pylist(batch, schema=schema))
+    with (
+        WorkerPool(max(1, min(workers, len(shards)))) as pool,
+        pq.ParquetWriter(target, _schema(enricher)) as writer,
+    ):
+        compute = partial(_values, enricher, store.root)
+        for table in pool.map(compute, shards):
+            is_new = []
+            for doc_id in table["doc_id"].to_pylist():
+                is_new.append(doc_id.bytes not in seen)
+                seen.add(doc_id.bytes)
+            writer.write_table(table.filter(pa.array(is_new, pa.bool_())))
+            progress(len(seen), total)
     if not seen:
         raise StoreError(f"no documents in {store.root}. Add some: ixt ingest --corpus NAME FILE")
     return len(seen)
+
+
+def _values(enricher: Enricher, root: str, info: ShardInfo) -> "pa.Table":
+    """Return the values of the documents of one shard that have a text."""
+    import pyarrow as pa
+
+    shard = _open(root).shard(info)
+    pairs = zip(shard.column("doc_id"), shard.column("text"), strict=True)
+    rows = [{"doc_id": doc_id, **enricher.enrich(text)} for doc_id, text in pairs if text]
+    return pa.Table.from_pylist(rows, schema=_schema(enricher))
+
+
+_open = cache(Store.open)
+
+
+def _schema(enricher: Enricher) -> "pa.Schema":
+    import pyarrow as pa
+
+    types = _arrow_types()
+    fields = [(name, types[kind]) for name, kind in enricher.columns.items()]
+    return pa.schema([("doc_id", pa.uuid()), *fields])
 
 
 def _arrow_types() -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ixt_data.cli.options import DEFAULT_STORE, OutputOption, StoreOption
+from ixt_data.cli.options import DEFAULT_STORE, OutputOption, StoreOption, key_values
 from ixt_data.cli.verbs import Group, add_verb
 from ixt_data.console import Output, OutputMode
 
@@ -23,12 +23,23 @@ def register(app: typer.Typer) -> None:
 
 def enrich(
     enricher: Annotated[
-        str, typer.Option("--with", help="Enricher: statistics, or one of a plugin.")
+        str,
+        typer.Option("--with", help="Enricher: statistics, language, tokens, or one of a plugin."),
     ],
     store: StoreOption = DEFAULT_STORE,
     corpus: Annotated[
         list[str] | None,
         typer.Option(show_default="all corpora", help="Corpus to enrich; may be repeated."),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option", "-O", metavar="KEY=VALUE", help="Option of the enricher; may be repeated."
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, show_default="one per core", help="Processes that share the shards."),
     ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Overwrite columns that exist already.")
@@ -41,7 +52,7 @@ def enrich(
     from ixt_data.store import Store
 
     out, opened = Output(output), Store.open(store)
-    loaded = load_enricher(enricher)
+    loaded = load_enricher(enricher, key_values(option))
     with out.progress("enriching", None, "documents") as bar:
         report = run(
             opened,
@@ -49,6 +60,7 @@ def enrich(
             loaded,
             corpora=corpus or (),
             replace=replace,
+            workers=workers,
             progress=lambda done, total: bar.update(done, total=total),
         )
     out.result(asdict(report))

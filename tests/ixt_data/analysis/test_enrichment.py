@@ -6,7 +6,7 @@ import pytest
 from small_stores import add_documents
 
 from ixt_data.analysis import enrich, load_enricher
-from ixt_data.analysis.enrichment import TextStatistics
+from ixt_data.analysis.text_enrichers import TextStatistics
 from ixt_data.errors import ConfigError, StoreError
 from ixt_data.maintenance import verify
 from ixt_data.store import Store
@@ -59,7 +59,7 @@ def test_a_base_column_is_never_replaced(store: Store) -> None:
 
 
 def test_unknown_enricher_names_valid_ones() -> None:
-    with pytest.raises(ConfigError, match="enricher 'stats' does not exist; valid are statistics"):
+    with pytest.raises(ConfigError, match="enricher 'stats' does not exist; valid are language, s"):
         load_enricher("stats")
 
 
