@@ -12,7 +12,7 @@ from ixt_data.errors import ConfigError
 from ixt_data.store import Store
 
 TEXTS = [
-    "The bridge opened last year and carries two lanes of road.",
+    "The bridge opened last year and is used by cars and by trains.",
     "Die Brücke wurde im letzten Jahr eröffnet und hat zwei Spuren.",
     "Le pont a été ouvert l'année dernière et porte deux voies.",
     "12345 --- 67890",
