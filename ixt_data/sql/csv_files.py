@@ -167,7 +167,7 @@ def _first_line(path: Path, shown: str) -> tuple[str, str]:
     """Return the encoding, by the byte order mark, and the first line.
 
     Raises:
-        IxtError: there is no line, or it is not text.
+        IxtError: the file is empty, or the line is not text.
     """
     with path.open("rb") as file:
         head = file.read(_CHUNK)
