@@ -141,7 +141,7 @@ class Critique:
     attempts: int = 1
 
 
-_JSON_TYPES = (bool, list, tuple, dict)
+_JSON_TYPES = (bool, list, dict)
 
 
 def as_text(value: Any) -> str:
@@ -150,6 +150,9 @@ def as_text(value: Any) -> str:
         return value
     if isinstance(value, bytes):
         return value.decode(errors="replace")
+    if isinstance(value, tuple):
+        # orjson calls its `default` for a named tuple, again and again.
+        value = list(value)
     if isinstance(value, _JSON_TYPES):
         try:
             return orjson.dumps(value, default=as_text, option=orjson.OPT_NON_STR_KEYS).decode()

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ixt_data.errors import ConfigError
 from ixt_data.ingestion.fields import Fields
 
 _SAME = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_float32, pa.types.is_float64)
@@ -21,6 +22,16 @@ def is_text(kind: pa.DataType) -> bool:
         check(kind)
         for check in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
     ) or (pa.types.is_dictionary(kind) and is_text(kind.value_type))
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return any(
+        check(kind)
+        for check in (
+            *(pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view),
+            pa.types.is_fixed_size_binary,
+        )
+    )
 
 
 def stored_type(kind: pa.DataType, *, nested: bool = False) -> pa.DataType | None:
@@ -50,13 +61,7 @@ def stored_type(kind: pa.DataType, *, nested: bool = False) -> pa.DataType | Non
     if pa.types.is_decimal(kind):
         fits = kind.precision <= MAX_DIGITS and 0 <= kind.scale <= kind.precision
         return pa.decimal128(kind.precision, kind.scale) if fits else None
-    if any(
-        check(kind)
-        for check in (
-            *(pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view),
-            pa.types.is_fixed_size_binary,
-        )
-    ):
+    if _is_binary(kind):
         return pa.binary()
     return _nested_type(kind)
 
@@ -105,6 +110,10 @@ class StoredColumns:
     def _reader(self, name: str, kind: pa.DataType) -> Callable[[pa.Array], list[Any]]:
         if not self._fields.is_metadata(name):
             return _python_values
+        if (repeated := _repeated_field(kind)) is not None:
+            raise ConfigError(
+                f"column {name}: a struct has two fields {repeated!r}; rename one of them"
+            )
         target = stored_type(kind)
         if target is None:
             self._fields.remarks.add(f"column {name}: {kind} became text")
@@ -119,7 +128,20 @@ class StoredColumns:
             return lambda column: list(_unpacked(column).cast(target).to_pylist())
         if isinstance(target, pa.UuidType):
             return _scalars
-        return lambda column: _scalars(_unpacked(column).cast(target))
+        if pa.types.is_nested(target):
+            return lambda column: _scalars(self._valid(name, _unpacked(column)).cast(target))
+        options = pc.CastOptions(target, allow_time_truncate=True)
+        return lambda column: _scalars(_unpacked(column).cast(options=options))
+
+    def _valid(self, name: str, column: pa.Array) -> pa.Array:
+        """Return a column of lists, structs or maps with NULL for values that are not UTF-8."""
+        if _is_valid(column):
+            return column
+        rows = range(len(column))
+        valid = pa.array([_is_valid(column.take(pa.array([row]))) for row in rows], pa.bool_())
+        lost = len(column) - (pc.sum(valid).as_py() or 0)
+        self._fields.remarks.add(f"column {name}: values that are not UTF-8 became NULL", lost)
+        return column.take(pc.if_else(valid, pa.array(rows, pa.int64()), None))
 
     def _in_range(self, name: str, column: pa.Array, target: pa.DataType) -> pa.Array:
         """Cast times to microseconds; a value that 64 bits of microseconds do not hold is NULL."""
@@ -134,13 +156,32 @@ class StoredColumns:
         return column.cast(options=pc.CastOptions(target, allow_time_truncate=True))
 
 
+def _repeated_field(kind: pa.DataType) -> str | None:
+    """Return the name of a field that a struct has twice, at any depth."""
+    names = [kind.field(i).name for i in range(kind.num_fields)]
+    if pa.types.is_struct(kind) and len(set(names)) < len(names):
+        return str(max(names, key=names.count))
+    inner = (_repeated_field(kind.field(i).type) for i in range(kind.num_fields))
+    return next((name for name in inner if name is not None), None)
+
+
+def _is_valid(column: pa.Array) -> bool:
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
 def row_bytes(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
     """Return the bytes of the texts and binary values in each row, decoded, int64[n]."""
     sizes = np.zeros(batch.num_rows, np.int64)
     for column in batch.columns:
         is_dictionary = isinstance(column, pa.DictionaryArray)
         values = column.dictionary if is_dictionary else column
-        if is_text(values.type) or pa.types.is_binary(values.type):
+        if is_text(values.type) or _is_binary(values.type):
+            if pa.types.is_string_view(values.type) or pa.types.is_binary_view(values.type):
+                values = values.cast(pa.large_binary())
             lengths = pc.binary_length(values)
             lengths = lengths.take(column.indices) if is_dictionary else lengths
             sizes += np.asarray(lengths.cast(pa.int64()).fill_null(0))
@@ -184,8 +225,17 @@ def _python_values(column: pa.Array) -> list[Any]:
         return list(column.to_pylist())
     except UnicodeDecodeError:
         kind = column.type
+        if not is_text(kind):
+            return [_python_value(scalar) for scalar in column]
         binary = pa.large_binary() if pa.types.is_large_string(kind) else pa.binary()
         return [_decoded(value) for value in column.cast(binary).to_pylist()]
+
+
+def _python_value(scalar: pa.Scalar) -> Any:
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError:
+        return b"\xff"
 
 
 def _decoded(value: bytes | None) -> str | bytes | None:

@@ -29,6 +29,7 @@ from ixt_data.ingestion.inputs import open_inputs
 from ixt_data.ingestion.portions import Portion, split_inputs
 from ixt_data.ingestion.remarks import Remarks
 from ixt_data.ingestion.seen_ids import SeenIds
+from ixt_data.ingestion.source_ids import repeated_source_ids
 from ixt_data.ingestion.text_shards import TextShards
 from ixt_data.mds import MAX_SHARD_BYTES, SHARD_BYTES
 from ixt_data.records import STAGES, ProgressCallback, Stage
@@ -38,6 +39,9 @@ from ixt_data.worker_processes import WorkerPool, cores, rare_collection
 
 WORKER_BYTES = 64 << 20
 """Bytes of input for which one more process saves more time than its start takes."""
+
+WITHOUT_TEXT = 1000
+"""Rejected records before the first document after which the name of the text field is checked."""
 
 # Portions that are read ahead for each worker: their number, and their bytes.
 AHEAD = 3
@@ -215,6 +219,8 @@ def ingest(
             quarantine.add(block.rejected)
             said.update(block.remarks)
             on_block(consumed, shards.documents)
+            if quarantine.records >= WITHOUT_TEXT and not shards.documents + shards.duplicates:
+                _check_text_field(said)
         if not shards.documents + shards.duplicates:
             _check_text_field(said)
         shards.finish()
@@ -230,6 +236,8 @@ def ingest(
     said.update(of_inputs)
     said.update(shards.remarks)
     for line in broken_selections(store, version) if shards.types.widened else ():
+        said.add(line)
+    if shards.documents and (line := repeated_source_ids(store, corpus, version, txn.id)):
         said.add(line)
     return IngestReport(
         shards.documents,

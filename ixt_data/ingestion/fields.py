@@ -152,6 +152,8 @@ class Fields:
         if len(text) > self.max_bytes:
             return too_long(self.max_bytes)
         source_id = record.pop(self.id or "id", None)
+        if type(source_id) is bytes and not _is_utf8(source_id):
+            return f"field {self.id or 'id'!r} is not UTF-8"
         name = self.source or "source"
         source = record.pop(name, None)
         if type(source) is not str or not source:
@@ -159,7 +161,8 @@ class Fields:
                 record[name] = source
             source = file
         if type(source_id) is not str:
-            source_id = f"{file}:{number}" if source_id is None else as_text(source_id)
+            source_id = None if source_id is None else as_text(source_id)
+        source_id = source_id or f"{file}:{number}"
         return Document(document_id(text), text, source, source_id, record)
 
     def _messages(self, text: Any, record: dict[str, Any]) -> Any:
@@ -182,6 +185,14 @@ class Fields:
             if isinstance(value, str):
                 self.remarks.without_text[name] += len(value)
         return _missing_field(self.text, record)
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _missing_field(field: str, record: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Protocol
 from ixt_data.errors import ConfigError
 from ixt_data.ingestion.fields import Fields, RejectedRecord
 from ixt_data.ingestion.json_files import looks_like_json, open_json
-from ixt_data.ingestion.source_files import SourceFile
+from ixt_data.ingestion.source_files import SourceFile, check_encoding
 from ixt_data.ingestion.table_files import (
     ARROW_FILE,
     ARROW_STREAM,
@@ -22,6 +22,8 @@ from ixt_data.plugins import find_plugins
 from ixt_data.records import Document
 
 TEXT_FORMAT = "text"
+# PDF, RTF, Avro and Postscript may have no byte that a text cannot have.
+OTHER_FORMATS = (b"%PDF-", b"{\\rtf", b"Obj\x01", b"%!PS")
 
 
 class Input(Protocol):
@@ -90,13 +92,16 @@ def find_reader(source: SourceFile, format: str | None = None) -> Reader:
             raise ConfigError(f"format {format!r}: use one of {', '.join(sorted(known))}")
         return known[format]
     head = source.head
+    names = ", ".join(sorted(known))
     for reader in known.values():
         if reader.recognizes is not None and reader.recognizes(head):
             return reader
+    if head.startswith(OTHER_FORMATS):
+        raise ConfigError(f"input {source.file} is of no known format; --format can be: {names}")
     for reader in known.values():
         if source.suffix in reader.suffixes:
             return reader
-    names = ", ".join(sorted(known))
+    check_encoding(source)
     if not is_text(head):
         raise ConfigError(f"input {source.file} is of no known format; --format can be: {names}")
     if looks_like_json(head):

@@ -215,11 +215,15 @@ class IngestJournal:
         # Two entries of one number differ by their writers, so one of two processes stops.
         content = orjson.dumps(asdict(entry) | {"writer": self._writer})
         if not create_once(self._txn.storage, key, content):
-            writer = orjson.loads(self._txn.storage.read(key))["writer"]
+            other = "another process"
+            # A process that has committed deletes its entries.
+            with suppress(FileNotFoundError):
+                writer = orjson.loads(self._txn.storage.read(key))["writer"]
+                other = f"process {writer['pid']} on {writer['host']}"
             raise StoreError(
-                f"process {writer['pid']} on {writer['host']} runs the same ingest, and has "
-                f"published shard {number} first. This process stops, and nothing is lost: the "
-                "other commits all documents. If it ends without a commit, run the command again"
+                f"{other} runs the same ingest, and has published shard {number} first. This "
+                "process stops, and nothing is lost: the other commits all documents. If it ends "
+                "without a commit, run the command again"
             )
         self.entries.append(entry)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ixt_data.errors import ConfigError, IxtError
 from ixt_data.ingestion.fields import TEXT, Fields
-from ixt_data.ingestion.folders import FolderInput, dataset_files, has_only_pages
+from ixt_data.ingestion.folders import FolderInput, dataset_files, has_only_pages, walk
 from ixt_data.ingestion.formats import TEXT_FORMAT, Input, find_reader, readers
 from ixt_data.ingestion.remarks import Remarks
 from ixt_data.ingestion.source_files import (
@@ -111,6 +111,8 @@ def _open(
     elif str(found) == "-":
         yield _open_file(standard_input(), fields, format)
     else:
+        if not found.exists():
+            raise IxtError(f"input {printable(found)} is a link to a path that does not exist")
         if not os.access(found, os.R_OK | os.X_OK if found.is_dir() else os.R_OK):
             raise IxtError(f"input {printable(found)} cannot be read: permission denied")
         if found.is_dir():
@@ -128,6 +130,8 @@ def _open_file(source: SourceFile, fields: Fields, format: str | None) -> Input:
 
 
 def _open_folder(folder: Path, fields: Fields, format: str | None) -> Iterator[Input]:
+    if next(iter(walk(folder)), None) is None:
+        raise IxtError(f"input {printable(folder)} is a folder without a file")
     reader = readers()[format or TEXT_FORMAT]
     files = dataset_files(folder, format) if reader.records or format is None else None
     if files is None:

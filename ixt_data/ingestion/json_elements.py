@@ -1,7 +1,9 @@
 """The elements of a JSON array as bytes, one by one, in bounded memory."""
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 
 from ixt_data.ingestion.fields import too_long
 from ixt_data.storage import MAX_TEXT, TruncatedStream
@@ -26,12 +28,27 @@ def split_elements(
 
     Raises:
         TruncatedStream: the text ends inside of the array, or the chunks raised it. `rest` is the
-            incomplete element. Or an element has more than `limit` bytes.
+            incomplete element. Or an element has more than `limit` bytes, a second array is at the
+            path, or the text continues after its end.
         NoArray: the text has no array at `path`.
     """
     tokens = _Tokens(chunks, limit)
-    if not _enter_array(tokens, list(path)):
+    keys: list[str] = []
+    if not _enter_array(tokens, list(path), keys):
         raise NoArray
+    yield from _elements(tokens)
+    if path and _enter_array(tokens, list(path), keys):
+        raise TruncatedStream(f"a second array at {'.'.join(path)}")
+    if keys:
+        raise TruncatedStream("truncated JSON: the object has no end")
+    if rest := tokens.rest():
+        more = TruncatedStream("the JSON text continues after its end")
+        more.rest = b"]" + rest
+        raise more
+
+
+def _elements(tokens: "_Tokens") -> Iterator[bytes]:
+    """Yield the elements up to the end of the array."""
     depth = 0
     tokens.start = tokens.at
     try:
@@ -54,9 +71,14 @@ def split_elements(
     raise endless
 
 
-def _enter_array(tokens: "_Tokens", path: list[str]) -> bool:
-    """Read up to the start of the array at `path`; return whether it exists."""
-    keys: list[str] = []
+def _enter_array(tokens: "_Tokens", path: list[str], keys: list[str]) -> bool:
+    """Read up to the start of the next array at `path`; return whether it exists.
+
+    Args:
+        tokens: the tokens.
+        path: keys of the objects around the array.
+        keys: keys of the open objects, which this changes.
+    """
     last = b""
     inside_arrays = 0
     for token in tokens:
@@ -75,10 +97,18 @@ def _enter_array(tokens: "_Tokens", path: list[str]) -> bool:
             if not keys:
                 return False
         elif token == b":" and keys:
-            keys[-1] = last[1:-1].decode(errors="replace")
+            keys[-1] = _key(last)
         last = token
         tokens.forget()
     return False
+
+
+def _key(token: bytes) -> str:
+    """Return the text of a string with its quotes."""
+    if b"\\" in token:
+        with suppress(ValueError):
+            return str(json.loads(token))
+    return token[1:-1].decode(errors="replace")
 
 
 class _Tokens:
@@ -131,3 +161,10 @@ class _Tokens:
         found = self._buffer[self.start :] if to_end else self._buffer[self.start : self.at - 1]
         self.start = self.at
         return found.strip()
+
+    def rest(self) -> bytes:
+        """Return the start of the text after the last token, without white space."""
+        found = self._buffer[self.at :].lstrip()
+        while not found and (chunk := next(self._chunks, None)) is not None:
+            found = chunk.lstrip()
+        return found

@@ -9,7 +9,7 @@ from ixt_data.errors import ConfigError
 from ixt_data.ingestion.fields import Fields
 from ixt_data.ingestion.json_elements import NoArray, split_elements
 from ixt_data.ingestion.json_lines import BOM, JsonInput, JsonLinesInput, without_bom
-from ixt_data.ingestion.source_files import SourceFile
+from ixt_data.ingestion.source_files import SourceFile, check_encoding
 from ixt_data.storage import LongLine, TruncatedStream, split_lines
 
 
@@ -66,7 +66,11 @@ def open_json(source: SourceFile, fields: Fields) -> JsonInput:
     The form is an array if the file begins with `[`. It is lines if the first line is a complete
     object and another line follows, or if the name ends with `.jsonl` or `.ndjson`. Else it is one
     object.
+
+    Raises:
+        ConfigError: the file is not UTF-8, by its byte order mark.
     """
+    check_encoding(source)
     if fields.records:
         return JsonArrayInput(source, fields)
     head = source.head.removeprefix(BOM).lstrip()

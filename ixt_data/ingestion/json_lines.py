@@ -2,7 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -70,15 +70,10 @@ class JsonRecords:
 
     def _document(self, line: bytes, number: int) -> Document | RejectedRecord:
         try:
-            record = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
-            record = self._without_not_finite(line)
-            if record is None:
-                reason = _json_error(line, error, self.fields)
-                return RejectedRecord(self.file, number, reason, excerpt(line))
-        if type(record) is dict and _has_wide_number(record.values()):
-            # orjson reads integers of more than 64 bits as floating-point numbers.
-            record = json.loads(line)
+            record = self._record(line)
+        except (ValueError, RecursionError) as error:
+            reason = _json_error(line, error, self.fields)
+            return RejectedRecord(self.file, number, reason, excerpt(line))
         if type(record) is not dict:
             reason = f"not a JSON object but {kind_of(record)}"
             return RejectedRecord(self.file, number, reason, excerpt(line))
@@ -87,17 +82,36 @@ class JsonRecords:
             return RejectedRecord(self.file, number, document, excerpt(line))
         return document
 
-    def _without_not_finite(self, line: bytes) -> Any:
-        """Parse JSON with NULL for NaN and Infinity; return None for other invalid JSON."""
-        if isinstance(line, LongLine) or not (b"NaN" in line or b"Infinity" in line):
-            return None
-        found: list[str] = []
+    def _record(self, line: bytes) -> Any:
+        """Parse one JSON text.
+
+        Raises:
+            ValueError: it is not JSON, or a key occurs twice in one object with several values.
+            RecursionError: it is nested too deeply.
+        """
         try:
-            record = json.loads(line, parse_constant=found.append)
+            record = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            if isinstance(line, LongLine) or not (b"NaN" in line or b"Infinity" in line):
+                raise
+            return self._without_not_finite(line)
+        if type(record) is dict:
+            inner, has_wide_number = _count_keys(record.values())
+            n_keys = len(record) + inner
+            # orjson reads integers of more than 64 bits as floats, and keeps the last of two keys.
+            if has_wide_number or not _has_distinct_keys(line, record, n_keys, self.fields.text):
+                return json.loads(line, object_pairs_hook=_distinct)
+        return record
+
+    def _without_not_finite(self, line: bytes) -> Any:
+        """Parse JSON with NULL for NaN and Infinity."""
+        found: list[str] = []
+        record = json.loads(line, parse_constant=found.append, object_pairs_hook=_distinct)
+        try:
             # Python accepts lone surrogates, which are not text.
             orjson.dumps(record, default=str)
-        except (ValueError, TypeError, RecursionError):
-            return None
+        except TypeError:
+            raise ValueError("a lone surrogate") from None
         self.fields.remarks.add("NaN or Infinity in JSON became NULL", len(found))
         return record
 
@@ -258,19 +272,70 @@ _FOUND = np.empty(CHUNK, np.bool_)
 """Memory for the comparison of one chunk: new memory takes longer than the comparison."""
 
 
-def _has_wide_number(values: Iterable[Any]) -> bool:
-    """Return whether a number may be an integer of more than 64 bits, read as a float."""
+def _count_keys(values: Iterable[Any]) -> tuple[int, bool]:
+    """Return the number of keys in the objects among some values, and in those inside of them.
+
+    Also return whether a number may be an integer of more than 64 bits, read as a float.
+    """
+    n_keys = 0
+    has_wide_number = False
     # Every record passes here: a generator or a call per value takes twice the time.
     for value in values:
         kind = type(value)
         if kind is float:
             if abs(value) >= 2**63 and value.is_integer():
-                return True
-        elif (kind is list and _has_wide_number(value)) or (
-            kind is dict and _has_wide_number(value.values())
-        ):
-            return True
-    return False
+                has_wide_number = True
+        elif kind is list or kind is dict:
+            inner, is_wide = _count_keys(value.values() if kind is dict else value)
+            n_keys += inner + (len(value) if kind is dict else 0)
+            has_wide_number = has_wide_number or is_wide
+    return n_keys, has_wide_number
+
+
+def _has_distinct_keys(line: bytes, record: Mapping[str, Any], n_keys: int, field: str) -> bool:
+    """Return whether a JSON text surely has no key twice; False is no proof that it has one.
+
+    Args:
+        line: the JSON text.
+        record: the object in it.
+        n_keys: number of keys in the object and in those inside of it.
+        field: field of the text, which is most of the line.
+    """
+    colon = line.find(b":")
+    if n_keys and line[colon - 1 : colon] != b'"':
+        # A writer that separates keys from their colons by white space.
+        return False
+    text, key = record.get(field), f'"{field}":'.encode()
+    if type(text) is str and len(text) > _LONG and line.count(key) == 1:
+        # The JSON of a text is at least as long as the text, and has no key inside.
+        start = line.find(key) + len(key)
+        line = line[:start] + line[start + 1 + len(text) :]
+    found = line.count(b'":')
+    if found > n_keys:
+        # Of a text with an escaped quote, or of a key that ends with a backslash.
+        found += line.count(b'\\\\":') - line.count(b'\\":')
+    return found == n_keys
+
+
+_LONG = 256
+
+
+class _RepeatedKey(ValueError):
+    """A key that occurs twice in one object, with several values."""
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object of these pairs.
+
+    Raises:
+        _RepeatedKey: of one key, there are several values.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        for key, value in pairs:
+            if found[key] != value:
+                raise _RepeatedKey(f"the key {key!r} occurs twice in one object")
+    return found
 
 
 def without_bom(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -282,15 +347,21 @@ def without_bom(chunks: Iterable[bytes]) -> Iterator[bytes]:
     yield from rest
 
 
-def _json_error(line: bytes, error: orjson.JSONDecodeError, fields: Fields) -> str:
+def _json_error(line: bytes, error: Exception, fields: Fields) -> str:
     if isinstance(line, LongLine):
         return too_long(fields.max_bytes)
+    if isinstance(error, _RepeatedKey):
+        return str(error)
+    if isinstance(error, RecursionError):
+        return "not JSON: nested too deeply"
     if line.isspace():
         return "empty line"
     try:
         line.decode()
     except UnicodeDecodeError:
         return "not UTF-8"
-    if "surrogate" in error.msg:
+    if "surrogate" in str(error):
         return "not UTF-8: a lone surrogate"
-    return f"not JSON: {error.msg} at column {error.colno}"
+    if isinstance(error, json.JSONDecodeError):
+        return f"not JSON: {error.msg} at column {error.colno}"
+    return f"not JSON: {error}"

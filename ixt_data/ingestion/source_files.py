@@ -1,5 +1,6 @@
 """One file to read: its names, its first bytes, and its decoded content."""
 
+import codecs
 import glob
 import os
 import shutil
@@ -10,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ixt_data.errors import IxtError
+from ixt_data.errors import ConfigError, IxtError
 from ixt_data.storage import COMPRESSIONS, ByteStream, RemoteFile, TruncatedStream, is_unicode
 
 AnyFile = Path | RemoteFile
@@ -126,6 +127,26 @@ class SourceFile:
             with target.open("wb") as file:
                 file.writelines(self.stream)
         return target
+
+
+def check_encoding(source: SourceFile) -> None:
+    """Check that the byte order mark of a file, if it has one, is that of UTF-8.
+
+    Raises:
+        ConfigError: the file is UTF-16 or UTF-32.
+    """
+    for name, marks in _OTHER_ENCODINGS.items():
+        if source.head.startswith(marks):
+            raise ConfigError(
+                f"input {source.file} is {name}, not UTF-8. Convert it: "
+                f"iconv -f {name} -t UTF-8 INPUT > OUTPUT"
+            )
+
+
+_OTHER_ENCODINGS = {
+    "UTF-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
+    "UTF-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+}
 
 
 class SourceInput:

@@ -238,7 +238,7 @@ class CsvInput(BatchedInput):
             ConfigError: the first line lacks a column that `fields` names.
             IxtError: the file cannot be read as CSV.
         """
-        self._delimiter = "\t" if source.suffix == ".tsv" else fields.delimiter
+        self._delimiter = fields.delimiter or ("\t" if source.suffix == ".tsv" else None)
         super().__init__(source, fields)
 
     def _columns(self) -> list[str]:
@@ -247,7 +247,7 @@ class CsvInput(BatchedInput):
         return self._csv.columns
 
     def _batches(self) -> Iterator[tuple[Any, float]]:
-        yield from self._csv.batches(BATCH_ROWS)
+        yield from self._csv.batches(BATCH_ROWS, self._fields.is_metadata)
 
     def _rejections(self) -> Iterator[RejectedRecord]:
         for line, reason, text in self._csv.rejected_lines():

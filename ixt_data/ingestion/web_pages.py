@@ -155,9 +155,9 @@ def _response(warc: Any, number: int, file: str, limit: int) -> "_Response | Rej
     """Return a response, or why it is not a document."""
     url = warc.rec_headers.get_header("WARC-Target-URI") or ""
     date = warc.rec_headers.get_header("WARC-Date")
-    content = _read_to(warc.content_stream(), limit)
-    if content is None:
-        return RejectedRecord(file, number, too_long(limit), excerpt(url))
+    content = _content(warc, limit)
+    if isinstance(content, str):
+        return RejectedRecord(file, number, content, excerpt(url))
     if warc.rec_type == "conversion":
         return _Response(number, url, date, None, content)
     status = warc.http_headers.get_statuscode() if warc.http_headers else "200"
@@ -169,6 +169,29 @@ def _response(warc: Any, number: int, file: str, limit: int) -> "_Response | Rej
         return RejectedRecord(file, number, f"not HTML but {kind}", excerpt(url))
     _, _, charset = header.lower().partition("charset=")
     return _Response(number, url, date, charset.strip(" \"'"), content)
+
+
+def _content(warc: Any, limit: int) -> bytes | str:
+    """Return the decoded content of a WARC record, or why there is none."""
+    encoding = (warc.http_headers and warc.http_headers.get_header("Content-Encoding")) or ""
+    is_known = encoding.strip().lower() in ("", "identity", "gzip", "deflate")
+    stream = warc.content_stream() if is_known else warc.raw_stream
+    content = _read_to(stream, limit)
+    if content is None:
+        return too_long(limit)
+    # Padding may follow the content.
+    while warc.raw_stream.read(CHUNK):
+        pass
+    if getattr(warc.raw_stream, "limit", 0):
+        return "truncated WARC data"
+    # warcio ends a response where it cannot decode it.
+    decoder = getattr(stream, "decompressor", None)
+    if decoder is not None and content and not decoder.eof:
+        return f"corrupt or truncated {encoding} data"
+    # Some crawlers store the decoded page with the headers of the encoded one.
+    if not is_known and not content.lstrip().startswith(b"<"):
+        return f"content encoding {encoding!r} is not supported"
+    return content
 
 
 @dataclass

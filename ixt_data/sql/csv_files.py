@@ -1,14 +1,14 @@
 """CSV files, read by DuckDB in a dialect that is stated, with types that lose no character."""
 
+import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ixt_data.errors import ConfigError, IxtError
 from ixt_data.sql.joins import sql_literal
 from ixt_data.sql.parquet_scan import escape_glob
-from ixt_data.sql.views import quote_name
 
 DELIMITERS = (",", ";", "\t", "|")
 BUFFER_BYTES = 32 << 20
@@ -23,7 +23,7 @@ _TYPES = {
     "DECIMAL(38, 0)": "CAST(TRY_CAST({x} AS DECIMAL(38, 0)) AS VARCHAR) = {x}",
     # More than 15 digits do not fit into a DOUBLE; leading zeros are an id, not a number.
     "DOUBLE": r"regexp_full_match({x}, '-?(0|[1-9]\d*)?(\.\d*)?([eE][+-]?\d+)?')"
-    " AND TRY_CAST({x} AS DOUBLE) IS NOT NULL"
+    " AND isfinite(TRY_CAST({x} AS DOUBLE))"
     r" AND length(regexp_replace({x}, '[^\d]|[eE].*', '', 'g')) <= 15",
 }
 
@@ -40,7 +40,8 @@ class CsvFile:
     for the rows.
 
     Attributes:
-        columns: names of the columns; of equal names, the later ones get a suffix.
+        columns: names of the columns, without white space around them; `column2` for the third
+            one if it has no name.
     """
 
     def __init__(
@@ -57,7 +58,8 @@ class CsvFile:
 
         Raises:
             ConfigError: the delimiter is not one character.
-            IxtError: the file has no line, or one that is much too long, or DuckDB cannot read it.
+            IxtError: the file has no line, or one that is much too long, or the first line is not
+                UTF-8 or no line of CSV.
         """
         from ixt_data.sql.connections import DuckDBError, connect
 
@@ -66,17 +68,17 @@ class CsvFile:
         self._shown = shown
         self._error = DuckDBError
         self._connection = connect()
-        encoding, header = _first_line(path)
+        encoding, header = _first_line(path, shown)
         # DuckDB loses a line that is longer than its buffer, without an error.
         buffer = max(max_line + 1, BUFFER_BYTES)
         if _longest_line(path) >= buffer:
             limit = f"{max_line / (1 << 20):g} MiB"
             raise IxtError(f"{shown} has a line that is longer than {limit} (--max-document-mb)")
         outside_quotes = re.sub(r'"[^"]*"', "", header)
-        if not header.strip():
-            raise IxtError(f"{shown} has no line with the names of its columns")
+        delimiter = delimiter or max(DELIMITERS, key=outside_quotes.count)
+        self.columns = _names(header, delimiter, shown)
         options: dict[str, str | bool | int] = {
-            "delim": delimiter or max(DELIMITERS, key=outside_quotes.count),
+            "delim": delimiter,
             "quote": '"',
             "escape": '"',
             "header": True,
@@ -94,19 +96,10 @@ class CsvFile:
             "compression": "none",
             "store_rejects": True,
         }
-        self._options = ", ".join(f"{k} = {_literal(v)}" for k, v in options.items())
+        listed = ", ".join(f"c{i}: 'VARCHAR'" for i in range(len(self.columns)))
+        named = ", ".join(f"{key} = {_literal(value)}" for key, value in options.items())
         file = sql_literal(escape_glob(str(path)))
-        names = self._names(file)
-        listed = ", ".join(f"{_literal(name)}: 'VARCHAR'" for name in names)
-        self._source = f"read_csv({file}, columns = {{{listed}}}, {self._options})"
-        self.columns = names
-
-    def _names(self, file: str) -> list[str]:
-        auto = self._options.replace("auto_detect = false", "auto_detect = true")
-        rows = self._execute(
-            f"SELECT column_name FROM (DESCRIBE FROM read_csv({file}, {auto}))"
-        ).fetchall()
-        return [str(row[0]) for row in rows]
+        self._source = f"read_csv({file}, columns = {{{listed}}}, {named})"
 
     def _execute(self, sql: str) -> Any:
         try:
@@ -114,44 +107,48 @@ class CsvFile:
         except self._error as error:
             raise IxtError(f"{self._shown} cannot be read as CSV: {_cause(error)}") from None
 
-    def _types(self) -> tuple[int, dict[str, str]]:
-        """Return the number of rows, and the type of each column."""
+    def _types(self, typed: Sequence[int]) -> tuple[int, dict[int, str]]:
+        """Return the number of rows, and the type of each of some columns, by their numbers."""
         tests = [
             f"coalesce(bool_and(CASE WHEN strlen({x}) > {_MAX_WRITTEN} THEN false "
             f"ELSE coalesce({test.format(x=x)}, false) END) FILTER ({x} NOT NULL), false)"
-            for x in map(quote_name, self.columns)
+            for x in (f"c{i}" for i in typed)
             for test in _TYPES.values()
         ]
         n_rows, *holds = self._execute(
-            f"SELECT count(*), {', '.join(tests)} FROM {self._source}"
+            f"SELECT {', '.join(['count(*)', *tests])} FROM {self._source}"
         ).fetchone()
         # The second reading finds them again.
         for table in ("reject_errors", "reject_scans"):
             self._connection.execute(f"DROP TABLE IF EXISTS {table}")
         types = {}
-        for i, name in enumerate(self.columns):
-            of_column = holds[i * len(_TYPES) : (i + 1) * len(_TYPES)]
+        for number, i in enumerate(typed):
+            of_column = holds[number * len(_TYPES) : (number + 1) * len(_TYPES)]
             fits = (kind for kind, fit in zip(_TYPES, of_column, strict=True) if fit)
-            types[name] = next(fits, "VARCHAR")
+            types[i] = next(fits, "VARCHAR")
         return n_rows, types
 
-    def batches(self, rows: int) -> Iterator[tuple[Any, float]]:
+    def batches(
+        self, rows: int, is_typed: Callable[[str], bool] = lambda name: True
+    ) -> Iterator[tuple[Any, float]]:
         """Yield record batches of at most `rows` rows, each with the share of the rows so far.
+
+        Args:
+            rows: most rows of a batch.
+            is_typed: whether the column of a name gets the type of its values; else it is VARCHAR.
 
         Raises:
             IxtError: DuckDB cannot read the file.
         """
-        total, types = self._types()
-        columns = ", ".join(
-            f"CAST({quote_name(name)} AS {kind}) AS {quote_name(name)}"
-            for name, kind in types.items()
-        )
+        numbers = range(len(self.columns))
+        total, types = self._types([i for i in numbers if is_typed(self.columns[i])])
+        columns = ", ".join(f"CAST(c{i} AS {types.get(i, 'VARCHAR')})" for i in numbers)
         done = 0
         query = self._connection.sql(f"SELECT {columns} FROM {self._source}")
         try:
             for batch in query.to_arrow_reader(rows):
                 done += batch.num_rows
-                yield batch, done / total
+                yield batch.rename_columns(self.columns), done / total
         except (self._error, OSError) as error:
             raise IxtError(f"{self._shown} cannot be read as CSV: {_cause(error)}") from None
 
@@ -166,13 +163,43 @@ class CsvFile:
         ).fetchall()
 
 
-def _first_line(path: Path) -> tuple[str, str]:
-    """Return the encoding, by the byte order mark, and the first line."""
+def _first_line(path: Path, shown: str) -> tuple[str, str]:
+    """Return the encoding, by the byte order mark, and the first line.
+
+    Raises:
+        IxtError: the file is empty, or the line is not text.
+    """
     with path.open("rb") as file:
-        head = file.read(1 << 20)
+        head = file.read(_CHUNK)
     encoding = _BYTE_ORDER_MARKS.get(head[:2], "utf-8")
-    text = head.decode(encoding, errors="replace").removeprefix("\ufeff")
-    return encoding, (text.splitlines() or [""])[0]
+    # The last character may be cut.
+    errors = "surrogateescape" if encoding == "utf-8" else "replace"
+    text = head.decode(encoding, errors).removeprefix("\ufeff")
+    line = _LINE.match(text)
+    header = line.group() if line else ""
+    if len(head) == _CHUNK and len(header) == len(text):
+        raise IxtError(f"the first line of {shown} is longer than {_CHUNK >> 20} MiB")
+    if not header.strip():
+        raise IxtError(f"{shown} has no line with the names of its columns")
+    if "\0" in header or _BYTES.search(header):
+        raise IxtError(
+            f"the first line of {shown} is not UTF-8, nor UTF-16 with a byte order mark. "
+            f"Convert it: iconv -f ENCODING -t UTF-8 INPUT > OUTPUT"
+        )
+    return encoding, header
+
+
+# A line ends outside of quotes.
+_LINE = re.compile(r'(?:[^"\r\n]|"(?:[^"]|"")*+(?:"|$))*+')
+_BYTES = re.compile("[\udc80-\udcff]")
+
+
+def _names(header: str, delimiter: str, shown: str) -> list[str]:
+    try:
+        (names,) = csv.reader([header], delimiter=delimiter, strict=True)
+    except (csv.Error, ValueError) as error:
+        raise IxtError(f"the first line of {shown} has no names of columns: {error}") from None
+    return [name.strip() or f"column{i}" for i, name in enumerate(names)]
 
 
 def _longest_line(path: Path) -> int:
@@ -189,6 +216,8 @@ def _longest_line(path: Path) -> int:
 
 def _cause(error: Exception) -> str:
     lines = str(error).split("\n")
+    if "state machine reached an invalid state" in lines[0]:
+        return r"its lines may end in several ways. Make them one: sed 's/\r$//' INPUT > OUTPUT"
     # The first line of an error about a line has only its number.
     found = (line for line in lines if line.startswith("Maximum line size"))
     return next(found, lines[0])

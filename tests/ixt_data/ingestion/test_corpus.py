@@ -110,7 +110,11 @@ def test_imported_critiques_never_land_on_a_document_with_a_shared_id(store, tmp
     for folder, texts in {"a": ["one", "two"], "b": ["three"]}.items():
         (tmp_path / folder).mkdir()
         path = write(tmp_path / folder / "data.jsonl", [{"text": text} for text in texts])
-        ingest(store, "web", [path])
+        report = ingest(store, "web", [path])
+    assert report.remarks == [
+        "the source id 'data.jsonl:1' is of several documents of web; "
+        "`--critic import` finds these by doc_id only"
+    ]
     lines = [{"source_id": f"data.jsonl:{i}", "score": 1.0, "critique": f"for {i}"} for i in (1, 2)]
     annotate(store, "web", ImportCritic(write(tmp_path / "critiques.jsonl", lines)))
     rows = store.sql(
@@ -139,6 +143,16 @@ def test_no_record_with_the_text_field_names_the_candidates(store, tmp_path):
     assert store.snapshot().version == 0
     assert not Path(store.root, "quarantine").exists()
     assert ingest(store, "web", [path], text_field="body").documents == 2
+
+
+def test_text_field_is_checked_before_a_large_input_is_read(store, tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"body": "a text", "n": 1}\n' * 800_000)
+    calls = []
+    with pytest.raises(ConfigError, match=r"field 'content'; .* --text-field can be: body"):
+        ingest(store, "web", [path], text_field="content", progress=lambda *n: calls.append(n))
+    assert len(calls) == 1
+    assert store.log.newest() == 0
 
 
 def test_all_kinds_at_once(store, tmp_path):

@@ -103,6 +103,23 @@ def test_text_file_is_a_document_and_json_without_its_name_is_refused(tmp_path):
     assert [d.text for d in read(records, format="text")[0]] == [records.read_text()]
 
 
+def test_columns_of_text_and_id_in_csv_have_no_other_type(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("id,source,text,n\n1.50,7,123,1.50\n2.00,8,true,2\n")
+    documents, _ = read(path)
+    assert [(d.source_id, d.source, d.text) for d in documents] == [
+        ("1.50", "7", "123"),
+        ("2.00", "8", "true"),
+    ]
+    assert [d.metadata for d in documents] == [{"n": 1.5}, {"n": 2.0}]
+
+
+def test_delimiter_option_wins_over_the_name(tmp_path):
+    path = tmp_path / "a.tsv"
+    path.write_text("text,n\na,1\n")
+    assert [d.text for d in read(path, delimiter=",")[0]] == ["a"]
+
+
 def test_unknown_format_names_the_known_ones(tmp_path):
     with pytest.raises(ConfigError, match=r"format 'xml': use one of arrow, csv, html, json"):
         open_inputs([], format="xml")

@@ -331,8 +331,14 @@ def test_inputs_that_cannot_be_read(tmp_path):
         open_inputs([tmp_path / "none.jsonl"])
     with pytest.raises(IxtError, match=r"no file matches this pattern"):
         open_inputs([tmp_path / "*.jsonl"])
-    for name in ("a.pdf", "a.tar", "a"):
-        (tmp_path / name).write_bytes(b"x\0\xff")
+    (tmp_path / "broken").symlink_to("nowhere")
+    with pytest.raises(IxtError, match=r"broken is a link to a path that does not exist"):
+        open_inputs([tmp_path / "broken"])
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IxtError, match=r"folder is a folder without a file"):
+        open_inputs([tmp_path / "folder"])
+    for name, head in {"a.pdf": b"%PDF-1.4", "a.rtf": b"{\\rtf1", "a": b"x\0\xff"}.items():
+        (tmp_path / name).write_bytes(head)
         with pytest.raises(ConfigError, match="of no known format; --format can be: arrow, csv"):
             open_inputs([tmp_path / name])
 

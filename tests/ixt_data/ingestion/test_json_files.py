@@ -70,3 +70,27 @@ def test_records_option_is_refused_for_lines(tmp_path):
     path.write_text('{"text": "a"}\n{"text": "b"}\n')
     with pytest.raises(ConfigError, match="no array at --records data"):
         read(path, records="data")
+
+
+@pytest.mark.parametrize(
+    ("text", "records", "texts", "reason"),
+    [
+        ('[{"text": "a"}] [{"text": "b"}]', None, ["a"], "the JSON text continues after its end"),
+        ('[\n{"text": "a"}\n]\n\n{"text": "b"}', None, ["a"], "the JSON text continues"),
+        ('{"d": [{"text": "a"}], "d": [{"text": "b"}]}', "d", ["a"], "a second array at d"),
+        ('{"d": [{"text": "a"}]', "d", ["a"], "truncated JSON: the object has no end"),
+        ('{"d": [{"text": "a"}]} x', "d", ["a"], "the JSON text continues after its end"),
+    ],
+)
+def test_content_after_an_array_is_rejected(tmp_path, text, records, texts, reason):
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    documents, (rejected,) = read(path, records=records)
+    assert [d.text for d in documents] == texts
+    assert rejected.reason.startswith(reason)
+
+
+def test_key_of_records_may_be_escaped(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(r'{"d\u00e9": [{"text": "a"}]}')
+    assert [d.text for d in read(path, records="dé")[0]] == ["a"]

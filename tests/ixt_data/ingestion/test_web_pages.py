@@ -23,18 +23,22 @@ PAGE = """<!DOCTYPE html><html lang="en-GB"><head><title>Water</title>
 </body></html>"""
 
 
+NUMBERS = gzip.compress(b"<html>" + b" ".join(b"%d" % (i * i) for i in range(50_000)))
+
+
 def read(*paths, **options):
     records = [record for source in open_inputs(paths, **options) for record in source]
     documents = [record for record in records if isinstance(record, Document)]
     return documents, [record for record in records if isinstance(record, RejectedRecord)]
 
 
-def warc(*responses, gzipped=True):
+def warc(*responses, gzipped=True, encoding=None):
     file = io.BytesIO()
     writer = WARCWriter(file, gzip=gzipped)
     writer.write_record(writer.create_warcinfo_record("x", {"software": "test"}))
     for number, (status, kind, body) in enumerate(responses):
-        headers = StatusAndHeaders(status, [("Content-Type", kind)], protocol="HTTP/1.1")
+        stated = [("Content-Type", kind), *([("Content-Encoding", encoding)] if encoding else [])]
+        headers = StatusAndHeaders(status, stated, protocol="HTTP/1.1")
         record = writer.create_warc_record(
             f"https://example.org/{number}",
             "response",
@@ -110,6 +114,32 @@ def test_truncated_warc_ends_with_a_rejection(tmp_path):
     documents, rejected = read(tmp_path / "a.warc.gz")
     assert len(documents) <= 1
     assert rejected[-1].reason.startswith("corrupt WARC data")
+
+
+def test_truncated_response_is_rejected(tmp_path):
+    page = ("200 OK", "text/html; charset=utf-8", PAGE.encode())
+    (tmp_path / "a.warc").write_bytes(warc(page, page, gzipped=False)[:-300])
+    (document,), (rejected,) = read(tmp_path / "a.warc")
+    check(document)
+    assert (rejected.line, rejected.reason) == (2, "truncated WARC data")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "reason"),
+    [
+        ("gzip", gzip.compress(PAGE.encode()), None),
+        ("br", PAGE.encode(), None),
+        ("br", b"\x1b\x10\x00", "content encoding 'br' is not supported"),
+        ("zstd", zstandard.compress(PAGE.encode()), "content encoding 'zstd' is not supported"),
+        ("gzip", NUMBERS[:60_000] + b"\xff" * 9999, "corrupt or truncated gzip data"),
+    ],
+)
+def test_content_encoding_is_decoded_or_named(tmp_path, encoding, body, reason):
+    page = ("200 OK", "text/html; charset=utf-8", body)
+    (tmp_path / "a.warc").write_bytes(warc(page, encoding=encoding))
+    documents, rejected = read(tmp_path / "a.warc")
+    assert len(documents) == (reason is None)
+    assert all(r.reason.startswith(reason) for r in rejected)
 
 
 def test_missing_extractor_names_the_extra(tmp_path, monkeypatch):

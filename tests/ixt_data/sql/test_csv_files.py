@@ -31,6 +31,7 @@ def read(path: Path, data: str | bytes, delimiter: str | None = None):
         (['""', "x"], ["", "x"]),
         (["NULL", "nan"], ["NULL", "nan"]),
         (["inf", "1.0"], ["inf", "1.0"]),
+        (["1e400", "1.0"], ["1e400", "1.0"]),
     ],
 )
 def test_column_type_keeps_each_value_as_written(cells, values, tmp_path):
@@ -55,7 +56,8 @@ def test_numbers_beyond_64_bits_keep_every_digit(tmp_path):
         ('text,n\n"two\nlines",1\n', {"text": "two\nlines", "n": 1}),
         ("text,n\r\na,1\r\n", {"text": "a", "n": 1}),
         ("\ufefftext,n\na,1\n", {"text": "a", "n": 1}),
-        ("text,text\na,b\n", {"text": "a", "text_1": "b"}),
+        ("text, n ,\na,1,2\n", {"text": "a", "n": 1, "column2": 2}),
+        ('"te\nxt";n\na;1\n', {"te\nxt": "a", "n": 1}),
         ("text,n\n# not a comment,1\n", {"text": "# not a comment", "n": 1}),
     ],
 )
@@ -89,3 +91,18 @@ def test_bad_lines_are_rejected_with_number_and_reason(tmp_path):
 def test_empty_file_is_refused(tmp_path):
     with pytest.raises(IxtError, match="no line with the names"):
         read(tmp_path / "a.csv", "")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("text,né\na,1\n".encode("latin-1"), "the first line of a.csv is not UTF-8"),
+        ("text,n\na,1\n".encode("utf-16-le"), "the first line of a.csv is not UTF-8"),
+        (b'{"text":"a","n":1}\n', "has no names of columns"),
+        (b"text,n\r\na,1\nb,2\r\n", "its lines may end in several ways"),
+        (b"x" * (2 << 20), "the first line of a.csv is longer than 1 MiB"),
+    ],
+)
+def test_file_that_is_not_csv_is_refused_with_the_reason(data, message, tmp_path):
+    with pytest.raises(IxtError, match=message):
+        read(tmp_path / "a.csv", data)
