@@ -10,6 +10,7 @@ import torch
 
 from ixt_data.errors import ConfigError
 from ixt_data.records import ID_BYTES
+from ixt_train.runs import Rejection
 
 IGNORED = -100
 Packing = Literal["pad", "concat", "best_fit"]
@@ -24,9 +25,9 @@ class Collator:
     A batch has `input_ids` int64, `labels` int64 (-100 where the loss weight is 0), `loss_weights`
     float32 and `attention_mask` int64, each [rows, T]. `doc_ids` has per row the ids of the
     documents that start in it, 16 bytes each; see `batch_doc_ids`. `truncated` is the number of
-    tokens that were cut off. With `separate_documents` it also has `position_ids` int64[rows, T],
-    which start at 0 in each document. Where samples have a `group`, it has `groups`
-    int16[rows, T], 0 for padding.
+    tokens that were cut off, and `rejected` the samples that the chat template rejects. With
+    `separate_documents` it also has `position_ids` int64[rows, T], which start at 0 in each
+    document. Where samples have a `group`, it has `groups` int16[rows, T], 0 for padding.
     """
 
     def __init__(
@@ -82,7 +83,13 @@ class Collator:
             columns, doc_ids = self._concatenate(columns, doc_ids)
         elif self.packing == "best_fit":
             columns, doc_ids = self._fit(columns, doc_ids)
-        return {**self._tensors(columns), "doc_ids": doc_ids, "truncated": truncated}
+        rejected = [Rejection(s["doc_id"], s["rejected"]) for s in samples if "rejected" in s]
+        return {
+            **self._tensors(columns),
+            "doc_ids": doc_ids,
+            "truncated": truncated,
+            "rejected": rejected,
+        }
 
     def _concatenate(self, columns: _Columns, doc_ids: list[bytes]) -> tuple[_Columns, list[bytes]]:
         lengths = [len(row) for row in columns["input_ids"]]
