@@ -26,7 +26,7 @@ class RejectionCallback(Callback):  # type: ignore[misc]
 
     def batch_end(self, state: State, logger: Logger) -> None:
         """Record one step."""
-        if rejected := state.batch["rejected"]:
+        if rejected := [one for row in state.batch["rejected"] for one in row]:
             self._waiting.append((int(state.timestamp.batch), rejected))
 
     def count(self) -> int:

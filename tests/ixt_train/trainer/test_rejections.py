@@ -121,7 +121,7 @@ def test_rejected_conversations_have_no_effect_on_the_weights(sft_tree: Tree) ->
     assert encoded.rejected
     sample = {"input_ids": encoded.input_ids, "loss_weights": encoded.loss_weights}
     batch = Collator(0, 8)([sample | {"doc_id": bytes(16), "rejected": encoded.rejected}])
-    assert batch["rejected"] == [(bytes(16), encoded.rejected)]
+    assert batch["rejected"] == [[(bytes(16), encoded.rejected)]]
     assert not torch.any(batch["loss_weights"])
     assert count_tokens(count_rows(batch))["total"] == 2
 
