@@ -11,6 +11,10 @@ class ConfigError(IxtError):
     """An invalid configuration file or option; the message contains the full key path."""
 
 
+class RejectedConversation(ConfigError):
+    """A conversation that a chat template rejects, or in which its turns cannot be found."""
+
+
 class UsageError(ConfigError):
     """Options of a command do not go together; the command line exits with code 2."""
 

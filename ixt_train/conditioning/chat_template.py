@@ -16,7 +16,7 @@ import orjson
 from jinja2.exceptions import TemplateError
 
 from ixt_data.conversation import ASSISTANT, ROLES
-from ixt_data.errors import ConfigError, describe_failure
+from ixt_data.errors import ConfigError, RejectedConversation, describe_failure
 from ixt_data.records import content_id
 from ixt_train.conditioning.chat_messages import (
     MARKS,
@@ -153,7 +153,7 @@ class ChatTemplate:
             has_feedback: append `FEEDBACK_MARK` to the first content.
 
         Raises:
-            ConfigError: the template rejects the conversation, or rewrites its contents.
+            RejectedConversation: the template rejects the conversation, or rewrites its contents.
         """
         plain = [self._in_form(map_strings(dict(m), self.encoder.plain)) for m in messages]
         if has_feedback:
@@ -191,7 +191,7 @@ class ChatTemplate:
                     for p in units
                 ],
             )
-        raise ConfigError(
+        raise RejectedConversation(
             f"the chat template rewrites contents in a conversation of {roles_of(messages)}, so "
             "the assistant's text cannot be found; name another template in sft.template"
         )
@@ -274,7 +274,7 @@ class ChatTemplate:
         if not message.get("tool_calls"):
             return {**message, "content": message.get("content", "")}
         if self._tool_form is None:
-            raise ConfigError(
+            raise RejectedConversation(
                 "the chat template does not write tool calls; name another template in sft.template"
             )
         return in_tool_form(message, self._tool_form)
@@ -329,7 +329,7 @@ class ChatTemplate:
         for number, own in enumerate(marks):
             found = [at[mark] for mark in own if mark in at]
             if own and not found and messages[number]["role"] == ASSISTANT:
-                raise ConfigError(
+                raise RejectedConversation(
                     f"the chat template does not write the content of message {number} of "
                     f"{roles_of(messages)}; name another template in sft.template"
                 )
@@ -371,7 +371,7 @@ class ChatTemplate:
                 list(messages), tokenize=False, add_generation_prompt=add_reply, **self._settings
             )
         except (TemplateError, TypeError, KeyError, ValueError, AttributeError) as error:
-            raise ConfigError(
+            raise RejectedConversation(
                 f"the chat template rejects a conversation of {roles_of(messages)}: {error}"
             ) from None
 

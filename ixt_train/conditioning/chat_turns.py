@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ixt_data.errors import ConfigError
+from ixt_data.errors import RejectedConversation
 
 Messages = Sequence[Mapping[str, Any]]
 Render = Callable[[Messages, bool], str]
@@ -40,7 +40,7 @@ class TurnFinder:
         """Render a question.
 
         Args:
-            render: raises ConfigError if the template rejects the messages.
+            render: raises RejectedConversation if the template rejects the messages.
             pattern: matches any control token.
             user: a message of the user.
             openers: control tokens that never end a turn, such as the beginning of a text.
@@ -64,7 +64,7 @@ class TurnFinder:
             marks: first and last offset of each message's content, (-1, -1) if it has none.
 
         Raises:
-            ConfigError: the text does not show where the turn starts.
+            RejectedConversation: the text does not show where the turn starts.
         """
         feedback, start = self._start(text, messages, number, marks)
         if self.header and text.startswith(self.header, start):
@@ -102,7 +102,7 @@ class TurnFinder:
         if own >= 0 and (not header or not number):
             start = len(text[:own].rstrip()) if not header else own
             return start, start
-        raise ConfigError(
+        raise RejectedConversation(
             f"the chat template hides where message {number} of {roles_of(messages)} starts; "
             "name another template in sft.template"
         )
@@ -154,7 +154,7 @@ class TurnFinder:
     def _try(self, messages: Messages, add_reply: bool) -> str | None:
         try:
             return self._render(messages, add_reply)
-        except ConfigError:
+        except RejectedConversation:
             return None
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ixt_data.errors import ConfigError
+from ixt_data.errors import ConfigError, RejectedConversation
 from ixt_data.mix import Condition, DocumentFeedback, ScoredFeedback, SpanFeedback, needs_edges
 from ixt_data.records import Span
 from ixt_train.conditioning.encoder import Encoder, TokenArray
@@ -48,10 +48,12 @@ class Encoded:
     Attributes:
         input_ids: int32[T].
         loss_weights: weight of the loss at predicting each token, float32[T].
+        rejected: why the chat template rejects the conversation; empty for all other samples.
     """
 
     input_ids: TokenArray
     loss_weights: Weights
+    rejected: str = ""
 
 
 def score_bin(score: float, edges: Sequence[float] = ()) -> int:
@@ -177,6 +179,7 @@ class Conditioner:
 
         Raises:
             ConfigError: `best` or `worst`, and the conditioner has no observed feedback.
+            RejectedConversation: the chat template rejects a conversation.
         """
         if feedback == "given":
             feedback_ids = self._feedback_tokens(score, "" if critique is None else critique)
@@ -198,6 +201,14 @@ class Conditioner:
         ids[feedback_at], ids[document_at] = feedback_ids, document
         loss[feedback_at], loss[document_at] = self.condition.loss_on_prefix, weights
         return Encoded(ids, loss)
+
+    def encode_or_reject(self, *args: Any, **options: Any) -> Encoded:
+        """Return `encode`; of a conversation that is rejected, two tokens without loss."""
+        try:
+            return self.encode(*args, **options)
+        except RejectedConversation as error:
+            ids = np.array([self._bos, self._eos], np.int32)
+            return Encoded(ids, np.zeros(len(ids), np.float32), str(error))
 
     def prompt(self, text: str = "", feedback: Choice = "best") -> TokenArray:
         """Return the tokens that a model continues: beginning, feedback, start of the document.

@@ -166,12 +166,11 @@ class TrainConfig(ConfigModel):
     max_length: PositiveInt = 1024
     """Maximum length of a sequence, in tokens; longer documents are truncated."""
     packing: Literal["pad", "concat", "best_fit"] = "pad"
-    """`pad`: one document per row. `concat`: documents fill rows of max_length. `best_fit`: rows of
-    max_length contain several complete documents."""
+    """`pad`: one document per row. `concat`: documents fill rows of at most max_length.
+    `best_fit`: such rows contain several complete documents."""
     split: Literal["never", "long", "fill"] = "never"
     """`best_fit`: `never` truncates a document longer than a row. `long` splits it into several
-    rows, and `fill` splits documents to fill rows, so that only the last row of a step is not
-    full."""
+    rows, and `fill` splits documents to fill rows, all to the same length."""
     attention: Literal["row", "document"] = "row"
     """Scope of attention: a token attends to its `row`, or only to its own `document`."""
     global_batch_size: PositiveInt = 32

@@ -19,6 +19,7 @@ from ixt_train.conditioning import Choice, Conditioner
 from ixt_train.config import EvalConfig, TaskConfig, load_run_mix, load_train_config
 from ixt_train.evaluation.held_out_samples import (
     HeldOut,
+    accepted_samples,
     distinguishes,
     encode_held_out,
     equalize_tokens,
@@ -118,7 +119,12 @@ def _document(text: dict[str, Any], critique: dict[str, Any], bucket: str) -> He
 
 
 class Evaluator:
-    """A repeated measurement of a model on the same documents and problems, tokenized once."""
+    """A repeated measurement of a model on the same documents and problems, tokenized once.
+
+    Attributes:
+        rejected: number of held-out conversations that the chat template rejects. They are left
+            out.
+    """
 
     def __init__(
         self,
@@ -141,13 +147,16 @@ class Evaluator:
         """
         self._batch_size = config.batch_size
         self._collate = Collator(conditioner.tokenizer.pad_token_id, max_length)
-        self._samples = {
+        samples = {
             name: encode_held_out(conditioner, documents, _CHOICES[name])
             for name in config.feedback
             if documents and distinguishes(conditioner.condition, name)
         }
+        accepted = accepted_samples(list(samples.values()))
+        self.rejected = len(documents) - len(accepted) if samples else 0
+        self._samples = {name: [own[i] for i in accepted] for name, own in samples.items()}
         equalize_tokens(list(self._samples.values()), max_length)
-        names = [document.bucket for document in documents]
+        names = [documents[i].bucket for i in accepted]
         order = [*bucket_names(config.buckets), UNSCORED]
         self._buckets = {
             name: np.array([i for i, own in enumerate(names) if own == name])
@@ -283,19 +292,20 @@ def evaluate(
         samples: held-out documents per bucket; by default the config's `eval.samples`.
 
     Returns:
-        `step`, `documents` (their number by bucket), `loss` and `feedback_gain` as
+        `step`, `documents` (their number by bucket), `rejected` (conversations that the chat
+        template rejects, which are left out), `loss` and `feedback_gain` as
         `Evaluator.measure` returns them, and `tasks` as `solve_tasks` returns them.
         Losses are in nats per token.
 
     Raises:
         ConfigError: the model is an exported one, and the config is missing; or no document is held
-            out, and the config has no task.
+            out, or the chat template rejects all of them, and the config has no task.
         StoreError: the store or the snapshot does not exist.
 
     Examples:
         >>> metrics = evaluate(load_model(run), samples=2)
         >>> sorted(metrics)
-        ['documents', 'feedback_gain', 'loss', 'step', 'tasks']
+        ['documents', 'feedback_gain', 'loss', 'rejected', 'step', 'tasks']
         >>> sorted(metrics["loss"])
         ['best', 'none', 'observed', 'worst']
     """
@@ -321,10 +331,16 @@ def evaluate(
         )
     losses = eval_config.model_copy(update={"tasks": ()})
     evaluator = Evaluator(loaded.conditioner, losses, documents, settings.max_length)
+    if evaluator.rejected == len(documents) and not eval_config.tasks:
+        raise ConfigError(
+            f"nothing to measure: the chat template rejects all {len(documents)} held-out "
+            "conversations"
+        )
     metrics = evaluator.measure(loaded.model.to(pick_device()))
     return {
         "step": loaded.step,
         "documents": evaluator.documents(),
+        "rejected": evaluator.rejected,
         **metrics,
         "tasks": solve_tasks(loaded, eval_config.tasks),
     }

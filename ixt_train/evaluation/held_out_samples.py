@@ -33,13 +33,16 @@ def distinguishes(condition: Condition, feedback: str) -> bool:
 def encode_held_out(
     conditioner: Conditioner, documents: Sequence[HeldOut], choice: Choice
 ) -> list[dict[str, Any]]:
-    """Encode samples whose loss counts each of the document's own tokens once."""
+    """Encode samples whose loss counts each of the document's own tokens once.
+
+    A conversation that the chat template rejects has no loss, and `rejected`, the reason.
+    """
     uniform_conditioner = conditioner.with_condition(conditioner.condition.with_equal_losses())
     tokenizer = conditioner.tokenizer
     control = np.array([*control_tokens(tokenizer), tokenizer.eos_token_id])
     samples = []
     for document in documents:
-        encoded = uniform_conditioner.encode(
+        encoded = uniform_conditioner.encode_or_reject(
             document.text, document.critique, document.score, document.spans, feedback=choice
         )
         samples.append(_sample(document, encoded, control))
@@ -52,7 +55,17 @@ def _sample(document: HeldOut, encoded: Encoded, control: Any) -> dict[str, Any]
         "input_ids": encoded.input_ids,
         "loss_weights": weights.astype(np.float32),
         "doc_id": document.doc_id,
+        **({"rejected": encoded.rejected} if encoded.rejected else {}),
     }
+
+
+def accepted_samples(by_feedback: Sequence[Sequence[dict[str, Any]]]) -> list[int]:
+    """Return the numbers of the samples that the chat template accepts with every feedback."""
+    return [
+        number
+        for number, samples in enumerate(zip(*by_feedback, strict=True))
+        if not any("rejected" in sample for sample in samples)
+    ]
 
 
 def equalize_tokens(by_feedback: Sequence[Sequence[dict[str, Any]]], max_length: int) -> None:

@@ -25,6 +25,10 @@ from .feedback import feedback_record as feedback_record
 from .feedback import observed_pairs as observed_pairs
 from .metrics import MetricsWriter as MetricsWriter
 from .metrics import read_metrics as read_metrics
+from .rejections import REJECTED as REJECTED
+from .rejections import Rejection as Rejection
+from .rejections import RejectionWriter as RejectionWriter
+from .rejections import count_rejections as count_rejections
 from .remote import Remote as Remote
 from .remote import fetch_run as fetch_run
 from .run_folder import CONFIG as CONFIG

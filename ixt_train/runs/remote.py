@@ -18,6 +18,7 @@ from ixt_train.runs.checkpoints import (
     list_checkpoints,
     partial_path,
 )
+from ixt_train.runs.rejections import REJECTED
 
 T = TypeVar("T")
 
@@ -76,7 +77,8 @@ class Remote:
         if stale := remote - local.keys():
             self._storage.delete(*stale)
         new_files = [path for key, path in local.items() if key not in remote]
-        self._publish([*new_files, self.folder / run_folder.METRICS])
+        records = [self.folder / name for name in (run_folder.METRICS, REJECTED)]
+        self._publish([*new_files, *(path for path in records if path.exists())])
         self._upload = self._pool.submit(self._push, path, keep)
 
     def _push(self, path: Path, keep: int) -> None:

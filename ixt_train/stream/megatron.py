@@ -14,9 +14,11 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from ixt_data.errors import ConfigError
 from ixt_data.export import new_folder
 from ixt_data.mix import Mix
 from ixt_data.store import Store
+from ixt_train.runs import Rejection, RejectionWriter
 from ixt_train.stream.materialize import draw_samples
 
 _MAGIC, _VERSION = b"MMIDIDX\x00\x00", 1
@@ -34,6 +36,8 @@ class MegatronReport:
         sequences: sequences, one per sample.
         tokens: tokens of all sequences.
         tokens_in_loss: tokens with a loss weight above 0.
+        rejected: samples that the chat template rejects. They are in rejected.jsonl, with their
+            reasons, and in no sequence.
         dtype: type of the stored tokens.
         digest: digest of the plan.
         snapshot: version of the snapshot.
@@ -43,6 +47,7 @@ class MegatronReport:
     sequences: int
     tokens: int
     tokens_in_loss: int
+    rejected: int
     dtype: str
     digest: str
     snapshot: int
@@ -78,12 +83,13 @@ def export_megatron(
         progress: called with the number of samples done and the total.
 
     Raises:
+        ConfigError: the chat template rejects every conversation.
         MixError: the mix cannot be planned.
         StoreError: the folder exists, or is part of a store.
     """
     is_short = len(tokenizer) < _MAX_SHORT_VOCABULARY
     dtype = "<u2" if is_short else "<i4"
-    n_in_loss = 0
+    n_in_loss = n_rejected = 0
     with (
         draw_samples(store, mix, tokenizer, samples, holdout, progress, is_sft) as (plan, drawn),
         new_folder(
@@ -96,10 +102,18 @@ def export_megatron(
         ):
             tokens = SequenceWriter(token_file, dtype)
             weights = SequenceWriter(weight_file, "<f4")
-            for sample in drawn:
+            rejections = RejectionWriter(folder)
+            for number, sample in enumerate(drawn, 1):
+                if reason := sample.get("rejected"):
+                    rejections.add(number, [Rejection(sample["doc_id"], reason)])
+                    n_rejected += 1
+                    continue
                 tokens.write(sample["input_ids"])
                 weights.write(sample["loss_weights"])
                 n_in_loss += int(np.count_nonzero(sample["loss_weights"]))
+        if not tokens.lengths:
+            raise ConfigError(f"all of {plan.samples:,} samples are rejected: {reason}")
+        rejections.flush()
         tokens.write_index(folder / "tokens.idx")
         weights.write_index(folder / "loss_weights.idx")
     return MegatronReport(
@@ -107,6 +121,7 @@ def export_megatron(
         sequences=len(tokens.lengths),
         tokens=sum(tokens.lengths),
         tokens_in_loss=n_in_loss,
+        rejected=n_rejected,
         dtype="uint16" if is_short else "int32",
         digest=plan.digest,
         snapshot=plan.version,

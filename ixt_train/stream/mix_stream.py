@@ -21,7 +21,7 @@ from ixt_train.stream.position import Position
 from ixt_train.stream.projection import logical_shards
 from ixt_train.stream.shard_cache import LocalFolder, OpenShards, Prefetcher
 from ixt_train.stream.shard_columns import SENT_CHUNK, ShardColumns, chunks
-from ixt_train.stream.world import World, run_on_all_ranks
+from ixt_train.stream.world import World, check_sizes, run_on_all_ranks
 
 T = TypeVar("T")
 GroupsOfDraws = Callable[[Ints, npt.NDArray[np.float32], npt.NDArray[np.bool_]], Ints]
@@ -36,7 +36,8 @@ class MixStream(IterableDataset[dict[str, Any]]):
     """The samples of a mix plan as a torch dataset.
 
     Each sample is a dictionary: `input_ids` int32[T], `loss_weights` float32[T] (weight of the loss
-    at predicting each token), `doc_id` (16 bytes) and `draw` (its number in the plan). Without a
+    at predicting each token), `doc_id` (16 bytes) and `draw` (its number in the plan). A
+    conversation that the chat template rejects has no loss, and `rejected`, the reason. Without a
     conditioner it is `doc_id`, `draw`, `text`, `critique`, `score`, `spans` and `has_feedback`.
 
     Any DataLoader iterates it, with any number of workers; `data_loader` builds one that passes
@@ -93,7 +94,7 @@ class MixStream(IterableDataset[dict[str, Any]]):
             ConfigError: `cache_limit` is too low for the shards.
         """
         self._world = World.detect()
-        _check_sizes(plan, batch_size, self._world)
+        check_sizes(plan, batch_size, self._world)
         self.plan, self.conditioner, self.feedback = plan, conditioner, feedback
         self._groups = groups
         self.batch_size, self.cache_limit, self.threads = batch_size, cache_limit, threads
@@ -288,13 +289,17 @@ class MixStream(IterableDataset[dict[str, Any]]):
             strict=True,
         ):
             feedback = choices[phase] if has_feedback or self.feedback != "given" else "none"
-            encoded = self._conditioners[phase].encode(text, critique, score, spans, feedback)
+            encoded = self._conditioners[phase].encode_or_reject(
+                text, critique, score, spans, feedback
+            )
             sample = {
                 "input_ids": encoded.input_ids,
                 "loss_weights": encoded.loss_weights,
                 "doc_id": doc_id,
                 "draw": draw,
             }
+            if encoded.rejected:
+                sample["rejected"] = encoded.rejected
             if self._groups is not None:
                 sample["group"] = group
             yield sample
@@ -382,17 +387,3 @@ def _conditioners(
         conditioner if condition == conditioner.condition else conditioner.with_condition(condition)
         for condition in conditions
     )
-
-
-def _check_sizes(plan: MixPlan, batch_size: int, world: World) -> None:
-    """Refuse sizes that would repeat or drop samples."""
-    step = batch_size * world.size
-    for name, size in (("samples", plan.samples), ("epoch", plan.epoch_samples)):
-        if size % step:
-            below, above = size // step * step, -(-size // step) * step
-            valid_sizes = f"{below:,} or {above:,}" if below else f"{above:,}"
-            raise MixError(
-                f"{name}: {size:,} samples are not a multiple of the global batch of {step:,} "
-                f"({batch_size:,} x {world.size:,} processes); some would be repeated. "
-                f"Nearest: {valid_sizes}; plan with plan_mix(..., batch={step})"
-            )

@@ -10,12 +10,15 @@ import torch
 
 from ixt_data.errors import ConfigError
 from ixt_data.records import ID_BYTES
+from ixt_train.runs import Rejection
 
 IGNORED = -100
 Packing = Literal["pad", "concat", "best_fit"]
 Split = Literal["never", "long", "fill"]
 _KINDS = ("pad", "concat", "best_fit")
 _Columns = dict[str, list[Any]]
+_WIDTH_STEP = 16
+"""Widths of packed rows are multiples of this: GPUs multiply such matrices faster."""
 
 
 class Collator:
@@ -24,9 +27,9 @@ class Collator:
     A batch has `input_ids` int64, `labels` int64 (-100 where the loss weight is 0), `loss_weights`
     float32 and `attention_mask` int64, each [rows, T]. `doc_ids` has per row the ids of the
     documents that start in it, 16 bytes each; see `batch_doc_ids`. `truncated` is the number of
-    tokens that were cut off. With `separate_documents` it also has `position_ids` int64[rows, T],
-    which start at 0 in each document. Where samples have a `group`, it has `groups`
-    int16[rows, T], 0 for padding.
+    tokens that were cut off. `rejected` has per row the documents that the chat template rejects.
+    With `separate_documents` it also has `position_ids` int64[rows, T], which start at 0 in each
+    document. Where samples have a `group`, it has `groups` int16[rows, T], 0 for padding.
     """
 
     def __init__(
@@ -42,14 +45,15 @@ class Collator:
 
         Args:
             pad_id: token that fills up rows.
-            max_length: maximum length of a row, in tokens.
+            max_length: maximum length of a row, in tokens. Rows of a batch are as narrow as their
+                number allows, a multiple of 16 tokens if that is less.
             packing: `pad`: one sample per row, as long as the longest, cut at `max_length`.
-                `concat`: one sample after the other in rows of `max_length`; no token is lost.
-                `best_fit`: complete samples in rows of `max_length`, each in the row with the least
-                sufficient space; only a sample longer than a row is cut.
+                `concat`: one sample after the other in rows; no token is lost.
+                `best_fit`: complete samples in rows, each in the row with the least sufficient
+                space; only a sample longer than `max_length` is cut.
             split: for `best_fit`: `never` cuts a sample longer than a row at its end. `long` splits
-                it into several rows. `fill` also splits samples to fill rows, and only the last row
-                of a batch has padding. The first token of a split part has no loss.
+                it into several rows. `fill` also splits samples to fill rows, all to the
+                same length. The first token of a split part has no loss.
             separate_documents: add position ids, which limit attention to each document: models of
                 transformers mask by them, others use `document_mask` or `cu_seqlens`.
         """
@@ -82,22 +86,31 @@ class Collator:
             columns, doc_ids = self._concatenate(columns, doc_ids)
         elif self.packing == "best_fit":
             columns, doc_ids = self._fit(columns, doc_ids)
-        return {**self._tensors(columns), "doc_ids": doc_ids, "truncated": truncated}
+        reasons = {s["doc_id"]: s["rejected"] for s in samples if "rejected" in s}
+        return {
+            **self._tensors(columns),
+            "doc_ids": doc_ids,
+            "truncated": truncated,
+            "rejected": [_rejections(row, reasons) for row in doc_ids],
+        }
 
     def _concatenate(self, columns: _Columns, doc_ids: list[bytes]) -> tuple[_Columns, list[bytes]]:
         lengths = [len(row) for row in columns["input_ids"]]
-        cuts = range(self.max_length, sum(lengths), self.max_length)
+        width = even_width(sum(lengths), self.max_length)
+        cuts = range(width, sum(lengths), width)
         starts: list[list[bytes]] = [[] for _ in range(len(cuts) + 1)]
         offset = 0
         for doc_id, length in zip(doc_ids, lengths, strict=True):
-            starts[offset // self.max_length].append(doc_id)
+            starts[offset // width].append(doc_id)
             offset += length
         rows = {name: np.split(np.concatenate(values), cuts) for name, values in columns.items()}
         return rows, [b"".join(row) for row in starts]
 
     def _fit(self, columns: _Columns, doc_ids: list[bytes]) -> tuple[_Columns, list[bytes]]:
         lengths = [len(row) for row in columns["input_ids"]]
-        rows = split_fit(lengths, self.max_length, self.split == "fill")
+        is_filled = self.split == "fill"
+        width = even_width(sum(lengths), self.max_length) if is_filled else self.max_length
+        rows = split_fit(lengths, width, is_filled)
         weights = columns["loss_weights"] = [np.array(row) for row in columns["loss_weights"]]
         for part in (part for row in rows for part in row if part.start):
             # It would be predicted from the end of another document.
@@ -116,7 +129,9 @@ class Collator:
 
     def _tensors(self, columns: _Columns) -> dict[str, torch.Tensor]:
         ids, weights = columns["input_ids"], columns["loss_weights"]
-        width = max(map(len, ids)) if self.packing == "pad" else self.max_length
+        width = max(map(len, ids))
+        if self.packing != "pad":
+            width = min(-(-width // _WIDTH_STEP) * _WIDTH_STEP, self.max_length)
         shape = (len(ids), width)
         input_ids = np.full(shape, self.pad_id, np.int64)
         loss_weights = np.zeros(shape, np.float32)
@@ -143,11 +158,30 @@ class Collator:
         return tensors
 
 
+def _rejections(doc_ids: bytes, reasons: Mapping[bytes, str]) -> list[Rejection]:
+    """Return the rejected ones of the documents that start in a row."""
+    starts = range(0, len(doc_ids), ID_BYTES) if reasons else ()
+    names = (doc_ids[start : start + ID_BYTES] for start in starts)
+    return [Rejection(name, reasons[name]) for name in names if name in reasons]
+
+
 def _from_zero(positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Restart positions at 0 for a document that continues from the previous row."""
     ends = np.flatnonzero(positions == 0)
     rest = int(ends[0]) if len(ends) else len(positions)
     return np.concatenate([np.arange(rest), positions[rest:]])
+
+
+def even_width(tokens: int, width: int) -> int:
+    """Return the width of rows that share some tokens evenly, in the least number of rows.
+
+    Args:
+        tokens: number of tokens.
+        width: maximum tokens of a row.
+    """
+    rows = max(-(-tokens // width), 1)
+    share = -(-tokens // rows)
+    return min(-(-share // _WIDTH_STEP) * _WIDTH_STEP, width)
 
 
 def best_fit(lengths: Sequence[int], width: int) -> list[list[int]]:

@@ -67,6 +67,7 @@ class Replay:
                 "score": sample["score"],
                 "has_feedback": sample["has_feedback"],
                 "input_ids": tokens["input_ids"].tolist(),
+                **({"rejected": tokens["rejected"]} if "rejected" in tokens else {}),
             }
             for sample, tokens in zip(columns, tokenized, strict=True)
         ]

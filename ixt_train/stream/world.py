@@ -9,6 +9,9 @@ from typing import Any, TypeVar, cast
 
 from torch import distributed
 
+from ixt_data.errors import MixError
+from ixt_data.mix import MixPlan
+
 T = TypeVar("T")
 
 
@@ -109,3 +112,21 @@ def _picklable(error: Exception | None) -> Exception | None:
     except Exception:
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error
+
+
+def check_sizes(plan: MixPlan, batch_size: int, world: World) -> None:
+    """Refuse sizes that would repeat or drop samples.
+
+    Raises:
+        MixError: the samples of the plan or of an epoch are not a multiple of the global batch.
+    """
+    step = batch_size * world.size
+    for name, size in (("samples", plan.samples), ("epoch", plan.epoch_samples)):
+        if size % step:
+            below, above = size // step * step, -(-size // step) * step
+            valid_sizes = f"{below:,} or {above:,}" if below else f"{above:,}"
+            raise MixError(
+                f"{name}: {size:,} samples are not a multiple of the global batch of {step:,} "
+                f"({batch_size:,} x {world.size:,} processes); some would be repeated. "
+                f"Nearest: {valid_sizes}; plan with plan_mix(..., batch={step})"
+            )

@@ -30,6 +30,7 @@ from ixt_train.stream import batch_doc_ids, batch_samples
 from ixt_train.trainer.averaged_weights import EmaCallback
 from ixt_train.trainer.checkpoint_writer import CheckpointWriter
 from ixt_train.trainer.composition import CompositionCallback
+from ixt_train.trainer.rejections import RejectionCallback
 from ixt_train.trainer.speed import SpeedMeter
 
 
@@ -138,9 +139,14 @@ class MetricsCallback(Callback):  # type: ignore[misc]
     """A writer of metrics.jsonl: a row every few steps, and a row per evaluation."""
 
     def __init__(
-        self, run_folder: Path, every: int, speed: SpeedMeter, composition: CompositionCallback
+        self,
+        run_folder: Path,
+        every: int,
+        speed: SpeedMeter,
+        composition: CompositionCallback,
+        rejections: RejectionCallback | None = None,
     ) -> None:
-        self._writer = MetricsWriter(run_folder / METRICS)
+        self._writer, self._rejections = MetricsWriter(run_folder / METRICS), rejections
         self._every, self._speed, self._composition = every, speed, composition
 
     def fit_start(self, state: State, logger: Logger) -> None:
@@ -160,7 +166,10 @@ class MetricsCallback(Callback):  # type: ignore[misc]
             logger.log_metrics({"lr": rate} | {f"speed/{k}": v for k, v in speed.items()})
             logger.log_metrics(flatten_metrics(composition, "mix"))
             # The update of such a step was skipped.
-            value = {"loss": loss} if math.isfinite(loss) else {"skipped": True}
+            value: dict[str, Any] = {"loss": loss} if math.isfinite(loss) else {"skipped": True}
+            if self._rejections is not None:
+                value["rejected"] = self._rejections.count()
+                logger.log_metrics({"mix/rejected": value["rejected"]})
             self.write(state, value | {"lr": rate} | speed | {"mix": composition})
 
     def write(self, state: State, fields: dict[str, Any]) -> None:
@@ -188,7 +197,7 @@ class CheckpointCallback(Callback):  # type: ignore[misc]
         self,
         run_folder: Path,
         config: CheckpointConfig,
-        records: Sequence[DrawsCallback | MetricsCallback],
+        records: Sequence[DrawsCallback | MetricsCallback | RejectionCallback],
         remote: Remote | None,
         ema: EmaCallback | None,
     ) -> None:

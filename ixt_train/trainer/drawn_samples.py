@@ -30,7 +30,7 @@ def encoded_draws(
         for row in (chosen[numbers == number] - starts[number]).tolist():
             own = dict(critiques[row]) if critiques else {}
             own["spans"] = [Span(*span) for span in own.get("spans") or ()]
-            yield conditioner.encode(texts[row], **own)
+            yield conditioner.encode_or_reject(texts[row], **own)
 
 
 def mean_length(
@@ -51,9 +51,16 @@ def check_targets(
     left.
 
     Raises:
-        ConfigError: `max_length` is too short, or all loss weights are 0.
+        ConfigError: `max_length` is too short, all loss weights are 0, or the chat template
+            rejects all of them.
     """
-    samples = list(encoded_draws(store, plan, conditioner, _CHECKED_SAMPLES, _CHECKED_SHARDS))
+    drawn = list(encoded_draws(store, plan, conditioner, _CHECKED_SAMPLES, _CHECKED_SHARDS))
+    samples = [sample for sample in drawn if not sample.rejected]
+    if not samples:
+        raise ConfigError(
+            f"sft.template: all of {len(drawn)} conversations checked are rejected. The first one: "
+            f"{drawn[0].rejected}"
+        )
     end = config.cut_length
     lacking = [not sample.loss_weights[1:end].any() for sample in samples]
     share = sum(lacking) / len(samples)

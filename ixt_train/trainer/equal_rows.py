@@ -42,4 +42,5 @@ def pad_rows(batch: Batch, rows: int, pad_id: int) -> Batch:
         for key, value in batch.items()
         if isinstance(value, torch.Tensor)
     }
-    return batch | padded | {"doc_ids": [*batch["doc_ids"], *[b""] * missing]}
+    per_row: dict[str, list[Any]] = {"doc_ids": [b""] * missing, "rejected": [[]] * missing}
+    return batch | padded | {key: [*batch[key], *more] for key, more in per_row.items()}

@@ -132,7 +132,7 @@ class TokenCounter:
                 own = {"critique": feedback.get("critique"), "score": feedback.get("score")}
                 own["spans"] = [Span(*span) for span in critiques[row].get("spans") or ()]
             choice = conditioner.default_choice if has_feedback else "none"
-            length = len(conditioner.encode(texts[row], **own, feedback=choice).input_ids)
+            length = len(conditioner.encode_or_reject(texts[row], **own, feedback=choice).input_ids)
             yield length if self._max_tokens is None else min(length, self._max_tokens)
 
 

@@ -2,10 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from composer import Trainer
@@ -13,7 +11,7 @@ from composer.algorithms import GradientClipping
 from composer.core import Algorithm, Callback, get_precision_context
 from composer.utils import dist, get_device
 
-from ixt_data.console import Output
+from ixt_data.console import Output, format_count
 from ixt_data.mix import Mix, MixPlan
 from ixt_data.store import Store
 from ixt_train.conditioning import Conditioner, build_conditioner, load_tokenizer
@@ -54,42 +52,12 @@ from ixt_train.trainer.machine import check_machine, torch_threads, worker_count
 from ixt_train.trainer.objective import LanguageModel, data_spec
 from ixt_train.trainer.optimizers import build_optimizer, load_optimizer_state
 from ixt_train.trainer.profiling import ProfilerCallback
+from ixt_train.trainer.rejections import RejectionCallback
 from ixt_train.trainer.setup import recorded_plan, resumed_model, set_up, starting_model
 from ixt_train.trainer.shared_plan import share_plan
 from ixt_train.trainer.speed import SpeedMeter
+from ixt_train.trainer.train_result import TrainResult, train_result
 from ixt_train.trainer.warm_start import WarmStart
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """The result of a train run.
-
-    Attributes:
-        steps, tokens, samples: totals of the train run.
-        losses: `train`, of the last step; `eval`, held out, under each document's own feedback if
-            the model uses any; None if nothing was held out. In nats per token.
-        tasks: share of problems solved, by task.
-        checkpoint: path of the last checkpoint.
-        run_folder: path of the run folder.
-        seconds: training time over all resumes, without evaluation.
-        digest: digest of the plan.
-        snapshot: version of the snapshot.
-    """
-
-    steps: int
-    tokens: int
-    samples: int
-    losses: dict[str, float | None]
-    tasks: dict[str, float]
-    checkpoint: str
-    run_folder: str
-    seconds: float
-    digest: str
-    snapshot: int
-
-    def record(self) -> dict[str, Any]:
-        """Return the result as the JSON object that `ixt train` prints."""
-        return asdict(self)
 
 
 def train(
@@ -125,7 +93,8 @@ def train(
         CorruptError: a shard was changed, or no checkpoint can be read.
         StoreError: the store, the snapshot or a shard is missing; or another process trains in
             the run folder.
-        TrainingError: the loss is not finite (see `instability`).
+        TrainingError: the loss is not finite (see `instability`), or the chat template rejects
+            every conversation.
 
     Examples:
         .. code-block:: python
@@ -171,7 +140,7 @@ def train(
                 _fit(config, store, plan, conditioner, latest, remote, out, callbacks)
         elif out is not None and is_first:
             out.note(f"the train run in {folder} is complete; nothing was trained")
-    return _result(folder, plan)
+    return train_result(folder, plan)
 
 
 def _set_up(
@@ -222,8 +191,8 @@ def _fit(
 
     start_model, evaluator = run_on_all_ranks(load)
     shown = out if dist.get_global_rank() == 0 else None
-    if shown is not None and config.holdout and not evaluator.documents()["all"]:
-        shown.note(f"no held-out loss: {empty_holdout(config.holdout, config.eval.samples)}")
+    if shown is not None:
+        _note_missing_evaluation(config, evaluator, shown)
     model, has_gpu = start_model.model, torch.cuda.is_available()
     has_document_masks = config.attention == "document" and config.packing != "pad"
     if has_gpu and has_document_masks:
@@ -269,7 +238,7 @@ def _fit(
         callbacks = [
             InstabilityCallback(config.instability, shown),
             composition := CompositionCallback(groups, language_model),
-            *_callbacks(config, plan, language_model, evaluator, ema, remote, composition),
+            *_callbacks(config, plan, language_model, evaluator, ema, remote, composition, shown),
             interruption,
             *([] if config.profile is None else [ProfilerCallback(folder, config.profile)]),
             *extra_callbacks,
@@ -316,6 +285,14 @@ def _fit(
         raise SystemExit(128 + interruption.received)
 
 
+def _note_missing_evaluation(config: TrainConfig, evaluator: Evaluator, out: Output) -> None:
+    if evaluator.rejected:
+        rejected = format_count(evaluator.rejected, "held-out conversation")
+        out.note(f"the chat template rejects {rejected}, which evaluation leaves out")
+    elif config.holdout and not evaluator.documents()["all"]:
+        out.note(f"no held-out loss: {empty_holdout(config.holdout, config.eval.samples)}")
+
+
 def _cache(config: TrainConfig) -> Path:
     """Return this machine's folder of shards: machines may share the disk of a run folder."""
     if config.cache.folder is not None:
@@ -352,13 +329,16 @@ def _callbacks(
     ema: EmaCallback | None,
     remote: Remote | None,
     composition: CompositionCallback,
+    out: Output | None,
 ) -> list[Callback]:
     """Return callbacks in order of execution: the average first, the checkpoint last."""
     duration = Amount(value=plan.samples // config.global_batch_size)
     folder, sharded = Path(config.run_folder), config.fsdp is not None
     draws = DrawsCallback(folder)
     speed = SpeedMeter(model_size(model.model), config.attention == "document")
-    metrics = MetricsCallback(folder, config.logging.every, speed, composition)
+    # Only conversations can be rejected; ranks of other stages would wait for nothing.
+    rejections = [RejectionCallback(folder, out)] if config.stage == "sft" else []
+    metrics = MetricsCallback(folder, config.logging.every, speed, composition, *rejections)
     evaluate = EvaluationCallback(
         config.eval.every,
         # FSDP 1 replaces the model by its wrapper.
@@ -372,28 +352,8 @@ def _callbacks(
         RandomStateCallback(),
         *([] if ema is None else [ema]),
         draws,
+        *rejections,
         metrics,
         evaluate,
-        CheckpointCallback(folder, config.checkpoint, (draws, metrics), remote, ema),
+        CheckpointCallback(folder, config.checkpoint, (draws, metrics, *rejections), remote, ema),
     ]
-
-
-def _result(folder: Path, plan: MixPlan) -> TrainResult:
-    rows = read_metrics(folder / run_folder.METRICS)
-    last = next(row for row in reversed(rows) if "loss" in row)
-    evaluation: dict[str, Any] = next((row["eval"] for row in reversed(rows) if "eval" in row), {})
-    losses = evaluation.get("loss", {})
-    held_out = losses.get("observed") or losses.get("none") or {}
-    latest = newest_checkpoint(folder)
-    return TrainResult(
-        steps=last["step"],
-        tokens=last["tokens"],
-        samples=last["samples"],
-        losses={"train": last["loss"], "eval": held_out.get("all")},
-        tasks=evaluation.get("tasks", {}),
-        checkpoint=str(latest),
-        run_folder=str(folder),
-        seconds=last["seconds"],
-        digest=plan.digest,
-        snapshot=plan.version,
-    )

@@ -1,13 +1,17 @@
-"""Two ranks of a process group, each a fork of a server that has none of the threads of pytest.
+"""Ranks of a process group, each a fork of a server that has none of the threads of pytest.
 
-A new process imports its function by name, so the functions are here.
+The server imports torch, Composer and the trainer once, which takes longer than most tests. A rank
+imports its function by name, so the functions are here.
 """
 
 import datetime
 import multiprocessing
 import os
+import signal
+import tempfile
 import time
 from collections.abc import Callable
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +21,11 @@ from torch import distributed
 from ixt_data.errors import StoreError
 from ixt_data.mix import Mix, MixPlan, plan_mix
 from ixt_data.store import Store
-from ixt_train.config import TrainConfig
+from ixt_train.config import TrainConfig, load_train_config
 from ixt_train.stream import run_on_all_ranks
+from ixt_train.trainer import HookCallback, equal_rows, train
 from ixt_train.trainer.shared_plan import share_plan
 
-# Its server imports this module once; a rank is a fork of the server.
 forkserver = multiprocessing.get_context("forkserver")
 forkserver.set_forkserver_preload(["ranks"])
 
@@ -57,9 +61,6 @@ def share_different_plans(number: int, root: str, folder: Path) -> None:
 
 def train_with_unequal_rows(number: int, config: TrainConfig) -> list[int]:
     """Return the number of rows of each batch of this rank, before padding."""
-    from ixt_train.trainer import equal_rows
-    from ixt_train.trainer.training import train
-
     rows = []
     pad_rows = equal_rows.pad_rows
 
@@ -72,19 +73,43 @@ def train_with_unequal_rows(number: int, config: TrainConfig) -> list[int]:
     return rows
 
 
+def train_config(number: int, config: Path) -> dict[str, Any]:
+    """Return the result of the train run of a config."""
+    return train(load_train_config(config)).record()
+
+
+def stop_at_third_step(number: int, config: Path) -> None:
+    """Train until SIGTERM arrives after the third step, which the rank sends itself."""
+    steps = []
+
+    def count() -> None:
+        steps.append(len(steps))
+        if len(steps) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    train(load_train_config(config), callbacks=[HookCallback(lambda: None, count)])
+
+
 def _rank(
-    number: int, file: Path, action: Callable[..., Any], arguments: tuple[Any, ...], answers: Any
+    number: int,
+    size: int,
+    file: Path,
+    environment: dict[str, str],
+    action: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    answers: Any,
 ) -> None:
-    os.environ |= {"LOCAL_RANK": str(number), "LOCAL_WORLD_SIZE": "2"}
-    os.environ |= {"RANK": str(number), "WORLD_SIZE": "2", "NODE_RANK": "0"}
+    os.environ |= environment
+    os.environ |= {"LOCAL_RANK": str(number), "LOCAL_WORLD_SIZE": str(size)}
+    os.environ |= {"RANK": str(number), "WORLD_SIZE": str(size), "NODE_RANK": "0"}
     distributed.init_process_group(
-        "gloo", init_method=f"file://{file}", rank=number, world_size=2,
+        "gloo", init_method=f"file://{file}", rank=number, world_size=size,
         timeout=datetime.timedelta(seconds=60),
     )  # fmt: skip
     start = time.monotonic()
     try:
         answer = action(number, *arguments)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         answer = f"{type(error).__name__}: {error}"
     answers.put((number, answer, time.monotonic() - start))
     answers.close()
@@ -93,24 +118,38 @@ def _rank(
     os._exit(0)
 
 
-def two_ranks(
-    folder: Path, action: Callable[..., Any], *arguments: Any, limit_seconds: float = 30
+def run_ranks(
+    size: int, action: Callable[..., Any], *arguments: Any, limit_seconds: float = 30
 ) -> list[Any]:
     """Return what a function of this module returns on each rank, or its error."""
+    _start_server()
     answers = forkserver.Queue()
-    processes = [
-        forkserver.Process(
-            target=_rank,
-            args=(number, folder / "rendezvous", action, arguments, answers),
-            daemon=True,
-        )
-        for number in range(2)
-    ]
-    for process in processes:
-        process.start()
-    by_rank = sorted(answers.get(timeout=300) for _ in processes)
-    for process in processes:
-        process.join()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "rendezvous")
+        processes = [
+            forkserver.Process(
+                target=_rank,
+                args=(number, size, file, dict(os.environ), action, arguments, answers),
+                daemon=True,
+            )
+            for number in range(size)
+        ]
+        for process in processes:
+            process.start()
+        by_rank = sorted((answers.get(timeout=300) for _ in processes), key=lambda one: one[0])
+        for process in processes:
+            process.join()
     # By default far below the timeout of the process group.
     assert max(seconds for _, _, seconds in by_rank) < limit_seconds
     return [answer for _, answer, _ in by_rank]
+
+
+def _start_server() -> None:
+    """Start the server with this folder in its path: that of Python 3.11 ignores `sys.path`."""
+    before = dict(os.environ)
+    os.environ |= {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    try:
+        ensure_running()
+    finally:
+        os.environ.clear()
+        os.environ |= before

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ranks import run_ranks, train_config
 
 from ixt_data.config import validate
 from ixt_train.config.train_config import TrainConfig
@@ -41,7 +42,14 @@ def losses(folder: str | Path) -> list[float]:
 
 
 def two_processes(config: Path) -> Tree:
-    """What a train run in two processes prints."""
+    """The result of a train run in two processes."""
+    first, _ = run_ranks(2, train_config, config, limit_seconds=200)
+    assert isinstance(first, dict), first
+    return first
+
+
+def two_launched_processes(config: Path) -> Tree:
+    """What a train run in two processes of Composer's launcher prints."""
     launcher = Path(sys.executable).with_name("composer")
     command = [launcher, "-n", "2", "-m", "ixt_train", config, "--output", "json"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

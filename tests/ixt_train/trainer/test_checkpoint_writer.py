@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from ranks import run_ranks, stop_at_third_step
 from train_runs import Stopped, Tree, crash_at, losses, run, two_processes
 
 from ixt_data.config import validate
@@ -151,17 +152,6 @@ def test_later_stage_starts_from_parts(config_tree: Tree, tmp_path: Path) -> Non
     assert train(again) == result
 
 
-STOP = """
-import os, signal, sys
-from ixt_train.config import load_train_config
-from ixt_train.trainer import HookCallback, train
-steps = []
-def stop():
-    steps.append(len(steps))
-    if len(steps) == 3:
-        os.kill(os.getpid(), signal.SIGTERM)
-train(load_train_config(sys.argv[1]), callbacks=[HookCallback(lambda: None, stop)])
-"""
 HANG = """
 import sys, time
 from ixt_train.config import load_train_config
@@ -217,15 +207,14 @@ def test_train_resumes_on_another_number_of_processes(
     calm = config_tree | {"model": {"config": model}}
     one = run(calm, run_folder=str(tmp_path / "one"))
     tree = calm | {"fsdp": {"version": 2}, "checkpoint": {"every": "0ba", "asynchronous": True}}
-    config = str(write_config(tree))
-    (tmp_path / "stop.py").write_text(STOP)
-    launcher = str(Path(sys.executable).with_name("composer"))
-    for step, command in ((4, [launcher, "-n", "2"]), (8, [sys.executable])):
-        subprocess.run([*command, str(tmp_path / "stop.py"), config], env=environment())
+    config = write_config(tree)
+    for step, size in ((4, 2), (8, 1)):
+        ended = run_ranks(size, stop_at_third_step, config, limit_seconds=200)
+        assert ended == ["SystemExit: 143"] * size
         newest = newest_checkpoint(tmp_path / "run")
         assert newest == checkpoint_path(tmp_path / "run", step, in_parts=True)
-        assert len(list(newest.glob("*.distcp"))) == (2 if step == 4 else 1)
-    end = two_processes(Path(config))
+        assert len(list(newest.glob("*.distcp"))) == size
+    end = two_processes(config)
     assert losses(end["run_folder"]) == pytest.approx(losses(one.run_folder), abs=1e-4)
     average, other = (tensors_of(c)["average"] for c in (one.checkpoint, end["checkpoint"]))
     assert all(torch.allclose(average[name], other[name], atol=1e-4) for name in average)

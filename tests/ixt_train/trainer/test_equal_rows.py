@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from ranks import train_with_unequal_rows, two_ranks
+from ranks import run_ranks, train_with_unequal_rows
 from train_runs import Tree, losses, run
 
 from ixt_data.config import validate
@@ -44,7 +44,7 @@ def test_sharded_train_run_with_unequal_rows_equals_one_process(
     folder = str(tmp_path / "two")
     config = validate(TrainConfig, tree | {"run_folder": folder, "fsdp": {"version": 2}}, "test")
     # A rank that waits forever ends with an error after the timeout of the process group.
-    rows = two_ranks(tmp_path, train_with_unequal_rows, config, limit_seconds=200)
+    rows = run_ranks(2, train_with_unequal_rows, config, limit_seconds=200)
     assert any(a != b for a, b in zip(*rows, strict=True)), rows
     assert [row["tokens"] for row in read_metrics(Path(folder, "metrics.jsonl"))] == [
         row["tokens"] for row in read_metrics(Path(one.run_folder, "metrics.jsonl"))

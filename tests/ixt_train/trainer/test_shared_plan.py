@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import ranks
 from critiqued import critiqued_store
-from ranks import small_plan, two_ranks
+from ranks import run_ranks, small_plan
 
 from ixt_data.errors import FingerprintError
 from ixt_data.store import Store
@@ -30,17 +30,17 @@ def test_mapped_plan_equals_the_plan(store: Store, tmp_path: Path) -> None:
 
 
 def test_error_of_one_rank_is_raised_on_all(tmp_path: Path) -> None:
-    answers = two_ranks(tmp_path, ranks.fail_on_second_rank)
+    answers = run_ranks(2, ranks.fail_on_second_rank)
     assert answers == ["StoreError: disk 7 is gone"] * 2
 
 
 def test_ranks_of_a_node_plan_once(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "node" / "plan"
-    first, second = two_ranks(tmp_path, ranks.share_the_plan_of_a_node, store.root, path)
+    first, second = run_ranks(2, ranks.share_the_plan_of_a_node, store.root, path)
     assert first[0] == second[0] == small_plan(store).order(0).tolist()
     assert not path.exists()
 
 
 def test_ranks_with_different_plans_raise(store: Store, tmp_path: Path) -> None:
-    for answer in two_ranks(tmp_path, ranks.share_different_plans, store.root, tmp_path):
+    for answer in run_ranks(2, ranks.share_different_plans, store.root, tmp_path):
         assert answer.startswith(f"{FingerprintError.__name__}: ranks have different plans")
