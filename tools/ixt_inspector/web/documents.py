@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from ixt_data.errors import QueryError
 from ixt_data.records import OK
+from ixt_inspector.web.access import is_cross_site
 from ixt_inspector.web.documents_table import DocumentsPage, DocumentsTable
 from ixt_inspector.web.listing import NO_CRITIQUE, ComparedCritics, DocumentFilter, RowKey
 from ixt_inspector.web.request import PageRequest
@@ -31,8 +32,10 @@ def show(request: PageRequest) -> Response:
     """Return the page."""
     filtered = parse_filter(request)
     page, error = None, None
+    # A link on another site only fills in the form.
+    is_held = bool(request.get("where")) and is_cross_site(request.http_request.headers)
     try:
-        page = fetch_page(request, filtered)
+        page = fetch_page(request, filtered) if not is_held else None
     except QueryError as problem:
         # The page shows the error with the form, where the user can correct the filter.
         error = str(problem)
@@ -42,6 +45,7 @@ def show(request: PageRequest) -> Response:
         "Documents",
         page=page,
         error=error,
+        is_held=is_held,
         link_of=lambda row: {**table, "in_": row["corpus"]},
         filtered=filtered,
         critic=filtered.columns.critic,

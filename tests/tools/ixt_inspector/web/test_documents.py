@@ -114,3 +114,17 @@ def test_slow_predicate_is_stopped(client: TestClient) -> None:
     page = client.get("/documents", params={"where": "len(range(0, 2000000000)) > 0"}).text
     assert re.search("stopped after 3 s|memory|Memory", page)
     assert time.monotonic() - began < 9
+
+
+def test_link_from_another_site_does_not_run_its_predicate(client: TestClient) -> None:
+    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    where = "len(repeat(source, 3)) > 2"
+    page = client.get("/documents", params={"where": where}, headers=headers).text
+    assert "was not run" in page
+    assert "len(repeat(source, 3)) &gt; 2" in page
+    assert ids(page) == []
+    doc_id = ids(client.get("/documents").text)[0]
+    address = f"/documents/{doc_id}"
+    filtered = {"where": "score >= 0"}
+    assert 'rel="next"' in client.get(address, params=filtered).text
+    assert 'rel="next"' not in client.get(address, params=filtered, headers=headers).text
