@@ -1,4 +1,14 @@
 from . import selections as selections
+from .document_search import SCAN_BYTES as SCAN_BYTES
+from .document_search import SEARCH_FIELDS as SEARCH_FIELDS
+from .document_search import SearchHit as SearchHit
+from .document_search import SearchResult as SearchResult
+from .document_search import SearchSource as SearchSource
+from .document_search import explain_unsearched as explain_unsearched
+from .document_search import read_texts as read_texts
+from .document_search import search_family as search_family
+from .document_search import search_rows as search_rows
+from .document_search import search_sources as search_sources
 from .external_shards import CHANGED as CHANGED
 from .external_shards import FOLDER as FOLDER
 from .external_shards import AdoptedShard as AdoptedShard

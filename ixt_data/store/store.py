@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from collections.abc import Collection
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +27,7 @@ from ixt_data.store.transaction import Transaction
 if TYPE_CHECKING:
     from ixt_data.mds import Shard
     from ixt_data.sql import Catalog, Parameters, QueryResult
+    from ixt_data.store.document_search import SearchResult
     from ixt_data.store.stored_document import StoredDocument
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -198,9 +200,56 @@ class Store:
             SnapshotError: a version or tag does not exist.
         """
         from ixt_data.sql import Catalog
+        from ixt_data.store.document_search import search_rows
 
         earlier = None if before is None else self.snapshot(before)
-        return Catalog(self.storage, self.log, self.snapshot(at), earlier, plain=plain)
+        snapshot = self.snapshot(at)
+        find = search_rows(self, snapshot)
+        return Catalog(self.storage, self.log, snapshot, earlier, find, plain=plain)
+
+    def search(
+        self,
+        words: str,
+        *,
+        where: str | None = None,
+        critic: str | None = None,
+        at: int | str | None = None,
+        limit: int = 20,
+        fields: Collection[str] = ("text", "critique", "thinking"),
+    ) -> "SearchResult":
+        """Search texts, critiques and thinking; return the best hits with snippets.
+
+        Texts that `ixt search --index` has not indexed are read, up to 256 MB.
+
+        Args:
+            words: words that must all occur, `"a phrase"`, `prefix*`, `-without`.
+            where: predicate as in a mix; it applies to the 10,000 best matches.
+            critic: critic whose critiques the predicate is about, if there are several.
+            at: version or tag, the newest version by default.
+            limit: maximum number of hits.
+            fields: fields to search.
+
+        Raises:
+            QueryError: the search or the predicate is not valid.
+            SnapshotError: the version or tag does not exist.
+
+        Examples:
+            >>> import tempfile, ixt_data
+            >>> store = ixt_data.open_store(tempfile.mkdtemp() + "/S", create=True)
+            >>> store.search('"brown fox" jump*').total
+            0
+        """
+        from ixt_data.store.document_search import search_documents
+
+        return search_documents(
+            self,
+            self.snapshot(at),
+            words,
+            where=where,
+            critic=critic,
+            limit=limit,
+            fields=fields,
+        )
 
     def sql(
         self, query: str, *, at: int | str | None = None, parameters: "Parameters" = None
