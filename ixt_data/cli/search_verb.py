@@ -9,7 +9,6 @@ import typer
 from ixt_data.cli.options import DEFAULT_STORE, AtOption, OutputOption, StoreOption
 from ixt_data.cli.verbs import Group, add_verb
 from ixt_data.console import Output, OutputMode, format_count, printable
-from ixt_data.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -27,7 +26,7 @@ class SearchField(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the verb to the app."""
-    example = "ixt search '\"brown fox\" jump* -dog' --store S --where \"corpus = 'web'\""
+    example = "ixt search '\"brown fox\" jump*' --store S --where \"corpus = 'web'\""
     add_verb(app, search, Group.ASK, example=example, docs="searching.md")
 
 
@@ -79,7 +78,7 @@ def search(
         return
     _refuse_without_index(rebuild=rebuild, workers=workers)
     if words is None:
-        raise UsageError("nothing to search for: ixt search WORDS, or build indexes: --index")
+        raise typer.BadParameter("is missing. To build indexes: --index", param_hint="WORDS")
     found = Store.open(store).search(
         words, where=where, critic=critic, at=at, limit=limit, fields=chosen
     )
@@ -94,12 +93,13 @@ def search(
 def _refuse(**given: object) -> None:
     for name, value in given.items():
         if value is not None:
-            raise UsageError(f"--index builds indexes and does not search: remove {name}")
+            what = f"builds indexes and does not search: leave out {name}"
+            raise typer.BadParameter(what, param_hint="--index")
 
 
 def _refuse_without_index(*, rebuild: bool, workers: int | None) -> None:
     if rebuild or workers is not None:
-        raise UsageError("--rebuild and --workers go with --index")
+        raise typer.BadParameter("requires --index", param_hint="--rebuild/--workers")
 
 
 def _index(

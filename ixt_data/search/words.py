@@ -56,7 +56,7 @@ class Clause:
         first, last = self.words[0], self.words[-1]
         parts = [r"(?<![^\W_])" if not _UNSPACED.match(first) else "", re.escape(first)]
         for before, word in zip(self.words, self.words[1:], strict=False):
-            # Between characters of Chinese there is no space.
+            # Characters of Chinese follow each other without a space.
             is_unspaced = _UNSPACED.match(before) or _UNSPACED.match(word)
             parts += [r"[\W_]*" if is_unspaced else r"[\W_]+", re.escape(word)]
         if self.is_prefix:

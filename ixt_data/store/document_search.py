@@ -1,5 +1,6 @@
 """Search in the texts, critiques and thinking of a snapshot: by indexes, else by a bounded scan."""
 
+import threading
 import time
 import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -10,10 +11,10 @@ from uuid import UUID
 from weakref import WeakKeyDictionary
 
 from ixt_data.errors import CorruptError, QueryError, StoreError
-from ixt_data.log import SEARCH, TEXT, ShardInfo, Snapshot
+from ixt_data.log import SEARCH, TEXT, Log, ShardInfo, Snapshot
 from ixt_data.mds import Shard, read_shard
 from ixt_data.search import SearchIndexes, SearchWords, Snippet
-from ixt_data.sql import choose_critic, join_clause
+from ixt_data.sql import SharedCatalog, choose_critic, join_clause
 from ixt_data.storage import Storage
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class SearchableStore(Protocol):
 
     root: str
     storage: Storage
+    log: Log
 
     def shard(self, info: ShardInfo) -> Shard:
         """Read one shard."""
@@ -246,7 +248,7 @@ def _find(
         present = [index for index in indexes.values() if index is not None]
         seen: set[str] = set()
         if present:
-            result = _open_indexes(store).search(present, words, limit)
+            result = _state(store).indexes.search(present, words, limit)
             found.total += result.total
             for number, name in enumerate(result.doc_ids):
                 if name in seen:
@@ -303,10 +305,13 @@ def _rows(
         f"{join_clause(snapshot, joined)} "
         f"WHERE doc_id IN (SELECT unnest($ids::UUID[])){condition}"
     )
+    values = {"ids": list(dict.fromkeys(match.doc_id for match in matches))}
+    if not where:
+        # Opening a catalog takes longer than the search.
+        return {row["doc_id"]: row for row in _state(store).records(store, snapshot, sql, values)}
     catalog = store.catalog(snapshot.version)
     try:
-        ids = list(dict.fromkeys(match.doc_id for match in matches))
-        return {row["doc_id"]: row for row in catalog.arrow(sql, {"ids": ids}).to_pylist()}
+        return {row["doc_id"]: row for row in catalog.arrow(sql, values).to_pylist()}
     finally:
         catalog.close()
 
@@ -328,16 +333,43 @@ def search_rows(store: "SearchableStore", snapshot: Snapshot) -> Callable[[str],
     return partial(search_table, store, snapshot)
 
 
-_indexes: WeakKeyDictionary["SearchableStore", SearchIndexes] = WeakKeyDictionary()
+class _SearchState:
+    """What stays open between searches: the indexes, and the catalog of the latest snapshot.
+
+    It must not refer to the store, which would stay alive for it.
+    """
+
+    def __init__(self, root: str, storage: Storage) -> None:
+        self.indexes = SearchIndexes(root, partial(_read_index, storage))
+        self._catalog: SharedCatalog | None = None
+        self._lock = threading.Lock()
+
+    def records(
+        self, store: "SearchableStore", snapshot: Snapshot, sql: str, values: dict[str, Any]
+    ) -> list[dict[str, Any]]:
+        """Return the rows of a query at a snapshot."""
+        with self._lock:
+            if self._catalog is None or self._catalog.snapshot.version != snapshot.version:
+                # The former one closes when no search uses it.
+                self._catalog = SharedCatalog(store.storage, store.log, snapshot)
+            catalog = self._catalog
+        return catalog.records(sql, values)
+
+    def close(self) -> None:
+        self.indexes.close()
+        self._catalog = None
 
 
-def _open_indexes(store: "SearchableStore") -> SearchIndexes:
-    """Return the full-text indexes of a store; they stay open as long as the store."""
-    if store not in _indexes:
-        opened = SearchIndexes(store.root, partial(_read_index, store.storage))
-        weakref.finalize(store, opened.close)
-        _indexes[store] = opened
-    return _indexes[store]
+_states: WeakKeyDictionary["SearchableStore", _SearchState] = WeakKeyDictionary()
+
+
+def _state(store: "SearchableStore") -> _SearchState:
+    """Return what stays open for a store as long as it lives."""
+    if store not in _states:
+        state = _SearchState(store.root, store.storage)
+        weakref.finalize(store, state.close)
+        _states[store] = state
+    return _states[store]
 
 
 def _read_index(storage: Storage, shard: ShardInfo) -> Shard:

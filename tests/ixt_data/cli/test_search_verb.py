@@ -32,9 +32,9 @@ def test_search_then_index_then_search(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["search"], 2, "ixt search WORDS"),
-        (["search", "fox", "--index"], 2, "remove words"),
-        (["search", "fox", "--rebuild"], 2, "go with --index"),
+        (["search"], 2, "WORDS"),
+        (["search", "fox", "--index"], 2, "does not search"),
+        (["search", "fox", "--rebuild"], 2, "requires --index"),
         (["search", '"fox'], 1, "a quote is open"),
         (["search", "fox", "--where", "nosuch = 1"], 1, "nosuch"),
         (["search", "fox", "--at", "nosuch"], 1, "no tag"),
