@@ -39,7 +39,7 @@ def schema() -> "tantivy.Schema":
     builder.add_text_field(FIELD, tokenizer_name=TOKENIZER, index_option="position")
     builder.add_bytes_field(STORED, stored=True, indexed=False)
     builder.add_unsigned_field(HIGH, fast=True)
-    builder.add_unsigned_field(LOW, fast=True)
+    builder.add_unsigned_field(LOW, fast=True, indexed=True)
     return builder.build()
 
 

@@ -11,7 +11,7 @@ import re
 import threading
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,6 +85,13 @@ class SearchIndexes:
             words: the search.
             limit: number of matches; None for all.
         """
+        return self._index(shards).search(words, limit)
+
+    def texts(self, shards: Sequence["ShardInfo"], doc_ids: Collection[str]) -> dict[str, str]:
+        """Return the texts of some documents that the indexes of some shards have, by doc_id."""
+        return self._index(shards).texts(doc_ids)
+
+    def _index(self, shards: Sequence["ShardInfo"]) -> "_OpenIndex":
         with self._lock:
             key = tuple(shard.path for shard in shards)
             opened = self._open.get(key)
@@ -94,7 +101,7 @@ class SearchIndexes:
                 while len(self._open) > MAX_OPEN:
                     self._open.popitem(last=False)[1].close()
             self._open.move_to_end(key)
-        return opened.search(words, limit)
+            return opened
 
     def close(self) -> None:
         """Close all indexes."""
@@ -135,18 +142,36 @@ class _OpenIndex:
         self._use.close()
 
     def search(self, words: SearchWords, limit: int | None) -> IndexMatches:
-        searcher = self._searcher
-        query = build_query(words)
-        found = searcher.search(query, limit or max(1, searcher.num_docs))
+        limit = limit or max(1, self._searcher.num_docs)
+        found = self._searcher.search(build_query(words), limit)
         addresses = [address for _, address in found.hits]
-        halves = (searcher.fast_field_values(name, addresses) for name in (HIGH, LOW))
-        ids = [str(UUID(int=(high << 64) | low)) for high, low in zip(*halves, strict=True)]
 
         def text(number: int) -> str:
-            stored: bytes = searcher.doc(addresses[number])[STORED][0]
-            return bytes(stored).decode()
+            return self._text(addresses[number])
 
-        return IndexMatches(found.count or 0, ids, [score for score, _ in found.hits], text)
+        relevances = [score for score, _ in found.hits]
+        return IndexMatches(found.count or 0, self._ids(addresses), relevances, text)
+
+    def texts(self, doc_ids: Collection[str]) -> dict[str, str]:
+        import tantivy
+
+        low = [UUID(doc_id).int & (1 << 64) - 1 for doc_id in doc_ids]
+        query = tantivy.Query.term_set_query(schema(), LOW, low)
+        # A document of several corpora has several entries.
+        found = self._searcher.search(query, 10 * len(low) + 1)
+        addresses = [address for _, address in found.hits]
+        return {
+            doc_id: self._text(address)
+            for doc_id, address in zip(self._ids(addresses), addresses, strict=True)
+            if doc_id in doc_ids
+        }
+
+    def _ids(self, addresses: Sequence["tantivy.DocAddress"]) -> list[str]:
+        halves = (self._searcher.fast_field_values(name, addresses) for name in (HIGH, LOW))
+        return [str(UUID(int=(high << 64) | low)) for high, low in zip(*halves, strict=True)]
+
+    def _text(self, address: "tantivy.DocAddress") -> str:
+        return bytes(self._searcher.doc(address)[STORED][0]).decode()
 
 
 def _link_segments(

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SearchFunction = Callable[[str], "pa.Table"]
 """Function that returns the matches of words: `found_by` and the columns of `search(words)`."""
+MAX_ROWS = 4_000_000
+"""Matches of all searches that a catalog keeps, about 100 bytes each."""
 _NAMED = re.compile(r"\bsearch\s*\(", re.IGNORECASE)
 _EXPLAIN = re.compile(r"^\s*(explain(\s+analyze)?|describe|summarize)\b", re.IGNORECASE)
 _COLUMNS = {
@@ -35,7 +37,7 @@ class TextSearch:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, find: SearchFunction) -> None:
         self._connection, self._find = connection, find
-        self._done: set[str] | None = None
+        self._done: dict[str, int] | None = None
 
     @staticmethod
     def is_in(sql: str) -> bool:
@@ -66,7 +68,7 @@ class TextSearch:
                 f"CREATE MACRO search(words) AS TABLE SELECT {', '.join(_COLUMNS)} "
                 "FROM found_texts WHERE found_by = words ORDER BY rank"
             )
-            self._done = set()
+            self._done = {}
         for item in objects(parse(_EXPLAIN.sub("", sql))):
             if item.get("type") == "TABLE_FUNCTION":
                 function = item["function"]
@@ -76,6 +78,8 @@ class TextSearch:
     def _search(self, words: str) -> None:
         assert self._done is not None
         if words in self._done:
+            # The latest ones stay.
+            self._done[words] = self._done.pop(words)
             return
         table = self._find(words)
         with self._connection.cursor() as cursor:
@@ -84,7 +88,12 @@ class TextSearch:
                 f"INSERT INTO found_texts SELECT found_by, {', '.join(_COLUMNS)} FROM new_texts"
             )
             cursor.unregister("new_texts")
-        self._done.add(words)
+            self._done[words] = table.num_rows
+            # A statement in progress still sees rows that are deleted now.
+            while len(self._done) > 1 and sum(self._done.values()) > MAX_ROWS:
+                oldest = next(iter(self._done))
+                del self._done[oldest]
+                cursor.execute("DELETE FROM found_texts WHERE found_by = ?", [oldest])
 
 
 def _words(arguments: Sequence[Any], parameters: Sequence[Any] | Mapping[str, Any] | None) -> str:

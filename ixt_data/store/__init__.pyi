@@ -5,6 +5,7 @@ from .document_search import SearchHit as SearchHit
 from .document_search import SearchResult as SearchResult
 from .document_search import SearchSource as SearchSource
 from .document_search import explain_unsearched as explain_unsearched
+from .document_search import find_snippets as find_snippets
 from .document_search import read_texts as read_texts
 from .document_search import search_family as search_family
 from .document_search import search_rows as search_rows

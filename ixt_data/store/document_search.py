@@ -278,6 +278,39 @@ def _find(
     return found
 
 
+def find_snippets(
+    store: "SearchableStore", snapshot: Snapshot, text: str, doc_ids: Sequence[str]
+) -> dict[str, tuple[str, Snippet]]:
+    """Return where the words are in some documents: the field, and an excerpt, by doc_id.
+
+    The text of a document precedes critiques and thinking.
+
+    Raises:
+        QueryError: the search is not valid.
+    """
+    words, budget = SearchWords.parse(text), SCAN_BYTES
+    found: dict[str, tuple[str, Snippet]] = {}
+    for source in search_sources(snapshot):
+        wanted = {doc_id for doc_id in doc_ids if doc_id not in found}
+        if not wanted:
+            break
+        indexes = [snapshot.aligned(one.path, search_family(one.family)) for one in source.shards]
+        present = [index for index in indexes if index is not None]
+        texts = _state(store).indexes.texts(present, wanted) if present else {}
+        for shard, index in zip(source.shards, indexes, strict=True):
+            if index is None and shard.raw.bytes <= budget and wanted - texts.keys():
+                budget -= shard.raw.bytes
+                for doc_id, content in read_texts(store, shard, source.field):
+                    if (name := str(UUID(bytes=doc_id))) in wanted:
+                        texts[name] = content
+        found |= {
+            name: (source.field, words.snippet(content))
+            for name, content in texts.items()
+            if words.matches(content)
+        }
+    return found
+
+
 def read_texts(
     store: "SearchableStore", shard: ShardInfo, field: str
 ) -> Iterator[tuple[bytes, str]]:

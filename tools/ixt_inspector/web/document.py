@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from ixt_data.errors import UnknownDocument
 from ixt_data.records import Span
+from ixt_data.search import SearchWords
 from ixt_data.sql import find_document
 from ixt_inspector.web.access import is_cross_site
 from ixt_inspector.web.documents import TABLE_PARAMETERS, parse_filter
@@ -36,6 +37,7 @@ def show(request: PageRequest) -> Response:
     latest = {row["critic"]: row for row in reversed(all_critiques)}
     critiques = [latest[name] for name in view.critics if name in latest]
     text = _sample(request, location["shard"], location["row"])["text"]
+    found = SearchWords.parse(request.get("find")).find(text) if request.get("find") else []
     names = [row["critic"] for row in critiques]
     critic = request.choice("critic", view.critics, names[0] if names else "")
     critique = next((row for row in critiques if row["critic"] == critic), None)
@@ -58,7 +60,8 @@ def show(request: PageRequest) -> Response:
         spans=details["spans"],
         parts=PART_VERDICTS,
         thinking=details["thinking"],
-        segments=list(text_segments(text, details["spans"], length)),
+        segments=list(text_segments(text, details["spans"], length, found)),
+        found=len(found),
         hidden_chars=max(0, len(text) - length),
         shown_chars=min(len(text), length),
         before=before,
