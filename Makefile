@@ -1,6 +1,6 @@
 # Each target makes or reuses .venv and installs what it needs. `make help` lists the targets.
 PYTHON ?= python3
-EXTRAS ?= train,s3,curate,web,eval,judge,wandb,mlflow,dev
+EXTRAS ?= train,s3,curate,search,web,eval,judge,wandb,mlflow,dev
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed

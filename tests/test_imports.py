@@ -24,7 +24,7 @@ LAYERS = [
     ("ixt_data",),
     ("ixt_data.console", "ixt_data.storage", "ixt_data.mds"),
     ("ixt_data.log",),
-    ("ixt_data.sql",),
+    ("ixt_data.sql", "ixt_data.search"),
     ("ixt_data.store",),
     ("ixt_data.ingestion", "ixt_data.critics", "ixt_data.mix", "ixt_data.export"),
     ("ixt_data.critique_runs",),

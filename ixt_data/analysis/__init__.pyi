@@ -28,4 +28,6 @@ from .rubric_comparison import JudgedByRubric as JudgedByRubric
 from .rubric_comparison import RubricComparison as RubricComparison
 from .rubric_comparison import compare_rubrics as compare_rubrics
 from .rubric_comparison import judge_sample as judge_sample
+from .search_indexing import IndexReport as IndexReport
+from .search_indexing import build_indexes as build_indexes
 from .snapshot_diff import diff as diff

@@ -237,8 +237,8 @@ def ingest(
     said.update(shards.remarks)
     for line in broken_selections(store, version) if shards.types.widened else ():
         said.add(line)
-    if shards.documents and (line := repeated_source_ids(store, corpus, version, txn.id)):
-        said.add(line)
+    if shards.documents and (repeated := repeated_source_ids(store, corpus, version, txn.id)):
+        said.add(repeated)
     return IngestReport(
         shards.documents,
         shards.duplicates,

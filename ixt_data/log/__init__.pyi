@@ -8,6 +8,7 @@ from .pins import Pin as Pin
 from .pins import Pins as Pins
 from .records import Records as Records
 from .snapshot import FORMAT as FORMAT
+from .snapshot import SEARCH as SEARCH
 from .snapshot import TEXT as TEXT
 from .snapshot import TOKENS as TOKENS
 from .snapshot import CriticInfo as CriticInfo
@@ -18,4 +19,4 @@ from .snapshot import SavedSelection as SavedSelection
 from .snapshot import SelectionInfo as SelectionInfo
 from .snapshot import ShardInfo as ShardInfo
 from .snapshot import Snapshot as Snapshot
-from .snapshot import tokens_unit as tokens_unit
+from .snapshot import family_unit as family_unit

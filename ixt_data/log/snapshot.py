@@ -14,11 +14,11 @@ from ixt_data.log.records import Records
 FORMAT = 2
 """Format of the stores and log entries that this version of ixt writes and reads."""
 
-TEXT, TOKENS = "text", "tokens"
+TEXT, TOKENS, SEARCH = "text", "tokens", "search"
 
 
-def tokens_unit(family: str, shard: str) -> str:
-    """Return the unit of work that writes the tokens of a text or critique shard."""
+def family_unit(family: str, shard: str) -> str:
+    """Return the unit of work that writes the aligned shard of a family: tokens, or an index."""
     return f"{family}:{shard}"
 
 
@@ -63,13 +63,15 @@ class ShardInfo:
     Attributes:
         path: `shards/<family>/<txn>/shard.NNNNN.mds.zstd`; in an adopted folder an absolute path
             or an address.
-        family: `text`, `critique/<critic id>`, `thinking/<critic id>`, `tokens/<tokenizer id>`.
+        family: `text`, `critique/<critic id>`, `thinking/<critic id>`, `tokens/<tokenizer id>`,
+            `search/<indexed family>`.
         corpus: corpus of the documents.
         samples: number of samples.
         raw, packed: the file before and after compression; `packed` is None without compression.
         config: the fields of index.json that all shards of the family share, as canonical JSON.
         aligned_with: path of the shard with the same samples in the same order; None for a text
-            shard. Tokens are aligned with the text or critique shard that they encode.
+            shard. Tokens and indexes are aligned with the shard that
+            they encode.
         fields: the columns of an adopted shard for `text`, `source_id` and `source`, and its
             present `folder` if that has moved; None for
             shards that the store has written.

@@ -13,13 +13,14 @@ import orjson
 from ixt_data.critique_runs import unit_name
 from ixt_data.errors import CorruptError
 from ixt_data.log import (
+    SEARCH,
     TEXT,
     TOKENS,
     RowsFile,
     ShardInfo,
     Snapshot,
     checkpoint,
-    tokens_unit,
+    family_unit,
 )
 from ixt_data.maintenance.garbage_collection import transaction_of
 from ixt_data.maintenance.log_checks import (
@@ -37,6 +38,8 @@ from ixt_data.worker_processes import cores
 
 _File = RowsFile | ShardInfo
 
+_VERBS = {TOKENS: "tokenize", SEARCH: "search --index"}
+"""The verb that writes the shards of a family again, by the first part of its name."""
 PREFIXES = ("shards", "meta", "_tmp")
 """Prefixes of files that a version references, or that are orphaned."""
 
@@ -204,7 +207,7 @@ def _misalignment(
 
 def _remedy(file: _File) -> str:
     if isinstance(file, ShardInfo) and file.aligned_with is not None:
-        verb = "tokenize" if file.family.startswith(f"{TOKENS}/") else "critique"
+        verb = _VERBS.get(file.family.partition("/")[0], "critique")
         return f"ixt verify --repair, then `ixt {verb}` redoes this unit"
     if isinstance(file, ShardInfo) and file.is_external:
         return f"{CHANGED}; no other file contains these documents"
@@ -298,8 +301,8 @@ def _rebuild_checkpoints(store: Store, paths: Iterable[str]) -> list[str]:
 
 def _requeue(store: Store, state: Snapshot, shard: ShardInfo) -> None:
     kind, _, critic = shard.family.partition("/")
-    if kind == TOKENS:
-        lost, unit = [shard.path], tokens_unit(shard.family, shard.aligned_with or "")
+    if kind in _VERBS:
+        lost, unit = [shard.path], family_unit(shard.family, shard.aligned_with or "")
     else:
         families = (f"critique/{critic}", f"thinking/{critic}")
         lost = [
@@ -308,7 +311,7 @@ def _requeue(store: Store, state: Snapshot, shard: ShardInfo) -> None:
             if s.aligned_with == shard.aligned_with and s.family in families
         ]
         unit = unit_name(critic, state.shards_by_path[shard.aligned_with or ""])
-    # Tokens of the lost critiques do not fit the new ones.
+    # Tokens and indexes of the lost critiques do not fit the new ones.
     lost += [s.path for s in state.shards if s.aligned_with in lost]
     head = store.snapshot()
     if not all(path in head.shards_by_path for path in lost):

@@ -30,6 +30,7 @@ from ixt_data.sql.metadata_views import RowIterable, view_rows
 from ixt_data.sql.parquet_scan import escape_glob, sql_list
 from ixt_data.sql.query_errors import explain_error
 from ixt_data.sql.read_only import find_write
+from ixt_data.sql.text_search import SearchFunction, TextSearch
 from ixt_data.sql.unreadable_files import explain_unreadable
 from ixt_data.sql.views import common_schema, latest_query, quote_name, union_query
 from ixt_data.sql.volatility import find_volatile
@@ -66,6 +67,7 @@ class Catalog:
         log: the log, for the view `snapshots`.
         snapshot: the snapshot that the views show.
         before: another snapshot; its `documents` and `critiques` are in the schema `before`.
+        find_texts: returns the rows of `search(words)`; without it, the function does not exist.
         plain: Arrow data has no extension types: a UUID is a string, for readers of exports.
 
     Raises:
@@ -78,6 +80,7 @@ class Catalog:
         log: Log,
         snapshot: Snapshot,
         before: Snapshot | None = None,
+        find_texts: SearchFunction | None = None,
         *,
         plain: bool = False,
     ) -> None:
@@ -94,6 +97,7 @@ class Catalog:
         self._copies = self._files.enter_context(storage.copies())
         # A view is created when a statement first names it, because that copies its files and
         # reads their footers.
+        self._text_search = TextSearch(self._connection, find_texts) if find_texts else None
         self._views = {(schema, view): states[schema] for schema in states for view in _QUERIES}
         for schema in states:
             self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
@@ -242,6 +246,8 @@ class Catalog:
 
     def _prepare(self, sql: str, parameters: Parameters = None) -> None:
         self._check_reads(sql, parameters)
+        if self._text_search is not None and TextSearch.is_in(sql):
+            self._text_search.prepare(self._parse, sql, parameters)
         named = {view for view in VIEWS if re.search(rf"\b{view}\b", sql, re.IGNORECASE)}
         selected = _SELECTED.findall(sql)
         for schema, name in list(self._views):

@@ -15,7 +15,7 @@ TABLE_FUNCTIONS = frozenset(
         *("json_each", "json_tree", "histogram", "histogram_values"),
         *("duckdb_columns", "duckdb_functions", "duckdb_keywords", "duckdb_schemas"),
         *("duckdb_settings", "duckdb_tables", "duckdb_types", "duckdb_views", "pragma_table_info"),
-        *("icu_calendar_names", "pg_timezone_names"),
+        *("icu_calendar_names", "pg_timezone_names", "search"),
     }
 )
 """Table functions that a query may call. None of them reads a file or changes anything."""

@@ -5,14 +5,21 @@ from typing import Any
 
 from ixt_data.log import Log, Snapshot
 from ixt_data.sql.catalog import Catalog, Parameters
+from ixt_data.sql.text_search import SearchFunction
 from ixt_data.storage import Storage
 
 
 class SharedCatalog(Catalog):
     """A catalog whose `records`, `keep` and `drop` are safe to call from any thread."""
 
-    def __init__(self, storage: Storage, log: Log, snapshot: Snapshot) -> None:
-        super().__init__(storage, log, snapshot)
+    def __init__(
+        self,
+        storage: Storage,
+        log: Log,
+        snapshot: Snapshot,
+        find_texts: SearchFunction | None = None,
+    ) -> None:
+        super().__init__(storage, log, snapshot, find_texts=find_texts)
         self._lock = threading.Lock()
 
     def records(self, sql: str, parameters: Parameters = None) -> list[dict[str, Any]]:

@@ -11,6 +11,8 @@ from .byte_streams import ByteStream as ByteStream
 from .byte_streams import LongLine as LongLine
 from .byte_streams import TruncatedStream as TruncatedStream
 from .byte_streams import split_lines as split_lines
+from .cache import CacheUse as CacheUse
+from .cache import FileCache as FileCache
 from .conformance import probe as probe
 from .local import LocalStorage as LocalStorage
 from .local import atomic_write as atomic_write

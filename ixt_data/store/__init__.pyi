@@ -1,4 +1,13 @@
 from . import selections as selections
+from .document_search import SCAN_BYTES as SCAN_BYTES
+from .document_search import SEARCH_FIELDS as SEARCH_FIELDS
+from .document_search import SearchSource as SearchSource
+from .document_search import explain_unsearched as explain_unsearched
+from .document_search import find_snippets as find_snippets
+from .document_search import read_texts as read_texts
+from .document_search import search_family as search_family
+from .document_search import search_rows as search_rows
+from .document_search import search_sources as search_sources
 from .external_shards import CHANGED as CHANGED
 from .external_shards import FOLDER as FOLDER
 from .external_shards import AdoptedShard as AdoptedShard
@@ -15,6 +24,8 @@ from .layout import is_link_outside as is_link_outside
 from .layout import is_safe_name as is_safe_name
 from .layout import part_of_store as part_of_store
 from .layout import part_of_store_at as part_of_store_at
+from .search_result import SearchHit as SearchHit
+from .search_result import SearchResult as SearchResult
 from .selections import broken_selections as broken_selections
 from .selections import drop_selection as drop_selection
 from .selections import save_selection as save_selection

@@ -1,36 +1,20 @@
-"""A store: opening it, querying it, and writing to it in transactions."""
+"""A store: opening it, its tags, and writing to it in transactions."""
 
-import itertools
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from ixt_data.console import html_table, html_title
 from ixt_data.errors import CorruptError, SnapshotError, StoreError
-from ixt_data.log import (
-    FORMAT,
-    Log,
-    Pin,
-    Pins,
-    RowsFile,
-    ShardInfo,
-    Snapshot,
-)
-from ixt_data.storage import Storage, open_storage, probe, write_reserve
+from ixt_data.log import FORMAT, Pin
+from ixt_data.storage import open_storage, probe, write_reserve
 from ixt_data.store.layout import MARKER, check_name
+from ixt_data.store.store_reader import StoreReader
 from ixt_data.store.transaction import Transaction
 
-if TYPE_CHECKING:
-    from ixt_data.mds import Shard
-    from ixt_data.sql import Catalog, Parameters, QueryResult
-    from ixt_data.store.stored_document import StoredDocument
 
-
-class Store:
+class Store(StoreReader):
     """Documents, critiques and their versions under one root.
 
     Open one with `ixt_data.open_store`.
@@ -41,13 +25,6 @@ class Store:
         log: the commit log.
         pins: the pins and tags.
     """
-
-    def __init__(self, storage: Storage) -> None:
-        """Bind a store to its storage, which must contain the marker ixt.json."""
-        self.storage = storage
-        self.root = storage.root
-        self.log = Log(storage)
-        self.pins = Pins(storage, self.log)
 
     def __repr__(self) -> str:
         """Return where the store is, its latest snapshot, corpora and critics."""
@@ -115,29 +92,6 @@ class Store:
             )
         return cls(storage)
 
-    def snapshot(self, at: int | str | None = None) -> Snapshot:
-        """Return the state at a version or tag, the newest by default.
-
-        Raises:
-            SnapshotError: the version or tag does not exist.
-        """
-        return self.log.snapshot(None if at is None else self.version_of(at))
-
-    def version_of(self, at: int | str) -> int:
-        """Resolve a version number or tag to a version number.
-
-        Raises:
-            SnapshotError: the tag does not exist.
-        """
-        return int(at) if isinstance(at, int) or at.isdecimal() else self._tagged(at)
-
-    def _tagged(self, name: str) -> int:
-        tags = self.tags()
-        if name not in tags:
-            known = ", ".join(sorted(tags)) or "none"
-            raise SnapshotError(f"no tag {name!r} in {self.root}; tags: {known}")
-        return tags[name]
-
     def tag(self, name: str, at: int | str | None = None) -> int:
         """Tag a version, so that garbage collection retains it; return the version.
 
@@ -171,179 +125,6 @@ class Store:
         version = self._tagged(name)
         self.pins.release(name)
         return version
-
-    def tags(self) -> dict[str, int]:
-        """Return the version of every tag, by name."""
-        return {name: pin.version for name, pin in self.pins.all().items() if pin.is_tag}
-
-    def catalog(
-        self,
-        at: int | str | None = None,
-        before: int | str | None = None,
-        *,
-        plain: bool = False,
-    ) -> "Catalog":
-        """Open the SQL views of a snapshot; the caller closes them.
-
-        Args:
-            at: version or tag, the newest version by default.
-            before: another version or tag, visible in the schema `before`; see `Catalog`.
-            plain: Arrow data without extension types; see `Catalog`.
-
-        Raises:
-            SnapshotError: a version or tag does not exist.
-        """
-        from ixt_data.sql import Catalog
-
-        earlier = None if before is None else self.snapshot(before)
-        return Catalog(self.storage, self.log, self.snapshot(at), earlier, plain=plain)
-
-    def sql(
-        self, query: str, *, at: int | str | None = None, parameters: "Parameters" = None
-    ) -> "QueryResult":
-        """Run one read-only SQL statement over the views of a snapshot.
-
-        Args:
-            query: the statement, in DuckDB's SQL. See docs/querying.md for the views.
-            at: version or tag, the newest version by default.
-            parameters: values for `?` and `$1` as a sequence, or for `$name` as a mapping.
-
-        Returns:
-            The rows, with DuckDB's names: `.df() .pl() .arrow() .fetchall() .show()`.
-
-        Raises:
-            QueryError: DuckDB refuses the statement, or it is not a single read-only one.
-            SnapshotError: the version or tag does not exist.
-
-        Examples:
-            >>> import tempfile, ixt_data
-            >>> store = ixt_data.open_store(tempfile.mkdtemp() + "/S", create=True)
-            >>> query = "SELECT count(*) FROM documents WHERE n_bytes > ?"
-            >>> result = store.sql(query, parameters=[9])
-            >>> result.fetchall()
-            [(0,)]
-        """
-        from ixt_data.sql import QueryResult
-
-        catalog = self.catalog(at)
-        try:
-            return QueryResult(catalog.arrow(query, parameters))
-        finally:
-            catalog.close()
-
-    def document(self, name: str, *, at: int | str | None = None) -> "StoredDocument":
-        """Return a document with its text and its critiques.
-
-        Args:
-            name: its doc_id, with or without dashes; the first digits of it; or its source_id.
-            at: version or tag, the newest version by default.
-
-        Raises:
-            UnknownDocument: no document has this name.
-            StoreError: several documents have it; the message lists them.
-            SnapshotError: the version or tag does not exist.
-        """
-        from ixt_data.store.stored_document import read_document
-
-        catalog = self.catalog(at)
-        try:
-            return read_document(catalog, self.sample, name)
-        finally:
-            catalog.close()
-
-    def documents(
-        self,
-        where: str = "true",
-        *,
-        critic: str | None = None,
-        corpora: Sequence[str] = (),
-        order_by: str | None = None,
-        limit: int = 50,
-        at: int | str | None = None,
-    ) -> "QueryResult":
-        """Return documents with their texts, and with the critique of one critic.
-
-        Each shard with a match is read once: a small `limit` reads few shards.
-
-        Args:
-            where: SQL over the columns of documents and of the critic's critiques.
-            critic: name or id of the critic, by default the only one.
-            corpora: names of the corpora, all by default; one name is a list of one.
-            order_by: SQL, such as "score DESC"; by default the order of the shards.
-            limit: maximum number of documents, 1 to 10,000.
-            at: version or tag, the newest version by default.
-
-        Raises:
-            QueryError: DuckDB refuses the predicate or the order.
-            StoreError: a corpus or the critic does not exist, several critics exist and none is
-                named, or the limit is out of its bounds.
-            SnapshotError: the version or tag does not exist.
-        """
-        from ixt_data.sql import QueryResult, choose_critic
-        from ixt_data.store.stored_document import add_texts, matching_rows
-
-        catalog = self.catalog(at)
-        try:
-            names = [corpora] if isinstance(corpora, str) else list(corpora)
-            catalog.snapshot.check_corpora(names, self.root)
-            chosen = choose_critic(catalog.snapshot, critic, self.root)
-            rows = matching_rows(catalog, where, chosen, names, order_by, limit)
-            return QueryResult(add_texts(catalog.snapshot, self.shard, rows))
-        finally:
-            catalog.close()
-
-    def shard(self, info: ShardInfo) -> "Shard":
-        """Read one shard of a snapshot and check its hash.
-
-        A shard of an adopted folder has the columns of a text shard.
-
-        Raises:
-            CorruptError: the shard is missing, or differs from what was written.
-        """
-        from ixt_data.mds import read_shard
-
-        if info.is_external:
-            from ixt_data.store.external_shards import read_adopted
-
-            return read_adopted(info)
-        try:
-            with self.storage.local(info.path) as path:
-                return read_shard(path, info.index)
-        except FileNotFoundError:
-            missing = f"{info.path}: missing. `ixt verify` names the documents that it contained"
-            raise CorruptError(missing) from None
-
-    def sample(self, info: ShardInfo, row: int) -> dict[str, Any]:
-        """Read one sample of a shard; decompress the shard only up to it.
-
-        Args:
-            info: the shard.
-            row: index of the sample, from 0.
-
-        Returns:
-            The values of the sample by column.
-
-        Raises:
-            CorruptError: the shard is missing, differs from what was written, or has no such row.
-        """
-        from ixt_data.mds import read_sample
-
-        if info.is_external:
-            return next(itertools.islice(self.shard(info).rows(), row, None))
-        try:
-            with self.storage.local(info.path) as path:
-                return read_sample(path, info.index, row)
-        except FileNotFoundError:
-            missing = f"{info.path}: missing. `ixt verify` names the documents that it contained"
-            raise CorruptError(missing) from None
-
-    def original(self, file: RowsFile | ShardInfo) -> AbstractContextManager[Path]:
-        """Provide a local file with the storage's current bytes, without a cache, in a `with`."""
-        if isinstance(file, ShardInfo) and file.is_external:
-            from ixt_data.store.external_shards import original_copy
-
-            return original_copy(file)
-        return self.storage.original(file.path)
 
     def begin(
         self,

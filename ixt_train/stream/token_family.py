@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ixt_data.errors import StoreError, UnitAlreadyPublished
-from ixt_data.log import TEXT, ShardInfo, Snapshot, tokens_unit
+from ixt_data.log import TEXT, ShardInfo, Snapshot, family_unit
 from ixt_data.mds import CRITIQUE_TOKENS_COLUMNS, TOKENS_COLUMNS
 from ixt_data.records import OK
 from ixt_data.store import Store
@@ -100,7 +100,7 @@ def tokenize(
     report = TokenizeReport(encoder.family)
     for done, shard in enumerate(shards):
         progress(done, len(shards))
-        if tokens_unit(encoder.family, shard.path) in snapshot.units:
+        if family_unit(encoder.family, shard.path) in snapshot.units:
             report.skipped += 1
             continue
         try:
@@ -125,7 +125,7 @@ def _publish(store: Store, shard: ShardInfo, encoder: Encoder) -> int:
     number = int((re.findall(r"\d+", PurePosixPath(shard.path).name) or ["0"])[0][:9])
     columns = TOKENS_COLUMNS if is_text else CRITIQUE_TOKENS_COLUMNS
     tokens = 0
-    with store.begin("tokenize", unit=tokens_unit(encoder.family, shard.path)) as txn:
+    with store.begin("tokenize", unit=family_unit(encoder.family, shard.path)) as txn:
         if txn.unit in txn.base.units:
             raise UnitAlreadyPublished(f"{txn.unit} is published")
         family = txn.family(encoder.family, shard.corpus, columns, first=number)

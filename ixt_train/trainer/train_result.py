@@ -42,7 +42,7 @@ class TrainResult:
         return asdict(self)
 
 
-def train_result(folder: Path, plan: MixPlan) -> TrainResult:
+def read_train_result(folder: Path, plan: MixPlan) -> TrainResult:
     """Read the result of the train run in a folder.
 
     Raises:

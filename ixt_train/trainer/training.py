@@ -56,7 +56,7 @@ from ixt_train.trainer.rejections import RejectionCallback
 from ixt_train.trainer.setup import recorded_plan, resumed_model, set_up, starting_model
 from ixt_train.trainer.shared_plan import share_plan
 from ixt_train.trainer.speed import SpeedMeter
-from ixt_train.trainer.train_result import TrainResult, train_result
+from ixt_train.trainer.train_result import TrainResult, read_train_result
 from ixt_train.trainer.warm_start import WarmStart
 
 
@@ -140,7 +140,7 @@ def train(
                 _fit(config, store, plan, conditioner, latest, remote, out, callbacks)
         elif out is not None and is_first:
             out.note(f"the train run in {folder} is complete; nothing was trained")
-    return train_result(folder, plan)
+    return read_train_result(folder, plan)
 
 
 def _set_up(

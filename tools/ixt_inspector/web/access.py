@@ -8,6 +8,7 @@ name this server (DNS rebinding), a request that changes anything must come from
 import hashlib
 import hmac
 import ipaddress
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -37,6 +38,11 @@ HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_HOST = re.compile(
+    r"(?:\[(?P<address>[0-9A-Fa-f:.]{2,45})\]|(?P<name>[A-Za-z0-9._-]{1,255}))(?::[0-9]{1,5})?",
+    re.ASCII,
+)
+"""A Host header: a name or an address, and a port. Users, paths and spaces are not valid."""
 MAX_BODY_BYTES = 1 << 16
 COOKIE = "ixt_token"
 
@@ -61,6 +67,8 @@ class AccessPolicy:
     def accepts_host(self, host: str) -> bool:
         """Return whether a Host header names this server."""
         name = _host_name(host)
+        if not name:
+            return False
         if name in LOOPBACK or name in self.names:
             return True
         # DNS rebinding needs a name, so an IP address is accepted where a token is required.
@@ -155,10 +163,8 @@ def _is_same_origin(method: str, headers: Headers, host: str) -> bool:
 
 def _host_name(host: str) -> str:
     """Return the name in a Host header, without its port."""
-    try:
-        return (urlsplit(f"//{host}").hostname or "").rstrip(".")
-    except ValueError:
-        return ""
+    match = _HOST.fullmatch(host)
+    return match["address"] or match["name"].lower().removesuffix(".") if match else ""
 
 
 def _is_address(name: str) -> bool:

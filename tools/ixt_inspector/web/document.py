@@ -7,7 +7,9 @@ from starlette.responses import Response
 
 from ixt_data.errors import UnknownDocument
 from ixt_data.records import Span
+from ixt_data.search import SearchWords
 from ixt_data.sql import find_document
+from ixt_inspector.web.access import is_cross_site
 from ixt_inspector.web.documents import TABLE_PARAMETERS, parse_filter
 from ixt_inspector.web.documents_table import DocumentsTable
 from ixt_inspector.web.request import PageRequest
@@ -35,6 +37,7 @@ def show(request: PageRequest) -> Response:
     latest = {row["critic"]: row for row in reversed(all_critiques)}
     critiques = [latest[name] for name in view.critics if name in latest]
     text = _sample(request, location["shard"], location["row"])["text"]
+    found = SearchWords.parse(request.get("find")).find(text) if request.get("find") else []
     names = [row["critic"] for row in critiques]
     critic = request.choice("critic", view.critics, names[0] if names else "")
     critique = next((row for row in critiques if row["critic"] == critic), None)
@@ -42,7 +45,7 @@ def show(request: PageRequest) -> Response:
         _details(request, critique) if critique is not None else {"spans": [], "thinking": None}
     )
     length = MAX_CHARS if request.get("all") else DEFAULT_CHARS
-    before, after = DocumentsTable(request, parse_filter(request)).neighbours(doc_id, corpus)
+    before, after = _neighbours(request, doc_id, corpus)
     return request.page(
         "document.html",
         location["source_id"] or doc_id,
@@ -57,7 +60,8 @@ def show(request: PageRequest) -> Response:
         spans=details["spans"],
         parts=PART_VERDICTS,
         thinking=details["thinking"],
-        segments=list(text_segments(text, details["spans"], length)),
+        segments=list(text_segments(text, details["spans"], length, found)),
+        found=len(found),
         hidden_chars=max(0, len(text) - length),
         shown_chars=min(len(text), length),
         before=before,
@@ -77,6 +81,17 @@ def download(request: PageRequest) -> Response:
         media_type="text/plain; charset=utf-8",
         headers={"Content-Disposition": f"attachment; filename={name}"},
     )
+
+
+def _neighbours(
+    request: PageRequest, doc_id: str, corpus: str
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Return the documents before and after in the table of the address."""
+    if request.get("where") and is_cross_site(request.http_request.headers):
+        # A link on another site runs no predicate.
+        return None, None
+    before, after = DocumentsTable(request, parse_filter(request)).neighbours(doc_id, corpus)
+    return before, after
 
 
 def _doc_id(request: PageRequest) -> str:

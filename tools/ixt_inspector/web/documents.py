@@ -6,10 +6,13 @@ from starlette.responses import Response
 
 from ixt_data.errors import QueryError
 from ixt_data.records import OK
+from ixt_data.store import find_snippets
+from ixt_inspector.web.access import is_cross_site
 from ixt_inspector.web.documents_table import DocumentsPage, DocumentsTable
 from ixt_inspector.web.listing import NO_CRITIQUE, ComparedCritics, DocumentFilter, RowKey
 from ixt_inspector.web.request import PageRequest
 from ixt_inspector.web.snapshot_cache import SnapshotView
+from ixt_inspector.web.text import marked_segments
 
 SORTS = {
     "score": "score",
@@ -19,8 +22,9 @@ SORTS = {
     "entropy": "entropy of the score",
     "spans": "number of spans",
     "id": "document id",
+    "relevance": "relevance",
 }
-FILTERS = ("corpus", "source", "status", "flag", "low", "high", "text", "where")
+FILTERS = ("corpus", "source", "status", "flag", "low", "high", "text", "where", "find")
 TABLE_PARAMETERS = ("critic", "sort", "order", *FILTERS)
 """Parameters in the link to a document: its page links to the neighbours in the same table."""
 MAX_SUGGESTIONS = 200
@@ -31,8 +35,10 @@ def show(request: PageRequest) -> Response:
     """Return the page."""
     filtered = parse_filter(request)
     page, error = None, None
+    # A link on another site only fills in the form.
+    is_held = bool(request.get("where")) and is_cross_site(request.http_request.headers)
     try:
-        page = fetch_page(request, filtered)
+        page = fetch_page(request, filtered) if not is_held else None
     except QueryError as problem:
         # The page shows the error with the form, where the user can correct the filter.
         error = str(problem)
@@ -42,6 +48,7 @@ def show(request: PageRequest) -> Response:
         "Documents",
         page=page,
         error=error,
+        is_held=is_held,
         link_of=lambda row: {**table, "in_": row["corpus"]},
         filtered=filtered,
         critic=filtered.columns.critic,
@@ -50,6 +57,7 @@ def show(request: PageRequest) -> Response:
         sorts=SORTS,
         active=[name for name in FILTERS if request.get(name)],
         unread=NO_CRITIQUE,
+        excerpts=_excerpts(request, page),
     )
 
 
@@ -64,7 +72,9 @@ def parse_filter(request: PageRequest) -> DocumentFilter:
     equal = [
         (name, request.get(name)) for name in ("corpus", "source", "status") if request.get(name)
     ]
-    sort = request.choice("sort", SORTS, "score" if critic else "length")
+    sort = request.choice("sort", SORTS, _default_sort(request, critic))
+    if sort == "relevance" and not request.get("find"):
+        sort = _default_sort(request, critic)
     return DocumentFilter(
         ComparedCritics(critic),
         tuple(equal),
@@ -73,9 +83,28 @@ def parse_filter(request: PageRequest) -> DocumentFilter:
         request.get("flag"),
         request.get("text"),
         request.get("where"),
+        request.get("find"),
         sort,
         request.choice("order", ("up", "down"), "down") == "up",
     )
+
+
+def _default_sort(request: PageRequest, critic: str | None) -> str:
+    return "relevance" if request.get("find") else "score" if critic else "length"
+
+
+def _excerpts(request: PageRequest, page: DocumentsPage | None) -> dict[str, Any]:
+    """Return the field and the marked excerpt of each row that a search found, by doc_id."""
+    words = request.get("find")
+    if not words or page is None:
+        return {}
+    ids = [str(row["doc_id"]) for row in page.rows]
+    store, snapshot = request.inspector.views.store, request.view.snapshot
+    found = find_snippets(store, snapshot, words, ids)
+    return {
+        doc_id: (field, marked_segments(snippet.text, snippet.marks))
+        for doc_id, (field, snippet) in found.items()
+    }
 
 
 def fetch_page(request: PageRequest, filtered: DocumentFilter) -> DocumentsPage:

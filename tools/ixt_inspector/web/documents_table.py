@@ -5,7 +5,7 @@ from typing import Any
 
 from ixt_inspector.web import listing
 from ixt_inspector.web.listing import ROWS, SAFE_COLUMNS, DocumentFilter, RowKey, TableQuery
-from ixt_inspector.web.query_pool import Statement
+from ixt_inspector.web.query_pool import Statement, TooManyQueries
 from ixt_inspector.web.request import PageRequest
 from ixt_inspector.web.safe_predicates import is_safe_predicate
 
@@ -50,8 +50,13 @@ class DocumentsTable:
         )
         self._is_isolated = not is_safe
         self._filter, self._source = filtered, self._listing.source
+        if filtered.find:
+            self._source = listing.with_words(self._source, filtered.find)
+        self._unfiltered = self._source
         if self._is_isolated:
             self._source = listing.with_predicate(self._view.snapshot, filtered)
+            if filtered.find:
+                self._source = listing.with_words(self._source, filtered.find)
             self._filter = replace(filtered, where="")
 
     def page(self, key: RowKey | None, *, is_backward: bool) -> DocumentsPage:
@@ -88,15 +93,16 @@ class DocumentsTable:
         return total
 
     def neighbours(self, doc_id: str, corpus: str) -> list[dict[str, Any] | None]:
-        """Return the documents before and after one; None at an end or where it would be slow."""
-        if self._is_isolated:
-            return [None, None]
-        position = listing.position_query(self._listing.source, self._filtered, doc_id, corpus)
-        matches = self._query(position)
+        """Return the documents before and after one; None at an end, or while others query."""
+        position = listing.position_query(self._unfiltered, self._filtered, doc_id, corpus)
+        matches = self._view.query(position.sql, dict(position.values))
         if not matches:
             return [None, None]
         key = listing.row_key(matches[0])
-        sides = (self._rows(key, is_backward, 1) for is_backward in (True, False))
+        try:
+            sides = [self._rows(key, is_backward, 1) for is_backward in (True, False)]
+        except TooManyQueries:
+            return [None, None]
         return [rows[0] if rows else None for rows in sides]
 
     def _rows(self, key: RowKey | None, is_backward: bool, n: int) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from uuid import UUID
 from ixt_data.errors import QueryError
 from ixt_data.log import Snapshot
 from ixt_data.records import parse_id
-from ixt_data.sql import critiques_query
+from ixt_data.sql import critiques_query, sql_literal
 
 ROWS = 50
 NO_CRITIQUE = "none"
@@ -27,6 +27,7 @@ SORTS = {
     "difference": "difference",
     "distance": "abs(difference)",
     "id": "NULL::INTEGER",
+    "relevance": "relevance",
 }
 _EXCERPT_CHARS = 240
 _DOCUMENT = ("corpus", "stage", "source", "source_id", "n_chars", "n_bytes")
@@ -91,6 +92,7 @@ class DocumentFilter:
         flag: flag that the critique has.
         text: text that the critique contains; case is ignored.
         where: predicate as in a mix, over all columns of documents and critiques.
+        find: words in the text, the critiques or the thinking.
         sort: a key of `SORTS`.
         is_ascending: whether the lowest value comes first.
     """
@@ -102,6 +104,7 @@ class DocumentFilter:
     flag: str = ""
     text: str = ""
     where: str = ""
+    find: str = ""
     sort: str = "score"
     is_ascending: bool = False
 
@@ -146,6 +149,15 @@ class TableQuery:
 def with_predicate(snapshot: Snapshot, filtered: DocumentFilter) -> str:
     """Return a FROM clause: an uncached listing with the user's predicate over all columns."""
     return f"({listing_query(snapshot, filtered.columns)} WHERE (\n{filtered.where}\n))"
+
+
+def with_words(listing: str, words: str) -> str:
+    """Return a FROM clause: the documents of a listing that match a search, with `relevance`."""
+    found = f"SELECT doc_id, max(relevance) AS relevance FROM search({sql_literal(words)})"
+    return (
+        f"(SELECT listing.*, found.relevance FROM {listing} AS listing "
+        f"JOIN ({found} GROUP BY doc_id) AS found USING (doc_id))"
+    )
 
 
 def page_query(

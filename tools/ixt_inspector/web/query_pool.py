@@ -166,6 +166,9 @@ class QueryPool:
             timer.cancel()
             statement.detach()
             self._put(process)
+        if record is None and process.is_lost and statement.stop_reason is None:
+            # It had exited before it received the query.
+            return self._run(statement)
         if record is None:
             megabytes = self.limits.memory >> 20
             reason = f"ended by the system: the memory limit is {megabytes:,} MB (--sql-memory)"
@@ -188,7 +191,7 @@ class QueryPool:
 
     def _put(self, process: "_WorkerProcess") -> None:
         with self._lock:
-            if process.is_alive:
+            if process.is_alive and not process.is_spent:
                 self._idle.append(process)
             else:
                 self._discard(process)
@@ -215,9 +218,15 @@ class QueryPool:
 
 
 class _WorkerProcess:
-    """One process of `query_worker`."""
+    """One process of `query_worker`.
+
+    Attributes:
+        is_lost: whether it had exited when a query was sent.
+        is_spent: whether its last query failed in a way that may fail the next one.
+    """
 
     def __init__(self, root: str, memory: int) -> None:
+        self.is_lost = self.is_spent = False
         self._scratch = tempfile.mkdtemp(prefix="ixt-serve-")
         environment = {
             **os.environ,
@@ -257,8 +266,12 @@ class _WorkerProcess:
             self._process.stdin.write(orjson.dumps({**request, "seconds": seconds}) + b"\n")
             self._process.stdin.flush()
         except OSError:
+            self.is_lost = True
             return None
-        return self._read()
+        self.is_lost = self._read() is None
+        record = self._read() if not self.is_lost else None
+        self.is_spent = record is None or record.pop("is_spent", False)
+        return record
 
     def kill(self) -> None:
         """End it immediately, and remove its temporary files."""

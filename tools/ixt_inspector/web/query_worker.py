@@ -2,7 +2,8 @@
 
 DuckDB cannot interrupt every query: a list of 200 million numbers took 320 s and 15 GB. So such
 queries run here, under limits of the operating system, and a signal ends them. The process reads
-one request per line on stdin and writes one response per line on stdout.
+one request per line on stdin. On stdout it writes a line when it has received a request, and one
+with the response.
 """
 
 import resource
@@ -21,6 +22,8 @@ from ixt_data.store import Store
 MAX_CELL_CHARS = 2000
 """Characters of a cell that a page shows."""
 MAX_CELLS = 200_000
+_LASTING = ("OutOfMemoryException", "FatalException", "InternalException", "IOException")
+"""Errors of DuckDB after which it refuses further queries, or keeps memory that they need."""
 MAX_FILE_BYTES = 8 << 30
 """Maximum size of a file that a query may spill."""
 
@@ -36,16 +39,26 @@ def main(root: str, max_memory_bytes: str) -> None:
     respond({"ready": True})
     for line in sys.stdin.buffer:
         request = orjson.loads(line)
+        respond({"is_received": True})
         # The alarm also ends native code, and a process whose server has exited.
         signal.alarm(request["seconds"] + 2)
         try:
             catalog = _catalog(store, catalogs, request["at"])
             respond(_run(catalog, request))
         except IxtError as error:
-            respond({"error": str(error)})
+            respond({"error": str(error), "is_spent": _is_lasting(error)})
         except MemoryError:
-            respond({"error": "the query needs more memory than it may use; see --sql-memory"})
+            message = "the query needs more memory than it may use; see --sql-memory"
+            respond({"error": message, "is_spent": True})
+        except Exception as error:
+            # For example an error of DuckDB while rows are fetched.
+            respond({"error": f"the query failed: {error}"[:MAX_CELL_CHARS], "is_spent": True})
         signal.alarm(0)
+
+
+def _is_lasting(error: BaseException) -> bool:
+    """Return whether the next query of this process may fail for the same reason."""
+    return type(error.__context__).__name__ in _LASTING
 
 
 def respond(record: dict[str, Any]) -> None:

@@ -11,10 +11,10 @@ import uvicorn
 from ixt_data.errors import ConfigError
 from ixt_inspector.web.access import AccessPolicy, host_names
 from ixt_inspector.web.app import build_app
+from ixt_inspector.web.connections import MAX_CONNECTIONS, BoundedConnection
 from ixt_inspector.web.request import Inspector, Settings
 
 MIN_TOKEN_CHARS = 16
-MAX_CONNECTIONS = 200
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,8 @@ def run_server(settings: Settings, address: ServerAddress, ready: Callable[[str]
                 limit_concurrency=MAX_CONNECTIONS,
                 timeout_graceful_shutdown=3,
                 proxy_headers=False,
+                http=BoundedConnection,
+                ws="none",
             )
             # uvicorn stops on these signals, then raises them again.
             for number in (signal.SIGINT, signal.SIGTERM):

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from ixt_data.log import Entry, Snapshot
 from ixt_data.sql import SharedCatalog
-from ixt_data.store import Store
+from ixt_data.store import Store, search_rows
 from ixt_inspector.web.listing import ComparedCritics, listing_order, listing_query
 
 T = TypeVar("T")
@@ -210,4 +210,5 @@ class SnapshotViews:
 
 def _open_view(store: Store, version: int) -> SnapshotView:
     snapshot = store.snapshot(version)
-    return SnapshotView(snapshot, SharedCatalog(store.storage, store.log, snapshot))
+    find = search_rows(store, snapshot)
+    return SnapshotView(snapshot, SharedCatalog(store.storage, store.log, snapshot, find))

@@ -2,7 +2,8 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -22,12 +23,14 @@ class TextSegment:
         span: number of the innermost span around it, from 1; 0 outside spans.
         is_hidden: whether the segment is the name of a hidden character.
         is_first: whether the span starts here.
+        is_found: whether words of a search are here.
     """
 
     text: str
     span: int = 0
     is_hidden: bool = False
     is_first: bool = False
+    is_found: bool = False
 
 
 def make_visible(text: str) -> str:
@@ -47,7 +50,9 @@ def is_hidden(character: str) -> bool:
     return character not in "\n\t" and unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co")
 
 
-def text_segments(text: str, spans: Iterable[Span], length: int) -> Iterator[TextSegment]:
+def text_segments(
+    text: str, spans: Iterable[Span], length: int, found: Sequence[tuple[int, int]] = ()
+) -> Iterator[TextSegment]:
     """Yield the first `length` characters of a text, split at spans and at hidden characters.
 
     Where spans overlap, a segment belongs to the span that starts last. Offsets out of range are
@@ -59,17 +64,34 @@ def text_segments(text: str, spans: Iterable[Span], length: int) -> Iterator[Tex
         for number, span in enumerate(spans, 1)
         if span.verdict not in PART_VERDICTS
     ]
-    borders = sorted({0, len(text), *(b for a, b, _ in clipped), *(a for a, b, _ in clipped)})
+    borders = sorted(
+        {0, len(text)}
+        | {min(border, len(text)) for match in found for border in match}
+        | {border for start, end, _ in clipped for border in (start, end)}
+    )
+    found_starts = [start for start, _ in found]
     started: set[int] = set()
     for start, end in pairwise(borders):
         if not 0 <= start < end <= len(text):
             continue
         around = [(a, number) for a, b, number in clipped if a <= start and end <= b]
         number = max(around)[1] if around else 0
+        before = bisect_right(found_starts, start) - 1
+        is_found = before >= 0 and end <= found[before][1]
         for run, hidden in _runs(text[start:end]):
             first = number not in started and number > 0
             started.add(number)
-            yield TextSegment(code_point(run) if hidden else run, number, hidden, first)
+            shown = code_point(run) if hidden else run
+            yield TextSegment(shown, number, hidden, first, is_found)
+
+
+def marked_segments(text: str, marks: Iterable[tuple[int, int]]) -> list[tuple[str, bool]]:
+    """Return a text in parts, each with whether it is marked."""
+    parts, position = [], 0
+    for start, end in marks:
+        parts += [(text[position:start], False), (text[start:end], True)]
+        position = end
+    return [part for part in [*parts, (text[position:], False)] if part[0]]
 
 
 def _runs(text: str) -> Iterator[tuple[str, bool]]:

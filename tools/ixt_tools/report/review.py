@@ -52,7 +52,7 @@ class Review:
     """The content of the page.
 
     Attributes:
-        store: root of the store.
+        store: address of the store; the name of its folder, if it is on a disk.
         snapshot: version.
         created: time of the commit in UTC; empty for an empty store.
         tags: tags of the version.
@@ -115,7 +115,7 @@ def make_review(
             else None
         )
         return Review(
-            store=str(store.root),
+            store=_store_name(store.root),
             snapshot=snapshot.version,
             created=created[0]["at"] if created else "",
             tags=tuple(n for n, version in store.tags().items() if version == snapshot.version),
@@ -125,6 +125,11 @@ def make_review(
             mixes=tuple(_planned(store, path, samples) for path in mixes),
             runs=tuple(map(read_train_run, runs)),
         )
+
+
+def _store_name(root: str) -> str:
+    """Return the name of a store: a report is shared, and a local path tells about a machine."""
+    return root if "://" in root else Path(root).name
 
 
 def _select(kind: str, requested: Sequence[str], known: tuple[str, ...]) -> tuple[str, ...]:

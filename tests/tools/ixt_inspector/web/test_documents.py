@@ -9,8 +9,10 @@ from inspector_pages import every, ids, link
 from shown_store import CODE, SCRIPT, WEB
 from starlette.testclient import TestClient
 
+from ixt_data.analysis import build_indexes
 from ixt_data.console import format_count
 from ixt_inspector.web.request import Inspector
+from ixt_inspector.web.snapshot_cache import REFRESH_SECONDS
 
 
 @pytest.mark.parametrize("sort", ["score", "length", "thinking", "entropy", "spans", "id"])
@@ -114,3 +116,67 @@ def test_slow_predicate_is_stopped(client: TestClient) -> None:
     page = client.get("/documents", params={"where": "len(range(0, 2000000000)) > 0"}).text
     assert re.search("stopped after 3 s|memory|Memory", page)
     assert time.monotonic() - began < 9
+
+
+def test_link_from_another_site_does_not_run_its_predicate(client: TestClient) -> None:
+    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    where = "len(repeat(source, 3)) > 2"
+    page = client.get("/documents", params={"where": where}, headers=headers).text
+    assert "was not run" in page
+    assert "len(repeat(source, 3)) &gt; 2" in page
+    assert ids(page) == []
+    doc_id = ids(client.get("/documents").text)[0]
+    address = f"/documents/{doc_id}"
+    filtered = {"where": "score >= 0"}
+    assert 'rel="next"' in client.get(address, params=filtered).text
+    assert 'rel="next"' not in client.get(address, params=filtered, headers=headers).text
+
+
+@pytest.mark.parametrize("is_indexed", [False, True])
+def test_words_are_found_marked_and_read_one_after_another(
+    client: TestClient, inspector: Inspector, is_indexed: bool
+) -> None:
+    if is_indexed:
+        build_indexes(inspector.views.store)
+        time.sleep(REFRESH_SECONDS + 0.1)
+        inspector.views.latest()
+    page = client.get("/documents", params={"find": '"some words" -document'}).text
+    assert "No document" in page
+    page = client.get("/documents", params={"find": '"some wor*"'}).text
+    assert '<mark class="found">some words</mark>' in page
+    assert "by relevance, highest first" in page
+    assert len(ids(page)) == 50
+    pages = every(client, "/documents?find=return+f12")
+    (doc_id,) = [one for part in pages for one in part]
+    page = client.get(f"/documents/{doc_id}?find=return").text
+    assert '<mark class="found">return</mark>' in page
+    thinking = client.get("/documents", params={"find": "i read characters", "corpus": "code"}).text
+    assert '<span class="chip tag">thinking</span>' in thinking
+    assert "No document" in client.get("/documents", params={"find": "nosuchword"}).text
+    assert "quote is open" in client.get("/documents", params={"find": '"some'}).text
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"find": "words", "critic": "quality"},
+        {"find": "words", "where": "lang LIKE 'e%'"},
+        {"where": "lang LIKE 'e%'"},
+        {"where": "source_id LIKE 'page-1%'", "sort": "length", "order": "up"},
+    ],
+)
+def test_neighbours_lead_through_the_whole_list(
+    client: TestClient, parameters: dict[str, str]
+) -> None:
+    listed = [one for part in every(client, "/documents?" + urlencode(parameters)) for one in part]
+    assert len(listed) > 20
+    address = f"/documents/{listed[0]}?" + urlencode({"in": "web", **parameters})
+    read = [listed[0]]
+    for _ in range(20):
+        found = re.search(
+            r'rel="next" href="(/documents/([0-9a-f-]{36})[^"]*)"', client.get(address).text
+        )
+        assert found
+        address = found[1].replace("&amp;", "&")
+        read.append(found[2])
+    assert read == listed[:21]

@@ -9,6 +9,8 @@ import pytest
 from inspector_pages import HERE, ask
 from starlette.testclient import TestClient
 
+from ixt_inspector.web.request import Inspector
+
 
 def test_sql_shows_rows_and_whether_more_exist(client: TestClient) -> None:
     page = ask(client, "SELECT critic, score FROM critiques WHERE score = 1")
@@ -88,3 +90,23 @@ def test_rows_are_downloaded_as_files(client: TestClient) -> None:
     refused = client.get("/sql/download", params={"sql": "SELEC"})
     assert refused.status_code == 400
     assert "syntax error" in refused.text
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT max(h) FROM (SELECT string_agg(md5(i::VARCHAR), '') h FROM range(30000000) t(i))",
+        "SELECT list(i) FROM range(300000000) t(i)",
+        "SELECT 1 FROM range(3) t(i) WHERE error('x' || i) IS NULL",
+    ],
+)
+def test_statement_after_a_heavy_one_that_dies_runs(
+    client: TestClient, inspector: Inspector, sql: str
+) -> None:
+    assert 'role="alert"' in ask(client, sql)
+    for number in range(3):
+        assert f">{41 + number}<" in ask(client, f"SELECT 41 + {number} AS answer")
+    # A process that the system ends between two statements.
+    for process in inspector.query_pool._idle:
+        process._process.kill()
+    assert ">7<" in ask(client, "SELECT 3 + 4 AS answer")

@@ -92,6 +92,8 @@ def test_missing_names_are_reported(folder: Path, tmp_path: Path) -> None:
 
 def test_an_empty_store_has_a_page(tmp_path: Path) -> None:
     review = make_review(Store.init(tmp_path / "store"))
+    # The page is shared, and a path tells about a machine.
+    assert review.store == "store"
     assert (review.snapshot, review.judged, review.calibration) == (0, (), None)
 
 

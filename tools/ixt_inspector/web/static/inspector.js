@@ -10,6 +10,7 @@ document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || field(event.target)) return;
   const selector = {
     "/": "[data-key='/']",
+    s: "[data-key=s]",
     "[": "a[rel=prev]",
     "]": "a[rel=next]",
   }[event.key];
