@@ -12,6 +12,7 @@ from .config import Phase as Phase
 from .config import Selection as Selection
 from .config import Weighting as Weighting
 from .config import load_mix as load_mix
+from .config import store_at as store_at
 from .draw_counts import Ints as Ints
 from .feedback import observed_feedback as observed_feedback
 from .feedback import with_edges as with_edges

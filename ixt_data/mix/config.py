@@ -95,7 +95,7 @@ class Mix(ConfigModel):
     """
 
     store: str = "./ixt"
-    """Root of the store, relative to the working folder."""
+    """Root of the store, relative to the file; the default is in the working folder."""
     snapshot: int | str | None = None
     """Version or tag; null is the newest version at the time of the plan, which is pinned."""
     corpus: Annotated[tuple[str, ...], BeforeValidator(_as_tuple, str | list[str])] | None = None
@@ -208,6 +208,8 @@ class Mix(ConfigModel):
 def load_mix(path: str | Path, overrides: Iterable[str] = ()) -> Mix:
     r"""Read a mix from a YAML file, and apply overrides such as `condition.kind=none`.
 
+    A store in the file is relative to the file, one in an override to the working folder.
+
     Args:
         path: the YAML file.
         overrides: `dotted.key=value`; the value is YAML, a list index is a number.
@@ -223,4 +225,14 @@ def load_mix(path: str | Path, overrides: Iterable[str] = ()) -> Mix:
         >>> ixt_data.load_mix(path, ["seed=3"]).seed
         3
     """
-    return load_config(Mix, path, overrides)
+    changed = list(overrides)
+    mix = load_config(Mix, path, changed)
+    is_typed = any(override.partition("=")[0].strip() == "store" for override in changed)
+    is_in_file = "store" in mix.model_fields_set and not is_typed
+    folder = Path(path).parent if is_in_file else Path()
+    return mix.model_copy(update={"store": store_at(mix.store, folder)})
+
+
+def store_at(store: str, folder: Path) -> str:
+    """Return the absolute root of a store that is relative to a folder; an address stays."""
+    return store if "://" in store else str((folder / store).resolve())

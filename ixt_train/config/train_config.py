@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from ixt_data.config import ConfigModel, load_config, validate
-from ixt_data.mix import Mix, load_mix
+from ixt_data.mix import Mix, load_mix, store_at
 from ixt_data.records import Stage
 from ixt_train.config.amount import Amount, AmountText
 from ixt_train.config.eval_config import EvalConfig, StopConfig, flatten
@@ -295,8 +295,8 @@ class TrainConfig(ConfigModel):
 def load_train_config(path: str | Path, overrides: Iterable[str] = ()) -> TrainConfig:
     """Read a train config from a YAML file; every path in the result is absolute.
 
-    Paths of inputs (mix, model, tokenizer, tasks) are relative to the file. Paths of outputs, of
-    the store and in overrides are relative to the working folder.
+    Paths of inputs (mix, model, tokenizer, tasks) and the store of a mix are relative to the file.
+    Paths of outputs, `store` and paths in overrides are relative to the working folder.
 
     Args:
         path: the YAML file.
@@ -345,8 +345,11 @@ def _resolve(config: TrainConfig, folder: Path, typed: set[str]) -> TrainConfig:
         return model.model_copy(update={name: at(f"{key}.{name}", getattr(model, name))})
 
     tasks = tuple(part(f"eval.tasks.{i}", t) for i, t in enumerate(config.eval.tasks))
+    mix = config.mix
+    if isinstance(mix, dict) and isinstance(mix.get("store"), str) and "mix.store" not in typed:
+        mix = mix | {"store": store_at(mix["store"], folder)}
     update = {
-        "mix": at("mix", config.mix),
+        "mix": at("mix", mix),
         "run_folder": str(Path(config.run_folder).resolve()),
         "cache": config.cache.model_copy(update={"folder": _absolute(config.cache.folder)}),
         "model": part("model", config.model),

@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
-from ixt_data.config import load_config
 from ixt_data.errors import ConfigError
-from ixt_data.mix import Mix, parse_condition
+from ixt_data.mix import load_mix, parse_condition
 from ixt_train.conditioning import (
     ChatConditioner,
     Choice,
@@ -95,7 +94,7 @@ def _from_run(folder: Path, checkpoint: Path) -> LoadedModel:
         raise ConfigError(
             f"{checkpoint} does not fit {folder / run_folder.MODEL}: {error}"
         ) from None
-    mix = load_config(Mix, folder / run_folder.MIX)
+    mix = load_mix(folder / run_folder.MIX)
     config = load_train_config(folder / run_folder.CONFIG)
     feedback = run_folder.read_json(folder / run_folder.FEEDBACK)
     return LoadedModel(

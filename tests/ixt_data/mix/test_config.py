@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from ixt_data.errors import ConfigError
@@ -87,3 +89,24 @@ def test_a_phase_changes_only_the_keys_it_names(path):
     phase, rest = mix.phases()
     assert (mix.condition_in(phase).kind, mix.condition_in(phase).cooldown) == ("none", 0.1)
     assert (rest.share, mix.condition_in(rest)) == (0.75, mix.condition)
+
+
+def test_store_is_relative_to_the_file_of_the_mix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mixes").mkdir()
+    path = tmp_path / "mixes" / "mix.yaml"
+    monkeypatch.chdir(tmp_path)
+    found = {}
+    for store in ("../S", "/data/S", "s3://bucket/S", "S"):
+        path.write_text(f"store: {store}\ncondition: {{kind: none}}\n")
+        found[store] = load_mix("mixes/mix.yaml").store
+    assert found == {
+        "../S": str(tmp_path / "S"),
+        "/data/S": "/data/S",
+        "s3://bucket/S": "s3://bucket/S",
+        "S": str(tmp_path / "mixes" / "S"),
+    }
+    assert load_mix("mixes/mix.yaml", ["store=S"]).store == str(tmp_path / "S")
+    path.write_text("condition: {kind: none}\n")
+    assert load_mix("mixes/mix.yaml").store == str(tmp_path / "ixt")
