@@ -221,9 +221,9 @@ def count_chart(
 
 
 def tenths_chart(counts: Sequence[int], size: ChartSize, *, title: str, description: str) -> Spec:
-    """Return bars of documents per tenth of a score from 0 to 1."""
+    """Return bars of documents by score to the nearest tenth: 11 counts, from 0 to 1."""
     rows = [
-        {"from": (i + 0.06) / 10, "to": (i + 0.94) / 10, "documents": count}
+        {"from": (i - 0.44) / 10, "to": (i + 0.44) / 10, "documents": count}
         for i, count in enumerate(counts)
     ]
     drawn: Spec = {
@@ -234,7 +234,7 @@ def tenths_chart(counts: Sequence[int], size: ChartSize, *, title: str, descript
                 "field": "from",
                 "type": "quantitative",
                 "title": title,
-                "scale": {"domain": [0, 1]},
+                "scale": {"domain": [-0.05, 1.05]},
                 "axis": {"grid": False, "values": [0, 0.2, 0.4, 0.6, 0.8, 1.0], "format": ".1f"},
             },
             "x2": {"field": "to"},

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -17,12 +18,11 @@ from ixt_data.export.matched_documents import MatchedDocuments
 from ixt_data.export.rows import ExportReport
 from ixt_data.export.target import new_folder
 from ixt_data.records import ProgressCallback
-from ixt_data.sql import without_maps
+from ixt_data.sql import SCORE_EDGES, SCORE_STEPS, without_maps
 
 FILE_BYTES = 500_000_000
 """Uncompressed bytes after which the next Parquet file starts: the hub advises files below 1 GB."""
 
-SCORE_BINS = 10
 MAX_SOURCES = 50
 """Sources that the card lists, the largest ones."""
 BAR = 40
@@ -47,7 +47,7 @@ class _Counts:
     characters: int = 0
     sources: Counter[tuple[str, str]] = field(default_factory=Counter)
     statuses: Counter[str] = field(default_factory=Counter)
-    scores: list[int] = field(default_factory=lambda: [0] * SCORE_BINS)
+    scores: list[int] = field(default_factory=lambda: [0] * SCORE_STEPS)
 
     def add(self, table: pa.Table) -> None:
         self.documents += table.num_rows
@@ -58,8 +58,9 @@ class _Counts:
         if "score" in table.column_names:
             for status in pc.value_counts(table["status"]).to_pylist():
                 self.statuses[status["values"] or "no critique"] += status["counts"]
-            for score in table["score"].drop_null().to_pylist():
-                self.scores[max(0, min(SCORE_BINS - 1, int(score * SCORE_BINS)))] += 1
+            scores = table["score"].drop_null().to_numpy()
+            for step in np.searchsorted(SCORE_EDGES, scores, side="right").tolist():
+                self.scores[step] += 1
 
 
 def export_hf(
@@ -149,7 +150,7 @@ def _card(name: str, selected: MatchedDocuments, counts: _Counts) -> Iterator[st
     largest = max(counts.scores) or 1
     for i, n in enumerate(counts.scores):
         bar = "#" * round(BAR * n / largest)
-        yield f"{i / SCORE_BINS:.1f}-{(i + 1) / SCORE_BINS:.1f} {n:>12,} {bar}".rstrip()
+        yield f"{i / 10:.1f} {n:>12,} {bar}".rstrip()
     yield "```\n"
 
 

@@ -26,6 +26,10 @@ from .result_writers import copy_rows as copy_rows
 from .result_writers import read_table as read_table
 from .result_writers import write_rows as write_rows
 from .row_merge import merge_rows as merge_rows
+from .score_steps import SCORE_EDGES as SCORE_EDGES
+from .score_steps import SCORE_STEP as SCORE_STEP
+from .score_steps import SCORE_STEPS as SCORE_STEPS
+from .score_steps import step_bounds as step_bounds
 from .shared_catalog import SharedCatalog as SharedCatalog
 from .views import common_schema as common_schema
 from .views import quote_name as quote_name

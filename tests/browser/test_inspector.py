@@ -294,7 +294,7 @@ def test_page_of_a_run_updates_while_it_trains(page: Page, address: str, folder:
 def test_bar_of_a_chart_opens_its_documents(page: Page, address: str) -> None:
     page.goto(address + "/scores")
     page.locator(".chart svg [aria-roledescription=bar]").first.click()
-    page.wait_for_url("**/documents?*high=0.0499*")
+    page.wait_for_url("**/documents?*high=0.04999*")
     expect(page.locator("#results caption")).to_contain_text("14 documents")
 
 

@@ -45,7 +45,7 @@ CHARTS: dict[str, Callable[[], Spec]] = {
         shown_labels=["0"],
         has_counts_axis=False,
     ),
-    "tenths": lambda: tenths_chart(range(10), SIZE, title="score", description="d"),
+    "tenths": lambda: tenths_chart(range(11), SIZE, title="score", description="d"),
     "lengths": lambda: length_chart(
         [(90.0, 3, 0.4), (180.0, 4, 0.6)], [(90.0, 0.4), (180.0, 0.6)], SIZE, description="d"
     ),

@@ -91,8 +91,8 @@ def test_card_states_what_was_selected(store: Store, tmp_path: Path) -> None:
     assert "| web | test | 10 |" in body
     assert f"| length | {next(iter(store.snapshot().critics))} | length |" in body
     assert "| ok | 9 |" in body
-    assert "0.6-0.7            8 ########################################" in body
-    assert "0.1-0.2            1 #####" in body
+    assert "0.6            8 ########################################" in body
+    assert "0.1            1 #####" in body
 
 
 def test_card_shows_a_hostile_source_as_text(store: Store, tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ixt_data.console import Axis, ChartSize, LineStyle, Spec, count_chart, line_chart
+from ixt_data.sql import SCORE_STEPS, step_bounds
 from ixt_inspector.web.text import make_visible
 
-STEPS = tuple(range(11))
-"""Scores are counted to the nearest tenth, as a conditioned model reads them."""
+STEPS = tuple(range(SCORE_STEPS))
 LABELS = tuple(str(step / 10) for step in STEPS)
 LINE_DASHES = ((1, 0), (7, 3), (2, 3.5), (9, 3, 2, 3), (4, 2), (1, 4))
 MAX_LINES = len(LINE_DASHES)
@@ -26,15 +26,11 @@ class HistogramBar:
     step: int
     n: int
 
-    @property
-    def low(self) -> float:
-        """Return the lowest score in the bar."""
-        return max(0.0, round(self.step / 10 - 0.05, 2))
-
-    @property
-    def high(self) -> float:
-        """Return the highest score in the bar; a score between two bars is in the upper bar."""
-        return min(1.0, round(self.step / 10 + 0.0499, 4))
+    def bounds(self) -> dict[str, float]:
+        """Return the filter of its documents: `low` and `high`, both included, where they exist."""
+        low, high = step_bounds(self.step)
+        bounds = {"low": low, "high": high}
+        return {name: bound for name, bound in bounds.items() if bound is not None}
 
 
 def histogram_bars(counts: Mapping[int, int]) -> list[HistogramBar]:

@@ -7,13 +7,14 @@ from starlette.responses import Response
 
 from ixt_data.log import TEXT, Snapshot
 from ixt_data.records import OK
+from ixt_data.sql import SCORE_STEP, SCORE_STEPS
 from ixt_inspector.web.request import PageRequest, group_rows
 from ixt_inspector.web.snapshot_cache import SnapshotView
 
 MAX_COMMITS = 8
-_CRITICS = """
+_CRITICS = f"""
 SELECT critic, status, count(*) AS n, avg(score) AS mean, avg(n_thinking_tokens) AS thinking,
-  histogram(round(least(greatest(score, 0), 1) * 10)::INTEGER) AS tenths
+  histogram({SCORE_STEP}) AS tenths
 FROM critiques GROUP BY ALL ORDER BY n DESC
 """
 
@@ -66,7 +67,8 @@ def _critic(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
         "mean": ok and ok["mean"],
         "thinking": ok and ok["thinking"],
         "bars": [
-            (i, tenths.get(i, 0), tenths.get(i, 0) / largest if largest else 0) for i in range(11)
+            (i, tenths.get(i, 0), tenths.get(i, 0) / largest if largest else 0)
+            for i in range(SCORE_STEPS)
         ],
     }
 

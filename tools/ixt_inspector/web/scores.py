@@ -5,6 +5,7 @@ from typing import Any
 
 from starlette.responses import Response
 
+from ixt_data.sql import SCORE_STEP
 from ixt_inspector.web.charts import (
     HistogramBar,
     histogram_bars,
@@ -32,8 +33,7 @@ def show(request: PageRequest) -> Response:
         scores = view.cache.get(key, lambda: _read_scores(view, critic, corpus))
 
     def link_of(bar: HistogramBar) -> str:
-        bounds = {"low": bar.low, "high": bar.high}
-        return request.link("/documents", critic=critic, corpus=corpus, **bounds)
+        return request.link("/documents", critic=critic, corpus=corpus, **bar.bounds())
 
     if scores["n"]:
         chart = histogram_chart(scores["bars"], "Documents by score", link_of)
@@ -64,7 +64,7 @@ def _read_scores(view: SnapshotView, critic: str, corpus: str) -> dict[str, Any]
         parameters,
     )[0]
     steps = view.query(
-        "WITH steps AS (SELECT source, round(least(greatest(score, 0), 1) * 10)::INTEGER AS step, "
+        f"WITH steps AS (SELECT source, {SCORE_STEP} AS step, "
         f"count(*) AS n, sum(score) AS total FROM {scored} GROUP BY ALL), "
         "largest AS (SELECT source FROM steps GROUP BY source ORDER BY sum(n) DESC, source "
         f"LIMIT {MAX_SOURCES}) "

@@ -12,7 +12,7 @@ MAX_SAMPLE_LINES = 20
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Documents of a corpus by score, in ten equal buckets of 0..1."""
+    """Documents of a corpus by score to the nearest tenth, from 0 to 1."""
 
     corpus: str
     critic: str

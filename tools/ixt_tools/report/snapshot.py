@@ -5,11 +5,12 @@ from functools import lru_cache
 from typing import Any
 
 from ixt_data.records import Span, format_id
+from ixt_data.sql import SCORE_STEP, SCORE_STEPS
 from ixt_data.store import Store
 from ixt_tools.report.content import Histogram, ReportTable, Sample, sample_segments, shown_length
 
 JOINED = "documents d JOIN critiques c USING (doc_id) WHERE d.corpus = ? AND c.critic = ?"
-HISTOGRAM = f"""SELECT least(9, floor(score * 10 + 1e-9))::INTEGER AS tenth, count(*) AS documents
+HISTOGRAM = f"""SELECT {SCORE_STEP} AS step, count(*) AS documents
 FROM {JOINED} AND score IS NOT NULL GROUP BY 1"""
 SHOWN = """d.doc_id, d.corpus, d.source, d.source_id, d.shard, d.row, c.critic,
   c.shard AS critique_shard, c.row AS critique_row, c.score, c.critique"""
@@ -52,9 +53,9 @@ class SnapshotQueries:
         return [dict(row) for row in table.to_pylist()]
 
     def histogram(self, corpus: str, critic: str) -> Histogram:
-        """Return documents of a corpus per tenth of a critic's score."""
-        counts = {r["tenth"]: r["documents"] for r in self.rows(HISTOGRAM, corpus, critic)}
-        return Histogram(corpus, critic, tuple(counts.get(tenth, 0) for tenth in range(10)))
+        """Return documents of a corpus by a critic's score, to the nearest tenth."""
+        counts = {r["step"]: r["documents"] for r in self.rows(HISTOGRAM, corpus, critic)}
+        return Histogram(corpus, critic, tuple(counts.get(step, 0) for step in range(SCORE_STEPS)))
 
     def at_rank(
         self, corpus: str, critic: str, rank: float, min_chars: int, max_chars: int
