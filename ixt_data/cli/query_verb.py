@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ixt_data.cli.options import DEFAULT_STORE, AtOption, StoreOption
-from ixt_data.cli.query_input import LIMIT, parse_parameter, read_sql
+from ixt_data.cli.query_input import LIMIT, parse_parameter, read_sql, recipe_sql
 from ixt_data.cli.verbs import Group, add_verb
 from ixt_data.console import Output, OutputMode, format_count, print_rows
 from ixt_data.errors import QueryError, StoreError
@@ -55,6 +55,14 @@ def query(
         Path | None,
         typer.Option("--file", "-f", metavar="FILE.sql", help="Run the SQL in this file."),
     ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe",
+            metavar="NAME",
+            help="Run a statement of docs/cookbook.md; an unknown NAME lists all.",
+        ),
+    ] = None,
     param: Annotated[
         list[str] | None,
         typer.Option(
@@ -84,14 +92,17 @@ def query(
     """
     from ixt_data.store import Store
 
-    if sql is not None and file is not None:
-        raise typer.BadParameter("give either SQL or a file of SQL", param_hint="--file")
+    if sum(one is not None for one in (sql, file, recipe)) > 1:
+        what = "give one of SQL, a file of SQL, and a recipe"
+        raise typer.BadParameter(what, param_hint="--file, --recipe")
     if to is not None and re.match(r"[a-z0-9]+:/", str(to)):
         raise typer.BadParameter(
             f"{to} is an address; write a local file and copy it", param_hint="--to"
         )
     output = _choose_format(to, format)
     parameters = dict(map(parse_parameter, param or []))
+    if recipe is not None:
+        sql = recipe_sql(recipe, parameters, before)
     replaced = to is not None and _check_file(to, overwrite)
     opened = Store.open(store)
     if sql is None and file is None and sys.stdin.isatty() and sys.stdout.isatty():

@@ -21,6 +21,9 @@ from .joins import selection_query as selection_query
 from .joins import sql_literal as sql_literal
 from .json_types import JsonTypes as JsonTypes
 from .query_result import QueryResult as QueryResult
+from .recipes import Recipe as Recipe
+from .recipes import find_recipe as find_recipe
+from .recipes import read_recipes as read_recipes
 from .result_writers import QueryOutput as QueryOutput
 from .result_writers import copy_rows as copy_rows
 from .result_writers import read_table as read_table

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
+from command_line import ixt
 from small_stores import Length
 
 from ixt_data.critics.registry import load_critic
@@ -14,6 +15,7 @@ from ixt_data.critique_runs.annotation import annotate
 from ixt_data.ingestion import ingest
 from ixt_data.records import Document
 from ixt_data.sql.catalog import Catalog
+from ixt_data.sql.recipes import read_recipes
 from ixt_data.store.selections import save_selection
 from ixt_data.store.store import Store
 
@@ -26,6 +28,31 @@ VALUES = {
     "tokens": 40,
     "words": "12 Characters",
 }
+
+
+def test_every_block_is_a_recipe() -> None:
+    recipes = read_recipes()
+    assert list(recipes) == list(BLOCKS)
+    for name, sql in BLOCKS.items():
+        assert recipes[name].sql == sql.strip()
+        assert recipes[name].question.endswith("?")
+
+
+def test_recipe_runs_by_its_name_and_names_what_is_missing(tmp_path: Path) -> None:
+    ixt("init", folder=tmp_path)
+    ixt("ingest", "--corpus", "web", lines(tmp_path / "a.jsonl", ["a page"]), folder=tmp_path)
+    ixt("critique", "--corpus", "web", "--critic", "rules", folder=tmp_path)
+    words = ("query", "--recipe", "histogram")
+    assert ixt(*words, "-p", "critic=rules", folder=tmp_path).stdout.count("█") >= 1
+    for arguments, said in (
+        (words, "needs --param critic=..."),
+        ((*words, "-p", "critic=rules", "-p", "x=1"), "has the parameters critic"),
+        (("query", "--recipe", "nosuch"), "What changed between two tags?"),
+        (("query", "--recipe", "changed"), "add --before"),
+    ):
+        assert said in ixt(*arguments, folder=tmp_path, code=1).stderr
+    assert "give one of" in ixt(*words, "-f", "x", folder=tmp_path, code=2).stderr
+
 
 Rows = list[dict[str, Any]]
 
