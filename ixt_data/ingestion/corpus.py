@@ -234,10 +234,10 @@ def ingest(
     journal.delete()
     said.update(of_inputs)
     said.update(shards.remarks)
-    for line in broken_selections(store, version) if shards.types.widened else ():
-        said.add(line)
-    if shards.documents and (line := repeated_source_ids(store, corpus, version, txn.id)):
-        said.add(line)
+    for remark in broken_selections(store, version) if shards.types.widened else ():
+        said.add(remark)
+    if shards.documents and (repeated := repeated_source_ids(store, corpus, version, txn.id)):
+        said.add(repeated)
     return IngestReport(
         shards.documents,
         shards.duplicates,
