@@ -48,14 +48,26 @@ def rare_collection() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-def read_ahead(items: Iterator[T]) -> Iterator[T]:
-    """Yield the items; a thread makes the next one while the caller works on one."""
-    end = object()
-    with ThreadPoolExecutor(1) as thread:
-        future: Future[Any] = thread.submit(next, items, end)
-        while (item := future.result()) is not end:
-            future = thread.submit(next, items, end)
-            yield item
+def map_ahead(function: Callable[[U], T], items: Iterable[U], workers: int) -> Iterator[T]:
+    """Yield the results of a function in the order of the items, made ahead by threads.
+
+    At most one item per thread is taken ahead. It is for functions that spend their time without
+    Python's lock. With one worker nothing is made ahead.
+    """
+    if workers == 1:
+        yield from map(function, items)
+        return
+    threads = ThreadPoolExecutor(workers)
+    ahead: deque[Future[T]] = deque()
+    try:
+        for item in items:
+            ahead.append(threads.submit(function, item))
+            if len(ahead) > workers:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        threads.shutdown(cancel_futures=True)
 
 
 class WorkerPool:

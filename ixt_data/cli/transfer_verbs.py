@@ -57,6 +57,14 @@ def adopt(
             help="Adopt nothing: the folder was adopted as OLD_FOLDER and has moved.",
         ),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            show_default="one per core",
+            help="Threads that read shards; any number gives the same result.",
+        ),
+    ] = None,
     output: OutputOption = OutputMode.text,
 ) -> None:
     """Make an MDS folder a corpus in place: nothing is copied or changed."""
@@ -79,6 +87,7 @@ def adopt(
             text_field=text_field,
             id_field=id_field,
             stage=stage,
+            workers=workers,
             progress=lambda done, documents: bar.update(done, format_count(documents, "document")),
         )
     out.result(arrows(asdict(report), output))
@@ -135,6 +144,14 @@ def export(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a previous export.")
     ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            show_default="one per core",
+            help="Threads that read shards; any number gives the same result.",
+        ),
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     output: OutputOption = OutputMode.text,
 ) -> None:
@@ -158,7 +175,7 @@ def export(
     if selection is not None:
         saved = saved_selection(opened.snapshot(at), selection, opened.root)
         where, critic = saved.where, critic or saved.critic
-    request = ExportRequest(opened, to, where, tuple(corpus or ()), critic, at, overwrite)
+    request = ExportRequest(opened, to, where, tuple(corpus or ()), critic, at, overwrite, workers)
     try:
         settings = validate(exporter.options, key_values(option), f"--format {format} --option")
     except ConfigError as error:

@@ -38,6 +38,7 @@ class ExportRequest:
         critic: the critic whose critiques to join, by name or id; None is the only critic.
         at: version or tag; None is the latest snapshot.
         overwrite: replace a previous export.
+        workers: threads that read shards; None is one per core.
     """
 
     store: Store
@@ -47,6 +48,7 @@ class ExportRequest:
     critic: str | None = None
     at: str | None = None
     overwrite: bool = False
+    workers: int | None = None
 
     @property
     def target(self) -> str:
@@ -62,7 +64,12 @@ class ExportRequest:
     def selected(self) -> MatchedDocuments:
         """Return the matching documents of the snapshot."""
         return MatchedDocuments(
-            self.store, where=self.where, corpora=self.corpora, critic=self.critic, at=self.at
+            self.store,
+            where=self.where,
+            corpora=self.corpora,
+            critic=self.critic,
+            at=self.at,
+            workers=self.workers,
         )
 
 
@@ -168,6 +175,8 @@ def _delta(
             "delta tables have all rows of a snapshot: leave out --where, --selection, --corpus "
             "and --critic"
         )
+    if request.workers is not None:
+        raise UsageError("--workers is for formats with texts; leave it out")
     report = export_delta(request.store, request.to, at=request.at, overwrite=request.overwrite)
     return asdict(report)
 

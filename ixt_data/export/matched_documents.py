@@ -13,7 +13,7 @@ from ixt_data.log import ShardInfo
 from ixt_data.records import ProgressCallback
 from ixt_data.sql import CRITIQUES, Catalog, choose_critic, join_clause, quote_name, sql_literal
 from ixt_data.store import Store
-from ixt_data.worker_processes import read_ahead
+from ixt_data.worker_processes import cores, map_ahead
 
 GROUP = 1 << 16
 """Samples per query: their rows are in memory, together with the text of one shard."""
@@ -41,6 +41,7 @@ class MatchedDocuments:
         critic: name or id of the critic whose critiques are joined; None without critiques.
         where: the predicate, SQL.
         total: number of samples to scan.
+        workers: number of shards that are read at the same time.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class MatchedDocuments:
         corpora: Sequence[str] = (),
         critic: str | None = None,
         at: int | str | None = None,
+        workers: int | None = None,
     ) -> None:
         """Find the shards to scan, without reading them.
 
@@ -60,6 +62,8 @@ class MatchedDocuments:
             corpora: names of the corpora, all by default.
             critic: name or id of the critic, by default the only one.
             at: version or tag, the newest by default.
+            workers: threads that read shards, by default one per core; the result is the same for
+                any number. Each holds one shard in memory.
 
         Raises:
             StoreError: a corpus or the critic does not exist, or several critics exist and none is
@@ -69,6 +73,7 @@ class MatchedDocuments:
         self.store = store
         self.snapshot = store.snapshot(at)
         self.critic = choose_critic(self.snapshot, critic, store.root)
+        self.workers = workers or cores()
         self.where = "true" if where is None else where
         self.snapshot.check_corpora(corpora, store.root)
         self._shards = self.snapshot.text_shards(corpora or None)
@@ -95,7 +100,7 @@ class MatchedDocuments:
         with self.store.pins.hold(self.snapshot.version, "export"):
             catalog = self.store.catalog(self.snapshot.version, plain=True)
             with closing(catalog):
-                yield from read_ahead(self._tables(catalog, columns, progress))
+                yield from self._tables(catalog, columns, progress)
 
     def _tables(
         self, catalog: Catalog, columns: Sequence[str] | None, progress: ProgressCallback
@@ -103,16 +108,26 @@ class MatchedDocuments:
         empty = self._add_texts(self._query(catalog, []), [], {})
         names = list(columns or empty.column_names)
         yield empty.select(names)
+
+        def read(item: tuple[ShardInfo, pa.Table]) -> tuple[int, int, list[pa.Table]]:
+            shard, rows = item
+            tables = self._read(shard, rows, "spans" in names)
+            return shard.samples, rows.num_rows, [table.select(names) for table in tables]
+
         scanned = matched = 0
+        for samples, rows, tables in map_ahead(read, self._matches(catalog), self.workers):
+            yield from tables
+            scanned, matched = scanned + samples, matched + rows
+            progress(scanned, matched)
+
+    def _matches(self, catalog: Catalog) -> Iterator[tuple[ShardInfo, pa.Table]]:
+        """Yield each shard with its matching rows."""
         for group in _groups(self._shards):
             rows = self._query(catalog, group)
             # Rows are in the order of the shards, numbered from 1.
             ends = np.searchsorted(rows[_SHARD].to_numpy(), np.arange(1, len(group) + 2))
             for shard, (start, end) in zip(group, pairwise(ends.tolist()), strict=True):
-                for table in self._read(shard, rows.slice(start, end - start), "spans" in names):
-                    yield table.select(names)
-                scanned, matched = scanned + shard.samples, matched + end - start
-                progress(scanned, matched)
+                yield shard, rows.slice(start, end - start)
 
     def _query(self, catalog: Catalog, group: Sequence[ShardInfo]) -> pa.Table:
         """Return the matching rows of some shards without texts, in the order of shards."""

@@ -11,7 +11,6 @@ from ixt_data.export.rows import ExportReport
 from ixt_data.export.target import new_folder
 from ixt_data.mds import SHARD_BYTES, ShardFormat, write_index
 from ixt_data.records import ProgressCallback, parse_id
-from ixt_data.worker_processes import cores
 
 COLUMNS = {
     "critique": "str",
@@ -54,7 +53,7 @@ def export_mds(
         "critic": selected.critic,
     }
     documents = 0
-    with new_folder(out, overwrite, about) as folder, _Shards(folder) as shards:
+    with new_folder(out, overwrite, about) as folder, _Shards(folder, selected.workers) as shards:
         for table in selected.tables(columns, progress):
             values = {name: table[name].to_pylist() for name in columns}
             n = table.num_rows
@@ -80,11 +79,11 @@ _FORMAT = ShardFormat(COLUMNS)
 
 
 class _Shards:
-    """Shards of a folder, compressed by threads, one per core."""
+    """Shards of a folder, compressed by threads."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._threads = ThreadPoolExecutor(cores())
+    def __init__(self, folder: Path, workers: int) -> None:
+        self._folder, self._workers = folder, workers
+        self._threads = ThreadPoolExecutor(workers)
         self._building: deque[Future[dict[str, Any]]] = deque()
         self._index: list[dict[str, Any]] = []
         self._samples: list[bytes] = []
@@ -106,7 +105,7 @@ class _Shards:
             self._cut()
 
     def _cut(self) -> None:
-        while len(self._building) >= cores():
+        while len(self._building) >= self._workers:
             self._index.append(self._building.popleft().result())
         future = self._threads.submit(_FORMAT.write, self._folder, self._number, self._samples)
         self._building.append(future)

@@ -1,5 +1,4 @@
 from .adoption import adopt as adopt
-from .adoption import folder_bytes as folder_bytes
 from .columns import RESERVED as RESERVED
 from .corpus import IngestReport as IngestReport
 from .corpus import ingest as ingest
@@ -9,6 +8,7 @@ from .fields import RejectedRecord as RejectedRecord
 from .formats import Input as Input
 from .formats import Reader as Reader
 from .inputs import open_inputs as open_inputs
+from .mds_folders import folder_bytes as folder_bytes
 from .moved_folders import move_adopted as move_adopted
 from .remarks import Remarks as Remarks
 from .seen_ids import SeenIds as SeenIds

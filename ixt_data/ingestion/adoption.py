@@ -6,11 +6,8 @@ reads the folder and never writes to it. A shard that changes later is refused b
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
-
-import orjson
 
 from ixt_data.errors import CommitError, ConfigError, CorruptError, StoreError
 from ixt_data.ingestion.column_values import ColumnTypes, StoreTypes, TypeOptions
@@ -23,27 +20,22 @@ from ixt_data.ingestion.document_rows import (
     metadata_types,
     read_stored_ids,
 )
+from ixt_data.ingestion.mds_folders import INDEX, open_folder, read_index
 from ixt_data.ingestion.remarks import Remarks
 from ixt_data.ingestion.seen_ids import SeenIds
 from ixt_data.log import TEXT, Entry, FileInfo, ShardInfo
-from ixt_data.mds import REFUSED, SCALARS, check_entry, digest
+from ixt_data.mds import REFUSED, SCALARS, digest
 from ixt_data.records import STAGES, Document, ProgressCallback, Stage
-from ixt_data.storage import LocalStorage, Storage, open_storage
+from ixt_data.storage import Storage
 from ixt_data.store import (
     AdoptedShard,
     Store,
     Transaction,
     check_name,
-    is_link_outside,
-    is_safe_name,
     original_copy,
-    part_of_store,
-    part_of_store_at,
     read_adopted,
 )
-from ixt_data.worker_processes import read_ahead
-
-INDEX = "index.json"
+from ixt_data.worker_processes import cores, map_ahead
 
 
 @dataclass
@@ -85,6 +77,7 @@ def adopt(
     text_field: str = "text",
     id_field: str | None = None,
     stage: Stage = "pretrain",
+    workers: int | None = None,
     progress: ProgressCallback = lambda done, documents: None,
 ) -> AdoptReport:
     """Adopt an MDS folder as a corpus, or as a part of one, in one commit.
@@ -98,6 +91,8 @@ def adopt(
         text_field: column of the text, with the encoding `str`.
         id_field: column of the user's own id; None: the id is `folder:shard:row`.
         stage: the stage of training that the documents are for.
+        workers: threads that read shards, by default one per core; the result is the same for any
+            number. Each holds one shard in memory.
         progress: called after each shard with bytes read and new documents.
 
     Raises:
@@ -121,9 +116,9 @@ def adopt(
             seen.add_batch(ids)
         recorder = _Recorder(txn, corpus, stage, seen, report)
         infos = [_record(source, entry, corpus, columns[name]) for name, entry in entries.items()]
-        shards = (None if _is_known(txn, info) else _read_new(info) for info in infos)
+        shards = map_ahead(lambda info: _read_unless_known(txn, info), infos, workers or cores())
         read = 0
-        for info, entry, new in zip(infos, entries.values(), read_ahead(shards), strict=True):
+        for info, entry, new in zip(infos, entries.values(), shards, strict=True):
             if new is None:
                 report.known += 1
             else:
@@ -132,83 +127,6 @@ def adopt(
             progress(read, report.documents)
         report.snapshot = recorder.commit() if report.shards else txn.base.version
     return report
-
-
-def folder_bytes(folder: str | Path) -> int:
-    """Return the stored bytes of the shards in a folder's index."""
-    entries = read_index(open_folder(folder)).values()
-    return sum((entry.get("zip_data") or entry["raw_data"])["bytes"] for entry in entries)
-
-
-def open_folder(folder: str | Path) -> Storage:
-    """Open the storage of a folder, with symbolic links resolved.
-
-    Raises:
-        StoreError: the folder has no index.json, or belongs to a store.
-    """
-    remote = "://" in str(folder)
-    storage = open_storage(folder if remote else Path(folder).resolve())
-    if not storage.exists(INDEX):
-        raise StoreError(
-            f"{folder}: not an MDS folder: it has no {INDEX}{_suggest_subfolders(storage)}"
-        )
-    owner = part_of_store_at(storage.root) if remote else part_of_store(Path(storage.root))
-    if owner is not None:
-        raise StoreError(
-            f"{folder}: belongs to the store {owner}, which may delete its shards. "
-            "Adopt a folder outside of a store"
-        )
-    return storage
-
-
-def _suggest_subfolders(storage: Storage) -> str:
-    """Return a hint with the MDS folders below a folder, such as llm-foundry's splits."""
-    files = islice(storage.list(""), MAX_LISTED_FILES)
-    keys = sorted(file.key.removesuffix(f"/{INDEX}") for file in files if file.key.endswith(INDEX))
-    return f", but {', '.join(keys[:8])} have one: adopt these one by one" if keys else ""
-
-
-MAX_LISTED_FILES = 10_000
-
-
-def read_index(storage: Storage) -> dict[str, dict[str, Any]]:
-    """Read the entries of a folder's index.json, by the name of the raw file.
-
-    Raises:
-        StoreError: the file is not an MDS index of version 2, or names files outside the folder.
-    """
-    path = f"{storage.root}/{INDEX}"
-    try:
-        index = orjson.loads(storage.read(INDEX))
-        version, shards = index["version"], index["shards"]
-        kinds = {str(entry["format"]) for entry in shards}
-        for entry in shards if kinds <= {"mds"} else ():
-            check_entry(entry)
-        entries = {entry["raw_data"]["basename"]: entry for entry in shards}
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path}: not an MDS index ({type(error).__name__}: {error})") from None
-    if version != 2:
-        raise StoreError(f"{path}: version {version!r}; only version 2 is supported")
-    if kinds - {"mds"}:
-        raise StoreError(
-            f"{path}: shards of the format {min(kinds - {'mds'})}; use MDS, or `ixt ingest`"
-        )
-    if len(entries) != len(shards):
-        raise StoreError(f"{path}: names a shard twice")
-    for entry in shards:
-        for file in (entry["raw_data"], entry.get("zip_data")):
-            if file is not None:
-                _check_name(storage, file["basename"])
-    return entries
-
-
-def _check_name(storage: Storage, name: object) -> None:
-    if not is_safe_name(name):
-        raise StoreError(f"{storage.root}/{INDEX}: the file name {name!r} is outside of the folder")
-    if isinstance(storage, LocalStorage) and is_link_outside(storage.path, str(name)):
-        raise StoreError(
-            f"{storage.path / str(name)}: a symbolic link to a file outside of the folder"
-        )
 
 
 def _fields(
@@ -284,8 +202,12 @@ def _read_now(info: ShardInfo, *, is_new: bool = False) -> AdoptedShard:
         raise CorruptError(f"{info.path}: named by {INDEX}; {error.strerror}") from None
 
 
-def _read_new(info: ShardInfo) -> tuple[AdoptedShard, list[bytes]]:
-    """Read a new shard; return it with the ids of its texts."""
+def _read_unless_known(
+    txn: Transaction, info: ShardInfo
+) -> tuple[AdoptedShard, list[bytes]] | None:
+    """Read a shard; return it with the ids of its texts, or None if it was adopted earlier."""
+    if _is_known(txn, info):
+        return None
     shard = _read_now(info, is_new=True)
     return shard, shard.column("doc_id")
 

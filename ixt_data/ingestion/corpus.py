@@ -235,8 +235,8 @@ def ingest(
     journal.delete()
     said.update(of_inputs)
     said.update(shards.remarks)
-    for line in broken_selections(store, version) if shards.types.widened else ():
-        said.add(line)
+    for remark in broken_selections(store, version) if shards.types.widened else ():
+        said.add(remark)
     if shards.documents and (repeated := repeated_source_ids(store, corpus, version, txn.id)):
         said.add(repeated)
     return IngestReport(

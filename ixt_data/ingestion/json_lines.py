@@ -293,7 +293,7 @@ def _count_keys(values: Iterable[Any]) -> tuple[int, bool]:
 
 
 def _has_distinct_keys(line: bytes, record: Mapping[str, Any], n_keys: int, field: str) -> bool:
-    """Return whether a JSON text surely has no key twice; if False, it may have one.
+    """Return whether a JSON text surely has no key twice; False proves nothing.
 
     Args:
         line: the JSON text.

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ixt_data.errors import StoreError
-from ixt_data.ingestion.adoption import open_folder
+from ixt_data.ingestion.mds_folders import open_folder
 from ixt_data.log import Entry
 from ixt_data.store import FOLDER, Store, folder_of, original_folder, read_adopted
 

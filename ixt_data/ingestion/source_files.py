@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ixt_data.errors import ConfigError, IxtError
 from ixt_data.storage import COMPRESSIONS, ByteStream, RemoteFile, TruncatedStream, is_unicode
@@ -17,6 +17,10 @@ from ixt_data.storage import COMPRESSIONS, ByteStream, RemoteFile, TruncatedStre
 AnyFile = Path | RemoteFile
 
 HEAD_BYTES = 64 << 10
+BOMB = 1000
+"""Ratio of decoded to stored bytes that only hostile files have: 20 is much for text."""
+
+DECODED_BYTES = 1 << 30
 
 
 def printable(path: "str | os.PathLike[str]") -> str:
@@ -109,6 +113,7 @@ class SourceFile:
 
         Raises:
             TruncatedStream: the compressed data is corrupt.
+            IxtError: it decodes to more than 1 GiB and `BOMB` times its bytes.
         """
         if (
             isinstance(self.path, Path)
@@ -125,8 +130,18 @@ class SourceFile:
                 target.symlink_to(self.path.absolute())
         elif not target.exists():
             with target.open("wb") as file:
-                file.writelines(self.stream)
+                self._decode(file)
         return target
+
+    def _decode(self, file: BinaryIO) -> None:
+        limit = max(DECODED_BYTES, BOMB * self.size)
+        for chunk in self.stream:
+            file.write(chunk)
+            if file.tell() > limit:
+                raise IxtError(
+                    f"{self.file} has {self.size:,} bytes and decodes to more than {limit:,}. "
+                    "If that is right, decompress it yourself"
+                )
 
 
 def check_encoding(source: SourceFile) -> None:

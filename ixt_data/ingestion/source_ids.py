@@ -1,6 +1,16 @@
 """Source ids that several documents of a corpus have, for the summary of an ingest."""
 
+from ixt_data.errors import IxtError
 from ixt_data.store import Store
+
+_QUERY = """
+WITH new AS (SELECT source_id FROM documents WHERE corpus = $1 AND contains(shard, $2)),
+repeated AS (
+    SELECT source_id FROM documents WHERE corpus = $1 AND source_id IN (FROM new)
+    GROUP BY source_id HAVING count(*) > 1
+)
+SELECT count(*), min(source_id) FROM repeated
+"""
 
 
 def repeated_source_ids(store: Store, corpus: str, version: int, transaction: str) -> str | None:
@@ -15,14 +25,12 @@ def repeated_source_ids(store: Store, corpus: str, version: int, transaction: st
     Returns:
         The number of source ids, with an example; None if all are unique in the corpus.
     """
-    count, example = store.sql(
-        "WITH new AS (SELECT source_id FROM documents WHERE corpus = $corpus "
-        "AND contains(shard, $transaction)), repeated AS (SELECT source_id FROM documents "
-        "WHERE corpus = $corpus AND source_id IN (FROM new) GROUP BY 1 HAVING count(*) > 1) "
-        "SELECT count(*), min(source_id) FROM repeated",
-        at=version,
-        parameters={"corpus": corpus, "transaction": f"/{transaction}/"},
-    ).fetchall()[0]
+    try:
+        rows = store.sql(_QUERY, at=version, parameters=[corpus, f"/{transaction}/"])
+    except (IxtError, OSError) as error:
+        # The commit is done.
+        return f"the source ids were not compared with those of {corpus}: {error}"
+    count, example = rows.fetchall()[0]
     if not count:
         return None
     ids = f"the source id {example!r} is"

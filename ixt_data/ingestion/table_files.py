@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,21 @@ import pyarrow.parquet as pq
 from ixt_data.errors import ConfigError, IxtError
 from ixt_data.ingestion.fields import Fields, RejectedRecord, excerpt
 from ixt_data.ingestion.remarks import Remarks
-from ixt_data.ingestion.source_files import SourceFile
-from ixt_data.ingestion.table_records import BATCH_BYTES, Batches, TableRecords, first_line
+from ixt_data.ingestion.source_files import BOMB, SourceFile
+from ixt_data.ingestion.table_records import (
+    BATCH_BYTES,
+    Batches,
+    RowsPortion,
+    TableRecords,
+    first_line,
+)
 from ixt_data.records import Document
 from ixt_data.sql import CsvFile
 from ixt_data.storage import TruncatedStream
 
 BATCH_ROWS = 1024
 PORTION_BYTES = 4 << 20
+PAGE_BYTES = 64 << 20
 
 
 class TableInput(ABC):
@@ -80,7 +87,7 @@ class TableInput(ABC):
             self.consumed = portion.consumed
 
     @abstractmethod
-    def portions(self) -> Iterator["Batches | RowGroups"]:
+    def portions(self) -> Iterator[RowsPortion]:
         """Yield the rows in portions, which several processes can convert."""
 
 
@@ -107,7 +114,7 @@ class BatchedInput(TableInput):
                 size += batch.nbytes
                 consumed = int(self.size * share)
                 if size >= PORTION_BYTES:
-                    yield Batches(self._records(), batches, row, size, consumed)
+                    yield Batches(self._records(), row, size, consumed, batches)
                     row += sum(batch.num_rows for batch in batches)
                     batches, size = [], 0
         except (pa.ArrowException, OSError) as error:
@@ -115,35 +122,20 @@ class BatchedInput(TableInput):
             reason = f"corrupt {self.kind} data: {first_line(error)}"
             rejected.append(RejectedRecord(self.file, last, reason))
         rejected += self._rejections()
-        yield Batches(self._records(), batches, row, size, self.size, rejected)
+        yield Batches(self._records(), row, size, self.size, batches, rejected)
 
 
 @dataclass
-class RowGroups:
-    """Consecutive row groups of one Parquet file, a `Portion` of it.
+class RowGroups(RowsPortion):
+    """Consecutive row groups of one Parquet file.
 
     Attributes:
-        records: converts the rows.
         path: the file.
         groups: numbers of the row groups.
-        row: number of rows of the file before these.
-        size: uncompressed bytes.
-        consumed: see `Portion`.
     """
 
-    records: TableRecords
     path: Path
     groups: list[int]
-    row: int
-    size: int
-    consumed: int
-    movable: bool = field(default=True, init=False)
-    slow: bool = field(default=False, init=False)
-
-    @property
-    def remarks(self) -> Remarks:
-        """What the summary says about the records."""
-        return self.records.fields.remarks
 
     def __iter__(self) -> Iterator[Document | RejectedRecord]:
         """Yield a document or a rejection per row."""
@@ -171,7 +163,28 @@ class ParquetInput(TableInput):
 
     def _columns(self) -> list[str]:
         with self._open() as parquet:
+            self._check_sizes(parquet.metadata)
             return list(parquet.schema_arrow.names)
+
+    def _check_sizes(self, metadata: Any) -> None:
+        """Refuse a file with a column that decodes to far more than is stored.
+
+        A page is decoded before its values are measured, and a column may have one page.
+
+        Raises:
+            IxtError: a column of a row group decodes to more than the limit and `BOMB` times its
+                bytes.
+        """
+        limit = max(self._fields.max_bytes, PAGE_BYTES)
+        for number, group in enumerate(map(metadata.row_group, range(metadata.num_row_groups))):
+            for column in map(group.column, range(group.num_columns)):
+                decoded, stored = column.total_uncompressed_size, column.total_compressed_size
+                if decoded > limit and decoded > BOMB * stored:
+                    raise IxtError(
+                        f"{self.file}: the column {column.path_in_schema} of row group {number} "
+                        f"decodes from {stored:,} to {decoded:,} bytes, which no text does. Write "
+                        "the file again with smaller row groups"
+                    )
 
     def portions(self) -> Iterator[RowGroups]:
         """Yield the rows in portions of whole row groups, which several processes can read."""
@@ -187,7 +200,7 @@ class ParquetInput(TableInput):
             if total < PORTION_BYTES and group + 1 < len(sizes):
                 continue
             consumed = self.size * (group + 1) // len(sizes)
-            yield RowGroups(self._records(), self.path, groups, done, total, consumed)
+            yield RowGroups(self._records(), done, total, consumed, self.path, groups)
             done += sum(rows[i] for i in groups)
             groups = []
 

@@ -1,5 +1,6 @@
 """Rows of a table as documents, by record batches that several processes can convert."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -82,24 +83,20 @@ class TableRecords:
 
 
 @dataclass
-class Batches:
-    """Consecutive record batches of one file, a `Portion` of it.
+class RowsPortion(ABC):
+    """Consecutive rows of one file, a `Portion` of it.
 
     Attributes:
         records: converts the rows.
-        batches: the record batches.
         row: number of rows of the file before these.
-        size: bytes of the batches.
+        size: uncompressed bytes.
         consumed: see `Portion`.
-        rejected: records that are in no batch, after the rows.
     """
 
     records: TableRecords
-    batches: list[Any]
     row: int
     size: int
     consumed: int
-    rejected: list[RejectedRecord] = field(default_factory=list)
     movable: bool = field(default=True, init=False)
     slow: bool = field(default=False, init=False)
 
@@ -107,6 +104,23 @@ class Batches:
     def remarks(self) -> Remarks:
         """What the summary says about the records."""
         return self.records.fields.remarks
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Document | RejectedRecord]:
+        """Yield a document or a rejection per row."""
+
+
+@dataclass
+class Batches(RowsPortion):
+    """Consecutive record batches of one file.
+
+    Attributes:
+        batches: the record batches.
+        rejected: records that are in no batch, after the rows.
+    """
+
+    batches: list[Any]
+    rejected: list[RejectedRecord] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[Document | RejectedRecord]:
         """Yield a document or a rejection per row."""

@@ -89,6 +89,8 @@ def _prepare(request: ExportRequest, options: TokenOptions) -> Any:
             "the mix states what to draw: leave out --where, --selection, --corpus, --critic and "
             "--at"
         )
+    if request.workers is not None:
+        raise UsageError("samples are tokenized by one process; leave out --workers")
     MissingExtra.require("train", "torch", "composer", "transformers")
     from ixt_train.cli.options import quiet_libraries
     from ixt_train.conditioning import SPECIAL_TOKENS, load_tokenizer

@@ -3,12 +3,13 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from ixt_data.errors import ConfigError, IxtError
-from ixt_data.worker_processes import WorkerPool
+from ixt_data.worker_processes import WorkerPool, map_ahead
 
 
 class NotPickled(Exception):
@@ -32,6 +33,16 @@ def die() -> None:
 def test_map_keeps_the_order_of_the_items(workers: int) -> None:
     with WorkerPool(workers) as pool:
         assert list(pool.map(abs, range(-50, 0))) == list(range(50, 0, -1))
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_map_ahead_keeps_order_and_errors_and_takes_few_items_ahead(workers: int) -> None:
+    items = iter(range(100))
+    results = map_ahead(lambda i: 1 // (i - 60), items, workers)
+    assert list(islice(results, 50)) == [1 // (i - 60) for i in range(50)]
+    assert next(items) <= 50 + workers
+    with pytest.raises(ZeroDivisionError):
+        list(results)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -24,8 +24,9 @@ class _Handler(BaseHTTPRequestHandler):
     def forward(self) -> None:
         """Sends the request on, if nothing befalls it.
 
-        Faults: `500`, `SlowDown` (503), `echo` (403, with the request's headers in its message),
-        `silence` (no answer), `lost` (done, no answer), `torn` (done, half an answer).
+        Faults: `500`, `SlowDown` (503), `expired` (400, of credentials), `echo` (403, with the
+        request's headers in its message), `silence` (no answer), `lost` (done, no answer), `torn`
+        (done, half an answer).
         """
         proxy: Proxy = self.server.proxy
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -33,6 +34,9 @@ class _Handler(BaseHTTPRequestHandler):
         if fault in ("500", "SlowDown"):
             code = "InternalError" if fault == "500" else fault
             self.answer(500 if fault == "500" else 503, [], f"<Error><Code>{code}</Code></Error>")
+            return
+        if fault == "expired":
+            self.answer(400, [], "<Error><Code>ExpiredToken</Code></Error>")
             return
         if fault == "echo":
             message = f"<Code>AccessDenied</Code><Message>{self.headers}</Message>"

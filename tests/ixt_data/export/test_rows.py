@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from ixt_data.cli.app import build
 from ixt_data.critique_runs.annotation import annotate
 from ixt_data.errors import QueryError, StoreError
-from ixt_data.export import MatchedDocuments, export_jsonl, export_mds, export_parquet
+from ixt_data.export import MatchedDocuments, export_hf, export_jsonl, export_mds, export_parquet
 from ixt_data.export import matched_documents as selection_module
 from ixt_data.store.store import Store
 
@@ -127,3 +127,30 @@ def test_export_verb_writes_each_format(full: Store, tmp_path: Path) -> None:
     assert report["critic"] == "length"
     for words in (["--format", "delta", "--where", "true"], ["--format", "mds"]):
         assert run(full, *words).exit_code == 2
+
+
+@pytest.mark.parametrize("write", [export_parquet, export_jsonl, export_mds, export_hf])
+def test_export_is_the_same_for_any_number_of_workers(
+    full: Store, tmp_path: Path, write: Callable[..., Any]
+) -> None:
+    found = []
+    for workers in (1, 2, 5):
+        out = tmp_path / str(workers) / "out.jsonl"
+        progress: list[tuple[int, int]] = []
+        write(
+            MatchedDocuments(full, workers=workers),
+            out,
+            progress=lambda *counts, seen=progress: seen.append(counts),
+        )
+        files = sorted(path for path in out.parent.rglob("*") if path.is_file())
+        contents = {str(path.relative_to(out.parent)): path.read_bytes() for path in files}
+        found.append((contents, progress))
+    assert len(full.snapshot().text_shards()) > 2
+    assert found[0] == found[1] == found[2]
+
+
+def test_workers_are_refused_for_metadata_alone(full: Store, tmp_path: Path) -> None:
+    asked = ["export", str(tmp_path / "out"), "--format", "delta", "--workers", "2"]
+    done = CliRunner().invoke(build(), [*asked, "--store", full.root])
+    assert done.exit_code == 2
+    assert "--workers is for formats with texts" in done.output

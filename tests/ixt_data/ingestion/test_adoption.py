@@ -1,7 +1,7 @@
+"""Adoption: an MDS folder is a corpus in place."""
+
 import json
-import os
 import shutil
-from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from mds_folders import edit_index, texts, write_mds
 from small_stores import Length, add_documents
-from streaming import MDSWriter, StreamingDataset
+from streaming import StreamingDataset
 from streaming.base.util import merge_index
 from typer.testing import CliRunner
 
@@ -22,38 +23,13 @@ from ixt_data.errors import CommitError, CorruptError, StoreError
 from ixt_data.ingestion.adoption import adopt
 from ixt_data.maintenance.garbage_collection import collect_garbage
 from ixt_data.maintenance.verification import verify
-from ixt_data.mds.encodings import decoder
 from ixt_data.records import document_id
 from ixt_data.store.store import Store
-
-PLAIN = {"text": "str"}
-
-
-def write_mds(
-    folder: Path, samples: Sequence[dict[str, Any]], columns: dict[str, str] = PLAIN, **more: Any
-) -> Path:
-    """A folder as mosaicml-streaming writes it, some samples a shard."""
-    options = {"size_limit": 400, **more}
-    with MDSWriter(columns=columns, out=str(folder), **options) as writer:
-        for sample in samples:
-            writer.write(sample)
-    return folder
-
-
-def texts(n: int, start: int = 0) -> list[dict[str, Any]]:
-    return [{"text": f"näive text {i}"} for i in range(start, start + n)]
 
 
 def state(folder: Path) -> dict[str, tuple[int, bytes]]:
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
-
-
-def edit_index(folder: Path, change: Any) -> None:
-    path = folder / "index.json"
-    index = json.loads(path.read_text())
-    change(index)
-    path.write_text(json.dumps(index))
 
 
 @pytest.mark.parametrize("packed", [None, "zstd:7", "gz", "bz2", "br:4", "snappy"])
@@ -247,115 +223,6 @@ def test_the_cache_of_a_train_run_can_be_adopted(store: Store, tmp_path: Path) -
     assert verify(store).problems == []
 
 
-BAD_NAMES = ["../web.mds", "/etc/passwd", "a/../../b.mds", "..\\b.mds", "", "./a.mds"]
-
-
-@pytest.mark.parametrize("name", BAD_NAMES)
-@pytest.mark.parametrize("file", ["raw_data", "zip_data"])
-def test_an_index_reaches_no_file_outside(
-    store: Store, tmp_path: Path, name: str, file: str
-) -> None:
-    folder = write_mds(tmp_path / "mds", texts(3), compression="gz")
-    edit_index(folder, lambda index: index["shards"][0][file].update(basename=name))
-    with pytest.raises(StoreError, match="outside of the folder"):
-        adopt(store, "web", folder)
-    assert store.snapshot().version == 0
-
-
-def test_a_symbolic_link_does_not_lead_outside(store: Store, tmp_path: Path) -> None:
-    folder = write_mds(tmp_path / "mds", texts(3))
-    shard = folder / "shard.00000.mds"
-    shard.rename(tmp_path / "secret")
-    shard.symlink_to(tmp_path / "secret")
-    with pytest.raises(StoreError, match=r"shard\.00000\.mds: a symbolic link"):
-        adopt(store, "web", folder)
-
-
-def test_adopt_refuses_pickled_columns(store: Store, tmp_path: Path) -> None:
-    marker = tmp_path / "ran"
-
-    class Evil:
-        def __reduce__(self) -> Any:
-            return os.mkdir, (str(marker),)
-
-    samples = [{"text": "a", "x": Evil()}]
-    folder = write_mds(tmp_path / "mds", samples, {"text": "str", "x": "pkl"})
-    with pytest.raises(StoreError, match="column 'x' has the encoding 'pkl'"):
-        adopt(store, "web", folder)
-    # An index that hides it changes nothing: what the shard says of itself counts too.
-    edit_index(folder, lambda index: index["shards"][0].update(column_encodings=["str", "json"]))
-    with pytest.raises(CorruptError, match="its columns differ from those in"):
-        adopt(store, "web", folder)
-    with pytest.raises(StoreError, match="pkl"):
-        decoder("pkl")
-    assert not marker.exists()
-
-
-def damage_size(index: dict[str, Any]) -> None:
-    index["shards"][0]["raw_data"]["bytes"] += 1
-
-
-def damage_samples(index: dict[str, Any]) -> None:
-    index["shards"][0]["samples"] += 1
-
-
-REFUSED: list[tuple[Any, str]] = [
-    (lambda index: index.update(version=1), "version 1"),
-    (lambda index: index["shards"][0].update(format="jsonl"), "format jsonl"),
-    (lambda index: index.pop("shards"), "not an MDS index"),
-    (lambda index: index["shards"][0].pop("samples"), "not an MDS index"),
-    (lambda index: index["shards"].append(index["shards"][0]), "twice"),
-    (damage_size, "bytes"),
-    (damage_samples, "samples"),
-    (
-        lambda index: index["shards"][0]["raw_data"].update(hashes={"sha1": "0" * 40}),
-        "its sha1",
-    ),
-    (
-        lambda index: index["shards"][0]["raw_data"].update(hashes={"rot13": "0"}),
-        "unknown hash 'rot13'",
-    ),
-    (
-        lambda index: index["shards"][0]["raw_data"].update(basename="gone.mds"),
-        "No such file",
-    ),
-]
-
-
-@pytest.mark.parametrize(("change", "message"), REFUSED)
-def test_adopt_names_the_problem(store: Store, tmp_path: Path, change: Any, message: str) -> None:
-    folder = write_mds(tmp_path / "mds", texts(3))
-    edit_index(folder, change)
-    with pytest.raises(StoreError, match=message):
-        adopt(store, "web", folder)
-    assert store.snapshot().version == 0
-
-
-def test_adopt_parent_of_splits_names_the_splits(store: Store, tmp_path: Path) -> None:
-    for split in ("train", "val"):
-        write_mds(tmp_path / "mds" / split, texts(1))
-    with pytest.raises(
-        StoreError, match=r"it has no index.json, but train, val have one: adopt these"
-    ):
-        adopt(store, "web", tmp_path / "mds")
-
-
-def test_a_folder_without_text_says_what_it_has(store: Store, tmp_path: Path) -> None:
-    samples = [{"tokens": b"\0\0"}]
-    folder = write_mds(tmp_path / "mds", samples, {"tokens": "bytes"})
-    with pytest.raises(StoreError, match=r"no column 'text' of text .* tokens \(bytes\)"):
-        adopt(store, "web", folder)
-    with pytest.raises(StoreError, match="not an MDS folder"):
-        adopt(store, "web", tmp_path)
-
-
-def test_a_store_does_not_adopt_itself(store: Store) -> None:
-    add_documents(store, ["a"])
-    folder = next(Path(store.root, "shards").rglob("index.json")).parent
-    with pytest.raises(StoreError, match="belongs to the store"):
-        adopt(store, "web", folder)
-
-
 def test_two_processes_do_not_adopt_it_twice(store: Store, tmp_path: Path) -> None:
     folder = write_mds(tmp_path / "mds", texts(3))
 
@@ -389,18 +256,13 @@ def test_export_verb_writes_each_format(store: Store, tmp_path: Path) -> None:
     assert orjson.loads(done.stdout)["documents"] == 12
 
 
-def test_snapshot_in_a_cache_of_the_hub_is_adopted(store: Store, tmp_path: Path) -> None:
-    repository = tmp_path / "datasets--org--name"
-    (repository / "blobs").mkdir(parents=True)
-    snapshot = repository / "snapshots/0123/train"
-    for path in write_mds(tmp_path / "mds", texts(3)).iterdir():
-        snapshot.mkdir(parents=True, exist_ok=True)
-        path.rename(repository / "blobs" / f"hash-of-{path.name}")
-        (snapshot / path.name).symlink_to(f"../../../blobs/hash-of-{path.name}")
-    assert adopt(store, "web", snapshot).documents == 3
-    assert verify(store).problems == []
-    (tmp_path / "secret").write_bytes((snapshot / "shard.00000.mds").read_bytes())
-    (snapshot / "shard.00000.mds").unlink()
-    (snapshot / "shard.00000.mds").symlink_to(tmp_path / "secret")
-    with pytest.raises(StoreError, match=r"shard\.00000\.mds: a symbolic link"):
-        adopt(store, "other", snapshot)
+def test_adoption_is_the_same_for_any_number_of_workers(tmp_path: Path) -> None:
+    folder = write_mds(tmp_path / "mds", [*texts(40), *texts(10)])
+    found = []
+    for workers in (1, 2, 5):
+        store = Store.init(tmp_path / str(workers))
+        report = adopt(store, "web", folder, workers=workers)
+        rows = store.sql("SELECT * FROM documents ORDER BY shard, row").fetchall()
+        found.append((report, [shard.path for shard in store.snapshot().text_shards()], rows))
+    assert (report.documents, report.duplicates) == (40, 10)
+    assert found[0] == found[1] == found[2]

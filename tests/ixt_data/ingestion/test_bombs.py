@@ -19,6 +19,10 @@ import zstandard
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
+from ixt_data.errors import IxtError
+from ixt_data.ingestion import source_files
+from ixt_data.ingestion.inputs import open_inputs
+
 BOMB = 448 << 20
 MAX_MEMORY = 440 << 20
 # The peak that `getrusage` knows of a process is at least that of its parent.
@@ -149,3 +153,23 @@ def test_a_long_line_of_csv_is_rejected_or_the_file_refused(tmp_path: Path, size
     else:
         assert (code, documents, rejected) == (1, 0, [])
         assert f"a.csv has a line that is {LIMIT}" in errors
+
+
+def test_a_column_of_parquet_that_decodes_to_too_much_is_refused(tmp_path: Path) -> None:
+    table = pa.table({"text": pa.array(["x" * BOMB], pa.large_string()), "n": [1]})
+    options = {"compression": "zstd", "use_dictionary": False, "write_statistics": False}
+    pq.write_table(table, tmp_path / "a.parquet", **options)
+    assert (tmp_path / "a.parquet").stat().st_size < 1 << 20
+    code, errors, rejected, documents = ingest(tmp_path, "a.parquet")
+    assert (code, documents, rejected) == (1, 0, [])
+    assert "a.parquet: the column text of row group 0 decodes from" in errors
+
+
+def test_a_compressed_table_that_decodes_to_too_much_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_files, "DECODED_BYTES", 8 << 20)
+    path = tmp_path / "a.csv.zst"
+    path.write_bytes(zstandard.compress(b"text\n" + b"x\n" * (16 << 20)))
+    with pytest.raises(IxtError, match=r"a\.csv\.zst has [\d,]+ bytes and decodes to more than"):
+        open_inputs([path])

@@ -1,6 +1,7 @@
 """Ingests that are killed: what is published stays, and the same command continues after it."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import pytest
 from mixed_inputs import contents, write_inputs
 from s3_server import BUCKET, Proxy, moto
 
-from ixt_data.errors import ConfigError
+from ixt_data.errors import ConfigError, StoreError
 from ixt_data.ingestion import ingest, text_shards
 from ixt_data.ingestion.blocks import build_shard
 from ixt_data.maintenance.garbage_collection import collect_garbage
@@ -281,4 +282,42 @@ def test_the_slower_of_two_processes_of_one_ingest_stops_and_names_the_other(
     out, _ = second.communicate(timeout=300)
     assert second.returncode == 0
     assert orjson.loads(out)["documents"] == 4000
+    check_each_document_once(store)
+
+
+@pytest.mark.parametrize("fault", ["SlowDown", "500", "lost", "torn"])
+def test_an_ingest_into_s3_through_faults_commits_each_document_once(
+    proxy: Proxy, lines: Path, fault: str
+) -> None:
+    store, chance = Store.init(f"s3://{BUCKET}/{uuid.uuid4().hex}"), random.Random(fault)
+    proxy.fault = lambda method, path: fault if chance.random() < 0.15 else None
+    report = ingest(store, "web", [lines], shard_bytes=300_000, workers=2)
+    proxy.fault = lambda method, path: None
+    assert report.documents == 4000
+    assert proxy.faults[fault] > 3
+    check_each_document_once(store)
+
+
+def test_an_ingest_whose_credentials_expire_continues_with_new_ones(
+    proxy: Proxy, lines: Path
+) -> None:
+    store = Store.init(f"s3://{BUCKET}/{uuid.uuid4().hex}")
+    uploads = Counter[str]()
+
+    def expire(method: str, path: str) -> str | None:
+        if method == "PUT" and path.endswith(".zstd"):
+            uploads[path] += 1
+        return "expired" if len(uploads) > 3 else None
+
+    proxy.fault = expire
+    with pytest.raises(StoreError, match=r"ExpiredToken .*Check the credentials"):
+        ingest(store, "web", [lines], shard_bytes=300_000, workers=2)
+    assert len(uploads) >= 4
+    proxy.fault = lambda method, path: uploads.update([path] if path.endswith(".zstd") else [])
+    uploads.clear()
+    assert len([*store.storage.list("_ingests")]) == 3
+    report = ingest(store, "web", [lines], shard_bytes=300_000, workers=2)
+    assert report.documents == 4000
+    # The three shards with an entry are not uploaded again.
+    assert len(uploads) == report.shards - 3
     check_each_document_once(store)

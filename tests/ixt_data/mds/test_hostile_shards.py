@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from streaming import MDSWriter
 
 from ixt_data.errors import CorruptError, StoreError
-from ixt_data.ingestion.adoption import read_index
+from ixt_data.ingestion.mds_folders import read_index
 from ixt_data.mds import check_entry, parse_shard, read_sample, read_shard
 from ixt_data.mds.encodings import decompress
 from ixt_data.storage import LocalStorage

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import pickle
 import random
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,6 +77,43 @@ def test_create_has_one_winner_through_faults(cloud: GcsProxy, fault: str) -> No
     assert storage.read_all([f"{fault}/{i}" for i in range(12)]) == [
         b"first %d" % i for i in range(12)
     ]
+
+
+@pytest.mark.parametrize("fault", ["torn", "lost", "500", "SlowDown"])
+def test_reads_and_lists_are_complete_through_faults(cloud: GcsProxy, fault: str) -> None:
+    storage, chance = open_storage(ROOT), random.Random(fault)
+    contents = {f"{fault}/{i}": bytes([i]) * (100_000 + i) for i in range(12)}
+    for key, data in contents.items():
+        storage.replace(key, data)
+    cloud.fault = lambda method, path: fault if method == "GET" and chance.random() < 0.3 else None
+    for key, data in contents.items():
+        assert storage.read(key) == data
+        with storage.local(key) as path:
+            assert path.read_bytes() == data
+    assert [(file.key, file.size) for file in storage.list(fault)] == sorted(
+        (key, len(data)) for key, data in contents.items()
+    )
+    cloud.fault = lambda method, path: None
+    assert cloud.faults[fault] > 3
+
+
+def test_ingest_whose_credentials_expire_continues_with_new_ones(
+    cloud: GcsProxy, tmp_path: Path
+) -> None:
+    store, path = Store.init(f"{ROOT}/{uuid.uuid4().hex}"), documents(tmp_path)
+    uploads: list[str] = []
+
+    def expire(method: str, path: str) -> str | None:
+        uploads.extend([path] if method == "PUT" and path.endswith("zstd") else [])
+        return "expired" if len(uploads) > 2 else None
+
+    cloud.fault = expire
+    with pytest.raises(StoreError, match=r"gs://corpora/lake/store/.*ExpiredToken"):
+        ingest(store, "web", [path], shard_bytes=500)
+    cloud.fault = lambda method, path: None
+    assert store.snapshot().version == 0
+    assert ingest(store, "web", [path], shard_bytes=500).documents == 60
+    assert verify(store).problems == []
 
 
 def test_pipeline_on_a_cloud_equals_one_in_a_folder(cloud: GcsProxy, tmp_path: Path) -> None:
