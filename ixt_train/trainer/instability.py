@@ -15,6 +15,8 @@ from ixt_data.errors import TrainingError
 from ixt_train.config import InstabilityConfig
 
 _WINDOW, _FEWEST = 128, 16
+_LEAST_SPREAD = 1e-3
+"""The least standard deviation of losses, as a share of their mean."""
 
 
 class InstabilityCallback(Callback):  # type: ignore[misc]
@@ -48,6 +50,8 @@ class InstabilityCallback(Callback):  # type: ignore[misc]
                 row were skipped.
         """
         loss = self._loss()
+        if loss is None:
+            return
         problem = self._problem(loss)
         if problem is None:
             self._losses.append(loss)
@@ -72,14 +76,14 @@ class InstabilityCallback(Callback):  # type: ignore[misc]
             self._out.note(f"step {step} skipped: {problem}")
         logger.log_metrics({"instability/skipped": self._skipped})
 
-    def _loss(self) -> float:
-        """Return the loss of the batch over all ranks, as in the rows of metrics."""
+    def _loss(self) -> float | None:
+        """Return the loss of the batch over all ranks; None if no token of it has a loss."""
         assert isinstance(self._total, torch.Tensor)
         sums = torch.stack([self._total, torch.full_like(self._total, self._weight)])
         if dist.get_world_size() > 1:
             dist.all_reduce(sums, reduce_operation="SUM")
         total, weight = sums.tolist()
-        return total / weight if weight else 0.0
+        return total / weight if weight else None
 
     def _problem(self, loss: float) -> str | None:
         if not math.isfinite(loss):
@@ -87,8 +91,12 @@ class InstabilityCallback(Callback):  # type: ignore[misc]
         if self._config.spike is None or len(self._losses) < _FEWEST:
             return None
         mean, spread = statistics.fmean(self._losses), statistics.stdev(self._losses)
+        # Equal losses have no spread but that of rounding.
+        spread = max(spread, _LEAST_SPREAD * abs(mean))
         if loss <= mean + self._config.spike * spread:
             return None
+        if not spread:
+            return f"the loss is {loss:.4f}, after {len(self._losses)} steps with a loss of 0"
         return (
             f"the loss is {loss:.4f}, {(loss - mean) / spread:.1f} standard deviations above the "
             f"mean of {len(self._losses)} steps, {mean:.4f}"

@@ -291,6 +291,11 @@ def _note_missing_evaluation(config: TrainConfig, evaluator: Evaluator, out: Out
         out.note(f"the chat template rejects {rejected}, which evaluation leaves out")
     elif config.holdout and not evaluator.documents()["all"]:
         out.note(f"no held-out loss: {empty_holdout(config.holdout, config.eval.samples)}")
+    elif config.holdout and not evaluator.has_tokens():
+        out.note(
+            f"no held-out loss: with max_length {config.max_length}, no token of a held-out "
+            "document is left; raise max_length"
+        )
 
 
 def _cache(config: TrainConfig) -> Path:

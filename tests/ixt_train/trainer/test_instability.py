@@ -11,8 +11,10 @@ from train_runs import Tree, losses, run
 from ixt_data.config import validate
 from ixt_data.console import Output, OutputMode
 from ixt_data.errors import TrainingError
+from ixt_train.config import InstabilityConfig
 from ixt_train.config.train_config import TrainConfig
 from ixt_train.runs.metrics import read_metrics
+from ixt_train.trainer.instability import InstabilityCallback
 from ixt_train.trainer.objective import LanguageModel
 from ixt_train.trainer.training import train
 
@@ -59,6 +61,15 @@ def test_too_many_skipped_steps_end_the_run(
     break_loss(monkeypatch, set(range(5, 12)), math.nan)
     with pytest.raises(TrainingError, match=r"step 8: .*the 3 steps before were skipped"):
         run(config_tree, instability={"non_finite": "skip", "max_skipped": 3})
+
+
+def test_equal_losses_have_no_spread_to_divide_by() -> None:
+    callback = InstabilityCallback(InstabilityConfig(spike=3.0), None)
+    for value in (2.5, 0.0):
+        callback.load_state_dict({"losses": [value] * 128, "skipped": 0})
+        assert callback._problem(value) is None
+        assert callback._problem(value * 1.001) is None
+        assert "the loss is 4.0000" in str(callback._problem(4.0))
 
 
 def test_step_far_above_the_mean_is_skipped(
