@@ -3,6 +3,7 @@
 import math
 import statistics
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,10 +14,24 @@ from composer.utils import dist
 from ixt_data.console import Output
 from ixt_data.errors import TrainingError
 from ixt_train.config import InstabilityConfig
+from ixt_train.runs import Rewind
 
 _WINDOW, _FEWEST = 128, 16
 _LEAST_SPREAD = 1e-3
 """The least standard deviation of losses, as a share of their mean."""
+
+
+class UnstableStep(Exception):
+    """A step after which the train run resumes from its last checkpoint.
+
+    Attributes:
+        step: its number.
+        problem: what is wrong.
+    """
+
+    def __init__(self, step: int, problem: str) -> None:
+        super().__init__(f"step {step}: {problem}")
+        self.step, self.problem = step, problem
 
 
 class InstabilityCallback(Callback):  # type: ignore[misc]
@@ -25,8 +40,10 @@ class InstabilityCallback(Callback):  # type: ignore[misc]
     It looks at the loss over all ranks after the backward pass, before the optimizer.
     """
 
-    def __init__(self, config: InstabilityConfig, out: Output | None) -> None:
-        self._config, self._out = config, out
+    def __init__(
+        self, config: InstabilityConfig, out: Output | None, rewinds: Sequence[Rewind] = ()
+    ) -> None:
+        self._config, self._out, self._rewinds = config, out, rewinds
         self._losses: deque[float] = deque(maxlen=_WINDOW)
         self._skipped = self._in_a_row = 0
         self._total: torch.Tensor | float = 0.0
@@ -46,34 +63,49 @@ class InstabilityCallback(Callback):  # type: ignore[misc]
         """Check the loss of the step, and drop its gradients if it is unstable.
 
         Raises:
-            TrainingError: the loss is not finite and `non_finite` is stop, or too many steps in a
-                row were skipped.
+            TrainingError: the loss is not finite and `non_finite` is stop, too many steps in a row
+                were skipped, or there were too many rewinds.
+            UnstableStep: the train run has to resume from its last checkpoint.
         """
         loss = self._loss()
         if loss is None:
+            return
+        step = int(state.timestamp.batch) + 1
+        if any(rewind.first_dropped <= step <= rewind.step for rewind in self._rewinds):
+            self._drop(state, logger, f"step {step} dropped after a rewind")
             return
         problem = self._problem(loss)
         if problem is None:
             self._losses.append(loss)
             self._in_a_row = 0
             return
-        step = int(state.timestamp.batch) + 1
         if not math.isfinite(loss) and self._config.non_finite == "stop":
             raise TrainingError(
                 f"step {step}: {problem}. The last checkpoint is from before: resume with "
                 "instability.non_finite=skip to drop such updates, or start again with a lower "
                 "optimizer.lr"
             )
-        self._skipped, self._in_a_row = self._skipped + 1, self._in_a_row + 1
+        if self._config.rewind is not None:
+            if len(self._rewinds) >= self._config.max_skipped:
+                raise TrainingError(
+                    f"step {step}: {problem}, after {len(self._rewinds)} rewinds "
+                    "(instability.max_skipped). Start again with a lower optimizer.lr"
+                )
+            raise UnstableStep(step, problem)
+        self._in_a_row += 1
         if self._in_a_row > self._config.max_skipped:
             raise TrainingError(
                 f"step {step}: {problem}, and the {self._config.max_skipped} steps before were "
                 "skipped (instability.max_skipped). Start again with a lower optimizer.lr"
             )
+        self._drop(state, logger, f"step {step} skipped: {problem}")
+
+    def _drop(self, state: State, logger: Logger, message: str) -> None:
+        self._skipped += 1
         for optimizer in state.optimizers:
             optimizer.zero_grad(set_to_none=True)
         if self._out is not None:
-            self._out.note(f"step {step} skipped: {problem}")
+            self._out.note(message)
         logger.log_metrics({"instability/skipped": self._skipped})
 
     def _loss(self) -> float | None:
