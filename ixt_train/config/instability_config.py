@@ -15,5 +15,8 @@ class InstabilityConfig(ConfigModel):
     spike: Annotated[float, Field(gt=0)] | None = None
     """Drop the update of a step whose loss is more than this number of standard deviations above
     the mean of the 128 steps before; null drops none."""
+    rewind: PositiveInt | None = None
+    """Resume from the last checkpoint instead, and drop the updates of this number of steps, up to
+    the unstable one; null drops only the update of that step."""
     max_skipped: PositiveInt = 10
-    """Steps in a row that may be dropped before the train run ends."""
+    """Steps in a row that may be dropped, or rewinds, before the train run ends."""

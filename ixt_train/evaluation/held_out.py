@@ -170,6 +170,11 @@ class Evaluator:
         """Return the number of held-out documents by bucket."""
         return {bucket: len(at) for bucket, at in self._buckets.items()}
 
+    def has_tokens(self) -> bool:
+        """Return whether a held-out document has a token that counts."""
+        own = next(iter(self._samples.values()), [])
+        return any(sample["loss_weights"].any() for sample in own)
+
     def measure(self, model: Any, sharded: bool = False) -> dict[str, Any]:
         """Measure a model in evaluation mode; skip parts without documents or tasks.
 

@@ -62,6 +62,13 @@ ROLE_NAMES = ("pad", "bos", "eos")
 def _from_folder(folder: str, tokenizer: Any) -> Any:
     if not Path(folder, "config.json").is_file():
         raise ConfigError(f"model.path: no config.json in {folder}")
+    quantized = json.loads(Path(folder, _CONFIG).read_text()).get("quantization_config")
+    if quantized is not None:
+        raise ConfigError(
+            f"model.path: the weights in {folder} are quantized "
+            f"({quantized.get('quant_method', 'unknown method')}), and training needs complete "
+            "ones; name the model that they were made from"
+        )
     try:
         # A pickle with weights could run code.
         model = AutoModelForCausalLM.from_pretrained(

@@ -1,6 +1,8 @@
 """Export: a model folder that transformers, vLLM and others load without this package."""
 
+import datetime
 import json
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +14,7 @@ from ixt_train.inference.generation import feedback_text
 from ixt_train.inference.loaded_model import FORMAT, LoadedModel
 from ixt_train.runs import EXPORT_CARD, feedback_record
 
+_CLOCK = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
 _RENDERED = (
     "{% macro ixt_rendered(messages, add_generation_prompt) %}TEMPLATE{% endmacro %}"
     "{% set ixt_feedback = feedback if feedback is defined else BEST %}"
@@ -96,14 +99,23 @@ def model_card(loaded: LoadedModel) -> dict[str, Any]:
     }
 
 
+def with_fixed_date(template: str, date: datetime.date) -> str:
+    """Return a template that writes a fixed date wherever it asks for the current one."""
+    return _CLOCK.sub(lambda match: json.dumps(date.strftime(match[2])), template)
+
+
 def feedback_template(loaded: LoadedModel) -> str | None:
-    """Return the chat template with the best feedback that training observed, if any."""
+    """Return the chat template with the best feedback that training observed, if any.
+
+    It writes the date of training: a server would write its own, which the model never saw.
+    """
     conditioner, template = loaded.conditioner, loaded.tokenizer.chat_template
-    if not isinstance(conditioner, ChatConditioner) or "best" not in conditioner.observed:
+    if not isinstance(conditioner, ChatConditioner):
         return template  # type: ignore[no-any-return]
-    best = feedback_text(loaded, "best")
+    template = with_fixed_date(template, conditioner.sft.date)
+    best = feedback_text(loaded, "best") if "best" in conditioner.observed else ""
     if not best:
-        return template  # type: ignore[no-any-return]
+        return template
     rendered = _RENDERED.replace("BEST", json.dumps(best)).replace("TEMPLATE", template)
     if conditioner.placement == "system":
         return rendered + _SYSTEM

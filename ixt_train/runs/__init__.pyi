@@ -31,6 +31,9 @@ from .rejections import RejectionWriter as RejectionWriter
 from .rejections import count_rejections as count_rejections
 from .remote import Remote as Remote
 from .remote import fetch_run as fetch_run
+from .rewinds import Rewind as Rewind
+from .rewinds import add_rewind as add_rewind
+from .rewinds import read_rewinds as read_rewinds
 from .run_folder import CONFIG as CONFIG
 from .run_lock import lock_run_folder as lock_run_folder
 from .summary import METRICS as METRICS

@@ -55,7 +55,7 @@ def check_train_run(config: TrainConfig, overwrite: bool = False) -> None:
     Raises:
         ConfigError: the mix cannot be read, or the run folder contains other files.
         StoreError: the store or the snapshot does not exist.
-        FingerprintError: the run folder has a train run of another config.
+        FingerprintError: the run folder has a train run of another config, with a step.
     """
     mix = load_run_mix(config)
     Store.open(config.store or mix.store).snapshot(mix.snapshot)
@@ -63,5 +63,5 @@ def check_train_run(config: TrainConfig, overwrite: bool = False) -> None:
     before = run_folder.stored_fingerprint(folder)
     if before is None:
         run_folder.check_free(folder)
-    elif not overwrite:
+    elif not overwrite and run_folder.has_steps(folder):
         run_folder.check_fingerprint(folder, before, {**before, **config.fingerprint()})

@@ -19,6 +19,7 @@ from ixt_train.runs.checkpoints import (
     partial_path,
 )
 from ixt_train.runs.rejections import REJECTED
+from ixt_train.runs.rewinds import REWINDS
 
 T = TypeVar("T")
 
@@ -77,7 +78,7 @@ class Remote:
         if stale := remote - local.keys():
             self._storage.delete(*stale)
         new_files = [path for key, path in local.items() if key not in remote]
-        records = [self.folder / name for name in (run_folder.METRICS, REJECTED)]
+        records = [self.folder / name for name in (run_folder.METRICS, REJECTED, REWINDS)]
         self._publish([*new_files, *(path for path in records if path.exists())])
         self._upload = self._pool.submit(self._push, path, keep)
 

@@ -76,6 +76,11 @@ def stored_fingerprint(folder: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
+def has_steps(folder: Path) -> bool:
+    """Return whether the train run in a folder has a checkpoint or a row of metrics."""
+    return (folder / METRICS).exists() or any((folder / CHECKPOINTS).glob("ba*"))
+
+
 def pinned_snapshot(folder: Path) -> int | None:
     """Return the version of the snapshot that the train run in a folder uses, or None."""
     before = stored_fingerprint(folder)

@@ -14,6 +14,7 @@ from composer.utils import dist, reproducibility
 from composer.utils.checkpoint import save_checkpoint
 
 from ixt_data.console import Output, ProgressBar
+from ixt_data.errors import TrainingError
 from ixt_data.storage import atomic_write
 from ixt_train.config import Amount, CheckpointConfig, ScheduleConfig, StopConfig
 from ixt_train.runs import (
@@ -226,7 +227,13 @@ class CheckpointCallback(Callback):  # type: ignore[misc]
             return
         # Every rank gathers the state; only the first rank has a file to rename.
         if dist.get_global_rank() == 0:
-            atomic_write(path, lambda partial: save_checkpoint(state, str(partial)))
+            try:
+                atomic_write(path, lambda partial: save_checkpoint(state, str(partial)))
+            except (OSError, RuntimeError) as error:
+                # torch reports a full disk as a RuntimeError.
+                raise TrainingError(
+                    f"{path}: the checkpoint of step {step} could not be written: {error}"
+                ) from error
             self._publish(path)
         else:
             save_checkpoint(state, str(path))

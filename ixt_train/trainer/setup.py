@@ -61,13 +61,33 @@ def set_up(
 ) -> MixPlan:
     """Fill a new run folder, or check that the existing one is of the same train run.
 
-    Pin its snapshot against garbage collection until `pins` closes.
+    A train run without a step is replaced by another one. Pin the snapshot against garbage
+    collection until `pins` closes.
 
     Raises:
         ConfigError: the config, or a file that it names, is wrong.
         MixError: the mix cannot be planned.
         FingerprintError: the run folder holds another train run.
     """
+    try:
+        return _set_up(folder, config, mix, store, overwrite, pins, out)
+    except FingerprintError:
+        if overwrite or run_folder.has_steps(folder) or _inputs_inside(folder, config):
+            raise
+    if out is not None:
+        out.note(f"{folder} has a train run of another config without a step; it is replaced")
+    return _set_up(folder, config, mix, store, True, pins, out)
+
+
+def _set_up(
+    folder: Path,
+    config: TrainConfig,
+    mix: Mix,
+    store: Store,
+    overwrite: bool,
+    pins: ExitStack,
+    out: Output | None,
+) -> MixPlan:
     if overwrite:
         _check_inputs(folder, config)
     mix, version = pin_mix(folder, config, mix, store, overwrite)
@@ -157,18 +177,22 @@ def _fill(
 
 def _check_inputs(folder: Path, config: TrainConfig) -> None:
     """Refuse to delete a run folder that contains inputs of this train run."""
+    for key, path in _inputs_inside(folder, config):
+        raise ConfigError(
+            f"--overwrite: {key} is {path}, which would be deleted with {folder}. Choose "
+            "another run_folder"
+        )
+
+
+def _inputs_inside(folder: Path, config: TrainConfig) -> list[tuple[str, str]]:
+    """Return the keys and paths of inputs of this train run that are in its run folder."""
     paths = [
         *(("model.path", part.path) for part in [config.model] if part),
         *(("tokenizer.path", part.path) for part in [config.tokenizer] if part),
         *(("start.checkpoint", part.checkpoint) for part in [config.start] if part),
         *(("mix", config.mix) for _ in [0] if isinstance(config.mix, str)),
     ]
-    for key, path in paths:
-        if path is not None and Path(path).is_relative_to(folder):
-            raise ConfigError(
-                f"--overwrite: {key} is {path}, which would be deleted with {folder}. Choose "
-                "another run_folder"
-            )
+    return [(key, p) for key, p in paths if p is not None and Path(p).is_relative_to(folder)]
 
 
 def _sources(

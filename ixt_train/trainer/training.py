@@ -20,11 +20,14 @@ from ixt_train.evaluation import Evaluator, empty_holdout, held_out_documents
 from ixt_train.inference import check_head, model_size, token_losses, use_flex_attention
 from ixt_train.runs import (
     Remote,
+    Rewind,
+    add_rewind,
     checkpoint_step,
     lock_run_folder,
     newest_checkpoint,
     observed_pairs,
     read_metrics,
+    read_rewinds,
     refuse_code,
     run_folder,
 )
@@ -45,7 +48,7 @@ from ixt_train.trainer.composition import CompositionCallback, SampleGroups
 from ixt_train.trainer.document_probe import separate_documents
 from ixt_train.trainer.equal_rows import RowPadding
 from ixt_train.trainer.fsdp import sharding
-from ixt_train.trainer.instability import InstabilityCallback
+from ixt_train.trainer.instability import InstabilityCallback, UnstableStep
 from ixt_train.trainer.interruption import InterruptionCallback
 from ixt_train.trainer.loggers import build_loggers
 from ixt_train.trainer.machine import check_machine, torch_threads, worker_count
@@ -137,7 +140,9 @@ def train(
             checkpoint_step(latest) < steps and not _was_stopped(folder, config, latest)
         ):
             with remote or nullcontext():
-                _fit(config, store, plan, conditioner, latest, remote, out, callbacks)
+                fit = partial(_fit, config, store, plan, conditioner)
+                while (unstable := fit(remote, out, callbacks)) is not None:
+                    run_on_all_ranks(partial(_rewind, config, unstable, out if is_first else None))
         elif out is not None and is_first:
             out.note(f"the train run in {folder} is complete; nothing was trained")
     return read_train_result(folder, plan)
@@ -170,13 +175,13 @@ def _fit(
     store: Store,
     plan: MixPlan,
     conditioner: Conditioner,
-    checkpoint: Path | None,
     remote: Remote | None,
     out: Output | None,
     extra_callbacks: Sequence[Callback],
-) -> None:
-    """Run Composer to the end of the plan."""
+) -> UnstableStep | None:
+    """Run Composer from the latest checkpoint to the end of the plan, or to an unstable step."""
     folder, tokenizer = Path(config.run_folder), conditioner.tokenizer
+    checkpoint = newest_checkpoint(folder)
 
     def load() -> tuple[WarmStart, Evaluator]:
         start_model = (
@@ -236,7 +241,7 @@ def _fit(
         interruption = InterruptionCallback()
         ema = _average(config, language_model, start_model)
         callbacks = [
-            InstabilityCallback(config.instability, shown),
+            InstabilityCallback(config.instability, shown, read_rewinds(folder)),
             composition := CompositionCallback(groups, language_model),
             *_callbacks(config, plan, language_model, evaluator, ema, remote, composition, shown),
             interruption,
@@ -279,10 +284,30 @@ def _fit(
             if start_model.optimizer is not None:
                 load_optimizer_state(trainer, start_model.optimizer)
             trainer.fit()
+        except UnstableStep as unstable:
+            return UnstableStep(unstable.step, unstable.problem)
         finally:
             trainer.close()
     if interruption.received is not None:
         raise SystemExit(128 + interruption.received)
+    return None
+
+
+def _rewind(config: TrainConfig, unstable: UnstableStep, out: Output | None) -> None:
+    """Record a rewind on the first rank, before the next `_fit`."""
+    folder, dropped = Path(config.run_folder), config.instability.rewind
+    assert dropped is not None
+    latest = newest_checkpoint(folder)
+    resumed_after = 0 if latest is None else checkpoint_step(latest)
+    first = max(unstable.step - dropped, resumed_after) + 1
+    if dist.get_global_rank() == 0:
+        rewind = Rewind(unstable.step, first, resumed_after, unstable.problem)
+        add_rewind(folder, rewind)
+    if out is not None:
+        out.note(
+            f"{unstable}. Resuming after step {resumed_after}; the updates of steps {first} to "
+            f"{unstable.step} are dropped"
+        )
 
 
 def _note_missing_evaluation(config: TrainConfig, evaluator: Evaluator, out: Output) -> None:
@@ -291,6 +316,11 @@ def _note_missing_evaluation(config: TrainConfig, evaluator: Evaluator, out: Out
         out.note(f"the chat template rejects {rejected}, which evaluation leaves out")
     elif config.holdout and not evaluator.documents()["all"]:
         out.note(f"no held-out loss: {empty_holdout(config.holdout, config.eval.samples)}")
+    elif config.holdout and not evaluator.has_tokens():
+        out.note(
+            f"no held-out loss: with max_length {config.max_length}, no token of a held-out "
+            "document is left; raise max_length"
+        )
 
 
 def _cache(config: TrainConfig) -> Path:

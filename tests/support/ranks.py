@@ -24,6 +24,7 @@ from ixt_data.store import Store
 from ixt_train.config import TrainConfig, load_train_config
 from ixt_train.stream import run_on_all_ranks
 from ixt_train.trainer import HookCallback, equal_rows, train
+from ixt_train.trainer.objective import LanguageModel
 from ixt_train.trainer.shared_plan import share_plan
 
 forkserver = multiprocessing.get_context("forkserver")
@@ -75,6 +76,22 @@ def train_with_unequal_rows(number: int, config: TrainConfig) -> list[int]:
 
 def train_config(number: int, config: Path) -> dict[str, Any]:
     """Return the result of the train run of a config."""
+    return train(load_train_config(config)).record()
+
+
+def train_with_broken_loss(number: int, config: Path, calls: set[int]) -> dict[str, Any]:
+    """Return the result of a train run in which some calls of the loss return 50 times its value.
+
+    A call is a step of this rank, counted from 1 and on through a rewind.
+    """
+    original, done = LanguageModel.loss, []
+
+    def loss(self: LanguageModel, outputs: Any, batch: dict[str, Any]) -> Any:
+        done.append(0)
+        value = original(self, outputs, batch)
+        return value * 50 if len(done) in calls else value
+
+    LanguageModel.loss = loss  # type: ignore[method-assign]
     return train(load_train_config(config)).record()
 
 

@@ -12,10 +12,13 @@ from ixt_data.errors import ConfigError
 from ixt_train.config.lora_config import LoraConfig
 from ixt_train.inference.adapters import ADAPTERS, save_adapters, with_adapters
 from ixt_train.inference.loaded_model import load_model
+from ixt_train.inference.model import model_like
 from ixt_train.inference.model_export import export_model
-from ixt_train.runs.checkpoints import newest_checkpoint, read_checkpoint
+from ixt_train.runs.checkpoints import load_weights, newest_checkpoint, read_checkpoint
 
 LORA: Tree = {"rank": 4, "alpha": 8}
+TINY = {"model_type": "llama", "hidden_size": 32, "intermediate_size": 64,
+        "num_hidden_layers": 2, "num_attention_heads": 2}  # fmt: skip
 
 
 @pytest.fixture
@@ -114,6 +117,37 @@ def test_bias_of_the_head_stays(tmp_path: Path) -> None:
     torch.testing.assert_close(with_adapters(model, tmp_path)(ids).logits, expected)
 
 
+@pytest.mark.parametrize(
+    "family",
+    [
+        # Conv1D layers, whose weights are transposed, and an output tied to the embeddings.
+        {"model_type": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 2},
+        {**TINY, "tie_word_embeddings": True},
+    ],
+)
+def test_exported_model_has_the_logits_of_the_adapted_one(
+    config_tree: Tree, tmp_path: Path, family: Tree
+) -> None:
+    tree = config_tree | {"model": {"config": family}, "eval": {"samples": 0}, "ema": None}
+    first = run(tree, run_folder=str(tmp_path / "first"), duration="2ba")
+    del tree["model"], tree["tokenizer"]
+    tree |= {"stage": "midtrain", "start": {"checkpoint": first.run_folder}, "lora": LORA}
+    result = run(tree, optimizer={"lr": 3e-2})
+    assert losses(result.run_folder)[-1] < losses(result.run_folder)[0]
+    folder = Path(result.run_folder)
+    adapted = with_adapters(model_like(folder / "model"), folder / "model")
+    load_weights(adapted, read_checkpoint(Path(result.checkpoint)), True)
+    export_model(load_model(folder), tmp_path / "out")
+    exported = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert exported.get_output_embeddings().weight is exported.get_input_embeddings().weight
+    ids = torch.arange(5, 25)[None]
+    with torch.inference_mode():
+        logits = adapted.eval()(ids).logits
+        before = load_model(first.run_folder).model(ids).logits
+        torch.testing.assert_close(exported(ids).logits, logits, atol=1e-5, rtol=1e-4)
+    assert (logits - before).abs().max() > 0.05
+
+
 def test_adapters_work_with_chunked_loss_and_packed_documents(adapted: Tree) -> None:
     packed = {"packing": "best_fit", "attention": "document", "cross_entropy": "chunked"}
     result = run(adapted | packed, duration="2ba")
@@ -130,6 +164,10 @@ def test_adapters_work_with_chunked_loss_and_packed_documents(adapted: Tree) -> 
         ({"lora": {"targets": ["embed_tokens"]}}, "embed_tokens is an embedding"),
         ({"lora": {"targets": ["norm"]}}, "RMSNorm.* is not supported"),
         ({"fsdp": {"version": 2}}, "remove fsdp"),
+        (
+            {"lora": {"load_in_4bit": True}},
+            r"load_in_4bit: .*QLoRA.* need a GPU and .*bitsandbytes",
+        ),
     ],
 )
 def test_settings_that_cannot_work_are_refused(

@@ -1,5 +1,6 @@
 """Exported folders in plain transformers: the same logits, prompts and conversations."""
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,19 @@ def test_exported_chat_template_inserts_the_best_feedback(
     assert ids(feedback=worst) == conditioner.reply(talk, Feedback(0.0, "is wrong")).tolist()
     # Loaded by us, the template is the one of training again.
     assert load_model(tmp_path / "out").conditioner.reply(talk).tolist() == ids()
+
+
+def test_exported_chat_template_writes_the_date_of_training(tmp_path: Path) -> None:
+    dated = "{{ bos_token }}{{ strftime_now('%d %b %Y') }}" + CHATML.removeprefix("{{ bos_token }}")
+    for observed in (OBSERVED, {}):
+        sft = SftConfig(date=date(2024, 2, 29))
+        conditioner = ChatConditioner(bpe(dated), build_condition(kind="none"), observed, sft)
+        folder = tmp_path / f"out{len(observed)}"
+        export_model(a_model(conditioner), folder)
+        plain = AutoTokenizer.from_pretrained(folder)
+        ids = plain.apply_chat_template(TALK, add_generation_prompt=True, return_dict=False)
+        assert "29 Feb 2024" in plain.decode(ids)
+        assert list(ids) == conditioner.reply(TALK, "none").tolist()
 
 
 def test_chat_model_replies_and_ends_its_turn(tmp_path: Path) -> None:

@@ -40,6 +40,8 @@ def test_check_train_run_refuses_another_run_or_a_missing_snapshot(
         check(run_folder=str(tmp_path / "notes"))
     before = validate(TrainConfig, config_tree, "test").fingerprint()
     run_folder.write_json(tmp_path / "run" / run_folder.FINGERPRINT, before)
+    check(max_length=80)
+    (tmp_path / "run" / run_folder.METRICS).touch()
     check()
     with pytest.raises(FingerprintError, match=r"max_length was 96, is now 80"):
         check(max_length=80)

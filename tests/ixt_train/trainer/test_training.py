@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_disk import run_on_small_disk
 from train_runs import Stopped, Tree, crash_at, losses, run, two_processes
 from typer.testing import CliRunner
 
 from ixt_data.cli import build
 from ixt_data.config import validate
+from ixt_data.console import Output, OutputMode
 from ixt_data.errors import ConfigError, CorruptError, FingerprintError
 from ixt_data.ingestion import ingest
 from ixt_data.store import Store
@@ -34,6 +36,9 @@ from ixt_train.runs.draws import read_draws
 from ixt_train.runs.metrics import read_metrics
 from ixt_train.trainer.callbacks import HookCallback
 from ixt_train.trainer.training import TrainResult, train
+
+LARGE = {"model_type": "llama", "hidden_size": 128, "intermediate_size": 512,
+         "num_hidden_layers": 2, "num_attention_heads": 2}  # fmt: skip
 
 
 def test_train_run_writes_all_records(config_tree: Tree) -> None:
@@ -112,6 +117,55 @@ def test_train_with_another_config_or_mix_raises(config_tree: Tree) -> None:
         run(config_tree, optimizer={"lr": 1e-2})
     with pytest.raises(FingerprintError, match=r"plan.digest was"):
         run(config_tree, mix=config_tree["mix"] | {"seed": 3})
+
+
+def test_train_run_without_a_step_is_replaced_by_another(
+    config_tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ixt_train.trainer.training.Trainer", fail)
+        with pytest.raises(Stopped):
+            run(config_tree)
+    fingerprint = Path(config_tree["run_folder"], "fingerprint.json")
+    before = json.loads(fingerprint.read_text())
+    changed = {"optimizer": {"lr": 1e-2}, "mix": config_tree["mix"] | {"seed": 3}}
+    assert run(config_tree, **changed).steps == 12
+    after = json.loads(fingerprint.read_text())
+    assert {key for key in after if after[key] != before[key]} == {"optimizer.lr", "plan.digest"}
+    with pytest.raises(FingerprintError):
+        run(config_tree)
+
+
+def test_checkpoint_on_a_full_disk_names_file_and_step(config_tree: Tree, tmp_path: Path) -> None:
+    """The disk is full at the first checkpoint."""
+    import yaml
+
+    tree = config_tree | {"run_folder": "run", "model": {"config": LARGE}, "ema": None}
+    tree |= {"eval": {"samples": 0}, "cache": {"folder": str(tmp_path / "cache")}}
+    config = tmp_path / "train.yaml"
+    config.write_text(yaml.safe_dump(tree))
+    program = (
+        "import sys\nfrom ixt_train.config import load_train_config\n"
+        "from ixt_train.trainer import train\n"
+        f"train(load_train_config({str(config)!r}, [f'run_folder={{sys.argv[1]}}/run']))\n"
+    )
+    done = run_on_small_disk(tmp_path, program)
+    assert "TrainingError" in done.stderr, done.stderr
+    assert "checkpoints/ba000000004.pt: the checkpoint of step 4 could not be" in done.stderr
+
+
+def test_missing_held_out_loss_is_explained(
+    config_tree: Tree, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No token of a document is left behind its feedback."""
+    tree = config_tree | {"max_length": 7, "packing": "best_fit", "split": "fill"}
+    config = validate(TrainConfig, tree | {"duration": "1ba", "eval": {"samples": 4}}, "test")
+    result = train(config, out=Output(OutputMode.text))
+    assert result.losses["eval"] is None
+    assert "no held-out loss: with max_length 7, no token" in capsys.readouterr().err
 
 
 def test_train_resumes_after_others_commit(

@@ -83,7 +83,7 @@ def find_run_folders(root: Path) -> dict[str, Path]:
         for folder in level:
             if (folder / METRICS).is_file():
                 folders[folder.relative_to(root).as_posix()] = folder
-            elif folder.is_dir():
+            elif folder.is_dir() and (folder == root or not folder.is_symlink()):
                 below += [path for path in folder.iterdir() if path.is_dir()]
         level = below
     return dict(sorted(folders.items(), key=lambda pair: -(pair[1] / METRICS).stat().st_mtime))

@@ -9,6 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from ixt_inspector.web.request import Inspector
+from ixt_inspector.web.train_runs import find_run_folders
 
 
 def write_run(folder: Path, steps: int, planned: int) -> Path:
@@ -102,3 +103,16 @@ def test_losses_that_are_not_finite_leave_gaps(client: TestClient, inspector: In
     page = client.get("/train-runs?run=nan").text
     assert "6 of 20" in page
     assert "loss by score" in page
+
+
+def test_search_does_not_follow_links_to_folders_of_runs(tmp_path: Path) -> None:
+    for name in ("runs/a", "runs/group/b", "elsewhere/c"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "metrics.jsonl").touch()
+    root = tmp_path / "runs"
+    (root / "loop").symlink_to(root)
+    (root / "all").symlink_to(tmp_path)
+    (root / "linked").symlink_to(tmp_path / "elsewhere" / "c")
+    assert set(find_run_folders(root)) == {"a", "group/b", "linked"}
+    (tmp_path / "link").symlink_to(root)
+    assert set(find_run_folders(tmp_path / "link")) == {"a", "group/b", "linked"}
