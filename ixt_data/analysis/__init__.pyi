@@ -21,6 +21,12 @@ from .judge_check import MIN_AUC as MIN_AUC
 from .judge_check import JudgeCheck as JudgeCheck
 from .judge_check import auc_interval as auc_interval
 from .judge_check import check_judge as check_judge
+from .labeling import Precision as Precision
+from .labeling import Queue as Queue
+from .labeling import QueuedDocument as QueuedDocument
+from .labeling import estimate_precision as estimate_precision
+from .labeling import queue_documents as queue_documents
+from .labeling import wilson_interval as wilson_interval
 from .quantiles import write_quantiles as write_quantiles
 from .rubric_check import RubricCheck as RubricCheck
 from .rubric_check import check_rubric as check_rubric

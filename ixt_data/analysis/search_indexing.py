@@ -1,10 +1,8 @@
 """Full-text indexes of the shards of a snapshot: each is a unit of work and one commit."""
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
-from pathlib import PurePosixPath
 
 from ixt_data.errors import MissingExtra, UnitAlreadyPublished
 from ixt_data.log import SEARCH, ShardInfo, family_unit
@@ -16,6 +14,7 @@ from ixt_data.store import (
     read_texts,
     search_family,
     search_sources,
+    shard_number,
 )
 from ixt_data.worker_processes import WorkerPool, cores
 
@@ -113,15 +112,13 @@ def _publish(store: Store, shard: ShardInfo, archive: bytes, *, rebuild: bool) -
         UnitAlreadyPublished: another process did it first.
     """
     name = search_family(shard.family)
-    # The same number as the shard's file; files of adopted folders may have any name.
-    number = int((re.findall(r"\d+", PurePosixPath(shard.path).name) or ["0"])[0][:9])
     with store.begin("index", unit=family_unit(name, shard.path)) as txn:
         old = txn.base.aligned(shard.path, name)
         if old is not None and not rebuild:
             raise UnitAlreadyPublished(f"{txn.unit} is published")
         if old is not None:
             txn.remove_shards([old.path])
-        family = txn.family(name, shard.corpus, SEARCH_COLUMNS, first=number)
+        family = txn.family(name, shard.corpus, SEARCH_COLUMNS, first=shard_number(shard))
         for sample in split_archive(archive, shard.samples):
             family.write(sample)
         written = family.cut(aligned_with=shard.path)

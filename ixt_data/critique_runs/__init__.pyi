@@ -19,7 +19,6 @@ from .prometheus import serve_metrics as serve_metrics
 from .ray_cluster import run_on_ray as run_on_ray
 from .unit_worker import usage_of as usage_of
 from .units import publish as publish
-from .units import unit_name as unit_name
 from .workers import CritiqueRunSpec as CritiqueRunSpec
 from .workers import StatusCallback as StatusCallback
 from .workers import WorkerStatus as WorkerStatus

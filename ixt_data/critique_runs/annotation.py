@@ -17,11 +17,10 @@ from ixt_data.critics import Critic, critic_id
 from ixt_data.critique_runs.pending_work import PendingWork, find_pending_work
 from ixt_data.critique_runs.reuse import units_with_failures
 from ixt_data.critique_runs.unit_worker import CritiqueCallback, OpenUnit, UnitWorker, usage_of
-from ixt_data.critique_runs.units import unit_name
 from ixt_data.errors import CriticError
 from ixt_data.log import CriticInfo, ShardInfo, Snapshot
 from ixt_data.records import OK
-from ixt_data.store import Store, check_name
+from ixt_data.store import Store, check_name, unit_name
 
 
 @dataclass

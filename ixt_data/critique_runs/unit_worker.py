@@ -24,12 +24,11 @@ from ixt_data.critique_runs.units import (
     publish,
     read_documents,
     target_rows,
-    unit_name,
 )
 from ixt_data.errors import CriticError, IxtError, Terminated, UnitAlreadyPublished
 from ixt_data.log import CriticInfo, ShardInfo, Snapshot
 from ixt_data.records import ID_BYTES, OK, Critique, Document, format_id
-from ixt_data.store import Store
+from ixt_data.store import Store, unit_name
 
 NO_ANSWER = "no_answer"
 FIRST_POLL_SECONDS, MAX_POLL_SECONDS = 0.05, 1.0

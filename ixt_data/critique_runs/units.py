@@ -1,29 +1,26 @@
 """One unit of a critique run: read a text shard, publish its critiques in one commit."""
 
-import math
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import PurePosixPath
 from typing import Any
 
 from ixt_data.errors import CommitError, UnitAlreadyPublished
 from ixt_data.log import CriticInfo, Entry, ShardInfo, Snapshot
 from ixt_data.mds import CRITIQUE_COLUMNS, THINKING_COLUMNS
 from ixt_data.records import Critique, Document
-from ixt_data.store import Store, Transaction
-
-ORPHAN = "orphan"
-"""Status of a placeholder for a sample that is not a document; it has no row."""
+from ixt_data.store import (
+    ORPHAN,
+    Store,
+    Transaction,
+    critique_sample,
+    critique_table,
+    shard_number,
+    unit_name,
+)
 
 
 class _Superseded(CommitError):
     """Another commit may have critiques of the same documents: recompute the generation."""
-
-
-def unit_name(critic: str, shard: ShardInfo) -> str:
-    """Return the name of a unit of work: one critic and one text shard."""
-    return f"critique/{critic}:{shard.path}"
 
 
 def read_documents(store: Store, shard: ShardInfo) -> Iterator[Document]:
@@ -105,8 +102,7 @@ def publish(
 def _write_shards(
     txn: Transaction, shard: ShardInfo, critic: CriticInfo, critiques: list[Critique]
 ) -> ShardInfo:
-    # The same number as the text shard's file; files of adopted folders may have any name.
-    number = int((re.findall(r"\d+", PurePosixPath(shard.path).name) or ["0"])[0][:9])
+    number = shard_number(shard)
     family = txn.family(f"critique/{critic.id}", shard.corpus, CRITIQUE_COLUMNS, first=number)
     for critique in critiques:
         family.write(critique_sample(critique))
@@ -118,18 +114,6 @@ def _write_shards(
     return family.cut(aligned_with=shard.path)
 
 
-def critique_sample(critique: Critique) -> dict[str, object]:
-    """Return a record of the critique family; a failed critique is a placeholder."""
-    return {
-        "doc_id": critique.doc_id,
-        "status": critique.status,
-        "critique": critique.critique,
-        "score": math.nan if critique.score is None else critique.score,
-        "scores": dict(critique.scores),
-        "spans": [span.to_json() for span in critique.spans],
-    }
-
-
 def _write_rows(
     txn: Transaction,
     shard: ShardInfo,
@@ -137,35 +121,12 @@ def _write_rows(
     critiques: list[Critique],
     next_generation: int,
 ) -> None:
-    import pyarrow as pa
-
     # A document that is twice in one shard has two samples and one row.
     documents = [(i, c) for i, c in enumerate(critiques) if c.status != ORPHAN]
     rows = list({c.doc_id: (i, c) for i, c in reversed(documents)}.values())
     rows.sort(key=lambda row: row[0])
-    n, members = len(rows), [critique for _, critique in rows]
-    doc_ids = pa.array([c.doc_id for c in members], pa.binary(16))
-    columns = {
-        "doc_id": pa.ExtensionArray.from_storage(pa.uuid(), doc_ids),
-        "critic": pa.array([critic.name] * n, pa.string()),
-        "critic_id": pa.array([critic.id] * n, pa.string()),
-        "status": pa.array([c.status for c in members], pa.string()),
-        "score": pa.array([c.score for c in members], pa.float64()),
-        "scores": pa.array(
-            [list(c.scores.items()) for c in members], pa.map_(pa.string(), pa.float64())
-        ),
-        "expected": pa.array([c.expected for c in members], pa.float64()),
-        "entropy": pa.array([c.entropy for c in members], pa.float64()),
-        "critique": pa.array([c.critique for c in members], pa.string()),
-        "n_thinking_tokens": pa.array([c.n_thinking_tokens for c in members], pa.int64()),
-        "flags": pa.array([list(c.flags) for c in members], pa.list_(pa.string())),
-        "n_spans": pa.array([len(c.spans) for c in members], pa.int32()),
-        "error": pa.array([c.error for c in members], pa.string()),
-        "attempts": pa.array([c.attempts for c in members], pa.int32()),
-        "shard": pa.array([shard.path] * n, pa.string()),
-        "row": pa.array([i for i, _ in rows], pa.int32()),
-    }
-    txn.add_rows("critiques", critic.id, pa.table(columns), next_generation)
+    table = critique_table(shard, critic, rows)
+    txn.add_rows("critiques", critic.id, table, next_generation)
 
 
 def _may_overlap(shards: tuple[ShardInfo, ...], ids: set[str], shard: ShardInfo, own: str) -> bool:

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import orjson
 
-from ixt_data.critique_runs import unit_name
 from ixt_data.errors import CorruptError
 from ixt_data.log import (
     SEARCH,
@@ -33,7 +32,7 @@ from ixt_data.maintenance.log_checks import (
 from ixt_data.maintenance.verify_report import VerifyProblem, VerifyReport
 from ixt_data.mds import read_shard
 from ixt_data.records import ProgressCallback
-from ixt_data.store import CHANGED, INGESTS, Store, read_adopted, sizes_of
+from ixt_data.store import CHANGED, INGESTS, Store, read_adopted, sizes_of, unit_name
 from ixt_data.worker_processes import cores
 
 _File = RowsFile | ShardInfo

@@ -103,6 +103,12 @@ class Scope:
         critics = self.snapshot.critics
         names = {critic.name for critic in critics.values()}
         for critic in mix.critics:
+            if critic is not None and "," in critic:
+                raise MixError(
+                    f"critic: {critic!r} is an order of critics, and a mix draws each document "
+                    "with the critique of one. Save a selection with this order, and draw it: "
+                    "doc_id IN (SELECT doc_id FROM selected.NAME)"
+                )
             if critic is not None and critic not in names | critics.keys():
                 known = ", ".join(sorted(names)) or "none"
                 raise MixError(

@@ -15,6 +15,7 @@ from .csv_files import CsvFile as CsvFile
 from .derived_columns import DerivedColumns as DerivedColumns
 from .document_ids import find_document as find_document
 from .joins import choose_critic as choose_critic
+from .joins import critic_order as critic_order
 from .joins import critiques_query as critiques_query
 from .joins import join_clause as join_clause
 from .joins import selection_query as selection_query

@@ -2,6 +2,7 @@
 
 from ixt_data.errors import StoreError
 from ixt_data.log import SelectionInfo, Snapshot
+from ixt_data.records import OK
 
 
 def join_clause(snapshot: Snapshot, critic: str | None) -> str:
@@ -12,8 +13,25 @@ def join_clause(snapshot: Snapshot, critic: str | None) -> str:
     return f"FROM documents LEFT JOIN ({critiques}) AS critiques USING (doc_id)"
 
 
+def critic_order(critic: str) -> list[str]:
+    """Return the critics of an order such as `human,quality`, the first one first."""
+    return [name.strip() for name in critic.split(",")]
+
+
 def critiques_query(snapshot: Snapshot, critic: str) -> str:
-    """Return a SELECT of the latest critiques by one critic, without `shard` and `row`."""
+    """Return a SELECT of the latest critiques by one critic, without `shard` and `row`.
+
+    Of an order of critics it has, per document, the critique of the first one that succeeded; where
+    none did, that of the last one.
+    """
+    first, *others = critic_order(critic)
+    if others:
+        rest = critiques_query(snapshot, ",".join(others))
+        own = f"SELECT * FROM ({critiques_query(snapshot, first)}) WHERE status = {sql_literal(OK)}"
+        return (
+            f"SELECT * FROM ({own}) UNION ALL BY NAME SELECT * FROM ({rest}) AS others "
+            f"ANTI JOIN ({own}) AS own USING (doc_id)"
+        )
     if critic in snapshot.critics:
         return (
             "SELECT * EXCLUDE (shard, row, generation) FROM critiques_all "
@@ -33,7 +51,7 @@ def choose_critic(snapshot: Snapshot, critic: str | None, root: str) -> str | No
 
     Args:
         snapshot: the snapshot with the critiques.
-        critic: name or id of a critic, or None.
+        critic: name or id of a critic, an order such as `human,quality`, or None.
         root: root of the store, for errors.
 
     Raises:
@@ -44,9 +62,10 @@ def choose_critic(snapshot: Snapshot, critic: str | None, root: str) -> str | No
         if len(names) > 1:
             raise StoreError(f"critiques by {', '.join(names)}: choose one of them with --critic")
         return names[0] if names else None
-    if critic not in names and critic not in snapshot.critics:
-        known = ", ".join(names) or "none"
-        raise StoreError(f"no critiques by {critic!r} in {root}; critics: {known}")
+    for name in critic_order(critic):
+        if name not in names and name not in snapshot.critics:
+            known = ", ".join(names) or "none"
+            raise StoreError(f"no critiques by {name!r} in {root}; critics: {known}")
     return critic
 
 

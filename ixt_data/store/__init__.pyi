@@ -1,4 +1,9 @@
 from . import selections as selections
+from .critique_rows import ORPHAN as ORPHAN
+from .critique_rows import critique_sample as critique_sample
+from .critique_rows import critique_table as critique_table
+from .critique_rows import shard_number as shard_number
+from .critique_rows import unit_name as unit_name
 from .document_search import SCAN_BYTES as SCAN_BYTES
 from .document_search import SEARCH_FIELDS as SEARCH_FIELDS
 from .document_search import SearchSource as SearchSource
@@ -17,6 +22,12 @@ from .external_shards import original_copy as original_copy
 from .external_shards import original_folder as original_folder
 from .external_shards import read_adopted as read_adopted
 from .external_shards import sizes_of as sizes_of
+from .labels import HUMAN as HUMAN
+from .labels import Label as Label
+from .labels import LabelReport as LabelReport
+from .labels import find_labeled as find_labeled
+from .labels import human_critic as human_critic
+from .labels import label_documents as label_documents
 from .layout import INGESTS as INGESTS
 from .layout import MARKER as MARKER
 from .layout import check_name as check_name

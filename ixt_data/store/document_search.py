@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
-from ixt_data.errors import CorruptError, QueryError, StoreError
+from ixt_data.errors import QueryError, StoreError
 from ixt_data.log import SEARCH, TEXT, Log, ShardInfo, Snapshot
-from ixt_data.mds import Shard, read_shard
+from ixt_data.mds import Shard
 from ixt_data.search import SearchIndexes, SearchWords, Snippet
 from ixt_data.sql import SharedCatalog, choose_critic, join_clause
 from ixt_data.storage import Storage
 from ixt_data.store.search_result import SearchHit, SearchResult
+from ixt_data.store.stored_shards import read_stored
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -321,7 +322,7 @@ class _SearchState:
     """
 
     def __init__(self, root: str, storage: Storage) -> None:
-        self.indexes = SearchIndexes(root, partial(_read_index, storage))
+        self.indexes = SearchIndexes(root, partial(read_stored, storage))
         self._catalog: SharedCatalog | None = None
         self._lock = threading.Lock()
 
@@ -351,12 +352,3 @@ def _state(store: "SearchableStore") -> _SearchState:
         weakref.finalize(store, state.close)
         _states[store] = state
     return _states[store]
-
-
-def _read_index(storage: Storage, shard: ShardInfo) -> Shard:
-    """Read a shard of indexes; without the store, which must not stay alive for its indexes."""
-    try:
-        with storage.local(shard.path) as path:
-            return read_shard(path, shard.index)
-    except FileNotFoundError:
-        raise CorruptError(f"{shard.path}: missing. Run: ixt verify --repair") from None

@@ -1,17 +1,23 @@
 """A store: opening it, its tags, and writing to it in transactions."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import orjson
 
 from ixt_data.console import html_table, html_title
 from ixt_data.errors import CorruptError, SnapshotError, StoreError
 from ixt_data.log import FORMAT, Pin
+from ixt_data.records import Span
 from ixt_data.storage import open_storage, probe, write_reserve
 from ixt_data.store.layout import MARKER, check_name
 from ixt_data.store.store_reader import StoreReader
 from ixt_data.store.transaction import Transaction
+
+if TYPE_CHECKING:
+    from ixt_data.store.labels import LabelReport
 
 
 class Store(StoreReader):
@@ -125,6 +131,36 @@ class Store(StoreReader):
         version = self._tagged(name)
         self.pins.release(name)
         return version
+
+    def label(
+        self,
+        name: str,
+        *,
+        by: str,
+        score: float | None = None,
+        critique: str = "",
+        spans: Sequence[Span] = (),
+        flags: Sequence[str] = (),
+    ) -> "LabelReport":
+        """Label a document as a person; a later label of it replaces this one.
+
+        Args:
+            name: its doc_id, the start of it, or its source_id.
+            by: name of the person.
+            score: 0 to 1.
+            critique: free text.
+            spans: judged stretches of the text.
+            flags: short labels.
+
+        Raises:
+            UnknownDocument: no document has this name.
+            StoreError: a value is not valid, or several documents have this name.
+        """
+        from ixt_data.store.labels import Label, find_labeled, label_documents
+
+        doc_id = find_labeled(self, name)
+        label = Label(doc_id, by, score, critique, tuple(spans), tuple(flags))
+        return label_documents(self, [label])
 
     def begin(
         self,

@@ -1,12 +1,11 @@
 """Reading a store: its snapshots, SQL, searches, documents and shards."""
 
-import itertools
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ixt_data.errors import CorruptError, SnapshotError
+from ixt_data.errors import SnapshotError
 from ixt_data.log import Log, Pins, RowsFile, ShardInfo, Snapshot
 from ixt_data.storage import Storage
 
@@ -225,18 +224,9 @@ class StoreReader:
         Raises:
             CorruptError: the shard is missing, or differs from what was written.
         """
-        from ixt_data.mds import read_shard
+        from ixt_data.store.stored_shards import read_stored
 
-        if info.is_external:
-            from ixt_data.store.external_shards import read_adopted
-
-            return read_adopted(info)
-        try:
-            with self.storage.local(info.path) as path:
-                return read_shard(path, info.index)
-        except FileNotFoundError:
-            missing = f"{info.path}: missing. `ixt verify` names the documents that it contained"
-            raise CorruptError(missing) from None
+        return read_stored(self.storage, info)
 
     def sample(self, info: ShardInfo, row: int) -> dict[str, Any]:
         """Read one sample of a shard; decompress the shard only up to it.
@@ -251,16 +241,9 @@ class StoreReader:
         Raises:
             CorruptError: the shard is missing, differs from what was written, or has no such row.
         """
-        from ixt_data.mds import read_sample
+        from ixt_data.store.stored_shards import read_stored_sample
 
-        if info.is_external:
-            return next(itertools.islice(self.shard(info).rows(), row, None))
-        try:
-            with self.storage.local(info.path) as path:
-                return read_sample(path, info.index, row)
-        except FileNotFoundError:
-            missing = f"{info.path}: missing. `ixt verify` names the documents that it contained"
-            raise CorruptError(missing) from None
+        return read_stored_sample(self.storage, info, row)
 
     def original(self, file: RowsFile | ShardInfo) -> AbstractContextManager[Path]:
         """Provide a local file with the storage's current bytes, without a cache, in a `with`."""

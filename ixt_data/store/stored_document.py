@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from ixt_data.console import html_columns, html_details, html_table, html_text, html_title
 from ixt_data.errors import QueryError, StoreError, UnknownDocument
 from ixt_data.log import ShardInfo, Snapshot
@@ -136,7 +138,7 @@ def read_document(catalog: "Catalog", sample: SampleReader, name: str) -> Stored
     (row,) = _rows(catalog, documents, {"id": doc_id})
     text = sample(snapshot.shards_by_path[row["shard"]], row["row"])["text"]
     judged = _rows(catalog, critiques, {"id": doc_id})
-    views = [_critique(snapshot, sample, one) for one in judged]
+    views = [_critique(snapshot, sample, one, row) for one in judged]
     return StoredDocument(row, str(text), views, snapshot.version)
 
 
@@ -145,8 +147,13 @@ def _rows(catalog: "Catalog", sql: str, values: Mapping[str, Any]) -> list[dict[
     return [{**row, "doc_id": str(row["doc_id"])} for row in rows]
 
 
-def _critique(snapshot: Snapshot, sample: SampleReader, row: dict[str, Any]) -> StoredCritique:
+def _critique(
+    snapshot: Snapshot, sample: SampleReader, row: dict[str, Any], document: dict[str, Any]
+) -> StoredCritique:
     """Return a critique with the spans and the thinking from its shards."""
+    if row.get("label_spans"):
+        spans = [Span(*span) for span in orjson.loads(row["label_spans"])]
+        return StoredCritique({**row, "scores": {}}, spans)
     if isinstance(row["scores"], list):
         # Arrow returns a map as a list of pairs.
         row = {**row, "scores": dict(row["scores"])}

@@ -71,6 +71,10 @@ def serve(
         Path | None, typer.Option(help="Folder of mixes (YAML) to show and to plan.")
     ] = None,
     runs: Annotated[Path | None, typer.Option(help="Folder of train runs to show.")] = None,
+    write: Annotated[
+        bool,
+        typer.Option("--write", help="Let people label documents; requires --token."),
+    ] = False,
     sql_seconds: Annotated[
         int, typer.Option(min=1, max=600, help="Time limit of a user's query, in seconds.")
     ] = 20,
@@ -79,12 +83,18 @@ def serve(
     ] = 2048,
     output: OutputOption = OutputMode.text,
 ) -> None:
-    """Show a store in the browser, read-only: documents, critiques, scores, mixes, runs, SQL."""
+    """Show a store in the browser: documents, critiques, scores, mixes, runs, SQL.
+
+    It only reads, unless --write lets people label documents.
+    """
     from ixt_inspector.web import QueryLimits, ServerAddress, Settings, run_server
 
     for name, folder in (("--mixes", mixes), ("--runs", runs)):
         if folder is not None and not folder.is_dir():
             raise typer.BadParameter(f"{folder} is not a folder", param_hint=name)
+    if write and token is None:
+        what = "requires a secret: --token, or IXT_SERVE_TOKEN"
+        raise typer.BadParameter(what, param_hint="--write")
     out = Output(output)
 
     def ready(address: str) -> None:
@@ -94,5 +104,5 @@ def serve(
             out.note(f"serving the store at {address} (Ctrl-C stops)")
 
     limits = QueryLimits(seconds=sql_seconds, memory=sql_memory << 20)
-    settings = Settings(store, mixes, runs, limits)
+    settings = Settings(store, mixes, runs, limits, token if write else None)
     run_server(settings, ServerAddress(host, port, token, tuple(host_name or ())), ready)

@@ -14,9 +14,9 @@ from ixt_data.critique_runs.journal import (
     journal_folder,
     units_in_progress,
 )
-from ixt_data.critique_runs.units import unit_name
 from ixt_data.maintenance.garbage_collection import collect_garbage
 from ixt_data.records import Critique, Document, Span, document_id
+from ixt_data.store.critique_rows import unit_name
 from ixt_data.store.store import Store
 
 TEXTS = ["a", "bb", "ccc", "dddd", "eeeee", "ffffff"]

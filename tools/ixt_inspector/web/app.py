@@ -37,7 +37,8 @@ def build_app(inspector: Inspector, access: AccessPolicy) -> ASGIApp:
 
     def page(path: str, handler: Handler, method: str = "GET") -> Route:
         async def respond(request: Request) -> Response:
-            return await run_in_threadpool(_handle, handler, PageRequest(request, inspector))
+            body = await request.body() if method == "POST" else b""
+            return await run_in_threadpool(_handle, handler, PageRequest(request, inspector, body))
 
         return Route(path, respond, methods=[method])
 
@@ -62,6 +63,7 @@ def build_app(inspector: Inspector, access: AccessPolicy) -> ASGIApp:
         page("/documents", documents.show),
         page("/documents/{doc_id}", document.show),
         page("/documents/{doc_id}/text", document.download),
+        page("/documents/{doc_id}/label", document.save_label, "POST"),
         page("/scores", scores.show),
         page("/critics", critics.show),
         page("/mixes", mixes.show_all),

@@ -9,10 +9,10 @@ from ixt_data.critique_runs import (
     journal_folder,
     lease_holders,
     lease_name,
-    unit_name,
     units_in_progress,
 )
 from ixt_data.log import Snapshot
+from ixt_data.store import unit_name
 from ixt_inspector.web.request import PageRequest
 from ixt_inspector.web.snapshot_cache import SnapshotView
 

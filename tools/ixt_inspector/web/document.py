@@ -3,12 +3,14 @@
 from typing import Any
 from urllib.parse import quote
 
+import orjson
 from starlette.responses import Response
 
 from ixt_data.errors import UnknownDocument
 from ixt_data.records import Span
 from ixt_data.search import SearchWords
 from ixt_data.sql import find_document
+from ixt_inspector.web import labeling
 from ixt_inspector.web.access import is_cross_site
 from ixt_inspector.web.documents import TABLE_PARAMETERS, parse_filter
 from ixt_inspector.web.documents_table import DocumentsTable
@@ -21,7 +23,8 @@ MAX_CHARS = 5_000_000
 _DOCUMENTS = "SELECT * FROM documents WHERE doc_id = $id::UUID ORDER BY corpus"
 # With the shards, DuckDB skips most files by their statistics.
 _CRITIQUES = """
-SELECT * FROM critiques_all WHERE doc_id = $id::UUID AND shard IN (SELECT unnest($shards))
+SELECT * FROM critiques_all
+WHERE doc_id = $id::UUID AND (shard IN (SELECT unnest($shards)) OR critic = 'human')
 ORDER BY critic, generation DESC
 """
 
@@ -67,7 +70,22 @@ def show(request: PageRequest) -> Response:
         before=before,
         after=after,
         table={name: request.get(name) for name in TABLE_PARAMETERS},
+        form=labeling.form_state(request, doc_id, labeling.label_of(critiques))
+        if request.inspector.reviewers is not None and not request.at
+        else None,
     )
+
+
+def save_label(request: PageRequest) -> Response:
+    """Save the label of the form; open the next document of the table, or this one."""
+    doc_id = _doc_id(request)
+    location = _locations(request, doc_id)[0]
+    text = _sample(request, location["shard"], location["row"])["text"]
+    _, after = _neighbours(request, doc_id, request.get("in") or location["corpus"])
+    table = {name: request.get(name) for name in TABLE_PARAMETERS}
+    following, corpus = (after["doc_id"], after["corpus"]) if after else (doc_id, request.get("in"))
+    address = request.link(f"/documents/{following}", in_=corpus, **table)
+    return labeling.save(request, doc_id, text, address)
 
 
 def download(request: PageRequest) -> Response:
@@ -125,6 +143,9 @@ def _sample(request: PageRequest, shard: str, row: int) -> dict[str, Any]:
 
 def _details(request: PageRequest, critique: dict[str, Any]) -> dict[str, Any]:
     """Return the spans of a critique and, of a reasoning judge, its thinking."""
+    if critique.get("label_spans"):
+        spans = [Span(*span) for span in orjson.loads(critique["label_spans"])]
+        return {"spans": spans, "thinking": None}
     snapshot = request.view.snapshot
     info = snapshot.shards_by_path[critique["shard"]]
     spans = [Span(*span) for span in _sample(request, info.path, critique["row"])["spans"]]

@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 import jinja2
 from starlette.requests import Request
@@ -16,6 +16,7 @@ from ixt_data.console import format_count
 from ixt_data.errors import QueryError
 from ixt_data.store import Store
 from ixt_inspector.web.query_pool import PendingQueries, QueryLimits, QueryPool
+from ixt_inspector.web.reviewers import Reviewers
 from ixt_inspector.web.snapshot_cache import SnapshotView, SnapshotViews
 from ixt_inspector.web.text import make_visible
 
@@ -45,12 +46,14 @@ class Settings:
         mixes: folder of mixes, if any.
         runs: folder of run folders of train runs, if any.
         limits: limits of a user's query.
+        write_token: secret that signs the names of people who label; None: the server only reads.
     """
 
     store: str
     mixes: Path | None = None
     runs: Path | None = None
     limits: QueryLimits = field(default_factory=QueryLimits)
+    write_token: str | None = field(default=None, repr=False)
 
 
 class Inspector:
@@ -61,6 +64,7 @@ class Inspector:
         self.views = SnapshotViews(Store.open(settings.store))
         self.query_pool = QueryPool(self.views.store.root, settings.limits)
         self.pending_queries = PendingQueries(self.query_pool)
+        self.reviewers = Reviewers(settings.write_token) if settings.write_token else None
 
     def close(self) -> None:
         """End the processes."""
@@ -70,8 +74,9 @@ class Inspector:
 class PageRequest:
     """One request, as the functions of pages receive it."""
 
-    def __init__(self, http_request: Request, inspector: Inspector) -> None:
+    def __init__(self, http_request: Request, inspector: Inspector, body: bytes = b"") -> None:
         self.http_request, self.inspector = http_request, inspector
+        self.form = dict(parse_qsl(body.decode(errors="replace"), keep_blank_values=True))
         self.query = dict(http_request.query_params)
         self.path = http_request.url.path
 
@@ -142,6 +147,7 @@ class PageRequest:
         return {
             "pages": PAGES,
             "store": self.inspector.settings.store,
+            "is_writable": self.inspector.reviewers is not None,
             "latest": latest.version,
             "behind": views.head - latest.version,
             "tags": tags,

@@ -157,6 +157,11 @@ class SnapshotViews:
             assert self._latest is not None
             return self._latest
 
+    def refresh(self) -> None:
+        """Check for a new version at the next request, after a commit of this server."""
+        with self._lock:
+            self._checked_at = 0.0
+
     def at(self, at: str | None) -> SnapshotView:
         """Return the view of a version or tag, the latest by default.
 

@@ -104,7 +104,9 @@ class SnapshotQueries:
 
     def _sample(self, row: dict[str, Any]) -> Sample:
         text = self._column(row["shard"], "text")[row["row"]]
-        spans = self._column(row["critique_shard"], "spans")[row["critique_row"]]
+        # Labels of people have no shard of their own.
+        shard = row["critique_shard"]
+        spans = self._column(shard, "spans")[row["critique_row"]] if shard else []
         doc_id = row["doc_id"]
         return Sample(
             corpus=row["corpus"],

@@ -8,8 +8,8 @@ from starlette.testclient import TestClient
 
 from ixt_data.critique_runs.journal import Journal, journal_folder
 from ixt_data.critique_runs.leases import Leases
-from ixt_data.critique_runs.units import unit_name
 from ixt_data.records import Critique
+from ixt_data.store.critique_rows import unit_name
 from ixt_inspector.web.access import AccessPolicy
 from ixt_inspector.web.app import build_app
 from ixt_inspector.web.request import Inspector, Settings

@@ -1,6 +1,24 @@
 // What the pages cannot say in HTML. Without it everything works by plain links and forms.
 "use strict";
 
+// Keys of the form of a label: a digit is a score in tenths, `w` and `r` quote the selected words.
+const label = (event) => {
+  const form = document.querySelector("form.label");
+  if (!form) return false;
+  const words = String(getSelection()).trim().replace(/\s*\n[^]*/, "");
+  const verdict = { w: "wrong", r: "right" }[event.key];
+  if (/^[0-9]$/.test(event.key)) {
+    form.elements.score.value = event.key === "0" ? "1" : `0.${event.key}`;
+  } else if (verdict && words) {
+    const lines = form.querySelector("[data-spans]");
+    lines.value += `${lines.value && "\n"}${verdict}: ${words}`;
+  } else {
+    return false;
+  }
+  event.preventDefault();
+  return true;
+};
+
 const field = (target) => target.closest("input, textarea, select, [contenteditable]");
 
 document.addEventListener("keydown", (event) => {
@@ -12,8 +30,12 @@ document.addEventListener("keydown", (event) => {
     "/": "[data-key='/']",
     s: "[data-key=s]",
     "[": "a[rel=prev]",
+    k: "a[rel=prev]",
     "]": "a[rel=next]",
+    j: "a[rel=next]",
+    e: "[data-key=e]",
   }[event.key];
+  if (label(event)) return;
   const element = selector && document.querySelector(selector);
   if (!element) return;
   event.preventDefault();

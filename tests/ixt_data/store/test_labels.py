@@ -1,0 +1,133 @@
+"""Labels of people: sparse rows, history, reviewers, and what refuses them."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from small_stores import Length, add_documents
+
+from ixt_data.analysis import calibrate
+from ixt_data.critique_runs import annotate
+from ixt_data.errors import MixError, StoreError, UnknownDocument
+from ixt_data.maintenance import compact, verify
+from ixt_data.mix import Mix, plan_mix
+from ixt_data.records import Span, document_id, format_id
+from ixt_data.store.labels import Label, label_documents
+from ixt_data.store.selections import save_selection
+from ixt_data.store.store import Store
+
+TEXTS = [f"text number {n}" for n in range(25)]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store.init(tmp_path / "S")
+    add_documents(store, TEXTS)
+    annotate(store, "web", Length())
+    return store
+
+
+def name(number: int) -> str:
+    return format_id(document_id(TEXTS[number]))
+
+
+def rows(store: Store, view: str = "critiques") -> list[tuple]:
+    return store.sql(
+        f"SELECT source_id, score, critique, reviewer FROM {view} JOIN documents USING (doc_id) "
+        "WHERE critic = 'human' ORDER BY labeled"
+    ).fetchall()
+
+
+def test_labels_are_sparse_rows_with_history(store: Store) -> None:
+    span = Span(0, 4, "wrong", "word", "why?")
+    assert (
+        store.label(name(3), by="ana", score=0.2, critique="Too short.", spans=[span]).replaced == 0
+    )
+    assert store.label(name(4), by="ana", score=0.9).replaced == 0
+    assert store.label(name(3), by="ben", score=0.4).replaced == 1
+    assert rows(store) == [("4", 0.9, "", "ana"), ("3", 0.4, "", "ben")]
+    assert len(rows(store, "critiques_all")) == 3
+    assert [info.name for info in store.snapshot().critics.values()] == ["length", "human"]
+    first = store.document(name(3), at=store.snapshot().version - 2)
+    assert next(c for c in first.critiques if c.row["critic"] == "human").spans == [span]
+    assert verify(store).problems == []
+    compact(store, full=True)
+    assert rows(store) == [("4", 0.9, "", "ana"), ("3", 0.4, "", "ben")]
+
+
+def test_shard_of_labels_has_placeholders(store: Store) -> None:
+    store.label(name(3), by="ana", score=0.25, spans=[Span(5, 9, "right"), Span(0, 4, "wrong")])
+    store.label(name(12), by="ana", score=0.5)
+    family = [one for one in store.snapshot().shards if one.family.startswith("critique/human-")]
+    assert [one.samples for one in family] == [10, 10]
+    statuses = store.shard(family[0]).column("status")
+    assert statuses == ["orphan"] * 3 + ["ok"] + ["orphan"] * 6
+    assert store.shard(family[0]).column("spans")[3][0][:3] == [0, 4, "wrong"]
+
+
+def test_batch_of_labels_is_one_commit_per_shard(store: Store) -> None:
+    before = store.snapshot().version
+    ids = [str(row[0]) for row in store.sql("SELECT doc_id FROM documents").fetchall()]
+    report = label_documents(store, [Label(doc_id, "ana", 0.5) for doc_id in ids])
+    assert (report.labels, report.replaced, report.snapshot) == (25, 0, before + 3)
+    assert label_documents(store, [Label(ids[0], "ben", 0.6)]).replaced == 1
+
+
+def test_labels_of_concurrent_people_are_all_kept(store: Store) -> None:
+    def work(number: int) -> None:
+        Store.open(store.root).label(name(number), by=f"person {number}", score=0.5)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(6)))
+    assert len(rows(Store.open(store.root))) == 6
+    assert verify(Store.open(store.root)).problems == []
+
+
+def test_document_of_two_corpora_has_one_row(store: Store) -> None:
+    add_documents(store, ["text number 3", "another"], "books")
+    store.label(str(store.document(name(3)).row["doc_id"]), by="ana", score=0.5)
+    assert store.sql("SELECT count(*) FROM critiques WHERE critic = 'human'").fetchall() == [(1,)]
+    family = [one for one in store.snapshot().shards if one.family.startswith("critique/human-")]
+    assert sorted(one.corpus for one in family) == ["books", "web"]
+
+
+def test_labels_are_gold(store: Store) -> None:
+    for number in range(12):
+        store.label(name(number), by="ana", score=number / 12)
+    pair = calibrate(store, ["length", "human"]).pairs[0]
+    assert pair.all.documents == 12
+
+
+def test_label_needs_a_document_and_a_judgement(store: Store) -> None:
+    with pytest.raises(UnknownDocument):
+        store.label("nosuch", by="ana", score=0.5)
+    with pytest.raises(StoreError, match=r"score: 1\.5"):
+        store.label(name(3), by="ana", score=1.5)
+    with pytest.raises(StoreError, match="needs a score"):
+        store.label(name(3), by="ana")
+    with pytest.raises(StoreError, match="by: ''"):
+        store.label(name(3), by="", score=0.5)
+    with pytest.raises(StoreError, match="a span ends at 99, the text has 13"):
+        store.label(name(3), by="ana", spans=[Span(0, 99, "wrong")])
+    with pytest.raises(StoreError, match="is empty"):
+        store.label(name(3), by="ana", spans=[Span(4, 4, "wrong")])
+    doc_id = str(store.document(name(3)).row["doc_id"])
+    with pytest.raises(StoreError, match="two labels"):
+        label_documents(store, [Label(doc_id, "ana", 0.1), Label(doc_id, "ben", 0.2)])
+
+
+def test_labels_precede_a_judge_in_an_order_of_critics(store: Store) -> None:
+    store.label(name(3), by="ana", score=0.0)
+    store.label(name(4), by="ana", score=0.1)
+    low = save_selection(store, "low", "score < 0.5", critic="human,length")
+    assert low.documents == 2
+    assert store.sql("SELECT count(*) FROM selected.low").fetchall() == [(2,)]
+    assert save_selection(store, "all", "score >= 0", critic="human,length").documents == 25
+    assert save_selection(store, "judged", "score < 0.5", critic="length,human").documents == 0
+    assert store.search("number", where="score < 0.5", critic="human,length").total == 2
+    with pytest.raises(StoreError, match="no critiques by 'nosuch'"):
+        save_selection(store, "no", "score < 0.5", critic="human,nosuch")
+    mix = {"store": store.root, "critic": "human,length", "condition": {"kind": "score"}}
+    mix["selections"] = [{"name": "x", "where": "score < 0.5", "weight": 1}]
+    with pytest.raises(MixError, match="is an order of critics"):
+        plan_mix(Mix.model_validate(mix), 10)
