@@ -1,6 +1,8 @@
 """The verbs of the inspector: inspect, serve. Heavy imports are inside."""
 
+import webbrowser
 from pathlib import Path
+from threading import Thread
 from typing import Annotated
 
 import typer
@@ -75,6 +77,9 @@ def serve(
         bool,
         typer.Option("--write", help="Let people label documents; requires --token."),
     ] = False,
+    opens: Annotated[
+        bool, typer.Option("--open", help="Open the page in this machine's browser.")
+    ] = False,
     sql_seconds: Annotated[
         int, typer.Option(min=1, max=600, help="Time limit of a user's query, in seconds.")
     ] = 20,
@@ -102,6 +107,11 @@ def serve(
             out.result({"url": address})
         else:
             out.note(f"serving the store at {address} (Ctrl-C stops)")
+        if opens:
+            # Without the token, which other users could read in the browser's command line. In a
+            # thread: a browser in the terminal would keep the server from its work.
+            page = address.partition("?")[0]
+            Thread(target=webbrowser.open, args=(page,), daemon=True).start()
 
     limits = QueryLimits(seconds=sql_seconds, memory=sql_memory << 20)
     settings = Settings(store, mixes, runs, limits, token if write else None)

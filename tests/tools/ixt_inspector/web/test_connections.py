@@ -1,12 +1,14 @@
 """A real server under connections that send nothing, or a part of a request."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +25,25 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         assert server.stdout is not None
         yield int(json.loads(server.stdout.readline())["url"].rstrip("/").rpartition(":")[2])
         server.terminate()
+
+
+def test_browser_opens_at_the_page_without_the_token(tmp_path: Path) -> None:
+    Store.init(tmp_path / "S")
+    browser, opened = tmp_path / "browser", tmp_path / "opened"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}.part && mv {opened}.part {opened}\n')
+    browser.chmod(0o755)
+    command = [sys.executable, "-m", "ixt_data", "serve", "--store", str(tmp_path / "S"), "--open"]
+    environment = os.environ | {"BROWSER": f"{browser} %s", "IXT_SERVE_TOKEN": "a-secret-of-mine"}
+    options = ("--port", "0", "--output", "json")
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, env=environment) as server:
+        assert server.stdout is not None
+        address = json.loads(server.stdout.readline())["url"]
+        end = time.monotonic() + 30
+        while not opened.exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        server.terminate()
+    assert "token=a-secret-of-mine" in address
+    assert opened.read_text().strip() == address.partition("?")[0]
 
 
 def is_closed(connection: socket.socket, seconds: float) -> bool:
