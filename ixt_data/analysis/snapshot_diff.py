@@ -1,9 +1,11 @@
-"""Differences between two snapshots: documents, critiques, scores, shards, selections."""
+"""Differences between two snapshots: documents, critiques, scores, columns, shards, selections."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 from ixt_data.log import Snapshot
+from ixt_data.sql import Catalog, quote_name
 from ixt_data.store import Store
 
 _DOCUMENTS = """
@@ -42,8 +44,9 @@ def diff(store: Store, before: int | str, after: int | str | None = None) -> dic
     Returns:
         `from` and `to`; `documents`: per corpus added and removed; `critiques`: per critic added,
         removed, rescored, how many higher and lower, the mean change of those, and the mean score
-        before and after; `shards`: per family added and removed; `selections`: saved, changed or
-        dropped ones.
+        before and after; `columns`: those that a view gained or lost, or whose type changed, with
+        the number of documents that have a value; `shards`: per family added and removed;
+        `selections`: saved, changed or dropped ones.
 
     Raises:
         SnapshotError: a version or tag does not exist.
@@ -53,6 +56,7 @@ def diff(store: Store, before: int | str, after: int | str | None = None) -> dic
     try:
         documents = catalog.arrow(_DOCUMENTS).to_pylist()
         critiques = catalog.arrow(_CRITIQUES).to_pylist()
+        columns = list(_columns(catalog, store.catalog(before)))
     finally:
         catalog.close()
     shards: dict[str, dict[str, int]] = {}
@@ -66,9 +70,30 @@ def diff(store: Store, before: int | str, after: int | str | None = None) -> dic
         "to": new.version,
         "documents": documents,
         "critiques": critiques,
+        "columns": columns,
         "shards": [{"family": family, **counts} for family, counts in sorted(shards.items())],
         "selections": list(_selections(old, new)),
     }
+
+
+def _columns(catalog: Catalog, old: Catalog) -> Iterator[dict[str, Any]]:
+    with closing(old):
+        for view in ("documents", "critiques"):
+            one, other = old.columns[view], catalog.columns[view]
+            for name in dict.fromkeys((*one, *other)):
+                if one.get(name) == other.get(name):
+                    continue
+                change = "added" if name not in one else "removed" if name not in other else "type"
+                count = f"SELECT count({quote_name(name)}) FROM {view}"
+                values = (catalog if name in other else old).arrow(count).column(0)[0].as_py()
+                yield {
+                    "view": view,
+                    "column": name,
+                    "change": change,
+                    "before": one.get(name),
+                    "after": other.get(name),
+                    "values": values,
+                }
 
 
 def _selections(old: Snapshot, new: Snapshot) -> Iterator[dict[str, Any]]:

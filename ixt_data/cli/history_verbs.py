@@ -154,7 +154,7 @@ def diff(
     store: StoreOption = DEFAULT_STORE,
     output: OutputOption = OutputMode.text,
 ) -> None:
-    """Show what changed between two snapshots: documents, critiques and scores, shards."""
+    """Show what changed between two snapshots: documents, critiques and scores, columns."""
     from ixt_data.analysis import diff as run
     from ixt_data.store import Store
 
@@ -162,7 +162,7 @@ def diff(
     changes = run(Store.open(store), before, after)
     out.result(changes, f"from snapshot {changes['from']} to {changes['to']}")
     if output is OutputMode.text:
-        for what in ("documents", "critiques", "shards", "selections"):
+        for what in ("documents", "critiques", "columns", "shards", "selections"):
             if rows := changes[what]:
                 out.console.print(
                     f"\n[bold]{what}[/]", table(list(rows[0]), map(dict.values, rows))
