@@ -15,7 +15,8 @@ from ixt_inspector.web.access import is_cross_site
 from ixt_inspector.web.documents import TABLE_PARAMETERS, parse_filter
 from ixt_inspector.web.documents_table import DocumentsTable
 from ixt_inspector.web.request import PageRequest
-from ixt_inspector.web.text import PART_VERDICTS, text_segments
+from ixt_inspector.web.text import PART_VERDICTS
+from ixt_inspector.web.text_views import VIEWS, view_text
 
 DEFAULT_CHARS = 60_000
 """Characters of a text that the page shows by default."""
@@ -40,7 +41,6 @@ def show(request: PageRequest) -> Response:
     latest = {row["critic"]: row for row in reversed(all_critiques)}
     critiques = [latest[name] for name in view.critics if name in latest]
     text = _sample(request, location["shard"], location["row"])["text"]
-    found = SearchWords.parse(request.get("find")).find(text) if request.get("find") else []
     names = [row["critic"] for row in critiques]
     critic = request.choice("critic", view.critics, names[0] if names else "")
     critique = next((row for row in critiques if row["critic"] == critic), None)
@@ -48,6 +48,14 @@ def show(request: PageRequest) -> Response:
         _details(request, critique) if critique is not None else {"spans": [], "thinking": None}
     )
     length = MAX_CHARS if request.get("all") else DEFAULT_CHARS
+    shown = view_text(
+        text,
+        details["spans"],
+        name=request.choice("view", VIEWS, ""),
+        file_names=(location["source_id"] or "", location["source"] or ""),
+        words=SearchWords.parse(request.get("find")) if request.get("find") else None,
+        length=length,
+    )
     before, after = _neighbours(request, doc_id, corpus)
     return request.page(
         "document.html",
@@ -63,8 +71,8 @@ def show(request: PageRequest) -> Response:
         spans=details["spans"],
         parts=PART_VERDICTS,
         thinking=details["thinking"],
-        segments=list(text_segments(text, details["spans"], length, found)),
-        found=len(found),
+        shown=shown,
+        views=VIEWS,
         hidden_chars=max(0, len(text) - length),
         shown_chars=min(len(text), length),
         before=before,

@@ -291,7 +291,9 @@ def listing_order(columns: ComparedCritics) -> str:
 
 
 def _excerpt(column: str, prefix: str) -> str:
-    return f"left({column}, {_EXCERPT_CHARS}) AS {prefix}excerpt"
+    # An ellipsis where the text is cut.
+    cut = f"CASE WHEN length({column}) > {_EXCERPT_CHARS} THEN '…' ELSE '' END"
+    return f"left({column}, {_EXCERPT_CHARS}) || {cut} AS {prefix}excerpt"
 
 
 def _after_key(

@@ -24,6 +24,7 @@ class TextSegment:
         is_hidden: whether the segment is the name of a hidden character.
         is_first: whether the span starts here.
         is_found: whether words of a search are here.
+        kind: kind of code, such as `keyword`; empty in other texts.
     """
 
     text: str
@@ -31,6 +32,7 @@ class TextSegment:
     is_hidden: bool = False
     is_first: bool = False
     is_found: bool = False
+    kind: str = ""
 
 
 def make_visible(text: str) -> str:
@@ -51,7 +53,11 @@ def is_hidden(character: str) -> bool:
 
 
 def text_segments(
-    text: str, spans: Iterable[Span], length: int, found: Sequence[tuple[int, int]] = ()
+    text: str,
+    spans: Iterable[Span],
+    length: int,
+    found: Sequence[tuple[int, int]] = (),
+    tokens: Sequence[tuple[int, int, str]] = (),
 ) -> Iterator[TextSegment]:
     """Yield the first `length` characters of a text, split at spans and at hidden characters.
 
@@ -68,8 +74,9 @@ def text_segments(
         {0, len(text)}
         | {min(border, len(text)) for match in found for border in match}
         | {border for start, end, _ in clipped for border in (start, end)}
+        | {border for start, end, _ in tokens for border in (start, end)}
     )
-    found_starts = [start for start, _ in found]
+    found_starts, token_starts = [start for start, _ in found], [start for start, _, _ in tokens]
     started: set[int] = set()
     for start, end in pairwise(borders):
         if not 0 <= start < end <= len(text):
@@ -78,11 +85,13 @@ def text_segments(
         number = max(around)[1] if around else 0
         before = bisect_right(found_starts, start) - 1
         is_found = before >= 0 and end <= found[before][1]
+        inside = bisect_right(token_starts, start) - 1
+        kind = tokens[inside][2] if inside >= 0 and end <= tokens[inside][1] else ""
         for run, hidden in _runs(text[start:end]):
             first = number not in started and number > 0
             started.add(number)
             shown = code_point(run) if hidden else run
-            yield TextSegment(shown, number, hidden, first, is_found)
+            yield TextSegment(shown, number, hidden, first, is_found, kind)
 
 
 def marked_segments(text: str, marks: Iterable[tuple[int, int]]) -> list[tuple[str, bool]]:
