@@ -11,6 +11,7 @@ from ixt_inspector.web.access import is_cross_site
 from ixt_inspector.web.documents_table import DocumentsPage, DocumentsTable
 from ixt_inspector.web.listing import NO_CRITIQUE, ComparedCritics, DocumentFilter, RowKey
 from ixt_inspector.web.request import PageRequest
+from ixt_inspector.web.selecting import selection_state
 from ixt_inspector.web.snapshot_cache import SnapshotView
 from ixt_inspector.web.text import marked_segments
 
@@ -58,6 +59,7 @@ def show(request: PageRequest) -> Response:
         active=[name for name in FILTERS if request.get(name)],
         unread=NO_CRITIQUE,
         excerpts=_excerpts(request, page),
+        selection=selection_state(request, filtered) if page is not None else None,
     )
 
 
