@@ -22,8 +22,9 @@ from ixt_data.errors import StoreError
 from ixt_data.mix import Mix, MixPlan, plan_mix
 from ixt_data.store import Store
 from ixt_train.config import TrainConfig, load_train_config
+from ixt_train.runs import load_points
 from ixt_train.stream import run_on_all_ranks
-from ixt_train.trainer import HookCallback, equal_rows, train
+from ixt_train.trainer import HookCallback, equal_rows, run_sweep, train
 from ixt_train.trainer.objective import LanguageModel
 from ixt_train.trainer.shared_plan import share_plan
 
@@ -77,6 +78,11 @@ def train_with_unequal_rows(number: int, config: TrainConfig) -> list[int]:
 def train_config(number: int, config: Path) -> dict[str, Any]:
     """Return the result of the train run of a config."""
     return train(load_train_config(config)).record()
+
+
+def sweep(number: int, config: Path, axes: list[str]) -> list[tuple[tuple[str, ...], float | None]]:
+    """Return settings and loss of each run of a sweep."""
+    return [(run.settings, run.loss) for run in run_sweep(load_points(config, [], axes))]
 
 
 def train_with_broken_loss(number: int, config: Path, calls: set[int]) -> dict[str, Any]:

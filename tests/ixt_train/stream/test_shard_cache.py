@@ -70,16 +70,16 @@ def test_stream_leaves_no_shared_memory(store, plan, tmp_path):
 
 @pytest.fixture(scope="module")
 def tiny_shards(tmp_path_factory):
-    """A store of 1,500 shards of one document each."""
-    return critiqued_store(tmp_path_factory.mktemp("tiny") / "store", 1500, per_shard=1)
+    """A store of 500 shards of one document each."""
+    return critiqued_store(tmp_path_factory.mktemp("tiny") / "store", 500, per_shard=1)
 
 
 def test_batch_that_touches_many_shards_needs_few_file_handles(tiny_shards, tmp_path, monkeypatch):
-    plan = plan_mix(Mix(critic="numbers"), 1500, store=tiny_shards, batch=1500)
+    plan = plan_mix(Mix(critic="numbers"), 500, store=tiny_shards, batch=500)
     # Threads that copy shards use handles while they do.
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     in_use = len(list(Path("/proc/self/fd").iterdir()))
-    with stream(tiny_shards, plan, tmp_path, batch_size=1500) as ds:
+    with stream(tiny_shards, plan, tmp_path, batch_size=500) as ds:
         resource.setrlimit(resource.RLIMIT_NOFILE, (in_use + 64, before[1]))
         try:
             assert draws(ds) == planned(plan)

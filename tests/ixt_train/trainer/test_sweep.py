@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from ranks import run_ranks, sweep
 from train_runs import Tree
 from typer.testing import CliRunner
 
@@ -41,6 +42,20 @@ def test_sweep_trains_each_combination_once(config: Path, config_tree: Tree) -> 
     again = run_sweep(points)
     assert [run.loss for run in again] == [run.loss for run in runs]
     assert [len(read_metrics(Path(run.run_folder) / "metrics.jsonl")) for run in again] == rows
+
+
+@pytest.mark.slow
+def test_sweep_of_two_processes_equals_that_of_one(
+    config_tree: Tree, write_config: WriteConfig, tmp_path: Path
+) -> None:
+    model = config_tree["model"]["config"] | {"attention_dropout": 0.0}
+    tree = config_tree | {"duration": "4ba", "eval": {"samples": 4}, "model": {"config": model}}
+    axes = ["optimizer.lr=1e-4,1e-2"]
+    one = run_sweep(load_points(write_config(tree), [f"run_folder={tmp_path}/one"], axes))
+    first, second = run_ranks(2, sweep, write_config(tree), axes, limit_seconds=200)
+    assert first == second
+    assert [settings for settings, _ in first] == [run.settings for run in one]
+    assert [loss for _, loss in first] == pytest.approx([run.loss for run in one], abs=1e-4)
 
 
 def test_unstable_run_does_not_end_the_sweep(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
