@@ -32,7 +32,7 @@ from ixt_data.maintenance.log_checks import (
 from ixt_data.maintenance.verify_report import VerifyProblem, VerifyReport
 from ixt_data.mds import read_shard
 from ixt_data.records import ProgressCallback
-from ixt_data.store import CHANGED, INGESTS, Store, read_adopted, sizes_of, unit_name
+from ixt_data.store import CHANGED, INGESTS, Store, human_critic, read_adopted, sizes_of, unit_name
 from ixt_data.worker_processes import cores
 
 _File = RowsFile | ShardInfo
@@ -205,6 +205,8 @@ def _misalignment(
 
 
 def _remedy(file: _File) -> str:
+    if isinstance(file, ShardInfo) and file.family == f"critique/{human_critic().id}":
+        return "ixt verify --repair, then the next label of its documents restores it from the rows"
     if isinstance(file, ShardInfo) and file.aligned_with is not None:
         verb = _VERBS.get(file.family.partition("/")[0], "critique")
         return f"ixt verify --repair, then `ixt {verb}` redoes this unit"

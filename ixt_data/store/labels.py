@@ -230,7 +230,7 @@ def _publish_once(
             f"critique/{critic.id}", shard.corpus, CRITIQUE_COLUMNS, first=shard_number(shard)
         )
         new: dict[bytes, tuple[int, Critique]] = {}
-        for number, sample in enumerate(_former_samples(store, shard, former)):
+        for number, sample in enumerate(_former_samples(store, base, shard, former)):
             doc_id = sample["doc_id"]
             if doc_id in by_id:
                 critique = _critique(by_id[doc_id], doc_id)
@@ -258,14 +258,28 @@ def _publish_once(
 
 
 def _former_samples(
-    store: LabeledStore, shard: ShardInfo, former: ShardInfo | None
+    store: LabeledStore, base: Snapshot, shard: ShardInfo, former: ShardInfo | None
 ) -> Iterable[dict[str, Any]]:
-    """Yield the samples of the labels so far, placeholders where there is none."""
+    """Yield the samples of the labels so far, placeholders where there is none.
+
+    Without a shard they come from the rows: `ixt verify --repair` has removed it, or the documents
+    were labeled in another corpus.
+    """
     if former is not None:
         yield from store.shard(former).rows()
         return
+    sql = (
+        "SELECT doc_id::VARCHAR AS doc_id, score, critique, label_spans FROM critiques "
+        "WHERE critic = $critic AND doc_id IN (SELECT doc_id FROM documents WHERE shard = $shard)"
+    )
+    labeled: dict[bytes, Critique] = {}
+    if human_critic().id in base.critics:
+        for row in _query(store, base.version, sql, {"critic": HUMAN, "shard": shard.path}):
+            doc_id = UUID(row["doc_id"]).bytes
+            spans = tuple(Span(*span) for span in orjson.loads(row["label_spans"]))
+            labeled[doc_id] = Critique(doc_id, OK, row["critique"], row["score"], spans=spans)
     for doc_id in store.shard(shard).column("doc_id"):
-        yield critique_sample(Critique(doc_id, ORPHAN))
+        yield critique_sample(labeled.get(doc_id) or Critique(doc_id, ORPHAN))
 
 
 def _critique(label: Label, doc_id: bytes) -> Critique:

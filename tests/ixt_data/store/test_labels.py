@@ -9,7 +9,7 @@ from small_stores import Length, add_documents
 from ixt_data.analysis import calibrate
 from ixt_data.critique_runs import annotate
 from ixt_data.errors import MixError, StoreError, UnknownDocument
-from ixt_data.maintenance import compact, verify
+from ixt_data.maintenance import compact, repair, verify
 from ixt_data.mix import Mix, plan_mix
 from ixt_data.records import Span, document_id, format_id
 from ixt_data.store.labels import Label, label_documents
@@ -131,3 +131,22 @@ def test_labels_precede_a_judge_in_an_order_of_critics(store: Store) -> None:
     mix["selections"] = [{"name": "x", "where": "score < 0.5", "weight": 1}]
     with pytest.raises(MixError, match="is an order of critics"):
         plan_mix(Mix.model_validate(mix), 10)
+
+
+def test_lost_shard_of_labels_is_restored_from_the_rows(store: Store) -> None:
+    store.label(name(3), by="ana", score=0.25, critique="Why?", spans=[Span(0, 4, "wrong")])
+    (lost,) = [one for one in store.snapshot().shards if one.family.startswith("critique/human-")]
+    (Path(store.root) / lost.path).unlink()
+    report = verify(store)
+    assert "the next label" in report.problems[0].remedy
+    repair(store, report)
+    store.label(name(4), by="ana", score=0.5)
+    assert verify(store).problems == []
+    (found,) = [one for one in store.snapshot().shards if one.family.startswith("critique/human-")]
+    rows = list(store.shard(found).rows())
+    assert (rows[3]["score"], rows[3]["critique"], rows[3]["spans"][0][2]) == (
+        0.25,
+        "Why?",
+        "wrong",
+    )
+    assert rows[4]["score"] == 0.5
