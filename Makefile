@@ -14,7 +14,7 @@ SECONDS ?= 60
 BASE ?= HEAD
 
 .PHONY: help demo proof proof-spans proof-text test coverage test-browser test-light test-llama test-newest test-vllm check same-losses
-.PHONY: chaos chaos-s3 faults gpu-check format docs schemas site release install clean
+.PHONY: chaos chaos-s3 chaos-gs faults gpu-check format docs schemas site release install clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## ?(.*)/\1\t\2/' | \
@@ -110,7 +110,11 @@ chaos: $(STAMP) ## kill writers, compactor and collector of a local store for SE
 
 chaos-s3: SECONDS = 20
 chaos-s3: $(STAMP) ## the same on a real S3 server
-	$(BIN)/python tests/chaos/night.py --s3 --seconds $(SECONDS)
+	$(BIN)/python tests/chaos/night.py --on s3 --seconds $(SECONDS)
+
+chaos-gs: SECONDS = 20
+chaos-gs: $(STAMP) ## the same on Google Cloud Storage, played over the S3 server
+	$(BIN)/python tests/chaos/night.py --on gs --seconds $(SECONDS)
 
 release: $(STAMP) ## VERSION=x.y.z: set version and changelog, tag, build and check the packages
 	$(BIN)/python tools/dev/release.py $(VERSION)

@@ -1,13 +1,14 @@
 """Fault injection for a store: annotators, compaction, garbage collection, readers, and SIGKILL.
 
     python tests/chaos/night.py --seconds 60
-    python tests/chaos/night.py --s3
+    python tests/chaos/night.py --on s3
 
 Four annotators publish units (some sleep before their commit, for longer than the grace of garbage
 collection), one process compacts, one collects garbage twice a second, two readers pin versions and
 check that every file of them is there and adds up. All of them are killed at random and start
 again. In the morning nothing that was acknowledged may be gone, nothing twice, nothing missing.
-With `--s3` the store is on a real S3 server, a process that this one starts.
+With `--on s3` the store is on a real S3 server, a process that this one starts, with `--on gs` on
+its form of Google Cloud Storage, and with `--on ADDRESS` on a storage that is there already.
 Prints the counts as one JSON object; exit code 1 if anything was lost, or no worker ran.
 """
 
@@ -27,7 +28,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools/benchmarks"))
+sys.path[:0] = [
+    str(Path(__file__).resolve().parents[2] / "tools/benchmarks"),
+    str(Path(__file__).resolve().parents[1] / "support"),
+]
 
 from moto_server import s3_server
 
@@ -43,7 +47,7 @@ from ixt_data.store.store import Store
 SHARDS, DOCUMENTS, CRITICS = 40, 20, 100
 ROLES = {"annotate": 4, "compact": 1, "collect": 1, "read": 2}
 GRACE = 1.0
-SECONDS, SECONDS_ON_S3 = 60.0, 20.0
+SECONDS, SECONDS_ELSEWHERE = 60.0, 20.0
 START_TIMEOUT = 90.0
 """Timeout in seconds for the first acknowledged unit; the kills start then."""
 SLOW_START = 10.0
@@ -57,10 +61,9 @@ def log_event(event: str, **details: Any) -> None:
 
 def create_store(root: str) -> Store:
     """Create the store: one corpus, no critiques."""
-    from ixt_data.mds.shards import TEXT_COLUMNS
-
-    sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
     from small_stores import documents_table
+
+    from ixt_data.mds.shards import TEXT_COLUMNS
 
     store = Store.init(root)
     with store.begin("ingest") as txn:
@@ -261,24 +264,30 @@ def audit(root: str, events: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 @contextmanager
-def place(on_s3: bool, folder: Path) -> Iterator[str]:
+def place(on: str | None, folder: Path) -> Iterator[str]:
     """Yield the root of the store."""
     # What killed processes leave behind goes with the folder.
     os.environ |= {"TMPDIR": str(folder), "IXT_CACHE": str(folder / "cache")}
     tempfile.tempdir = None
-    if not on_s3:
-        yield str(folder / "store")
-        return
-    with s3_server() as bucket:
-        yield f"{bucket}/store"
+    if on == "s3":
+        with s3_server() as bucket:
+            yield f"{bucket}/store"
+    elif on == "gs":
+        from gcs_server import gcs
+
+        with gcs() as (_, account):
+            os.environ |= {"GOOGLE_SERVICE_ACCOUNT_KEY": account, "GOOGLE_ALLOW_HTTP": "true"}
+            yield "gs://corpora/store"
+    else:
+        yield f"{on}/night-{time.time_ns()}" if on else str(folder / "store")
 
 
 def main() -> None:
     """Run all roles, or one of them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=None, help="60; with --s3 20")
+    parser.add_argument("--seconds", type=float, default=None, help="60; elsewhere 20")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--s3", action="store_true", help="the store is on an S3 server")
+    parser.add_argument("--on", default=None, help="s3, gs, or an address; by default a folder")
     parser.add_argument("--store", default=None, help=argparse.SUPPRESS)
     parser.add_argument("--role", choices=ROLES, default=None, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -291,8 +300,8 @@ def main() -> None:
         }
         random.seed(os.getpid())
         roles[options.role](Store.open(options.store))
-    seconds = options.seconds or (SECONDS_ON_S3 if options.s3 else SECONDS)
-    with tempfile.TemporaryDirectory() as name, place(options.s3, Path(name)) as root:
+    seconds = options.seconds or (SECONDS_ELSEWHERE if options.on else SECONDS)
+    with tempfile.TemporaryDirectory() as name, place(options.on, Path(name)) as root:
         report = night(root, seconds, options.seed, Path(name))
     print(json.dumps(report))
     bad = ("lost", "duplicate_rows", "rows_off", "missing_under_a_pin", "problems", "orphans")

@@ -2,6 +2,7 @@
 
 import http.client
 import logging
+import sys
 import threading
 import time
 from collections import Counter
@@ -91,6 +92,15 @@ class _Handler(BaseHTTPRequestHandler):
 _HOP = ("connection", "transfer-encoding", "content-length", "expect", "host")
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of a client that was killed."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+
 class Proxy:
     """A proxy of the S3 server that counts requests and injects faults."""
 
@@ -116,8 +126,7 @@ class Proxy:
 
     @contextmanager
     def running(self) -> Iterator[str]:
-        server = ThreadingHTTPServer(("127.0.0.1", 0), self.handler)
-        server.daemon_threads = True
+        server = _Server(("127.0.0.1", 0), self.handler)
         server.proxy = self  # type: ignore[attr-defined]
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
