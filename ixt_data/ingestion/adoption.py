@@ -23,6 +23,7 @@ from ixt_data.ingestion.document_rows import (
 from ixt_data.ingestion.mds_folders import INDEX, open_folder, read_index
 from ixt_data.ingestion.remarks import Remarks
 from ixt_data.ingestion.seen_ids import SeenIds
+from ixt_data.ingestion.source_ids import repeated_source_ids
 from ixt_data.log import TEXT, Entry, FileInfo, ShardInfo
 from ixt_data.mds import REFUSED, SCALARS, digest
 from ixt_data.records import STAGES, Document, ProgressCallback, Stage
@@ -52,7 +53,7 @@ class AdoptReport:
         bytes: UTF-8 bytes of the new documents' texts.
         left_out: omitted columns that are neither text nor metadata, such as bytes and arrays.
         renamed: column by field, where they differ.
-        remarks: what was changed in the metadata.
+        remarks: what was changed in the metadata, and source ids that repeat.
         snapshot: the version of the commit; the newest version if nothing was new.
     """
 
@@ -126,6 +127,10 @@ def adopt(
             read += info.stored.bytes
             progress(read, report.documents)
         report.snapshot = recorder.commit() if report.shards else txn.base.version
+    if report.documents and (
+        repeated := repeated_source_ids(store, corpus, report.snapshot, source.root)
+    ):
+        report.remarks.append(repeated)
     return report
 
 

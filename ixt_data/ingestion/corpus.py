@@ -237,7 +237,7 @@ def ingest(
     said.update(shards.remarks)
     for remark in broken_selections(store, version) if shards.types.widened else ():
         said.add(remark)
-    if shards.documents and (repeated := repeated_source_ids(store, corpus, version, txn.id)):
+    if shards.documents and (repeated := repeated_source_ids(store, corpus, version, f"/{txn.id}")):
         said.add(repeated)
     return IngestReport(
         shards.documents,

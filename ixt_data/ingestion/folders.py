@@ -179,8 +179,7 @@ def dataset_files(folder: Path, format: str | None = None) -> list[DatasetFile] 
     if (table := lake_files(folder)) is not None:
         return [DatasetFile(path, None) for path in table]
     if (folder / "dataset_dict.json").is_file():
-        splits = _read_json(folder / "dataset_dict.json").get("splits", [])
-        return [DatasetFile(p, str(name)) for name in splits for p in _saved(folder / str(name))]
+        return [DatasetFile(p, split) for split in _splits(folder) for p in _saved(folder / split)]
     if (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file():
         return [DatasetFile(path, None) for path in _saved(folder)]
     files = [file for file in walk(folder) if not isinstance(file, RejectedRecord)]
@@ -207,16 +206,48 @@ def has_only_pages(folder: Path) -> bool:
     return bool(names) and all(suffix_of(name) in pages for name in names)
 
 
+def _splits(folder: Path) -> list[str]:
+    """Return the names of the splits of a saved dataset.
+
+    Raises:
+        ConfigError: its dataset_dict.json does not list them, or names a folder elsewhere.
+    """
+    found = _read_json(folder / "dataset_dict.json").get("splits")
+    names: list[Any] = found if type(found) is list else [None]
+    for name in names:
+        if type(name) is not str or Path(name).name != name:
+            shown = printable(folder / "dataset_dict.json")
+            raise ConfigError(f"{shown} of a saved dataset does not list its splits")
+    return names
+
+
 def _saved(folder: Path) -> Iterator[Path]:
-    """Yield the Arrow files of a dataset that `datasets` saved."""
-    for file in _read_json(folder / "state.json").get("_data_files", []):
-        name = str(file["filename"])
+    """Yield the Arrow files of a dataset that `datasets` saved.
+
+    Raises:
+        ConfigError: its state.json names no files, or files that do not exist or are elsewhere, or
+            some rows only.
+    """
+    state = _read_json(folder / "state.json")
+    shown = printable(folder / "state.json")
+    if state.get("_indices_data_files") or state.get("_indices_files"):
+        raise ConfigError(
+            f"{shown} selects some rows of its files, as old versions of `datasets` save it. Load "
+            "and save it again with a new one"
+        )
+    try:
+        names = [str(file["filename"]) for file in state["_data_files"]]
+    except (KeyError, TypeError):
+        raise ConfigError(f"{shown} of a saved dataset does not list its files") from None
+    for name in names:
         if Path(name).name != name:
-            raise ConfigError(f"{printable(folder / 'state.json')} names a file outside: {name!r}")
+            raise ConfigError(f"{shown} names a file outside: {name!r}")
+        if not (folder / name).is_file():
+            raise ConfigError(f"{shown} names {name}, which does not exist")
         yield folder / name
 
 
-def _read_json(path: Path) -> dict[str, list[dict[str, str]]]:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         found = orjson.loads(path.read_bytes())
     except (OSError, orjson.JSONDecodeError) as error:

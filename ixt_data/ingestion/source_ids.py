@@ -13,20 +13,20 @@ SELECT count(*), min(source_id) FROM repeated
 """
 
 
-def repeated_source_ids(store: Store, corpus: str, version: int, transaction: str) -> str | None:
+def repeated_source_ids(store: Store, corpus: str, version: int, folder: str) -> str | None:
     """Return a remark about the documents of a commit whose source ids are not theirs alone.
 
     Args:
         store: the store.
         corpus: the corpus that the commit belongs to.
         version: the version of the commit.
-        transaction: id of the transaction, which the paths of its shards contain.
+        folder: the part of a path that is common to the shards of the commit, and only to these.
 
     Returns:
         The number of source ids, with an example; None if all are unique in the corpus.
     """
     try:
-        rows = store.sql(_QUERY, at=version, parameters=[corpus, f"/{transaction}/"])
+        rows = store.sql(_QUERY, at=version, parameters=[corpus, f"{folder}/"])
     except (IxtError, OSError) as error:
         # The commit is done.
         return f"the source ids were not compared with those of {corpus}: {error}"

@@ -266,3 +266,12 @@ def test_adoption_is_the_same_for_any_number_of_workers(tmp_path: Path) -> None:
         found.append((report, [shard.path for shard in store.snapshot().text_shards()], rows))
     assert (report.documents, report.duplicates) == (40, 10)
     assert found[0] == found[1] == found[2]
+
+
+def test_ids_that_repeat_are_said(store: Store, tmp_path: Path) -> None:
+    samples = [{"text": text, "n": n} for text, n in (("a", 1), ("b", 1), ("c", 2), ("d", 2))]
+    folder = write_mds(tmp_path / "mds", samples, {"text": "str", "n": "int"})
+    assert adopt(store, "web", folder, id_field="n").remarks == [
+        "2 source ids, such as '1', are of several documents of web; "
+        "`--critic import` finds these by doc_id only"
+    ]

@@ -51,6 +51,34 @@ def test_saved_splits_become_a_column(tmp_path, dataset):
         read(tmp_path / "saved")
 
 
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ("{}", "does not list its files"),
+        ('{"_data_files": "x"}', "does not list its files"),
+        ('{"_data_files": [5]}', "does not list its files"),
+        ('{"_data_files": [{"filename": "gone.arrow"}]}', "names gone.arrow, which does not exist"),
+        (
+            '{"_data_files": [], "_indices_data_files": [{"filename": "indices.arrow"}]}',
+            "selects some rows of its files",
+        ),
+    ],
+)
+def test_saved_dataset_with_another_state_is_refused(tmp_path, dataset, state, message):
+    dataset.save_to_disk(tmp_path / "saved")
+    (tmp_path / "saved" / "state.json").write_text(state)
+    with pytest.raises(ConfigError, match=message):
+        read(tmp_path / "saved")
+
+
+@pytest.mark.parametrize("splits", ["{}", '{"splits": 5}', '{"splits": ["../saved"]}'])
+def test_saved_splits_elsewhere_are_refused(tmp_path, dataset, splits):
+    datasets.DatasetDict(train=dataset).save_to_disk(tmp_path / "saved")
+    (tmp_path / "saved" / "dataset_dict.json").write_text(splits)
+    with pytest.raises(ConfigError, match=r"dataset_dict\.json .* does not list its splits"):
+        read(tmp_path / "saved")
+
+
 def write_hub_layout(folder: Path, dataset: datasets.Dataset) -> None:
     (folder / "data").mkdir(parents=True)
     dataset.to_parquet(folder / "data" / "train-00000-of-00001.parquet")
