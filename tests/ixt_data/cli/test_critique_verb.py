@@ -122,6 +122,9 @@ def test_killed_worker_loses_only_requests_in_flight(tmp_path: Path) -> None:
         sent = fake.fake.requests["chat"]
     assert n < sent <= n + 5 * concurrency
     assert report["reused"] + report["requests"] == report["documents"]
+    # A kill between a commit and the deletion of its journal leaves one for gc.
+    assert len(list((tmp_path / "S/_journal").rglob("*.jsonl"))) <= 5
+    assert ixt("gc", folder=tmp_path).returncode == 0
     assert not list((tmp_path / "S/_journal").rglob("*.jsonl"))
     (row,) = rows(
         tmp_path,
