@@ -370,6 +370,8 @@ def critique(
     )
     if canaries is not None and not check:
         raise typer.BadParameter("requires --check", param_hint="--canaries")
+    if critic == "llama" or server is not None:
+        out.note("starting the judge, then a trial request: on a CPU this may take minutes")
     if check:
         check_critic(out, job, choose_rubric(rubric, parts), canaries, min_auc)
     elif estimate:

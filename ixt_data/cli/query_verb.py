@@ -90,6 +90,7 @@ def query(
 
     Without SQL on a terminal a prompt opens; `.help` lists its commands.
     """
+    from ixt_data.sql import choose_critic
     from ixt_data.store import Store
 
     if sum(one is not None for one in (sql, file, recipe)) > 1:
@@ -105,6 +106,10 @@ def query(
         sql = recipe_sql(recipe, parameters, before)
     replaced = to is not None and _check_file(to, overwrite)
     opened = Store.open(store)
+    if recipe is not None:
+        for name in ("critic", "other"):
+            if name in parameters:
+                choose_critic(opened.snapshot(at), str(parameters[name]), opened.root)
     if sql is None and file is None and sys.stdin.isatty() and sys.stdout.isatty():
         if to is not None or output is QueryOutput.parquet:
             raise typer.BadParameter(

@@ -49,6 +49,7 @@ def test_recipe_runs_by_its_name_and_names_what_is_missing(tmp_path: Path) -> No
         ((*words, "-p", "critic=rules", "-p", "x=1"), "has the parameters critic"),
         (("query", "--recipe", "nosuch"), "What changed between two tags?"),
         (("query", "--recipe", "changed"), "add --before"),
+        ((*words, "-p", "critic=rulez"), "no critiques by 'rulez'"),
     ):
         assert said in ixt(*arguments, folder=tmp_path, code=1).stderr
     assert "give one of" in ixt(*words, "-f", "x", folder=tmp_path, code=2).stderr
