@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ixt_data.errors import CommitConflict, ConfigError, StoreError, TransactionAborted
+from ixt_data.ingestion import INNER, RESERVED
 from ixt_data.log import ShardInfo, Snapshot
 from ixt_data.maintenance import group_mergeable, rewrite
 from ixt_data.plugins import find_plugins
 from ixt_data.records import ProgressCallback
-from ixt_data.sql import DOCUMENTS, DerivedColumns
+from ixt_data.sql import DerivedColumns
 from ixt_data.store import Store
 from ixt_data.worker_processes import WorkerPool, cores
 
@@ -133,7 +134,13 @@ def enrich(
 
 
 def _check_columns(snapshot: Snapshot, enricher: Enricher, replace: bool) -> None:
-    existing = set(DOCUMENTS)
+    for column in enricher.columns:
+        if column.lower() in RESERVED or column.lower().startswith(INNER):
+            raise StoreError(
+                f"column {column!r}: the views documents and critiques have a column of this name; "
+                "choose another one"
+            )
+    existing: set[str] = set()
     if not replace:
         for file in snapshot.rows.values():
             if file.table == "documents":

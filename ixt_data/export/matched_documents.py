@@ -11,7 +11,15 @@ import pyarrow as pa
 from ixt_data.errors import QueryError
 from ixt_data.log import ShardInfo
 from ixt_data.records import ProgressCallback
-from ixt_data.sql import CRITIQUES, Catalog, choose_critic, join_clause, quote_name, sql_literal
+from ixt_data.sql import (
+    CRITIQUES,
+    Catalog,
+    choose_critic,
+    join_clause,
+    parenthesize,
+    quote_name,
+    sql_literal,
+)
 from ixt_data.store import Store
 from ixt_data.worker_processes import cores, map_ahead
 
@@ -139,9 +147,10 @@ class MatchedDocuments:
         selected += [f"critiques.{name}" for name in _OF_CRITIC if self.critic is not None]
         selected += [f"list_position([{paths}]::VARCHAR[], documents.shard) AS {_SHARD}"]
         inside = f"documents.shard IN ({paths})" if group else "false"
+        condition = parenthesize(self.where)
         sql = (
             f"SELECT {', '.join(selected)} {join_clause(self.snapshot, self.critic)} "
-            f"WHERE {inside} AND (\n{self.where}\n) ORDER BY {_SHARD}, documents.row"
+            f"WHERE {inside} AND {condition} ORDER BY {_SHARD}, documents.row"
         )
         try:
             rows = catalog.arrow(sql)

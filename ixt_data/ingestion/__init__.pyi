@@ -1,4 +1,5 @@
 from .adoption import adopt as adopt
+from .columns import INNER as INNER
 from .columns import RESERVED as RESERVED
 from .corpus import IngestReport as IngestReport
 from .corpus import ingest as ingest

@@ -23,6 +23,7 @@ _DOCUMENTS = (
 _CRITIQUES = (
     *("critic", "critic_id", "status", "score", "scores", "expected", "entropy", "critique"),
     *("n_thinking_tokens", "flags", "n_spans", "error", "attempts", "generation", "spans"),
+    *("reviewer", "labeled", "label_spans"),
 )
 RESERVED = frozenset(_DOCUMENTS + _CRITIQUES)
 MAX_COLUMNS = 1000

@@ -14,7 +14,7 @@ from ixt_data.mix.config import Mix
 from ixt_data.mix.draw_counts import Floats
 from ixt_data.mix.saved_selections import resolve_selections
 from ixt_data.records import OK
-from ixt_data.sql import join_clause, sql_literal
+from ixt_data.sql import join_clause, parenthesize, sql_literal
 from ixt_data.store import Store
 
 
@@ -136,11 +136,13 @@ class Scope:
         Raises:
             MixError: DuckDB refuses the predicate or the expression.
         """
-        expression = "NULL" if value is None else f"(\n{value}\n)"
+        with self._translating_errors(f"selection {name!r}", where):
+            condition = parenthesize(where)
+            expression = "NULL" if value is None else parenthesize(value)
         inner = (
             "SELECT documents.shard AS _ixt_shard, documents.row AS _ixt_row, "
             f"documents.n_chars AS _ixt_chars, ({expression})::DOUBLE AS _ixt_value "
-            f"{join_clause(self.snapshot, critic)} WHERE {self._only} AND (\n{where}\n)"
+            f"{join_clause(self.snapshot, critic)} WHERE {self._only} AND {condition}"
         )
         sql = (
             f"SELECT start + _ixt_row AS place, _ixt_chars AS chars, _ixt_value AS value "

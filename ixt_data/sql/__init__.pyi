@@ -14,6 +14,8 @@ from .connections import connect as connect
 from .csv_files import CsvFile as CsvFile
 from .derived_columns import DerivedColumns as DerivedColumns
 from .document_ids import find_document as find_document
+from .expressions import check_order as check_order
+from .expressions import parenthesize as parenthesize
 from .joins import choose_critic as choose_critic
 from .joins import critic_order as critic_order
 from .joins import critiques_query as critiques_query

@@ -3,6 +3,7 @@
 from ixt_data.errors import StoreError
 from ixt_data.log import SelectionInfo, Snapshot
 from ixt_data.records import OK
+from ixt_data.sql.expressions import parenthesize
 
 
 def join_clause(snapshot: Snapshot, critic: str | None) -> str:
@@ -43,7 +44,8 @@ def critiques_query(snapshot: Snapshot, critic: str) -> str:
 
 def selection_query(snapshot: Snapshot, selection: SelectionInfo) -> str:
     """Return a SELECT of the documents of a selection, joined with their latest critiques."""
-    return f"SELECT * {join_clause(snapshot, selection.critic)} WHERE (\n{selection.where}\n)"
+    where = parenthesize(selection.where)
+    return f"SELECT * {join_clause(snapshot, selection.critic)} WHERE {where}"
 
 
 def choose_critic(snapshot: Snapshot, critic: str | None, root: str) -> str | None:

@@ -11,7 +11,7 @@ from ixt_data.console import html_columns, html_details, html_table, html_text, 
 from ixt_data.errors import QueryError, StoreError, UnknownDocument
 from ixt_data.log import ShardInfo, Snapshot
 from ixt_data.records import Span
-from ixt_data.sql import find_document, join_clause, sql_literal
+from ixt_data.sql import check_order, find_document, join_clause, parenthesize, sql_literal
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -99,12 +99,13 @@ def matching_rows(
         raise StoreError(f"limit: {limit} is not 1 to {MAX_DOCUMENTS:,}")
     of_critic = [f"critiques.{name}" for name in _SHOWN_OF_CRITIC] if critic is not None else []
     inside = f"corpus IN ({', '.join(map(sql_literal, corpora))})" if corpora else "true"
-    order = "documents.shard, documents.row" if order_by is None else order_by
+    order = "documents.shard, documents.row" if order_by is None else check_order(order_by)
+    condition = parenthesize(where)
     try:
         return catalog.arrow(
             f"SELECT {', '.join(['documents.*', *of_critic])} "
             f"{join_clause(catalog.snapshot, critic)} "
-            f"WHERE {inside} AND (\n{where}\n) ORDER BY {order} LIMIT {limit}"
+            f"WHERE {inside} AND {condition} ORDER BY {order} LIMIT {limit}"
         )
     except QueryError as error:
         raise QueryError(f"where {where!r}, order_by {order_by!r}: {error.reason}") from None

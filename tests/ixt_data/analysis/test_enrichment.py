@@ -54,8 +54,10 @@ def test_a_base_column_is_never_replaced(store: Store) -> None:
         columns = {"corpus": "VARCHAR"}  # noqa: RUF012
 
     add_documents(store, ["one"])
-    with pytest.raises(StoreError, match="column 'corpus' exists already"):
-        enrich(store, "bad", Bad(), replace=True)
+    for name in ("corpus", "Score", "text", "reviewer", "_ixt_shard"):
+        Bad.columns = {name: "VARCHAR"}
+        with pytest.raises(StoreError, match=f"column '{name}': the views"):
+            enrich(store, "bad", Bad(), replace=True)
 
 
 def test_unknown_enricher_names_valid_ones() -> None:

@@ -12,7 +12,7 @@ from uuid import UUID
 from ixt_data.errors import QueryError
 from ixt_data.log import Snapshot
 from ixt_data.records import parse_id
-from ixt_data.sql import critiques_query, sql_literal
+from ixt_data.sql import critiques_query, parenthesize, sql_literal
 
 ROWS = 50
 NO_CRITIQUE = "none"
@@ -132,7 +132,7 @@ class DocumentFilter:
             )
             values["text"] = self.text.lower()
         if self.where:
-            conditions.append(f"(\n{self.where}\n)")
+            conditions.append(parenthesize(self.where))
         if self.sort in ("difference", "distance"):
             conditions.append("difference IS NOT NULL")
         return conditions, values
@@ -148,7 +148,7 @@ class TableQuery:
 
 def with_predicate(snapshot: Snapshot, filtered: DocumentFilter) -> str:
     """Return a FROM clause: an uncached listing with the user's predicate over all columns."""
-    return f"({listing_query(snapshot, filtered.columns)} WHERE (\n{filtered.where}\n))"
+    return f"({listing_query(snapshot, filtered.columns)} WHERE {parenthesize(filtered.where)})"
 
 
 def with_words(listing: str, words: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from starlette.responses import RedirectResponse, Response
 
 from ixt_data.errors import ConfigError
-from ixt_data.sql import sql_literal
+from ixt_data.sql import parenthesize, sql_literal
 from ixt_data.store import save_selection
 from ixt_inspector.web.listing import NO_CRITIQUE, DocumentFilter
 from ixt_inspector.web.request import PageRequest
@@ -34,7 +34,7 @@ def predicate(filtered: DocumentFilter) -> str | None:
     if filtered.text and filtered.columns.critic is not None:
         parts.append(f"contains(lower(critique), {sql_literal(filtered.text.lower())})")
     if filtered.where:
-        parts.append(f"({filtered.where})")
+        parts.append(parenthesize(filtered.where))
     return " AND ".join(parts) or None
 
 
