@@ -22,7 +22,7 @@ def parenthesize(predicate: str) -> str:
     """
     if not isinstance(predicate, str) or not predicate.strip():
         raise QueryError(f"where {predicate!r} is empty; write SQL such as score >= 0.8")
-    # In brackets a text that closes parentheses is no SQL, and one that closes brackets shows.
+    # A text that closes parentheses does not parse in brackets; one that closes brackets shows.
     node = _parse(f"SELECT [\n{predicate}\n]", f"where {predicate!r}")
     (first, *more) = node["select_list"]
     is_list = first.get("function_name") == "list_value" and len(first["arguments"]) == 1
