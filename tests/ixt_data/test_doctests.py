@@ -13,9 +13,13 @@ NAMES = sorted(set(ixt_data.__all__) - {"__version__"})
 
 def find_examples(name: str) -> list[doctest.DocTest]:
     public = getattr(ixt_data, name)
-    module = inspect.getmodule(public)
     finder = doctest.DocTestFinder(exclude_empty=True)
-    found = finder.find(public, f"ixt_data.{name}", module=module, globs=dict(vars(module)))
+    found = []
+    for part in inspect.getmro(public) if inspect.isclass(public) else (public,):
+        module = inspect.getmodule(part)
+        if module is not None and module.__name__.startswith("ixt_data"):
+            names = dict(vars(module))
+            found += finder.find(part, f"ixt_data.{name}", module=module, globs=names)
     return [test for test in found if test.examples]
 
 

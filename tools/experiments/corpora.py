@@ -54,8 +54,8 @@ class CorpusFolder:
 
     @property
     def store(self) -> Path:
-        """Return the root of the store."""
-        return self.folder / "store"
+        """Return the absolute root of the store; a relative one would be relative to a mix."""
+        return (self.folder / "store").resolve()
 
     @property
     def task(self) -> Path:

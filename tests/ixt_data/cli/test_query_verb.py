@@ -107,7 +107,7 @@ def test_error_names_the_nearest_column(root: str, sql: str) -> None:
         (("SELECT 1", "-p", "x=1"), 1, "$x is not in the statement; parameters: none"),
         (("SELECT 1; SELECT 2", "-p", "x=1"), 1, "no statement uses $x"),
         (("-f", "absent.sql"), 1, "absent.sql: cannot be read"),
-        (("SELECT 1", "-f", "absent.sql"), 2, "give either SQL or a file of SQL"),
+        (("SELECT 1", "-f", "absent.sql"), 2, "give one of SQL, a file of SQL"),
         (("SELECT scor FROM critiques",), 1, 'Did you mean "score"'),
     ],
 )

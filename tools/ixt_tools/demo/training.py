@@ -32,7 +32,8 @@ def write_configs(demo: DemoWorkspace) -> list[DemoJob]:
     """Write all mix and train files; return the train runs, the longest first."""
     low, middle, high = score_quantiles(demo.store, STDLIB, [0.25, 0.5, 0.75])
     buckets = tuple(sorted({0.0, low, high, 1.0}))
-    store = str(demo.store_path)
+    # A relative root would be relative to the file of the mix.
+    store = str(demo.store_path.resolve())
     write_yaml(demo.configs / f"{STDLIB}.mix.yaml", stdlib_mix(store, middle, demo.seed))
     for arm in ARMS:
         write_yaml(demo.configs / f"{arm}.mix.yaml", clock_mix(arm, store, demo.seed))
