@@ -8,6 +8,7 @@ from .pins import Pin as Pin
 from .pins import Pins as Pins
 from .records import Records as Records
 from .snapshot import FORMAT as FORMAT
+from .snapshot import HUMAN as HUMAN
 from .snapshot import SEARCH as SEARCH
 from .snapshot import TEXT as TEXT
 from .snapshot import TOKENS as TOKENS

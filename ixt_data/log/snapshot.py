@@ -15,6 +15,8 @@ FORMAT = 2
 """Format of the stores and log entries that this version of ixt writes and reads."""
 
 TEXT, TOKENS, SEARCH = "text", "tokens", "search"
+HUMAN = "human"
+"""Name of the critic of people's labels."""
 
 
 def family_unit(family: str, shard: str) -> str:
@@ -373,6 +375,18 @@ class Snapshot:
             for shard in self.shards
             if shard.aligned_with is not None
         }
+
+    def without_critic(self, name: str) -> "Snapshot":
+        """Return the state as it is without the rows and shards of the critics with this name."""
+        state = self.copy()
+        for critic in self.critic_ids(name):
+            del state.critics[critic]
+            own = ("critiques", critic)
+            for path in [f.path for f in self.rows.values() if (f.table, f.partition) == own]:
+                state.rows.discard(path)
+            for path in [one.path for one in self.shards if critic in one.family.split("/")]:
+                state.shards_by_path.discard(path)
+        return state
 
     def critic_ids(self, name: str) -> list[str]:
         """Return the ids of the critics with this name, oldest first."""

@@ -11,12 +11,13 @@ from .column_types import ColumnType as ColumnType
 from .column_types import merge_types as merge_types
 from .column_types import parse_type as parse_type
 from .connections import connect as connect
+from .critic_choice import choose_critic as choose_critic
+from .critic_choice import choose_critic_for as choose_critic_for
 from .csv_files import CsvFile as CsvFile
 from .derived_columns import DerivedColumns as DerivedColumns
 from .document_ids import find_document as find_document
 from .expressions import check_order as check_order
 from .expressions import parenthesize as parenthesize
-from .joins import choose_critic as choose_critic
 from .joins import critic_order as critic_order
 from .joins import critiques_query as critiques_query
 from .joins import join_clause as join_clause

@@ -1,6 +1,5 @@
 """SQL for documents joined with their critiques, the scope of mix and selection predicates."""
 
-from ixt_data.errors import StoreError
 from ixt_data.log import SelectionInfo, Snapshot
 from ixt_data.records import OK
 from ixt_data.sql.expressions import parenthesize
@@ -46,29 +45,6 @@ def selection_query(snapshot: Snapshot, selection: SelectionInfo) -> str:
     """Return a SELECT of the documents of a selection, joined with their latest critiques."""
     where = parenthesize(selection.where)
     return f"SELECT * {join_clause(snapshot, selection.critic)} WHERE {where}"
-
-
-def choose_critic(snapshot: Snapshot, critic: str | None, root: str) -> str | None:
-    """Return the named critic, else the only critic; None if the snapshot has no critiques.
-
-    Args:
-        snapshot: the snapshot with the critiques.
-        critic: name or id of a critic, an order such as `human,quality`, or None.
-        root: root of the store, for errors.
-
-    Raises:
-        StoreError: the critic has no critiques, or several critics exist and none is named.
-    """
-    names = sorted({info.name for info in snapshot.critics.values()})
-    if critic is None:
-        if len(names) > 1:
-            raise StoreError(f"critiques by {', '.join(names)}: choose one of them with --critic")
-        return names[0] if names else None
-    for name in critic_order(critic):
-        if name not in names and name not in snapshot.critics:
-            known = ", ".join(names) or "none"
-            raise StoreError(f"no critiques by {name!r} in {root}; critics: {known}")
-    return critic
 
 
 def sql_literal(value: str) -> str:

@@ -14,7 +14,7 @@ from ixt_data.errors import QueryError, StoreError
 from ixt_data.log import SEARCH, TEXT, Log, ShardInfo, Snapshot
 from ixt_data.mds import Shard
 from ixt_data.search import SearchIndexes, SearchWords, Snippet
-from ixt_data.sql import SharedCatalog, choose_critic, join_clause
+from ixt_data.sql import SharedCatalog, choose_critic_for, join_clause
 from ixt_data.storage import Storage
 from ixt_data.store.search_result import SearchHit, SearchResult
 from ixt_data.store.stored_shards import read_stored
@@ -280,19 +280,17 @@ def _rows(
     """Return the documents of matches that the predicate keeps, by doc_id."""
     if not matches:
         return {}
-    joined = choose_critic(snapshot, critic, store.root) if where else None
-    condition = f" AND (\n{where}\n)" if where else ""
-    sql = (
-        "SELECT doc_id::VARCHAR AS doc_id, corpus, source, source_id "
-        f"{join_clause(snapshot, joined)} "
-        f"WHERE doc_id IN (SELECT unnest($ids::UUID[])){condition}"
-    )
+    select = "SELECT doc_id::VARCHAR AS doc_id, corpus, source, source_id"
+    inside = "WHERE doc_id IN (SELECT unnest($ids::UUID[]))"
     values = {"ids": list(dict.fromkeys(match.doc_id for match in matches))}
     if not where:
         # Opening a catalog takes longer than the search.
+        sql = f"{select} {join_clause(snapshot, None)} {inside}"
         return {row["doc_id"]: row for row in _state(store).records(store, snapshot, sql, values)}
     catalog = store.catalog(snapshot.version)
     try:
+        joined = choose_critic_for(catalog, critic, store.root, where)
+        sql = f"{select} {join_clause(snapshot, joined)} {inside} AND (\n{where}\n)"
         return {row["doc_id"]: row for row in catalog.arrow(sql, values).to_pylist()}
     finally:
         catalog.close()

@@ -14,7 +14,7 @@ from uuid import UUID
 import orjson
 
 from ixt_data.errors import StoreError, UnitAlreadyPublished, UnknownDocument
-from ixt_data.log import CriticInfo, ShardInfo, Snapshot
+from ixt_data.log import HUMAN, CriticInfo, ShardInfo, Snapshot
 from ixt_data.mds import CRITIQUE_COLUMNS, Shard
 from ixt_data.records import OK, Critique, Span, content_id
 from ixt_data.sql import find_document
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from ixt_data.sql import Catalog
 
-HUMAN = "human"
 LABEL_COLUMNS = {"reviewer": "VARCHAR", "labeled": "TIMESTAMPTZ", "label_spans": "JSON"}
 """Columns of a label's row in addition to those of every critique."""
 MAX_REVIEWER_CHARS = 100

@@ -95,13 +95,16 @@ class StoreReader:
         Args:
             words: words that must all occur, `"a phrase"`, `prefix*`, `-without`.
             where: predicate as in a mix; it applies to the 10,000 best matches.
-            critic: critic whose critiques the predicate is about, if there are several.
+            critic: critic whose columns the predicate reads, by default the only one besides
+                `human`.
             at: version or tag, the newest version by default.
             limit: maximum number of hits.
             fields: fields to search.
 
         Raises:
             QueryError: the search or the predicate is not valid.
+            StoreError: the critic does not exist, or the predicate reads critiques, several
+                critics exist and none is named.
             SnapshotError: the version or tag does not exist.
 
         Examples:
@@ -187,11 +190,14 @@ class StoreReader:
     ) -> "QueryResult":
         """Return documents with their texts, and with the critique of one critic.
 
+        Of several critics none need be named if `where` and `order_by` read only documents: then
+        the result has no critiques.
+
         Each shard with a match is read once: a small `limit` reads few shards.
 
         Args:
             where: SQL over the columns of documents and of the critic's critiques.
-            critic: name or id of the critic, by default the only one.
+            critic: name or id of the critic, by default the only one besides `human`.
             corpora: names of the corpora, all by default; one name is a list of one.
             order_by: SQL, such as "score DESC"; by default the order of the shards.
             limit: maximum number of documents, 1 to 10,000.
@@ -199,18 +205,18 @@ class StoreReader:
 
         Raises:
             QueryError: DuckDB refuses the predicate or the order.
-            StoreError: a corpus or the critic does not exist, several critics exist and none is
-                named, or the limit is out of its bounds.
+            StoreError: a corpus or the critic does not exist, critiques are read, several critics
+                exist and none is named, or the limit is out of its bounds.
             SnapshotError: the version or tag does not exist.
         """
-        from ixt_data.sql import QueryResult, choose_critic
+        from ixt_data.sql import QueryResult, choose_critic_for
         from ixt_data.store.stored_document import add_texts, matching_rows
 
         catalog = self.catalog(at)
         try:
             names = [corpora] if isinstance(corpora, str) else list(corpora)
             catalog.snapshot.check_corpora(names, self.root)
-            chosen = choose_critic(catalog.snapshot, critic, self.root)
+            chosen = choose_critic_for(catalog, critic, self.root, where, order_by)
             rows = matching_rows(catalog, where, chosen, names, order_by, limit)
             return QueryResult(add_texts(catalog.snapshot, self.shard, rows))
         finally:

@@ -7,7 +7,7 @@ from small_stores import Length, add_documents
 
 from ixt_data.analysis import Queue, estimate_precision, queue_documents, wilson_interval
 from ixt_data.critique_runs import annotate
-from ixt_data.errors import StoreError
+from ixt_data.errors import QueryError, StoreError
 from ixt_data.store.selections import save_selection
 from ixt_data.store.store import Store
 
@@ -64,13 +64,58 @@ def test_precision_counts_only_the_start_of_the_random_queue(store: Store) -> No
     found = estimate_precision(store, selection="good")
     assert (found.matches, found.labels, found.good) == (15, 8, 6)
     assert found.low < 0.75 < found.high
-    assert "of what 'good' keeps, 75% ± " in str(found)
+    assert "the 15 documents that 'good' keeps without labels, 75% are good (" in str(found)
+    assert "±" not in str(found)
     by_predicate = estimate_precision(store, where="score >= 0.5", critic="length")
     assert (by_predicate.labels, by_predicate.good) == (8, 6)
     assert estimate_precision(store, selection="good", cut=0.95).good == 0
     for one in queued:
         store.label(one.doc_id, by="ana", score=1.0)
     assert estimate_precision(store, selection="good").labels == 15
+
+
+def test_labels_do_not_change_what_a_queue_and_an_estimate_are_of(store: Store) -> None:
+    store.label("0", by="ana", score=1.0)
+    save_selection(store, "good", "score >= 0.5", critic="human,length")
+    save_selection(store, "nested", "doc_id IN (SELECT doc_id FROM selected.good)")
+    queued = queue_documents(store, Queue.random, selection="good", limit=50)
+    by_predicate = queue_documents(
+        store, Queue.random, where="score >= 0.5", critics=["human,length"], limit=50
+    )
+    assert [one.doc_id for one in by_predicate] == [one.doc_id for one in queued]
+    assert len(queued) == 15
+    for number, one in enumerate(queued[:8]):
+        # A bad document leaves the selection, and remains in the estimate.
+        store.label(one.doc_id, by="ana", score=0.9 if number % 4 else 0.1)
+    for scope in ("good", "nested"):
+        found = estimate_precision(store, selection=scope)
+        assert (found.matches, found.labels, found.good) == (15, 8, 6)
+        rest = queue_documents(store, Queue.random, selection=scope, limit=50)
+        assert [one.doc_id for one in rest] == [one.doc_id for one in queued[8:]]
+    found = estimate_precision(store, where="score >= 0.5", critic="human,length")
+    assert (found.matches, found.labels, found.good) == (15, 8, 6)
+
+
+def test_predicate_over_labels_alone_is_refused(store: Store) -> None:
+    store.label("0", by="ana", score=1.0)
+    save_selection(store, "liked", "score >= 0.5", critic="human")
+    for scope in ({"selection": "liked"}, {"where": "reviewer = 'ana'"}):
+        with pytest.raises(QueryError, match=r"refused without the labels of people: .* not found"):
+            estimate_precision(store, critic="human", **scope)
+        with pytest.raises(QueryError, match="Select by another critic"):
+            queue_documents(store, Queue.random, critics=["human"], **scope)
+    with pytest.raises(StoreError, match="human: has no scores in a queue"):
+        queue_documents(store, Queue.uncertain, critics=["human"])
+    # It reads only documents.
+    save_selection(store, "long", "n_chars > 8", critic="human")
+    assert len(queue_documents(store, Queue.random, selection="long", limit=50)) == 11
+
+
+def test_label_without_a_score_is_named_where_it_ends_the_estimate(store: Store) -> None:
+    first = queue_documents(store, Queue.random, limit=1)[0].doc_id
+    store.label(first, by="ana", critique="Odd.")
+    with pytest.raises(StoreError, match=f"without a score: ixt label {first[:8]} --score"):
+        estimate_precision(store, where="true")
 
 
 def test_wilson_interval() -> None:

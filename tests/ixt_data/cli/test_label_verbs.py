@@ -35,7 +35,7 @@ def test_curator_labels_and_estimates(folder: Path) -> None:
     report = as_json("labels", "import", todo, "--by", "ben", folder=folder)
     assert (report["labels"], report["replaced"]) == (5, 0)
     done = ixt("labels", "precision", "--selection", "good", folder=folder)
-    assert "of what 'good' keeps, 100% ± " in done.stdout
+    assert "that 'good' keeps without labels, 100% are good (" in done.stdout
     assert "no document" not in ixt("labels", "queue", "uncertain", folder=folder).stdout
 
 

@@ -102,7 +102,9 @@ def test_export_invalid_arguments_are_named(full: Store, tmp_path: Path) -> None
     with pytest.raises(StoreError, match="no critiques by 'nope'"):
         MatchedDocuments(full, critic="nope")
     annotate(full, "new", Length(name="other"))
-    with pytest.raises(StoreError, match=r"length, other: choose one of them with --critic"):
+    with pytest.raises(
+        StoreError, match=r"length, other: choose one of them, such as critic='length'"
+    ):
         MatchedDocuments(full)
     for where in ("nope > 1", "true); DROP TABLE documents --", "(SELECT 1 FROM '/etc/passwd')"):
         with pytest.raises(QueryError, match="is refused"):

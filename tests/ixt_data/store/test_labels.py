@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from small_stores import Length, add_documents
 
-from ixt_data.analysis import calibrate
+from ixt_data.analysis import Queue, calibrate, queue_documents
 from ixt_data.critique_runs import annotate
 from ixt_data.errors import MixError, StoreError, UnknownDocument
 from ixt_data.maintenance import compact, repair, verify
@@ -150,3 +150,28 @@ def test_lost_shard_of_labels_is_restored_from_the_rows(store: Store) -> None:
         "wrong",
     )
     assert rows[4]["score"] == 0.5
+
+
+def test_label_does_not_change_the_critic_that_is_meant_by_default(store: Store) -> None:
+    before = store.documents("score > 0.5", order_by="score DESC, doc_id").fetchall()
+    store.label(name(0), by="ana", score=1.0)
+    assert store.documents("score > 0.5", order_by="score DESC, doc_id").fetchall() == before
+    assert store.search("characters", where="score > 0.5").total == len(before)
+    assert save_selection(store, "good", "score > 0.5").critic == "length"
+
+
+def test_predicate_over_documents_needs_no_critic(store: Store) -> None:
+    annotate(store, "web", Length(name="other"))
+    store.label(name(0), by="ana", score=1.0)
+    found = store.documents("n_chars > 1", order_by="n_chars DESC, doc_id").arrow()
+    assert "score" not in found.column_names
+    assert store.search("characters", where="corpus = 'web'").total > 0
+    assert queue_documents(store, Queue.random, where="corpus = 'web'")
+    for ask in (
+        lambda: store.documents("score > 0.5"),
+        lambda: store.documents(order_by="score"),
+        lambda: store.search("characters", where="score > 0.5"),
+        lambda: queue_documents(store, Queue.random, where="score > 0.5"),
+    ):
+        with pytest.raises(StoreError, match=r"by .*length, other: .* such as critic='length'"):
+            ask()

@@ -9,8 +9,9 @@ from typing import Any
 from starlette.responses import RedirectResponse, Response
 
 from ixt_data.errors import ConfigError, StoreError
+from ixt_data.log import HUMAN
 from ixt_data.records import Span
-from ixt_data.store import HUMAN, Label, label_documents
+from ixt_data.store import Label, label_documents
 from ixt_inspector.web.request import PageRequest
 
 PERSON_COOKIE = "ixt_person"
