@@ -71,6 +71,10 @@ class Document:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
+VERDICTS = ("right", "wrong")
+"""Verdicts on a passage of a text."""
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """A stretch of the document that a critic judged.

@@ -28,6 +28,7 @@ class IndexReport:
         skipped: shards that had an index.
         texts: texts in the shards indexed now.
         bytes: compressed bytes of the new indexes.
+        removed: indexes removed, because later critiques have replaced their shards.
         snapshot: version of the snapshot afterwards.
     """
 
@@ -35,6 +36,7 @@ class IndexReport:
     skipped: int = 0
     texts: int = 0
     bytes: int = 0
+    removed: int = 0
     snapshot: int = 0
 
 
@@ -81,23 +83,24 @@ def build_indexes(
             report.shards += 1
             report.texts += shard.samples
     progress(len(pending), len(pending))
-    _remove_stale(store)
+    report.removed = _remove_stale(store, fields)
     report.snapshot = store.snapshot().version
     return report
 
 
-def _remove_stale(store: Store) -> None:
-    """Remove the indexes of shards that a later critique run has replaced."""
+def _remove_stale(store: Store, fields: Collection[str]) -> int:
+    """Remove the indexes of shards that later critiques have replaced; return their number."""
     with store.begin("index") as txn:
-        known = txn.base.shards_by_path
+        known, indexed = txn.base.shards_by_path, [[SEARCH, field] for field in fields]
         stale = [
             shard.path
             for shard in txn.base.shards
-            if shard.family.startswith(f"{SEARCH}/") and shard.aligned_with not in known
+            if shard.family.split("/")[:2] in indexed and shard.aligned_with not in known
         ]
         if stale:
             txn.remove_shards(stale)
             txn.commit(removed=len(stale))
+    return len(stale)
 
 
 def _build(store: Store, pending: tuple[str, ShardInfo]) -> bytes:

@@ -54,7 +54,7 @@ def label(
         list[str] | None,
         typer.Option(
             metavar="START:END:VERDICT[:TAG[:COMMENT]]",
-            help="Characters that are right or wrong; may be repeated.",
+            help="Characters that are `right` or `wrong`; may be repeated.",
         ),
     ] = None,
     flag: Annotated[list[str] | None, typer.Option(help="Short label; may be repeated.")] = None,
@@ -174,6 +174,9 @@ def export(
     selection: SelectionOption = None,
     limit: Annotated[int, typer.Option(min=1, help="Number of documents.")] = 100,
     seed: SeedOption = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the file if it exists, with its labels.")
+    ] = False,
     at: AtOption = None,
     output: OutputOption = OutputMode.text,
 ) -> None:
@@ -189,7 +192,7 @@ def export(
         choose_critic(opened.snapshot(at), suggest, opened.root)
     found = _queue(queue, store, critic, where, selection, limit, seed, at)
     documents = (opened.document(one.doc_id, at=at) for one in found)
-    n = write_documents(to, format, documents, suggest)
+    n = write_documents(to, format, documents, suggest, overwrite=overwrite)
     record = {"documents": n, "to": str(to), "format": format.value}
     Output(output).result(record, f"{format_count(n, 'document')} in {to}")
 

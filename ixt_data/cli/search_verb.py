@@ -122,8 +122,10 @@ def _shown(found: "SearchResult") -> "Any":
     from rich.console import Group as Lines
     from rich.text import Text
 
-    head = f"{format_count(found.total, 'matching text')}, snapshot {found.snapshot}, "
-    head += f"{1000 * found.seconds:,.0f} ms"
+    head = format_count(found.total, "matching text")
+    if found.total > len(found.hits):
+        head += f", the first {len(found.hits):,} (--limit N shows more)"
+    head += f", snapshot {found.snapshot}, {1000 * found.seconds:,.0f} ms"
     lines: list[Any] = [Text(head)]
     for hit in found.hits:
         of = hit.field if hit.critic is None else f"{hit.field} by {hit.critic}"

@@ -27,9 +27,8 @@ from ixt_data.conversation import (
     parse_conversation,
 )
 from ixt_data.critics.base import Critic
-from ixt_data.critics.rubric import VERDICTS
 from ixt_data.errors import CriticError
-from ixt_data.records import ID_BYTES, OK, Critique, Document, Span
+from ixt_data.records import ID_BYTES, OK, VERDICTS, Critique, Document, Span
 
 VERSION = 1
 """Part of the critic's id; raise it when documents are divided or shown differently."""

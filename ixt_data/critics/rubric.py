@@ -20,13 +20,10 @@ from pydantic import Field, model_validator
 from ixt_data.config import ConfigModel, load_config
 from ixt_data.conversation import canonical_text
 from ixt_data.errors import ConfigError
-from ixt_data.records import Document, content_id
+from ixt_data.records import VERDICTS, Document, content_id
 
 TOP = 5
 """Highest score of a scale; scales start at 0, so a score is one digit and one token."""
-
-VERDICTS = ("right", "wrong")
-"""Verdicts that a judge may give to a passage."""
 
 INSTRUCTS_JUDGE = "instructs_judge"
 EXCERPTED = "excerpted"

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from ixt_data.errors import StoreError
+from ixt_data.export.target import check_target
 from ixt_data.records import Span
 from ixt_data.storage import atomic_write
 from ixt_data.store import Label, StoredDocument
@@ -34,6 +35,8 @@ def write_documents(
     label_format: LabelFormat,
     documents: Iterable[StoredDocument],
     critic: str | None = None,
+    *,
+    overwrite: bool = False,
 ) -> int:
     """Write documents for people to label; return their number.
 
@@ -42,7 +45,14 @@ def write_documents(
         label_format: its format.
         documents: the documents.
         critic: critic whose score and critique are suggested; None for no suggestion.
+        overwrite: replace a file that exists, with the labels in it.
+
+    Raises:
+        StoreError: the path is a folder or part of a store, or a file without `overwrite`.
     """
+    if path.is_dir():
+        raise StoreError(f"{path}: is a folder; name a file")
+    check_target(path, overwrite)
     writers = {
         LabelFormat.ixt: _ixt_record,
         LabelFormat.argilla: _argilla_record,
@@ -75,17 +85,28 @@ def read_labels(path: Path, label_format: LabelFormat, by: str | None = None) ->
     }
     for place, record in _records(path):
         try:
+            if not isinstance(record, Mapping):
+                raise ValueError("it is not an object")
             label = readers[label_format](record, by)
             if label is not None:
                 label.check()
                 yield label
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            what = f"no {error}" if isinstance(error, KeyError) else str(error)
+            what = _explain(error)
             raise StoreError(
                 f"{path}:{place}: not a record of {label_format.value}: {what}"
             ) from None
         except StoreError as error:
             raise StoreError(f"{path}:{place}: {error}") from None
+
+
+def _explain(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"no {error}"
+    # Other errors are Python's own, about a value of another type.
+    if isinstance(error, ValueError):
+        return str(error)
+    return f"a value has another type than the format has ({error})"
 
 
 def _records(path: Path) -> Iterator[tuple[int, Any]]:
@@ -128,32 +149,58 @@ def _ixt_record(document: StoredDocument, critic: str | None) -> dict[str, Any]:
 
 
 def _ixt_label(record: Mapping[str, Any], by: str | None) -> Label | None:
-    spans = tuple(_span(span) for span in record.get("spans") or ())
-    score, critique = record.get("score"), record.get("critique") or ""
-    flags = tuple(record.get("flags") or ())
+    spans = tuple(_span(span) for span in _listed(record, "spans", f"[{_SPAN}]"))
+    flags = tuple(_texts(_listed(record, "flags", '["short"]'), "flag"))
+    score = record.get("score")
+    (critique,) = _texts([record.get("critique") or ""], "critique")
     if score is None and not (critique or spans or flags):
         return None
-    return Label(
-        record["doc_id"], record.get("by") or _named(by), _number(score), critique, spans, flags
-    )
+    doc_id, name = _texts([record["doc_id"], record.get("by") or _named(by)], "doc_id or by")
+    return Label(doc_id, name, _number(score), critique, spans, flags)
+
+
+_SPAN = '{"start": 0, "end": 5, "verdict": "wrong"}'
+
+
+def _listed(record: Mapping[str, Any], name: str, example: str) -> list[Any]:
+    value = record.get(name) or []
+    if not isinstance(value, list):
+        raise ValueError(f"{name}: {value!r} is not a list such as {example}")
+    return value
+
+
+def _texts(values: Sequence[Any], name: str) -> list[str]:
+    for value in values:
+        if not isinstance(value, str):
+            raise ValueError(f"{name}: {value!r} is not a text")
+    return list(values)
 
 
 def _span(span: Any) -> Span:
-    if isinstance(span, Mapping):
-        return Span(
-            int(span["start"]),
-            int(span["end"]),
-            span["verdict"],
-            span.get("tag") or "",
-            span.get("comment") or "",
-        )
-    return Span(*span)
+    if isinstance(span, list) and 3 <= len(span) <= 5:
+        span = dict(zip(("start", "end", "verdict", "tag", "comment"), span, strict=False))
+    if not isinstance(span, Mapping) or not {"start", "end", "verdict"} <= span.keys():
+        raise ValueError(f'span {span!r} is not as {_SPAN} or [0, 5, "wrong"]')
+    start, end = span["start"], span["end"]
+    if type(start) is not int or type(end) is not int:
+        raise ValueError(f"span {span!r}: start and end are not numbers of characters")
+    verdict, tag, comment = _texts(
+        [span["verdict"], span.get("tag") or "", span.get("comment") or ""], "span"
+    )
+    return Span(start, end, verdict, tag, comment)
 
 
 def _number(value: Any) -> float | None:
     if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
         return value
     raise ValueError(f"score {value!r} is not a number")
+
+
+def _hundredths(value: Any) -> float:
+    try:
+        return float(value) / SCALE
+    except ValueError:
+        raise ValueError(f"score {value!r} is not a number from 0 to {SCALE}") from None
 
 
 def _named(by: str | None) -> str:
@@ -197,7 +244,7 @@ def _argilla_label(record: Mapping[str, Any], by: str | None) -> Label | None:
         Span(span["start"], span["end"], span["label"])
         for span in answers.get("spans", {}).get("value") or ()
     )
-    number = None if score is None else float(score) / SCALE
+    number = None if score is None else _hundredths(score)
     return Label(record["id"], by or str(user), number, critique, spans)
 
 
@@ -235,7 +282,7 @@ def _label_studio_label(task: Mapping[str, Any], by: str | None) -> Label | None
         value = result["value"]
         match result["type"]:
             case "number":
-                score = float(value["number"]) / SCALE
+                score = _hundredths(value["number"])
             case "textarea":
                 critique = "\n".join(value["text"])
             case "labels":

@@ -16,7 +16,7 @@ import orjson
 from ixt_data.errors import StoreError, UnitAlreadyPublished, UnknownDocument
 from ixt_data.log import HUMAN, CriticInfo, ShardInfo, Snapshot
 from ixt_data.mds import CRITIQUE_COLUMNS, Shard
-from ixt_data.records import OK, Critique, Span, content_id
+from ixt_data.records import OK, VERDICTS, Critique, Span, content_id
 from ixt_data.sql import find_document
 from ixt_data.store.critique_rows import (
     ORPHAN,
@@ -47,7 +47,7 @@ class Label:
         by: name of the person.
         score: 0 to 1; None for a critique without a score.
         critique: free text.
-        spans: judged stretches of the text.
+        spans: stretches of the text that are `right` or `wrong`.
         flags: short labels.
     """
 
@@ -75,8 +75,15 @@ class Label:
         for span in self.spans:
             if not 0 <= span.start < span.end:
                 raise StoreError(f"span {span.start}:{span.end}: is empty or negative")
-            if not span.verdict:
-                raise StoreError(f"span {span.start}:{span.end}: has no verdict")
+            if span.verdict not in VERDICTS:
+                valid = " or ".join(VERDICTS)
+                raise StoreError(
+                    f"span {span.start}:{span.end}: the verdict {span.verdict!r} is not {valid}"
+                )
+        try:
+            UUID(self.doc_id)
+        except ValueError:
+            raise StoreError(f"doc_id: {self.doc_id!r} is not a doc_id of 32 digits") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -197,7 +197,9 @@ def report(
     to: Annotated[
         Path,
         typer.Option(
-            "--to", metavar="FILE.html", help="Page to write, with a JSON file of the same name."
+            "--to",
+            metavar="FILE.html",
+            help="Page to write, with a JSON file of the same name; both are replaced.",
         ),
     ] = Path("report.html"),
     corpus: Annotated[

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ixt_data.critics.rubric import TOP, VERDICTS, Rubric, SpanRules, restore_neutralized
+from ixt_data.critics.rubric import TOP, Rubric, SpanRules, restore_neutralized
 from ixt_data.critics.vllm.client import HttpResponse
 from ixt_data.critics.vllm.completion import find_object, read_completion
 from ixt_data.critics.vllm.degenerate import find_degeneracy
@@ -19,7 +19,7 @@ from ixt_data.critics.vllm.failures import (
     shorten,
 )
 from ixt_data.critics.vllm.quote_matching import locate
-from ixt_data.records import OK, Critique, Document, Span
+from ixt_data.records import OK, VERDICTS, Critique, Document, Span
 
 DIGITS = {str(digit): digit for digit in range(TOP + 1)}
 _SCORE = re.compile(rf"(\d)(?:\.0+)?(?:\s*(?:/|out of)\s*{TOP})?")

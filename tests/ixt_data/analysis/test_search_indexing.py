@@ -85,3 +85,20 @@ def test_indexes_of_replaced_critiques_are_dropped(store: Store) -> None:
     assert build_indexes(store).shards == 6
     result = store.search("characters", fields=("critique",))
     assert (result.total, result.scanned) == (25, 0)
+
+
+def test_indexes_of_other_fields_are_left_alone(store: Store) -> None:
+    build_indexes(store, ["text", "critique"])
+    store.label(
+        store.sql("SELECT doc_id::VARCHAR FROM documents").fetchall()[0][0], by="a", score=1
+    )
+    build_indexes(store, ["critique"])
+    old = families(store)
+    store.label(
+        store.sql("SELECT doc_id::VARCHAR FROM documents").fetchall()[0][0], by="a", score=0
+    )
+    # The label has replaced the shard of labels, and its index is out of date.
+    assert build_indexes(store, ["thinking"]).removed == 0
+    assert families(store) == old
+    assert verify(store).problems == []
+    assert build_indexes(store, ["critique"]).removed == 1

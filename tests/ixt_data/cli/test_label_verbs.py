@@ -30,6 +30,9 @@ def test_curator_labels_and_estimates(folder: Path) -> None:
     assert len(queued["documents"]) == 7
     todo = folder / "todo.jsonl"
     ixt("labels", "export", todo, "--selection", "good", "--limit", "5", folder=folder)
+    again = ["labels", "export", todo, "--selection", "good", "--limit", "5"]
+    assert "--overwrite" in ixt(*again, folder=folder, code=1).stderr
+    ixt(*again, "--overwrite", folder=folder)
     records = [json.loads(line) | {"score": 0.8} for line in todo.read_text().splitlines()]
     todo.write_text("".join(json.dumps(record) + "\n" for record in records))
     report = as_json("labels", "import", todo, "--by", "ben", folder=folder)
@@ -47,6 +50,7 @@ def test_curator_labels_and_estimates(folder: Path) -> None:
         (["label", "3", "--by", "a"], 1, "needs a score"),
         (["label", "nosuch", "--score", "1", "--by", "a"], 1, "no document 'nosuch'"),
         (["label", "3", "--span", "1-2", "--by", "a"], 2, "START:END:VERDICT"),
+        (["label", "3", "--span", "0:2:bad", "--by", "a"], 1, "'bad' is not right or wrong"),
         (["labels", "queue", "best"], 2, "disagreement, uncertain, random"),
         (["labels", "queue", "disagreement"], 1, "needs 2 of the critics"),
         (["labels", "precision"], 2, "give one of them"),

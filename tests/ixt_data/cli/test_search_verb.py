@@ -24,6 +24,9 @@ def test_search_then_index_then_search(folder: Path) -> None:
     found = as_json("search", "red", "--limit", 1, "--where", "n_chars > 3", folder=folder)
     assert (found["total"], len(found["hits"]), found["scanned"]) == (2, 1, 0)
     assert found["hits"][0]["snippet"]["marks"]
+    done = ixt("search", "red", "--limit", 1, folder=folder)
+    assert "2 matching texts, the first 1 (--limit N shows more), snapshot" in done.stdout
+    assert "the first" not in ixt("search", "red", folder=folder).stdout
     done = ixt("search", "dog", "--at", "1", "--in", "text", folder=folder)
     assert "\x1b[31m" not in done.stdout
     assert "no match" not in done.stderr

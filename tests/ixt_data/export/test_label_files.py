@@ -25,7 +25,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def records(store: Store, path: Path, label_format: LabelFormat, critic: str | None) -> list[Any]:
     documents = [store.document(name) for name in ("0", "1")]
-    assert write_documents(path, label_format, documents, critic) == 2
+    assert write_documents(path, label_format, documents, critic, overwrite=True) == 2
     text = path.read_text()
     return (
         [json.loads(line) for line in text.splitlines()]
@@ -117,6 +117,30 @@ def test_annotations_of_label_studio_come_back(store: Store, tmp_path: Path) -> 
         ('{"doc_id": "x", "score": 0.5}', LabelFormat.ixt, "1: names no person: add --by NAME"),
         ('{"doc_id": "x", "score": "0.5", "by": "a"}', LabelFormat.ixt, "'0.5' is not a number"),
         ('{"doc_id": "x", "score": 5, "by": "a"}', LabelFormat.ixt, "1: score: 5"),
+        ('{"doc_id": "page-3", "score": 0.5, "by": "a"}', LabelFormat.ixt, "1: doc_id: 'page-3'"),
+        (
+            '{"doc_id": "x", "by": "a", "spans": "0:5:wrong"}',
+            LabelFormat.ixt,
+            r"b.jsonl:1: .*'0:5:wrong' is not a list such as \[{\"start\": 0",
+        ),
+        ('{"doc_id": "x", "by": "a", "spans": ["0:5:wrong"]}', LabelFormat.ixt, 'or \\[0, 5, "wr'),
+        ('{"doc_id": "x", "by": "a", "spans": [["0", 5, "wrong"]]}', LabelFormat.ixt, "characters"),
+        (
+            '{"doc_id": "x", "by": "a", "spans": [[0, 5, "bad"]]}',
+            LabelFormat.ixt,
+            "'bad' is not right",
+        ),
+        (
+            '{"doc_id": "x", "by": "a", "flags": "short"}',
+            LabelFormat.ixt,
+            "flags: 'short' is not a",
+        ),
+        ('{"doc_id": "x", "by": "a", "critique": 5}', LabelFormat.ixt, "critique: 5 is not a text"),
+        ('{"doc_id": 7, "by": "a", "score": 0.5}', LabelFormat.ixt, "7 is not a text"),
+        ("7", LabelFormat.ixt, "1: not a record of ixt: it is not an object"),
+        ('{"responses": {"score": [{"value": "x"}]}}', LabelFormat.argilla, "'x' is not a number"),
+        ('{"responses": []}', LabelFormat.argilla, ""),
+        ('{"responses": [7]}', LabelFormat.argilla, "another type than the format has"),
         ("[]", LabelFormat.argilla, ""),
         ("7", LabelFormat.argilla, "1: not a record of argilla"),
         ('{"annotations": [{}]}', LabelFormat.label_studio, "no 'result'"),
@@ -132,3 +156,16 @@ def test_invalid_records_name_their_place(
         return
     with pytest.raises(StoreError, match=message):
         list(read_labels(path, label_format))
+
+
+def test_file_with_labels_is_not_overwritten(store: Store, tmp_path: Path) -> None:
+    path = write(tmp_path / "work.jsonl", [{"score": 0.5}])
+    documents = [store.document("0")]
+    with pytest.raises(StoreError, match=r"already exists; .* add --overwrite"):
+        write_documents(path, LabelFormat.ixt, documents)
+    assert "0.5" in path.read_text()
+    with pytest.raises(StoreError, match="is a folder"):
+        write_documents(tmp_path, LabelFormat.ixt, documents)
+    with pytest.raises(StoreError, match="is part of the store"):
+        write_documents(Path(store.root) / "shards" / "x.jsonl", LabelFormat.ixt, documents)
+    assert write_documents(path, LabelFormat.ixt, documents, overwrite=True) == 1

@@ -111,6 +111,8 @@ def test_label_needs_a_document_and_a_judgement(store: Store) -> None:
         store.label(name(3), by="ana", spans=[Span(0, 99, "wrong")])
     with pytest.raises(StoreError, match="is empty"):
         store.label(name(3), by="ana", spans=[Span(4, 4, "wrong")])
+    with pytest.raises(StoreError, match="0:4: the verdict 'bad' is not right or wrong"):
+        store.label(name(3), by="ana", spans=[Span(0, 4, "bad")])
     doc_id = str(store.document(name(3)).row["doc_id"])
     with pytest.raises(StoreError, match="two labels"):
         label_documents(store, [Label(doc_id, "ana", 0.1), Label(doc_id, "ben", 0.2)])

@@ -10,12 +10,11 @@ from starlette.responses import RedirectResponse, Response
 
 from ixt_data.errors import ConfigError, StoreError
 from ixt_data.log import HUMAN
-from ixt_data.records import Span
+from ixt_data.records import VERDICTS, Span
 from ixt_data.store import Label, label_documents
 from ixt_inspector.web.request import PageRequest
 
 PERSON_COOKIE = "ixt_person"
-VERDICTS = ("right", "wrong")
 
 
 def form_state(request: PageRequest, doc_id: str, label: dict[str, Any] | None) -> dict[str, Any]:
