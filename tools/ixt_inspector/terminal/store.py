@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ixt_data.console import format_count
-from ixt_data.log import TEXT, ShardInfo, Snapshot
+from ixt_data.log import SEARCH, TEXT, ShardInfo, Snapshot
 from ixt_data.store import Store
 
 
@@ -119,12 +119,18 @@ def columns_of(shard: ShardInfo) -> dict[str, str]:
 
 
 def misaligned(snapshot: Snapshot) -> list[str]:
-    """Return shards whose aligned shard is missing or has another number of samples."""
+    """Return shards whose aligned shard is missing or has another number of samples.
+
+    An index of a shard that later critiques have replaced is no problem: no search reads it, and
+    the next `ixt search --index` removes it.
+    """
     problems = []
     for shard in snapshot.shards:
         if shard.aligned_with is None:
             continue
         other = snapshot.shards_by_path.get(shard.aligned_with)
+        if other is None and shard.family.startswith(f"{SEARCH}/"):
+            continue
         if other is None:
             problems.append(
                 f"{shard.path}: aligned with {shard.aligned_with}, which is not in the snapshot"

@@ -11,8 +11,9 @@ from ixt_data.critique_runs import (
     lease_name,
     units_in_progress,
 )
-from ixt_data.log import Snapshot
+from ixt_data.log import HUMAN, Snapshot
 from ixt_data.store import unit_name
+from ixt_inspector.web.overview import labels
 from ixt_inspector.web.request import PageRequest
 from ixt_inspector.web.snapshot_cache import SnapshotView
 
@@ -78,6 +79,9 @@ def _coverage(view: SnapshotView, journals: list[Any]) -> list[dict[str, Any]]:
             if not published and not in_progress:
                 continue
             total = sum(shard.samples for shard in shards)
+            documents = sum(shard.samples for shard in published)
+            if critic.name == HUMAN:
+                total, documents = corpus.documents, labels(view).get(corpus.name, 0)
             rows.append(
                 {
                     "critic": critic.name,
@@ -85,7 +89,7 @@ def _coverage(view: SnapshotView, journals: list[Any]) -> list[dict[str, Any]]:
                     "corpus": corpus.name,
                     "units": len(published),
                     "of": len(shards),
-                    "documents": sum(shard.samples for shard in published),
+                    "documents": documents,
                     "in_journals": sum(journal.critiques for journal in in_progress),
                     "total": total,
                 }

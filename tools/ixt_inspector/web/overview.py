@@ -5,7 +5,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from ixt_data.log import TEXT, Snapshot
+from ixt_data.log import HUMAN, TEXT
 from ixt_data.records import OK
 from ixt_data.sql import SCORE_STEP, SCORE_STEPS
 from ixt_inspector.web.request import PageRequest, group_rows
@@ -16,6 +16,10 @@ _CRITICS = f"""
 SELECT critic, status, count(*) AS n, avg(score) AS mean, avg(n_thinking_tokens) AS thinking,
   histogram({SCORE_STEP}) AS tenths
 FROM critiques GROUP BY ALL ORDER BY n DESC
+"""
+_LABELS = f"""
+SELECT corpus, count(*) AS n FROM documents JOIN critiques USING (doc_id)
+WHERE critic = '{HUMAN}' GROUP BY corpus
 """
 
 
@@ -43,7 +47,7 @@ def _statistics(view: SnapshotView) -> dict[str, Any]:
     return {
         "documents": view.documents,
         "critics": critics,
-        "corpora": _corpora(snapshot),
+        "corpora": _corpora(view),
         "bytes": sum(shard.stored.bytes for shard in snapshot.shards),
         "families": Counter(shard.family.partition("/")[0] for shard in snapshot.shards),
     }
@@ -73,8 +77,17 @@ def _critic(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _corpora(snapshot: Snapshot) -> list[dict[str, Any]]:
+def labels(view: SnapshotView) -> dict[str, int]:
+    """Return the number of documents with a person's label, by corpus.
+
+    A shard of labels does not tell: samples without a label are placeholders.
+    """
+    return {row["corpus"]: row["n"] for row in view.query_cached(_LABELS)}
+
+
+def _corpora(view: SnapshotView) -> list[dict[str, Any]]:
     """Return documents, shards, bytes and coverage by each critic, per corpus."""
+    snapshot = view.snapshot
     samples: Counter[tuple[str, str]] = Counter()
     size: Counter[str] = Counter()
     critic_names = {f"critique/{critic.id}": critic.name for critic in snapshot.critics.values()}
@@ -90,6 +103,7 @@ def _corpora(snapshot: Snapshot) -> list[dict[str, Any]]:
         if shard.family == TEXT:
             texts[shard.corpus] += shard.samples
             size[shard.corpus] += shard.stored.bytes
+    labeled = labels(view) if HUMAN in view.critics else {}
     return [
         {
             "name": corpus.name,
@@ -97,7 +111,9 @@ def _corpora(snapshot: Snapshot) -> list[dict[str, Any]]:
             "shards": corpus.shards,
             "bytes": size[corpus.name],
             "coverage": {
-                name: samples[corpus.name, name] / max(1, texts[corpus.name])
+                name: labeled.get(corpus.name, 0) / max(1, corpus.documents)
+                if name == HUMAN
+                else samples[corpus.name, name] / max(1, texts[corpus.name])
                 for name in dict.fromkeys(critic_names.values())
             },
         }

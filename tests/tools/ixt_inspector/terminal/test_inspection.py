@@ -13,9 +13,11 @@ import pytest
 import zstandard
 from moto_server import s3_server
 from rich.console import Console
+from small_stores import add_documents
 from streaming import MDSWriter
 from typer.testing import CliRunner
 
+from ixt_data.analysis import build_indexes
 from ixt_data.cli.app import build
 from ixt_data.critics.registry import load_critic
 from ixt_data.critique_runs.annotation import annotate
@@ -261,3 +263,12 @@ def test_a_folder_and_a_shard_on_s3(tmp_path: Path) -> None:
         assert (found["samples"], found["checked"], found["problems"]) == (120, True, [])
         one = inspected(f"{bucket}/deep/x/shard.00001.mds.zstd")
         assert one["samples"] == found["shards"][1]["samples"]
+
+
+def test_index_of_replaced_critiques_is_no_problem(tmp_path: Path) -> None:
+    store = Store.init(tmp_path / "S")
+    add_documents(store, ["a fox", "a dog"])
+    store.label("0", by="ana", score=0.5)
+    build_indexes(store)
+    store.label("1", by="ana", score=0.5)
+    assert inspected(store.root)["problems"] == []

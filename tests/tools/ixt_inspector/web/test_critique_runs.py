@@ -1,5 +1,6 @@
 """The page of critique runs."""
 
+import re
 from pathlib import Path
 
 from inspector_pages import HERE
@@ -35,4 +36,19 @@ def test_units_in_progress_are_shown(tmp_path: Path) -> None:
     assert "3 of 20" in page
     assert "1 failed" in page
     assert "and 3 critiques in journals" in page
+    inspector.close()
+
+
+def test_coverage_of_labels_counts_labels(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    doc_ids = store.sql("SELECT doc_id::VARCHAR FROM documents WHERE corpus = 'code'").fetchall()
+    for (doc_id,) in doc_ids[:5]:
+        store.label(doc_id, by="ana", score=0.5)
+    inspector = Inspector(Settings(store.root))
+    client = TestClient(build_app(inspector, AccessPolicy()), base_url=HERE)
+    page = re.sub(r"<[^>]+>", " ", client.get("/critique-runs").text)
+    assert re.search(rf"human\s+human-\w+\s+code\s+1 of 1\s+5 of {len(doc_ids)}\s+25.0%", page)
+    overview = client.get("/").text
+    assert "coverage by human" in overview
+    assert re.search(r"code</a>.*\n(.*\n)*?.*25%", overview)
     inspector.close()
