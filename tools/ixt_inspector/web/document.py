@@ -6,7 +6,13 @@ from urllib.parse import quote
 import orjson
 from starlette.responses import Response
 
-from ixt_data.errors import UnknownDocument
+from ixt_data.errors import (
+    ConfigError,
+    CorruptError,
+    StoreError,
+    UnitAlreadyPublished,
+    UnknownDocument,
+)
 from ixt_data.records import Span
 from ixt_data.search import SearchWords
 from ixt_data.sql import find_document
@@ -32,7 +38,12 @@ ORDER BY critic, generation DESC
 
 def show(request: PageRequest) -> Response:
     """Return the page."""
-    view, doc_id = request.view, _doc_id(request)
+    return _page(request, _doc_id(request))
+
+
+def _page(request: PageRequest, doc_id: str, error: str = "") -> Response:
+    """Return the page, with the error of a form that was not saved."""
+    view = request.view
     locations = _locations(request, doc_id)
     corpus = request.choice("in", [row["corpus"] for row in locations], locations[0]["corpus"])
     location = next(row for row in locations if row["corpus"] == corpus)
@@ -60,6 +71,7 @@ def show(request: PageRequest) -> Response:
     return request.page(
         "document.html",
         location["source_id"] or doc_id,
+        400 if error else 200,
         doc_id=doc_id,
         location=location,
         locations=locations,
@@ -78,14 +90,17 @@ def show(request: PageRequest) -> Response:
         before=before,
         after=after,
         table={name: request.get(name) for name in TABLE_PARAMETERS},
-        form=labeling.form_state(request, doc_id, labeling.label_of(critiques))
+        form=labeling.form_state(request, doc_id, labeling.label_of(critiques), error)
         if request.inspector.reviewers is not None and not request.at
         else None,
     )
 
 
 def save_label(request: PageRequest) -> Response:
-    """Save the label of the form; open the next document of the table, or this one."""
+    """Save the label of the form; open the next document of the table, or this one.
+
+    A form that is not valid is shown again, with what the person has typed and the error.
+    """
     doc_id = _doc_id(request)
     location = _locations(request, doc_id)[0]
     text = _sample(request, location["shard"], location["row"])["text"]
@@ -93,7 +108,13 @@ def save_label(request: PageRequest) -> Response:
     table = {name: request.get(name) for name in TABLE_PARAMETERS}
     following, corpus = (after["doc_id"], after["corpus"]) if after else (doc_id, request.get("in"))
     address = request.link(f"/documents/{following}", in_=corpus, **table)
-    return labeling.save(request, doc_id, text, address)
+    try:
+        return labeling.save(request, doc_id, text, address)
+    except (ConfigError, StoreError, UnitAlreadyPublished) as error:
+        if request.inspector.reviewers is None or request.at or isinstance(error, CorruptError):
+            raise
+        request.path = f"/documents/{doc_id}"
+        return _page(request, doc_id, str(error))
 
 
 def download(request: PageRequest) -> Response:

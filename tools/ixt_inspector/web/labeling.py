@@ -13,22 +13,40 @@ from ixt_data.log import HUMAN
 from ixt_data.records import VERDICTS, Span
 from ixt_data.store import Label, label_documents
 from ixt_inspector.web.request import PageRequest
+from ixt_inspector.web.reviewers import Reviewers
 
 PERSON_COOKIE = "ixt_person"
 
 
-def form_state(request: PageRequest, doc_id: str, label: dict[str, Any] | None) -> dict[str, Any]:
-    """Return what the form of a document shows: the person, and the present label."""
+def form_state(
+    request: PageRequest, doc_id: str, label: dict[str, Any] | None, error: str = ""
+) -> dict[str, Any]:
+    """Return what the form of a document shows: the person, and the label.
+
+    The label is the present one, or after an error what the person has typed.
+    """
     reviewers = request.inspector.reviewers
     assert reviewers is not None
-    person = reviewers.read(request.http_request.cookies.get(PERSON_COOKIE, ""))
-    return {
-        "person": person,
-        "csrf": reviewers.sign(f"form {doc_id} {person}"),
+    person = _person(request, reviewers)
+    values = {
+        "by": "",
         "score": "" if label is None or label["score"] is None else f"{label['score']:g}",
         "critique": "" if label is None else label["critique"],
+        "spans": "",
+    }
+    if error:
+        values = {name: request.form.get(name, "") for name in values}
+    return {
+        **values,
+        "error": error,
+        "person": person,
+        "csrf": reviewers.sign(f"form {doc_id} {person}"),
         "action": request.link(f"/documents/{doc_id}/label", **request.query),
     }
+
+
+def _person(request: PageRequest, reviewers: Reviewers) -> str:
+    return reviewers.read(request.http_request.cookies.get(PERSON_COOKIE, ""))
 
 
 def label_of(critiques: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -52,17 +70,30 @@ def save(request: PageRequest, doc_id: str, text: str, following: str) -> Respon
     reviewers = request.inspector.reviewers
     if reviewers is None:
         raise ConfigError("this server only reads: start it with ixt serve --write")
-    person = reviewers.read(request.http_request.cookies.get(PERSON_COOKIE, ""))
-    expected = reviewers.sign(f"form {doc_id} {person}")
-    if not hmac.compare_digest(request.form.get("csrf", "").encode(), expected.encode()):
-        raise ConfigError("the form is not of this page: open the document again")
-    by = person or request.form.get("by", "").strip()
+    person, named = _person(request, reviewers), request.form.get("by", "").strip()
+    # A form without a name may be older than the cookie: another tab has saved the first label.
+    if not any(
+        hmac.compare_digest(
+            request.form.get("csrf", "").encode(), reviewers.sign(f"form {doc_id} {one}").encode()
+        )
+        for one in {person, ""}
+    ):
+        raise ConfigError("the form is not of this page: check it, and save again")
+    if person and named not in ("", person):
+        raise ConfigError(f"this browser labels as {person!r}, not as {named!r}: save again")
+    by = person or named
     critique = request.form.get("critique", "").replace("\r\n", "\n").strip()
     spans = parse_spans(request.form.get("spans", ""), text)
     label = Label(doc_id, by, _score(request.form.get("score", "")), critique, tuple(spans))
     label.check()
     cookie = None if person else reviewers.claim(by)
-    label_documents(request.inspector.views.store, [label])
+    try:
+        label_documents(request.inspector.views.store, [label])
+    except BaseException:
+        if cookie is not None:
+            # No browser has its cookie.
+            reviewers.release(by)
+        raise
     request.inspector.views.refresh()
     response = RedirectResponse(following, 303)
     if cookie is not None:

@@ -48,7 +48,13 @@ class Reviewers:
         with self._lock:
             if name in self._keys_of:
                 raise ConfigError(
-                    f"{name!r} is the name of another browser on this server: choose another one"
+                    f"{name!r} is the name of another browser on this server: choose another one, "
+                    f"such as {name + ' 2'!r}"
                 )
             self._keys_of[name] = browser
         return f"{name.encode().hex()}.{browser}.{self.sign(f'{name}.{browser}')}"
+
+    def release(self, name: str) -> None:
+        """Give up a claimed name, whose cookie no browser has received."""
+        with self._lock:
+            self._keys_of.pop(name, None)

@@ -10,7 +10,7 @@ from inspector_pages import HERE, ids
 from shown_store import make_store
 from starlette.testclient import TestClient
 
-from ixt_data.errors import ConfigError, StoreError
+from ixt_data.errors import ConfigError, StoreError, UnitAlreadyPublished
 from ixt_data.records import Span
 from ixt_inspector.web.access import AccessPolicy
 from ixt_inspector.web.app import build_app
@@ -114,6 +114,60 @@ def test_forms_of_others_are_refused(writable: Inspector) -> None:
         assert status == 400
         assert message in text
     assert writable.views.store.log.newest() == before
+
+
+def test_form_that_is_not_valid_keeps_what_was_typed(writable: Inspector) -> None:
+    client = browser(writable)
+    doc_id = ids(client.get("/documents?corpus=code").text)[3]
+    action, values = form(client.get(f"/documents/{doc_id}?in=code&corpus=code").text)
+    typed = {
+        "by": "Fay",
+        "score": "high",
+        "critique": "Long & <careful>.",
+        "spans": "wrong: nosuch",
+    }
+    answer = client.post(action, data={**values, **typed}, headers={"Origin": HERE})
+    assert answer.status_code == 400
+    assert "Not saved: span" in answer.text
+    assert 'name="by" value="Fay"' in answer.text
+    assert 'value="high"' in answer.text
+    assert "Long &amp; &lt;careful&gt;.</textarea>" in answer.text
+    assert ">wrong: nosuch</textarea>" in answer.text
+    assert "/label?" not in answer.text.replace(action.replace("&", "&amp;"), "")
+    # The form that is shown again works.
+    again, values = form(answer.text)
+    assert again == action
+    assert post(client, again, **values, **typed | {"score": "0.5", "spans": ""})[0] == 303
+    assert "as Fay" in client.get(f"/documents/{doc_id}").text
+
+
+def test_name_of_a_label_that_was_not_saved_is_free(
+    writable: Inspector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = browser(writable)
+    doc_id = ids(client.get("/documents?corpus=code").text)[4]
+    action, values = form(client.get(f"/documents/{doc_id}").text)
+    with monkeypatch.context() as context:
+        context.setattr(writable.views.store, "begin", refuse)
+        assert post(client, action, **values, by="Gus", score="0.5")[0] == 400
+    assert post(client, action, **values, by="Gus", score="0.5")[0] == 303
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise UnitAlreadyPublished("another person was first")
+
+
+def test_form_from_before_the_first_label_is_saved(writable: Inspector) -> None:
+    client = browser(writable)
+    first, second = ids(client.get("/documents?corpus=code").text)[5:7]
+    forms = [form(client.get(f"/documents/{doc_id}").text) for doc_id in (first, second)]
+    (action, values), (other, others) = forms
+    assert post(client, action, **values, by="Hal", score="0.5")[0] == 303
+    status, _, text = post(client, other, **others, by="Ida", score="0.4")
+    assert (status, "this browser labels as 'Hal', not as 'Ida'" in text) == (400, True)
+    assert post(client, other, **others, by="Hal", score="0.4")[0] == 303
+    labels = writable.views.store.document(second).critiques
+    assert {one.row["reviewer"] for one in labels if one.row["critic"] == "human"} == {"Hal"}
 
 
 def test_reading_server_has_no_form(client: TestClient, inspector: Inspector) -> None:
