@@ -121,8 +121,8 @@ def columns_of(shard: ShardInfo) -> dict[str, str]:
 def misaligned(snapshot: Snapshot) -> list[str]:
     """Return shards whose aligned shard is missing or has another number of samples.
 
-    An index of a shard that later critiques have replaced is no problem: no search reads it, and
-    the next `ixt search --index` removes it.
+    An index of a shard that later critiques have replaced is not a problem: no search reads it,
+    and the next `ixt search --index` removes it.
     """
     problems = []
     for shard in snapshot.shards:

@@ -265,7 +265,7 @@ def test_a_folder_and_a_shard_on_s3(tmp_path: Path) -> None:
         assert one["samples"] == found["shards"][1]["samples"]
 
 
-def test_index_of_replaced_critiques_is_no_problem(tmp_path: Path) -> None:
+def test_index_of_replaced_critiques_is_not_a_problem(tmp_path: Path) -> None:
     store = Store.init(tmp_path / "S")
     add_documents(store, ["a fox", "a dog"])
     store.label("0", by="ana", score=0.5)
