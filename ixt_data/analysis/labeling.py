@@ -17,6 +17,7 @@ from ixt_data.sql import (
     critic_order,
     critiques_query,
     join_clause,
+    parenthesize,
     sql_literal,
 )
 from ixt_data.store import Store, saved_selection, search_rows
@@ -280,7 +281,7 @@ class _Scope:
             if where is not None:
                 if selection is None and not named:
                     critic = choose_critic_for(catalog, None, store.root, where)
-                clause = f"{join_clause(snapshot, critic)} WHERE (\n{where}\n)"
+                clause = f"{join_clause(snapshot, critic)} WHERE {parenthesize(where)}"
             documents = f"SELECT doc_id, corpus, source_id {clause}"
             _check_without_labels(catalog, documents, where, labels)
         except BaseException:

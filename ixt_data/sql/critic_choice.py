@@ -3,6 +3,7 @@
 from ixt_data.errors import QueryError, StoreError
 from ixt_data.log import HUMAN, Snapshot
 from ixt_data.sql.catalog import Catalog
+from ixt_data.sql.expressions import check_order, parenthesize
 from ixt_data.sql.joins import critic_order
 
 
@@ -51,6 +52,7 @@ def choose_critic_for(
 
     Raises:
         StoreError: see `choose_critic`.
+        QueryError: the predicate or the order is not an expression.
     """
     try:
         return choose_critic(catalog.snapshot, critic, root)
@@ -62,9 +64,10 @@ def choose_critic_for(
 
 def _reads_documents(catalog: Catalog, where: str, order_by: str | None = None) -> bool:
     """Return whether a predicate and an order are valid over documents without critiques."""
-    order = f"ORDER BY {order_by}\n" if order_by else ""
+    condition = parenthesize(where)
+    order = "" if order_by is None else f"ORDER BY {check_order(order_by)}\n"
     try:
-        catalog.arrow(f"SELECT 1 FROM documents WHERE (\n{where}\n) {order}LIMIT 0")
+        catalog.arrow(f"SELECT 1 FROM documents WHERE {condition} {order}LIMIT 0")
     except QueryError:
         return False
     return True

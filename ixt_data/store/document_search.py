@@ -14,7 +14,7 @@ from ixt_data.errors import QueryError, StoreError
 from ixt_data.log import SEARCH, TEXT, Log, ShardInfo, Snapshot
 from ixt_data.mds import Shard
 from ixt_data.search import SearchIndexes, SearchWords, Snippet
-from ixt_data.sql import SharedCatalog, choose_critic_for, join_clause
+from ixt_data.sql import SharedCatalog, choose_critic_for, join_clause, parenthesize
 from ixt_data.storage import Storage
 from ixt_data.store.search_result import SearchHit, SearchResult
 from ixt_data.store.stored_shards import read_stored
@@ -290,7 +290,7 @@ def _rows(
     catalog = store.catalog(snapshot.version)
     try:
         joined = choose_critic_for(catalog, critic, store.root, where)
-        sql = f"{select} {join_clause(snapshot, joined)} {inside} AND (\n{where}\n)"
+        sql = f"{select} {join_clause(snapshot, joined)} {inside} AND {parenthesize(where)}"
         return {row["doc_id"]: row for row in catalog.arrow(sql, values).to_pylist()}
     finally:
         catalog.close()

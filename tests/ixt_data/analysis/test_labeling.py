@@ -111,6 +111,17 @@ def test_predicate_over_labels_alone_is_refused(store: Store) -> None:
     assert len(queue_documents(store, Queue.random, selection="long", limit=50)) == 11
 
 
+def test_predicate_is_one_expression(store: Store) -> None:
+    for ask in (
+        lambda: queue_documents(store, Queue.random, where="false) OR (true", critics=["length"]),
+        lambda: queue_documents(store, Queue.random, where="false) OR (true"),
+        lambda: estimate_precision(store, where="false) OR (true", critic="length"),
+        lambda: store.search("characters", where="false) OR (true", critic="length"),
+    ):
+        with pytest.raises(QueryError, match="is refused"):
+            ask()
+
+
 def test_label_without_a_score_is_named_where_it_ends_the_estimate(store: Store) -> None:
     first = queue_documents(store, Queue.random, limit=1)[0].doc_id
     store.label(first, by="ana", critique="Odd.")
