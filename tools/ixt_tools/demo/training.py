@@ -1,5 +1,6 @@
 """Mixes, plans, and the five train runs: four arms and the model of Python."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,8 +33,8 @@ def write_configs(demo: DemoWorkspace) -> list[DemoJob]:
     """Write all mix and train files; return the train runs, the longest first."""
     low, middle, high = score_quantiles(demo.store, STDLIB, [0.25, 0.5, 0.75])
     buckets = tuple(sorted({0.0, low, high, 1.0}))
-    # A relative root would be relative to the file of the mix.
-    store = str(demo.store_path.resolve())
+    # Relative to the file of the mix; the report shows no path of this machine.
+    store = os.path.relpath(demo.store_path, demo.configs)
     write_yaml(demo.configs / f"{STDLIB}.mix.yaml", stdlib_mix(store, middle, demo.seed))
     for arm in ARMS:
         write_yaml(demo.configs / f"{arm}.mix.yaml", clock_mix(arm, store, demo.seed))
