@@ -27,6 +27,8 @@ FIELD, STORED, HIGH, LOW = "text", "stored", "high", "low"
 TOKENIZER = "ixt"
 META, MANIFEST = "meta.json", "manifest.json"
 """The list of segments of an index, and that of the files in an archive."""
+VERSION = 1
+"""Version of the fields and of the words of an index."""
 HEAP_BYTES = 192 << 20
 """Memory of the writer, enough for the words of one shard of the default size."""
 
@@ -101,8 +103,13 @@ def _pack(folder: Path) -> bytes:
             if not path.name.startswith("."):
                 archive.write(path, path.name)
         meta = orjson.loads((folder / META).read_bytes())
-        names = [name for name in archive.namelist() if name != META]
-        manifest = {"names": names, "segments": meta["segments"], "schema": meta["schema"]}
+        files = {one.filename: one.file_size for one in archive.infolist() if one.filename != META}
+        manifest = {
+            "version": VERSION,
+            "files": files,
+            "segments": meta["segments"],
+            "schema": meta["schema"],
+        }
         archive.writestr(MANIFEST, orjson.dumps(manifest))
     return packed.getvalue()
 
