@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ixt_data.errors import MissingExtra
-from ixt_data.search.words import has_unspaced, tokenize
+from ixt_data.search.tokens import tokenize
 
 if TYPE_CHECKING:
     import tantivy
@@ -46,11 +46,10 @@ def schema() -> "tantivy.Schema":
 
 
 def analyzer() -> "tantivy.TextAnalyzer":
-    """Return the analyzer of words: runs of letters and digits in lower case, of any length."""
+    """Return the analyzer of texts that are already tokens, joined by spaces."""
     import tantivy
 
-    simple = tantivy.Tokenizer.simple()
-    return tantivy.TextAnalyzerBuilder(simple).filter(tantivy.Filter.lowercase()).build()
+    return tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace()).build()
 
 
 def build_archive(entries: Iterable[tuple[bytes, str]]) -> bytes:
@@ -81,15 +80,7 @@ def _entry(doc_id: bytes, text: str) -> "tantivy.Document":
 
     entry = tantivy.Document()
     entry.add_bytes(STORED, text.encode())
-    if has_unspaced(text):
-        # The simple tokenizer would make one word of each run of such characters.
-        words = [
-            tantivy.Token(word, position, start, end)
-            for position, (word, start, end) in enumerate(tokenize(text))
-        ]
-        entry.add_pre_tokenized_text(FIELD, tantivy.PreTokenizedString(text, words))
-    else:
-        entry.add_text(FIELD, text)
+    entry.add_text(FIELD, " ".join(tokenize(text)))
     entry.add_unsigned(HIGH, int.from_bytes(doc_id[:8], "big"))
     entry.add_unsigned(LOW, int.from_bytes(doc_id[8:], "big"))
     return entry
