@@ -10,7 +10,7 @@ import typer
 from ixt_data.cli.options import DEFAULT_STORE, AtOption, OutputOption, StoreOption
 from ixt_data.cli.verbs import Group, add_verb, add_verbs
 from ixt_data.console import Output, OutputMode, format_count, printable, table
-from ixt_data.export import LabelFormat, merge_labels, read_labels, write_documents
+from ixt_data.export import LabelFormat, read_labels, write_documents
 from ixt_data.records import Span
 
 PAGE = "labeling.md"
@@ -206,17 +206,21 @@ def import_labels(
 ) -> None:
     """Add the labels of a file of Argilla, Label Studio or `ixt labels export`.
 
-    Records without an answer are skipped. Nothing is added if a record is not valid.
+    Every answer is added, the last one of a document counts. Records without an answer, drafts and
+    discarded answers are skipped and counted. Nothing is added if a record is not valid.
     """
     from ixt_data.store import Store, label_documents
 
-    labels = merge_labels(list(read_labels(source, format, by)))
-    out = Output(output)
-    if not labels:
-        raise typer.BadParameter(f"{source} has no label yet", param_hint="FILE")
-    report = label_documents(Store.open(store), labels)
+    file = read_labels(source, format, by)
+    skipped = f"{format_count(file.unlabeled, 'record')} without a label"
+    if file.withheld:
+        skipped += f", {format_count(file.withheld, 'answer')} not submitted (draft or discarded)"
+    if not file.labels:
+        raise typer.BadParameter(f"{source} has no label yet: {skipped}", param_hint="FILE")
+    report = label_documents(Store.open(store), file.labels)
+    record = {**asdict(report), "unlabeled": file.unlabeled, "withheld": file.withheld}
     text = f"{format_count(report.labels, 'label')}, {report.replaced:,} of them replace others; "
-    out.result(asdict(report), text + f"snapshot {report.snapshot}")
+    Output(output).result(record, f"{text}skipped {skipped}; snapshot {report.snapshot}")
 
 
 def _queue(

@@ -6,9 +6,8 @@ from .exporters import ExportRequest as ExportRequest
 from .exporters import NoOptions as NoOptions
 from .exporters import find_exporter as find_exporter
 from .hf import export_hf as export_hf
+from .label_answers import read_labels as read_labels
 from .label_files import LabelFormat as LabelFormat
-from .label_files import merge_labels as merge_labels
-from .label_files import read_labels as read_labels
 from .label_files import write_documents as write_documents
 from .matched_documents import MatchedDocuments as MatchedDocuments
 from .mds import export_mds as export_mds

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ixt_data.errors import MissingExtra
-from ixt_data.search.words import has_unspaced, tokenize
+from ixt_data.search.tokens import tokenize
 
 if TYPE_CHECKING:
     import tantivy
@@ -27,6 +27,8 @@ FIELD, STORED, HIGH, LOW = "text", "stored", "high", "low"
 TOKENIZER = "ixt"
 META, MANIFEST = "meta.json", "manifest.json"
 """The list of segments of an index, and that of the files in an archive."""
+VERSION = 1
+"""Version of the fields and of the words of an index."""
 HEAP_BYTES = 192 << 20
 """Memory of the writer, enough for the words of one shard of the default size."""
 
@@ -44,11 +46,10 @@ def schema() -> "tantivy.Schema":
 
 
 def analyzer() -> "tantivy.TextAnalyzer":
-    """Return the analyzer of words: runs of letters and digits in lower case, of any length."""
+    """Return the analyzer of texts that are already tokens, joined by spaces."""
     import tantivy
 
-    simple = tantivy.Tokenizer.simple()
-    return tantivy.TextAnalyzerBuilder(simple).filter(tantivy.Filter.lowercase()).build()
+    return tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace()).build()
 
 
 def build_archive(entries: Iterable[tuple[bytes, str]]) -> bytes:
@@ -79,15 +80,7 @@ def _entry(doc_id: bytes, text: str) -> "tantivy.Document":
 
     entry = tantivy.Document()
     entry.add_bytes(STORED, text.encode())
-    if has_unspaced(text):
-        # The simple tokenizer would make one word of each run of such characters.
-        words = [
-            tantivy.Token(word, position, start, end)
-            for position, (word, start, end) in enumerate(tokenize(text))
-        ]
-        entry.add_pre_tokenized_text(FIELD, tantivy.PreTokenizedString(text, words))
-    else:
-        entry.add_text(FIELD, text)
+    entry.add_text(FIELD, " ".join(tokenize(text)))
     entry.add_unsigned(HIGH, int.from_bytes(doc_id[:8], "big"))
     entry.add_unsigned(LOW, int.from_bytes(doc_id[8:], "big"))
     return entry
@@ -101,8 +94,13 @@ def _pack(folder: Path) -> bytes:
             if not path.name.startswith("."):
                 archive.write(path, path.name)
         meta = orjson.loads((folder / META).read_bytes())
-        names = [name for name in archive.namelist() if name != META]
-        manifest = {"names": names, "segments": meta["segments"], "schema": meta["schema"]}
+        files = {one.filename: one.file_size for one in archive.infolist() if one.filename != META}
+        manifest = {
+            "version": VERSION,
+            "files": files,
+            "segments": meta["segments"],
+            "schema": meta["schema"],
+        }
         archive.writestr(MANIFEST, orjson.dumps(manifest))
     return packed.getvalue()
 

@@ -28,6 +28,7 @@ from ixt_data.search.index_archive import (
     META,
     STORED,
     TOKENIZER,
+    VERSION,
     analyzer,
     schema,
 )
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from ixt_data.log import ShardInfo
     from ixt_data.mds import Shard
 
+REMEDY = "Remove it with `ixt verify --repair`, and build it again with `ixt search --index`"
 MAX_OPEN = 24
 """Indexes that stay open: one per family of a snapshot that was searched."""
 
@@ -96,12 +98,30 @@ class SearchIndexes:
             key = tuple(shard.path for shard in shards)
             opened = self._open.get(key)
             if opened is None:
-                opened = _OpenIndex(self._cache.use(), shards, self._read)
+                opened = self._open_index(shards)
                 self._open[key] = opened
                 while len(self._open) > MAX_OPEN:
                     self._open.popitem(last=False)[1].close()
             self._open.move_to_end(key)
             return opened
+
+    def _open_index(self, shards: Sequence["ShardInfo"]) -> "_OpenIndex":
+        """Open an index; unpack its files again if one in the cache is damaged.
+
+        Raises:
+            CorruptError: the index in the store is damaged or missing.
+        """
+        try:
+            return _OpenIndex(self._cache, shards, self._read)
+        except (ValueError, KeyError, TypeError):
+            for shard in shards:
+                folder = self._cache.path(shard.path)
+                for path in folder.iterdir() if folder.is_dir() else ():
+                    self._cache.discard(f"{shard.path}/{path.name}")
+        try:
+            return _OpenIndex(self._cache, shards, self._read)
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorruptError(f"{shards[0].path}: cannot be read: {error}. {REMEDY}") from None
 
     def close(self) -> None:
         """Close all indexes."""
@@ -114,18 +134,17 @@ class SearchIndexes:
 class _OpenIndex:
     def __init__(
         self,
-        use: CacheUse,
+        cache: FileCache,
         shards: Sequence["ShardInfo"],
         read_shard: Callable[["ShardInfo"], "Shard"],
     ) -> None:
         import tantivy
 
-        self._use = use.__enter__()
+        self._use = use = cache.use().__enter__()
         try:
             folder = use.folder / "index"
             folder.mkdir()
             manifests = [_link_segments(use, shard, read_shard, folder) for shard in shards]
-            _check_schemas(shards, manifests)
             segments = [one for manifest in manifests for one in manifest["segments"]]
             meta = {"segments": segments, "schema": manifests[0]["schema"], "opstamp": 0}
             (folder / META).write_bytes(orjson.dumps(meta))
@@ -180,32 +199,49 @@ def _link_segments(
     read_shard: Callable[["ShardInfo"], "Shard"],
     folder: Path,
 ) -> dict[str, Any]:
-    """Link the files of a shard's index into a folder; return its manifest."""
+    """Link the files of a shard's index into a folder; return its manifest.
+
+    Raises:
+        ValueError: a file in the cache is not complete.
+        CorruptError: the index in the store is damaged, missing or of another version.
+    """
     opened: list[zipfile.ZipFile] = []
 
     def link(name: str) -> Path:
         def unpack(path: Path) -> None:
             if not opened:
-                parts = read_shard(shard).column("part")
-                opened.append(zipfile.ZipFile(io.BytesIO(b"".join(parts))))
+                opened.append(_read_archive(shard, read_shard))
             path.write_bytes(opened[0].read(name))
 
         return use.get(f"{shard.path}/{name}", unpack)
 
     manifest: dict[str, Any] = orjson.loads(link(MANIFEST).read_bytes())
-    for name in manifest["names"]:
-        (folder / name).hardlink_to(link(name))
+    if manifest.get("version") != VERSION:
+        raise CorruptError(
+            f"{shard.path}: another version of ixt built this index. "
+            "Build it again: ixt search --index --rebuild"
+        )
+    for name, size in manifest["files"].items():
+        path = link(name)
+        if path.stat().st_size != size:
+            raise ValueError(f"{name} has {path.stat().st_size:,} bytes instead of {size:,}")
+        (folder / name).hardlink_to(path)
     return manifest
 
 
-def _check_schemas(shards: Sequence["ShardInfo"], manifests: Sequence[dict[str, Any]]) -> None:
-    names = [FIELD, STORED, HIGH, LOW]
-    for shard, manifest in zip(shards, manifests, strict=True):
-        if [field["name"] for field in manifest["schema"]] != names:
-            raise CorruptError(
-                f"{shard.path}: another version of ixt built this index. "
-                "Build it again: ixt search --index --rebuild"
-            )
+def _read_archive(
+    shard: "ShardInfo", read_shard: Callable[["ShardInfo"], "Shard"]
+) -> zipfile.ZipFile:
+    """Return the archive in a shard.
+
+    Raises:
+        CorruptError: it is damaged or missing.
+    """
+    try:
+        return zipfile.ZipFile(io.BytesIO(b"".join(read_shard(shard).column("part"))))
+    except (CorruptError, zipfile.BadZipFile) as error:
+        reason = str(error).removeprefix(f"{shard.path}: ")
+        raise CorruptError(f"{shard.path}: {reason}. {REMEDY}") from None
 
 
 def build_query(words: SearchWords) -> "tantivy.Query":

@@ -2,38 +2,33 @@
 
 `fox` is a word, `"brown fox"` a phrase, `fo*` a prefix, `"brown fo*"` a phrase with a prefix, and
 `-fox` excludes. All words must be in the text. Case is ignored, accents are not. A character of a
-script without spaces, such as Chinese or Thai, is a word, so a run of them is a phrase.
+script without spaces, such as Chinese or Thai, is a word, so a run of them is a phrase. `tokens`
+defines what a word is.
 """
 
+import itertools
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from ixt_data.errors import QueryError
+from ixt_data.search.tokens import (
+    LETTER,
+    UNSPACED,
+    FoldedOffsets,
+    fold,
+    has_marks,
+    mark_class,
+    split_folded,
+    tokenize,
+)
 
 MIN_PREFIX_CHARS = 2
 """A shorter prefix matches too many words to be of use."""
 MAX_WORDS = 50
 SNIPPET_CHARS = 160
-UNSPACED = (
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
-    "\u3040-\u30ff\u31f0-\u31ff"  # Kana
-    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Han
-)
-"""Character class of scripts without spaces between words."""
-_TOKEN = re.compile(rf"[{UNSPACED}]|[^\W_{UNSPACED}]+")
 _UNSPACED = re.compile(f"[{UNSPACED}]")
 _PART = re.compile(r'(?P<minus>-)?(?:"(?P<phrase>[^"]*)"(?P<after>\*)?|(?P<word>[^\s"]+))')
-
-
-def tokenize(text: str) -> list[tuple[str, int, int]]:
-    """Return the words of a text in lower case, each with its start and end."""
-    return [(match[0].lower(), *match.span()) for match in _TOKEN.finditer(text)]
-
-
-def has_unspaced(text: str) -> bool:
-    """Return whether a text has characters of scripts without spaces between words."""
-    return not text.isascii() and _UNSPACED.search(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +36,7 @@ class Clause:
     """One part of a search.
 
     Attributes:
-        words: a word, or the words of a phrase, in lower case.
+        words: a word, or the words of a phrase, folded.
         is_prefix: whether the last word is the start of a word.
         is_excluded: whether texts with it do not match.
     """
@@ -52,18 +47,27 @@ class Clause:
 
     @property
     def pattern(self) -> str:
-        """The regular expression that finds it."""
+        """The regular expression that finds it in a folded text; exact in one without marks."""
+        mark = f"[{mark_class()}]"
         first, last = self.words[0], self.words[-1]
-        parts = [r"(?<![^\W_])" if not _UNSPACED.match(first) else "", re.escape(first)]
+        parts = [re.escape(first)]
+        if not _UNSPACED.match(first):
+            # The boundary before the word follows it: a pattern that starts with text is faster.
+            parts += [rf"(?<!{LETTER}{parts[0]})(?<!{LETTER}{mark}{parts[0]})"]
         for before, word in zip(self.words, self.words[1:], strict=False):
             # Characters of Chinese follow each other without a space.
             is_unspaced = _UNSPACED.match(before) or _UNSPACED.match(word)
-            parts += [r"[\W_]*" if is_unspaced else r"[\W_]+", re.escape(word)]
+            parts += [f"(?!{mark})", r"[\W_]*" if is_unspaced else r"[\W_]+", re.escape(word)]
         if self.is_prefix:
-            parts.append(r"[^\W_]*")
-        elif not _UNSPACED.match(last):
-            parts.append(r"(?![^\W_])")
+            parts.append(f"{mark}*" if _UNSPACED.match(last) else rf"(?:{LETTER}|{mark})*")
+        else:
+            parts.append(f"(?!{mark})" if _UNSPACED.match(last) else rf"(?!{LETTER}|{mark})")
         return "".join(parts)
+
+    @property
+    def joined(self) -> str:
+        """The stretch of tokens, joined by spaces, that a text with it has."""
+        return f" {' '.join(self.words)}{'' if self.is_prefix else ' '}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +107,11 @@ class SearchWords:
         clauses = []
         for part in _PART.finditer(text):
             given = part["phrase"] if part["phrase"] is not None else part["word"]
-            words = tuple(word for word, _, _ in tokenize(given))
+            words = tuple(tokenize(given))
             if not words:
                 raise QueryError(f"{part[0]}: has no letter or digit to search for")
             is_prefix = given.endswith("*") or part["after"] is not None
-            if is_prefix and len(words[-1]) < MIN_PREFIX_CHARS and not has_unspaced(words[-1]):
+            if is_prefix and len(words[-1]) < MIN_PREFIX_CHARS and not _UNSPACED.match(words[-1]):
                 raise QueryError(
                     f"{part[0]}: a prefix has at least {MIN_PREFIX_CHARS} letters before the *"
                 )
@@ -122,26 +126,34 @@ class SearchWords:
 
     @cached_property
     def _patterns(self) -> list[tuple[re.Pattern[str], bool]]:
-        return [
-            (re.compile(clause.pattern, re.IGNORECASE), clause.is_excluded)
-            for clause in self.clauses
-        ]
+        return [(re.compile(clause.pattern), clause.is_excluded) for clause in self.clauses]
+
+    @cached_property
+    def _needed(self) -> list[str]:
+        return [word for one in self.clauses if not one.is_excluded for word in one.words]
 
     def matches(self, text: str) -> bool:
-        """Return whether a text matches."""
+        """Return whether a text matches, exactly as in an index."""
+        folded = fold(text)
+        if not all(word in folded for word in self._needed):
+            return False
+        if has_marks(folded):
+            joined = f" {' '.join(split_folded(folded))} "
+            return all((one.joined in joined) is not one.is_excluded for one in self.clauses)
         return all(
-            (pattern.search(text) is None) is is_excluded for pattern, is_excluded in self._patterns
+            (pattern.search(folded) is None) is is_excluded
+            for pattern, is_excluded in self._patterns
         )
 
     def find(self, text: str, limit: int = 10_000) -> list[tuple[int, int]]:
         """Return start and end of each match in a text, in order and without overlaps."""
+        folded = fold(text)
+        offsets = FoldedOffsets(text, folded)
         found: list[tuple[int, int]] = []
         for pattern, is_excluded in self._patterns:
             if not is_excluded:
-                for number, match in enumerate(pattern.finditer(text)):
-                    if number == limit:
-                        break
-                    found.append(match.span())
+                for match in itertools.islice(pattern.finditer(folded), limit):
+                    found.append(offsets.original(*match.span()))
         merged: list[tuple[int, int]] = []
         for start, end in sorted(found):
             if merged and start < merged[-1][1]:

@@ -22,7 +22,7 @@ from .external_shards import original_copy as original_copy
 from .external_shards import original_folder as original_folder
 from .external_shards import read_adopted as read_adopted
 from .external_shards import sizes_of as sizes_of
-from .labels import Label as Label
+from .label_values import Label as Label
 from .labels import LabelReport as LabelReport
 from .labels import find_labeled as find_labeled
 from .labels import human_critic as human_critic

@@ -6,17 +6,17 @@ document replaces the former one, whose row stays in `critiques_all` with its re
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 import orjson
 
-from ixt_data.errors import StoreError, UnitAlreadyPublished, UnknownDocument
+from ixt_data.errors import UnitAlreadyPublished, UnknownDocument
 from ixt_data.log import HUMAN, CriticInfo, ShardInfo, Snapshot
 from ixt_data.mds import CRITIQUE_COLUMNS, Shard
-from ixt_data.records import OK, VERDICTS, Critique, Span, content_id
+from ixt_data.records import OK, Critique, Span, content_id
 from ixt_data.sql import find_document
 from ixt_data.store.critique_rows import (
     ORPHAN,
@@ -25,6 +25,7 @@ from ixt_data.store.critique_rows import (
     shard_number,
     unit_name,
 )
+from ixt_data.store.label_values import Label
 from ixt_data.store.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -34,56 +35,7 @@ if TYPE_CHECKING:
 
 LABEL_COLUMNS = {"reviewer": "VARCHAR", "labeled": "TIMESTAMPTZ", "label_spans": "JSON"}
 """Columns of a label's row in addition to those of every critique."""
-MAX_REVIEWER_CHARS = 100
 MAX_ATTEMPTS = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Label:
-    """One person's judgement of a document.
-
-    Attributes:
-        doc_id: the document, as text.
-        by: name of the person.
-        score: 0 to 1; None for a critique without a score.
-        critique: free text.
-        spans: stretches of the text that are `right` or `wrong`.
-        flags: short labels.
-    """
-
-    doc_id: str
-    by: str
-    score: float | None = None
-    critique: str = ""
-    spans: tuple[Span, ...] = ()
-    flags: tuple[str, ...] = ()
-
-    def check(self) -> None:
-        """Check the values that do not depend on the document.
-
-        Raises:
-            StoreError: a value is missing or not valid; the message names it.
-        """
-        if not self.by.strip() or len(self.by) > MAX_REVIEWER_CHARS or not self.by.isprintable():
-            raise StoreError(
-                f"by: {self.by!r} is not a name of 1 to {MAX_REVIEWER_CHARS} characters"
-            )
-        if self.score is not None and not 0 <= self.score <= 1:
-            raise StoreError(f"score: {self.score} is not between 0 and 1")
-        if self.score is None and not (self.critique or self.spans or self.flags):
-            raise StoreError("a label needs a score, a critique, a span or a flag")
-        for span in self.spans:
-            if not 0 <= span.start < span.end:
-                raise StoreError(f"span {span.start}:{span.end}: is empty or negative")
-            if span.verdict not in VERDICTS:
-                valid = " or ".join(VERDICTS)
-                raise StoreError(
-                    f"span {span.start}:{span.end}: the verdict {span.verdict!r} is not {valid}"
-                )
-        try:
-            UUID(self.doc_id)
-        except ValueError:
-            raise StoreError(f"doc_id: {self.doc_id!r} is not a doc_id of 32 digits") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,43 +89,41 @@ def find_labeled(store: LabeledStore, name: str) -> str:
 
 
 def label_documents(store: LabeledStore, labels: Iterable[Label]) -> LabelReport:
-    """Add labels, with one commit per text shard.
+    """Add labels, with one commit per text shard, after all of them have been checked.
 
     Args:
         store: the store.
-        labels: at most one per document.
+        labels: any number per document. The last one counts, the history has all.
 
     Raises:
-        StoreError: a label is not valid, a span exceeds its text, or two labels are of one
-            document.
+        StoreError: a label is not valid, or a span exceeds its text.
         UnknownDocument: a document does not exist.
         UnitAlreadyPublished: other people labeled documents of the same shard in every attempt.
     """
-    by_id: dict[str, Label] = {}
+    by_id: dict[str, list[Label]] = {}
     for label in labels:
         label.check()
-        doc_id = str(UUID(label.doc_id))
-        if doc_id in by_id:
-            raise StoreError(f"two labels of {doc_id}: give one")
-        by_id[doc_id] = replace(label, doc_id=doc_id)
+        by_id.setdefault(str(label.document), []).append(label)
     snapshot = store.snapshot()
     places = _places(store, snapshot, list(by_id))
-    for doc_id in by_id:
+    for doc_id, members in by_id.items():
         if doc_id not in places:
-            raise UnknownDocument(f"no document {doc_id} in snapshot {snapshot.version}")
-    # A document of several corpora has its label in the shard of each, and one row.
-    by_shard: dict[str, list[Label]] = {}
+            what = f"doc_id: no document {doc_id} in snapshot {snapshot.version}"
+            raise members[0].error(what, UnknownDocument)
+    # A document of several corpora has its labels in the shard of each, and one row per label.
+    by_shard: dict[str, dict[bytes, list[Label]]] = {}
     for doc_id, shards in places.items():
         for shard in shards:
-            by_shard.setdefault(shard, []).append(by_id[doc_id])
-    _check_spans(store, snapshot, by_shard)
-    done: set[str] = set()
+            by_shard.setdefault(shard, {})[UUID(doc_id).bytes] = by_id[doc_id]
+    for path, by_document in by_shard.items():
+        _check_spans(store, snapshot.shards_by_path[path], by_document)
+    done: set[bytes] = set()
     replaced, version = 0, snapshot.version
-    for path, members in by_shard.items():
-        version, n = _publish(store, path, members, done)
-        done |= {label.doc_id for label in members}
+    for path, by_document in by_shard.items():
+        version, n = _publish(store, path, by_document, done)
+        done |= by_document.keys()
         replaced += n
-    return LabelReport(len(by_id), replaced, version)
+    return LabelReport(sum(map(len, by_id.values())), replaced, version)
 
 
 def _places(
@@ -190,31 +140,29 @@ def _places(
     return places
 
 
-def _check_spans(store: LabeledStore, snapshot: Snapshot, by_shard: dict[str, list[Label]]) -> None:
-    for path, labels in by_shard.items():
-        ends = {
-            UUID(label.doc_id).bytes: max(span.end for span in label.spans)
-            for label in labels
-            if label.spans
-        }
-        if not ends:
-            continue
-        data = store.shard(snapshot.shards_by_path[path])
-        for doc_id, text in zip(data.column("doc_id"), data.column("text"), strict=True):
-            if doc_id in ends and ends[doc_id] > len(text):
-                raise StoreError(
-                    f"{UUID(bytes=doc_id)}: a span ends at {ends[doc_id]:,}, "
-                    f"the text has {len(text):,} characters"
-                )
+def _check_spans(
+    store: LabeledStore, shard: ShardInfo, by_document: dict[bytes, list[Label]]
+) -> None:
+    if not any(label.spans for labels in by_document.values() for label in labels):
+        return
+    data = store.shard(shard)
+    for doc_id, text in zip(data.column("doc_id"), data.column("text"), strict=True):
+        for label in by_document.get(doc_id, ()):
+            for number, span in enumerate(label.spans):
+                if span.end > len(text):
+                    raise label.error(
+                        f"spans[{number}]: a span ends at {span.end:,}, "
+                        f"the text of {label.doc_id} has {len(text):,} characters"
+                    )
 
 
 def _publish(
-    store: LabeledStore, path: str, labels: Sequence[Label], done: set[str]
+    store: LabeledStore, path: str, by_document: dict[bytes, list[Label]], done: set[bytes]
 ) -> tuple[int, int]:
     """Commit the labels of documents of one text shard; return version and replaced labels."""
     for attempts in range(MAX_ATTEMPTS, 0, -1):
         try:
-            return _publish_once(store, path, labels, done)
+            return _publish_once(store, path, by_document, done)
         except UnitAlreadyPublished:
             # Another person labeled a document of this shard at the same time.
             if attempts == 1:
@@ -223,7 +171,7 @@ def _publish(
 
 
 def _publish_once(
-    store: LabeledStore, path: str, labels: Sequence[Label], done: set[str]
+    store: LabeledStore, path: str, by_document: dict[bytes, list[Label]], done: set[bytes]
 ) -> tuple[int, int]:
     critic, now = human_critic(), datetime.now(UTC)
     base = store.snapshot()
@@ -231,35 +179,36 @@ def _publish_once(
     with store.begin("label", unit=unit_name(critic.id, shard), base=base.version) as txn:
         former = base.aligned(path, f"critique/{critic.id}")
         txn.add_critic(critic)
-        by_id = {UUID(label.doc_id).bytes: label for label in labels}
         family = txn.family(
             f"critique/{critic.id}", shard.corpus, CRITIQUE_COLUMNS, first=shard_number(shard)
         )
-        new: dict[bytes, tuple[int, Critique]] = {}
+        numbers: dict[bytes, int] = {}
         for number, sample in enumerate(_former_samples(store, base, shard, former)):
             doc_id = sample["doc_id"]
-            if doc_id in by_id:
-                critique = _critique(by_id[doc_id], doc_id)
-                sample = critique_sample(critique)
-                new.setdefault(doc_id, (number, critique))
+            if doc_id in by_document:
+                sample = critique_sample(_critique(by_document[doc_id][-1]))
+                numbers.setdefault(doc_id, number)
             family.write(sample)
         written = family.cut(aligned_with=path)
         if former is not None:
             txn.remove_shards([former.path])
-        generations = _generations(store, base, [label.doc_id for label in labels])
-        groups: dict[int, list[tuple[int, Critique]]] = {}
-        for doc_id, row in new.items():
-            if str(UUID(bytes=doc_id)) not in done:
-                generation = generations.get(str(UUID(bytes=doc_id)), -1) + 1
-                groups.setdefault(generation, []).append(row)
-        for generation, rows in sorted(groups.items()):
+        generations = _generations(store, base, [str(UUID(bytes=one)) for one in by_document])
+        groups: dict[int, list[tuple[int, Label]]] = {}
+        for doc_id, number in numbers.items():
+            if doc_id not in done:
+                first = generations.get(str(UUID(bytes=doc_id)), -1) + 1
+                for generation, label in enumerate(by_document[doc_id], first):
+                    groups.setdefault(generation, []).append((number, label))
+        for generation, members in sorted(groups.items()):
+            rows = [(number, _critique(label)) for number, label in members]
             table = _without_place(critique_table(written, critic, rows))
-            reviewers = [by_id[critique.doc_id].by for _, critique in rows]
+            reviewers = [label.by for _, label in members]
             txn.add_rows(
                 "critiques", critic.id, _with_reviewers(table, rows, reviewers, now), generation
             )
         n = sum(map(len, groups.values()))
-        version = txn.commit(labels=n, by=sorted({label.by for label in labels}))
+        people = sorted({label.by for labels in by_document.values() for label in labels})
+        version = txn.commit(labels=n, by=people)
         return version, n - len(groups.get(0, ()))
 
 
@@ -288,9 +237,11 @@ def _former_samples(
         yield critique_sample(labeled.get(doc_id) or Critique(doc_id, ORPHAN))
 
 
-def _critique(label: Label, doc_id: bytes) -> Critique:
+def _critique(label: Label) -> Critique:
     spans = tuple(sorted(label.spans, key=lambda span: (span.start, span.end)))
-    return Critique(doc_id, OK, label.critique, label.score, spans=spans, flags=tuple(label.flags))
+    score = None if label.score is None else float(label.score)
+    flags = tuple(label.flags)
+    return Critique(label.document.bytes, OK, label.critique, score, spans=spans, flags=flags)
 
 
 def _without_place(table: "pa.Table") -> "pa.Table":

@@ -156,11 +156,11 @@ class Store(StoreReader):
             UnknownDocument: no document has this name.
             StoreError: a value is not valid, or several documents have this name.
         """
-        from ixt_data.store.labels import Label, find_labeled, label_documents
+        from ixt_data.store.label_values import Label
+        from ixt_data.store.labels import find_labeled, label_documents
 
         doc_id = find_labeled(self, name)
-        label = Label(doc_id, by, score, critique, tuple(spans), tuple(flags))
-        return label_documents(self, [label])
+        return label_documents(self, [Label(doc_id, by, score, critique, spans, flags)])
 
     def begin(
         self,

@@ -36,7 +36,13 @@ def test_curator_labels_and_estimates(folder: Path) -> None:
     records = [json.loads(line) | {"score": 0.8} for line in todo.read_text().splitlines()]
     todo.write_text("".join(json.dumps(record) + "\n" for record in records))
     report = as_json("labels", "import", todo, "--by", "ben", folder=folder)
-    assert (report["labels"], report["replaced"]) == (5, 0)
+    assert (report["labels"], report["replaced"], report["unlabeled"]) == (5, 0, 0)
+    todo.write_text(json.dumps(records[0] | {"score": None}))
+    assert "1 record without a label" in ixt("labels", "import", todo, folder=folder, code=2).stderr
+    records[0] |= {"critique": ["x"]}
+    todo.write_text("".join(json.dumps(record) + "\n" for record in records))
+    failed = ixt("labels", "import", todo, "--by", "ben", folder=folder, code=1)
+    assert "todo.jsonl:1: critique: ['x'] is not a text" in " ".join(failed.stderr.split())
     done = ixt("labels", "precision", "--selection", "good", folder=folder)
     assert "that 'good' keeps without labels, 100% are good (" in done.stdout
     assert "no document" not in ixt("labels", "queue", "uncertain", folder=folder).stdout
@@ -50,7 +56,7 @@ def test_curator_labels_and_estimates(folder: Path) -> None:
         (["label", "3", "--by", "a"], 1, "needs a score"),
         (["label", "nosuch", "--score", "1", "--by", "a"], 1, "no document 'nosuch'"),
         (["label", "3", "--span", "1-2", "--by", "a"], 2, "START:END:VERDICT"),
-        (["label", "3", "--span", "0:2:bad", "--by", "a"], 1, "'bad' is not right or wrong"),
+        (["label", "3", "--span", "0:2:WRONG", "--by", "a"], 1, "'WRONG'; valid: right, wrong"),
         (["labels", "queue", "best"], 2, "disagreement, uncertain, random"),
         (["labels", "queue", "disagreement"], 1, "needs 2 of the critics"),
         (["labels", "precision"], 2, "give one of them"),

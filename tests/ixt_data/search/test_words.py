@@ -3,7 +3,7 @@
 import pytest
 
 from ixt_data.errors import QueryError
-from ixt_data.search import SearchWords, tokenize
+from ixt_data.search import SearchWords
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,21 @@ from ixt_data.search import SearchWords, tokenize
         ("ภาษา", "นี่คือภาษาไทย", True),
         ("snake_case", "a snake_case name", True),
         ("f(x)", "def f(x):", True),
+        ("οδυσσευς", "ο ΟΔΥΣΣΕΥΣ", True),
+        ("istanbul", "İstanbul", False),
+        ("İstanbul", "i\u0307stanbul", True),
+        ("STRASSE", "die Straße", True),
+        ("कि", "का", False),
+        ("कि", "कि", True),
+        ("कि*", "किताब", True),
+        ("cafe", "cafe\u0301", False),
+        ("café", "ein cafe\u0301!", True),
+        ("fox", "a fox中文", True),
+        ("fox", "❤️fox", True),
+        ('"love fox"', "love ❤️ fox", True),
+        ("が", "か\u3099", True),
+        ("か", "か\u3099", False),
+        ("각", "\u1100\u1161\u11a8", True),
     ],
 )
 def test_words_match_a_text(words: str, text: str, is_match: bool) -> None:
@@ -78,11 +93,16 @@ def test_overlapping_matches_are_one() -> None:
     assert SearchWords.parse('"brown fox" fox "fox jumps"').find(text) == [(4, 19)]
 
 
-def test_tokens_have_offsets() -> None:
-    assert tokenize("Ab c_d 中文") == [
-        ("ab", 0, 2),
-        ("c", 3, 4),
-        ("d", 5, 6),
-        ("中", 7, 8),
-        ("文", 8, 9),
-    ]
+@pytest.mark.parametrize(
+    ("words", "text", "marked"),
+    [
+        ("strasse", "ß die Straße!", "Straße"),
+        ("café", "cafe cafe\u0301 x", "cafe\u0301"),
+        ("istanbul", "İ Istanbul", "Istanbul"),
+        ("각", "ß \u1100\u1161\u11a8.", "\u1100\u1161\u11a8"),
+        ("fox", "ß" * 9 + " Fox", "Fox"),
+    ],
+)
+def test_matches_have_offsets_of_the_text(words: str, text: str, marked: str) -> None:
+    ((start, end),) = SearchWords.parse(words).find(text)
+    assert text[start:end] == marked

@@ -17,10 +17,15 @@ TEXTS = [
     "Foxes don't jump; они не прыгают.",
     "这是中文字。",
     "snake_case and camelCase, Straße and CAFÉ",
+    "ο ΟΔΥΣΣΕΥΣ in İstanbul",
+    "का",
+    "cafe\u0301 cafe❤️fox fox中 นี่fox",
     *(f"filler number {n}" for n in range(30)),
 ]
 SEARCHES = [
     *("fox", "brown fox", '"brown fox"', "jum*", '"the la*"', "fox -lazy", "don't", "они"),
+    *("οδυσσευς", "ΟΔΥΣΣΕΥΣ", "İstanbul", "istanbul", "कि", "का", "cafe", "cafe\u0301", "caf*"),
+    *('"cafe fox"', "นี", "นี่", "fox中", "strasse", "STRASSE", "i\u0307*"),
     *("中文", "文中", "straße", "café", "snake_case", "filler", "nosuchword", "characters", "hm"),
 ]
 

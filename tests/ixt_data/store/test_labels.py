@@ -12,7 +12,8 @@ from ixt_data.errors import MixError, StoreError, UnknownDocument
 from ixt_data.maintenance import compact, repair, verify
 from ixt_data.mix import Mix, plan_mix
 from ixt_data.records import Span, document_id, format_id
-from ixt_data.store.labels import Label, label_documents
+from ixt_data.store.label_values import Label
+from ixt_data.store.labels import label_documents
 from ixt_data.store.selections import save_selection
 from ixt_data.store.store import Store
 
@@ -107,15 +108,50 @@ def test_label_needs_a_document_and_a_judgement(store: Store) -> None:
         store.label(name(3), by="ana")
     with pytest.raises(StoreError, match="by: ''"):
         store.label(name(3), by="", score=0.5)
-    with pytest.raises(StoreError, match="a span ends at 99, the text has 13"):
+    with pytest.raises(StoreError, match=r"spans\[0\]: a span ends at 99, the text of .* has 13"):
         store.label(name(3), by="ana", spans=[Span(0, 99, "wrong")])
     with pytest.raises(StoreError, match="is empty"):
         store.label(name(3), by="ana", spans=[Span(4, 4, "wrong")])
-    with pytest.raises(StoreError, match="0:4: the verdict 'bad' is not right or wrong"):
-        store.label(name(3), by="ana", spans=[Span(0, 4, "bad")])
-    doc_id = str(store.document(name(3)).row["doc_id"])
-    with pytest.raises(StoreError, match="two labels"):
-        label_documents(store, [Label(doc_id, "ana", 0.1), Label(doc_id, "ben", 0.2)])
+    with pytest.raises(StoreError, match="flags: 'bad' is not a list"):
+        store.label(name(3), by="ana", flags="bad")
+    with pytest.raises(StoreError, match="score: True is not a number"):
+        store.label(name(3), by="ana", score=True)
+    with pytest.raises(StoreError, match=r"spans\[0\].verdict: 'WRONG'"):
+        store.label(name(3), by="ana", spans=[Span(0, 4, "WRONG")])
+
+
+def test_label_that_is_not_valid_publishes_nothing_of_a_batch(store: Store) -> None:
+    before = store.snapshot().version
+    good = [Label(name(number), "ana", 0.5) for number in range(25)]
+    unknown = format_id(document_id("no document"))
+    for bad in (
+        Label(name(24), "ana", critique=["x"]),  # type: ignore[arg-type]
+        Label(name(24), "ana", flags=[1]),  # type: ignore[list-item]
+        Label(name(24), "ana", spans=[Span(0, 99, "wrong")]),
+        Label(unknown, "ana", 0.5, place="done.jsonl:7"),
+        Label(name(24)[:8], "ana", 0.5),
+    ):
+        with pytest.raises(StoreError, match=r"critique|flags|spans|done.jsonl:7: doc_id|doc_id"):
+            label_documents(store, [*good, bad])
+    assert store.snapshot().version == before
+
+
+def test_labels_of_one_document_in_a_batch_are_all_history(store: Store) -> None:
+    store.label(name(3), by="eva", score=0.9)
+    batch = [Label(name(3), "ana", 0.1), Label(name(4), "ana", 0.3), Label(name(3), "ben", 0.2)]
+    report = label_documents(store, batch)
+    assert (report.labels, report.replaced) == (3, 2)
+    latest = sorted((number, score, by) for number, score, _, by in rows(store))
+    assert latest == [("3", 0.2, "ben"), ("4", 0.3, "ana")]
+    history = [
+        (score, by) for number, score, _, by in rows(store, "critiques_all") if number == "3"
+    ]
+    assert sorted(history) == [(0.1, "ana"), (0.2, "ben"), (0.9, "eva")]
+    (family,) = [one for one in store.snapshot().shards if one.family.startswith("critique/human-")]
+    assert store.shard(family).column("score")[3] == pytest.approx(0.2)
+    compact(store, full=True)
+    assert len(rows(store, "critiques_all")) == 4
+    assert verify(store).problems == []
 
 
 def test_labels_precede_a_judge_in_an_order_of_critics(store: Store) -> None:
