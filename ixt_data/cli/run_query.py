@@ -1,11 +1,15 @@
 """Queries that show progress on stderr and that Ctrl-C cancels."""
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, TypeVar
+
+from ixt_data.storage import remove_partial_files
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,6 +20,8 @@ T = TypeVar("T")
 SILENT_SECONDS = 0.7
 """Seconds before progress is shown."""
 TICK_SECONDS = 0.1
+REPEAT_SECONDS, REPEATS = 2.0, 8
+"""Seconds until a query that has not stopped is interrupted again, and how often it is."""
 
 
 def run_cancellable(catalog: "Catalog", work: Callable[[], T], log: "Console | None") -> T:
@@ -54,10 +60,18 @@ def run_cancellable(catalog: "Catalog", work: Callable[[], T], log: "Console | N
 
 
 def _cancel(catalog: "Catalog", done: "Future[T]") -> None:
-    while not done.done():
-        # Repeated: DuckDB forgets an interrupt between two statements of `work`.
+    # Repeated: DuckDB forgets an interrupt between two statements of `work`.
+    for _ in range(REPEATS):
         catalog.interrupt()
-        time.sleep(TICK_SECONDS)
+        with suppress(TimeoutError):
+            done.exception(REPEAT_SECONDS)
+        if done.done():
+            return
+    # Rarely, an interrupt of a COPY leaves all threads of DuckDB waiting for ever. Closing the
+    # connection would wait for them.
+    remove_partial_files()
+    print("error: the query was cancelled", file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def _wait(catalog: "Catalog", done: "Future[T]", log: "Console | None") -> T:

@@ -18,6 +18,7 @@ from .local import LocalStorage as LocalStorage
 from .local import atomic_write as atomic_write
 from .local import fsync as fsync
 from .local import is_unicode as is_unicode
+from .local import remove_partial_files as remove_partial_files
 from .mapped_arrays import allocated_array as allocated_array
 from .opening import open_storage as open_storage
 from .remote_files import BUCKETS as BUCKETS

@@ -214,6 +214,15 @@ def fsync(path: Path) -> None:
         os.close(descriptor)
 
 
+_partial_files: set[Path] = set()
+
+
+def remove_partial_files() -> None:
+    """Delete what this process has not finished writing, before it exits without ending threads."""
+    for unfinished in list(_partial_files):
+        unfinished.unlink(missing_ok=True)
+
+
 def atomic_write(path: Path, write: Callable[[Path], object], *, durable: bool = True) -> None:
     """Write a file so that readers see it complete or not at all.
 
@@ -224,6 +233,7 @@ def atomic_write(path: Path, write: Callable[[Path], object], *, durable: bool =
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    _partial_files.add(partial)
     try:
         write(partial)
         if durable:
@@ -232,5 +242,7 @@ def atomic_write(path: Path, write: Callable[[Path], object], *, durable: bool =
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+    finally:
+        _partial_files.discard(partial)
     if durable:
         fsync(path.parent)
