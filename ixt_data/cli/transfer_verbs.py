@@ -16,6 +16,15 @@ from ixt_data.cli.options import (
 from ixt_data.cli.verbs import Group, add_verb
 from ixt_data.console import Output, OutputMode, format_count
 
+ReadersOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        show_default="one per core",
+        help="Threads that read shards; any number gives the same result.",
+    ),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the app."""
@@ -57,14 +66,7 @@ def adopt(
             help="Adopt nothing: the folder was adopted as OLD_FOLDER and has moved.",
         ),
     ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            show_default="one per core",
-            help="Threads that read shards; any number gives the same result.",
-        ),
-    ] = None,
+    workers: ReadersOption = None,
     output: OutputOption = OutputMode.text,
 ) -> None:
     """Make an MDS folder a corpus in place: nothing is copied or changed."""
@@ -144,14 +146,7 @@ def export(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a previous export.")
     ] = False,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            show_default="one per core",
-            help="Threads that read shards; any number gives the same result.",
-        ),
-    ] = None,
+    workers: ReadersOption = None,
     store: StoreOption = DEFAULT_STORE,
     output: OutputOption = OutputMode.text,
 ) -> None:

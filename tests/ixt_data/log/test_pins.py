@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from small_stores import add_commits
+from store_files import age, files
 
 from ixt_data.errors import CorruptError, SnapshotError, StoreError
 from ixt_data.log import pins
@@ -19,18 +20,6 @@ from ixt_data.storage.local import LocalStorage
 from ixt_data.store.store import Store
 
 NOW = timedelta(0)
-
-
-def files(store: Store) -> set[str]:
-    root = Path(store.root)
-    folders = [root / "shards", root / "meta", root / "_tmp"]
-    return {p.relative_to(root).as_posix() for f in folders for p in f.rglob("*") if p.is_file()}
-
-
-def age(store: Store, seconds: float) -> None:
-    for path in Path(store.root).rglob("*"):
-        when = time.time() - seconds
-        os.utime(path, (when, when))
 
 
 def test_pin_of_a_running_job_retains_its_version(store: Store) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from small_stores import add_commits
+from store_files import age, files
 
 from ixt_data.critics.base import EmbeddedCritic
 from ixt_data.critique_runs.annotation import annotate
@@ -33,18 +34,6 @@ class Zero(EmbeddedCritic):
 
     def judge(self, document: Document) -> Critique:
         return Critique(document.doc_id, score=0.0)
-
-
-def files(store: Store) -> set[str]:
-    root = Path(store.root)
-    folders = [root / "shards", root / "meta", root / "_tmp"]
-    return {p.relative_to(root).as_posix() for f in folders for p in f.rglob("*") if p.is_file()}
-
-
-def age(store: Store, seconds: float) -> None:
-    for path in Path(store.root).rglob("*"):
-        when = time.time() - seconds
-        os.utime(path, (when, when))
 
 
 def test_files_of_expired_versions_are_deleted(store: Store) -> None:
