@@ -12,7 +12,7 @@ import pyarrow as pa
 from ixt_data.errors import ConfigError
 from ixt_data.ingestion.remarks import Remarks
 from ixt_data.records import as_text
-from ixt_data.sql import ColumnType, JsonTypes, arrow_type, duckdb_type, merge_types
+from ixt_data.sql import MAX_LISTS, ColumnType, JsonTypes, arrow_type, duckdb_type, merge_types
 
 _INT64, _UINT64, _DECIMAL = range(-(2**63), 2**63), range(2**64), range(1 - 10**38, 10**38)
 _VARCHAR = ColumnType("VARCHAR")
@@ -95,7 +95,8 @@ class ColumnTypes:
         """
         if (wanted := self._options.casts.get(field)) is not None:
             return self._cast(field, values, wanted)
-        return self._typed(field, values)
+        array, kind = self._typed(field, values)
+        return (array, kind) if kind.lists <= MAX_LISTS else self._text(field, values)
 
     def _cast(self, field: str, values: Sequence[Any], kind: str) -> tuple[pa.Array, ColumnType]:
         text = pa.array([None if v is None else as_text(_python(v)) for v in values], pa.string())
@@ -169,7 +170,7 @@ class ColumnTypes:
         counts = Counter(_kind_name(value) for value in values if value is not None)
         (most, count), *others = counts.most_common()
         if not others and most == _KIND_NAMES[JsonText]:
-            self._remarks.add(f"field {field}: {most} of no common type; the column is JSON text")
+            self._remarks.add(f"field {field}: {most} of no type; the column is JSON text")
         for kind, count in others:
             example = next(v for v in values if v is not None and _kind_name(v) == kind)
             shown = as_text(_python(example))[:40]

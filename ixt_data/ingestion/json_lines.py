@@ -19,6 +19,8 @@ from ixt_data.storage import CHUNK, LongLine, TruncatedStream, split_lines
 
 BOM = b"\xef\xbb\xbf"
 PORTION_BYTES = 4 << 20
+MAX_NESTING = 128
+"""Levels of lists and objects in a record; the bound must not depend on Python's own limit."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class JsonRecords:
 
         Raises:
             ValueError: it is not JSON, or a key occurs twice in one object with several values.
-            RecursionError: it is nested too deeply.
+            RecursionError: it is nested more than MAX_NESTING levels deep.
         """
         try:
             record = orjson.loads(line)
@@ -107,6 +109,7 @@ class JsonRecords:
         """Parse JSON with NULL for NaN and Infinity."""
         found: list[str] = []
         record = json.loads(line, parse_constant=found.append, object_pairs_hook=_distinct)
+        _count_keys([record], depth=0)
         try:
             # Python accepts lone surrogates, which are not text.
             orjson.dumps(record, default=str)
@@ -272,11 +275,16 @@ _FOUND = np.empty(CHUNK, np.bool_)
 """Memory for the comparison of one chunk: new memory takes longer than the comparison."""
 
 
-def _count_keys(values: Iterable[Any]) -> tuple[int, bool]:
+def _count_keys(values: Iterable[Any], depth: int = 1) -> tuple[int, bool]:
     """Return the number of keys in the objects among some values, and in those inside of them.
 
     Also return whether a number may be an integer of more than 64 bits, read as a float.
+
+    Raises:
+        RecursionError: the values are nested more than MAX_NESTING levels deep.
     """
+    if depth > MAX_NESTING:
+        raise RecursionError
     n_keys = 0
     has_wide_number = False
     # Every record passes here: a generator or a call per value takes twice the time.
@@ -286,7 +294,7 @@ def _count_keys(values: Iterable[Any]) -> tuple[int, bool]:
             if abs(value) >= 2**63 and value.is_integer():
                 has_wide_number = True
         elif kind is list or kind is dict:
-            inner, is_wide = _count_keys(value.values() if kind is dict else value)
+            inner, is_wide = _count_keys(value.values() if kind is dict else value, depth + 1)
             n_keys += inner + (len(value) if kind is dict else 0)
             has_wide_number = has_wide_number or is_wide
     return n_keys, has_wide_number
@@ -352,8 +360,8 @@ def _json_error(line: bytes, error: Exception, fields: Fields) -> str:
         return too_long(fields.max_bytes)
     if isinstance(error, _RepeatedKey):
         return str(error)
-    if isinstance(error, RecursionError):
-        return "not JSON: nested too deeply"
+    if isinstance(error, RecursionError) or "depth limit" in str(error):
+        return f"nested more than {MAX_NESTING} levels deep"
     if line.isspace():
         return "empty line"
     try:

@@ -7,6 +7,7 @@ from .base_columns import CRITIQUES as CRITIQUES
 from .base_columns import DOCUMENTS as DOCUMENTS
 from .catalog import Catalog as Catalog
 from .catalog import Parameters as Parameters
+from .column_types import MAX_LISTS as MAX_LISTS
 from .column_types import ColumnType as ColumnType
 from .column_types import merge_types as merge_types
 from .column_types import parse_type as parse_type

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import networkx
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {
     "ixt_data": "ixt_data",
@@ -203,35 +205,9 @@ def _is_in(module: str, package: str) -> bool:
 
 
 def circles(edges: set[tuple[str, str]]) -> list[list[str]]:
-    """Return the circles of modules: Tarjan's strongly connected components of two or more."""
-    graph: dict[str, list[str]] = {}
-    for source, target in sorted(edges):
-        graph.setdefault(source, []).append(target)
-    index: dict[str, int] = {}
-    low: dict[str, int] = {}
-    stack: list[str] = []
-    found: list[list[str]] = []
-
-    def visit(node: str) -> None:
-        index[node] = low[node] = len(index)
-        stack.append(node)
-        for target in graph.get(node, ()):
-            if target not in index:
-                visit(target)
-                low[node] = min(low[node], low[target])
-            elif target in stack:
-                low[node] = min(low[node], index[target])
-        if low[node] == index[node]:
-            at = stack.index(node)
-            component, stack[at:] = stack[at:], []
-            if len(component) > 1:
-                found.append(sorted(component))
-
-    sys.setrecursionlimit(10_000)
-    for node in list(graph):
-        if node not in index:
-            visit(node)
-    return found
+    """Return the circles of modules: strongly connected components of two or more."""
+    components = networkx.strongly_connected_components(networkx.DiGraph(edges))
+    return sorted(sorted(component) for component in components if len(component) > 1)
 
 
 def declared(root: Path) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:

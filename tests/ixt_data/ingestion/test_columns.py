@@ -8,6 +8,7 @@ from ixt_data.ingestion import columns
 from ixt_data.ingestion.column_values import ColumnTypes, TypeOptions
 from ixt_data.ingestion.columns import OTHER, RESERVED, ColumnNames, field_values, metadata_columns
 from ixt_data.ingestion.remarks import Remarks
+from ixt_data.sql import MAX_LISTS
 
 
 @pytest.fixture
@@ -59,6 +60,18 @@ DAY = pa.scalar(date(2026, 1, 2), pa.date32())
 def test_types(table, values, kind, expected):
     (found,) = table([{"f": value} for value in values]).values()
     assert (found[0], found[1].to_pylist()) == (kind, expected)
+
+
+@pytest.mark.parametrize("as_arrow", [False, True])
+def test_lists_that_duckdb_cannot_read_in_time_are_json_text(table, as_arrow):
+    value = 1
+    for _ in range(MAX_LISTS):
+        value = [value]
+    convert = pa.scalar if as_arrow else list
+    assert table([{"f": convert(value)}])["f"][0] == "BIGINT" + "[]" * MAX_LISTS
+    kind, array = table([{"f": convert([value])}])["f"]
+    assert kind == "VARCHAR"
+    assert array.to_pylist() == ["[" * (MAX_LISTS + 1) + "1" + "]" * (MAX_LISTS + 1)]
 
 
 def test_fields_that_some_records_lack(table):

@@ -1,11 +1,13 @@
 """JSON lines: keys that occur twice, numbers, nesting, encodings."""
 
+import sys
+
 import pytest
 
 from ixt_data.errors import ConfigError
 from ixt_data.ingestion.fields import Fields, RejectedRecord
 from ixt_data.ingestion.inputs import open_inputs
-from ixt_data.ingestion.json_lines import JsonRecords
+from ixt_data.ingestion.json_lines import MAX_NESTING, JsonRecords
 
 LONG = "y" * 1000
 
@@ -52,10 +54,30 @@ def test_keys_that_only_look_repeated_are_a_document(line):
     assert not isinstance(record(line), RejectedRecord)
 
 
-def test_nesting_that_is_too_deep_is_rejected():
-    nested = "[" * 1000 + "]" * 1000
-    found = record('{"text":"a","w":18446744073709551616,"m":' + nested + "}")
-    assert found.reason == "not JSON: nested too deeply"
+@pytest.fixture(params=[1000, 20_000])
+def recursion_limit(request):
+    """Python's limit, which belongs to the process and not to the input."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(request.param)
+    yield
+    sys.setrecursionlimit(before)
+
+
+@pytest.mark.usefixtures("recursion_limit")
+@pytest.mark.parametrize("number", ["1", "18446744073709551616", "NaN"])
+@pytest.mark.parametrize("depth", [MAX_NESTING, 300, 1000, 5000])
+def test_nesting_that_is_too_deep_is_rejected(number, depth):
+    nested = "[" * depth + number + "]" * depth
+    found = record('{"text":"a","m":' + nested + "}")
+    assert isinstance(found, RejectedRecord)
+    assert found.reason == f"nested more than {MAX_NESTING} levels deep"
+
+
+@pytest.mark.parametrize("number", ["1", "18446744073709551616", "NaN"])
+def test_deepest_nesting_is_a_document(number):
+    depth = MAX_NESTING - 1
+    found = record('{"text":"a","m":' + "[" * depth + number + "]" * depth + "}")
+    assert not isinstance(found, RejectedRecord)
 
 
 def test_empty_id_is_the_place_in_the_file():

@@ -31,9 +31,20 @@ def column_loader(ds: MixStream) -> DataLoader:
     return data_loader(ds, workers=2)
 
 
-def die_midway(ds_of, loader) -> None:
+def shared_memory() -> set[str]:
+    """Return the files in shared memory that this process and its children map."""
+    found = set()
+    for process in [os.getpid(), *(child.pid for child in multiprocessing.active_children())]:
+        for line in Path(f"/proc/{process}/maps").read_text().splitlines():
+            if " /dev/shm/" in line and not line.endswith("(deleted)"):
+                found.add(line.split(maxsplit=5)[5])
+    return found
+
+
+def die_midway(ds_of, loader, mapped: Path) -> None:
     batches = iter(loader(ds_of()))
     next(batches)
+    mapped.write_text("\n".join(shared_memory()))
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -44,25 +55,28 @@ def test_killed_job_leaves_no_shared_memory_and_does_not_block_the_next(
     def ds_of() -> MixStream:
         return stream(store, plan, tmp_path)
 
-    before = set(Path("/dev/shm").iterdir())
-    job = multiprocessing.get_context("fork").Process(target=die_midway, args=(ds_of, loader))
+    # Other tests put files of their own into shared memory meanwhile.
+    mapped = tmp_path / "mapped.txt"
+    job = multiprocessing.get_context("fork").Process(
+        target=die_midway, args=(ds_of, loader, mapped)
+    )
     job.start()
     job.join(300)
     assert job.exitcode == -signal.SIGKILL
-    assert set(Path("/dev/shm").iterdir()) <= before
+    assert not [name for name in mapped.read_text().splitlines() if Path(name).exists()]
     with ds_of() as ds:
         assert draws(ds, workers=2) == planned(plan)
     assert not list(tmp_path.rglob("*.mds"))
 
 
 def test_stream_leaves_no_shared_memory(store, plan, tmp_path):
-    before = set(Path("/dev/shm").iterdir())
     foreign = Path("/dev/shm") / f"{os.getpid()}_locals"
     foreign.write_bytes(b"of another job")
+    before = shared_memory()
     try:
         with stream(store, plan, tmp_path) as ds:
             assert draws(ds, workers=2) == planned(plan)
-            assert set(Path("/dev/shm").iterdir()) - before == {foreign}
+            assert shared_memory() <= before
         assert foreign.exists()
     finally:
         foreign.unlink()
