@@ -13,7 +13,7 @@ LIGHT := .venv-light
 SECONDS ?= 60
 BASE ?= HEAD
 
-.PHONY: help demo proof proof-spans proof-text test coverage test-browser test-light test-llama test-newest test-vllm check same-losses
+.PHONY: help demo proof proof-anneal proof-spans proof-text test coverage test-browser test-light test-llama test-newest test-vllm check same-losses
 .PHONY: chaos chaos-s3 chaos-gs faults gpu-check format docs schemas site release install clean
 
 help: ## list the targets
@@ -36,6 +36,9 @@ proof: $(STAMP) ## measure the claim on the arithmetic corpus
 
 proof-spans: $(STAMP) ## measure span critiques
 	$(BIN)/python tools/experiments spans $(PROOF)
+
+proof-anneal: $(STAMP) ## measure against training that ends on the good documents
+	$(BIN)/python tools/experiments anneal $(PROOF)
 
 proof-text: $(STAMP) ## measure on real text
 	$(BIN)/python tools/experiments text $(PROOF)

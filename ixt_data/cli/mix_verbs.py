@@ -1,5 +1,6 @@
 """The verbs of a mix: plan and preset."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,15 @@ import yaml
 from ixt_data.cli.options import DEFAULT_STORE, AtOption, OutputOption, StoreOption
 from ixt_data.cli.verbs import Group, add_verb, add_verbs
 from ixt_data.console import Output, OutputMode
+
+
+class Feedback(StrEnum):
+    """The feedback of a preset."""
+
+    none = "none"
+    score = "score"
+    critique = "critique"
+    both = "both"
 
 
 def register(app: typer.Typer) -> None:
@@ -52,13 +62,18 @@ def plan(
 
 def preset(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="spans, spans-natural or spans-good-first.")
+        str,
+        typer.Argument(metavar="NAME", help="anneal, spans, spans-natural or spans-good-first."),
     ],
-    critic: Annotated[str, typer.Option(help="Critic whose spans to use, by name or id.")],
+    critic: Annotated[str, typer.Option(help="Critic of the scores and spans, by name or id.")],
     visits: Annotated[
-        int,
-        typer.Option(min=1, help="Documents that the run draws: steps times global_batch_size."),
-    ],
+        int | None,
+        typer.Option(
+            min=1,
+            show_default="required for spans",
+            help="Documents that the run draws: steps times global_batch_size.",
+        ),
+    ] = None,
     good: Annotated[
         str, typer.Option(metavar="SQL", help="Predicate of documents without a defect.")
     ] = "score >= 1",
@@ -69,6 +84,16 @@ def preset(
             help="Token that a tag replaces and a verdict follows, such as '='.",
         ),
     ] = None,
+    last: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            help="anneal: share of the run, at its end, that draws good documents alone.",
+        ),
+    ] = 0.3,
+    feedback: Annotated[
+        Feedback, typer.Option(help="anneal: feedback before each document.")
+    ] = Feedback.none,
     corpus: Annotated[
         list[str] | None, typer.Option(help="Only documents of this corpus; may be repeated.")
     ] = None,
@@ -77,14 +102,19 @@ def preset(
     store: StoreOption = DEFAULT_STORE,
     output: OutputOption = OutputMode.text,
 ) -> None:
-    """Print a measured mix as YAML: span critiques with a schedule (docs/results.md)."""
+    """Print a measured mix as YAML (docs/results.md).
+
+    `anneal` draws all documents, and good documents alone at the end. `spans` puts span critiques
+    into the documents, with a schedule.
+    """
     from ixt_data.errors import MixError
-    from ixt_data.mix import PRESETS, Recipe, span_mix
+    from ixt_data.mix import SPAN_PRESETS, Recipe, anneal_mix, build_condition, span_mix
     from ixt_data.store import Store
 
     opened = Store.open(store)
-    if name not in PRESETS:
-        raise MixError(f"preset {name!r} does not exist; valid are {', '.join(PRESETS)}")
+    if name != "anneal" and name not in SPAN_PRESETS:
+        valid = ", ".join(("anneal", *SPAN_PRESETS))
+        raise MixError(f"preset {name!r} does not exist; valid are {valid}")
     recipe = Recipe(
         store=str(store),
         critic=critic,
@@ -95,7 +125,10 @@ def preset(
         corpus=tuple(corpus) if corpus else None,
         seed=seed,
     )
-    mix = span_mix(opened, recipe, PRESETS[name])
+    if name == "anneal":
+        mix = anneal_mix(opened, recipe, last, build_condition(kind=feedback.value))
+    else:
+        mix = span_mix(opened, recipe, SPAN_PRESETS[name])
     record = mix.model_dump(mode="json", exclude_defaults=True)
     if output is OutputMode.json:
         Output(output).result(record)

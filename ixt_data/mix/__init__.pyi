@@ -26,10 +26,12 @@ from .planner import plan_mix as plan_mix
 from .predicates import Matches as Matches
 from .predicates import Scope as Scope
 from .predicates import held_out_predicate as held_out_predicate
+from .presets import ANNEAL as ANNEAL
 from .presets import GOOD_EPOCHS as GOOD_EPOCHS
-from .presets import PRESETS as PRESETS
+from .presets import SPAN_PRESETS as SPAN_PRESETS
 from .presets import Recipe as Recipe
 from .presets import Schedule as Schedule
+from .presets import anneal_mix as anneal_mix
 from .presets import span_condition as span_condition
 from .presets import span_mix as span_mix
 from .render import render_plan as render_plan

@@ -9,14 +9,14 @@ import typer
 from corpora import PROBLEMS
 from real_text import measure_text
 from results import write_results
-from run_list import PROOF, SPANS, ExperimentRun, list_runs, shorten_runs
+from run_list import ANNEAL, DECAY, PROOF, SPANS, ExperimentRun, list_runs, shorten_runs
 
 from ixt_data.console import Output, OutputMode
 from ixt_data.errors import IxtError
 from ixt_tools.demo import count_cores
 from ixt_train.scaling import TrainJob, read_run, run_jobs, write_curves
 
-SERIES = {"proof": PROOF, "spans": SPANS}
+SERIES = {"proof": (PROOF, None), "spans": (SPANS, None), "anneal": (ANNEAL, DECAY)}
 EVERY = 25
 QUICK_DOCUMENTS, QUICK_STEPS, QUICK_EVERY, QUICK_PROBLEMS = 200, 8, 4, 20
 
@@ -54,7 +54,7 @@ def train_all(
             finished += 1
             run = by_job[job]
             curve = read_run(job.run_folder, run.label)
-            write_curves(curves / f"{run.corpus.name}.jsonl", [curve])
+            write_curves(curves / f"{run.group}.jsonl", [curve])
             bar.update(finished, note=f"{job.name}: {max(curve.metrics['tasks.sums']):.2f}")
 
         run_jobs(jobs(), parallel, on_update)
@@ -62,7 +62,8 @@ def train_all(
 
 def _main(
     part: Annotated[
-        str, typer.Argument(help="proof (R1 and R2), spans, text, or write (only the page).")
+        str,
+        typer.Argument(help="proof (R1 and R2), spans, anneal, text, or write (only the page)."),
     ] = "proof",
     folder: Annotated[
         Path, typer.Option(help="Folder of corpora and train runs; finished runs are not repeated.")
@@ -84,14 +85,15 @@ def _main(
         shutil.rmtree(folder, ignore_errors=True)
     curves = results / "results"
     if part in SERIES:
-        runs = list_runs(SERIES[part], range(1 if quick else seeds))
+        series, decay = SERIES[part]
+        runs = list_runs(series, range(1 if quick else seeds), decay)
         if quick:
             runs = shorten_runs(runs, QUICK_DOCUMENTS, QUICK_STEPS)
         train_all(runs, folder, curves, parallel or count_cores(), quick, out)
     elif part == "text":
         measure_text(folder, curves, seeds, parallel or count_cores(), quick, out)
     elif part != "write":
-        raise IxtError(f"part: {part!r} is not valid; valid: proof, spans, text, write")
+        raise IxtError(f"part: {part!r} is not valid; valid: proof, spans, anneal, text, write")
     page = write_results(results)
     out.note(f"Results: {page}")
 

@@ -15,6 +15,7 @@ from ixt_data.mix import (
     Recipe,
     Schedule,
     Selection,
+    anneal_mix,
     build_condition,
     span_condition,
     span_mix,
@@ -78,23 +79,35 @@ def threefold(feedback: Condition) -> MixFactory:
     return make
 
 
+def anneal(feedback: Condition, last: float) -> MixFactory:
+    """Return a mix factory of all documents, and of the flawless ones at the end of a run."""
+
+    def make(context: ArmContext) -> Mix:
+        return anneal_mix(context.store, _recipe(context), last, feedback)
+
+    return make
+
+
 def preset(schedule: Schedule, epochs: int = GOOD_EPOCHS) -> MixFactory:
     """Return a mix factory of the recipe in ixt, for the planned visits."""
 
     def make(context: ArmContext) -> Mix:
-        recipe = Recipe(
-            store=str(context.folder.store),
-            critic=CRITIC,
-            good=GOOD,
-            visits=context.steps * SUMS_BATCH,
-            sign="=",
-            snapshot=TAG,
-            corpus=(SUMS,),
-            seed=context.folder.seed,
-        )
-        return span_mix(context.store, recipe, schedule, epochs)
+        return span_mix(context.store, _recipe(context), schedule, epochs)
 
     return make
+
+
+def _recipe(context: ArmContext) -> Recipe:
+    return Recipe(
+        store=str(context.folder.store),
+        critic=CRITIC,
+        good=GOOD,
+        visits=context.steps * SUMS_BATCH,
+        sign="=",
+        snapshot=TAG,
+        corpus=(SUMS,),
+        seed=context.folder.seed,
+    )
 
 
 def _base(context: ArmContext, critic: str = CRITIC) -> Mix:
@@ -136,6 +149,14 @@ ARMS: Mapping[str, MixFactory] = {
     "spans-inserted": simple(INSERTED),
     "spans-wrong-10": simple(SPANS_CONDITION, critic="wrong_on_10"),
     "spans-wrong-20": simple(SPANS_CONDITION, critic="wrong_on_20"),
+    "anneal-10": anneal(condition("none"), 0.1),
+    "anneal-30": anneal(condition("none"), 0.3),
+    "anneal-50": anneal(condition("none"), 0.5),
+    "anneal-30-x10": anneal(weighted_condition(), 0.3),
+    "critique-anneal-10": anneal(CRITIQUE, 0.1),
+    "critique-anneal-30": anneal(CRITIQUE, 0.3),
+    "score-anneal-30": anneal(condition("score"), 0.3),
+    "spans-anneal-30": anneal(SPANS_CONDITION, 0.3),
 }
 """Every arm by name."""
 
@@ -170,9 +191,23 @@ def train_config(
     steps: int,
     seed: int,
     every: int,
+    decay: float | None = None,
 ) -> dict[str, Any]:
-    """Return the train config of every arm."""
-    return {
+    """Return the train config of every arm.
+
+    Args:
+        mix: file of the mix.
+        run_folder: folder of the run.
+        task: file of the held-out problems.
+        tokenizer: folder of the tokenizer.
+        feedback: feedback under which the problems are solved.
+        steps: number of steps; without `decay`, a run ends when it solves 90% of the problems.
+        seed: seed of weights and order.
+        every: steps between evaluations.
+        decay: share of the run, at its end, during which the learning rate falls to zero; None
+            keeps it constant.
+    """
+    config = {
         "mix": mix,
         "run_folder": run_folder,
         "seed": seed,
@@ -183,7 +218,10 @@ def train_config(
             "samples": 0,
             "tasks": [{"name": "sums", "path": task, "feedback": feedback}],
         },
-        "stop": {"metric": "tasks.sums", "threshold": 0.9},
         "logging": {"tensorboard": False, "progress": False},
         "threads": 1,
     }
+    if decay is None:
+        return {**config, "stop": {"metric": "tasks.sums", "threshold": 0.9}}
+    falling = {"kind": "wsd", "decay": decay, "final": 0.0}
+    return {**config, "schedule": config["schedule"] | falling}

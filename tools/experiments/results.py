@@ -25,7 +25,8 @@ EITHER = "plain|filter"
 BASELINES = ("plain", "filter", "filter-x10", EITHER)
 GOAL = 1.05
 GOOD = {"good200": 200, "good500": 500, "good1000": 1000, "good5000": 5000}
-DRAWN = ("plain", "filter", "filter-x10", "score", "critique", "spans-auto")
+ANNEALED = ("good200-decay", "good1000-decay")
+DRAWN = ("plain", "filter", "filter-x10", "anneal-30", "score", "critique", "spans-auto")
 PYTHON = "python"
 
 Groups = Mapping[str, GroupReport]
@@ -35,7 +36,7 @@ Row = Sequence[str]
 def write_results(docs: Path) -> Path:
     """Write tables and plots of the curves into docs/results.md; return its path."""
     curves = read_paths([str(docs / CURVES)])
-    sums = [curve for curve in curves if curve.group in GOOD]
+    sums = [curve for curve in curves if curve.group in (*GOOD, *ANNEALED)]
     groups = {group.group: group for group in compare_arms(sums, against=BASELINES)} if sums else {}
     page = docs / PAGE
     text = page.read_text(encoding="utf-8") if page.exists() else _skeleton()
@@ -71,9 +72,15 @@ def _arms(group: GroupReport) -> dict[str, ArmReport]:
 
 
 def _share(arm: ArmReport) -> str:
-    best = list(arm.best.values())
-    spread = f" ({min(best):.2f} to {max(best):.2f})" if len(best) > 1 else ""
-    return f"{fmean(best):.2f}{spread}"
+    return _spread(arm.best.values())
+
+
+def _spread(values: Iterable[float]) -> str:
+    """Return the mean of values and their range."""
+    all_values = list(values)
+    low, high = min(all_values), max(all_values)
+    spread = f" ({low:.2f} to {high:.2f})" if len(all_values) > 1 else ""
+    return f"{fmean(all_values):.2f}{spread}"
 
 
 def _reached(name: str) -> Callable[[Groups], str]:
@@ -245,6 +252,30 @@ def _beyond(groups: Groups) -> str:
     return markdown_table(heads, rows) if rows else "Not measured yet."
 
 
+def _annealed(name: str) -> Callable[[Groups], str]:
+    """Return a section: the accuracy of each arm at the end of runs of equal steps."""
+
+    def write_section(groups: Groups) -> str:
+        if name not in groups:
+            return "Not measured yet."
+        group = groups[name]
+        heads = ["arm", "runs", "accuracy at the end", "highest accuracy"]
+        heads += [f"tokens to {target:g}" for target in group.targets]
+        rows = [
+            [
+                arm.arm,
+                str(len(arm.seeds)),
+                _spread(arm.last.values()),
+                _share(arm),
+                *(format_budget(arm.needs[f"{target:g}"], "tokens") for target in group.targets),
+            ]
+            for arm in group.arms
+        ]
+        return f"![accuracy over tokens](results/{name}.svg)\n\n{markdown_table(heads, rows)}"
+
+    return write_section
+
+
 SECTIONS: Mapping[str, Callable[[Groups], str]] = {
     "r1": _reached("good200"),
     "r2": _reached("good1000"),
@@ -253,6 +284,8 @@ SECTIONS: Mapping[str, Callable[[Groups], str]] = {
     "never behind": _never_behind,
     "beyond filter x10": _beyond,
     "controls": _controls,
+    "r1 annealed": _annealed("good200-decay"),
+    "r2 annealed": _annealed("good1000-decay"),
 }
 
 

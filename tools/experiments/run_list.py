@@ -99,20 +99,59 @@ SPANS: dict[str, dict[str, int]] = {
 }
 """`make proof-spans`: spans compared with a filter, and controls."""
 
+DECAY = 0.3
+ANNEAL: dict[str, dict[str, int]] = {
+    name: dict.fromkeys(
+        (
+            "plain",
+            "filter",
+            "anneal-30",
+            "critique",
+            "critique-anneal-30",
+            "score",
+            "anneal-10",
+            "anneal-50",
+            "critique-anneal-10",
+            "score-anneal-30",
+            "anneal-30-x10",
+            "filter-x10",
+            "spans",
+            "spans-anneal-30",
+        ),
+        900,
+    )
+    for name in ("good200", "good1000")
+}
+"""`make proof-anneal`: equal steps for each arm, and a learning rate that falls at their end."""
+
 
 @dataclass(frozen=True)
 class ExperimentRun:
-    """One train run."""
+    """One train run.
+
+    Attributes:
+        corpus: corpus.
+        arm: name of the arm.
+        steps: number of steps, at most.
+        seed: seed of corpus, mix and model.
+        decay: see `train_config`.
+    """
 
     corpus: SumsCorpus
     arm: str
     steps: int
     seed: int
+    decay: float | None = None
+
+    @property
+    def group(self) -> str:
+        """Return the group of its curve: runs of one corpus and schedule."""
+        return self.corpus.name + ("" if self.decay is None else "-decay")
 
     @property
     def label(self) -> RunLabel:
         """Return the label of its curve."""
-        return RunLabel(self.arm, self.corpus.name, self.seed, f"{self.steps}ba")
+        return RunLabel(self.arm, self.group, self.seed, f"{self.steps}ba")
 
     def corpus_folder(self, folder: Path, problems: int = PROBLEMS) -> CorpusFolder:
         """Return its corpus."""
@@ -122,7 +161,11 @@ class ExperimentRun:
 
     def run_folder(self, folder: Path) -> Path:
         """Return its run folder."""
-        return self.corpus_folder(folder).folder / "runs" / self.arm
+        return self.corpus_folder(folder).folder / "runs" / self._name
+
+    @property
+    def _name(self) -> str:
+        return self.arm + ("" if self.decay is None else "-decay")
 
     def prepare(self, folder: Path, every: int, problems: int) -> TrainJob:
         """Create its corpus, mix and train config; existing files are not created again."""
@@ -131,9 +174,9 @@ class ExperimentRun:
         context = ArmContext(store, corpus, corpus.count_good(), self.steps)
         mix = ARMS[self.arm](context)
         configs = corpus.folder / "configs"
-        write_yaml(configs / f"{self.arm}.mix.yaml", mix.model_dump(mode="json"))
+        write_yaml(configs / f"{self._name}.mix.yaml", mix.model_dump(mode="json"))
         config = train_config(
-            f"{self.arm}.mix.yaml",
+            f"{self._name}.mix.yaml",
             str(self.run_folder(folder)),
             str(corpus.task.resolve()),
             str(train_arm_tokenizer(context).resolve()),
@@ -141,16 +184,19 @@ class ExperimentRun:
             steps=self.steps,
             seed=self.seed,
             every=every,
+            decay=self.decay,
         )
-        name = f"{self.corpus.name} {self.arm} {self.seed}"
-        path = write_yaml(configs / f"{self.arm}.yaml", config)
-        return TrainJob(name, path, configs / f"{self.arm}.log", self.run_folder(folder))
+        name = f"{self.group} {self.arm} {self.seed}"
+        path = write_yaml(configs / f"{self._name}.yaml", config)
+        return TrainJob(name, path, configs / f"{self._name}.log", self.run_folder(folder))
 
 
-def list_runs(series: dict[str, dict[str, int]], seeds: Iterable[int]) -> list[ExperimentRun]:
+def list_runs(
+    series: dict[str, dict[str, int]], seeds: Iterable[int], decay: float | None = None
+) -> list[ExperimentRun]:
     """Return the runs of a series seed by seed, so each arm has an early run."""
     return [
-        ExperimentRun(BY_NAME[corpus], arm, steps, seed)
+        ExperimentRun(BY_NAME[corpus], arm, steps, seed, decay)
         for seed in seeds
         for corpus, arms in series.items()
         for arm, steps in arms.items()
@@ -162,5 +208,5 @@ def shorten_runs(runs: Sequence[ExperimentRun], documents: int, steps: int) -> l
     short_runs = []
     for run in runs:
         corpus = SumsCorpus(run.corpus.name, documents, run.corpus.bad)
-        short_runs.append(ExperimentRun(corpus, run.arm, steps, run.seed))
+        short_runs.append(ExperimentRun(corpus, run.arm, steps, run.seed, run.decay))
     return short_runs

@@ -5,28 +5,30 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import orjson
 import pytest
 from arms import ARMS, ArmContext, is_conditioned, train_arm_tokenizer
 from corpora import CorpusFolder, SumsCorpus
 from noisy_critic import NoisyArithmeticCritic
 from results import SECTIONS, write_results
-from run_list import PROOF, SPANS
+from run_list import ANNEAL, DECAY, PROOF, SPANS, list_runs, shorten_runs
 
 from ixt_data.critics.arithmetic import ArithmeticCritic
-from ixt_data.mix import plan_mix
+from ixt_data.mix import plan_mix, samples_of
 from ixt_data.records import Document, document_id
 from ixt_tools.demo.clock_arithmetic import draw_documents
 from ixt_train.conditioning.conditioner import tag_token
 from ixt_train.conditioning.tokenizer import load_tokenizer
 from ixt_train.conditioning.vocabulary import span_tags
+from ixt_train.config import load_train_config
 from ixt_train.scaling.curves import LearningCurve, write_curves
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_every_arm_of_the_series_has_a_mix(tmp_path: Path) -> None:
-    assert {arm for s in (PROOF, SPANS) for arms in s.values() for arm in arms} == set(ARMS)
+    assert {arm for s in (PROOF, SPANS, ANNEAL) for arms in s.values() for arm in arms} == set(ARMS)
     corpus = CorpusFolder(tmp_path, SumsCorpus("small", 60, 0.5), 0, problems=5)
     store = corpus.prepare((10,))
     plan = ArmContext(store, corpus, corpus.count_good(), 10)
@@ -40,6 +42,30 @@ def test_every_arm_of_the_series_has_a_mix(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(train_arm_tokenizer(plan))
     for mix in (mixes["plain"], mixes["spans-wrong-10"]):
         assert all(tag_token(tag) in tokenizer.get_vocab() for tag in span_tags(store, mix))
+
+
+def test_anneal_draws_flawless_documents_alone_at_the_end(tmp_path: Path) -> None:
+    corpus = CorpusFolder(tmp_path, SumsCorpus("small", 60, 0.5), 0, problems=5)
+    store = corpus.prepare()
+    plan = plan_mix(ARMS["anneal-30"](ArmContext(store, corpus, 30, 10)), 100, store=store)
+    # The corpus is one shard.
+    sql = "SELECT score >= 1 FROM documents JOIN critiques USING (doc_id) ORDER BY documents.row"
+    is_good = np.array(store.sql(sql).fetchall())[:, 0]
+    drawn = is_good[samples_of(np.concatenate([plan.order(i) for i in range(plan.epochs)]))]
+    assert plan.phases == (0, 70, 100)
+    assert drawn[70:].all()
+    assert 0.3 < drawn[:70].mean() < 0.7
+
+
+def test_annealed_runs_have_equal_steps_and_a_falling_rate(tmp_path: Path) -> None:
+    runs = list_runs(ANNEAL, range(1), DECAY)
+    assert {run.steps for run in runs} == {900}
+    (short,) = shorten_runs(runs[:1], 60, 10)
+    job = short.prepare(tmp_path, every=5, problems=5)
+    config = load_train_config(job.config)
+    assert (config.schedule.kind, config.schedule.decay, config.schedule.final) == ("wsd", 0.3, 0)
+    assert config.stop is None
+    assert short.group == "good200-decay"
 
 
 def test_plans_are_unchanged_by_further_critics(tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ TAG = "demo"
 CLOCK, STDLIB = "clock", "stdlib"
 # A sum has a token for each number and sign.
 CHARACTERS_PER_TOKEN = {CLOCK: 2.2, STDLIB: 3.5}
-ARMS = ("plain", "filter", "score", "critique")
+ARMS = ("plain", "filter", "anneal", "score", "critique")
+ANNEAL = 0.3
+"""Share of a run, at its end, in which the learning rate of every arm falls to zero."""
 SUMS_BATCH = 48
 """Documents per step of the model that learns to calculate."""
 TEXT_MODEL = {
@@ -24,7 +26,8 @@ TEXT_MODEL = {
     "tie_word_embeddings": True,
 }
 """Config of the small Llama that the demo and the experiments train on Python files."""
-IS_CONDITIONED = {"plain": False, "filter": False, "score": True, "critique": True}
+CONDITIONED = ("score", "critique")
+"""The arms whose models solve the problems under the best feedback."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +58,25 @@ QUICK = DemoSize(
 
 
 def clock_mix(arm: str, store: str, seed: int) -> dict[str, Any]:
-    """Return the mix of one arm: arms differ in `condition.kind` and in their selection."""
+    """Return the mix of one arm: arms differ in `condition.kind` and in their selections."""
     always = {"dropout": 0.0, "cooldown": 0.0}
     conditions = {"score": {"kind": "score", **always}, "critique": {"kind": "both", **always}}
-    selection: dict[str, Any] = {"name": "all", "weight": 1.0}
+    flawless = {"name": "flawless", "where": "score >= 1.0", "weight": 1.0}
+    selections, schedule = [{"name": "all", "weight": 1.0}], []
     if arm == "filter":
-        selection = {"name": "flawless", "where": "score >= 1.0", "weight": 1.0}
+        selections = [flawless]
+    elif arm == "anneal":
+        # All documents first; then the weights of the selections hold.
+        selections = [{"name": "all", "weight": 0.0}, flawless]
+        schedule = [{"share": 1 - ANNEAL, "weights": {"all": 1.0, "flawless": 0.0}}]
     return {
         "store": store,
         "snapshot": TAG,
         "corpus": CLOCK,
         "critic": "arithmetic",
         "condition": conditions.get(arm, {"kind": "none"}),
-        "selections": [selection],
+        "selections": selections,
+        "schedule": schedule,
         "seed": seed,
     }
 
@@ -126,6 +135,12 @@ def clock_train(arm: str, run_folder: str, seed: int, size: DemoSize) -> dict[st
         "run_folder": run_folder,
         "seed": seed,
         **sums_train_config(size.arm_steps),
+        "schedule": {
+            "kind": "wsd",
+            "warmup": f"{min(50, size.arm_steps)}ba",
+            "decay": ANNEAL,
+            "final": 0.0,
+        },
         "tokenizer": {"train": {"kind": "words", "vocab_size": 128}},
         "eval": {
             "every": f"{size.arm_every}ba",
@@ -134,7 +149,7 @@ def clock_train(arm: str, run_folder: str, seed: int, size: DemoSize) -> dict[st
                 {
                     "name": "sums",
                     "path": "../corpus/held_out.jsonl",
-                    "feedback": "best" if IS_CONDITIONED[arm] else "none",
+                    "feedback": "best" if arm in CONDITIONED else "none",
                 }
             ],
         },

@@ -94,10 +94,12 @@ def describe_effect(demo: DemoWorkspace, arms: Sequence[Arm]) -> str:
         f"The corpus has {demo.size.documents:,} worked sums modulo 40; {flawless:,} are correct, "
         "and the other authors have a systematic defect. The critic reads only the text. It "
         "gives a score and names the defect. The arm plain trains on all documents, filter only "
-        "on the correct ones, score with the score before each document, and critique with score "
-        "and critique. At the end each model solves problems that occur in no document; score and "
-        "critique are conditioned on the best feedback. The critic knows every error, so the "
-        "result is an upper bound. The compute of the critic is not counted."
+        "on the correct ones, anneal on all documents and in the last part on the correct ones, "
+        "score with the score before each document, and critique with score and critique. The "
+        "learning rate of each arm falls in the last part. At the end each model solves problems "
+        "that occur in no document; score and critique are conditioned on the best feedback. The "
+        "critic knows every error, so the result is an upper bound. The compute of the critic is "
+        "not counted."
     )
 
 

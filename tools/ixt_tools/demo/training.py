@@ -1,4 +1,4 @@
-"""Mixes, plans, and the five train runs: four arms and the model of Python."""
+"""Mixes, plans, and the train runs: the arms and the model of Python."""
 
 import os
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ def plan_all(demo: DemoWorkspace) -> tuple[MixPlanSummary, ...]:
     """Plan every mix, as `ixt mix plan` does."""
     demo.print_heading("4  Mixes")
     demo.print_text(
-        "The four arms differ only in their mix. The plan of each mix, before training:"
+        f"The {len(ARMS)} arms differ only in their mix. The plan of each mix, before training:"
     )
     plans = tuple(_plan(demo, name) for name in (*ARMS, STDLIB))
     rows = tuple((plan.name, *row) for plan in plans for row in plan.rows)
@@ -90,7 +90,8 @@ def _plan(demo: DemoWorkspace, name: str) -> MixPlanSummary:
         )
         for selection in summary["selections"]
     )
-    return MixPlanSummary(name, path.read_text(encoding="utf-8"), rows, plan.digest)
+    text = path.read_text(encoding="utf-8")
+    return MixPlanSummary(name, text, rows, plan.documents, plan.digest)
 
 
 def train_all(demo: DemoWorkspace, jobs: Sequence[DemoJob]) -> None:
@@ -98,7 +99,7 @@ def train_all(demo: DemoWorkspace, jobs: Sequence[DemoJob]) -> None:
     demo.print_heading("5  Training")
     parallel = max(1, min(len(jobs), count_cores()))
     demo.print_text(
-        f"Five small models, {parallel} at a time: one learns Python from {STDLIB!r}, four "
+        f"Small models, {parallel} at a time: one learns Python from {STDLIB!r}, {len(ARMS)} "
         "learn to calculate from the same worked sums."
     )
     columns = (TextColumn("  {task.description:<9}"), BarColumn(), MofNCompleteColumn())
@@ -140,10 +141,8 @@ def accuracy_curve(rows: Sequence[dict[str, Any]]) -> list[tuple[int, float]]:
 
 
 def read_arms(jobs: Sequence[DemoJob], plans: Sequence[MixPlanSummary]) -> tuple[Arm, ...]:
-    """Return the results of the four arms, from their metrics."""
-    documents = {
-        plan.name: sum(int(row[1].replace(",", "")) for row in plan.rows) for plan in plans
-    }
+    """Return the results of the arms, from their metrics."""
+    documents = {plan.name: plan.documents for plan in plans}
     by_name = {job.name: job for job in jobs}
     return tuple(_arm(by_name[name], documents[name]) for name in ARMS)
 

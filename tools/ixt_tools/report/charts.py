@@ -25,6 +25,7 @@ LIGHT_COLORS = {
     "--accent": "#3f6f8f",
     "--arm-plain": "#8a8d93",
     "--arm-filter": "#3f78b5",
+    "--arm-anneal": "#3d8b6d",
     "--arm-score": "#a8740f",
     "--arm-critique": "#c2410c",
 }
@@ -33,6 +34,7 @@ LIGHT_PAGE = "#fcfcfa"
 ARM_STYLES = {
     "plain": LineStyle("var(--arm-plain)", (2, 3)),
     "filter": LineStyle("var(--arm-filter)", (7, 3)),
+    "anneal": LineStyle("var(--arm-anneal)", (1, 2)),
     "score": LineStyle("var(--arm-score)", (5, 2, 1, 2)),
     "critique": LineStyle("var(--arm-critique)"),
 }

@@ -47,12 +47,14 @@ class MixPlanSummary:
         name: name of the mix in the report.
         yaml: text of the file.
         rows: name, documents, tokens, weight and epochs of each selection, formatted.
+        documents: number of different documents.
         digest: digest of the plan.
     """
 
     name: str
     yaml: str
     rows: tuple[tuple[str, ...], ...]
+    documents: int
     digest: str
 
 

@@ -191,7 +191,7 @@ def _planned(store: Store, path: Path, samples: int | None) -> PlannedMix:
     )
     text = path.read_text(encoding="utf-8")
     return PlannedMix(
-        MixPlanSummary(path.name, text, rows, plan.digest),
+        MixPlanSummary(path.name, text, rows, plan.documents, plan.digest),
         plan.samples,
         summary["tokens"],
         plan.version,

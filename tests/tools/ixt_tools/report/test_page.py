@@ -58,7 +58,7 @@ def make_report() -> Report:
         ),
         mixes=tuple(
             MixPlanSummary(
-                name, "store: ./store\nselections:\n  - {name: all}\n", plan, "9f3ab2c14d0e"
+                name, "store: ./store\nselections:\n  - {name: all}\n", plan, 2000, "9f3ab2c14d0e"
             )
             for name in ARMS
         ),
