@@ -15,7 +15,7 @@ from starlette.responses import Response
 from ixt_data.critics import TOP
 from ixt_inspector.web.charts import STEPS, shade_level
 from ixt_inspector.web.documents import fetch_page, form_values, parse_filter
-from ixt_inspector.web.listing import ComparedCritics
+from ixt_inspector.web.listing import ListingColumns
 from ixt_inspector.web.request import PageRequest
 from ixt_inspector.web.snapshot_cache import SnapshotView
 
@@ -29,9 +29,9 @@ def show(request: PageRequest) -> Response:
     names = view.critics
     if len(names) < 2:
         return request.page("critics.html", "Critics", critics=names, page=None)
-    first = request.choice("critic", names, names[0])
+    first = request.choice("critic", names, view.default_critic or names[0])
     second = request.choice("against", names, next(name for name in names if name != first))
-    columns = ComparedCritics(first, second)
+    columns = view.columns(first, second)
     sort = request.choice("order_by", SORTS, "distance")
     filtered = replace(
         parse_filter(request),
@@ -56,7 +56,7 @@ def show(request: PageRequest) -> Response:
     )
 
 
-def _agreement(view: SnapshotView, columns: ComparedCritics) -> dict[str, Any]:
+def _agreement(view: SnapshotView, columns: ListingColumns) -> dict[str, Any]:
     """Return statistics over all documents that both have scored, and by source."""
     listing = view.listing(columns)
     both = (

@@ -18,7 +18,7 @@ from ixt_data.search import SearchWords
 from ixt_data.sql import find_document
 from ixt_inspector.web import labeling
 from ixt_inspector.web.access import is_cross_site
-from ixt_inspector.web.documents import TABLE_PARAMETERS, parse_filter
+from ixt_inspector.web.documents import parse_filter, table_parameters
 from ixt_inspector.web.documents_table import DocumentsTable
 from ixt_inspector.web.request import PageRequest
 from ixt_inspector.web.text import PART_VERDICTS
@@ -89,7 +89,7 @@ def _page(request: PageRequest, doc_id: str, error: str = "") -> Response:
         shown_chars=min(len(text), length),
         before=before,
         after=after,
-        table={name: request.get(name) for name in TABLE_PARAMETERS},
+        table=table_parameters(request),
         form=labeling.form_state(request, doc_id, labeling.label_of(critiques), error)
         if request.inspector.reviewers is not None and not request.at
         else None,
@@ -105,7 +105,7 @@ def save_label(request: PageRequest) -> Response:
     location = _locations(request, doc_id)[0]
     text = _sample(request, location["shard"], location["row"])["text"]
     _, after = _neighbours(request, doc_id, request.get("in") or location["corpus"])
-    table = {name: request.get(name) for name in TABLE_PARAMETERS}
+    table = table_parameters(request)
     following, corpus = (after["doc_id"], after["corpus"]) if after else (doc_id, request.get("in"))
     address = request.link(f"/documents/{following}", in_=corpus, **table)
     try:

@@ -8,11 +8,14 @@ from ixt_data.errors import QueryError
 from ixt_data.records import OK
 from ixt_data.store import find_snippets
 from ixt_inspector.web.access import is_cross_site
+from ixt_inspector.web.document_columns import OWN, own_column
 from ixt_inspector.web.documents_table import DocumentsPage, DocumentsTable
-from ixt_inspector.web.listing import NO_CRITIQUE, ComparedCritics, DocumentFilter, RowKey
-from ixt_inspector.web.request import PageRequest
+from ixt_inspector.web.facets import NO_TEXT, NO_VALUE, Facet
+from ixt_inspector.web.listing import NO_CRITIQUE, DocumentFilter, ListingColumns, RowKey
+from ixt_inspector.web.request import PageRequest, templates
 from ixt_inspector.web.selecting import selection_state
 from ixt_inspector.web.snapshot_cache import SnapshotView
+from ixt_inspector.web.table_columns import add_values, all_columns, shown_columns
 from ixt_inspector.web.text import marked_segments
 
 SORTS = {
@@ -26,8 +29,9 @@ SORTS = {
     "relevance": "relevance",
 }
 FILTERS = ("corpus", "source", "status", "flag", "low", "high", "text", "where", "find")
-TABLE_PARAMETERS = ("critic", "sort", "order", *FILTERS)
-"""Parameters in the link to a document: its page links to the neighbours in the same table."""
+OWN_FILTERS = ("is.", "no.")
+"""Starts of the names of filters by columns of the user: by a value, or by its absence."""
+_TABLE_PARAMETERS = ("critic", "sort", "order", "show", *FILTERS)
 MAX_SUGGESTIONS = 200
 """Sources and flags that the form suggests: the most frequent ones."""
 
@@ -35,19 +39,29 @@ MAX_SUGGESTIONS = 200
 def show(request: PageRequest) -> Response:
     """Return the page."""
     filtered = parse_filter(request)
-    page, error = None, None
+    columns = shown_columns(request, filtered.sort)
+    page, error, facets = None, None, None
     # A link on another site only fills in the form.
     is_held = bool(request.get("where")) and is_cross_site(request.http_request.headers)
     try:
-        page = fetch_page(request, filtered) if not is_held else None
+        if not is_held:
+            page = fetch_page(request, filtered)
+            facets = _facets(request, filtered)
     except QueryError as problem:
         # The page shows the error with the form, where the user can correct the filter.
         error = str(problem)
-    table = {name: request.get(name) for name in TABLE_PARAMETERS}
+    table = table_parameters(request)
+    own = [*request.starting("is."), *request.starting("no.")]
     return request.page(
         "documents.html",
         "Documents",
         page=page,
+        rows=add_values(request, page.rows, columns) if page is not None else [],
+        columns=columns,
+        has_score=any(column.key == "score" for column in columns),
+        formats=templates().filters,
+        all_columns=all_columns(request.view),
+        facets=facets,
         error=error,
         is_held=is_held,
         link_of=lambda row: {**table, "in_": row["corpus"]},
@@ -56,7 +70,9 @@ def show(request: PageRequest) -> Response:
         critics=request.view.critics,
         form_values=form_values(request.view, filtered.columns),
         sorts=SORTS,
-        active=[name for name in FILTERS if request.get(name)],
+        own_columns=request.view.own_columns,
+        sort_name=SORTS.get(filtered.sort) or filtered.sort.removeprefix(OWN),
+        active=[*(name for name in FILTERS if request.get(name)), *own],
         unread=NO_CRITIQUE,
         excerpts=_excerpts(request, page),
         selection=selection_state(request, filtered) if page is not None else None,
@@ -69,16 +85,24 @@ def parse_filter(request: PageRequest) -> DocumentFilter:
     Raises:
         QueryError: a value in the address is not valid.
     """
-    critics = request.view.critics
-    critic = request.choice("critic", critics, critics[0] if critics else "") or None
+    view = request.view
+    critic = request.choice("critic", view.critics, view.default_critic or "") or None
     equal = [
         (name, request.get(name)) for name in ("corpus", "source", "status") if request.get(name)
     ]
-    sort = request.choice("sort", SORTS, _default_sort(request, critic))
+    default = _default_sort(request, critic)
+    own_sort = request.get("sort") if request.get("sort").startswith(OWN) else ""
+    sort = own_sort or request.choice("sort", SORTS, default)
     if sort == "relevance" and not request.get("find"):
-        sort = _default_sort(request, critic)
+        sort = default
+    own_equal: dict[str, str | None] = {**request.starting("is.")}
+    for name in request.starting("no."):
+        missing = request.choice(f"no.{name}", (NO_VALUE, NO_TEXT), NO_VALUE)
+        own_equal[name] = "" if missing == NO_TEXT else None
+    for name in own_equal:
+        own_column(view.own_columns, name)
     return DocumentFilter(
-        ComparedCritics(critic),
+        view.columns(critic, own=own_sort.removeprefix(OWN) if own_sort else None),
         tuple(equal),
         request.number("low"),
         request.number("high"),
@@ -88,7 +112,25 @@ def parse_filter(request: PageRequest) -> DocumentFilter:
         request.get("find"),
         sort,
         request.choice("order", ("up", "down"), "down") == "up",
+        tuple(own_equal.items()),
     )
+
+
+def table_parameters(request: PageRequest) -> dict[str, Any]:
+    """Return the parameters of a table: a document links to the neighbours in the same table."""
+    return {
+        name: value
+        for name, value in request.query.items()
+        if name in _TABLE_PARAMETERS or name.startswith(OWN_FILTERS)
+    }
+
+
+def _facets(request: PageRequest, filtered: DocumentFilter) -> list[Facet] | None:
+    """Return the counts of values by column; None where they take too long."""
+    try:
+        return DocumentsTable(request, filtered).facets()
+    except QueryError:
+        return None
 
 
 def _default_sort(request: PageRequest, critic: str | None) -> str:
@@ -122,7 +164,7 @@ def fetch_page(request: PageRequest, filtered: DocumentFilter) -> DocumentsPage:
     )
 
 
-def form_values(view: SnapshotView, columns: ComparedCritics) -> dict[str, list[Any]]:
+def form_values(view: SnapshotView, columns: ListingColumns) -> dict[str, list[Any]]:
     """Return the values that a form suggests: corpora, frequent sources, statuses and flags."""
 
     def compute() -> dict[str, list[Any]]:

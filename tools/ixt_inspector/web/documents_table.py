@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ixt_inspector.web import listing
+from ixt_inspector.web import facets, listing
 from ixt_inspector.web.listing import ROWS, SAFE_COLUMNS, DocumentFilter, RowKey, TableQuery
 from ixt_inspector.web.query_pool import Statement, TooManyQueries
 from ixt_inspector.web.request import PageRequest
@@ -92,6 +92,18 @@ class DocumentsTable:
         total: int = self._view.cache.get(("count", key), lambda: self._query(count)[0]["n"])
         return total
 
+    def facets(self) -> list[facets.Facet]:
+        """Return the counts of values by column.
+
+        Raises:
+            QueryError: the predicate takes too long, or other queries are running.
+        """
+        key = replace(self._filtered, sort="id", is_ascending=False)
+        query = facets.facets_query(self._view.snapshot, self._source, self._filter)
+        rows = facets.max_rows(self._filtered)
+        counts = self._view.cache.get(("facets", key), lambda: self._query(query, rows))
+        return facets.facets(self._filtered, counts)
+
     def neighbours(self, doc_id: str, corpus: str) -> list[dict[str, Any] | None]:
         """Return the documents before and after one; None at an end, or while others query."""
         position = listing.position_query(self._unfiltered, self._filtered, doc_id, corpus)
@@ -127,10 +139,10 @@ class DocumentsTable:
         by_id = {(str(row["doc_id"]), row["corpus"]): row for row in complete}
         return [{**by_id[str(row["doc_id"]), row["corpus"]], **row} for row in rows]
 
-    def _query(self, query: TableQuery) -> list[dict[str, Any]]:
+    def _query(self, query: TableQuery, rows: int = ROWS + 1) -> list[dict[str, Any]]:
         if not self._is_isolated:
             return self._view.query(query.sql, dict(query.values))
         statement = Statement(
-            query.sql, self._view.version, ROWS + 1, query.values, seconds=MAX_SECONDS
+            query.sql, self._view.version, rows, query.values, seconds=MAX_SECONDS
         )
         return self._request.inspector.query_pool.run(statement, _WAIT_SECONDS).records()

@@ -12,7 +12,8 @@ from uuid import UUID
 from ixt_data.errors import QueryError
 from ixt_data.log import Snapshot
 from ixt_data.records import parse_id
-from ixt_data.sql import critiques_query, parenthesize, sql_literal
+from ixt_data.sql import critiques_query, parenthesize, quote_name, sql_literal
+from ixt_inspector.web.document_columns import OWN, FacetColumn, SortColumn
 
 ROWS = 50
 NO_CRITIQUE = "none"
@@ -30,6 +31,8 @@ SORTS = {
     "relevance": "relevance",
 }
 _EXCERPT_CHARS = 240
+_TEXT = "'"
+"""Start of a text in the key of a row."""
 _DOCUMENT = ("corpus", "stage", "source", "source_id", "n_chars", "n_bytes")
 _CRITIQUE = {
     "status": "VARCHAR",
@@ -47,18 +50,27 @@ SAFE_COLUMNS = frozenset({*_DOCUMENT, *_CRITIQUE})
 
 
 @dataclass(frozen=True, slots=True)
-class ComparedCritics:
-    """The critic whose critiques the table shows, and a second critic to compare with."""
+class ListingColumns:
+    """The columns of a listing, in addition to those that every listing has.
+
+    Attributes:
+        critic: critic whose critiques the table shows.
+        against: a second critic to compare with.
+        facets: columns of the user whose values are counted.
+        own: column of the user that the table is sorted by.
+    """
 
     critic: str | None
     against: str | None = None
+    facets: tuple[FacetColumn, ...] = ()
+    own: SortColumn | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RowKey:
     """The position of a row in the order."""
 
-    value: float | None
+    value: float | str | None
     doc_id: str
     corpus: str
 
@@ -69,15 +81,17 @@ class RowKey:
         Raises:
             QueryError: the text is not a key.
         """
-        value, _, rest = text.partition(",")
-        doc_id, _, corpus = rest.partition(",")
         try:
-            return cls(float(value) if value else None, str(UUID(bytes=parse_id(doc_id))), corpus)
+            value, doc_id, corpus = text.rsplit(",", 2)
+            number = float(value) if value and not value.startswith(_TEXT) else None
+            sort_value = value.removeprefix(_TEXT) if value.startswith(_TEXT) else number
+            return cls(sort_value, str(UUID(bytes=parse_id(doc_id))), corpus)
         except ValueError:
             raise QueryError(f"{text!r} is not a table position; open the first page") from None
 
     def __str__(self) -> str:
-        return f"{'' if self.value is None else self.value},{self.doc_id},{self.corpus}"
+        mark = _TEXT if isinstance(self.value, str) else ""
+        return f"{mark}{'' if self.value is None else self.value},{self.doc_id},{self.corpus}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +107,12 @@ class DocumentFilter:
         text: text that the critique contains; case is ignored.
         where: predicate as in a mix, over all columns of documents and critiques.
         find: words in the text, the critiques or the thinking.
-        sort: a key of `SORTS`.
+        sort: a key of `SORTS`, or `column.NAME` of `columns.own`.
         is_ascending: whether the lowest value comes first.
+        own_equal: values by column of the user, as text; None for documents without a value.
     """
 
-    columns: ComparedCritics
+    columns: ListingColumns
     equal: tuple[tuple[str, str], ...] = ()
     low: float | None = None
     high: float | None = None
@@ -107,24 +122,49 @@ class DocumentFilter:
     find: str = ""
     sort: str = "score"
     is_ascending: bool = False
+    own_equal: tuple[tuple[str, str | None], ...] = ()
+
+    @property
+    def sort_value(self) -> str:
+        """Return the SQL of the value that the table is sorted by."""
+        return "own" if self.sort.startswith(OWN) else SORTS[self.sort]
+
+    def chosen(self) -> dict[str, tuple[str, str | None]]:
+        """Return the condition and the value of each chosen value, by name of its parameter.
+
+        The condition contains the parameter, except where the value is None.
+        """
+        chosen: dict[str, tuple[str, str | None]] = {}
+        for name, value in self.equal:
+            is_missing = name == "status" and value == NO_CRITIQUE
+            condition = "status IS NULL" if is_missing else f"{name} = ${name}"
+            chosen[name] = condition, None if is_missing else value
+        if self.flag:
+            chosen["flag"] = "list_contains(flags, $flag)", self.flag
+        counted = {facet.name: facet.column for facet in self.columns.facets}
+        for number, (name, own_value) in enumerate(self.own_equal):
+            parameter = f"own_{number}"
+            matches = "{} IS NULL" if own_value is None else f"{{}}::VARCHAR = ${parameter}"
+            if name in counted:
+                condition = matches.format(counted[name])
+            else:
+                rows = f"SELECT doc_id, corpus FROM documents WHERE {matches}"
+                condition = f"(doc_id, corpus) IN ({rows.format(quote_name(name))})"
+            chosen[parameter] = condition, own_value
+        return chosen
 
     def conditions(self, snapshot: Snapshot) -> tuple[list[str], dict[str, Any]]:
         """Return conditions on a listing, and their parameters."""
         conditions: list[str] = []
         values: dict[str, Any] = {}
-        for name, value in self.equal:
-            if name == "status" and value == NO_CRITIQUE:
-                conditions.append("status IS NULL")
-            else:
-                conditions.append(f"{name} = ${name}")
-                values[name] = value
+        for name, (condition, chosen) in self.chosen().items():
+            conditions.append(condition)
+            if chosen is not None:
+                values[name] = chosen
         for name, sign, bound in (("low", ">=", self.low), ("high", "<=", self.high)):
             if bound is not None:
                 conditions.append(f"score {sign} ${name}")
                 values[name] = bound
-        if self.flag:
-            conditions.append("list_contains(flags, $flag)")
-            values["flag"] = self.flag
         if self.text and self.columns.critic is not None:
             by = critiques_query(snapshot, self.columns.critic)
             conditions.append(
@@ -175,7 +215,7 @@ def page_query(
         after_key, key_values = _after_key(filtered, key, is_backward=is_backward)
         conditions.append(after_key)
         values |= key_values
-    value, tie = SORTS[filtered.sort], "DESC" if is_backward else "ASC"
+    value, tie = filtered.sort_value, "DESC" if is_backward else "ASC"
     is_ascending, nulls = (
         filtered.is_ascending is not is_backward,
         "FIRST" if is_backward else "LAST",
@@ -211,7 +251,7 @@ def isolated_page_query(
     direction = "ASC" if filtered.is_ascending is not is_backward else "DESC"
     # The join dominates the time, so it runs once for the page and the count.
     return TableQuery(
-        f"WITH found AS MATERIALIZED (SELECT doc_id, corpus, {SORTS[filtered.sort]} AS sorted "
+        f"WITH found AS MATERIALIZED (SELECT doc_id, corpus, {filtered.sort_value} AS sorted "
         f"FROM {listing} AS listing WHERE {_conjunction(conditions)}) "
         f"SELECT *, (SELECT count(*) FROM found) AS n FROM found WHERE {after_key} "
         f"ORDER BY sorted {direction} NULLS {nulls}, doc_id {tie}, corpus {tie} LIMIT {rows + 1}",
@@ -230,7 +270,7 @@ def rows_query(listing: str, ids: Sequence[str]) -> TableQuery:
 def position_query(listing: str, filtered: DocumentFilter, doc_id: str, corpus: str) -> TableQuery:
     """Return the position of one document: `doc_id`, `corpus`, `sorted`."""
     return TableQuery(
-        f"SELECT doc_id, corpus, {SORTS[filtered.sort]} AS sorted FROM {listing} AS listing "
+        f"SELECT doc_id, corpus, {filtered.sort_value} AS sorted FROM {listing} AS listing "
         "WHERE doc_id = $id::UUID AND corpus = $corpus",
         {"id": doc_id, "corpus": corpus},
     )
@@ -260,9 +300,10 @@ def row_key(row: Mapping[str, Any]) -> RowKey:
     return RowKey(row["sorted"], str(row["doc_id"]), row["corpus"])
 
 
-def listing_query(snapshot: Snapshot, columns: ComparedCritics) -> str:
+def listing_query(snapshot: Snapshot, columns: ListingColumns) -> str:
     """Return a SELECT of all documents with the columns of critiques that the table shows."""
-    chosen = ["documents.doc_id", *_DOCUMENT]
+    chosen = ["documents.doc_id", *_DOCUMENT, *(facet.select() for facet in columns.facets)]
+    chosen += [columns.own.select()] if columns.own is not None else []
     joins = ["documents"]
     if columns.critic is None:
         chosen += [f"NULL::{kind} AS {name}" for name, kind in _CRITIQUE.items()]
@@ -284,7 +325,7 @@ def listing_query(snapshot: Snapshot, columns: ComparedCritics) -> str:
     return f"SELECT {', '.join(chosen)} FROM {' '.join(joins)}"
 
 
-def listing_order(columns: ComparedCritics) -> str:
+def listing_order(columns: ListingColumns) -> str:
     """Return the order of a cached listing: that of the default page."""
     value = SORTS["score" if columns.against is None else "distance"]
     return f"ORDER BY {value} DESC NULLS LAST, doc_id, corpus"
@@ -300,7 +341,7 @@ def _after_key(
     filtered: DocumentFilter, key: RowKey, *, is_backward: bool, value: str = ""
 ) -> tuple[str, dict[str, Any]]:
     """Return the condition for rows after a key, or before it; rows without a value are last."""
-    value = value or SORTS[filtered.sort]
+    value = value or filtered.sort_value
     values: dict[str, Any] = {"key_id": key.doc_id, "key_corpus": key.corpus}
     tie = f"(doc_id, corpus) {'<' if is_backward else '>'} ($key_id::UUID, $key_corpus)"
     if key.value is None:

@@ -35,6 +35,9 @@ PAGES = (
     ("/sql", "SQL"),
 )
 _DROPPED_PARAMETERS = ("at", "after", "before")
+_LISTS = ("show",)
+"""Parameters that an address may contain several times."""
+_KEYWORDS = {"in_": "in", "from_": "from"}
 
 
 @dataclass(frozen=True)
@@ -77,13 +80,16 @@ class PageRequest:
     def __init__(self, http_request: Request, inspector: Inspector, body: bytes = b"") -> None:
         self.http_request, self.inspector = http_request, inspector
         self.form = dict(parse_qsl(body.decode(errors="replace"), keep_blank_values=True))
-        self.query = dict(http_request.query_params)
+        parameters = http_request.query_params
+        self.query: dict[str, Any] = dict(parameters)
+        self.query |= {name: parameters.getlist(name) for name in _LISTS if name in parameters}
         self.path = http_request.url.path
 
     @property
     def at(self) -> str:
         """Return the version or tag of the address; empty for the latest."""
-        return self.query.get("at", "")
+        at: str = self.query.get("at", "")
+        return at
 
     @cached_property
     def view(self) -> SnapshotView:
@@ -92,7 +98,30 @@ class PageRequest:
 
     def get(self, name: str, default: str = "") -> str:
         """Return a parameter of the address."""
-        return self.query.get(name, default).strip()
+        value: str = self.query.get(name, default)
+        return value.strip()
+
+    def all_of(self, name: str) -> list[str]:
+        """Return all values of a parameter that an address may contain several times."""
+        values: list[str] = self.query.get(name, [])
+        return values
+
+    def starting(self, prefix: str) -> dict[str, str]:
+        """Return the parameters whose names have a prefix, by the rest of the name."""
+        return {
+            name.removeprefix(prefix): value
+            for name, value in self.query.items()
+            if name.startswith(prefix)
+        }
+
+    def fields(self, *dropped: str) -> list[tuple[str, str]]:
+        """Return names and values of the address, without some, for the fields of a form."""
+        pairs = ((k, v) for k, v in self.query.items() if k not in dropped)
+        return [
+            (name, one)
+            for name, value in pairs
+            for one in (value if isinstance(value, list) else [value])
+        ]
 
     def number(self, name: str) -> float | None:
         """Return a number of the address; None if it is missing.
@@ -125,7 +154,7 @@ class PageRequest:
     def link(self, path: str | None = None, /, **changes: Any) -> str:
         """Return the address of a page of this snapshot, by default of this page with changes."""
         values = dict(self.query) if path is None else {"at": self.at}
-        values |= {name.rstrip("_"): value for name, value in changes.items()}
+        values |= {_KEYWORDS.get(name, name): value for name, value in changes.items()}
         shown = {name: value for name, value in values.items() if value not in (None, "")}
         return quote(path or self.path) + (f"?{urlencode(shown, doseq=True)}" if shown else "")
 
@@ -155,7 +184,7 @@ class PageRequest:
             "other": self.at
             if self.at and self.at not in tags and self.at not in map(str, versions)
             else None,
-            "hidden": {k: v for k, v in self.query.items() if k not in _DROPPED_PARAMETERS},
+            "hidden": self.fields(*_DROPPED_PARAMETERS),
         }
 
 
@@ -177,11 +206,19 @@ def templates() -> jinja2.Environment:
         "size": format_size,
         "score": lambda n: "–" if n is None else f"{n:.2f}",
         "share": lambda n: "–" if n is None else f"{n:.1%}",
+        "number": format_number,
         "figure": lambda n: "–" if n is None else f"{n:.4g}",
         "span": format_seconds,
         "when": format_time,
     }
     return environment
+
+
+def format_number(n: Any) -> str:
+    """Return a number of any type; integers are complete, others have six digits."""
+    if n is None:
+        return "–"
+    return f"{n:,}" if isinstance(n, int) else f"{n:.6g}"
 
 
 def format_amount(n: float | None) -> str:

@@ -13,7 +13,6 @@ from ixt_inspector.web.charts import (
     histogram_counts,
     small_histogram_chart,
 )
-from ixt_inspector.web.listing import ComparedCritics
 from ixt_inspector.web.request import PageRequest, group_rows
 from ixt_inspector.web.snapshot_cache import SnapshotView
 
@@ -24,7 +23,7 @@ _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 def show(request: PageRequest) -> Response:
     """Return the page."""
     view = request.view
-    critic = request.choice("critic", view.critics, next(iter(view.critics), ""))
+    critic = request.choice("critic", view.critics, view.default_critic or "")
     corpus = request.choice("corpus", view.snapshot.corpora, "")
     scores: dict[str, Any] = {"n": 0}
     chart = None
@@ -52,7 +51,7 @@ def show(request: PageRequest) -> Response:
 
 
 def _read_scores(view: SnapshotView, critic: str, corpus: str) -> dict[str, Any]:
-    listing, values = view.listing(ComparedCritics(critic)), {"corpus": corpus}
+    listing, values = view.listing(view.columns(critic)), {"corpus": corpus}
     scored = f"{listing.source} AS listing WHERE status = 'ok' AND score IS NOT NULL"
     if corpus:
         scored += " AND corpus = $corpus"

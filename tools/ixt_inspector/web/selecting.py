@@ -7,7 +7,7 @@ from typing import Any
 from starlette.responses import RedirectResponse, Response
 
 from ixt_data.errors import ConfigError
-from ixt_data.sql import parenthesize, sql_literal
+from ixt_data.sql import parenthesize, quote_name, sql_literal
 from ixt_data.store import save_selection
 from ixt_inspector.web.listing import NO_CRITIQUE, DocumentFilter
 from ixt_inspector.web.request import PageRequest
@@ -33,6 +33,13 @@ def predicate(filtered: DocumentFilter) -> str | None:
         parts.append(f"list_contains(flags, {sql_literal(filtered.flag)})")
     if filtered.text and filtered.columns.critic is not None:
         parts.append(f"contains(lower(critique), {sql_literal(filtered.text.lower())})")
+    for name, own_value in filtered.own_equal:
+        column = quote_name(name)
+        parts.append(
+            f"{column} IS NULL"
+            if own_value is None
+            else f"CAST({column} AS VARCHAR) = {sql_literal(own_value)}"
+        )
     if filtered.where:
         parts.append(parenthesize(filtered.where))
     return " AND ".join(parts) or None

@@ -9,12 +9,19 @@ import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, TypeVar
 
 from ixt_data.log import Entry, Snapshot
 from ixt_data.sql import SharedCatalog
 from ixt_data.store import Store, search_rows
-from ixt_inspector.web.listing import ComparedCritics, listing_order, listing_query
+from ixt_inspector.web.document_columns import (
+    FacetColumn,
+    find_facets,
+    own_column,
+    own_types,
+)
+from ixt_inspector.web.listing import ListingColumns, listing_order, listing_query
 
 T = TypeVar("T")
 REFRESH_SECONDS = 0.5
@@ -25,6 +32,7 @@ MAX_OPEN_VIEWS = 4
 MAX_CACHED_ROWS = 8_000_000
 """Documents over all listings of a snapshot that are cached in memory, about 300 bytes each."""
 MAX_CACHED_RESULTS = 500
+MAX_CACHED_TEXTS = 20_000
 
 
 class ResultCache:
@@ -57,6 +65,26 @@ class ResultCache:
             return result
 
 
+class TextCache:
+    """Short texts by key, the most recent ones."""
+
+    def __init__(self, max_texts: int = MAX_CACHED_TEXTS) -> None:
+        self._max_texts, self._lock = max_texts, threading.Lock()
+        self._texts: OrderedDict[Hashable, str] = OrderedDict()
+
+    def find(self, key: Hashable) -> str | None:
+        """Return the text of a key, None if the cache does not have it."""
+        with self._lock:
+            return self._texts.get(key)
+
+    def add(self, key: Hashable, text: str) -> None:
+        """Keep the text of a key."""
+        with self._lock:
+            self._texts[key] = text
+            while len(self._texts) > self._max_texts:
+                self._texts.popitem(last=False)
+
+
 class Listing:
     """A FROM clause of documents; its table, if it has one, exists as long as the object."""
 
@@ -69,7 +97,7 @@ class SnapshotView:
 
     def __init__(self, snapshot: Snapshot, catalog: SharedCatalog) -> None:
         self.snapshot, self._catalog = snapshot, catalog
-        self.cache = ResultCache()
+        self.cache, self.texts = ResultCache(), TextCache()
         self._max_listings = MAX_CACHED_ROWS // max(1, self.documents)
         self._listings = ResultCache(self._max_listings)
         self._numbers = itertools.count()
@@ -84,10 +112,49 @@ class SnapshotView:
         """Return the names of critics, in the order of their first critiques."""
         return list(dict.fromkeys(critic.name for critic in self.snapshot.critics.values()))
 
+    @cached_property
+    def default_critic(self) -> str | None:
+        """Return the first critic that covers many documents, compared with the others.
+
+        Few documents have labels of people, so `human` is the default only where it is alone.
+        """
+        counts = dict.fromkeys(self.critics, 0)
+        for file in self.snapshot.rows.values():
+            if file.table == "critiques":
+                counts[self.snapshot.critics[file.partition].name] += file.rows
+        enough = max(counts.values(), default=0) / 2
+        return next((name for name, n in counts.items() if n >= enough), None)
+
     @property
     def documents(self) -> int:
         """Return the number of documents over all corpora."""
         return sum(corpus.documents for corpus in self.snapshot.corpora.values())
+
+    @cached_property
+    def own_columns(self) -> dict[str, str]:
+        """Return the types of the columns that the user gave documents, by name."""
+        return own_types(self._catalog.columns["documents"])
+
+    @property
+    def facets(self) -> tuple[FacetColumn, ...]:
+        """Return the columns of the user that have few values."""
+        return self.cache.get("facets", lambda: find_facets(self.query, self.own_columns))
+
+    def columns(
+        self, critic: str | None, against: str | None = None, own: str | None = None
+    ) -> ListingColumns:
+        """Return the columns of a listing.
+
+        Args:
+            critic: critic whose critiques it shows.
+            against: critic to compare with.
+            own: column of the user to sort by.
+
+        Raises:
+            QueryError: the documents have no such column.
+        """
+        column = own_column(self.own_columns, own) if own is not None else None
+        return ListingColumns(critic, against, self.facets, column)
 
     def query(
         self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None
@@ -99,7 +166,7 @@ class SnapshotView:
         """Return the rows of a trusted query, from the cache if it ran before."""
         return self.cache.get(sql, lambda: self.query(sql))
 
-    def listing(self, columns: ComparedCritics) -> Listing:
+    def listing(self, columns: ListingColumns) -> Listing:
         """Return the documents with all that their table shows, sorts and filters by.
 
         The listing is cached in memory if it fits. A page of a million documents then takes about
@@ -109,7 +176,7 @@ class SnapshotView:
             return Listing(f"({listing_query(self.snapshot, columns)})")
         return self._listings.get(columns, lambda: self._materialize(columns))
 
-    def _materialize(self, columns: ComparedCritics) -> Listing:
+    def _materialize(self, columns: ListingColumns) -> Listing:
         name = f"listing_{next(self._numbers)}"
         query = listing_query(self.snapshot, columns)
         self._catalog.keep(name, f"SELECT * FROM ({query}) {listing_order(columns)}")
@@ -208,7 +275,7 @@ class SnapshotViews:
         start = time.monotonic()
         view = _open_view(self._opener, version)
         # Most pages need this listing, so the first page need not compute it.
-        view.listing(ComparedCritics(view.critics[0] if view.critics else None))
+        view.listing(view.columns(view.default_critic))
         with self._lock:
             self._latest, self._open_seconds = view, time.monotonic() - start
 

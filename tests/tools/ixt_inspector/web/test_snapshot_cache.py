@@ -15,7 +15,7 @@ from ixt_data.log import Snapshot
 from ixt_data.store.store import Store
 from ixt_inspector.web.access import AccessPolicy
 from ixt_inspector.web.app import build_app
-from ixt_inspector.web.listing import ComparedCritics
+from ixt_inspector.web.listing import ListingColumns
 from ixt_inspector.web.request import Inspector, Settings
 from ixt_inspector.web.snapshot_cache import SnapshotViews
 
@@ -56,15 +56,15 @@ def test_listing_that_a_request_holds_is_not_dropped(
     monkeypatch.setattr("ixt_inspector.web.snapshot_cache.MAX_CACHED_ROWS", documents)
     view = SnapshotViews(store).latest()
 
-    held = view.listing(ComparedCritics(view.critics[0]))
-    other = view.listing(ComparedCritics(view.critics[1]))
+    held = view.listing(ListingColumns(view.critics[0]))
+    other = view.listing(ListingColumns(view.critics[1]))
     count = f"SELECT count(*) AS n FROM {held.source} AS listing"
     assert view.query(count) == [{"n": documents}]
     gone = held.source
     del held
     with pytest.raises(QueryError, match=gone):
         view.query(f"SELECT 1 FROM {gone}")
-    assert view.listing(ComparedCritics(view.critics[1])) is other
+    assert view.listing(ListingColumns(view.critics[1])) is other
 
 
 def test_opening_an_old_version_blocks_no_page_of_the_latest(
