@@ -20,6 +20,7 @@ from ixt_inspector.web import labeling
 from ixt_inspector.web.access import is_cross_site
 from ixt_inspector.web.documents import parse_filter, table_parameters
 from ixt_inspector.web.documents_table import DocumentsTable
+from ixt_inspector.web.duplicates import same_cluster
 from ixt_inspector.web.request import PageRequest
 from ixt_inspector.web.text import PART_VERDICTS
 from ixt_inspector.web.text_views import VIEWS, view_text
@@ -27,6 +28,8 @@ from ixt_inspector.web.text_views import VIEWS, view_text
 DEFAULT_CHARS = 60_000
 """Characters of a text that the page shows by default."""
 MAX_CHARS = 5_000_000
+MAX_NEAR_DUPLICATES = 5
+"""Near-duplicates of a document that its page links to."""
 _DOCUMENTS = "SELECT * FROM documents WHERE doc_id = $id::UUID ORDER BY corpus"
 # With the shards, DuckDB skips most files by their statistics.
 _CRITIQUES = """
@@ -89,6 +92,7 @@ def _page(request: PageRequest, doc_id: str, error: str = "") -> Response:
         shown_chars=min(len(text), length),
         before=before,
         after=after,
+        near_duplicates=same_cluster(view, location, MAX_NEAR_DUPLICATES),
         table=table_parameters(request),
         form=labeling.form_state(request, doc_id, labeling.label_of(critiques), error)
         if request.inspector.reviewers is not None and not request.at

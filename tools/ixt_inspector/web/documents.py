@@ -1,10 +1,11 @@
 """The page of the table of documents: filtered, sorted, one page at a time."""
 
+from dataclasses import replace
 from typing import Any
 
 from starlette.responses import Response
 
-from ixt_data.errors import QueryError
+from ixt_data.errors import ConfigError, CorruptError, QueryError, StoreError
 from ixt_data.records import OK
 from ixt_data.store import find_snippets
 from ixt_inspector.web.access import is_cross_site
@@ -13,7 +14,7 @@ from ixt_inspector.web.documents_table import DocumentsPage, DocumentsTable
 from ixt_inspector.web.facets import NO_TEXT, NO_VALUE, Facet
 from ixt_inspector.web.listing import NO_CRITIQUE, DocumentFilter, ListingColumns, RowKey
 from ixt_inspector.web.request import PageRequest, templates
-from ixt_inspector.web.selecting import selection_state
+from ixt_inspector.web.selecting import save_filter, selection_state
 from ixt_inspector.web.snapshot_cache import SnapshotView
 from ixt_inspector.web.table_columns import add_values, all_columns, shown_columns
 from ixt_inspector.web.text import marked_segments
@@ -38,6 +39,25 @@ MAX_SUGGESTIONS = 200
 
 def show(request: PageRequest) -> Response:
     """Return the page."""
+    return _page(request)
+
+
+def save(request: PageRequest) -> Response:
+    """Save the filter of the form as a selection, and open the page that lists selections.
+
+    A form that is not valid is shown again, with the error.
+    """
+    try:
+        return save_filter(request)
+    except (ConfigError, StoreError, QueryError) as error:
+        if request.inspector.reviewers is None or request.at or isinstance(error, CorruptError):
+            raise
+        request.path = "/documents"
+        return _page(request, str(error))
+
+
+def _page(request: PageRequest, form_error: str = "") -> Response:
+    """Return the page, with the error of a form that was not saved."""
     filtered = parse_filter(request)
     columns = shown_columns(request, filtered.sort)
     page, error, facets = None, None, None
@@ -55,6 +75,7 @@ def show(request: PageRequest) -> Response:
     return request.page(
         "documents.html",
         "Documents",
+        400 if form_error else 200,
         page=page,
         rows=add_values(request, page.rows, columns) if page is not None else [],
         columns=columns,
@@ -76,6 +97,7 @@ def show(request: PageRequest) -> Response:
         unread=NO_CRITIQUE,
         excerpts=_excerpts(request, page),
         selection=selection_state(request, filtered) if page is not None else None,
+        form_error=form_error,
     )
 
 
@@ -166,6 +188,7 @@ def fetch_page(request: PageRequest, filtered: DocumentFilter) -> DocumentsPage:
 
 def form_values(view: SnapshotView, columns: ListingColumns) -> dict[str, list[Any]]:
     """Return the values that a form suggests: corpora, frequent sources, statuses and flags."""
+    columns = replace(columns, own=None)
 
     def compute() -> dict[str, list[Any]]:
         listing = view.listing(columns)

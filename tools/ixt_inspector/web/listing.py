@@ -191,6 +191,13 @@ def with_predicate(snapshot: Snapshot, filtered: DocumentFilter) -> str:
     return f"({listing_query(snapshot, filtered.columns)} WHERE {parenthesize(filtered.where)})"
 
 
+def with_own(listing: str, own: SortColumn) -> str:
+    """Return a SELECT of a listing with a column of the user to sort by."""
+    return f"SELECT listing.*, {own.select()} FROM {listing} AS listing " + (
+        "JOIN documents USING (doc_id, corpus)"
+    )
+
+
 def with_words(listing: str, words: str) -> str:
     """Return a FROM clause: the documents of a listing that match a search, with `relevance`."""
     found = f"SELECT doc_id, max(relevance) AS relevance FROM search({sql_literal(words)})"

@@ -26,6 +26,7 @@ MAX_VERSIONS = 15
 PAGES = (
     ("/", "Overview"),
     ("/documents", "Documents"),
+    ("/duplicates", "Near-duplicates"),
     ("/scores", "Scores"),
     ("/critics", "Critics"),
     ("/mixes", "Mixes"),

@@ -56,6 +56,8 @@ def selection_state(request: PageRequest, filtered: DocumentFilter) -> dict[str,
     named = f", critic={critic!r}" if critic else ""
     reviewers = request.inspector.reviewers
     return {
+        "action": request.link("/selections", **request.query),
+        "name": request.form.get("name", ""),
         "where": where,
         "critic": critic or "",
         "command": shlex.join(words),
@@ -66,7 +68,7 @@ def selection_state(request: PageRequest, filtered: DocumentFilter) -> dict[str,
     }
 
 
-def save(request: PageRequest) -> Response:
+def save_filter(request: PageRequest) -> Response:
     """Save the filter of the form as a selection, and open the page that lists selections.
 
     Raises:

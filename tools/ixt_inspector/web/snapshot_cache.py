@@ -9,6 +9,7 @@ import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -21,7 +22,7 @@ from ixt_inspector.web.document_columns import (
     own_column,
     own_types,
 )
-from ixt_inspector.web.listing import ListingColumns, listing_order, listing_query
+from ixt_inspector.web.listing import ListingColumns, listing_order, listing_query, with_own
 
 T = TypeVar("T")
 REFRESH_SECONDS = 0.5
@@ -178,8 +179,13 @@ class SnapshotView:
 
     def _materialize(self, columns: ListingColumns) -> Listing:
         name = f"listing_{next(self._numbers)}"
-        query = listing_query(self.snapshot, columns)
-        self._catalog.keep(name, f"SELECT * FROM ({query}) {listing_order(columns)}")
+        if columns.own is not None:
+            # A quarter of the time of a listing from the files.
+            base = self.listing(replace(columns, own=None))
+            self._catalog.keep(name, with_own(base.source, columns.own))
+        else:
+            query = listing_query(self.snapshot, columns)
+            self._catalog.keep(name, f"SELECT * FROM ({query}) {listing_order(columns)}")
         listing = Listing(name)
         # Requests in flight may still hold it when the cache does not.
         weakref.finalize(listing, self._catalog.drop, name).atexit = False

@@ -41,7 +41,7 @@ def client(writable: Inspector) -> TestClient:
 
 
 def fields(page: str) -> dict[str, str]:
-    form = re.search(r'<form class="row" action="/selections".*?</form>', page, re.DOTALL)
+    form = re.search(r'<form class="row" action="/selections[^"]*".*?</form>', page, re.DOTALL)
     assert form
     found = re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', form[0])
     return {name: html.unescape(value) for name, value in found}
@@ -105,9 +105,12 @@ def test_form_of_another_page_or_a_wrong_name_is_refused(
     client: TestClient, changed: dict[str, str], status: int, said: str
 ) -> None:
     values = fields(client.get("/documents", params={"low": "0.35"}).text) | {"name": "x"} | changed
-    answer = client.post("/selections", data=values, headers={"Origin": HERE})
+    answer = client.post("/selections?low=0.35", data=values, headers={"Origin": HERE})
     assert answer.status_code == status
     assert said in html.unescape(answer.text)
+    # The form is there again, with what the person typed and the error.
+    assert '<details class="selection" open>' in answer.text
+    assert f'name="name" value="{values["name"]}"' in answer.text
     foreign = client.post("/selections", data=values, headers={"Origin": "http://elsewhere.test"})
     assert foreign.status_code == 403
 
@@ -118,7 +121,7 @@ def test_server_that_only_reads_has_no_form(folder: Path) -> None:
         reading = TestClient(build_app(opened, AccessPolicy((), None)), base_url=HERE)
         page = reading.get("/documents", params={"low": "0.35"}).text
         assert "Save this filter" in page
-        assert 'action="/selections"' not in page
+        assert 'action="/selections' not in page
         answer = reading.post("/selections", data={"name": "x"}, headers={"Origin": HERE})
         assert "only reads" in answer.text
     finally:

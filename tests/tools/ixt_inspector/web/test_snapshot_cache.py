@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from inspector_pages import HERE, every
 from shown_store import Judge, make_store
+from small_stores import Length, add_documents
 from starlette.testclient import TestClient
 
 from ixt_data.critique_runs.annotation import annotate
 from ixt_data.errors import QueryError
 from ixt_data.log import Snapshot
+from ixt_data.store import Label, label_documents
 from ixt_data.store.store import Store
 from ixt_inspector.web.access import AccessPolicy
 from ixt_inspector.web.app import build_app
@@ -95,3 +97,15 @@ def test_opening_an_old_version_blocks_no_page_of_the_latest(
     may_open.set()
     slow.join(60)
     assert opened[-1] == 2
+
+
+def test_default_critic_covers_more_documents_than_labels_of_people(tmp_path: Path) -> None:
+    store = Store.init(tmp_path / "store")
+    add_documents(store, ["one", "two", "three"])
+    (labeled,) = store.documents(limit=1).arrow().to_pylist()
+    label_documents(store, [Label(str(labeled["doc_id"]), "ana", 0.5)])
+    view = SnapshotViews(store).latest()
+    assert (view.critics, view.default_critic) == (["human"], "human")
+    annotate(store, "web", Length())
+    view = SnapshotViews(store).latest()
+    assert (view.critics, view.default_critic) == (["human", "length"], "length")
