@@ -1,20 +1,15 @@
 """Differences between two snapshots: documents, critiques, scores, columns, shards, selections."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from functools import partial
 from typing import Any
 
+from ixt_data.analysis.document_changes import Change, DocumentChanges, rescored_documents
 from ixt_data.log import Snapshot
 from ixt_data.sql import Catalog, quote_name
 from ixt_data.store import Store
 
-_DOCUMENTS = """
-SELECT corpus, count(*) FILTER (added) AS added, count(*) FILTER (NOT added) AS removed FROM (
-  SELECT corpus, true AS added FROM documents ANTI JOIN before.documents USING (corpus, doc_id)
-  UNION ALL
-  SELECT corpus, false FROM before.documents ANTI JOIN documents USING (corpus, doc_id)
-) GROUP BY corpus ORDER BY corpus
-"""
 _CRITIQUES = """
 SELECT coalesce(a.critic, b.critic) AS critic,
   count(*) FILTER (b.doc_id IS NULL) AS added,
@@ -33,32 +28,60 @@ ORDER BY 1
 """
 
 
-def diff(store: Store, before: int | str, after: int | str | None = None) -> dict[str, Any]:
+Types = Mapping[str, str]
+"""DuckDB type by column."""
+SHOWN_DOCUMENTS = 10
+"""Documents that a difference lists for each kind of change."""
+
+
+def diff(
+    store: Store,
+    before: int | str,
+    after: int | str | None = None,
+    *,
+    documents: int = SHOWN_DOCUMENTS,
+) -> dict[str, Any]:
     """Return the differences between two snapshots.
 
     Args:
         store: the store.
         before: version or tag.
         after: version or tag; the latest version by default.
+        documents: maximum number of documents that are listed for each kind of change.
 
     Returns:
         `from` and `to`; `documents`: per corpus added and removed; `critiques`: per critic added,
         removed, rescored, how many higher and lower, the mean change of those, and the mean score
         before and after; `columns`: those that a view gained or lost, or whose type changed, with
-        the number of documents that have a value; `shards`: per family added and removed;
-        `selections`: saved, changed or dropped ones.
+        the number of documents that have a value, and those of which documents in both snapshots
+        have other values, with their number; `shards`: per family added and removed;
+        `selections`: saved, changed or dropped ones; `changed`: `total` and `documents` of those
+        that were `added`, `removed`, `rescored`, and a list of those by column in `values`.
 
     Raises:
         SnapshotError: a version or tag does not exist.
     """
     old, new = store.snapshot(before), store.snapshot(after)
-    catalog = store.catalog(after, before)
+    catalog, changes = store.catalog(after, before), DocumentChanges(store, old, new)
     try:
-        documents = catalog.arrow(_DOCUMENTS).to_pylist()
-        critiques = catalog.arrow(_CRITIQUES).to_pylist()
-        columns = list(_columns(catalog, store.catalog(before)))
+        by_corpus = changes.counts()
+        critiques = catalog.arrow(_CRITIQUES).to_pylist() if _differ(old, new, "critiques") else []
+        earlier = store.catalog(before)
+        columns = list(_columns(catalog, earlier))
+        types = earlier.columns["documents"], catalog.columns["documents"]
+        values = list(changes.values([name for name in types[0] if name in types[1]], documents))
+        columns += [_value_change(one["column"], types, one["total"]) for one in values]
+        totals = {name: sum(row[name] for row in by_corpus) for name in ("added", "removed")}
+        rescored = sum(row["rescored"] for row in critiques)
+        changed = {
+            "added": _listed(totals["added"], changes.added, documents),
+            "removed": _listed(totals["removed"], changes.removed, documents),
+            "rescored": _listed(rescored, partial(rescored_documents, catalog), documents),
+            "values": values,
+        }
     finally:
         catalog.close()
+        changes.close()
     shards: dict[str, dict[str, int]] = {}
     for name, one, other in (("added", new, old), ("removed", old, new)):
         for path, shard in one.shards_by_path.items():
@@ -68,11 +91,33 @@ def diff(store: Store, before: int | str, after: int | str | None = None) -> dic
     return {
         "from": old.version,
         "to": new.version,
-        "documents": documents,
+        "documents": by_corpus,
         "critiques": critiques,
         "columns": columns,
         "shards": [{"family": family, **counts} for family, counts in sorted(shards.items())],
         "selections": list(_selections(old, new)),
+        "changed": changed,
+    }
+
+
+def _differ(old: Snapshot, new: Snapshot, table: str) -> bool:
+    """Return whether a table of two snapshots has other files."""
+    files = [{path for path, file in one.rows.items() if file.table == table} for one in (old, new)]
+    return files[0] != files[1]
+
+
+def _listed(total: int, read: Callable[[int], list[Change]], documents: int) -> dict[str, Any]:
+    return {"total": total, "documents": read(documents) if total and documents else []}
+
+
+def _value_change(name: str, types: tuple[Types, Types], total: int) -> dict[str, Any]:
+    return {
+        "view": "documents",
+        "column": name,
+        "change": "values",
+        "before": types[0][name],
+        "after": types[1][name],
+        "values": total,
     }
 
 

@@ -1,13 +1,13 @@
 """The verbs of a store's history: log, tag, diff."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ixt_data.cli.options import DEFAULT_STORE, AtOption, OutputOption, StoreOption
 from ixt_data.cli.verbs import Group, add_verb
-from ixt_data.console import Output, OutputMode, printable, table
+from ixt_data.console import Output, OutputMode, format_count, printable, table
 
 if TYPE_CHECKING:
     from ixt_data.store import Store
@@ -152,14 +152,17 @@ def diff(
         ),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
+    show: Annotated[
+        int, typer.Option(min=0, max=1000, help="Documents to list of each kind of change.")
+    ] = 10,
     output: OutputOption = OutputMode.text,
 ) -> None:
-    """Show what changed between two snapshots: documents, critiques and scores, columns."""
+    """Show what changed between two snapshots: documents, scores, and values of columns."""
     from ixt_data.analysis import diff as run
     from ixt_data.store import Store
 
     out = Output(output)
-    changes = run(Store.open(store), before, after)
+    changes = run(Store.open(store), before, after, documents=show)
     out.result(changes, f"from snapshot {changes['from']} to {changes['to']}")
     if output is OutputMode.text:
         for what in ("documents", "critiques", "columns", "shards", "selections"):
@@ -167,3 +170,20 @@ def diff(
                 out.console.print(
                     f"\n[bold]{what}[/]", table(list(rows[0]), map(dict.values, rows))
                 )
+        for what, total, rows in _changed_documents(changes["changed"]):
+            if not rows:
+                continue
+            out.console.print(
+                f"\n[bold]{printable(what)}[/]: {len(rows):,} of {format_count(total, 'document')}",
+                table(list(rows[0]), map(dict.values, rows)),
+            )
+
+
+def _changed_documents(
+    changed: Mapping[str, Any],
+) -> Iterator[tuple[str, int, list[dict[str, Any]]]]:
+    """Yield the name, the total and the listed documents of each kind of change."""
+    for what in ("added", "removed", "rescored"):
+        yield what, changed[what]["total"], changed[what]["documents"]
+    for one in changed["values"]:
+        yield f"other {one['column']}", one["total"], one["documents"]

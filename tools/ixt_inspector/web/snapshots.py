@@ -10,6 +10,8 @@ from ixt_data.store import Store
 from ixt_inspector.web.request import PageRequest
 
 ROWS = 30
+SHOWN_DOCUMENTS, MAX_DOCUMENTS = 20, 500
+"""Documents that a difference lists for each kind of change, by default and at most."""
 
 
 def show(request: PageRequest) -> Response:
@@ -47,9 +49,10 @@ def show_diff(request: PageRequest) -> Response:
 
     def compute() -> dict[str, Any]:
         # A separate store object: this takes seconds, while other requests use the shared one.
-        return diff(Store.open(views.store.root), first, last)
+        return diff(Store.open(views.store.root), first, last, documents=shown)
 
-    changes = views.cache.get(("diff", first, last), compute)
+    shown = MAX_DOCUMENTS if request.get("all") else SHOWN_DOCUMENTS
+    changes = views.cache.get(("diff", first, last, shown), compute)
     entries = views.entries(first + 1, min(last, first + ROWS))
     title = f"From snapshot {old} to {new}"
     return request.page(
@@ -60,4 +63,20 @@ def show_diff(request: PageRequest) -> Response:
         new=new,
         entries=entries,
         more=last - first - len(entries),
+        changed=_changed(changes["changed"]),
+        can_show_more=shown < MAX_DOCUMENTS,
+        first=first,
+        last=last,
     )
+
+
+def _changed(changed: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the kinds of changes of documents, each with a title, a total and documents."""
+    sides = ("added", "removed")
+    named = [{"title": f"Documents {one}", "kind": one, **changed[one]} for one in sides]
+    named.append({"title": "Scores changed", "kind": "rescored", **changed["rescored"]})
+    named += [
+        {"title": f"Values of {one['column']} changed", "kind": "values", **one}
+        for one in changed["values"]
+    ]
+    return [one for one in named if one["total"]]
