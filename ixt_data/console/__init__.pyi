@@ -7,6 +7,7 @@ from .charts import Axis as Axis
 from .charts import ChartSize as ChartSize
 from .charts import LineStyle as LineStyle
 from .charts import Spec as Spec
+from .charts import complete_chart as complete_chart
 from .charts import count_chart as count_chart
 from .charts import length_chart as length_chart
 from .charts import line_chart as line_chart

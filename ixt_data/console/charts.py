@@ -164,7 +164,7 @@ def line_chart(
             "encoding": {"y": {"field": "target", "type": "quantitative"}},
         }
         drawn = {"layer": [rules, drawn]}
-    return _complete(drawn, size, description)
+    return complete_chart(drawn, size, description)
 
 
 def count_chart(
@@ -217,7 +217,7 @@ def count_chart(
         encoding["href"] = {"field": "link", "type": "nominal"}
     mark = {"type": "bar", "color": ACCENT, "cornerRadiusEnd": 2}
     drawn: Spec = {"data": {"values": rows}, "mark": mark, "encoding": encoding}
-    return _complete(drawn, size, description)
+    return complete_chart(drawn, size, description)
 
 
 def tenths_chart(counts: Sequence[int], size: ChartSize, *, title: str, description: str) -> Spec:
@@ -247,7 +247,7 @@ def tenths_chart(counts: Sequence[int], size: ChartSize, *, title: str, descript
             "y2": {"datum": 0},
         },
     }
-    return _complete(drawn, size, description)
+    return complete_chart(drawn, size, description)
 
 
 def length_chart(
@@ -288,7 +288,7 @@ def length_chart(
             "encoding": channels,
         }
         layers.insert(0, line)
-    return _complete({"layer": layers}, size, description)
+    return complete_chart({"layer": layers}, size, description)
 
 
 def matrix_chart(
@@ -346,11 +346,17 @@ def matrix_chart(
             },
         ],
     }
-    return _complete(drawn, size, description)
+    return complete_chart(drawn, size, description)
 
 
-def _complete(drawn: Spec, size: ChartSize, description: str) -> Spec:
-    """Return a chart with its size, theme and schema."""
+def complete_chart(drawn: Spec, size: ChartSize, description: str) -> Spec:
+    """Return a chart with its size, theme and schema.
+
+    Args:
+        drawn: data, marks and encodings.
+        size: size of the plot.
+        description: text for screen readers.
+    """
     return {
         "$schema": SCHEMA,
         "description": description,

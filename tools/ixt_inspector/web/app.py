@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 
 from ixt_data.errors import CorruptError, IxtError, SnapshotError
 from ixt_inspector.web import (
+    charts_page,
     critics,
     critique_runs,
     document,
@@ -24,6 +25,7 @@ from ixt_inspector.web import (
     scores,
     snapshots,
     sql,
+    sql_chart,
     train_runs,
 )
 from ixt_inspector.web.access import AccessGuard, AccessPolicy
@@ -69,6 +71,7 @@ def build_app(inspector: Inspector, access: AccessPolicy) -> ASGIApp:
         page("/duplicates", duplicates.show),
         page("/duplicates/difference", duplicates.show_difference),
         page("/scores", scores.show),
+        page("/charts", charts_page.show),
         page("/critics", critics.show),
         page("/mixes", mixes.show_all),
         page("/mixes/{name}", mixes.show),
@@ -78,6 +81,8 @@ def build_app(inspector: Inspector, access: AccessPolicy) -> ASGIApp:
         page("/snapshots/diff", snapshots.show_diff),
         page("/sql", sql.show),
         page("/sql/download", sql.download),
+        page("/sql/chart", sql_chart.show),
+        page("/sql/chart/file", sql_chart.download),
         page("/sql/stop", sql.stop, "POST"),
         Mount("/static", StaticFiles(directory=HERE / "static")),
     ]

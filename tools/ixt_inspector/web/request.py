@@ -28,6 +28,7 @@ PAGES = (
     ("/documents", "Documents"),
     ("/duplicates", "Near-duplicates"),
     ("/scores", "Scores"),
+    ("/charts", "Charts"),
     ("/critics", "Critics"),
     ("/mixes", "Mixes"),
     ("/critique-runs", "Critique runs"),

@@ -1,6 +1,21 @@
 // Draws the Vega-Lite specs of a page. Its tables show the same numbers without scripts.
 "use strict";
 
+// A rectangle in a chart fills in the form of its bounds, which counts the documents.
+function brush(view) {
+  const form = document.querySelector("form[data-brush]");
+  if (!form || !("brush_tuple" in view.getState({ signals: () => true }).signals)) return;
+  let waiting;
+  view.addSignalListener("brush", (name, { x = [], y = [] }) => {
+    const bounds = { from: x[0], to: x[1], low: y[0], high: y[1] };
+    for (const [field, bound] of Object.entries(bounds)) {
+      form.elements[field].value = bound === undefined ? "" : Number(bound.toPrecision(4));
+    }
+    clearTimeout(waiting);
+    waiting = setTimeout(() => form.requestSubmit(), 300);
+  });
+}
+
 function drawCharts(part) {
   for (const figure of part.querySelectorAll("[data-chart]")) {
     const spec = JSON.parse(figure.dataset.chart);
@@ -16,7 +31,7 @@ function drawCharts(part) {
       defaultStyle: false,
       tooltip: false,
       loader: { target: "_self" },
-    }).catch((error) => {
+    }).then(({ view }) => brush(view)).catch((error) => {
       target.textContent = `This chart cannot be drawn: ${error.message}`;
     });
   }
