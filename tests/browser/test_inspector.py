@@ -15,7 +15,10 @@ pytestmark = pytest.mark.browser
 PAGES = {
     "/": "Snapshot 5",
     "/documents": "Documents",
+    "/duplicates": "Near-duplicates",
+    "/duplicates/difference": "Compare documents",
     "/scores": "Scores by quality",
+    "/charts": "Score by quality, by characters",
     "/critics": "quality and style",
     "/mixes": "Mixes",
     "/mixes/best": "Mix best",
@@ -26,6 +29,7 @@ PAGES = {
     "/snapshots/diff?from=1&to=5": "From snapshot 1 to 5",
     "/sql": "SQL",
     "/sql?sql=SELECT+1": "SQL",
+    "/sql/chart?sql=SELECT+1": "Chart of a query",
 }
 
 

@@ -10,6 +10,7 @@ HERE = "http://127.0.0.1:8765"
 PAGES = [
     *("/", "/documents", "/scores", "/critics", "/mixes", "/mixes/best", "/critique-runs"),
     *("/train-runs", "/train-runs?run=plain", "/snapshots", "/snapshots/diff?from=1", "/sql"),
+    *("/duplicates", "/duplicates/difference", "/charts", "/sql/chart?sql=SELECT+1"),
 ]
 
 

@@ -108,6 +108,7 @@ def addresses(store: Store, rounds: int) -> dict[str, list[str]]:
         return f"{values['score'] or ''},{values['doc_id']},{values['corpus']}"
 
     orders = [f"sort={s}&order={o}" for s in ("score", "length", "entropy") for o in ("up", "down")]
+    axes, corpora = ("length", "source", "entropy", "critic.style"), ("", "web", "code")
     complaints = ("no source", "the end is cut", "boilerplate", "a step is missing", "vague")
     factories: dict[str, Callable[[int], str]] = {
         "overview": lambda _: "/",
@@ -124,6 +125,7 @@ def addresses(store: Store, rounds: int) -> dict[str, list[str]]:
             where=f"scores['facts'] >= 4 AND n_bytes > {400 + n}"
         ),
         "a document": lambda n: f"/documents/{rows[n]['doc_id']}",
+        "a chart of scores": lambda n: f"/charts?x={axes[n % 4]}&corpus={corpora[n % 3]}",
         "two critics": lambda n: f"/critics?{urlencode(web(n))}",
         "mixes": lambda _: "/mixes",
         "a mix with other weights": lambda n: f"/mixes/best?weight.high={0.3 + n / 1000:g}",

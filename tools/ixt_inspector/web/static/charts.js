@@ -5,6 +5,10 @@
 function brush(view) {
   const form = document.querySelector("form[data-brush]");
   if (!form || !("brush_tuple" in view.getState({ signals: () => true }).signals)) return;
+  // The rectangle is for a mouse; the form is the way of a keyboard.
+  for (const part of document.querySelectorAll("[class*=brush_brush]")) {
+    part.setAttribute("aria-hidden", "true");
+  }
   let waiting;
   view.addSignalListener("brush", (name, { x = [], y = [] }) => {
     const bounds = { from: x[0], to: x[1], low: y[0], high: y[1] };

@@ -55,6 +55,16 @@ document.addEventListener("formdata", (event) => {
   }
 });
 
+// A table that is wider than the screen is scrolled by keyboard.
+function reachTables() {
+  for (const part of document.querySelectorAll(".scroll:not([tabindex])")) {
+    if (part.scrollWidth > part.clientWidth) part.tabIndex = 0;
+  }
+}
+addEventListener("load", reachTables);
+addEventListener("resize", reachTables);
+document.addEventListener("htmx:afterSettle", reachTables);
+
 // A choice is sent at once, words when they have stood for a moment.
 let waiting;
 document.addEventListener("change", (event) => {
