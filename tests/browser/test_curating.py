@@ -174,7 +174,7 @@ def test_chart_of_a_query_is_drawn_and_saved(sized: Page, curated: str) -> None:
     follow(page, re.compile("^Chart$"))
     expect(page.locator(".chart svg [aria-roledescription=bar]").first).to_be_visible()
     page.get_by_label("Color").select_option("critic")
-    page.get_by_label("Chart", exact=True).select_option("bar")
+    page.locator("[name=kind]").select_option("bar")
     page.get_by_role("button", name="Draw").focus()
     page.keyboard.press("Enter")
     expect(page.locator(".chart svg")).to_contain_text("style")
