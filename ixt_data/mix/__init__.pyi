@@ -14,6 +14,8 @@ from .config import Weighting as Weighting
 from .config import load_mix as load_mix
 from .config import store_at as store_at
 from .draw_counts import Ints as Ints
+from .score_counts import DrawnScores as DrawnScores
+from .score_counts import drawn_scores as drawn_scores
 from .feedback import observed_feedback as observed_feedback
 from .feedback import with_edges as with_edges
 from .order import Draw as Draw
