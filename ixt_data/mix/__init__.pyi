@@ -14,8 +14,6 @@ from .config import Weighting as Weighting
 from .config import load_mix as load_mix
 from .config import store_at as store_at
 from .draw_counts import Ints as Ints
-from .score_counts import DrawnScores as DrawnScores
-from .score_counts import drawn_scores as drawn_scores
 from .feedback import observed_feedback as observed_feedback
 from .feedback import with_edges as with_edges
 from .order import Draw as Draw
@@ -36,3 +34,5 @@ from .presets import span_condition as span_condition
 from .presets import span_mix as span_mix
 from .render import render_plan as render_plan
 from .saved_selections import resolve_selections as resolve_selections
+from .score_counts import DrawnScores as DrawnScores
+from .score_counts import drawn_scores as drawn_scores

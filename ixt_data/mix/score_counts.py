@@ -1,4 +1,4 @@
-"""Scores of a plan: how many documents a critic scored in each bin, and how often they are drawn."""
+"""Scores of a plan: documents and draws in each bin of a critic's scores."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -6,7 +6,6 @@ tokens, and needs torch.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -17,8 +16,7 @@ from ixt_data.records import OK, Span, format_id
 from ixt_data.store import Store
 from ixt_train.conditioning.conditioner import SPECIAL_TOKENS, Conditioner, Encoded
 from ixt_train.conditioning.phases import phase_conditioners
-from ixt_train.conditioning.tokenizer import ROLES, train_tokenizer
-from ixt_train.config import TokenizerTraining
+from ixt_train.conditioning.tokenizer import ROLES, train_bpe
 
 _BYTES = 256
 
@@ -89,7 +87,7 @@ def sample_texts(
     mix = with_edges(store, plan.mix)
     conditions = [mix.condition_in(phase) for phase in mix.phases()]
     is_fixed = any(condition.fixed_feedback for condition in conditions)
-    tokenizer = tokenizer or _byte_tokenizer()
+    tokenizer = ByteTokenizer() if tokenizer is None else tokenizer
     conditioner = Conditioner(
         tokenizer, mix.condition, observed_feedback(store, mix) if is_fixed else None
     )
@@ -107,11 +105,21 @@ def sample_texts(
     return [text for _, text in sorted(texts, key=lambda pair: pair[0])]
 
 
-@lru_cache(maxsize=1)
-def _byte_tokenizer() -> Any:
-    """Return a tokenizer with one token per byte, and the control tokens."""
-    size = _BYTES + len(ROLES) + 1 + len(SPECIAL_TOKENS)
-    return train_tokenizer((), TokenizerTraining(kind="bpe", vocab_size=size), SPECIAL_TOKENS)
+class ByteTokenizer:
+    """A tokenizer with one token per byte, and the control tokens; it needs no transformers."""
+
+    unk_token_id = None
+
+    def __init__(self) -> None:
+        """Make the vocabulary."""
+        control = [*ROLES.values(), *SPECIAL_TOKENS]
+        self.backend_tokenizer = train_bpe((), _BYTES + len(control), control)
+        self.all_special_ids = list(range(len(control)))
+        self.bos_token_id = self.backend_tokenizer.token_to_id(ROLES["bos_token"])
+        self.eos_token_id = self.backend_tokenizer.token_to_id(ROLES["eos_token"])
+
+    def __len__(self) -> int:
+        return int(self.backend_tokenizer.get_vocab_size())
 
 
 def _locate(plan: MixPlan, draws: Ints) -> tuple[Ints, Ints]:
