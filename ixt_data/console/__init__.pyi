@@ -8,6 +8,7 @@ from .charts import ChartSize as ChartSize
 from .charts import LineStyle as LineStyle
 from .charts import Spec as Spec
 from .charts import count_chart as count_chart
+from .charts import grouped_chart as grouped_chart
 from .charts import length_chart as length_chart
 from .charts import line_chart as line_chart
 from .charts import matrix_chart as matrix_chart

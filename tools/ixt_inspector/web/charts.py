@@ -9,7 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ixt_data.console import Axis, ChartSize, LineStyle, Spec, count_chart, line_chart
+from ixt_data.console import (
+    Axis,
+    ChartSize,
+    LineStyle,
+    Spec,
+    count_chart,
+    grouped_chart,
+    line_chart,
+)
 from ixt_data.sql import SCORE_STEPS, step_bounds
 from ixt_inspector.web.text import make_visible
 
@@ -62,6 +70,20 @@ def small_histogram_chart(bars: Sequence[HistogramBar], description: str) -> Spe
         description=make_visible(description),
         shown_labels=(LABELS[0], LABELS[5], LABELS[10]),
         has_counts_axis=False,
+    )
+
+
+def before_after_chart(scores: Sequence[tuple[int, int, int]], description: str) -> Spec:
+    """Return the shares of documents and of draws by score, as pairs of bars.
+
+    Args:
+        scores: step of the score, number of documents, and number of draws.
+        description: text for screen readers.
+    """
+    groups = {"all documents": [n for _, n, _ in scores], "draws": [n for _, _, n in scores]}
+    labels = [LABELS[step] for step, _, _ in scores]
+    return grouped_chart(
+        labels, groups, ChartSize(None, 200), title="score", description=make_visible(description)
     )
 
 

@@ -29,6 +29,7 @@ PAGES = (
     ("/scores", "Scores"),
     ("/critics", "Critics"),
     ("/mixes", "Mixes"),
+    ("/draft", "Draft"),
     ("/critique-runs", "Critique runs"),
     ("/train-runs", "Train runs"),
     ("/snapshots", "Snapshots"),

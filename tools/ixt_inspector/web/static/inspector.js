@@ -55,6 +55,18 @@ document.addEventListener("formdata", (event) => {
   }
 });
 
+// A slider and the number next to it have one value; only the number is sent.
+for (const slider of document.querySelectorAll("input[type=range][data-of]")) {
+  slider.hidden = false;
+  const number = slider.form.elements[slider.dataset.of];
+  slider.addEventListener("input", () => {
+    number.value = slider.value;
+  });
+  number.addEventListener("input", () => {
+    slider.value = number.value || 0;
+  });
+}
+
 // A choice is sent at once, words when they have stood for a moment.
 let waiting;
 document.addEventListener("change", (event) => {
