@@ -3,12 +3,12 @@ from .chart_images import chart_slug as chart_slug
 from .chart_images import chart_svg as chart_svg
 from .charts import ACCENT as ACCENT
 from .charts import INK as INK
+from .charts import SOFT as SOFT
 from .charts import Axis as Axis
 from .charts import ChartSize as ChartSize
 from .charts import LineStyle as LineStyle
 from .charts import Spec as Spec
 from .charts import count_chart as count_chart
-from .charts import grouped_chart as grouped_chart
 from .charts import length_chart as length_chart
 from .charts import line_chart as line_chart
 from .charts import matrix_chart as matrix_chart

@@ -220,58 +220,6 @@ def count_chart(
     return _complete(drawn, size, description)
 
 
-def grouped_chart(
-    labels: Sequence[str],
-    groups: Mapping[str, Sequence[int]],
-    size: ChartSize,
-    *,
-    title: str,
-    description: str,
-) -> Spec:
-    """Return the shares of groups by a label, such as a score, as bars next to each other.
-
-    Args:
-        labels: a label per bar, in order.
-        groups: counts per label, by the name of the group; at most two groups.
-        size: size of the plot.
-        title: title of the horizontal axis.
-        description: text for screen readers.
-    """
-    rows = [
-        {"label": label, "group": name, "count": n, "share": n / max(1, sum(counts))}
-        for name, counts in groups.items()
-        for label, n in zip(labels, counts, strict=True)
-    ]
-    names = list(groups)
-    drawn: Spec = {
-        "data": {"values": rows},
-        "mark": {"type": "bar", "cornerRadiusEnd": 2},
-        "encoding": {
-            "x": {
-                "field": "label",
-                "type": "ordinal",
-                "title": title,
-                "sort": None,
-                "axis": {"labelAngle": 0},
-            },
-            "xOffset": {"field": "group", "type": "nominal", "sort": names},
-            "y": {
-                "field": "share",
-                "type": "quantitative",
-                "title": "share",
-                "axis": {"tickCount": 4, "format": "%"},
-            },
-            "color": {
-                "field": "group",
-                "type": "nominal",
-                "scale": {"domain": names, "range": [SOFT, ACCENT]},
-                "legend": {"orient": "top", "title": None},
-            },
-        },
-    }
-    return _complete(drawn, size, description)
-
-
 def tenths_chart(counts: Sequence[int], size: ChartSize, *, title: str, description: str) -> Spec:
     """Return bars of documents by score to the nearest tenth: 11 counts, from 0 to 1."""
     rows = [

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ixt_data.console import (
+    ACCENT,
+    SOFT,
     Axis,
     ChartSize,
     LineStyle,
     Spec,
     count_chart,
-    grouped_chart,
     line_chart,
 )
 from ixt_data.sql import SCORE_STEPS, step_bounds
@@ -80,11 +81,29 @@ def before_after_chart(scores: Sequence[tuple[int, int, int]], description: str)
         scores: step of the score, number of documents, and number of draws.
         description: text for screen readers.
     """
+    size, labels = ChartSize(None, 200), [LABELS[step] for step, _, _ in scores]
     groups = {"all documents": [n for _, n, _ in scores], "draws": [n for _, _, n in scores]}
-    labels = [LABELS[step] for step, _, _ in scores]
-    return grouped_chart(
-        labels, groups, ChartSize(None, 200), title="score", description=make_visible(description)
+    chart = count_chart(
+        labels, groups["draws"], size, title="score", description=make_visible(description)
     )
+    rows = [
+        {"label": label, "group": name, "share": n / max(1, sum(counts))}
+        for name, counts in groups.items()
+        for label, n in zip(labels, counts, strict=True)
+    ]
+    axis = {"title": "share", "axis": {"tickCount": 4, "format": "%"}}
+    color = {
+        "scale": {"domain": list(groups), "range": [SOFT, ACCENT]},
+        "legend": {"orient": "top", "title": None},
+    }
+    encoding = {
+        "x": chart["encoding"]["x"],
+        "xOffset": {"field": "group", "type": "nominal", "sort": list(groups)},
+        "y": {"field": "share", "type": "quantitative", **axis},
+        "color": {"field": "group", "type": "nominal", **color},
+    }
+    mark = {"type": "bar", "cornerRadiusEnd": 2}
+    return {**chart, "data": {"values": rows}, "mark": mark, "encoding": encoding}
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ class Draft:
     Attributes:
         mix: the mix, pinned to the snapshot of the page; None without a selection.
         samples: number of draws; None: each document once.
-        error: why there is no mix; empty if there is one.
+        error: why the draft cannot be planned; empty if it can.
     """
 
     mix: Mix | None
