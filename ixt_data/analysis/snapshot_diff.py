@@ -1,10 +1,9 @@
 """Differences between two snapshots: documents, critiques, scores, columns, shards, selections."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from typing import Any
 
-from ixt_data.log import Snapshot
 from ixt_data.sql import Catalog, quote_name
 from ixt_data.store import Store
 
@@ -46,7 +45,7 @@ def diff(store: Store, before: int | str, after: int | str | None = None) -> dic
         removed, rescored, how many higher and lower, the mean change of those, and the mean score
         before and after; `columns`: those that a view gained or lost, or whose type changed, with
         the number of documents that have a value; `shards`: per family added and removed;
-        `selections`: saved, changed or dropped ones.
+        `selections`, `queries`: saved, changed or dropped ones.
 
     Raises:
         SnapshotError: a version or tag does not exist.
@@ -72,7 +71,8 @@ def diff(store: Store, before: int | str, after: int | str | None = None) -> dic
         "critiques": critiques,
         "columns": columns,
         "shards": [{"family": family, **counts} for family, counts in sorted(shards.items())],
-        "selections": list(_selections(old, new)),
+        "selections": list(_named(old.selections, new.selections, "where")),
+        "queries": list(_named(old.queries, new.queries, "sql")),
     }
 
 
@@ -96,10 +96,13 @@ def _columns(catalog: Catalog, old: Catalog) -> Iterator[dict[str, Any]]:
                 }
 
 
-def _selections(old: Snapshot, new: Snapshot) -> Iterator[dict[str, Any]]:
-    for name in sorted({*old.selections, *new.selections}):
-        one, other = old.selections.get(name), new.selections.get(name)
+def _named(
+    old: Mapping[str, Any], new: Mapping[str, Any], content: str
+) -> Iterator[dict[str, Any]]:
+    """Yield the saved selections or queries that differ, with one of their fields."""
+    for name in sorted({*old, *new}):
+        one, other = old.get(name), new.get(name)
         if one != other:
             change = "saved" if one is None else "dropped" if other is None else "changed"
-            before, after = one and one.where, other and other.where
+            before, after = one and getattr(one, content), other and getattr(other, content)
             yield {"name": name, "change": change, "before": before, "after": after}

@@ -103,7 +103,10 @@ def test_warnings_and_errors_of_the_planner_are_shown(client: TestClient) -> Non
     for wrong, said in (
         ({"weight.good": "-1"}, "greater than or equal to 0"),
         ({"samples": "90000000"}, "at most 50,000,000"),
-        ({"critic": "stranger", "condition": "both", "weight.all": "1"}, "no critiques by 'stranger'"),
+        (
+            {"critic": "stranger", "condition": "both", "weight.all": "1"},
+            "no critiques by 'stranger'",
+        ),
         ({"weight.all": "1", "condition": "both"}, "critic: missing"),
         ({"weight.good": "much"}, "is not a number"),
     ):
