@@ -80,6 +80,7 @@ def build_app(inspector: Inspector, access: AccessPolicy) -> ASGIApp:
         page("/sql", sql.show),
         page("/sql/download", sql.download),
         page("/sql/stop", sql.stop, "POST"),
+        page("/queries", sql.save, "POST"),
         Mount("/static", StaticFiles(directory=HERE / "static")),
     ]
     handlers = {HTTPException: handle_http_error, Exception: handle_failure}

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property, lru_cache
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
@@ -126,7 +127,7 @@ class PageRequest:
     def link(self, path: str | None = None, /, **changes: Any) -> str:
         """Return the address of a page of this snapshot, by default of this page with changes."""
         values = dict(self.query) if path is None else {"at": self.at}
-        values |= {name.rstrip("_"): value for name, value in changes.items()}
+        values |= {_parameter(name): value for name, value in changes.items()}
         shown = {name: value for name, value in values.items() if value not in (None, "")}
         return quote(path or self.path) + (f"?{urlencode(shown, doseq=True)}" if shown else "")
 
@@ -158,6 +159,11 @@ class PageRequest:
             else None,
             "hidden": {k: v for k, v in self.query.items() if k not in _DROPPED_PARAMETERS},
         }
+
+
+def _parameter(name: str) -> str:
+    """Return the parameter of a keyword argument: `in` of `in_`."""
+    return name[:-1] if name.endswith("_") and iskeyword(name[:-1]) else name
 
 
 @lru_cache(maxsize=1)
