@@ -133,6 +133,7 @@ def show(request: PageRequest) -> Response:
         return Response(status_code=204)
     reviewers = request.inspector.reviewers
     is_writable = reviewers is not None and not request.at
+    schema = request.view.cache.get("schema", lambda: _schema(request))
     response = request.page(
         "sql.html",
         "SQL",
@@ -147,7 +148,8 @@ def show(request: PageRequest) -> Response:
         link_of=lambda path, **changes: _link(request, form, path, **changes),
         formats=[str(one) for one in FORMATS],
         numeric=_NUMERIC,
-        schema=request.view.cache.get("schema", lambda: _schema(request)),
+        schema=schema,
+        names=_completions(request, schema),
         csrf=reviewers.sign(_signed(form.sql)) if reviewers and is_writable else None,
     )
     if is_running and "hx-request" not in request.http_request.headers:
@@ -230,6 +232,15 @@ def _link(request: PageRequest, form: SqlForm, path: str, **changes: Any) -> str
     values |= {"before": request.get("before"), "sort": form.sort}
     values["order"] = "up" if form.is_ascending else None
     return request.link(path, **{**values, **changes})
+
+
+def _completions(
+    request: PageRequest, schema: dict[str, list[tuple[str, str]]]
+) -> dict[str, list[str]]:
+    """Return the columns by view that the editor completes, saved selections included."""
+    names = {view: [name for name, _ in columns] for view, columns in schema.items()}
+    selected = {f"selected.{name}": names["documents"] for name in request.view.snapshot.selections}
+    return names | selected
 
 
 def _schema(request: PageRequest) -> dict[str, list[tuple[str, str]]]:

@@ -25,7 +25,8 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && event.target.form) {
     event.target.form.requestSubmit();
   }
-  if (event.ctrlKey || event.metaKey || event.altKey || field(event.target)) return;
+  // The editor of SQL is in a shadow root, where `event.target` does not reach.
+  if (event.ctrlKey || event.metaKey || event.altKey || field(event.composedPath()[0])) return;
   const selector = {
     "/": "[data-key='/']",
     s: "[data-key=s]",
