@@ -157,6 +157,7 @@ LIGHT = [
     ("import ixt_train.cli.train_verbs", ["torch", "streaming", "composer", "transformers"]),
     ("import ixt_tools.cli, ixt_inspector.cli", ["torch", "starlette", "altair", "moto"]),
     ("from ixt_train.config import load_train_config", ["torch", "composer"]),
+    ("from ixt_train.conditioning import sample_texts", ["torch", "transformers"]),
     ("from ixt_train.runs import read_metrics, read_train_run", ["torch", "composer"]),
 ]
 

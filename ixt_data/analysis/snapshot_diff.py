@@ -55,8 +55,9 @@ def diff(
         before and after; `columns`: those that a view gained or lost, or whose type changed, with
         the number of documents that have a value, and those of which documents in both snapshots
         have other values, with their number; `shards`: per family added and removed;
-        `selections`: saved, changed or dropped ones; `changed`: `total` and `documents` of those
-        that were `added`, `removed`, `rescored`, and a list of those by column in `values`.
+        `selections`, `queries`: saved, changed or dropped ones; `changed`: `total` and `documents`
+        of those that were `added`, `removed`, `rescored`, and a list of those by column in
+        `values`.
 
     Raises:
         SnapshotError: a version or tag does not exist.
@@ -95,7 +96,8 @@ def diff(
         "critiques": critiques,
         "columns": columns,
         "shards": [{"family": family, **counts} for family, counts in sorted(shards.items())],
-        "selections": list(_selections(old, new)),
+        "selections": list(_named(old.selections, new.selections, "where")),
+        "queries": list(_named(old.queries, new.queries, "sql")),
         "changed": changed,
     }
 
@@ -141,10 +143,13 @@ def _columns(catalog: Catalog, old: Catalog) -> Iterator[dict[str, Any]]:
                 }
 
 
-def _selections(old: Snapshot, new: Snapshot) -> Iterator[dict[str, Any]]:
-    for name in sorted({*old.selections, *new.selections}):
-        one, other = old.selections.get(name), new.selections.get(name)
+def _named(
+    old: Mapping[str, Any], new: Mapping[str, Any], content: str
+) -> Iterator[dict[str, Any]]:
+    """Yield the saved selections or queries that differ, with one of their fields."""
+    for name in sorted({*old, *new}):
+        one, other = old.get(name), new.get(name)
         if one != other:
             change = "saved" if one is None else "dropped" if other is None else "changed"
-            before, after = one and one.where, other and other.where
+            before, after = one and getattr(one, content), other and getattr(other, content)
             yield {"name": name, "change": change, "before": before, "after": after}

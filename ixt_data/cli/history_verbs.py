@@ -165,7 +165,7 @@ def diff(
     changes = run(Store.open(store), before, after, documents=show)
     out.result(changes, f"from snapshot {changes['from']} to {changes['to']}")
     if output is OutputMode.text:
-        for what in ("documents", "critiques", "columns", "shards", "selections"):
+        for what in ("documents", "critiques", "columns", "shards", "selections", "queries"):
             if rows := changes[what]:
                 out.console.print(
                     f"\n[bold]{what}[/]", table(list(rows[0]), map(dict.values, rows))

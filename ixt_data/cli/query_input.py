@@ -13,15 +13,12 @@ LIMIT = 100
 
 def parse_parameter(pair: str) -> tuple[str, Any]:
     """Return name and value of `NAME=VALUE`; the value is JSON if it parses, else text."""
-    import orjson
+    from ixt_data.sql import parameter_value
 
     name, equals, text = pair.partition("=")
     if not equals or not name.isidentifier():
         raise typer.BadParameter(f"{pair!r} is not NAME=VALUE", param_hint="--param")
-    try:
-        return name, orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return name, text
+    return name, parameter_value(text)
 
 
 def read_sql(file: Path) -> str:

@@ -63,6 +63,10 @@ def query(
             help="Run a statement of docs/cookbook.md; an unknown NAME lists all.",
         ),
     ] = None,
+    saved: Annotated[
+        str | None,
+        typer.Option("--saved", metavar="NAME", help="Run a saved query; see ixt queries list."),
+    ] = None,
     param: Annotated[
         list[str] | None,
         typer.Option(
@@ -91,11 +95,11 @@ def query(
     Without SQL on a terminal a prompt opens; `.help` lists its commands.
     """
     from ixt_data.sql import choose_critic
-    from ixt_data.store import Store
+    from ixt_data.store import Store, saved_query
 
-    if sum(one is not None for one in (sql, file, recipe)) > 1:
-        what = "give one of SQL, a file of SQL, and a recipe"
-        raise typer.BadParameter(what, param_hint="--file, --recipe")
+    if sum(one is not None for one in (sql, file, recipe, saved)) > 1:
+        what = "give one of SQL, a file of SQL, a recipe, and a saved query"
+        raise typer.BadParameter(what, param_hint="--file, --recipe, --saved")
     if to is not None and re.match(r"[a-z0-9]+:/", str(to)):
         raise typer.BadParameter(
             f"{to} is an address; write a local file and copy it", param_hint="--to"
@@ -106,6 +110,8 @@ def query(
         sql = recipe_sql(recipe, parameters, before)
     replaced = to is not None and _check_file(to, overwrite)
     opened = Store.open(store)
+    if saved is not None:
+        sql = saved_query(opened.snapshot(at), saved, opened.root).sql
     if recipe is not None:
         for name in ("critic", "other"):
             if name in parameters:

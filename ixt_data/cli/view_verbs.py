@@ -21,6 +21,7 @@ _ROW_OF = {
     "critics": "a critic with critiques in the store",
     "critique_runs": "a critique run",
     "selections": "a saved selection",
+    "queries": "a saved query",
 }
 
 

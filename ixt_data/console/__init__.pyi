@@ -3,6 +3,7 @@ from .chart_images import chart_slug as chart_slug
 from .chart_images import chart_svg as chart_svg
 from .charts import ACCENT as ACCENT
 from .charts import INK as INK
+from .charts import SOFT as SOFT
 from .charts import Axis as Axis
 from .charts import ChartSize as ChartSize
 from .charts import LineStyle as LineStyle

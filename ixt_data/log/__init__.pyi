@@ -7,6 +7,10 @@ from .pins import PROBE_PREFIX as PROBE_PREFIX
 from .pins import Pin as Pin
 from .pins import Pins as Pins
 from .records import Records as Records
+from .saved import QueryInfo as QueryInfo
+from .saved import SavedQuery as SavedQuery
+from .saved import SavedSelection as SavedSelection
+from .saved import SelectionInfo as SelectionInfo
 from .snapshot import FORMAT as FORMAT
 from .snapshot import HUMAN as HUMAN
 from .snapshot import SEARCH as SEARCH
@@ -16,8 +20,6 @@ from .snapshot import CriticInfo as CriticInfo
 from .snapshot import Entry as Entry
 from .snapshot import FileInfo as FileInfo
 from .snapshot import RowsFile as RowsFile
-from .snapshot import SavedSelection as SavedSelection
-from .snapshot import SelectionInfo as SelectionInfo
 from .snapshot import ShardInfo as ShardInfo
 from .snapshot import Snapshot as Snapshot
 from .snapshot import family_unit as family_unit

@@ -24,7 +24,8 @@ from ixt_data.log.checkpoint_tables import (
     encode_tables,
 )
 from ixt_data.log.records import Records
-from ixt_data.log.snapshot import CriticInfo, Entry, SavedSelection, Snapshot
+from ixt_data.log.saved import SavedQuery, SavedSelection
+from ixt_data.log.snapshot import CriticInfo, Entry, Snapshot
 from ixt_data.storage import Storage, remove_scratch
 
 EVERY = 50
@@ -63,6 +64,7 @@ def write(storage: Storage, state: Snapshot) -> None:
         "requeued": sorted(state.requeued),
         "critics": [asdict(critic) for critic in state.critics.values()],
         "selections": [asdict(saved) for saved in state.selections.values()],
+        "queries": [asdict(saved) for saved in state.queries.values()],
         "records": records,
     }
     _publish(storage, state.version, files, rest)
@@ -146,8 +148,9 @@ def read(storage: Storage, version: int, known: Snapshot | None = None) -> Snaps
             state.apply(Entry.from_json(orjson.loads(line)))
         return state
     files = {name: _read(storage, version, name, rest) for name in rest["sha256"]}
-    # Checkpoints written before selections existed have no such key.
+    # Checkpoints written before selections or queries existed have no such keys.
     selections = [SavedSelection(**saved) for saved in rest.get("selections", [])]
+    queries = [SavedQuery(**saved) for saved in rest.get("queries", [])]
     critics = [CriticInfo(**critic) for critic in rest["critics"]]
     return Snapshot(
         rest["version"],
@@ -159,6 +162,7 @@ def read(storage: Storage, version: int, known: Snapshot | None = None) -> Snaps
         {critic.id: critic for critic in critics},
         rest["min_version"],
         {saved.name: saved for saved in selections},
+        {saved.name: saved for saved in queries},
     )
 
 

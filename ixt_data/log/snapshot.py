@@ -10,6 +10,7 @@ import orjson
 
 from ixt_data.errors import StoreError
 from ixt_data.log.records import Records
+from ixt_data.log.saved import QueryInfo, SavedQuery, SavedSelection, SelectionInfo
 
 FORMAT = 2
 """Format of the stores and log entries that this version of ixt writes and reads."""
@@ -164,33 +165,6 @@ class CriticInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class SelectionInfo:
-    """A selection that the store contains under a name, for queries and mixes.
-
-    Attributes:
-        name: name of the selection.
-        where: the predicate, SQL over the columns of documents and of the critic's critiques.
-        critic: name or id of the critic whose critiques are in scope; None: only documents.
-        note: a human-readable reason.
-        documents: number of matches in the snapshot that it was saved from.
-    """
-
-    name: str
-    where: str
-    critic: str | None = None
-    note: str = ""
-    documents: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class SavedSelection(SelectionInfo):
-    """A selection in a snapshot, with the version that saved it and the time of that commit."""
-
-    version: int = 0
-    created: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class CorpusInfo:
     """A corpus at this version: its name, documents and text shards."""
 
@@ -217,6 +191,8 @@ class Entry:
         min_version: oldest retained version; older ones expire.
         selections: saved selections; each replaces an earlier one of the same name.
         selections_remove: names of dropped selections.
+        queries: saved queries; each replaces an earlier one of the same name.
+        queries_remove: names of dropped queries.
         summary: human-readable metrics.
     """
 
@@ -235,6 +211,8 @@ class Entry:
     min_version: int | None = None
     selections: list[SelectionInfo] = field(default_factory=list)
     selections_remove: list[str] = field(default_factory=list)
+    queries: list[QueryInfo] = field(default_factory=list)
+    queries_remove: list[str] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -258,6 +236,7 @@ class Entry:
         parsed["shards_add"] = [ShardInfo.from_json(item) for item in record.get("shards_add", [])]
         parsed["critics"] = [CriticInfo(**item) for item in record.get("critics", [])]
         parsed["selections"] = [SelectionInfo(**item) for item in record.get("selections", [])]
+        parsed["queries"] = [QueryInfo(**item) for item in record.get("queries", [])]
         return cls(**parsed)
 
 
@@ -278,6 +257,7 @@ class Snapshot:
         critics: by id, in the order of their first commit.
         min_version: oldest retained version; older ones expire unless a pin protects them.
         selections: saved selections by name, in the order of their first commits.
+        queries: saved queries by name, in the order of their first commits.
     """
 
     version: int = 0
@@ -289,6 +269,7 @@ class Snapshot:
     critics: dict[str, CriticInfo] = field(default_factory=dict)
     min_version: int = 0
     selections: dict[str, SavedSelection] = field(default_factory=dict)
+    queries: dict[str, SavedQuery] = field(default_factory=dict)
 
     def copy(self) -> "Snapshot":
         """Return a copy that `apply` can change independently."""
@@ -302,6 +283,7 @@ class Snapshot:
             dict(self.critics),
             self.min_version,
             dict(self.selections),
+            dict(self.queries),
         )
 
     def apply(self, entry: Entry) -> None:
@@ -326,6 +308,11 @@ class Snapshot:
         for info in entry.selections:
             saved = SavedSelection(**asdict(info), version=entry.version, created=entry.created)
             self.selections[info.name] = saved
+        for name in entry.queries_remove:
+            self.queries.pop(name, None)
+        for query in entry.queries:
+            known = SavedQuery(**asdict(query), version=entry.version, created=entry.created)
+            self.queries[query.name] = known
         self.min_version = max(self.min_version, entry.min_version or 0)
         self.version = entry.version
 

@@ -36,3 +36,5 @@ from .presets import span_condition as span_condition
 from .presets import span_mix as span_mix
 from .render import render_plan as render_plan
 from .saved_selections import resolve_selections as resolve_selections
+from .score_counts import DrawnScores as DrawnScores
+from .score_counts import drawn_scores as drawn_scores

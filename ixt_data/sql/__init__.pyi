@@ -5,6 +5,7 @@ from .arrow_types import field_type as field_type
 from .arrow_types import without_maps as without_maps
 from .base_columns import CRITIQUES as CRITIQUES
 from .base_columns import DOCUMENTS as DOCUMENTS
+from .catalog import VIEWS as VIEWS
 from .catalog import Catalog as Catalog
 from .catalog import Parameters as Parameters
 from .column_types import MAX_LISTS as MAX_LISTS
@@ -28,6 +29,8 @@ from .json_types import JsonTypes as JsonTypes
 from .query_result import QueryResult as QueryResult
 from .recipes import Recipe as Recipe
 from .recipes import find_recipe as find_recipe
+from .recipes import parameter_names as parameter_names
+from .recipes import parameter_value as parameter_value
 from .recipes import read_recipes as read_recipes
 from .result_writers import QueryOutput as QueryOutput
 from .result_writers import copy_rows as copy_rows

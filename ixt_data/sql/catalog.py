@@ -244,6 +244,15 @@ class Catalog:
             parsed = self._connection.extract_statements(text)
         return [(statement.query.strip(), set(statement.named_parameters)) for statement in parsed]
 
+    def check_query(self, sql: str) -> list[str]:
+        """Return the names of the parameters of one read-only statement; do not run it.
+
+        Raises:
+            QueryError: it is not valid SQL, or not a single read-only statement.
+        """
+        self._check_reads(sql, None)
+        return sorted(set().union(*(names for _, names in self.statements(sql))))
+
     def _prepare(self, sql: str, parameters: Parameters = None) -> None:
         self._check_reads(sql, parameters)
         if self._text_search is not None and TextSearch.is_in(sql):

@@ -1,4 +1,4 @@
-"""Views over the log and the snapshot: shards, snapshots, critics, critique_runs, selections.
+"""Views over the log and the snapshot: shards, snapshots, critics, selections and others.
 
 The catalog fills such a view when a query names it.
 """
@@ -45,6 +45,13 @@ COLUMNS = {
         "version": "BIGINT",
         "created": "TIMESTAMPTZ",
     },
+    "queries": {
+        "name": "VARCHAR",
+        "sql": "VARCHAR",
+        "note": "VARCHAR",
+        "version": "BIGINT",
+        "created": "TIMESTAMPTZ",
+    },
 }
 """DuckDB type of each column, by view."""
 
@@ -62,6 +69,8 @@ def view_rows(view: str, log: Log, snapshot: Snapshot) -> RowIterable:
             return critique_run_rows(log, snapshot)
         case "selections":
             return _selections(snapshot)
+        case "queries":
+            return _queries(snapshot)
     raise ValueError(view)
 
 
@@ -114,3 +123,8 @@ def _selections(snapshot: Snapshot) -> Iterator[Sequence[Any]]:
             saved.version,
             saved.created,
         )
+
+
+def _queries(snapshot: Snapshot) -> Iterator[Sequence[Any]]:
+    for saved in snapshot.queries.values():
+        yield saved.name, saved.sql, saved.note, saved.version, saved.created

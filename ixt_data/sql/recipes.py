@@ -4,8 +4,17 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any
+
+import orjson
 
 from ixt_data.errors import QueryError
+
+_PARAMETER = re.compile(
+    r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|/\*.*?\*/|\$(\w*)\$.*?\$\1\$|\$([A-Za-z_]\w*)""",
+    re.DOTALL,
+)
+"""A quoted text, a comment, or a parameter; only the last has the second group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +34,26 @@ class Recipe:
     @property
     def parameters(self) -> tuple[str, ...]:
         """Return the names of the values that the statement needs, in order."""
-        return tuple(dict.fromkeys(re.findall(r"\$(\w+)", self.sql)))
+        return parameter_names(self.sql)
 
     @property
     def needs_before(self) -> bool:
         """Return whether the statement compares with the snapshot `before`."""
         return "before." in self.sql
+
+
+def parameter_names(sql: str) -> tuple[str, ...]:
+    """Return the names of the parameters `$name` of a statement, in order, without parsing it."""
+    names = (match[2] for match in _PARAMETER.finditer(sql))
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def parameter_value(text: str) -> Any:
+    """Return the value that a text means: JSON if it parses, else the text."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
 
 
 @cache

@@ -76,7 +76,7 @@ def write_rows(
         parameters: parameters of the query.
         output: format.
         to: file; stdout if None.
-        max_rows: maximum number of rows to write, in the formats of DuckDB's COPY; all if None.
+        max_rows: maximum number of rows to write; all if None. Not for text.
 
     Returns:
         Whether the query has more rows than were written.
@@ -119,6 +119,16 @@ class _FirstRows:
                 return
             remaining -= batch.num_rows
             yield batch
+
+    def rows(self, sql: str, parameters: "Parameters") -> tuple[list[str], Iterator["Row"]]:
+        """Return the columns and the first rows; see `Catalog.rows`."""
+        names, rows = self._catalog.rows(sql, parameters)
+
+        def first() -> Iterator["Row"]:
+            yield from itertools.islice(rows, self._max_rows)
+            self.has_more = next(rows, None) is not None
+
+        return names, first()
 
     def arrow(self, sql: str, parameters: "Parameters") -> "pa.Table":
         """Return a result without rows; see `Catalog.arrow`."""

@@ -34,6 +34,10 @@ from .layout import is_link_outside as is_link_outside
 from .layout import is_safe_name as is_safe_name
 from .layout import part_of_store as part_of_store
 from .layout import part_of_store_at as part_of_store_at
+from .queries import drop_query as drop_query
+from .queries import query_history as query_history
+from .queries import save_query as save_query
+from .queries import saved_query as saved_query
 from .search_result import SearchHit as SearchHit
 from .search_result import SearchResult as SearchResult
 from .selections import broken_selections as broken_selections

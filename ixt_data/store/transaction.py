@@ -23,6 +23,7 @@ from ixt_data.log import (
     Entry,
     EntryCallback,
     Log,
+    QueryInfo,
     RowsFile,
     SelectionInfo,
     ShardInfo,
@@ -302,6 +303,14 @@ class Transaction:
     def drop_selection(self, name: str) -> None:
         """Drop a saved selection."""
         self._entry.selections_remove.append(name)
+
+    def save_query(self, query: QueryInfo) -> None:
+        """Save a query; it replaces an earlier one of its name."""
+        self._entry.queries.append(query)
+
+    def drop_query(self, name: str) -> None:
+        """Drop a saved query."""
+        self._entry.queries_remove.append(name)
 
     def add_critic(self, critic: CriticInfo) -> None:
         """Record a critic with this commit, unless the store knows it."""

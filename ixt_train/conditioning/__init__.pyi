@@ -9,6 +9,11 @@ from .conditioner import Encoded as Encoded
 from .conditioner import Feedback as Feedback
 from .conditioner import tag_token as tag_token
 from .encoder import Encoder as Encoder
+from .phases import phase_conditioners as phase_conditioners
+from .text_samples import SamplePart as SamplePart
+from .text_samples import SampleText as SampleText
+from .text_samples import choose_draws as choose_draws
+from .text_samples import sample_texts as sample_texts
 from .tokenizer import control_tokens as control_tokens
 from .tokenizer import load_tokenizer as load_tokenizer
 from .tokenizer import tokenizer_id as tokenizer_id

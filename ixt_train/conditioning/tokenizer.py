@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tokenizers import (
     Regex,
@@ -16,10 +16,12 @@ from tokenizers import (
     pre_tokenizers,
     trainers,
 )
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from ixt_data.errors import ConfigError
 from ixt_train.config import TokenizerTraining
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 PAD, BOS, EOS, UNKNOWN = "<|pad|>", "<|bos|>", "<|eos|>", "<|unknown|>"
 ROLES = {"pad_token": PAD, "bos_token": BOS, "eos_token": EOS}
@@ -29,7 +31,7 @@ _PRETOKENS = Regex(r" ?[\p{L}_]+| ?\p{N}{1,3}| ?[^\s\p{L}\p{N}_]+|\s+(?!\S)|\s+"
 
 def train_tokenizer(
     texts: Iterable[str], training: TokenizerTraining, special: Sequence[str]
-) -> PreTrainedTokenizerFast:
+) -> "PreTrainedTokenizerFast":
     """Train a tokenizer of the given kind and size on `texts`.
 
     Args:
@@ -40,6 +42,8 @@ def train_tokenizer(
     Raises:
         ConfigError: the vocabulary is too small for the special tokens.
     """
+    from transformers import PreTrainedTokenizerFast
+
     reserved = list(dict.fromkeys([*ROLES.values(), UNKNOWN, *special]))
     min_size = len(reserved) + (256 if training.kind == "bpe" else 1)
     if training.vocab_size < min_size:
@@ -47,7 +51,7 @@ def train_tokenizer(
             f"tokenizer.train.vocab_size: {training.vocab_size} is too small; "
             f"{training.kind} with {len(reserved)} special tokens needs {min_size}"
         )
-    train = _train_words if training.kind == "words" else _train_bpe
+    train = _train_words if training.kind == "words" else train_bpe
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=train(texts, training.vocab_size, reserved),
         unk_token=UNKNOWN,
@@ -69,7 +73,8 @@ def _train_words(texts: Iterable[str], vocab_size: int, reserved: list[str]) -> 
     return tokenizer
 
 
-def _train_bpe(texts: Iterable[str], vocab_size: int, reserved: list[str]) -> Tokenizer:
+def train_bpe(texts: Iterable[str], vocab_size: int, reserved: list[str]) -> Tokenizer:
+    """Train byte-level BPE; without texts each byte is a token."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -88,12 +93,14 @@ def _train_bpe(texts: Iterable[str], vocab_size: int, reserved: list[str]) -> To
     return tokenizer
 
 
-def load_tokenizer(folder: str | Path, special: Sequence[str] = ()) -> PreTrainedTokenizerFast:
+def load_tokenizer(folder: str | Path, special: Sequence[str] = ()) -> "PreTrainedTokenizerFast":
     """Load the tokenizer in a folder; add roles and feedback tokens that it does not have.
 
     Raises:
         ConfigError: the folder contains no tokenizer.
     """
+    from transformers import AutoTokenizer
+
     if not Path(folder).is_dir():
         raise ConfigError(f"tokenizer.path: {folder} is not a folder")
     try:
@@ -103,7 +110,7 @@ def load_tokenizer(folder: str | Path, special: Sequence[str] = ()) -> PreTraine
     return add_special_tokens(tokenizer, special)
 
 
-def add_special_tokens(tokenizer: Any, special: Sequence[str]) -> PreTrainedTokenizerFast:
+def add_special_tokens(tokenizer: Any, special: Sequence[str]) -> "PreTrainedTokenizerFast":
     """Add the roles and tokens that `tokenizer` does not have; keep the others unchanged."""
     roles = {role: token for role, token in ROLES.items() if getattr(tokenizer, role) is None}
     others = [token for token in special if token not in ROLES.values()]

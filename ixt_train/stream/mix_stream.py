@@ -1,7 +1,7 @@
 """The stream: a mix plan as a torch dataset with the same order of samples on any machine."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,9 +12,9 @@ import orjson
 from torch.utils.data import IterableDataset, get_worker_info
 
 from ixt_data.errors import FingerprintError, MixError, StoreError
-from ixt_data.mix import Condition, Ints, MixPlan, regimes_of, samples_of
+from ixt_data.mix import Ints, MixPlan, regimes_of, samples_of
 from ixt_data.storage import atomic_write
-from ixt_train.conditioning import Choice, Conditioner
+from ixt_train.conditioning import Choice, Conditioner, phase_conditioners
 from ixt_train.stream.column_batch import ColumnBatch, ColumnChunk
 from ixt_train.stream.families import FamilyReader, OpenShard, build_readers
 from ixt_train.stream.position import Position
@@ -99,7 +99,7 @@ class MixStream(IterableDataset[dict[str, Any]]):
         self._groups = groups
         self.batch_size, self.cache_limit, self.threads = batch_size, cache_limit, threads
         self.predownload = predownload or _PREDOWNLOAD_BATCHES * batch_size
-        self._conditioners = _conditioners(conditioner, plan.conditions)
+        self._conditioners = phase_conditioners(conditioner, plan.conditions) if conditioner else ()
         self._folder = LocalFolder(Path(local) / f"{plan.version}-{plan.digest}", self._world)
         self.local = self._folder.path
         try:
@@ -375,15 +375,3 @@ def _worker() -> tuple[int, int]:
     """Return the number of this worker of a DataLoader, and how many workers there are."""
     info = get_worker_info()
     return (0, 1) if info is None else (info.id, info.num_workers)
-
-
-def _conditioners(
-    conditioner: Conditioner | None, conditions: Sequence[Condition]
-) -> tuple[Conditioner, ...]:
-    """Return one conditioner per phase; phases under the same condition share one."""
-    if conditioner is None:
-        return ()
-    return tuple(
-        conditioner if condition == conditioner.condition else conditioner.with_condition(condition)
-        for condition in conditions
-    )

@@ -22,6 +22,7 @@ PAGES = {
     "/critics": "quality and style",
     "/mixes": "Mixes",
     "/mixes/best": "Mix best",
+    "/draft": "Draft of a mix",
     "/critique-runs": "Critique runs",
     "/train-runs": "Train runs",
     "/train-runs?run=plain": "Train run plain",

@@ -1,13 +1,11 @@
 """Search, reading one document after another, and labels: by keyboard only, wide and narrow."""
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from served import served
 from shown_store import make_store
 
 pytestmark = pytest.mark.browser
@@ -35,13 +33,8 @@ def sized(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
 def writable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder: Path = tmp_path_factory.mktemp("writable")
     make_store(folder)
-    command = [sys.executable, "-m", "ixt_data", "serve", "--store", str(folder / "store")]
-    command += ["--port", "0", "--output", "json", "--write", "--token", TOKEN]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
-        assert server.stdout is not None
-        yield json.loads(server.stdout.readline())["url"].split("/?")[0]
-        server.terminate()
-        assert server.wait(20) == 0
+    with served(str(folder / "store"), "--write", "--token", TOKEN) as address:
+        yield address
 
 
 def test_search_is_on_every_page_and_hits_are_read_in_order(sized: Page, address: str) -> None:

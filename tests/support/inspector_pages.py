@@ -8,7 +8,16 @@ from starlette.testclient import TestClient
 
 HERE = "http://127.0.0.1:8765"
 PAGES = [
-    *("/", "/documents", "/scores", "/critics", "/mixes", "/mixes/best", "/critique-runs"),
+    *(
+        "/",
+        "/documents",
+        "/scores",
+        "/critics",
+        "/mixes",
+        "/mixes/best",
+        "/draft",
+        "/critique-runs",
+    ),
     *("/train-runs", "/train-runs?run=plain", "/snapshots", "/snapshots/diff?from=1", "/sql"),
     *("/duplicates", "/duplicates/difference", "/charts", "/sql/chart?sql=SELECT+1"),
 ]

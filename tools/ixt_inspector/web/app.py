@@ -19,6 +19,7 @@ from ixt_inspector.web import (
     critique_runs,
     document,
     documents,
+    drafts,
     duplicates,
     mixes,
     overview,
@@ -73,6 +74,8 @@ def build_app(inspector: Inspector, access: AccessPolicy) -> ASGIApp:
         page("/scores", scores.show),
         page("/charts", charts_page.show),
         page("/critics", critics.show),
+        page("/draft", drafts.show),
+        page("/draft/download", drafts.download),
         page("/mixes", mixes.show_all),
         page("/mixes/{name}", mixes.show),
         page("/critique-runs", critique_runs.show),
@@ -84,6 +87,7 @@ def build_app(inspector: Inspector, access: AccessPolicy) -> ASGIApp:
         page("/sql/chart", sql_chart.show),
         page("/sql/chart/file", sql_chart.download),
         page("/sql/stop", sql.stop, "POST"),
+        page("/queries", sql.save, "POST"),
         Mount("/static", StaticFiles(directory=HERE / "static")),
     ]
     handlers = {HTTPException: handle_http_error, Exception: handle_failure}

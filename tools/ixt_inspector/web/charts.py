@@ -9,7 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ixt_data.console import Axis, ChartSize, LineStyle, Spec, count_chart, line_chart
+from ixt_data.console import (
+    ACCENT,
+    SOFT,
+    Axis,
+    ChartSize,
+    LineStyle,
+    Spec,
+    count_chart,
+    line_chart,
+)
 from ixt_data.sql import SCORE_STEPS, step_bounds
 from ixt_inspector.web.text import make_visible
 
@@ -63,6 +72,38 @@ def small_histogram_chart(bars: Sequence[HistogramBar], description: str) -> Spe
         shown_labels=(LABELS[0], LABELS[5], LABELS[10]),
         has_counts_axis=False,
     )
+
+
+def before_after_chart(scores: Sequence[tuple[int, int, int]], description: str) -> Spec:
+    """Return the shares of documents and of draws by score, as pairs of bars.
+
+    Args:
+        scores: step of the score, number of documents, and number of draws.
+        description: text for screen readers.
+    """
+    size, labels = ChartSize(None, 200), [LABELS[step] for step, _, _ in scores]
+    groups = {"all documents": [n for _, n, _ in scores], "draws": [n for _, _, n in scores]}
+    chart = count_chart(
+        labels, groups["draws"], size, title="score", description=make_visible(description)
+    )
+    rows = [
+        {"label": label, "group": name, "share": n / max(1, sum(counts))}
+        for name, counts in groups.items()
+        for label, n in zip(labels, counts, strict=True)
+    ]
+    axis = {"title": "share", "axis": {"tickCount": 4, "format": "%"}}
+    color = {
+        "scale": {"domain": list(groups), "range": [SOFT, ACCENT]},
+        "legend": {"orient": "top", "title": None},
+    }
+    encoding = {
+        "x": chart["encoding"]["x"],
+        "xOffset": {"field": "group", "type": "nominal", "sort": list(groups)},
+        "y": {"field": "share", "type": "quantitative", **axis},
+        "color": {"field": "group", "type": "nominal", **color},
+    }
+    mark = {"type": "bar", "cornerRadiusEnd": 2}
+    return {**chart, "data": {"values": rows}, "mark": mark, "encoding": encoding}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,5 @@
-"""The form of a label, with `ixt serve --write`.
+"""The form of a label, with `ixt serve --write`."""
 
-A form contains a value that only pages of this server know, in addition to the check of the Origin.
-"""
-
-import hmac
 from typing import Any
 
 from starlette.responses import RedirectResponse, Response
@@ -12,8 +8,8 @@ from ixt_data.errors import ConfigError, StoreError
 from ixt_data.log import HUMAN
 from ixt_data.records import VERDICTS, Span
 from ixt_data.store import Label, label_documents
+from ixt_inspector.web.forms import check_form
 from ixt_inspector.web.request import PageRequest
-from ixt_inspector.web.reviewers import Reviewers
 
 PERSON_COOKIE = "ixt_person"
 
@@ -27,7 +23,7 @@ def form_state(
     """
     reviewers = request.inspector.reviewers
     assert reviewers is not None
-    person = _person(request, reviewers)
+    person = _person(request)
     values = {
         "by": "",
         "score": "" if label is None or label["score"] is None else f"{label['score']:g}",
@@ -45,7 +41,10 @@ def form_state(
     }
 
 
-def _person(request: PageRequest, reviewers: Reviewers) -> str:
+def _person(request: PageRequest) -> str:
+    reviewers = request.inspector.reviewers
+    if reviewers is None:
+        return ""
     return reviewers.read(request.http_request.cookies.get(PERSON_COOKIE, ""))
 
 
@@ -67,18 +66,9 @@ def save(request: PageRequest, doc_id: str, text: str, following: str) -> Respon
         ConfigError: the server does not write, the form is not of this page, or the name is taken.
         StoreError: a value is not valid.
     """
-    reviewers = request.inspector.reviewers
-    if reviewers is None:
-        raise ConfigError("this server only reads: start it with ixt serve --write")
-    person, named = _person(request, reviewers), request.form.get("by", "").strip()
+    person, named = _person(request), request.form.get("by", "").strip()
     # A form without a name may be older than the cookie: another tab has saved the first label.
-    if not any(
-        hmac.compare_digest(
-            request.form.get("csrf", "").encode(), reviewers.sign(f"form {doc_id} {one}").encode()
-        )
-        for one in {person, ""}
-    ):
-        raise ConfigError("the form is not of this page: check it, and save again")
+    reviewers = check_form(request, f"form {doc_id} {person}", f"form {doc_id} ")
     if person and named not in ("", person):
         raise ConfigError(f"this browser labels as {person!r}, not as {named!r}: save again")
     by = person or named

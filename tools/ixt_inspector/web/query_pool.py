@@ -18,6 +18,7 @@ from typing import Any
 import orjson
 
 from ixt_data.errors import QueryError
+from ixt_data.sql import parameter_value
 
 START_SECONDS = 60.0
 BASE_MEMORY_BYTES = 1 << 30
@@ -75,10 +76,11 @@ class Statement:
         at: version of the snapshot.
         rows: maximum number of rows.
         values: parameters.
+        before: version of the schema `before`.
         shortened: whether cells are shortened for a page.
         seconds: time limit, where it is below that of the pool.
         file: file for the rows; they are returned if it is None.
-        format: format of the file, `csv` or `json`.
+        format: format of the file, a name of `ixt_data.sql.QueryOutput`.
         stop_reason: reason why it was stopped, None if it was not.
     """
 
@@ -86,6 +88,7 @@ class Statement:
     at: int
     rows: int
     values: Mapping[str, Any] = field(default_factory=dict)
+    before: int | None = None
     shortened: bool = False
     seconds: int | None = None
     file: str | None = None
@@ -260,7 +263,7 @@ class _WorkerProcess:
         assert self._process.stdin is not None
         request = {
             name: getattr(statement, name)
-            for name in ("sql", "at", "rows", "values", "shortened", "file", "format")
+            for name in ("sql", "at", "before", "rows", "values", "shortened", "file", "format")
         }
         try:
             self._process.stdin.write(orjson.dumps({**request, "seconds": seconds}) + b"\n")
@@ -289,6 +292,28 @@ class _WorkerProcess:
         return record
 
 
+@dataclass(frozen=True, slots=True)
+class PageQuery:
+    """A query of the SQL page.
+
+    Attributes:
+        sql: text of the query.
+        at: version of the snapshot.
+        values: names and values of its parameters, as typed.
+        before: version of the schema `before`.
+    """
+
+    sql: str
+    at: int
+    values: tuple[tuple[str, str], ...] = ()
+    before: int | None = None
+
+    def statement(self, rows: int, **options: Any) -> Statement:
+        """Return the statement to run; see `Statement` for the options."""
+        values = {name: parameter_value(text) for name, text in self.values}
+        return Statement(self.sql, self.at, rows, values, self.before, **options)
+
+
 @dataclass
 class PendingQuery:
     """A query that a page waits for; a reload of the page waits for the same query."""
@@ -306,34 +331,33 @@ class PendingQuery:
 
 
 class PendingQueries:
-    """The queries of the SQL page, by snapshot and text."""
+    """The queries of the SQL page that run, or whose result no page has shown yet."""
 
     def __init__(self, pool: QueryPool) -> None:
         self._pool = pool
-        self._pending: dict[tuple[int, str], PendingQuery] = {}
+        self._pending: dict[PageQuery, PendingQuery] = {}
         self._lock = threading.Lock()
 
-    def find(self, at: int, sql: str) -> PendingQuery | None:
+    def find(self, query: PageQuery) -> PendingQuery | None:
         """Return a query that runs or whose result no page has shown yet."""
         with self._lock:
-            return self._pending.get((at, sql))
+            return self._pending.get(query)
 
-    def start(self, at: int, sql: str) -> PendingQuery:
-        """Return the pending query of this text; start it if there is none yet."""
+    def start(self, query: PageQuery) -> PendingQuery:
+        """Return the pending query; start it if there is none yet."""
         with self._lock:
             self._remove_old()
-            pending = self._pending.get((at, sql))
+            pending = self._pending.get(query)
             if pending is None:
-                limits = self._pool.limits
-                pending = PendingQuery(Statement(sql, at, limits.rows, shortened=True))
-                self._pending[at, sql] = pending
+                pending = PendingQuery(query.statement(self._pool.limits.rows, shortened=True))
+                self._pending[query] = pending
                 threading.Thread(target=self._run, args=(pending,), name="sql", daemon=True).start()
             return pending
 
-    def remove(self, at: int, sql: str) -> None:
-        """Remove a query after its result was shown, so the same text runs again."""
+    def remove(self, query: PageQuery) -> None:
+        """Remove a query after its result was shown, so that it can run again."""
         with self._lock:
-            self._pending.pop((at, sql), None)
+            self._pending.pop(query, None)
 
     def _run(self, pending: PendingQuery) -> None:
         try:

@@ -35,7 +35,7 @@ def main(root: str, max_memory_bytes: str) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_FILE_BYTES, MAX_FILE_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    store, catalogs = Store.open(root), dict[int, Catalog]()
+    store, catalogs = Store.open(root), dict[tuple[int, int | None], Catalog]()
     respond({"ready": True})
     for line in sys.stdin.buffer:
         request = orjson.loads(line)
@@ -43,7 +43,7 @@ def main(root: str, max_memory_bytes: str) -> None:
         # The alarm also ends native code, and a process whose server has exited.
         signal.alarm(request["seconds"] + 2)
         try:
-            catalog = _catalog(store, catalogs, request["at"])
+            catalog = _catalog(store, catalogs, (request["at"], request["before"]))
             respond(_run(catalog, request))
         except IxtError as error:
             respond({"error": str(error), "is_spent": _is_lasting(error)})
@@ -70,12 +70,16 @@ def respond(record: dict[str, Any]) -> None:
 _JSON = orjson.OPT_NON_STR_KEYS
 
 
-def _catalog(store: Store, catalogs: dict[int, Catalog], version: int) -> Catalog:
-    if version not in catalogs:
+def _catalog(
+    store: Store,
+    catalogs: dict[tuple[int, int | None], Catalog],
+    versions: tuple[int, int | None],
+) -> Catalog:
+    if versions not in catalogs:
         for other in list(catalogs):
             catalogs.pop(other).close()
-        catalogs[version] = store.catalog(version)
-    return catalogs[version]
+        catalogs[versions] = store.catalog(*versions)
+    return catalogs[versions]
 
 
 def _run(catalog: Catalog, request: dict[str, Any]) -> dict[str, Any]:

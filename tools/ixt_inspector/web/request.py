@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property, lru_cache
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
@@ -31,6 +32,7 @@ PAGES = (
     ("/charts", "Charts"),
     ("/critics", "Critics"),
     ("/mixes", "Mixes"),
+    ("/draft", "Draft"),
     ("/critique-runs", "Critique runs"),
     ("/train-runs", "Train runs"),
     ("/snapshots", "Snapshots"),
@@ -39,7 +41,6 @@ PAGES = (
 _DROPPED_PARAMETERS = ("at", "after", "before")
 _LISTS = ("show",)
 """Parameters that an address may contain several times."""
-_KEYWORDS = {"in_": "in", "from_": "from"}
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ class PageRequest:
     def link(self, path: str | None = None, /, **changes: Any) -> str:
         """Return the address of a page of this snapshot, by default of this page with changes."""
         values = dict(self.query) if path is None else {"at": self.at}
-        values |= {_KEYWORDS.get(name, name): value for name, value in changes.items()}
+        values |= {_parameter(name): value for name, value in changes.items()}
         shown = {name: value for name, value in values.items() if value not in (None, "")}
         return quote(path or self.path) + (f"?{urlencode(shown, doseq=True)}" if shown else "")
 
@@ -188,6 +189,11 @@ class PageRequest:
             else None,
             "hidden": self.fields(*_DROPPED_PARAMETERS),
         }
+
+
+def _parameter(name: str) -> str:
+    """Return the parameter of a keyword argument: `in` of `in_`."""
+    return name[:-1] if name.endswith("_") and iskeyword(name[:-1]) else name
 
 
 @lru_cache(maxsize=1)

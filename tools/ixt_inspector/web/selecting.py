@@ -1,14 +1,13 @@
 """A filter of documents as a selection: its predicate, commands that save it, and the form."""
 
-import hmac
 import shlex
 from typing import Any
 
 from starlette.responses import RedirectResponse, Response
 
-from ixt_data.errors import ConfigError
 from ixt_data.sql import parenthesize, quote_name, sql_literal
 from ixt_data.store import save_selection
+from ixt_inspector.web.forms import check_form
 from ixt_inspector.web.listing import NO_CRITIQUE, DocumentFilter
 from ixt_inspector.web.request import PageRequest
 
@@ -76,13 +75,8 @@ def save_filter(request: PageRequest) -> Response:
         StoreError: the name is not valid.
         QueryError: DuckDB refuses the predicate.
     """
-    reviewers = request.inspector.reviewers
-    if reviewers is None:
-        raise ConfigError("this server only reads: start it with ixt serve --write")
     where, critic = request.form.get("where", ""), request.form.get("critic", "")
-    expected = reviewers.sign(_signed(where, critic))
-    if not hmac.compare_digest(request.form.get("csrf", "").encode(), expected.encode()):
-        raise ConfigError("the form is not of this page: open the documents again")
+    check_form(request, _signed(where, critic))
     store = request.inspector.views.store
     save_selection(store, request.form.get("name", "").strip(), where, critic=critic or None)
     request.inspector.views.refresh()

@@ -6,9 +6,10 @@ from ixt_data.errors import QueryError
 from ixt_inspector.web.access import is_cross_site
 from ixt_inspector.web.chart_files import FORMATS, chart_file
 from ixt_inspector.web.document_columns import is_number
-from ixt_inspector.web.query_pool import QueryRows, Statement
+from ixt_inspector.web.query_pool import QueryRows
 from ixt_inspector.web.request import PageRequest
 from ixt_inspector.web.result_charts import KINDS, ChartColumns, choose_columns, result_chart
+from ixt_inspector.web.sql import SqlForm, link_to, parse_form
 
 MAX_ROWS = 5_000
 """Rows of a query that its chart shows."""
@@ -18,13 +19,13 @@ _WAIT_SECONDS = 2.0
 
 def show(request: PageRequest) -> Response:
     """Return the page; run the query of the address."""
-    statement = request.get("sql")
+    form = parse_form(request)
     # A link on another site only fills in the form.
-    is_held = bool(statement) and is_cross_site(request.http_request.headers)
+    is_held = form.is_complete and is_cross_site(request.http_request.headers)
     rows, chosen, chart, error = None, None, None, ""
-    if statement and not is_held:
+    if form.is_complete and not is_held:
         try:
-            rows = _run(request, statement)
+            rows = _run(request, form)
             chosen = _chosen(request, rows)
             if chosen is not None:
                 chart = result_chart(chosen, rows.columns, rows.types, rows.rows)
@@ -33,7 +34,8 @@ def show(request: PageRequest) -> Response:
     return request.page(
         "sql_chart.html",
         "Chart of a query",
-        statement=statement,
+        form=form,
+        address=link_to(request, form, "/sql"),
         is_held=is_held,
         error=error,
         rows=rows,
@@ -42,7 +44,7 @@ def show(request: PageRequest) -> Response:
         kinds=KINDS,
         is_number=is_number,
         table_rows=TABLE_ROWS,
-        files=_files(request),
+        files=_files(request, form),
     )
 
 
@@ -51,7 +53,7 @@ def download(request: PageRequest) -> Response:
     if is_cross_site(request.http_request.headers):
         raise QueryError("a link from another site cannot download a chart: open the page instead")
     kind = request.choice("format", FORMATS, FORMATS[0])
-    rows = _run(request, request.get("sql"))
+    rows = _run(request, parse_form(request))
     chosen = _chosen(request, rows)
     chart = result_chart(chosen, rows.columns, rows.types, rows.rows) if chosen else None
     if chosen is None or chart is None or chart.spec is None:
@@ -60,9 +62,8 @@ def download(request: PageRequest) -> Response:
     return chart_file(chart.spec, kind, f"{KINDS[chosen.kind]} of {' by '.join(drawn)}")
 
 
-def _run(request: PageRequest, statement: str) -> QueryRows:
-    version = request.view.version
-    return request.inspector.query_pool.run(Statement(statement, version, MAX_ROWS), _WAIT_SECONDS)
+def _run(request: PageRequest, form: SqlForm) -> QueryRows:
+    return request.inspector.query_pool.run(form.query.statement(MAX_ROWS), _WAIT_SECONDS)
 
 
 def _chosen(request: PageRequest, rows: QueryRows) -> ChartColumns | None:
@@ -100,7 +101,9 @@ def _column(request: PageRequest, name: str, rows: QueryRows, default: int | Non
     return rows.columns.index(text)
 
 
-def _files(request: PageRequest) -> dict[str, str]:
+def _files(request: PageRequest, form: SqlForm) -> dict[str, str]:
     """Return the address of each kind of file."""
-    chosen = {name: request.get(name) for name in ("sql", "kind", "x", "y", "color")}
-    return {kind: request.link("/sql/chart/file", **chosen, format=kind) for kind in FORMATS}
+    chosen = {name: request.get(name) for name in ("kind", "x", "y", "color")}
+    return {
+        kind: link_to(request, form, "/sql/chart/file", **chosen, format=kind) for kind in FORMATS
+    }

@@ -1,15 +1,25 @@
 """The SQL page: limits, cancellation and files."""
 
+import html
+import io
 import json
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
-from inspector_pages import HERE, ask
+from inspector_pages import HERE, ask, link
+from shown_store import make_store
 from starlette.testclient import TestClient
 
-from ixt_inspector.web.request import Inspector
+from ixt_data.sql import VIEWS, read_recipes
+from ixt_data.store import save_selection
+from ixt_inspector.web.access import AccessPolicy
+from ixt_inspector.web.app import build_app
+from ixt_inspector.web.query_pool import QueryLimits
+from ixt_inspector.web.request import Inspector, Settings
 
 
 def test_sql_shows_rows_and_whether_more_exist(client: TestClient) -> None:
@@ -110,3 +120,136 @@ def test_statement_after_a_heavy_one_that_dies_runs(
     for process in inspector.query_pool._idle:
         process._process.kill()
     assert ">7<" in ask(client, "SELECT 3 + 4 AS answer")
+
+
+SCORES = """SELECT source_id, score
+FROM documents JOIN critiques USING (doc_id) WHERE critic = $critic"""
+TOKEN = "0123456789abcdef"
+
+
+def wait_for(client: TestClient, **parameters: str) -> str:
+    """The page of a statement with parameters, once it has ended."""
+    for _ in range(100):
+        page = client.get("/sql", params=parameters).text
+        if "Cancel" not in page:
+            return page
+        time.sleep(0.1)
+    raise AssertionError("it did not end")
+
+
+def rows_of(page: str) -> list[list[str]]:
+    body = page.partition('id="result"')[2].partition("<tbody>")[2].partition("</tbody>")[0]
+    return [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in body.split("</tr>")[:-1]]
+
+
+def test_all_views_are_listed(client: TestClient) -> None:
+    page = client.get("/sql").text
+    assert all(f"<h3>{view}</h3>" in page for view in VIEWS)
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "json", "jsonl", "markdown", "parquet"])
+def test_each_format_has_the_same_rows(client: TestClient, kind: str) -> None:
+    sql = "SELECT i, 'n' || i AS name FROM range(9) t(i)"
+    file = client.get("/sql/download", params={"sql": sql, "format": kind})
+    assert file.headers["content-disposition"].endswith(f'-first-7.{kind}"')
+    if kind == "parquet":
+        names = pq.read_table(io.BytesIO(file.content))["name"].to_pylist()
+    elif kind.startswith("json"):
+        lines = json.loads(file.text) if kind == "json" else map(json.loads, file.text.splitlines())
+        names = [row["name"] for row in lines]
+    else:
+        names = re.findall(r"\bn\d", file.text)
+    assert names == [f"n{i}" for i in range(7)]
+
+
+def test_statement_with_parameters_runs_when_all_have_a_value(client: TestClient) -> None:
+    page = client.get("/sql", params={"sql": SCORES}).text
+    assert 'name="p.critic"' in page
+    assert "values are missing" in page
+    shown = wait_for(client, **{"sql": SCORES, "p.critic": "style"})
+    assert len(rows_of(shown)) == 5
+    assert 'value="style"' in shown
+    assert "store.sql(" in shown
+    file = client.get("/sql/download", params={"sql": SCORES, "p.critic": "style"})
+    assert len(file.text.splitlines()) == 8
+    quoted = "SELECT '$critic' AS a, \"b\" FROM (SELECT 1 AS b) -- $other"
+    assert ">$critic<" in wait_for(client, sql=quoted)
+
+
+def test_column_that_is_clicked_sorts_all_rows(client: TestClient) -> None:
+    sql = "SELECT i, -i AS j FROM range(40) t(i) -- no order"
+    page = ask(client, sql)
+    down = link(page, "i")
+    assert down
+    query = {"sql": sql, "sort": "1"}
+    assert html.unescape(down).endswith("sort=1&order=down")
+    first = wait_for(client, **query)
+    assert [row[0] for row in rows_of(first)] == ["39", "38", "37", "36", "35"]
+    assert 'aria-sort="descending"' in first
+    up = re.search(r'aria-sort="descending"><a href="([^"]+)"', first)
+    assert up
+    assert "order=up" in up[1]
+    assert [row[0] for row in rows_of(wait_for(client, **query, order="up"))][:2] == ["0", "1"]
+    described = wait_for(client, sql="DESCRIBE documents;", sort="1")
+    assert len(rows_of(described)) == 5
+
+
+@pytest.fixture(scope="module")
+def writable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    folder = tmp_path_factory.mktemp("queries")
+    save_selection(make_store(folder), "good", "score >= 0.8", critic="quality")
+    limits = QueryLimits(seconds=10, memory=512 << 20)
+    opened = Inspector(Settings(str(folder / "store"), limits=limits, write_token=TOKEN))
+    client = TestClient(build_app(opened, AccessPolicy((), TOKEN)), base_url=HERE)
+    client.get("/", params={"token": TOKEN})
+    yield client
+    opened.close()
+
+
+@pytest.mark.parametrize("name", read_recipes())
+def test_recipe_runs_from_its_link(writable: TestClient, name: str) -> None:
+    values = {"critic": "quality", "other": "style", "min_score": "0.8", "words": "words"}
+    recipe = read_recipes()[name]
+    given = {f"p.{key}": values.get(key, "1") for key in recipe.parameters}
+    given |= {"before": "first-judge"} if recipe.needs_before else {}
+    assert f"/sql?recipe={name}" in writable.get("/sql").text
+    page = wait_for(writable, recipe=name, **given)
+    assert f">{name}</a>" in page
+    assert 'role="alert"' not in page
+
+
+def test_query_is_saved_and_runs_by_its_name(writable: TestClient, client: TestClient) -> None:
+    page = wait_for(writable, **{"sql": SCORES, "p.critic": "style"})
+    form = page.partition('action="/queries"')[2].partition("</form>")[0]
+    values = {
+        name: html.unescape(value)
+        for name, value in re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', form)
+    }
+    # A browser sends line breaks as CRLF.
+    values["sql"] = values["sql"].replace("\n", "\r\n")
+    origin = {"Origin": HERE}
+    for changed, said in (
+        ({"csrf": "0"}, "not of this page"),
+        ({"sql": "SELECT 1"}, "not of this page"),
+        ({"name": "a b"}, "use 1 to 64"),
+    ):
+        refused = writable.post("/queries", data=values | {"name": "x"} | changed, headers=origin)
+        assert (refused.status_code, said in html.unescape(refused.text)) == (400, True)
+    data = values | {"name": "scores", "note": "all scores"}
+    answer = writable.post("/queries", data=data, headers=origin, follow_redirects=False)
+    assert answer.status_code == 303
+    end = time.monotonic() + 30
+    while "saved=scores" not in writable.get("/sql").text and time.monotonic() < end:
+        time.sleep(0.1)
+    shown = wait_for(writable, **{"saved": "scores", "p.critic": "quality"})
+    assert "Saved query" in shown
+    assert "all scores" in shown
+    assert len(rows_of(shown)) > 100
+    cross = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    held = writable.get("/sql", params={"saved": "scores", "p.critic": "x"}, headers=cross).text
+    assert "was not run" in held
+    unknown = writable.get("/sql", params={"saved": "nothing"})
+    assert (unknown.status_code, "queries: scores" in unknown.text) == (400, True)
+    # A server that only reads has no form, and refuses one.
+    assert 'action="/queries"' not in wait_for(client, sql="SELECT 1")
+    assert "only reads" in client.post("/queries", data=data, headers=origin).text

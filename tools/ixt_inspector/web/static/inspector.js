@@ -25,7 +25,8 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && event.target.form) {
     event.target.form.requestSubmit();
   }
-  if (event.ctrlKey || event.metaKey || event.altKey || field(event.target)) return;
+  // The editor of SQL is in a shadow root, where `event.target` does not reach.
+  if (event.ctrlKey || event.metaKey || event.altKey || field(event.composedPath()[0])) return;
   const selector = {
     "/": "[data-key='/']",
     s: "[data-key=s]",
@@ -64,6 +65,18 @@ function reachTables() {
 addEventListener("load", reachTables);
 addEventListener("resize", reachTables);
 document.addEventListener("htmx:afterSettle", reachTables);
+
+// A slider and the number next to it have one value; only the number is sent.
+for (const slider of document.querySelectorAll("input[type=range][data-of]")) {
+  slider.hidden = false;
+  const number = slider.form.elements[slider.dataset.of];
+  slider.addEventListener("input", () => {
+    number.value = slider.value;
+  });
+  number.addEventListener("input", () => {
+    slider.value = number.value || 0;
+  });
+}
 
 // A choice is sent at once, words when they have stood for a moment.
 let waiting;
