@@ -102,7 +102,7 @@ class DocumentsTable:
         query = facets.facets_query(self._view.snapshot, self._source, self._filter)
         rows = facets.max_rows(self._filtered)
         counts = self._view.cache.get(("facets", key), lambda: self._query(query, rows))
-        return facets.facets(self._filtered, counts)
+        return facets.facet_counts(self._filtered, counts)
 
     def neighbours(self, doc_id: str, corpus: str) -> list[dict[str, Any] | None]:
         """Return the documents before and after one; None at an end, or while others query."""
