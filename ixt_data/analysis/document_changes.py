@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ixt_data.log import Snapshot
-from ixt_data.sql import Catalog, quote_name, sql_literal
+from ixt_data.sql import DOCUMENTS, Catalog, common_schema, quote_name, sql_literal
 from ixt_data.store import Store
 
 Change = dict[str, Any]
@@ -70,12 +70,11 @@ class DocumentChanges:
     def __init__(self, store: Store, old: Snapshot, new: Snapshot) -> None:
         states = [_without_files(one, other) for one, other in ((new, old), (old, new))]
         self._catalog = Catalog(store.storage, store.log, states[0], states[1])
-        self._before = Catalog(store.storage, store.log, states[1])
+        self._after_types, self._before_types = map(_types, states)
 
     def close(self) -> None:
         """Close the views of the snapshots."""
         self._catalog.close()
-        self._before.close()
 
     def counts(self) -> list[Change]:
         """Return the numbers of added and removed documents by corpus."""
@@ -97,7 +96,7 @@ class DocumentChanges:
             columns: the columns that both snapshots have.
             rows: maximum number of documents of each column.
         """
-        old, new = (one.columns["documents"] for one in (self._before, self._catalog))
+        old, new = self._before_types, self._after_types
         compared = [
             _Column(name, old.get(name), new.get(name))
             for name in columns
@@ -164,6 +163,12 @@ def _without_files(snapshot: Snapshot, other: Snapshot) -> Snapshot:
         if file.table == "documents" and path in other.rows:
             left.rows.discard(path)
     return left
+
+
+def _types(snapshot: Snapshot) -> dict[str, str]:
+    """Return the type of each column of documents."""
+    files = [file for file in snapshot.rows.values() if file.table == "documents"]
+    return common_schema(files, DOCUMENTS)
 
 
 def _shortened(value: str) -> str:
