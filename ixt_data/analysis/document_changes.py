@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from ixt_data.log import Snapshot
-from ixt_data.sql import Catalog, quote_name, sql_literal
+from ixt_data.sql import DOCUMENTS, Catalog, common_schema, quote_name, sql_literal
 from ixt_data.store import Store
 
 Change = dict[str, Any]
 _VALUE_CHARS = 200
-_PLACES = ("doc_id", "corpus", "shard", "row")
+_FIXED = ("doc_id", "corpus", "shard", "row", "n_bytes", "n_chars")
+"""Columns of places, and columns that follow from the text, which a doc_id never changes."""
+_DIFFERS = "FILTER ({} IS DISTINCT FROM {})"
 _NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE")
 _COUNTS = """
 SELECT corpus, count(*) FILTER (added) AS added, count(*) FILTER (NOT added) AS removed FROM (
@@ -68,12 +70,11 @@ class DocumentChanges:
     def __init__(self, store: Store, old: Snapshot, new: Snapshot) -> None:
         states = [_without_files(one, other) for one, other in ((new, old), (old, new))]
         self._catalog = Catalog(store.storage, store.log, states[0], states[1])
-        self._before = Catalog(store.storage, store.log, states[1])
+        self._after_types, self._before_types = map(_types, states)
 
     def close(self) -> None:
         """Close the views of the snapshots."""
         self._catalog.close()
-        self._before.close()
 
     def counts(self) -> list[Change]:
         """Return the numbers of added and removed documents by corpus."""
@@ -95,32 +96,41 @@ class DocumentChanges:
             columns: the columns that both snapshots have.
             rows: maximum number of documents of each column.
         """
-        old, new = (one.columns["documents"] for one in (self._before, self._catalog))
+        old, new = self._before_types, self._after_types
         compared = [
             _Column(name, old.get(name), new.get(name))
             for name in columns
-            if name not in _PLACES and (name in old or name in new)
+            if name not in _FIXED and (name in old or name in new)
         ]
         if not compared:
             return
+        differences = [_DIFFERS.format(*column.values()) for column in compared]
+        counts = self._common([f"count(*) {differs}" for differs in differences])
+        changed = [number for number, n in enumerate(counts) if n]
         selected = []
-        for number, column in enumerate(compared):
-            before, after = column.values()
-            differs = f"FILTER ({before} IS DISTINCT FROM {after})"
+        for number in changed:
+            before, after = map(_shortened, compared[number].values())
             row = (
                 "{'corpus': a.corpus, 'doc_id': a.doc_id::VARCHAR, 'source_id': a.source_id, "
-                f"'before': {_shortened(before)}, 'after': {_shortened(after)}}}"
+                f"'before': {before}, 'after': {after}}}"
             )
-            selected.append(f"count(*) {differs} AS n_{number}")
-            selected.append(f"arg_min({row}, a.doc_id, {max(1, rows)}) {differs} AS rows_{number}")
-        (found,) = self._catalog.arrow(
-            f"SELECT {', '.join(selected)} FROM documents AS a "
+            selected.append(f"arg_min({row}, a.doc_id, {max(1, rows)}) {differences[number]}")
+        found = self._common(selected) if selected and rows else [[]] * len(changed)
+        for number, documents in zip(changed, found, strict=True):
+            yield {
+                "column": compared[number].name,
+                "total": counts[number],
+                "documents": documents,
+            }
+
+    def _common(self, aggregates: Sequence[str]) -> list[Any]:
+        """Return aggregates over the documents of both snapshots, `a` the second."""
+        selected = ", ".join(f"{one} AS v_{n}" for n, one in enumerate(aggregates))
+        (row,) = self._catalog.arrow(
+            f"SELECT {selected} FROM documents AS a "
             "JOIN before.documents AS b USING (corpus, doc_id)"
         ).to_pylist()
-        for number, column in enumerate(compared):
-            if found[f"n_{number}"]:
-                shown = (found[f"rows_{number}"] or [])[:rows]
-                yield {"column": column.name, "total": found[f"n_{number}"], "documents": shown}
+        return list(row.values())
 
     def _only(self, one: str, other: str, rows: int) -> list[Change]:
         found: list[Change] = self._catalog.arrow(_ONLY.format(one, other, rows)).to_pylist()
@@ -153,6 +163,12 @@ def _without_files(snapshot: Snapshot, other: Snapshot) -> Snapshot:
         if file.table == "documents" and path in other.rows:
             left.rows.discard(path)
     return left
+
+
+def _types(snapshot: Snapshot) -> dict[str, str]:
+    """Return the type of each column of documents."""
+    files = [file for file in snapshot.rows.values() if file.table == "documents"]
+    return common_schema(files, DOCUMENTS)
 
 
 def _shortened(value: str) -> str:

@@ -100,7 +100,7 @@ def test_documents_are_filtered_sorted_and_paged(page: Page, address: str) -> No
     assert ids(page) == first
     page.get_by_role("link", name="characters").click()
     expect(page.locator("th[aria-sort=descending]")).to_have_text(re.compile("characters"))
-    page.locator("select[name=corpus]").select_option("code")
+    page.get_by_role("combobox", name="Corpus").select_option("code")
     expect(page.locator("#results caption")).to_contain_text(f"{CODE} documents")
     page.get_by_label("Text in the critique").fill("missing")
     expect(page.locator("#results caption")).not_to_contain_text(f"{CODE} documents")
@@ -124,7 +124,7 @@ def test_everything_works_without_scripts(browser: Browser, address: str) -> Non
     page.goto(address + "/documents")
     page.get_by_role("link", name="Next", exact=True).click()
     expect(page.locator(".pager")).to_contain_text("51 to 100 of 150")
-    page.locator("select[name=corpus]").select_option("code")
+    page.get_by_role("combobox", name="Corpus").select_option("code")
     page.get_by_role("button", name="Filter").click()
     expect(page.locator("#results caption")).to_contain_text(f"{CODE} documents")
     page.goto(address + "/mixes/best")

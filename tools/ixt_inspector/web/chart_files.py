@@ -56,8 +56,10 @@ def chart_file(spec: Spec, kind: str, title: str) -> Response:
         title: its title, which names the file.
     """
     drawn = {**spec, "width": _WIDTH}
-    # Selections are for a mouse.
+    # Selections are for a mouse, and links for the pages of this server.
     drawn.pop("params", None)
+    if "href" in drawn.get("encoding", {}):
+        drawn["encoding"] = {k: v for k, v in drawn["encoding"].items() if k != "href"}
     if "layer" in drawn:
         drawn["layer"] = [{k: v for k, v in one.items() if k != "params"} for one in drawn["layer"]]
     content: bytes | str

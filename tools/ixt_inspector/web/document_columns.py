@@ -121,7 +121,8 @@ def find_facets(query: Query, columns: Mapping[str, str]) -> tuple[FacetColumn, 
             f"ORDER BY 1 LIMIT {MAX_VALUES + 1}"
         )
         values = tuple(row["value"] for row in rows)
-        if 1 <= len(values) <= MAX_VALUES and max(map(len, values)) <= _MAX_VALUE_CHARS:
+        # SQL has no literal with a NUL character.
+        if 1 <= len(values) <= MAX_VALUES and "\0" not in "".join(values):
             facets.append(FacetColumn(name, values))
     return tuple(facets)
 

@@ -101,8 +101,13 @@ class DocumentsTable:
         key = replace(self._filtered, sort="id", is_ascending=False)
         query = facets.facets_query(self._view.snapshot, self._source, self._filter)
         rows = facets.max_rows(self._filtered)
-        counts = self._view.cache.get(("facets", key), lambda: self._query(query, rows))
-        return facets.facets(self._filtered, counts)
+        # A listing that is too large for the memory may take long.
+        is_isolated = self._is_isolated or not self._listing.source.isidentifier()
+        counts = self._view.cache.get(
+            ("facets", key),
+            lambda: self._query_isolated(query, rows) if is_isolated else self._query(query),
+        )
+        return facets.facet_counts(self._filtered, counts)
 
     def neighbours(self, doc_id: str, corpus: str) -> list[dict[str, Any] | None]:
         """Return the documents before and after one; None at an end, or while others query."""
@@ -139,9 +144,12 @@ class DocumentsTable:
         by_id = {(str(row["doc_id"]), row["corpus"]): row for row in complete}
         return [{**by_id[str(row["doc_id"]), row["corpus"]], **row} for row in rows]
 
-    def _query(self, query: TableQuery, rows: int = ROWS + 1) -> list[dict[str, Any]]:
-        if not self._is_isolated:
-            return self._view.query(query.sql, dict(query.values))
+    def _query(self, query: TableQuery) -> list[dict[str, Any]]:
+        if self._is_isolated:
+            return self._query_isolated(query, ROWS + 1)
+        return self._view.query(query.sql, dict(query.values))
+
+    def _query_isolated(self, query: TableQuery, rows: int) -> list[dict[str, Any]]:
         statement = Statement(
             query.sql, self._view.version, rows, query.values, seconds=MAX_SECONDS
         )

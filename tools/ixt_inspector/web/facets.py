@@ -41,7 +41,7 @@ class Facet:
 
 
 def facets_query(snapshot: Snapshot, listing: str, filtered: DocumentFilter) -> TableQuery:
-    """Return counts: `facet` (a number of `facets`), `value`, `n`, and the number `groups`.
+    """Return counts: `facet` (a number), `value`, `n`, and the number `groups`.
 
     The counts of a column ignore the value that is chosen in it, so the others can be chosen.
     """
@@ -76,7 +76,7 @@ def max_rows(filtered: DocumentFilter) -> int:
     return SHOWN_VALUES * len(_columns(filtered))
 
 
-def facets(filtered: DocumentFilter, rows: Iterable[Mapping[str, Any]]) -> list[Facet]:
+def facet_counts(filtered: DocumentFilter, rows: Iterable[Mapping[str, Any]]) -> list[Facet]:
     """Return the columns that distinguish documents, with their counts."""
     names = list(_columns(filtered))
     by_facet: list[list[Mapping[str, Any]]] = [[] for _ in names]

@@ -5,7 +5,9 @@ from typing import Any
 
 from starlette.responses import Response
 
+from ixt_data.errors import QueryError
 from ixt_data.sql import SCORE_STEP
+from ixt_inspector.web.chart_files import FORMATS, chart_file
 from ixt_inspector.web.charts import (
     HistogramBar,
     histogram_bars,
@@ -36,6 +38,10 @@ def show(request: PageRequest) -> Response:
 
     if scores["n"]:
         chart = histogram_chart(scores["bars"], "Documents by score", link_of)
+    if kind := request.choice("format", FORMATS, ""):
+        if chart is None:
+            raise QueryError(f"no scores by {critic!r}" if critic else "no critiques yet")
+        return chart_file(chart, kind, f"Scores by {critic}")
     return request.page(
         "scores.html",
         "Scores",
@@ -46,6 +52,7 @@ def show(request: PageRequest) -> Response:
         scores=scores,
         chart=chart,
         max_sources=MAX_SOURCES,
+        files={kind: request.link(format=kind) for kind in FORMATS},
         link_of=link_of,
     )
 

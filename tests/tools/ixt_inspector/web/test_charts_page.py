@@ -130,3 +130,13 @@ def test_edges_are_round_increasing_and_few(low: float, high: float) -> None:
     assert (edges[0], edges[-1]) == (low, high)
     assert len(edges) <= MAX_BINS + 2
     assert low == high or edges == sorted(set(edges))
+
+
+def test_histogram_of_scores_is_saved_without_links(client: TestClient) -> None:
+    answer = client.get("/scores?critic=quality&format=svg")
+    assert 'filename="Scores-by-quality.svg"' in answer.headers["content-disposition"]
+    assert "/documents?" not in answer.text
+    assert client.get("/scores?format=exe").status_code == 400
+    chart = re.search(r'href="(/charts[^"]*)"[^>]*>As a chart', client.get("/critics").text)
+    assert chart
+    assert client.get(html.unescape(chart[1])).status_code == 200

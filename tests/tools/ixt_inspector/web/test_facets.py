@@ -34,6 +34,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inspector]:
             "good": n % 2 == 0,
             "url": f"https://example.test/{n}",
             "rating": float("nan") if n == 7 else n / 7,
+            "odd": "a\0b" if n % 2 else "a",
             "seen": f"2024-01-{n % 28 + 1:02}",
         }
         for n in range(120)
@@ -181,3 +182,16 @@ def test_chosen_columns_are_shown_and_stay_in_links(client: TestClient) -> None:
     back = re.search(r'href="([^"]+)">Back to the table', document)
     assert back
     assert html.unescape(back[1]).count("show=") == 3
+
+
+def test_store_too_large_to_cache_has_the_same_counts(
+    client: TestClient, opened: Inspector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ixt_inspector.web.snapshot_cache.MAX_CACHED_ROWS", 10)
+    inspector = Inspector(opened.settings)
+    large = TestClient(build_app(inspector, AccessPolicy()), base_url=HERE)
+    for address in ("/documents?is.level=1", "/documents?sort=column.url"):
+        expected, found = (one.get(address).text for one in (client, large))
+        assert counts(found) == counts(expected)
+        assert ids(found) == ids(expected)
+    inspector.close()
