@@ -25,6 +25,7 @@ from .plan import SelectionPlan as SelectionPlan
 from .planner import plan_mix as plan_mix
 from .predicates import Matches as Matches
 from .predicates import Scope as Scope
+from .predicates import critics_in as critics_in
 from .predicates import held_out_predicate as held_out_predicate
 from .presets import ANNEAL as ANNEAL
 from .presets import GOOD_EPOCHS as GOOD_EPOCHS

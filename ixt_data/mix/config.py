@@ -25,6 +25,19 @@ def _as_tuple(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
+def _as_order(value: Any) -> Any:
+    """Return a list of critics as their order `human,quality`."""
+    names = value.split(",") if isinstance(value, str) else value
+    is_list = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+    return ",".join(name.strip() for name in names) if is_list else value
+
+
+CriticOrder = Annotated[
+    str, BeforeValidator(_as_order, str | list[str]), Field(pattern=r"^[^,]+(,[^,]+)*$")
+]
+"""Name or id of a critic, or an order of several."""
+
+
 class Selection(ConfigModel):
     """A named SQL predicate over a snapshot, and its share of the draws."""
 
@@ -35,8 +48,9 @@ class Selection(ConfigModel):
     from that commit."""
     where: Text = EVERYTHING
     """SQL over the columns of documents and of the critic's critiques."""
-    critic: str | None = None
-    """Name or id of the critic for this selection, instead of the mix's critic."""
+    critic: CriticOrder | None = None
+    """Name or id of the critic for this selection, instead of the mix's critic, or a list of
+    critics as there."""
     weight: Weight = 1.0
     """Share of the draws, relative to the other selections."""
     max_repeats: PositiveInt | None = None
@@ -100,8 +114,9 @@ class Mix(ConfigModel):
     """Version or tag; null is the newest version at the time of the plan, which is pinned."""
     corpus: Annotated[tuple[str, ...], BeforeValidator(_as_tuple, str | list[str])] | None = None
     """Corpus or list of corpora; null is all."""
-    critic: str | None = None
-    """Name or id of the critic, for selections without a critic."""
+    critic: CriticOrder | None = None
+    """Name or id of the critic, for selections without a critic. Of a list such as `[human,
+    quality]` each document is drawn with the critique of the first one that succeeded."""
     condition: Condition = FullFeedback()
     """Conversion of critiques to tokens."""
     selections: Annotated[tuple[Selection, ...], Field(min_length=1)] = (Selection(name="all"),)
@@ -157,12 +172,12 @@ class Mix(ConfigModel):
         return any(self.condition_in(phase).reads_critiques for phase in self.phases())
 
     def critic_of(self, selection: Selection) -> str | None:
-        """Return the name or id of a selection's critic, or None."""
+        """Return the name or id of a selection's critic or the order of several, or None."""
         return selection.critic or self.critic
 
     @property
     def critics(self) -> tuple[str | None, ...]:
-        """The distinct critics of the selections, in their order."""
+        """The distinct critics, or orders of critics, of the selections, in their order."""
         return tuple(dict.fromkeys(map(self.critic_of, self.selections)))
 
     def condition_in(self, phase: Phase) -> Condition:

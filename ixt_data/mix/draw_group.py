@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -14,13 +15,14 @@ from ixt_data.mix.predicates import Matches
 class DrawGroup:
     """The documents of one selection under one predicate, and its share of each phase.
 
-    `critic` is the index in the mix's critics. A document that is drawn with the critiques of two
-    critics has a position for each: positions of the second critic follow those of the first.
+    `critics` are the indexes of the group's critics in those of the mix: one, or those of an order.
+    A document that is drawn with the critiques of two critics has a position for each: positions of
+    the second critic follow those of the first.
     """
 
     name: str
     where: str
-    critic: int
+    critics: tuple[int, ...]
     matches: Matches
     weights: Ints
     max_repeats: int | None
@@ -33,6 +35,19 @@ class DrawGroup:
             return None
         return self.max_repeats * self.matches.documents
 
+    def positions(self, values: Counts, documents: int) -> tuple[Counts, Any]:
+        """Return a view of the values of positions, and the group's documents as an index of it.
+
+        Args:
+            values: one value per position: the documents of each critic of the mix.
+            documents: number of documents.
+        """
+        if self.matches.ranks is not None:
+            of = np.array(self.critics, np.int64)[self.matches.ranks]
+            return values, self.matches.numbers() + documents * of
+        own = values[self.critics[0] * documents :][:documents]
+        return own, slice(None) if self.matches.places is None else self.matches.places
+
 
 def count_distinct(groups: Sequence[DrawGroup]) -> int:
     """Count the distinct documents of some groups."""
@@ -43,18 +58,24 @@ def count_distinct(groups: Sequence[DrawGroup]) -> int:
 
 
 def mark_positions(
-    drawn_for: Counts, group: DrawGroup, counts: Counts, selection: int, selections: int
+    drawn_for: Counts,
+    group: DrawGroup,
+    counts: Counts,
+    selection: int,
+    selections: int,
+    documents: int,
 ) -> None:
     """Note the selection that draws each position, or that several do; see `MixPlan.drawn_for`.
 
     Args:
-        drawn_for: the values so far of the positions of the group's critic; changed in place.
+        drawn_for: the values so far of all positions; changed in place.
         group: a group of the selection.
         counts: draws of each of its documents.
         selection: index of the selection.
         selections: number of selections.
+        documents: number of documents.
     """
-    places = slice(None) if group.matches.places is None else group.matches.places
+    drawn_for, places = group.positions(drawn_for, documents)
     known, own = drawn_for[places], selection + 1
     is_other = (known != 0) & (known != own)
     drawn_for[places] = np.where(counts == 0, known, np.where(is_other, selections + 1, own))

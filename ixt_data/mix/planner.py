@@ -27,7 +27,7 @@ from ixt_data.mix.draw_counts import (
 from ixt_data.mix.draw_group import DrawGroup, count_distinct, mark_positions
 from ixt_data.mix.order import PhaseOrder
 from ixt_data.mix.plan import COUNTS, PASSES, SPLIT, MixPlan, SelectionPlan
-from ixt_data.mix.predicates import Scope
+from ixt_data.mix.predicates import Scope, critics_in
 from ixt_data.mix.random_numbers import RandomNumbers
 from ixt_data.records import content_id
 from ixt_data.store import Store
@@ -194,8 +194,9 @@ def _group(
                 "are weighted as 0"
             )
         weights = softmax_weights(np.where(missing, 0.0, matches.values), temperature)
-    number, limit = scope.critics.index(critic), selection.max_repeats
-    return DrawGroup(name, where, number, matches, weights, limit, [Fraction(0)] * phases), warnings
+    numbers, limit = tuple(map(scope.critics.index, critics_in(critic))), selection.max_repeats
+    shares = [Fraction(0)] * phases
+    return DrawGroup(name, where, numbers, matches, weights, limit, shares), warnings
 
 
 def _check_samples(samples: int | None, batch: int, groups: Sequence[DrawGroup]) -> int:
@@ -272,8 +273,8 @@ def _count(
         for phase, part in enumerate(split_counts(counts, parts.tolist(), numbers)):
             per_phase[phase] = _added(per_phase[phase], part, group, documents, critics)
         if drawn_for is not None:
-            own_part = drawn_for[group.critic * documents :][:documents]
-            mark_positions(own_part, group, counts, names.index(group.name), len(names))
+            selection = names.index(group.name)
+            mark_positions(drawn_for, group, counts, selection, len(names), documents)
         largest = int(counts.max(initial=0))
         metrics.setdefault(group.name, []).append(
             (group, _dot(counts, group.matches.chars), largest)
@@ -297,15 +298,14 @@ def _count(
 
 def _added(counts: Counts, part: Counts, group: DrawGroup, documents: int, critics: int) -> Counts:
     """Add the counts of one group to the counts per position."""
-    places = group.matches.places
     if not len(counts):
-        if places is None and critics == 1:
+        if group.matches.places is None and critics == 1:
             return part
         counts = np.zeros(documents * critics, part.dtype)
     most = int(counts.max(initial=0)) + int(part.max(initial=0))
     counts = counts.astype(np.promote_types(counts.dtype, smallest_dtype(most)))
-    own = counts[group.critic * documents :][:documents]
-    own[slice(None) if places is None else places] += part.astype(counts.dtype, copy=False)
+    own, places = group.positions(counts, documents)
+    own[places] += part.astype(counts.dtype, copy=False)
     return counts
 
 

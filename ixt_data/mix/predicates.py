@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from ixt_data.mix.config import Mix
 from ixt_data.mix.draw_counts import Floats
 from ixt_data.mix.saved_selections import resolve_selections
 from ixt_data.records import OK
-from ixt_data.sql import join_clause, parenthesize, sql_literal
+from ixt_data.sql import critic_order, join_clause, parenthesize, sql_literal
 from ixt_data.store import Store
 
 
@@ -29,11 +30,14 @@ class Matches:
         chars: number of characters of each matching document, uint32[documents].
         values: weighting value of each matching document, NaN for NULL, float64[documents]; None
             without a weighting.
+        ranks: with an order of critics, the index in it of the critic of each matching document,
+            uint8[documents]; else None.
     """
 
     places: npt.NDArray[np.bool_] | None
     chars: npt.NDArray[np.uint32]
     values: Floats | None
+    ranks: npt.NDArray[np.uint8] | None = None
 
     @property
     def documents(self) -> int:
@@ -59,7 +63,7 @@ class Scope:
         snapshot: the pinned snapshot.
         holdout: share of documents that is out of scope.
         mix: with its saved selections resolved.
-        critics: the mix's critics.
+        critics: the mix's critics; those of an order are separate.
         shards: text shards of the mix's corpora, in the order of their commits.
         starts: position of each shard's first document, int64[shards].
     """
@@ -77,7 +81,8 @@ class Scope:
         """
         self.snapshot, self.holdout = store.snapshot(mix.snapshot), holdout
         mix = resolve_selections(store, mix, self.snapshot)
-        self.mix, self.critics = mix, mix.critics
+        self.mix = mix
+        self.critics = tuple(dict.fromkeys(chain.from_iterable(map(critics_in, mix.critics))))
         self._check(store, mix)
         self.shards = self.snapshot.text_shards(mix.corpus)
         self.starts = np.cumsum([0] + [shard.samples for shard in self.shards])[:-1]
@@ -102,13 +107,7 @@ class Scope:
                 raise MixError(f"corpus: no {corpus!r} {at}. Corpora: {known}")
         critics = self.snapshot.critics
         names = {critic.name for critic in critics.values()}
-        for critic in mix.critics:
-            if critic is not None and "," in critic:
-                raise MixError(
-                    f"critic: {critic!r} is an order of critics, and a mix draws each document "
-                    "with the critique of one. Save a selection with this order, and draw it: "
-                    "doc_id IN (SELECT doc_id FROM selected.NAME)"
-                )
+        for critic in self.critics:
             if critic is not None and critic not in names | critics.keys():
                 known = ", ".join(sorted(names)) or "none"
                 raise MixError(
@@ -131,7 +130,8 @@ class Scope:
             name: name of the selection, for errors.
             where: SQL predicate.
             value: SQL expression of the weighting, or None.
-            critic: name or id of the critic whose critiques are in scope, or None.
+            critic: name or id of the critic whose critiques are in scope, an order of critics, or
+                None.
 
         Raises:
             MixError: DuckDB refuses the predicate or the expression.
@@ -139,13 +139,16 @@ class Scope:
         with self._translating_errors(f"selection {name!r}", where):
             condition = parenthesize(where)
             expression = "NULL" if value is None else parenthesize(value)
+        order = critics_in(critic)
         inner = (
             "SELECT documents.shard AS _ixt_shard, documents.row AS _ixt_row, "
-            f"documents.n_chars AS _ixt_chars, ({expression})::DOUBLE AS _ixt_value "
+            f"documents.n_chars AS _ixt_chars, ({expression})::DOUBLE AS _ixt_value, "
+            f"{_rank(order)} AS _ixt_rank "
             f"{join_clause(self.snapshot, critic)} WHERE {self._only} AND {condition}"
         )
         sql = (
-            f"SELECT start + _ixt_row AS place, _ixt_chars AS chars, _ixt_value AS value "
+            f"SELECT start + _ixt_row AS place, _ixt_chars AS chars, _ixt_value AS value, "
+            "_ixt_rank AS rank "
             f"FROM ({inner}) AS found JOIN (SELECT unnest($1::VARCHAR[]) AS _ixt_shard, "
             "unnest($2::BIGINT[]) AS start) AS starts USING (_ixt_shard)"
         )
@@ -154,6 +157,7 @@ class Scope:
         places = np.zeros(total, bool)
         chars = np.zeros(total, np.uint32)
         values = None if value is None else np.full(total, np.nan)
+        ranks = None if len(order) == 1 else np.zeros(total, np.uint8)
         rows = 0
         parameters = [paths, self.starts.tolist()]
         with self._translating_errors(f"selection {name!r}", where):
@@ -165,11 +169,18 @@ class Scope:
             chars[at] = _column(batch, "chars", np.int64).clip(0, _MAX_CHARS)
             if values is not None:
                 values[at] = _column(batch, "value", np.float64)
+            if ranks is not None:
+                ranks[at] = _column(batch, "rank", np.uint8)
         if rows != np.count_nonzero(places):
             raise MixError(f"selection {name!r}: {where!r} matches some documents twice")
         if rows == total:
-            return Matches(None, chars, values)
-        return Matches(places, chars[places], None if values is None else values[places])
+            return Matches(None, chars, values, ranks)
+        return Matches(
+            places,
+            chars[places],
+            None if values is None else values[places],
+            None if ranks is None else ranks[places],
+        )
 
     def feedback(self, drawn: Sequence[CriticPredicate], best: bool) -> tuple[float, str] | None:
         """Return the highest (or lowest) score bin of some documents, and its modal critique."""
@@ -219,6 +230,23 @@ class Scope:
             if None in self.critics and "critiques" not in where:
                 message += ". Without `critic:` only the columns of documents are in scope"
             raise MixError(message) from None
+
+
+def critics_in(order: str | None) -> list[str | None]:
+    """Return the critics of an order; `[None]` without a critic."""
+    return [None] if order is None else list(critic_order(order))
+
+
+def _rank(order: Sequence[str | None]) -> str:
+    """Return SQL for the index in an order of the critic of a critique."""
+    if len(order) == 1:
+        return "0"
+    # A document that no critic has judged counts as one of the last, which has a placeholder.
+    cases = " ".join(
+        f"WHEN {sql_literal(str(name))} IN (critiques.critic, critiques.critic_id) THEN {rank}"
+        for rank, name in enumerate(order)
+    )
+    return f"CASE {cases} ELSE {len(order) - 1} END"
 
 
 def _any_of(drawn: Sequence[CriticPredicate]) -> str:

@@ -151,7 +151,7 @@ def _count_good(store: Store, mix: Mix, recipe: Recipe) -> int:
 
 def _count(store: Store, mix: Mix, where: str) -> int:
     with Scope(store, mix) as scope:
-        return scope.find("preset", where, None, scope.critics[0]).documents
+        return scope.find("preset", where, None, scope.mix.critics[0]).documents
 
 
 SPAN_PRESETS: Mapping[str, Schedule] = {

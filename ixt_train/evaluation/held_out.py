@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from ixt_data.errors import ConfigError
-from ixt_data.mix import Mix, Scope, held_out_predicate
+from ixt_data.mix import Mix, Scope, critics_in, held_out_predicate
 from ixt_data.records import Span
 from ixt_data.store import Store
 from ixt_train.conditioning import Choice, Conditioner
@@ -67,7 +67,7 @@ def held_out_documents(
     if not share or not per_bucket:
         return []
     with Scope(store, mix) as scope:
-        critic = scope.critics[0]
+        critic = scope.mix.critics[0]
         value = "critiques.score" if critic else "NULL::DOUBLE"
         matches = scope.find("held out", held_out_predicate(share), value, critic)
         scores = (
@@ -81,7 +81,8 @@ def held_out_documents(
         for number, name in enumerate(names):
             positions = matches.numbers()[bucket == number]
             picks = np.linspace(0, len(positions) - 1, min(per_bucket, len(positions))).astype(int)
-            documents += _read(store, scope, positions[picks], name)
+            ranks = None if matches.ranks is None else matches.ranks[bucket == number][picks]
+            documents += _read(store, scope, positions[picks], ranks, name)
     return documents
 
 
@@ -94,16 +95,21 @@ def empty_holdout(share: float, per_bucket: int) -> str:
     return f"holdout {share:g} holds out no document of a corpus this small; use a larger share"
 
 
-def _read(store: Store, scope: Scope, positions: Any, bucket: str) -> Iterator[HeldOut]:
+def _read(store: Store, scope: Scope, positions: Any, ranks: Any, bucket: str) -> Iterator[HeldOut]:
+    order = critics_in(scope.mix.critics[0])
+    ranks = np.zeros(len(positions), np.uint8) if ranks is None else ranks
     shard_of = np.searchsorted(scope.starts, positions, "right") - 1
     for number in np.unique(shard_of):
         info = scope.shards[number]
-        rows = (positions[shard_of == number] - scope.starts[number]).tolist()
+        is_here = shard_of == number
+        rows = (positions[is_here] - scope.starts[number]).tolist()
         text = list(store.shard(info).rows(("doc_id", "text")))
-        aligned = scope.critiques_of(info, scope.critics[0])
-        critiques = list(store.shard(aligned).rows()) if aligned else [{}] * len(text)
-        for row in rows:
-            yield _document(text[row], critiques[row], bucket)
+        critiques = []
+        for critic in order:
+            aligned = scope.critiques_of(info, critic)
+            critiques.append(list(store.shard(aligned).rows()) if aligned else [{}] * len(text))
+        for row, rank in zip(rows, ranks[is_here].tolist(), strict=True):
+            yield _document(text[row], critiques[rank][row], bucket)
 
 
 def _document(text: dict[str, Any], critique: dict[str, Any], bucket: str) -> HeldOut:

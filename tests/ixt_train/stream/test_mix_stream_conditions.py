@@ -24,8 +24,9 @@ from ixt_data.mix import (
     with_edges,
 )
 from ixt_data.mix.condition import KINDS
-from ixt_data.records import format_id
+from ixt_data.records import document_id, format_id
 from ixt_data.store.store import Store
+from ixt_train.conditioning import sample_texts
 from ixt_train.conditioning.conditioner import Conditioner, score_token
 from ixt_train.evaluation.held_out import held_out_documents
 from ixt_train.stream.mix_stream import MixStream
@@ -223,3 +224,49 @@ def test_held_out_documents_are_never_drawn(stores, tmp_path):
         measured = held_out_documents(store, mix, share, (0.0, 0.5, 1.0), 1000)
         assert measured
         assert {format_id(doc.doc_id) for doc in measured} <= out
+
+
+@pytest.mark.parametrize("has_other", [False, True], ids=["alone", "with-one-critic"])
+def test_labels_precede_a_judge_in_samples(tmp_path, has_other):
+    store = critiqued_store(tmp_path / "store", 120)
+    labeled = {30: 0.75, 31: 0.25, 99: 0.5}
+    for number, score in labeled.items():
+        doc_id = format_id(document_id(f"doc {number} text"))
+        store.label(doc_id, by="ana", score=score, critique=f"label {number}")
+    selections = [{"name": "corrected", "where": "n_chars > 0", "critic": ["human", "numbers"]}]
+    if has_other:
+        selections.append({"name": "judged", "where": "score >= 0.5", "critic": "numbers"})
+    mix = Mix(store=store.root, selections=selections)
+    plan = plan_mix(mix, 240, store=store)
+    assert plan.mix.selections[0].critic == "human,numbers"
+    seen = {}
+    with MixStream(plan, local=tmp_path / "local", batch_size=1) as ds:
+        samples = list(ds)
+    for sample in samples:
+        number = int(sample["text"].split()[1])
+        seen.setdefault(number, set()).add((sample["critique"], sample["score"]))
+    assert len(seen) == 120
+    for number, found in seen.items():
+        critiques = {critique for critique, _ in found}
+        judged = "" if number % 50 == 49 else f"note {number % 3}"
+        if number not in labeled:
+            assert critiques == {judged}
+        elif not has_other or number % 11 < 5 or number == 99:
+            assert found == {(f"label {number}", labeled[number])}
+        else:
+            assert critiques <= {f"label {number}", judged}
+    assert plan.documents == 120
+    texts_again = sample_texts(store, plan, plan.order(0))
+    assert len(texts_again) == 240
+
+
+def test_held_out_documents_have_the_first_critique_of_an_order(tmp_path):
+    store = critiqued_store(tmp_path / "store", 60)
+    doc_id = format_id(document_id("doc 7 text"))
+    store.label(doc_id, by="ana", score=0.125, critique="label 7")
+    mix = Mix(store=store.root, snapshot=store.log.newest(), critic="human, numbers")
+    found = held_out_documents(store, mix, 1.0, (0.0, 0.5, 1.0), 100)
+    by_number = {int(one.text.split()[1]): one for one in found}
+    assert len(by_number) == 60
+    assert (by_number[7].score, by_number[7].critique) == (0.125, "label 7")
+    assert by_number[8].critique == "note 2"
