@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from ixt_data.config import validate
 from ixt_data.errors import ConfigError, IxtError, MissingExtra
+from ixt_data.log import HUMAN
 from ixt_data.mix import Mix, MixPlan, drawn_scores, plan_mix, store_at
 from ixt_data.store import Store
 from ixt_inspector.web.access import is_cross_site
@@ -105,7 +106,7 @@ def show(request: PageRequest) -> Response:
         "Draft",
         draft=draft,
         rows=_rows(request),
-        critics=request.view.critics,
+        critics=_critics(request),
         kinds=KINDS,
         kind=request.get("condition") or _default_kind(request),
         is_held=is_held,
@@ -174,6 +175,14 @@ def _rows(request: PageRequest) -> list[dict[str, Any]]:
     if EVERYTHING not in saved:
         rows.append({"name": EVERYTHING, "where": "true", "critic": None, "saved": False})
     return rows
+
+
+def _critics(request: PageRequest) -> list[str]:
+    """Return the critics to choose from; with labels, each other one corrected by them, too."""
+    critics = request.view.critics
+    if HUMAN not in critics:
+        return critics
+    return [*critics, *(f"{HUMAN},{name}" for name in critics if name != HUMAN)]
 
 
 def _default_kind(request: PageRequest) -> str:
