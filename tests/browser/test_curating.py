@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from accessibility import serious_problems
 from playwright.sync_api import Browser, Page, expect
 from shown_store import make_mixes, make_runs, make_store
 
@@ -254,9 +254,6 @@ def test_pages_have_no_serious_accessibility_problem(
         page.goto(curated + path)
         page.wait_for_load_state("networkidle")
         assert page.evaluate(SIDEWAYS) == 0, path
-        for problem in Axe().run(page).response["violations"]:
-            if problem["impact"] in ("serious", "critical"):
-                nodes = [node["html"][:200] for node in problem["nodes"][:3]]
-                found.append((path, problem["id"], problem["help"], nodes))
+        found += [(path, *problem) for problem in serious_problems(page)]
     context.close()
     assert found == []

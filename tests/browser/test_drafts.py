@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from accessibility import serious_problems
 from playwright.sync_api import Browser, Page, expect
 from served import served
 from shown_store import make_store
@@ -52,11 +53,13 @@ def test_draft_is_planned_while_sliders_move(page: Page, selected: str, tmp_path
     expect(page.locator("#plan tbody").first).to_contain_text("75.2%")
     page.get_by_label("Conditioned on").focus()
     page.keyboard.type("both")
-    expect(page.locator(".control").first).to_contain_text("<|bos|>")
+    expect(page.locator(".control", has_text="<|feedback|>").first).to_be_visible()
+    page.wait_for_load_state("networkidle")
     expect(page.locator(".chart svg")).to_have_count(1)
     assert "weight.good=0.03" in page.url
     assert page.evaluate(SIDEWAYS) == 0
     shown = page.locator(".facts").inner_text()
+    assert serious_problems(page) == []
     page.goto(page.url)
     assert page.locator(".facts").inner_text() == shown
     with page.expect_download() as loading:

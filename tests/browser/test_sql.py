@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pyarrow.parquet as pq
 import pytest
+from accessibility import serious_problems
 from playwright.sync_api import Browser, Page, expect
 from served import served
 from shown_store import make_store
@@ -52,6 +53,7 @@ def test_recipe_is_run_sorted_and_downloaded(page: Page, writable: str) -> None:
     shown = page.locator("#result tbody tr").count()
     page.goto(page.url)
     expect(page.locator("#result tbody tr")).to_have_count(shown)
+    assert serious_problems(page) == []
     with page.expect_download() as loading:
         page.get_by_role("link", name="Parquet").press("Enter")
     table = pq.read_table(loading.value.path())
