@@ -13,7 +13,7 @@ from ixt_data.ingestion import ingest
 from ixt_data.records import Critique, Document
 from ixt_data.store.store import Store
 from ixt_train.conditioning.conditioner import SPECIAL_TOKENS
-from ixt_train.conditioning.tokenizer import train_tokenizer
+from ixt_train.conditioning.tokenizer import add_special_tokens, train_tokenizer
 from ixt_train.config.model_config import TokenizerTraining
 
 TEMPLATE = (
@@ -69,10 +69,7 @@ def write_model(folder: Path, **settings: Any) -> Any:
     """Write a tiny model with its tokenizer, and return the tokenizer."""
     texts = [" ".join(map(str, range(80))), "hello ask me a sum it is + ="]
     tokenizer = train_tokenizer(texts, TokenizerTraining(vocab_size=400), SPECIAL_TOKENS)
-    tokenizer.add_special_tokens(
-        {"additional_special_tokens": ["<|user|>", "<|assistant|>"]},
-        replace_additional_special_tokens=False,
-    )
+    add_special_tokens(tokenizer, ("<|user|>", "<|assistant|>"))
     tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
