@@ -5,6 +5,10 @@ import os
 from collections import defaultdict
 from typing import Any
 
+# Before torch is imported. Its threads wait for each other in a loop: on cores that others use,
+# a test of 8 seconds took 10 minutes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @atexit.register
 def _silence_the_leak_report() -> None:

@@ -11,6 +11,8 @@ from .label_files import LabelFormat as LabelFormat
 from .label_files import write_documents as write_documents
 from .matched_documents import MatchedDocuments as MatchedDocuments
 from .mds import export_mds as export_mds
+from .pair_table import PairTable as PairTable
+from .pair_table import write_pairs as write_pairs
 from .preferences import PreferenceOptions as PreferenceOptions
 from .preferences import export_preferences as export_preferences
 from .rows import ExportReport as ExportReport

@@ -1,12 +1,13 @@
 """Pairs of a better and a worse answer to one prompt, from conversations and their scores.
 
 A pair is two conversations of different scores that differ only in the last message, the
-assistant's. The keys of the rows are those that DPO trainers such as TRL's read.
+assistant's. Of a prompt, the pair with the largest difference comes first; of equal differences,
+the one whose better answer, then whose worse answer, has the lower doc_id.
 """
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,19 +25,28 @@ from ixt_data.records import ProgressCallback
 from ixt_data.sql import connect
 
 _ANSWERS = pa.schema(
-    {"prompt": pa.string(), "answer": pa.string(), "score": pa.float64(), "doc_id": pa.string()}
+    {
+        "prompt": pa.string(),
+        "answer": pa.string(),
+        "score": pa.float64(),
+        "doc_id": pa.string(),
+        "shard": pa.string(),
+        "row": pa.int64(),
+    }
 )
 _PAIRS = """
-SELECT better.prompt, better.answer, worse.answer, better.score, worse.score, better.doc_id,
-       worse.doc_id
+SELECT better.prompt AS prompt, better.answer AS better_answer, worse.answer AS worse_answer,
+       better.score AS better_score, worse.score AS worse_score, better.doc_id AS better_id,
+       worse.doc_id AS worse_id, better.shard AS shard, better.row AS row
 FROM answers better JOIN answers worse USING (prompt)
 WHERE better.score > worse.score AND better.score - worse.score >= $min_difference
 QUALIFY row_number() OVER (
     PARTITION BY prompt
     ORDER BY better.score - worse.score DESC, better.doc_id, worse.doc_id
 ) <= $per_prompt
-ORDER BY md5(prompt), prompt, better.score - worse.score DESC, better.doc_id, worse.doc_id
 """
+_IN_FILES = "md5(prompt), prompt, better_score - worse_score DESC, better_id, worse_id"
+_EXPORTED = "prompt, better_answer, worse_answer, better_score, worse_score, better_id, worse_id"
 _ROWS_AT_ONCE = 1024
 
 
@@ -82,8 +92,8 @@ def export_preferences(
 ) -> PreferenceReport:
     """Write pairs as JSON lines, in an order that does not depend on that of the documents.
 
-    Each line has `prompt`, `chosen` and `rejected` (lists of messages), and the scores and ids of
-    the two conversations. DuckDB joins the answers, on the disk if they do not fit its memory.
+    Each line has `prompt`, `chosen` and `rejected` (lists of messages), as DPO trainers such as
+    TRL's read them, and the scores and ids of the two conversations.
 
     Args:
         selected: the documents, with the scores of one critic.
@@ -96,23 +106,11 @@ def export_preferences(
         UsageError: the snapshot has no critic, or no pair was found.
         StoreError: the path exists or belongs to a store.
     """
-    if selected.critic is None:
-        raise UsageError("preferences need scores, and the store has no critic: ixt critique")
-    with (
-        tempfile.TemporaryDirectory(prefix="ixt-pairs-") as folder,
-        closing(connect("25%", Path(folder))) as connection,
-    ):
-        connection.execute(
-            "CREATE TABLE answers (prompt VARCHAR, answer VARCHAR, score DOUBLE, doc_id VARCHAR)"
-        )
-        answers = skipped = 0
-        for rows, n_skipped in _answers(selected, progress):
-            connection.from_arrow(rows).insert_into("answers")
-            answers, skipped = answers + rows.num_rows, skipped + n_skipped
+    with joined_answers(selected, progress) as answers:
         pairs = prompts = 0
         last = None
         with new_file(out, overwrite) as path, path.open("wb") as file:
-            found = connection.execute(_PAIRS, options.model_dump())
+            found = answers.pairs(_EXPORTED, _IN_FILES, options)
             while batch := found.fetchmany(_ROWS_AT_ONCE):
                 for pair in batch:
                     file.write(_line(pair))
@@ -120,27 +118,106 @@ def export_preferences(
                     last = pair[0]
                 pairs += len(batch)
             if not pairs:
-                raise UsageError(_why_none(connection, answers, skipped, options))
+                raise UsageError(answers.why_no_pair(options))
     return PreferenceReport(
-        str(out), pairs, prompts, answers, skipped, selected.critic, selected.snapshot.version
+        str(out),
+        pairs,
+        prompts,
+        answers.count,
+        answers.skipped,
+        answers.critic,
+        selected.snapshot.version,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedAnswers:
+    """The answers of some documents, by prompt, in a table of DuckDB.
+
+    Attributes:
+        critic: name or id of the critic whose scores decide.
+        count: number of conversations with a score that end with an answer.
+        skipped: number of other documents.
+    """
+
+    connection: Any
+    critic: str
+    count: int
+    skipped: int
+
+    def pairs(self, columns: str, order: str, options: PreferenceOptions) -> Any:
+        """Return a cursor over the pairs.
+
+        Args:
+            columns: SQL of the selected columns.
+            order: SQL of the order.
+            options: which pairs to return.
+        """
+        sql = f"SELECT {columns} FROM ({_PAIRS}) ORDER BY {order}"
+        return self.connection.execute(sql, options.model_dump())
+
+    def why_no_pair(self, options: PreferenceOptions) -> str:
+        """Return why no pair was found, and what to change."""
+        if not self.count:
+            return (
+                f"no pairs: none of the {self.skipped:,} matching documents is a conversation that "
+                "ends with an answer and has a score"
+            )
+        prompts, largest = self.connection.execute(
+            "SELECT count(*), max(high - low) FROM (SELECT max(score) high, min(score) low "
+            "FROM answers GROUP BY prompt HAVING count(*) > 1)"
+        ).fetchone()
+        if not prompts:
+            return f"no pairs: no two of the {self.count:,} answers are to one prompt"
+        return (
+            f"no pairs: the scores of answers to one prompt differ by at most {largest:g}, and "
+            f"min_difference is {options.min_difference:g}"
+        )
+
+
+@contextmanager
+def joined_answers(
+    selected: MatchedDocuments,
+    progress: ProgressCallback = lambda scanned, matched: None,
+) -> Iterator[JoinedAnswers]:
+    """Read the answers of some documents; DuckDB joins them, on the disk if they do not fit.
+
+    Args:
+        selected: the documents, with the scores of one critic.
+        progress: called after each shard with samples scanned and documents matched.
+
+    Raises:
+        UsageError: the snapshot has no critic.
+    """
+    if selected.critic is None:
+        raise UsageError("preferences need scores, and the store has no critic: ixt critique")
+    with (
+        tempfile.TemporaryDirectory(prefix="ixt-pairs-") as folder,
+        closing(connect("25%", Path(folder))) as connection,
+    ):
+        connection.from_arrow(_ANSWERS.empty_table()).create("answers")
+        count = skipped = 0
+        for rows, n_skipped in _answers(selected, progress):
+            connection.from_arrow(rows).insert_into("answers")
+            count, skipped = count + rows.num_rows, skipped + n_skipped
+        yield JoinedAnswers(connection, selected.critic, count, skipped)
 
 
 def _answers(
     selected: MatchedDocuments, progress: ProgressCallback
 ) -> Iterator[tuple[pa.Table, int]]:
     """Yield prompts and answers of some documents, and the number of other documents."""
-    for table in selected.tables(("doc_id", "text", "score"), progress):
+    names = ("doc_id", "text", "score", "shard", "row")
+    for table in selected.tables(names, progress):
         rows = []
-        columns = (table[name].to_pylist() for name in ("doc_id", "text", "score"))
-        for doc_id, text, score in zip(*columns, strict=True):
+        columns = (table[name].to_pylist() for name in names)
+        for doc_id, text, score, *place in zip(*columns, strict=True):
             messages = _messages(text) if score is not None else []
             if len(messages) > 1 and messages[-1].get("role") == ASSISTANT:
                 *prompt, answer = messages
                 texts = (orjson.dumps(part).decode() for part in (prompt, answer))
-                rows.append((*texts, float(score), str(doc_id)))
-        names = _ANSWERS.names
-        answers = [dict(zip(names, row, strict=True)) for row in rows]
+                rows.append((*texts, float(score), str(doc_id), *place))
+        answers = [dict(zip(_ANSWERS.names, row, strict=True)) for row in rows]
         yield pa.Table.from_pylist(answers, schema=_ANSWERS), table.num_rows - len(rows)
 
 
@@ -167,23 +244,3 @@ def _line(pair: tuple[Any, ...]) -> bytes:
         "rejected_id": worse_id,
     }
     return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
-
-
-def _why_none(connection: Any, answers: int, skipped: int, options: PreferenceOptions) -> str:
-    """Return the reason for an export without pairs, and what to change."""
-    if not answers:
-        return (
-            f"no pairs: none of the {skipped:,} matching documents is a conversation that ends "
-            "with an answer and has a score"
-        )
-    row = connection.execute(
-        "SELECT count(*), max(high - low) FROM (SELECT max(score) high, min(score) low "
-        "FROM answers GROUP BY prompt HAVING count(*) > 1)"
-    ).fetchone()
-    prompts, largest = row
-    if not prompts:
-        return f"no pairs: no two of the {answers:,} answers are to one prompt"
-    return (
-        f"no pairs: the scores of answers to one prompt differ by at most {largest:g}, and "
-        f"min_difference is {options.min_difference:g}"
-    )

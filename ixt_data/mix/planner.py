@@ -182,8 +182,9 @@ def _group(
         corpora = ", ".join(mix.corpus or scope.snapshot.corpora) or "no corpus"
         besides = f" outside of the holdout of {scope.holdout:g}" if scope.holdout else ""
         raise MixError(
-            f"selection {name!r}: no document of {corpora} in snapshot {scope.snapshot.version}"
-            f"{besides} satisfies {where!r}. List the scores: ixt query 'SUMMARIZE critiques'"
+            f"selection {name!r}: no {scope.noun} of {corpora} in snapshot "
+            f"{scope.snapshot.version}{besides} satisfies {where!r}. List the scores: "
+            "ixt query 'SUMMARIZE critiques'"
         )
     weights, warnings = equal_weights(n), []
     if temperature and matches.values is not None:

@@ -66,7 +66,10 @@ class Scope:
         critics: the mix's critics; those of an order are separate.
         shards: text shards of the mix's corpora, in the order of their commits.
         starts: position of each shard's first document, int64[shards].
+        noun: what a document of the scope is, for errors.
     """
+
+    noun = "document"
 
     def __init__(self, store: Store, mix: Mix, holdout: float = 0.0) -> None:
         """Resolve the mix and open the views of its snapshot.

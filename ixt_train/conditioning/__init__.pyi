@@ -1,5 +1,4 @@
 from .chat import ChatConditioner as ChatConditioner
-from .chat import build_conditioner as build_conditioner
 from .chat_template import set_chat_template as set_chat_template
 from .chat_template import template_id as template_id
 from .conditioner import SPECIAL_TOKENS as SPECIAL_TOKENS
@@ -9,6 +8,8 @@ from .conditioner import Encoded as Encoded
 from .conditioner import Feedback as Feedback
 from .conditioner import tag_token as tag_token
 from .encoder import Encoder as Encoder
+from .pairs import PairConditioner as PairConditioner
+from .pairs import build_conditioner as build_conditioner
 from .phases import phase_conditioners as phase_conditioners
 from .text_samples import SamplePart as SamplePart
 from .text_samples import SampleText as SampleText

@@ -18,10 +18,11 @@ from ixt_data.errors import ConfigError
 from ixt_data.mix import Condition, DocumentFeedback
 from ixt_data.records import Span, content_id
 from ixt_train.conditioning.chat_template import ChatTemplate, template_id
+from ixt_train.conditioning.chat_turns import Turn
 from ixt_train.conditioning.conditioner import Choice, Conditioner, Encoded, Weights
 from ixt_train.conditioning.encoder import Encoder, TokenArray
 from ixt_train.conditioning.template_encoder import FEEDBACK_ID, FEEDBACK_MARK, EncodedText
-from ixt_train.config import SftConfig, TrainConfig
+from ixt_train.config import SftConfig
 
 TURN = "turn"
 """Verdict of a span that judges a complete turn."""
@@ -33,18 +34,6 @@ Pieces = Sequence[tuple[int, int, int]]
 """Pieces of a content: offset in the content, offset in the rendered text, length."""
 
 _SYSTEM = ("system", "developer")
-
-
-def build_conditioner(
-    config: TrainConfig,
-    tokenizer: Any,
-    condition: Condition,
-    observed: Mapping[str, tuple[float, str]] | None = None,
-) -> Conditioner:
-    """Build the conditioner of a train run's stage; see `Conditioner`."""
-    if config.stage == "sft":
-        return ChatConditioner(tokenizer, condition, observed, config.sft)
-    return Conditioner(tokenizer, condition, observed)
 
 
 class ChatConditioner(Conditioner):
@@ -74,8 +63,8 @@ class ChatConditioner(Conditioner):
             condition.position == "append" or condition.repeat_every is not None
         ):
             raise ConfigError(
-                "condition: in stage sft, sft.feedback decides the position of feedback; remove "
-                "position and repeat_every"
+                "condition: sft.feedback decides the position of feedback in conversations; "
+                "remove position and repeat_every"
             )
         super().__init__(tokenizer, condition, observed)
         self.sft = sft or SftConfig()
@@ -165,10 +154,15 @@ class ChatConditioner(Conditioner):
             for number, own in enumerate(contents)
         }
         encoded = self.template.encoder.encode(text)
-        regions = [(moved(turn.start), moved(turn.end - 1) + 1) for turn in turns.values()]
+        counted = self._with_loss(list(turns.values()))
+        regions = [(moved(turn.start), moved(turn.end - 1) + 1) for turn in counted]
         weights = _inside(encoded, regions).astype(np.float32)
         ids, weights = self._with_passages(text, encoded, weights, conversation, spans, pieces)
         return self._with_feedback(ids, weights, inserted)
+
+    def _with_loss(self, turns: list[Turn]) -> list[Turn]:
+        """Return those of the assistant's turns that the loss counts."""
+        return turns
 
     def _with_passages(
         self,

@@ -49,11 +49,14 @@ class Encoded:
         input_ids: int32[T].
         loss_weights: weight of the loss at predicting each token, float32[T].
         rejected: why the chat template rejects the conversation; empty for all other samples.
+        worse_from: of a pair, the first token of its worse conversation, which follows the better
+            one.
     """
 
     input_ids: TokenArray
     loss_weights: Weights
     rejected: str = ""
+    worse_from: int | None = None
 
 
 def score_bin(score: float, edges: Sequence[float] = ()) -> int:

@@ -71,7 +71,8 @@ class StopConfig(ConfigModel):
     """Early end of a train run; without this part, the train run resumes where it stopped."""
 
     metric: str
-    """Path of an evaluation metric, such as `tasks.sums` or `loss.best.all`."""
+    """Path of an evaluation metric, such as `tasks.sums`, `loss.best.all` or
+    `preference.accuracy`."""
     threshold: float
     """Stop at the first evaluation at or below it for a loss, at or above it for other metrics."""
 
@@ -87,7 +88,9 @@ class StopConfig(ConfigModel):
             raise ConfigError(f"stop.metric: no metric {self.metric!r}; measured are: {known}")
         value = flat[self.metric]
         return bool(
-            value <= self.threshold if self.metric.startswith("loss.") else value >= self.threshold
+            value <= self.threshold
+            if self.metric.startswith("loss.") or self.metric == "preference.loss"
+            else value >= self.threshold
         )
 
 

@@ -8,15 +8,15 @@ from pydantic import Field, PositiveInt, model_validator
 
 from ixt_data.config import ConfigModel, load_config, validate
 from ixt_data.mix import Mix, load_mix, store_at
-from ixt_data.records import Stage
 from ixt_train.config.amount import Amount, AmountText
 from ixt_train.config.eval_config import EvalConfig, StopConfig, flatten
 from ixt_train.config.instability_config import InstabilityConfig
 from ixt_train.config.logger_config import MlflowConfig, WandbConfig
 from ixt_train.config.lora_config import LoraConfig
+from ixt_train.config.model_config import ModelConfig, TokenizerConfig
 from ixt_train.config.optimizer_config import OptimizerConfig, ScheduleConfig
 from ixt_train.config.profile_config import ProfileConfig
-from ixt_train.config.stage_config import SftConfig, StartConfig
+from ixt_train.config.stage_config import PreferenceConfig, SftConfig, StartConfig, TrainStage
 
 # Settings that do not change the weights, and paths: the content of a path is in the fingerprint.
 NOT_IN_FINGERPRINT: dict[str, Any] = {
@@ -40,61 +40,6 @@ NOT_IN_FINGERPRINT: dict[str, Any] = {
     "start": {"checkpoint"},
     "sft": {"template"},
 }
-
-
-class InitConfig(ConfigModel):
-    """Initial weights of a model from scratch, beyond its Hugging Face config."""
-
-    embedding_std: Annotated[float, Field(gt=0)] | None = None
-    """Standard deviation of the input embedding; null uses the model's default."""
-    scale_residual: bool = False
-    """Divide the output projections of attention and MLP by sqrt(2 x layers), as GPT-2 does."""
-
-
-class ModelConfig(ConfigModel):
-    """The model: from scratch by `config`, or from a folder by `path`."""
-
-    config: dict[str, Any] | None = None
-    """A Hugging Face config with its `model_type`; `ixt train` fills in vocabulary and special
-    tokens."""
-    path: str | None = None
-    """A folder written by `save_pretrained` or `ixt export-model`."""
-    init: InitConfig = InitConfig()
-    """Initial weights; only for `config`."""
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if (self.config is None) == (self.path is None):
-            raise ValueError("give either config or path")
-        if self.config is not None and "model_type" not in self.config:
-            raise ValueError("config needs a model_type, for instance llama")
-        return self
-
-
-class TokenizerTraining(ConfigModel):
-    """A tokenizer trained on the mix's documents and critiques."""
-
-    kind: Literal["bpe", "words"] = "bpe"
-    """`bpe`: byte-level BPE. `words`: each run of characters without white space is one token."""
-    vocab_size: PositiveInt = 8192
-    """Maximum size of the vocabulary, special tokens included."""
-    samples: PositiveInt = 100_000
-    """Maximum number of documents to read."""
-
-
-class TokenizerConfig(ConfigModel):
-    """The tokenizer: a folder by `path`, or trained by `train`."""
-
-    path: str | None = None
-    """A folder with a Hugging Face tokenizer; missing feedback tokens are added to it."""
-    train: TokenizerTraining | None = None
-    """Train a tokenizer and save it in the run folder."""
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if (self.path is None) == (self.train is None):
-            raise ValueError("give either path or train")
-        return self
 
 
 class CacheConfig(ConfigModel):
@@ -151,18 +96,20 @@ class TrainConfig(ConfigModel):
     """Root of the store, relative to the working folder; null uses the mix's."""
     seed: Annotated[int, Field(ge=0)] = 17
     """Seed of the initial weights and of dropout; the mix's seed decides the order of samples."""
-    stage: Stage = "pretrain"
-    """Stage of training: pretrain, midtrain or sft."""
+    stage: TrainStage = "pretrain"
+    """Stage of training: pretrain, midtrain, sft or preference."""
     model: ModelConfig | None = None
     """The model, unless `start` provides it."""
     tokenizer: TokenizerConfig | None = None
     """The tokenizer, unless `start` provides it."""
     start: StartConfig | None = None
-    """A previous train run to continue, as in midtrain and sft."""
+    """A previous train run to continue, as in midtrain, sft and preference."""
     lora: LoraConfig | None = None
     """Train low-rank adapters of the model of `start` or `model.path`; null trains all weights."""
     sft: SftConfig = SftConfig()
-    """Conversations; only for stage sft."""
+    """Conversations; only for stages sft and preference."""
+    preference: PreferenceConfig = PreferenceConfig()
+    """Pairs of answers and their loss; only for stage preference."""
     max_length: PositiveInt = 1024
     """Maximum length of a sequence, in tokens; longer documents are truncated."""
     packing: Literal["pad", "concat", "best_fit"] = "pad"
@@ -234,10 +181,13 @@ class TrainConfig(ConfigModel):
         for key in ("model", "tokenizer"):
             if (getattr(self, key) is None) == (self.start is None):
                 raise ValueError(f"{key}: give either {key} or start, which provides its own")
-        if self.stage == "midtrain" and self.start is None and self.model_path is None:
-            raise ValueError("stage: midtrain continues a model; give start or model.path")
-        if self.stage != "sft" and self.sft != SftConfig():
-            raise ValueError(f"sft: the stage is {self.stage}; set stage to sft")
+        continues = self.stage in ("midtrain", "preference")
+        if continues and self.start is None and self.model_path is None:
+            raise ValueError(f"stage: {self.stage} continues a model; give start or model.path")
+        if not self.has_chat and self.sft != SftConfig():
+            raise ValueError(f"sft: the stage is {self.stage}; set stage to sft or preference")
+        if self.stage != "preference" and self.preference != PreferenceConfig():
+            raise ValueError(f"preference: the stage is {self.stage}; set stage to preference")
         if self.stage == "sft" and self.packing == "concat":
             raise ValueError("packing: concat cuts conversations in two; use pad or best_fit")
         if self.split != "never" and (self.packing != "best_fit" or self.stage == "sft"):
@@ -250,6 +200,16 @@ class TrainConfig(ConfigModel):
     def _compatible(self) -> Self:
         if self.duration.value == 0:
             raise ValueError("duration must be longer than 0")
+        if self.stage == "preference":
+            if self.packing != "pad":
+                raise ValueError(f"packing: {self.packing}, and stage preference needs pad")
+            if self.z_loss:
+                raise ValueError("z_loss: the loss of stage preference has none; remove it")
+            if self.fsdp is not None:
+                raise ValueError(
+                    "fsdp: the initial model of stage preference is not sharded; remove fsdp. lora "
+                    "needs the memory of one model"
+                )
         if self.lora is not None:
             if self.start is None and self.model_path is None:
                 raise ValueError("lora: adapters need a trained model; give start or model.path")
@@ -263,14 +223,21 @@ class TrainConfig(ConfigModel):
         return self
 
     @property
+    def has_chat(self) -> bool:
+        """True if the chat template renders conversations."""
+        return self.stage in ("sft", "preference")
+
+    @property
     def model_path(self) -> str | None:
         """The folder that the model is loaded from, or None."""
         return self.model.path if self.model else None
 
     @property
     def cut_length(self) -> int | None:
-        """The number of tokens at which a document is truncated; None truncates none."""
-        return None if self.packing == "concat" or self.split != "never" else self.max_length
+        """The number of tokens at which a sample is truncated; None truncates none."""
+        is_cut_before = self.stage == "preference"
+        is_whole = self.packing == "concat" or self.split != "never"
+        return None if is_cut_before or is_whole else self.max_length
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the settings that the weights depend on, by dotted key.
@@ -278,8 +245,10 @@ class TrainConfig(ConfigModel):
         The run folder adds the plan, the tokenizer and the starting checkpoint.
         """
         settings = self.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT)
-        if self.stage != "sft":
+        if not self.has_chat:
             del settings["sft"]
+        if self.stage != "preference":
+            del settings["preference"]
         # A key that changes nothing is left out.
         if self.optimizer.kind == "adamw":
             del settings["optimizer"]["kind"]

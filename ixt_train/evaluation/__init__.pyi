@@ -12,5 +12,6 @@ from .held_out import empty_holdout as empty_holdout
 from .held_out import evaluate as evaluate
 from .held_out import held_out_documents as held_out_documents
 from .held_out import solve_tasks as solve_tasks
+from .held_out_samples import HeldOut as HeldOut
 from .result_tables import generations_text as generations_text
 from .result_tables import metrics_text as metrics_text

@@ -1,7 +1,7 @@
 """Evaluation: held-out loss by score bucket and feedback, the effect of feedback, and tasks."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
@@ -27,7 +27,7 @@ from ixt_train.evaluation.held_out_samples import (
 from ixt_train.evaluation.lockstep import in_lockstep
 from ixt_train.evaluation.tasks import Task, load_task
 from ixt_train.inference import LoadedModel, logits_of, pick_device, row_losses
-from ixt_train.runs import CONFIG
+from ixt_train.runs import CONFIG, read_pairs, scope_of
 from ixt_train.stream import (
     Collator,
     World,
@@ -52,7 +52,12 @@ def bucket_names(edges: Sequence[float]) -> list[str]:
 
 
 def held_out_documents(
-    store: Store, mix: Mix, share: float, edges: Sequence[float], per_bucket: int
+    store: Store,
+    mix: Mix,
+    share: float,
+    edges: Sequence[float],
+    per_bucket: int,
+    scope: Callable[[Store, Mix], Scope] = Scope,
 ) -> list[HeldOut]:
     """Select held-out documents of a mix's corpora, spread evenly, with a maximum per bucket.
 
@@ -63,13 +68,14 @@ def held_out_documents(
         share: share of documents that was held out of training.
         edges: edges of the score buckets.
         per_bucket: maximum documents per bucket; documents without a score are a separate bucket.
+        scope: constructor of the scope of the documents.
     """
     if not share or not per_bucket:
         return []
-    with Scope(store, mix) as scope:
-        critic = scope.mix.critics[0]
+    with scope(store, mix) as opened:
+        critic = opened.mix.critics[0]
         value = "critiques.score" if critic else "NULL::DOUBLE"
-        matches = scope.find("held out", held_out_predicate(share), value, critic)
+        matches = opened.find("held out", held_out_predicate(share), value, critic)
         scores = (
             matches.values if matches.values is not None else np.full(matches.documents, np.nan)
         )
@@ -82,7 +88,7 @@ def held_out_documents(
             positions = matches.numbers()[bucket == number]
             picks = np.linspace(0, len(positions) - 1, min(per_bucket, len(positions))).astype(int)
             ranks = None if matches.ranks is None else matches.ranks[bucket == number][picks]
-            documents += _read(store, scope, positions[picks], ranks, name)
+            documents += _read(store, opened, positions[picks], ranks, name)
     return documents
 
 
@@ -332,8 +338,14 @@ def evaluate(
     eval_config = (
         settings.eval if samples is None else settings.eval.model_copy(update={"samples": samples})
     )
+    pairs = None if loaded.run is None or config else read_pairs(loaded.run, settings)
     documents = held_out_documents(
-        opened_store, mix, settings.holdout, eval_config.buckets, eval_config.samples
+        opened_store,
+        mix,
+        settings.holdout,
+        eval_config.buckets,
+        eval_config.samples,
+        scope_of(pairs),
     )
     if not documents and not eval_config.tasks:
         raise ConfigError(

@@ -2,6 +2,7 @@ from .adapters import ADAPTERS as ADAPTERS
 from .adapters import load_merged as load_merged
 from .adapters import save_adapters as save_adapters
 from .adapters import with_adapters as with_adapters
+from .adapters import without_adapters as without_adapters
 from .attention_kernels import use_flex_attention as use_flex_attention
 from .chunked_loss import LossHead as LossHead
 from .chunked_loss import TokenLosses as TokenLosses

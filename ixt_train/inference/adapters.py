@@ -1,6 +1,7 @@
 """Low-rank adapters of a model: added for training, merged into its weights for all else."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +98,25 @@ def _adapted(model: Any, folder: Path) -> Any:
     return adapted
 
 
-def _with_bias(head: Any, hidden: tuple[Tensor], _: Tensor) -> Tensor:
+@contextmanager
+def without_adapters(model: nn.Module) -> Iterator[None]:
+    """Compute, within the context, with the weights that the adapters are added to."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers: Any = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
+
+
+def _with_bias(head: Any, hidden: tuple[Tensor], logits: Tensor) -> Tensor:
     """Return the logits of a head with its bias, which peft 0.21 leaves out."""
+    if head.disable_adapters:
+        return logits
     weight = head.get_merged_weights(head.active_adapters)
     return nn.functional.linear(hidden[0], weight, head.base_layer.bias)
 

@@ -25,6 +25,8 @@ from .feedback import feedback_record as feedback_record
 from .feedback import observed_pairs as observed_pairs
 from .metrics import MetricsWriter as MetricsWriter
 from .metrics import read_metrics as read_metrics
+from .pairs import read_pairs as read_pairs
+from .pairs import scope_of as scope_of
 from .rejections import REJECTED as REJECTED
 from .rejections import Rejection as Rejection
 from .rejections import RejectionWriter as RejectionWriter

@@ -62,6 +62,10 @@ class Remote:
         """Upload the records that the run folder starts with."""
         top_files = [path for path in self.folder.iterdir() if path.is_file()]
         nested_files = [p for name in _FOLDERS for p in sorted((self.folder / name).glob("*"))]
+        if (self.folder / run_folder.PAIRS).exists():
+            # Every step of stage preference compares with the initial weights.
+            start = sorted((self.folder / run_folder.START).rglob("*"))
+            nested_files += [path for path in start if path.is_file()]
         self._publish(path for path in [*top_files, *nested_files] if not path.name.startswith("."))
 
     def push(self, path: Path, keep: int) -> None:
@@ -140,7 +144,7 @@ class Remote:
     def clear(self) -> None:
         """Delete the train run in the remote copy, if it has one."""
         keys = [file.key for file in self._storage.list("")]
-        top_files = (*_FOLDERS, run_folder.CHECKPOINTS)
+        top_files = (*_FOLDERS, run_folder.START, run_folder.CHECKPOINTS)
         own = [
             key
             for key in keys

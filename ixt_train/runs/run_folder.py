@@ -21,6 +21,7 @@ PLAN, FINGERPRINT = "plan.json", "fingerprint.json"
 FEEDBACK, VERSIONS, METRICS = "feedback.json", "versions.json", "metrics.jsonl"
 CHECKPOINTS, TOKENIZER, MODEL = "checkpoints", "tokenizer", "model"
 CACHE, START, TASKS, PROFILE = "cache", "start", "tasks", "profile"
+PAIRS = "pairs.arrow"
 _LIBRARIES = (
     "ixt",
     "mosaicml",

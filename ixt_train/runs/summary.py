@@ -34,7 +34,7 @@ class TrainRun:
         shares: share of tokens by dimension (selection, feedback, score) and name.
         losses: training loss by dimension and name, in nats per token.
         digest, snapshot: of its plan.
-        stage: pretrain, midtrain or sft.
+        stage: pretrain, midtrain, sft or preference.
         loss: training loss in nats per token, downsampled for drawing.
         held_out: held-out loss over all buckets, by feedback.
         tasks: share of problems solved, by task.

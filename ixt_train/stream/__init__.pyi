@@ -12,6 +12,8 @@ from .packing import batch_samples as batch_samples
 from .packing import batch_tokens as batch_tokens
 from .packing import document_mask as document_mask
 from .packing import document_numbers as document_numbers
+from .pair_collator import ROWS_OF_PAIR as ROWS_OF_PAIR
+from .pair_collator import PairCollator as PairCollator
 from .replay import Replay as Replay
 from .token_family import tokenize as tokenize
 from .world import World as World

@@ -37,7 +37,8 @@ class MixStream(IterableDataset[dict[str, Any]]):
 
     Each sample is a dictionary: `input_ids` int32[T], `loss_weights` float32[T] (weight of the loss
     at predicting each token), `doc_id` (16 bytes) and `draw` (its number in the plan). A
-    conversation that the chat template rejects has no loss, and `rejected`, the reason. Without a
+    conversation that the chat template rejects has no loss, and `rejected`, the reason. A pair has
+    `worse_from`, the place of its second conversation in both arrays. Without a
     conditioner it is `doc_id`, `draw`, `text`, `critique`, `score`, `spans` and `has_feedback`.
 
     Any DataLoader iterates it, with any number of workers; `data_loader` builds one that passes
@@ -300,6 +301,8 @@ class MixStream(IterableDataset[dict[str, Any]]):
             }
             if encoded.rejected:
                 sample["rejected"] = encoded.rejected
+            if encoded.worse_from is not None:
+                sample["worse_from"] = encoded.worse_from
             if self._groups is not None:
                 sample["group"] = group
             yield sample

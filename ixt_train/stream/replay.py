@@ -13,7 +13,14 @@ from ixt_data.records import format_id, parse_id
 from ixt_data.store import Store
 from ixt_train.conditioning import Conditioner, build_conditioner, load_tokenizer
 from ixt_train.config import load_train_config
-from ixt_train.runs import find_steps, observed_pairs, read_step_draws, run_folder
+from ixt_train.runs import (
+    find_steps,
+    observed_pairs,
+    read_pairs,
+    read_step_draws,
+    run_folder,
+    scope_of,
+)
 from ixt_train.stream.mix_stream import MixStream
 
 
@@ -37,8 +44,14 @@ class Replay:
         mix = load_mix(self.folder / run_folder.MIX)
         self.store = Store.open(store or config.store or mix.store)
         self.config, self.batch_size = config, config.global_batch_size
+        self.pairs = read_pairs(self.folder, config)
         self.plan = plan_mix(
-            mix, record["samples"], store=self.store, batch=self.batch_size, holdout=config.holdout
+            mix,
+            record["samples"],
+            store=self.store,
+            batch=self.batch_size,
+            holdout=config.holdout,
+            scope_of=scope_of(self.pairs),
         )
         if self.plan.digest != record["digest"]:
             raise FingerprintError(
@@ -57,7 +70,9 @@ class Replay:
         draws = self._draws(step)
         tokenizer = load_tokenizer(self.folder / run_folder.TOKENIZER)
         observed = observed_pairs(run_folder.read_json(self.folder / run_folder.FEEDBACK))
-        conditioner = build_conditioner(self.config, tokenizer, self.plan.mix.condition, observed)
+        conditioner = build_conditioner(
+            self.config, tokenizer, self.plan.mix.condition, observed, self.pairs
+        )
         columns, tokenized = self._read(draws, None), self._read(draws, conditioner)
         samples = [
             {
@@ -67,7 +82,8 @@ class Replay:
                 "score": sample["score"],
                 "has_feedback": sample["has_feedback"],
                 "input_ids": tokens["input_ids"].tolist(),
-                **({"rejected": tokens["rejected"]} if "rejected" in tokens else {}),
+                **{key: tokens[key] for key in ("rejected", "worse_from") if key in tokens},
+                **self._worse(sample["doc_id"]),
             }
             for sample, tokens in zip(columns, tokenized, strict=True)
         ]
@@ -77,6 +93,13 @@ class Replay:
                 f"{self.folder}: the record of step {step} names other documents than its plan"
             )
         return {"step": step, "recorded": recorded is not None, "samples": samples}
+
+    def _worse(self, doc_id: bytes) -> dict[str, Any]:
+        """Return the id and the last message of the worse conversation of a pair."""
+        if self.pairs is None:
+            return {}
+        worse_id, answer = self.pairs.worse(doc_id)
+        return {"worse_id": format_id(worse_id), "worse_answer": answer}
 
     def document(self, doc_id: str) -> dict[str, Any]:
         """Return the recorded steps that drew a document, once per draw.

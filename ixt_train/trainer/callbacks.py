@@ -31,6 +31,7 @@ from ixt_train.stream import batch_doc_ids, batch_samples
 from ixt_train.trainer.averaged_weights import EmaCallback
 from ixt_train.trainer.checkpoint_writer import CheckpointWriter
 from ixt_train.trainer.composition import CompositionCallback
+from ixt_train.trainer.pair_metrics import PairCallback
 from ixt_train.trainer.rejections import RejectionCallback
 from ixt_train.trainer.speed import SpeedMeter
 
@@ -145,9 +146,12 @@ class MetricsCallback(Callback):  # type: ignore[misc]
         every: int,
         speed: SpeedMeter,
         composition: CompositionCallback,
+        *,
         rejections: RejectionCallback | None = None,
+        pairs: PairCallback | None = None,
     ) -> None:
         self._writer, self._rejections = MetricsWriter(run_folder / METRICS), rejections
+        self._pairs = pairs
         self._every, self._speed, self._composition = every, speed, composition
 
     def fit_start(self, state: State, logger: Logger) -> None:
@@ -171,6 +175,9 @@ class MetricsCallback(Callback):  # type: ignore[misc]
             if self._rejections is not None:
                 value["rejected"] = self._rejections.count()
                 logger.log_metrics({"mix/rejected": value["rejected"]})
+            if self._pairs is not None:
+                value["preference"] = self._pairs.measure()
+                logger.log_metrics(flatten_metrics(value["preference"], "preference"))
             self.write(state, value | {"lr": rate} | speed | {"mix": composition})
 
     def write(self, state: State, fields: dict[str, Any]) -> None:

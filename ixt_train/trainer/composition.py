@@ -7,13 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from composer.core import Callback, State
-from composer.loggers import Logger
-from composer.utils import dist
 
 from ixt_data.mix import Ints, MixPlan, regimes_of, samples_of
 from ixt_train.evaluation import UNSCORED, bucket_names
 from ixt_train.trainer.objective import LanguageModel
+from ixt_train.trainer.step_sums import StepSums
 
 _NO_FEEDBACK, _SEVERAL = "none", "several"
 
@@ -83,7 +81,7 @@ def _sum_others(cube: npt.NDArray[np.float64], axis: int) -> npt.NDArray[np.floa
     return totals
 
 
-class CompositionCallback(Callback):  # type: ignore[misc]
+class CompositionCallback(StepSums):
     """A counter of tokens and losses by group, over all ranks, between two rows of metrics."""
 
     def __init__(self, groups: SampleGroups, model: LanguageModel) -> None:
@@ -93,54 +91,27 @@ class CompositionCallback(Callback):  # type: ignore[misc]
             groups: the groups of the samples.
             model: the model, which has the losses of the latest micro-batch.
         """
+        super().__init__((3, len(groups)))
         self._groups, self._model = groups, model
-        self._done = torch.zeros(3, len(groups), dtype=torch.float64)
-        self._step: list[torch.Tensor] = []
 
-    def before_train_batch(self, state: State, logger: Logger) -> None:
-        """Forget the step before, or one that is repeated in smaller micro-batches."""
-        self._step = []
-
-    def after_loss(self, state: State, logger: Logger) -> None:
-        """Count a micro-batch: tokens, weighted losses, loss weights."""
-        batch, losses = state.batch, self._model.token_losses
-        groups, weights = batch["groups"].long(), batch["loss_weights"][:, 1:]
+    def count(self, batch: dict[str, Any]) -> torch.Tensor:
+        """Return tokens, weighted losses and loss weights of a micro-batch by group."""
+        losses, weights = self._model.token_losses, self._model.token_weights
+        groups = batch["groups"].long()
         counted = losses.new_zeros(3, len(self._groups), dtype=torch.float64)
         tokens = batch["attention_mask"].double()
         counted[0].index_add_(0, groups.flatten(), tokens.flatten())
         counted[1].index_add_(0, groups[:, 1:].flatten(), losses.double().flatten())
         counted[2].index_add_(0, groups[:, 1:].flatten(), weights.double().flatten())
-        self._step.append(counted)
-
-    def batch_end(self, state: State, logger: Logger) -> None:
-        """Add the micro-batches of the step."""
-        for counted in self._step:
-            self._done = self._done.to(counted.device) + counted
-        self._step = []
-
-    def _over_ranks(self) -> torch.Tensor:
-        sums = self._done.clone()
-        if dist.get_world_size() > 1:
-            dist.all_reduce(sums, reduce_operation="SUM")
-        return sums.cpu()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the counts since the last row of metrics, over all ranks."""
-        return {"done": self._over_ranks()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load what `state_dict` returned; the first rank counts it."""
-        done = state["done"].to(torch.float64)
-        self._done = done if dist.get_global_rank() == 0 else torch.zeros_like(done)
+        return counted
 
     def measure(self) -> dict[str, Any]:
-        """Return `tokens`, shares, and `loss`, in nats per token, and start again.
+        """Return `tokens`, shares, and `loss`, in nats per unit of loss weight, and start again.
 
         Both are by dimension and name, over all ranks. Names without tokens are left out, and
         losses of names without loss weight.
         """
-        sums = self._over_ranks()
-        self._done = torch.zeros_like(sums)
+        sums = self.take()
         tokens, losses, weights = (self._groups.totals(part) for part in sums.numpy())
         shares: dict[str, dict[str, float]] = {}
         means: dict[str, dict[str, float]] = {}

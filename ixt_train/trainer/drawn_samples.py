@@ -57,8 +57,9 @@ def check_targets(
     drawn = list(encoded_draws(store, plan, conditioner, _CHECKED_SAMPLES, _CHECKED_SHARDS))
     samples = [sample for sample in drawn if not sample.rejected]
     if not samples:
+        key = "sft.template" if drawn[0].worse_from is None else "preference"
         raise ConfigError(
-            f"sft.template: all of {len(drawn)} conversations checked are rejected. The first one: "
+            f"{key}: all of {len(drawn)} conversations checked are rejected. The first one: "
             f"{drawn[0].rejected}"
         )
     end = config.cut_length

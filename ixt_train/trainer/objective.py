@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from ixt_train.inference import (
     logits_and_router_loss,
     logits_of,
     router_loss_weight,
+    row_losses,
     weighted_token_losses,
 )
 from ixt_train.stream import batch_samples
@@ -33,9 +35,11 @@ class LanguageModel(ComposerModel):  # type: ignore[misc]
         documents: what separates the documents of a row; see `separate_documents`.
         token_losses: the weighted loss of each token but the first of a row, of the latest
             micro-batch, float32[B, T - 1].
+        token_weights: the weights of these losses.
     """
 
     token_losses: Tensor
+    token_weights: Tensor
 
     def __init__(
         self,
@@ -91,7 +95,18 @@ class LanguageModel(ComposerModel):  # type: ignore[misc]
             weights = weights[:, 1:]
             losses = outputs[:, :-1, 0] * weights
             total, weight = losses.sum(), weights.sum()
-        self.token_losses = losses.detach()
+        self.token_losses, self.token_weights = losses.detach(), batch["loss_weights"][:, 1:]
+        return self._mean(total, weight)
+
+    def row_nats(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return the sum of the weighted losses of each row's tokens, float32[B]."""
+        if self.training and self._head is not None:
+            at_head: Tensor = outputs[:, :-1, 0] * batch["loss_weights"][:, 1:]
+            return at_head.sum(1)
+        return row_losses(outputs, batch["input_ids"], batch["loss_weights"])[0]
+
+    def _mean(self, total: Tensor, weight: Tensor) -> Tensor:
+        """Return the mean loss, with the router loss of a model with experts."""
         router_loss, self._router_loss = self._router_weight * self._router_loss, 0.0
         return total / weight.clamp_min(torch.finfo(weight.dtype).tiny) + router_loss
 
@@ -125,9 +140,15 @@ def count_tokens(batch: Batch) -> dict[str, Any]:
     return {"total": int(batch["row_tokens"].sum()), "loss_generating": weight or _NO_WEIGHT}
 
 
-def split_batch(batch: Batch, rows: int | float) -> list[Batch]:
-    """Split a batch into micro-batches of `rows` rows: what the model reads, and the counts."""
-    size, total = int(rows), len(batch["input_ids"])
+def split_batch(batch: Batch, units: int | float, rows_of_unit: int = 1) -> list[Batch]:
+    """Split a batch into micro-batches: what the model reads, and the counts.
+
+    Args:
+        batch: the batch.
+        units: rows of a micro-batch, or groups of `rows_of_unit` rows that stay together.
+        rows_of_unit: number of rows of a group.
+    """
+    size, total = int(units) * rows_of_unit, len(batch["input_ids"])
     parts = {k: v for k, v in batch.items() if isinstance(v, Tensor | np.ndarray)}
     return [
         {key: part[start : start + size] for key, part in parts.items()}
@@ -136,22 +157,28 @@ def split_batch(batch: Batch, rows: int | float) -> list[Batch]:
 
 
 def data_spec(
-    loader: Iterable[Batch], equalize: Callable[[Batch], Batch] | None = None
+    loader: Iterable[Batch],
+    equalize: Callable[[Batch], Batch] | None = None,
+    *,
+    count: Callable[[Batch], Batch] = count_rows,
+    rows_of_unit: int = 1,
 ) -> DataSpec:
     """Wrap a loader for Composer, with source documents as samples in any packing.
 
     Args:
         loader: a loader of batches of `Collator`.
         equalize: gives the batches of all ranks the same number of rows.
+        count: adds the counts of rows; see `count_rows`.
+        rows_of_unit: number of rows that stay together in a micro-batch.
     """
 
     def transform(batch: Batch) -> Batch:
-        return count_rows(batch if equalize is None else equalize(batch))
+        return count(batch if equalize is None else equalize(batch))
 
     return DataSpec(
         loader,
         batch_transforms=transform,
-        split_batch=split_batch,
+        split_batch=partial(split_batch, rows_of_unit=rows_of_unit),
         get_num_samples_in_batch=batch_samples,
         get_num_tokens_in_batch=count_tokens,
     )

@@ -11,6 +11,7 @@ from composer.utils import dist
 
 from ixt_data.console import Output
 from ixt_data.errors import ConfigError, FingerprintError
+from ixt_data.export import PairTable
 from ixt_data.mix import (
     Mix,
     MixPlan,
@@ -36,8 +37,9 @@ from ixt_train.inference import (
     save_model_config,
     with_adapters,
 )
-from ixt_train.runs import feedback_record, fetch_run, run_folder
+from ixt_train.runs import feedback_record, fetch_run, read_pairs, run_folder, scope_of
 from ixt_train.trainer.drawn_samples import check_targets, mean_length
+from ixt_train.trainer.run_pairs import find_pairs
 from ixt_train.trainer.token_budget import TokenCounter, plan_tokens
 from ixt_train.trainer.warm_start import (
     StartingCheckpoint,
@@ -96,9 +98,10 @@ def _set_up(
         sources, source_fingerprint = _sources(folder, config, overwrite, stack)
         tokenizer = _tokenizer(folder, config, mix, store, sources, overwrite)
         samples = None if overwrite else run_folder.planned_samples(folder)
-        plan = plan_run(store, mix, config, tokenizer, samples, out)
+        pairs = find_pairs(folder, config, mix, store, overwrite, stack, out)
+        plan = plan_run(store, mix, config, tokenizer, samples, out, pairs)
         if samples is None:
-            conditioner = build_conditioner(config, tokenizer, plan.mix.condition)
+            conditioner = build_conditioner(config, tokenizer, plan.mix.condition, pairs=pairs)
             check_targets(store, plan, conditioner, config)
         fingerprint = {
             **config.fingerprint(),
@@ -106,10 +109,13 @@ def _set_up(
             "plan.digest": plan.digest,
             "tokenizer.id": tokenizer_id(tokenizer),
             **_template_fingerprint(config, tokenizer),
+            **({} if pairs is None else {"preference.pairs": len(pairs)}),
             **source_fingerprint,
         }
         already_exists = run_folder.prepare_folder(folder, fingerprint, overwrite)
         if not already_exists or not (folder / run_folder.VERSIONS).exists():
+            if pairs is not None and pairs.path.parent != folder:
+                run_folder.copy_file(pairs.path, folder / run_folder.PAIRS)
             _fill(folder, config, store, plan, tokenizer, sources)
     return plan
 
@@ -237,13 +243,13 @@ def _tokenizer(
         tokenizer = prepare_tokenizer(source, store, mix, None)
     else:
         tokenizer = prepare_tokenizer(config.tokenizer, store, mix, None if overwrite else saved)
-    if config.stage == "sft":
+    if config.has_chat:
         set_chat_template(tokenizer, config.sft.template)
     return tokenizer
 
 
 def _template_fingerprint(config: TrainConfig, tokenizer: Any) -> dict[str, str]:
-    if config.stage != "sft":
+    if not config.has_chat:
         return {}
     return {"sft.template": template_id(tokenizer, config.sft.date)}
 
@@ -321,6 +327,7 @@ def plan_run(
     tokenizer: Any,
     samples: int | None = None,
     out: Output | None = None,
+    pairs: PairTable | None = None,
 ) -> MixPlan:
     """Plan all draws of the train run, in complete batches.
 
@@ -336,7 +343,9 @@ def plan_run(
         raise ConfigError(f"global_batch_size: {batch} is not divisible by {world} processes")
 
     def plan(count: int | None) -> MixPlan:
-        return plan_mix(mix, count, store=store, batch=batch, holdout=config.holdout)
+        return plan_mix(
+            mix, count, store=store, batch=batch, holdout=config.holdout, scope_of=scope_of(pairs)
+        )
 
     budget = config.duration.value
     if config.duration.unit == "ba":
@@ -344,7 +353,7 @@ def plan_run(
     if samples is not None and not samples % batch:
         return plan(samples)
     observed = observed_feedback(store, mix, config.holdout) if any(mix.critics) else {}
-    conditioner = build_conditioner(config, tokenizer, mix.condition, observed)
+    conditioner = build_conditioner(config, tokenizer, mix.condition, observed, pairs)
     mean = mean_length(store, plan(None), conditioner, config.max_length)
     counter = TokenCounter(store, conditioner, config.cut_length, out)
     return plan_tokens(budget, batch, max(1, round(budget / (mean * batch))), plan, counter)
@@ -358,4 +367,5 @@ def recorded_plan(folder: Path, config: TrainConfig, store: Store) -> MixPlan:
         store=store,
         batch=config.global_batch_size,
         holdout=config.holdout,
+        scope_of=scope_of(read_pairs(folder, config)),
     )

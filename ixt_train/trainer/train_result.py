@@ -15,7 +15,8 @@ class TrainResult:
     Attributes:
         steps, tokens, samples: totals of the train run.
         losses: `train`, of the last step; `eval`, held out, under each document's own feedback if
-            the model uses any; None if nothing was held out. In nats per token.
+            the model uses any; None if nothing was held out. In nats per token; in stage preference
+            the loss of pairs.
         rejected: conversations that the chat template rejects; they have no loss.
         tasks: share of problems solved, by task.
         checkpoint: path of the last checkpoint.
@@ -53,12 +54,13 @@ def read_train_result(folder: Path, plan: MixPlan) -> TrainResult:
     evaluation: dict[str, Any] = next((row["eval"] for row in reversed(rows) if "eval" in row), {})
     losses = evaluation.get("loss", {})
     held_out = losses.get("observed") or losses.get("none") or {}
+    pairs = evaluation.get("preference", {})
     latest = newest_checkpoint(folder)
     return TrainResult(
         steps=last["step"],
         tokens=last["tokens"],
         samples=last["samples"],
-        losses={"train": last["loss"], "eval": held_out.get("all")},
+        losses={"train": last["loss"], "eval": pairs.get("loss", held_out.get("all"))},
         rejected=count_rejections(folder),
         tasks=evaluation.get("tasks", {}),
         checkpoint=str(latest),

@@ -11,13 +11,12 @@ from composer.algorithms import GradientClipping
 from composer.core import Algorithm, Callback, get_precision_context
 from composer.utils import dist, get_device
 
-from ixt_data.console import Output, format_count
+from ixt_data.console import Output
 from ixt_data.mix import Mix, MixPlan
 from ixt_data.store import Store
 from ixt_train.conditioning import Conditioner, build_conditioner, load_tokenizer
-from ixt_train.config import Amount, TrainConfig, load_run_mix, load_train_config
-from ixt_train.evaluation import Evaluator, empty_holdout, held_out_documents
-from ixt_train.inference import check_head, model_size, token_losses, use_flex_attention
+from ixt_train.config import TrainConfig, load_run_mix, load_train_config
+from ixt_train.inference import check_head, token_losses, use_flex_attention
 from ixt_train.runs import (
     Remote,
     Rewind,
@@ -27,21 +26,13 @@ from ixt_train.runs import (
     newest_checkpoint,
     observed_pairs,
     read_metrics,
+    read_pairs,
     read_rewinds,
     refuse_code,
     run_folder,
 )
-from ixt_train.stream import Collator, MixStream, data_loader, run_on_all_ranks
-from ixt_train.trainer.averaged_weights import EmaCallback
-from ixt_train.trainer.callbacks import (
-    CheckpointCallback,
-    DrawsCallback,
-    EvaluationCallback,
-    LearningRateCallback,
-    MetricsCallback,
-    ProgressBarCallback,
-    RandomStateCallback,
-)
+from ixt_train.stream import MixStream, data_loader, run_on_all_ranks
+from ixt_train.trainer.callbacks import ProgressBarCallback
 from ixt_train.trainer.checkpoint_writer import composer_file, load_tensors
 from ixt_train.trainer.compiled_layers import checkpoint_activations, compile_layers
 from ixt_train.trainer.composition import CompositionCallback, SampleGroups
@@ -52,13 +43,13 @@ from ixt_train.trainer.instability import InstabilityCallback, UnstableStep
 from ixt_train.trainer.interruption import InterruptionCallback
 from ixt_train.trainer.loggers import build_loggers
 from ixt_train.trainer.machine import check_machine, torch_threads, worker_count
-from ixt_train.trainer.objective import LanguageModel, data_spec
+from ixt_train.trainer.measurements import Measurements
 from ixt_train.trainer.optimizers import build_optimizer, load_optimizer_state
 from ixt_train.trainer.profiling import ProfilerCallback
-from ixt_train.trainer.rejections import RejectionCallback
+from ixt_train.trainer.run_callbacks import build_average, build_callbacks
 from ixt_train.trainer.setup import recorded_plan, resumed_model, set_up, starting_model
 from ixt_train.trainer.shared_plan import share_plan
-from ixt_train.trainer.speed import SpeedMeter
+from ixt_train.trainer.stage_parts import build_collator, build_data_spec, build_objective
 from ixt_train.trainer.train_result import TrainResult, read_train_result
 from ixt_train.trainer.warm_start import WarmStart
 
@@ -167,7 +158,8 @@ def _was_stopped(folder: Path, config: TrainConfig, latest: Path) -> bool:
 def _conditioner(folder: Path, config: TrainConfig, mix: Mix) -> Conditioner:
     tokenizer = load_tokenizer(folder / run_folder.TOKENIZER)
     observed = observed_pairs(run_folder.read_json(folder / run_folder.FEEDBACK))
-    return build_conditioner(config, tokenizer, mix.condition, observed)
+    pairs = read_pairs(folder, config)
+    return build_conditioner(config, tokenizer, mix.condition, observed, pairs)
 
 
 def _fit(
@@ -183,21 +175,18 @@ def _fit(
     folder, tokenizer = Path(config.run_folder), conditioner.tokenizer
     checkpoint = newest_checkpoint(folder)
 
-    def load() -> tuple[WarmStart, Evaluator]:
+    def load() -> tuple[WarmStart, Measurements]:
         start_model = (
             starting_model(folder, config, tokenizer)
             if checkpoint is None
             else resumed_model(folder, config)
         )
-        documents = held_out_documents(
-            store, plan.mix, config.holdout, config.eval.buckets, config.eval.samples
-        )
-        return start_model, Evaluator(conditioner, config.eval, documents, config.max_length)
+        return start_model, Measurements(store, plan.mix, config, conditioner)
 
-    start_model, evaluator = run_on_all_ranks(load)
+    start_model, measurements = run_on_all_ranks(load)
     shown = out if dist.get_global_rank() == 0 else None
     if shown is not None:
-        _note_missing_evaluation(config, evaluator, shown)
+        measurements.note_missing(shown)
     model, has_gpu = start_model.model, torch.cuda.is_available()
     has_document_masks = config.attention == "document" and config.packing != "pad"
     if has_gpu and has_document_masks:
@@ -221,29 +210,27 @@ def _fit(
             groups=groups,
             cache_limit=config.cache.max_bytes,
         )
-        collate = Collator(
-            tokenizer.pad_token_id,
-            config.max_length,
-            config.packing,
-            split=config.split,
-            separate_documents=has_document_masks,
-        )
+        collate = build_collator(config, tokenizer.pad_token_id, has_document_masks)
         loader = data_loader(
             stack.enter_context(stream), collate, workers=worker_count(config), pin_memory=has_gpu
         )
-        language_model = LanguageModel(
+        language_model = build_objective(
+            config,
             model,
+            partial(starting_model, folder, config, tokenizer),
             cpu_bf16=config.precision == "amp_bf16" and not has_gpu,
             compiled=config.compile,
             losses=losses,
             z_loss=config.z_loss,
         )
         interruption = InterruptionCallback()
-        ema = _average(config, language_model, start_model)
+        ema = build_average(config, language_model, start_model)
         callbacks = [
             InstabilityCallback(config.instability, shown, read_rewinds(folder)),
             composition := CompositionCallback(groups, language_model),
-            *_callbacks(config, plan, language_model, evaluator, ema, remote, composition, shown),
+            *build_callbacks(
+                config, plan, language_model, measurements, ema, remote, composition, shown
+            ),
             interruption,
             *([] if config.profile is None else [ProfilerCallback(folder, config.profile)]),
             *extra_callbacks,
@@ -257,7 +244,7 @@ def _fit(
         equalize = None if config.packing == "pad" else RowPadding(tokenizer.pad_token_id)
         trainer = Trainer(
             model=language_model,
-            train_dataloader=data_spec(loader, equalize),
+            train_dataloader=build_data_spec(config, loader, equalize),
             max_duration=f"{plan.samples // config.global_batch_size}ba",
             optimizers=build_optimizer(config.optimizer, model),
             algorithms=_algorithms(config),
@@ -310,19 +297,6 @@ def _rewind(config: TrainConfig, unstable: UnstableStep, out: Output | None) -> 
         )
 
 
-def _note_missing_evaluation(config: TrainConfig, evaluator: Evaluator, out: Output) -> None:
-    if evaluator.rejected:
-        rejected = format_count(evaluator.rejected, "held-out conversation")
-        out.note(f"the chat template rejects {rejected}, which evaluation leaves out")
-    elif config.holdout and not evaluator.documents()["all"]:
-        out.note(f"no held-out loss: {empty_holdout(config.holdout, config.eval.samples)}")
-    elif config.holdout and not evaluator.has_tokens():
-        out.note(
-            f"no held-out loss: with max_length {config.max_length}, no token of a held-out "
-            "document is left; raise max_length"
-        )
-
-
 def _cache(config: TrainConfig) -> Path:
     """Return this machine's folder of shards: machines may share the disk of a run folder."""
     if config.cache.folder is not None:
@@ -334,56 +308,3 @@ def _algorithms(config: TrainConfig) -> list[Algorithm]:
     if config.grad_clip is None:
         return []
     return [GradientClipping(clipping_type="norm", clipping_threshold=config.grad_clip)]
-
-
-def _average(
-    config: TrainConfig, model: LanguageModel, start_model: WarmStart
-) -> EmaCallback | None:
-    if config.ema is None:
-        return None
-    return EmaCallback(
-        model,
-        config.ema,
-        start_model.averaged,
-        start_model.step,
-        sharded=config.fsdp is not None,
-        in_parts=config.checkpoint.asynchronous,
-    )
-
-
-def _callbacks(
-    config: TrainConfig,
-    plan: MixPlan,
-    model: LanguageModel,
-    evaluator: Evaluator,
-    ema: EmaCallback | None,
-    remote: Remote | None,
-    composition: CompositionCallback,
-    out: Output | None,
-) -> list[Callback]:
-    """Return callbacks in order of execution: the average first, the checkpoint last."""
-    duration = Amount(value=plan.samples // config.global_batch_size)
-    folder, sharded = Path(config.run_folder), config.fsdp is not None
-    draws = DrawsCallback(folder)
-    speed = SpeedMeter(model_size(model.model), config.attention == "document")
-    # Only conversations can be rejected; ranks of other stages would wait for nothing.
-    rejections = [RejectionCallback(folder, out)] if config.stage == "sft" else []
-    metrics = MetricsCallback(folder, config.logging.every, speed, composition, *rejections)
-    evaluate = EvaluationCallback(
-        config.eval.every,
-        # FSDP 1 replaces the model by its wrapper.
-        lambda: evaluator.measure(model.model, sharded),
-        metrics,
-        ema,
-        config.stop,
-    )
-    return [
-        LearningRateCallback(config.schedule, duration, config.optimizer.lr),
-        RandomStateCallback(),
-        *([] if ema is None else [ema]),
-        draws,
-        *rejections,
-        metrics,
-        evaluate,
-        CheckpointCallback(folder, config.checkpoint, (draws, metrics, *rejections), remote, ema),
-    ]

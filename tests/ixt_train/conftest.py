@@ -1,11 +1,13 @@
 """A small real store of worked sums, and train configs over it."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from ixt_data.critics.arithmetic import ArithmeticCritic
 from ixt_data.critique_runs.annotation import annotate
@@ -105,12 +107,25 @@ def trained_run(sums: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def follower(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a train run that learned to follow its feedback; about a minute on one core."""
+    """The folder of a train run that learned to follow its feedback; about a minute on one core.
+
+    The workers of pytest-xdist share it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "follower"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "done").exists():
+            folder.mkdir()
+            _train_follower(folder)
+            (folder / "done").touch()
+    return folder / "run"
+
+
+def _train_follower(folder: Path) -> None:
     from ixt_data.config import validate
     from ixt_train.config.train_config import TrainConfig
     from ixt_train.trainer.training import train
 
-    folder = tmp_path_factory.mktemp("follower")
     corpus, _ = write_corpus(folder, documents=2000, bad=0.5, seed=0, problems=400)
     store = Store.init(folder / "store")
     ingest(store, "sums", [corpus], id_field="id")
@@ -146,4 +161,3 @@ def follower(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "threads": 1,
     }
     train(validate(TrainConfig, tree, "test"))
-    return folder / "run"

@@ -9,7 +9,7 @@ from ixt_data.conversation import canonical_text
 from ixt_train.conditioning.chat_template import set_chat_template
 from ixt_train.conditioning.conditioner import SPECIAL_TOKENS, Conditioner
 from ixt_train.conditioning.tokenizer import add_special_tokens, train_tokenizer
-from ixt_train.config.train_config import TokenizerTraining
+from ixt_train.config.model_config import TokenizerTraining
 from ixt_train.inference.loaded_model import LoadedModel
 
 TALK: list[dict[str, Any]] = [

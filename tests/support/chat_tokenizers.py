@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ixt_train.conditioning.conditioner import SPECIAL_TOKENS
 from ixt_train.conditioning.tokenizer import add_special_tokens, train_tokenizer
-from ixt_train.config.train_config import TokenizerTraining
+from ixt_train.config.model_config import TokenizerTraining
 
 KINDS = ("bytes", "first", "always", "prepend")
 """Byte-level BPE, and SentencePiece's with a space before the first piece, each piece, the text."""

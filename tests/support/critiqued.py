@@ -11,7 +11,7 @@ from ixt_data.records import Critique, Document, Span, document_id
 from ixt_data.store.store import Store
 from ixt_train.conditioning.conditioner import SPECIAL_TOKENS
 from ixt_train.conditioning.tokenizer import train_tokenizer
-from ixt_train.config.train_config import TokenizerTraining
+from ixt_train.config.model_config import TokenizerTraining
 
 
 class Numbers(EmbeddedCritic):

@@ -15,7 +15,7 @@ from ixt_train.conditioning.chat_template import DEFAULT_TEMPLATE, ROLE_TOKENS, 
 from ixt_train.conditioning.conditioner import SPECIAL_TOKENS
 from ixt_train.conditioning.tokenizer import add_special_tokens, train_tokenizer
 from ixt_train.config import SftConfig
-from ixt_train.config.train_config import TokenizerTraining
+from ixt_train.config.model_config import TokenizerTraining
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] | trim }}"

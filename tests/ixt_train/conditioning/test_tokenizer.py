@@ -10,7 +10,7 @@ from ixt_train.conditioning.tokenizer import (
     tokenizer_id,
     train_tokenizer,
 )
-from ixt_train.config.train_config import TokenizerTraining
+from ixt_train.config.model_config import TokenizerTraining
 
 CODE = "def f(x):\n        return  xé + 17\n\n"
 

@@ -16,7 +16,7 @@ from ixt_data.records import Span
 from ixt_train.conditioning.conditioner import SPECIAL_TOKENS, Conditioner, tag_token
 from ixt_train.conditioning.tokenizer import train_tokenizer
 from ixt_train.config.eval_config import EvalConfig, TaskConfig
-from ixt_train.config.train_config import TokenizerTraining
+from ixt_train.config.model_config import TokenizerTraining
 from ixt_train.evaluation.held_out import Evaluator, HeldOut, feedback_gain, solve_tasks
 from ixt_train.evaluation.tasks import Task, load_task
 from ixt_train.inference.loaded_model import LoadedModel, load_model

@@ -10,7 +10,7 @@ from ixt_data.errors import ConfigError
 from ixt_data.mix import build_condition
 from ixt_train.conditioning.conditioner import Conditioner
 from ixt_train.conditioning.tokenizer import train_tokenizer
-from ixt_train.config.train_config import TokenizerTraining
+from ixt_train.config.model_config import TokenizerTraining
 from ixt_train.inference.decoding import (
     GenerationPrefix,
     TokenSampling,

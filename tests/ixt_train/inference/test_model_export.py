@@ -15,7 +15,7 @@ from ixt_train.conditioning.chat import ChatConditioner
 from ixt_train.conditioning.conditioner import SPECIAL_TOKENS, Conditioner, Feedback
 from ixt_train.conditioning.tokenizer import train_tokenizer
 from ixt_train.config import SftConfig
-from ixt_train.config.train_config import TokenizerTraining
+from ixt_train.config.model_config import TokenizerTraining
 from ixt_train.inference.decoding import TokenSampling
 from ixt_train.inference.generation import (
     GenerationRequest,

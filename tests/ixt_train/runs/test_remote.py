@@ -9,6 +9,7 @@ from typing import Any
 
 import boto3
 import pytest
+from answered_prompts import preference_tree, write_model, write_store
 from moto_server import s3_server
 from train_runs import Stopped, crash_at, run
 
@@ -74,6 +75,25 @@ def test_remote_run_resumes_on_another_machine(
     # A third one has the end without training, and its own older copy does not count.
     delete_checkpoint(list_checkpoints(Path(resumed.run_folder))[0])
     assert run(config_tree, **there).losses == whole.losses
+
+
+def test_remote_preference_run_resumes_with_its_pairs_and_initial_weights(
+    remote: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = write_store(tmp_path)
+    write_model(tmp_path / "model")
+    tree = preference_tree(store, tmp_path / "model", tmp_path / "run")
+    whole = run(tree, run_folder=str(tmp_path / "whole"))
+    there = {"checkpoint": {"every": "2ba", "remote": remote}}
+    with monkeypatch.context() as patch:
+        crash_at(5, patch)
+        with pytest.raises(Stopped):
+            run(tree, **there)
+    assert {"pairs.arrow", "start/model.safetensors", "start/config.json"} <= set(keys(remote))
+    shutil.rmtree(tree["run_folder"])
+    shutil.rmtree(tree["model"]["path"])
+    there |= {"tokenizer": {"path": str(tmp_path / "whole" / "tokenizer")}}
+    assert run(tree, **there).losses == whole.losses
 
 
 def test_remote_run_starts_a_later_stage(config_tree: Tree, remote: str, tmp_path: Path) -> None:

@@ -29,33 +29,37 @@ def signalled(command: list[object], folder: Path, number: int) -> tuple[int, st
     return process.returncode, errors
 
 
+@pytest.fixture
+def long_run(config_tree: Tree) -> Tree:
+    """A train run with checkpoints at its end only, so one in between is that of a signal."""
+    Path(config_tree["run_folder"]).mkdir()
+    return config_tree | {
+        "duration": "60ba",
+        "checkpoint": {"every": "0ba"},
+        "eval": {"samples": 0},
+    }
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_train_run_saves_at_a_signal_and_resumes_exactly(
-    config_tree: Tree, tmp_path: Path, write_config: Callable[[Tree], Path], number: int
+    long_run: Tree, tmp_path: Path, write_config: Callable[[Tree], Path]
 ) -> None:
-    # Only at the end, so the checkpoint in between is that of the signal.
-    tree = config_tree | {"duration": "100ba", "checkpoint": {"every": "0ba"}}
-    tree["eval"] = config_tree["eval"] | {"every": "1000ba"}
-    config, folder = write_config(tree), Path(tree["run_folder"])
-    folder.mkdir()
-    code, errors = signalled([sys.executable, "-m", "ixt_train", config], folder, number)
-    assert code == 128 + number
+    config, folder = write_config(long_run), Path(long_run["run_folder"])
+    command = [sys.executable, "-m", "ixt_train", config]
+    code, errors = signalled(command, folder, signal.SIGUSR1)
+    assert code == 128 + signal.SIGUSR1
     (checkpoint,) = list_checkpoints(folder)
-    assert 3 <= int(checkpoint.stem[2:]) < 100
+    assert 3 <= int(checkpoint.stem[2:]) < 60
     assert "the same command resumes at step" in errors
-    run(tree)
-    assert losses(folder) == losses(run(tree, run_folder=str(tmp_path / "whole")).run_folder)
+    run(long_run)
+    assert losses(folder) == losses(run(long_run, run_folder=str(tmp_path / "whole")).run_folder)
 
 
 @pytest.mark.slow
 def test_two_processes_save_the_same_step_at_a_signal(
-    config_tree: Tree, tmp_path: Path, write_config: Callable[[Tree], Path]
+    long_run: Tree, write_config: Callable[[Tree], Path]
 ) -> None:
-    tree = config_tree | {"duration": "60ba", "checkpoint": {"every": "0ba"}}
-    tree["eval"] = config_tree["eval"] | {"every": "1000ba"}
-    config, folder = write_config(tree), Path(tree["run_folder"])
-    folder.mkdir()
+    config, folder = write_config(long_run), Path(long_run["run_folder"])
     launcher = Path(sys.executable).with_name("composer")
     signalled([launcher, "-n", "2", "-m", "ixt_train", config], folder, signal.SIGTERM)
     (checkpoint,) = list_checkpoints(folder)
