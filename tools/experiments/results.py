@@ -306,7 +306,8 @@ def _python(curves: Sequence[LearningCurve]) -> str:
         gain = "" if arm == "plain" or not gains else f"{fmean(gains):+.3f}{spread}"
         rows.append([arm, str(len(own)), f"{fmean(own.values()):.3f}", gain])
     heads = ["arm", "runs", "loss, nats per token", "gain on plain, ± 95% over seeds"]
-    sentence = f"Held-out files of score {metric.rpartition('.asked.')[2].replace('-', ' to ')}, "
+    scores = metric.rpartition(".inference.")[2].replace("-", " to ")
+    sentence = f"Held-out files of score {scores}, "
     sentence += f"after {format_quantity(budget)} training FLOPs each:"
     return (
         f"![loss over FLOPs](results/{PYTHON}.svg)\n\n{sentence}\n\n{markdown_table(heads, rows)}"
@@ -316,7 +317,7 @@ def _python(curves: Sequence[LearningCurve]) -> str:
 def best_bucket(curves: Sequence[LearningCurve]) -> str:
     """Return the metric of the loss on the bucket with the highest scores."""
     shared = set.intersection(*(set(curve.metrics) for curve in curves))
-    buckets = [n for n in shared if re.fullmatch(r"loss\.asked\.[\d.]+-[\d.]+", n)]
+    buckets = [n for n in shared if re.fullmatch(r"loss\.inference\.[\d.]+-[\d.]+", n)]
     return max(buckets, key=lambda name: float(name.rpartition("-")[2]))
 
 

@@ -1,6 +1,7 @@
 """The proof: its arms, its erring critic, its page, and the whole of it in its quick form."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -121,6 +122,14 @@ def test_the_page_keeps_its_prose_and_says_what_is_missed(tmp_path: Path) -> Non
     assert "| 200 | 0.3 | 1 / 1 / 1 | not reached | 100 | 120 | 1.20 (1.20) | **no** |" in once
     assert "| 200 | 0.5 | 1 / 1 / 1 | not reached | 167 | 160 | 0.96 (0.96) | yes |" in once
     assert "<svg" in (tmp_path / "results" / "good200.svg").read_text()
+
+
+def test_results_in_the_docs_are_those_of_their_curves(tmp_path: Path) -> None:
+    page = ROOT / "docs" / "results.md"
+    (tmp_path / "results").mkdir()
+    for file in (*page.with_suffix("").glob("*.jsonl"), page):
+        shutil.copy(file, tmp_path / file.relative_to(page.parent))
+    assert write_results(tmp_path).read_text() == page.read_text()
 
 
 @pytest.mark.slow
