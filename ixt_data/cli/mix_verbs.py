@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
         mix,
         preset,
         None,
-        example="ixt mix preset spans --store S --critic rules --visits 10000 > mix.yaml",
+        example='ixt mix preset anneal --store S --critic rules --good "score >= 0.8" > mix.yaml',
         docs="trainers.md",
     )
 
@@ -108,7 +108,7 @@ def preset(
     into the documents, with a schedule.
     """
     from ixt_data.errors import MixError
-    from ixt_data.mix import SPAN_PRESETS, Recipe, anneal_mix, build_condition, span_mix
+    from ixt_data.mix import SPAN_PRESETS, Recipe, anneal_mix, build_condition, span_mix, store_at
     from ixt_data.store import Store
 
     opened = Store.open(store)
@@ -116,7 +116,8 @@ def preset(
         valid = ", ".join(("anneal", *SPAN_PRESETS))
         raise MixError(f"preset {name!r} does not exist; valid are {valid}")
     recipe = Recipe(
-        store=str(store),
+        # Absolute: the store of a mix is relative to its file, and the file is not known here.
+        store=store_at(str(store), Path()),
         critic=critic,
         good=good,
         visits=visits,

@@ -96,7 +96,9 @@ class ColumnTypes:
         if (wanted := self._options.casts.get(field)) is not None:
             return self._cast(field, values, wanted)
         array, kind = self._typed(field, values)
-        return (array, kind) if kind.lists <= MAX_LISTS else self._text(field, values)
+        if kind.lists <= MAX_LISTS:
+            return array, kind
+        return self._text(field, values, f"more than {MAX_LISTS} lists inside of lists")
 
     def _cast(self, field: str, values: Sequence[Any], kind: str) -> tuple[pa.Array, ColumnType]:
         text = pa.array([None if v is None else as_text(_python(v)) for v in values], pa.string())
@@ -166,11 +168,13 @@ class ColumnTypes:
             order[i] = number
         return pool.take(pa.array(order, pa.int64())).combine_chunks(), merged
 
-    def _text(self, field: str, values: Sequence[Any]) -> tuple[pa.Array, ColumnType]:
+    def _text(
+        self, field: str, values: Sequence[Any], why: str = "no common type"
+    ) -> tuple[pa.Array, ColumnType]:
         counts = Counter(_kind_name(value) for value in values if value is not None)
         (most, count), *others = counts.most_common()
         if not others and most == _KIND_NAMES[JsonText]:
-            self._remarks.add(f"field {field}: {most} of no type; the column is JSON text")
+            self._remarks.add(f"field {field}: {most} of {why}; the column is JSON text")
         for kind, count in others:
             example = next(v for v in values if v is not None and _kind_name(v) == kind)
             shown = as_text(_python(example))[:40]

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from ixt_data.config import ConfigModel, describe_errors, load_config
 from ixt_data.mix.condition import (
@@ -28,8 +28,14 @@ def _as_tuple(value: Any) -> Any:
 def _as_order(value: Any) -> Any:
     """Return a list of critics as their order `human,quality`."""
     names = value.split(",") if isinstance(value, str) else value
-    is_list = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
-    return ",".join(name.strip() for name in names) if is_list else value
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        return value
+    critics = [name.strip() for name in names]
+    if not all(critics) or not critics:
+        raise ValueError(f"{value!r} is not a critic, or a list of critics")
+    if len(set(critics)) < len(critics):
+        raise ValueError(f"{value!r} contains a critic twice")
+    return ",".join(critics)
 
 
 CriticOrder = Annotated[
@@ -53,7 +59,7 @@ class Selection(ConfigModel):
     critics as there."""
     weight: Weight = 1.0
     """Share of the draws, relative to the other selections."""
-    max_repeats: PositiveInt | None = None
+    max_repeats: Annotated[int, Field(gt=0, lt=2**63)] | None = None
     """Maximum draws of one document over the run; null sets no limit."""
 
     @model_validator(mode="before")

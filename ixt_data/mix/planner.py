@@ -178,6 +178,8 @@ def _group(
     by, temperature = mix.weighting.by, mix.weighting.temperature
     matches = scope.find(name, where, by if temperature else None, critic)
     n = matches.documents
+    if not n and not scope.shards:
+        raise MixError(f"snapshot {scope.snapshot.version} has no documents; add some: ixt ingest")
     if not n:
         corpora = ", ".join(mix.corpus or scope.snapshot.corpora) or "no corpus"
         besides = f" outside of the holdout of {scope.holdout:g}" if scope.holdout else ""
@@ -206,9 +208,11 @@ def _check_samples(samples: int | None, batch: int, groups: Sequence[DrawGroup])
         samples = available // batch * batch
         if not samples:
             raise MixError(f"{available:,} documents are fewer than one batch of {batch:,} samples")
-    if samples < 1 or samples % batch:
+    if samples < 1:
+        raise MixError(f"samples: {samples} must be at least one batch of {batch:,}")
+    if samples % batch:
         below, above = samples // batch * batch, -(-samples // batch) * batch
-        valid = f"{below:,} or {above:,}" if below > 0 else f"{max(above, batch):,}"
+        valid = f"{below:,} or {above:,}" if below > 0 else f"{above:,}"
         raise MixError(
             f"samples: {samples:,} is not a multiple of the batch of {batch:,}; some samples would "
             f"be repeated to fill the last one. Nearest: {valid}"

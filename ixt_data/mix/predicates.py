@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ixt_data.errors import MixError, QueryError
-from ixt_data.log import ShardInfo
+from ixt_data.log import HUMAN, ShardInfo
 from ixt_data.mix.config import Mix
 from ixt_data.mix.draw_counts import Floats
 from ixt_data.mix.saved_selections import resolve_selections
@@ -113,9 +113,12 @@ class Scope:
         for critic in self.critics:
             if critic is not None and critic not in names | critics.keys():
                 known = ", ".join(sorted(names)) or "none"
+                command = f"ixt critique --corpus NAME --critic {critic}"
+                if critic == HUMAN:
+                    command = "ixt label DOCUMENT --score .. --by NAME"
                 raise MixError(
                     f"critic: no critiques by {critic!r} {at}. Critics: {known}. "
-                    f"Create them: ixt critique --corpus NAME --critic {critic}"
+                    f"Create them: {command}"
                 )
 
     def critiques_of(self, shard: ShardInfo, critic: str | None) -> ShardInfo | None:

@@ -144,8 +144,8 @@ def _count_good(store: Store, mix: Mix, recipe: Recipe) -> int:
     if good := _count(store, mix, recipe.good):
         return good
     raise MixError(
-        f"good: no document satisfies {recipe.good!r} by {recipe.critic!r}; list the scores: "
-        'ixt query "SUMMARIZE critiques"'
+        f"good: no document satisfies {recipe.good!r} by {recipe.critic!r}; set another predicate "
+        '(--good), from the scores: ixt query "SUMMARIZE critiques"'
     )
 
 

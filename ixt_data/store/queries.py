@@ -44,9 +44,13 @@ def save_query(store: Store, name: str, sql: str, *, note: str = "") -> SavedQue
     with store.begin(OP) as txn:
         catalog = store.catalog(txn.base.version)
         try:
-            catalog.check_query(sql)
+            names = catalog.check_query(sql)
         finally:
             catalog.close()
+        if unnamed := [one for one in names if not one.isidentifier()]:
+            raise QueryError(
+                f"the query has parameters without a name ({', '.join(unnamed)}): write $name"
+            )
         info = QueryInfo(name, sql.strip(), note)
         txn.save_query(info)
         version = txn.commit(query=name)
@@ -74,8 +78,7 @@ def saved_query(snapshot: Snapshot, name: str, root: str) -> SavedQuery:
     if name not in snapshot.queries:
         known = ", ".join(snapshot.queries) or "none"
         raise StoreError(
-            f"no query {name!r} in snapshot {snapshot.version} of {root}; queries: {known}. "
-            f"Save it: ixt queries save {name} SQL"
+            f"no query {name!r} in snapshot {snapshot.version} of {root}; queries: {known}"
         )
     return snapshot.queries[name]
 

@@ -46,7 +46,7 @@ class PreferenceConfig(ConfigModel):
     of which a share `label_smoothing` is in the wrong order (Chowdhury et al., arXiv 2403.00409).
     `ipo`: the squared distance of the difference per token from 1 / (2 x beta) (Azar et al., arXiv
     2310.12036, equation 17)."""
-    beta: Annotated[float, Field(gt=0)] = 0.1
+    beta: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.1
     """Scale of rewards: the higher, the closer the model stays to its initial weights."""
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     """Share of pairs in the wrong order; only for `robust`."""

@@ -74,7 +74,7 @@ def test_what_is_wrong_with_a_line(tmp_path):
         b'{"text": " \\n\\u2003"}': "empty text",
         b"": "empty line",
         b" \t": "empty line",
-        b"[" * 5000: "not JSON: ",
+        b"[" * 5000: "nested more than 128 levels deep",
     }
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"".join(line + b"\n" for line in bad) + b'{"text": "good"}\n')

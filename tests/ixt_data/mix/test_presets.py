@@ -86,6 +86,7 @@ def test_the_command_prints_a_mix_that_plans(judged: Store, tmp_path: Path) -> N
     assert done.exit_code == 0, done.output
     path.write_text(done.stdout)
     assert load_mix(path).condition.kind == "score"
+    assert load_mix(path).store == str(Path(judged.root).resolve())
     assert plan_mix(load_mix(path), 100, store=judged).phases == (0, 90, 100)
     spam = ["mix", "preset", "spam", *command[3:], "--visits", "1"]
     with pytest.raises(MixError, match="preset 'spam' does not exist; valid are anneal, spans"):

@@ -52,6 +52,8 @@ def test_checkpoint_contains_the_queries(store: Store) -> None:
         ("one", "DROP TABLE documents", "only read-only"),
         ("one", "SELECT 1; SELECT 2", "one statement"),
         ("one", " ", "the query is empty"),
+        ("one", "SELECT $1", "parameters without a name"),
+        ("one", "SELECT ?", "parameters without a name"),
         ("a b", "SELECT 1", "use 1 to 64"),
     ],
 )

@@ -271,6 +271,7 @@ def test_pairs_that_do_not_fit_have_no_loss_and_are_recorded(tree: Tree) -> None
         ({"stage": "sft", "preference": {"beta": 1.0}}, "preference: the stage is sft"),
         ({"z_loss": 1e-4}, "z_loss"),
         ({"fsdp": {"version": 2}}, "fsdp: the initial model"),
+        ({"preference": {"beta": float("inf")}}, "beta"),
         ({"preference": {"label_smoothing": 0.1}}, "label_smoothing: 0.1 with loss sigmoid"),
         ({"max_length": 16}, "all of .* rejected. The first one: max_length"),
     ],
