@@ -140,7 +140,9 @@ def _check(store: Store, snapshot: Snapshot, corpora: Sequence[str], names: Sequ
             other = others.get(name.lower())
             mine = file.table == "documents" and other in written and file.schema[name] == kind
             if name.lower() in RESERVED or (other is not None and not mine):
-                raise ConfigError(f"column {name!r}: it already exists; choose another name: --column NAME")
+                raise ConfigError(
+                    f"column {name!r}: it already exists; choose another name: --column NAME"
+                )
 
 
 def _sign_corpora(
