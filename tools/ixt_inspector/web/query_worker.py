@@ -10,6 +10,7 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +94,8 @@ def _run(catalog: Catalog, request: dict[str, Any]) -> dict[str, Any]:
     if max_rows * len(columns) > MAX_CELLS:
         max_rows = max(1, MAX_CELLS // len(columns))
     rows = result.fetchmany(max_rows + 1)
-    shown: list[Any] = rows[:max_rows]
-    if request["shortened"]:
-        shown = [[_cell(value) for value in row] for row in shown]
+    convert: Callable[[Any], Any] = _cell if request["shortened"] else _plain
+    shown = [[convert(value) for value in row] for row in rows[:max_rows]]
     return {
         "columns": columns,
         "types": [str(column[1]) for column in result.description or []],
@@ -121,7 +121,7 @@ def _cell(value: Any) -> str | None:
     if isinstance(value, bytes):
         return value[: MAX_CELL_CHARS // 2].hex()
     if isinstance(value, list | dict | tuple):
-        text = orjson.dumps(value, default=_json_value, option=_JSON).decode()
+        text = orjson.dumps(_plain(value), default=str, option=_JSON).decode()
     else:
         text = str(value)
     if len(text) <= MAX_CELL_CHARS:
@@ -129,8 +129,20 @@ def _cell(value: Any) -> str | None:
     return f"{text[:MAX_CELL_CHARS]}… ({len(text):,} characters)"
 
 
-def _json_value(value: Any) -> Any:
-    return value.hex() if isinstance(value, bytes) else str(value)
+def _plain(value: Any) -> Any:
+    """Return a value that JSON can contain: bytes as digits, a long integer as text."""
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
+        return str(value)
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, dict):
+        return {
+            str(key) if isinstance(key, tuple) else _plain(key): _plain(one)
+            for key, one in value.items()
+        }
+    return value
 
 
 if __name__ == "__main__":

@@ -207,6 +207,8 @@ def templates() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    # JSON has no NaN and no Infinity: a browser refuses the whole text.
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "allow_nan": False}
     environment.filters |= {
         "count": lambda n: "–" if n is None else f"{n:,}",
         "counted": format_count,

@@ -1,8 +1,10 @@
 """Charts of the rows of a query: bars, lines, points, or a histogram."""
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -60,6 +62,16 @@ def choose_columns(types: Sequence[str]) -> ChartColumns | None:
     if len(numbers) > 1:
         return ChartColumns("scatter", numbers[0], numbers[1], None)
     return ChartColumns("histogram", numbers[0], None, None)
+
+
+def distinct_names(names: Sequence[str]) -> list[str]:
+    """Return names of columns; a repeated one has a number, such as `n`, `n_1`."""
+    distinct: list[str] = []
+    for name in names:
+        numbered = (f"{name}_{number}" for number in count(1))
+        unused = (one for one in numbered if one not in distinct and one not in names)
+        distinct.append(next(unused) if name in distinct else name)
+    return distinct
 
 
 def result_chart(
@@ -152,7 +164,9 @@ def _histogram(name: str, cells: Sequence[Any]) -> ResultChart:
     left_out = len(cells) - len(numbers)
     if not numbers:
         return ResultChart(None, 0, left_out, "a value is missing")
-    counts, edges = np.histogram(np.array(numbers, np.float64), bins=HISTOGRAM_BINS)
+    values = np.array(numbers, np.float64)
+    edges = _histogram_edges(float(values.min()), float(values.max()))
+    counts, _ = np.histogram(values, bins=edges)
     rows = [
         {"x": float(low), "x_end": float(high), "rows": int(n)}
         for low, high, n in zip(edges[:-1], edges[1:], counts, strict=True)
@@ -180,6 +194,17 @@ def _histogram(name: str, cells: Sequence[Any]) -> ResultChart:
     }
     spec = complete_chart(drawn, _SIZE, f"histogram of {title}")
     return ResultChart(spec, len(numbers), left_out, "a value is missing" if left_out else "")
+
+
+def _histogram_edges(low: float, high: float) -> "np.ndarray[Any, np.dtype[np.float64]]":
+    """Return finite and increasing edges of at most `HISTOGRAM_BINS` bins."""
+    if low == high:
+        margin = max(0.5, abs(low) / 1000)
+        low, high = max(low - margin, -sys.float_info.max), min(high + margin, sys.float_info.max)
+    # The difference of two values may be infinite, but not that of their halves.
+    scale = 1.0 if math.isfinite(high - low) else 0.5
+    edges = np.linspace(low * scale, high * scale, HISTOGRAM_BINS + 1) / scale
+    return np.unique(edges)
 
 
 def _value(cell: Any, kind: str) -> Any:

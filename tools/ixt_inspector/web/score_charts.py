@@ -5,6 +5,7 @@ So a bin leads to exactly the documents that it counts.
 """
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -174,11 +175,16 @@ def bin_edges(low: float, high: float) -> list[float]:
     """Return round edges of at most `MAX_BINS` bins from the lowest to the highest value."""
     if low == high:
         return [low, high]
+    # The difference or the ratio of two values may be outside the range of a float.
+    step = high / MAX_BINS - low / MAX_BINS
     if low > 0 and high / low >= _WIDE:
-        ratio = (high / low) ** (1 / MAX_BINS)
-        edges = [float(f"{low * ratio**n:.2g}") for n in range(1, MAX_BINS)]
+        start, end = math.log(low), math.log(high)
+        logs = (start + (end - start) * n / MAX_BINS for n in range(1, MAX_BINS))
+        edges = [float(f"{math.exp(one):.2g}") for one in logs]
+    elif step < sys.float_info.min:
+        edges = []
     else:
-        step = _round_step((high - low) / MAX_BINS)
+        step = _round_step(step)
         first = math.floor(low / step) + 1
         edges = [float(f"{step * n:.12g}") for n in range(first, math.ceil(high / step))]
     return [low, *sorted({edge for edge in edges if low < edge < high}), high]
@@ -328,7 +334,8 @@ def _bin(
 def _middle(one: ScoreBin, *, is_log: bool) -> float:
     assert one.low is not None
     assert one.high is not None
-    return (one.low * one.high) ** 0.5 if is_log else (one.low + one.high) / 2
+    # Not the half of a sum, nor the root of a product: these may be infinite.
+    return one.low**0.5 * one.high**0.5 if is_log else one.low / 2 + one.high / 2
 
 
 def _round_step(step: float) -> float:

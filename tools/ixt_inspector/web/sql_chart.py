@@ -1,5 +1,7 @@
 """The page of a chart of any query."""
 
+from dataclasses import replace
+
 from starlette.responses import Response
 
 from ixt_data.errors import QueryError
@@ -8,7 +10,7 @@ from ixt_inspector.web.chart_files import FORMATS, chart_file
 from ixt_inspector.web.document_columns import is_number
 from ixt_inspector.web.query_pool import QueryRows
 from ixt_inspector.web.request import PageRequest
-from ixt_inspector.web.result_charts import KINDS, ChartColumns, choose_columns, result_chart
+from ixt_inspector.web.result_charts import KINDS, ChartColumns, choose_columns, distinct_names, result_chart
 from ixt_inspector.web.sql import SqlForm, link_to, parse_form
 
 MAX_ROWS = 5_000
@@ -63,7 +65,8 @@ def download(request: PageRequest) -> Response:
 
 
 def _run(request: PageRequest, form: SqlForm) -> QueryRows:
-    return request.inspector.query_pool.run(form.query.statement(MAX_ROWS), _WAIT_SECONDS)
+    rows = request.inspector.query_pool.run(form.query.statement(MAX_ROWS), _WAIT_SECONDS)
+    return replace(rows, columns=distinct_names(rows.columns))
 
 
 def _chosen(request: PageRequest, rows: QueryRows) -> ChartColumns | None:

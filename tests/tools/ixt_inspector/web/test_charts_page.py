@@ -36,6 +36,9 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inspector]:
             "url": f"https://example.test/{n // 2}",
             "tenth": n / 10 if n % 9 else None,
             "same": 7,
+            "extreme": (1 if n % 2 else -1) * 1e308,
+            "huge": n / DOCUMENTS * 1e308,
+            "tiny": 5e-324 * (n % 2),
         }
         for n in range(DOCUMENTS)
     ]
@@ -108,6 +111,21 @@ def test_part_of_a_chart_is_counted_and_leads_to_its_documents(client: TestClien
     assert total(client.get(html.unescape(found[2])).text) == int(found[1])
 
 
+@pytest.mark.parametrize("name", ["extreme", "huge", "tiny"])
+def test_numbers_near_the_limits_of_a_float_are_drawn(client: TestClient, name: str) -> None:
+    page = client.get("/charts", params={"x": f"column.{name}"})
+    assert page.status_code == 200
+    found = re.search(r'data-chart="([^"]*)"', page.text)
+    assert found
+    assert not re.search("Infinity|NaN", found[1])
+    bins = rows(page.text)
+    assert sum(n for _, n in bins) == DOCUMENTS
+    for address, n in bins:
+        assert total(client.get(address).text) == n
+    file = client.get("/charts", params={"x": f"column.{name}", "format": "svg"})
+    assert file.status_code == 200
+
+
 @pytest.mark.parametrize("kind", ["png", "svg", "html"])
 @pytest.mark.parametrize("x", ["length", "column.lang"])
 def test_chart_is_saved_as_a_file(client: TestClient, kind: str, x: str) -> None:
@@ -123,7 +141,11 @@ def test_unknown_names_are_refused(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high"), [(0, 1), (3, 3), (1, 1e6), (-5, 0.25), (0.001, 0.002), (7, 8), (0, 1e9)]
+    ("low", "high"),
+    [
+        *((0, 1), (3, 3), (1, 1e6), (-5, 0.25), (0.001, 0.002), (7, 8), (0, 1e9)),
+        *((-1e308, 1e308), (0, 1e308), (0, 5e-324), (5e-324, 1e308), (1e-308, 3e-308)),
+    ],
 )
 def test_edges_are_round_increasing_and_few(low: float, high: float) -> None:
     edges = bin_edges(low, high)

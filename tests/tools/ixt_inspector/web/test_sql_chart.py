@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+from inspector_pages import ask
 from shown_store import SCRIPT
 from starlette.testclient import TestClient
 
@@ -90,3 +91,33 @@ def test_link_from_another_site_does_not_run_a_query(client: TestClient) -> None
     assert "data-chart" not in page
     answer = client.get("/sql/chart/file", params={"sql": BY_SOURCE}, headers=headers)
     assert answer.status_code == 400
+
+
+@pytest.mark.parametrize(
+    "values", ["1e308, -1e308", "0, 5e-324", "1e17, 1e17", "-1.7e308, -1.7e308"]
+)
+def test_histogram_of_numbers_near_the_limits_of_a_float_is_drawn(
+    client: TestClient, values: str
+) -> None:
+    sql = f"SELECT unnest([{values}]::DOUBLE[]) AS x"
+    bars = spec(draw(client, sql))["data"]["values"]
+    assert sum(bar["rows"] for bar in bars) == 2
+    assert all(bar["x"] < bar["x_end"] for bar in bars)
+    file = client.get("/sql/chart/file", params={"sql": sql, "format": "svg"})
+    assert file.status_code == 200
+
+
+def test_integers_of_128_bits_and_bytes_are_shown_as_on_the_sql_page(client: TestClient) -> None:
+    sql = "SELECT (1::HUGEINT << 100) + i AS big, 'a'::BLOB AS raw, [big] AS l FROM range(3) t(i)"
+    page = draw(client, sql, kind="histogram", x="big")
+    assert sum(bar["rows"] for bar in spec(page)["data"]["values"]) == 3
+    for shown in (page, ask(client, sql)):
+        assert ">61<" in shown
+        assert "1267650600228229401496703205376" in shown
+        assert "b&#39;" not in shown
+
+
+def test_repeated_names_of_columns_have_numbers(client: TestClient) -> None:
+    page = draw(client, "SELECT 1 AS a, 2 AS a, 3 AS a_1", kind="scatter", x="a_2", y="a_1")
+    assert re.findall(r"<option[^>]*>(a\w*)</option>", page)[:3] == ["a", "a_2", "a_1"]
+    assert spec(page)["data"]["values"] == [{"x": 2, "y": 3}]
