@@ -21,6 +21,9 @@ from ixt_data.errors import QueryError
 from ixt_data.sql import parameter_value
 
 START_SECONDS = 60.0
+_REQUEST = (
+    *("sql", "at", "before", "rows", "values", "sorted", "sort", "shortened", "file", "format"),
+)
 BASE_MEMORY_BYTES = 1 << 30
 """Memory that a process needs before it runs a query, with a margin."""
 
@@ -77,6 +80,8 @@ class Statement:
         rows: maximum number of rows.
         values: parameters.
         before: version of the schema `before`.
+        sorted: the user's statement that `sql` sorts; empty if `sql` does not sort it.
+        sort: number of the column that `sql` sorts it by, from 1.
         shortened: whether cells are shortened for a page.
         seconds: time limit, where it is below that of the pool.
         file: file for the rows; they are returned if it is None.
@@ -89,6 +94,8 @@ class Statement:
     rows: int
     values: Mapping[str, Any] = field(default_factory=dict)
     before: int | None = None
+    sorted: str = ""
+    sort: int | None = None
     shortened: bool = False
     seconds: int | None = None
     file: str | None = None
@@ -263,7 +270,7 @@ class _WorkerProcess:
         assert self._process.stdin is not None
         request = {
             name: getattr(statement, name)
-            for name in ("sql", "at", "before", "rows", "values", "shortened", "file", "format")
+            for name in _REQUEST
         }
         try:
             self._process.stdin.write(orjson.dumps({**request, "seconds": seconds}) + b"\n")
@@ -301,17 +308,22 @@ class PageQuery:
         at: version of the snapshot.
         values: names and values of its parameters, as typed.
         before: version of the schema `before`.
+        sorted: the user's statement that `sql` sorts; empty if `sql` does not sort it.
+        sort: number of the column that `sql` sorts it by, from 1.
     """
 
     sql: str
     at: int
     values: tuple[tuple[str, str], ...] = ()
     before: int | None = None
+    sorted: str = ""
+    sort: int | None = None
 
     def statement(self, rows: int, **options: Any) -> Statement:
         """Return the statement to run; see `Statement` for the options."""
         values = {name: parameter_value(text) for name, text in self.values}
-        return Statement(self.sql, self.at, rows, values, self.before, **options)
+        sorts = (self.sorted, self.sort)
+        return Statement(self.sql, self.at, rows, values, self.before, *sorts, **options)
 
 
 @dataclass

@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from ixt_data.errors import IxtError
+from ixt_data.errors import IxtError, QueryError
 from ixt_data.sql import Catalog, QueryOutput, write_rows
 from ixt_data.store import Store
 
@@ -86,6 +86,8 @@ def _catalog(
 def _run(catalog: Catalog, request: dict[str, Any]) -> dict[str, Any]:
     start, max_rows = time.perf_counter(), request["rows"]
     values = request["values"] or None
+    if request["sort"] is not None:
+        _check_sort(catalog, request, values)
     if request["file"] is not None:
         record = _write_file(catalog, request, values)
         return {**record, "seconds": time.perf_counter() - start}
@@ -103,6 +105,21 @@ def _run(catalog: Catalog, request: dict[str, Any]) -> dict[str, Any]:
         "rows": shown,
         "seconds": time.perf_counter() - start,
     }
+
+
+def _check_sort(catalog: Catalog, request: dict[str, Any], values: Any) -> None:
+    """Check the statement that `sql` sorts: it is valid by itself, and has the column.
+
+    Raises:
+        QueryError: it is not a single read-only statement, or has fewer columns.
+    """
+    catalog.check_query(request["sorted"])
+    result = catalog.run(f"FROM (\n{request['sorted']}\n) LIMIT 0", values)
+    n_columns = len(result.description or [])
+    if request["sort"] > n_columns:
+        raise QueryError(
+            f"sort: column {request['sort']} does not exist; the result has {n_columns} columns"
+        )
 
 
 def _write_file(catalog: Catalog, request: dict[str, Any], values: Any) -> dict[str, Any]:

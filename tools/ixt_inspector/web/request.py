@@ -39,6 +39,8 @@ PAGES = (
     ("/sql", "SQL"),
 )
 _DROPPED_PARAMETERS = ("at", "after", "before")
+SQL_PARAMETER = "p."
+"""Start of the name of a parameter of SQL: an empty text is a value of it."""
 _LISTS = ("show",)
 """Parameters that an address may contain several times."""
 
@@ -141,6 +143,17 @@ class PageRequest:
             raise QueryError(f"{name}: {text!r} is not a number such as 0.5")
         return value
 
+    def integer(self, name: str) -> int | None:
+        """Return a whole number of the address; None if it is missing.
+
+        Raises:
+            QueryError: the value is not a whole number.
+        """
+        value = self.number(name)
+        if value is not None and not value.is_integer():
+            raise QueryError(f"{name}: {self.get(name)!r} is not a whole number")
+        return None if value is None else int(value)
+
     def choice(self, name: str, valid: Iterable[str], default: str) -> str:
         """Return a parameter that has one of some values.
 
@@ -158,7 +171,11 @@ class PageRequest:
         """Return the address of a page of this snapshot, by default of this page with changes."""
         values = dict(self.query) if path is None else {"at": self.at}
         values |= {_parameter(name): value for name, value in changes.items()}
-        shown = {name: value for name, value in values.items() if value not in (None, "")}
+        shown = {
+            name: value
+            for name, value in values.items()
+            if value is not None and (value != "" or name.startswith(SQL_PARAMETER))
+        }
         return quote(path or self.path) + (f"?{urlencode(shown, doseq=True)}" if shown else "")
 
     def page(self, template: str, title: str, status: int = 200, **values: Any) -> Response:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar
 
+from ixt_data.errors import SnapshotError
 from ixt_data.log import Entry, Snapshot
 from ixt_data.sql import SharedCatalog
 from ixt_data.store import Store, search_rows
@@ -25,6 +26,8 @@ from ixt_inspector.web.document_columns import (
 from ixt_inspector.web.listing import ListingColumns, listing_order, listing_query, with_own
 
 T = TypeVar("T")
+_MAX_DIGITS = 18
+"""Digits of a version."""
 REFRESH_SECONDS = 0.5
 """Interval between checks for a new version."""
 FAST_OPEN_SECONDS = 0.5
@@ -255,10 +258,20 @@ class SnapshotViews:
         """Return the version of a number or tag of an address.
 
         Raises:
-            SnapshotError: the tag does not exist.
+            SnapshotError: the version or tag does not exist.
         """
         tags = self.tags()
-        return tags[at] if at in tags else self.store.version_of(at)
+        if at in tags:
+            return tags[at]
+        # Python refuses to parse an integer of thousands of digits.
+        is_long = at.isdecimal() and len(at) > _MAX_DIGITS
+        version = None if is_long else self.store.version_of(at)
+        with self._lock:
+            newest = self.store.log.newest()
+        if version is None or version > newest:
+            shown = at if len(at) <= 2 * _MAX_DIGITS else f"{at[:_MAX_DIGITS]}…"
+            raise SnapshotError(f"version {shown} does not exist; the newest is {newest}")
+        return version
 
     def tags(self) -> dict[str, int]:
         """Return the version of each tag."""

@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import duckdb
 from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, RedirectResponse, Response
 
-from ixt_data.errors import QueryError
+from ixt_data.errors import ConfigError, CorruptError, QueryError, StoreError
 from ixt_data.sql import VIEWS, QueryOutput, find_recipe, parameter_names, read_recipes
-from ixt_data.store import save_query, saved_query
+from ixt_data.store import Store, query_history, save_query, saved_query
 from ixt_inspector.web.access import is_cross_site
 from ixt_inspector.web.forms import check_form
-from ixt_inspector.web.query_pool import PageQuery
-from ixt_inspector.web.request import PageRequest
+from ixt_inspector.web.query_pool import PageQuery, PendingQuery
+from ixt_inspector.web.request import SQL_PARAMETER, PageRequest
 
 WAIT_SECONDS = 0.8
 """Time that a page waits for a result before it shows that the query is running."""
@@ -41,41 +42,59 @@ class SqlForm:
     Attributes:
         sql: the statement as it is shown; empty without one.
         at: version of the snapshot.
-        parameters: values of its parameters, as typed; empty if not given.
+        parameters: values of its parameters, as typed; None if not given.
         needs_before: whether it reads the schema `before`.
         before: version of that schema.
         sort: number of the column to sort by, from 1; None: in the order of the query.
         is_ascending: whether the lowest value comes first.
+        store: root of the store.
     """
 
     sql: str
     at: int
-    parameters: dict[str, str]
+    parameters: dict[str, str | None]
     needs_before: bool
     before: int | None
     sort: int | None
     is_ascending: bool
+    store: str
+
+    @property
+    def missing(self) -> list[str]:
+        """Return the names of the parameters that have no value, and `before` without one."""
+        missing = [f"${name}" for name, value in self.parameters.items() if value is None]
+        return missing + (["before"] if self.needs_before and self.before is None else [])
 
     @property
     def is_complete(self) -> bool:
         """Return whether the statement can run: all parameters have a value."""
-        has_before = self.before is not None or not self.needs_before
-        return bool(self.sql) and has_before and all(self.parameters.values())
+        return bool(self.sql) and not self.missing
+
+    def check_complete(self) -> None:
+        """Check that the statement can run.
+
+        Raises:
+            QueryError: the address has no statement, or values are missing.
+        """
+        if not self.sql:
+            raise QueryError("sql: missing; write SQL such as SELECT count(*) FROM documents")
+        if self.missing:
+            raise QueryError(f"values are missing: {', '.join(self.missing)}")
 
     @property
     def query(self) -> PageQuery:
         """Return the query to run."""
-        sql = self.sql
-        if self.sort is not None:
-            direction = "ASC" if self.is_ascending else "DESC"
-            inner = sql.rstrip().removesuffix(";")
-            sql = f"FROM (\n{inner}\n) AS result ORDER BY {self.sort} {direction} NULLS LAST"
-        return PageQuery(sql, self.at, tuple(self.parameters.items()), self.before)
+        values = tuple((name, text) for name, text in self.parameters.items() if text is not None)
+        if self.sort is None:
+            return PageQuery(self.sql, self.at, values, self.before)
+        direction, inner = "ASC" if self.is_ascending else "DESC", _without_end(self.sql)
+        sql = f"FROM (\n{inner}\n) AS result ORDER BY {self.sort} {direction} NULLS LAST"
+        return PageQuery(sql, self.at, values, self.before, inner, self.sort)
 
     @property
     def command(self) -> str:
         """Return the command that writes the rows to a file."""
-        words = ["ixt", "query", self.query.sql, "--at", str(self.at)]
+        words = ["ixt", "query", "--store", self.store, self.query.sql, "--at", str(self.at)]
         words += ["--before", str(self.before)] if self.before is not None else []
         for name, value in self.parameters.items():
             words += ["-p", f"{name}={value}"]
@@ -95,30 +114,61 @@ def parse_form(request: PageRequest) -> SqlForm:
     """Return the query of an address.
 
     Raises:
-        QueryError: a saved query, a recipe or a value in the address does not exist.
+        QueryError: a recipe or a value in the address does not exist.
         SnapshotError: `before` does not exist.
+        StoreError: a saved query does not exist in this snapshot.
     """
+    store = request.inspector.settings.store
     sql = request.get("sql").replace("\r\n", "\n")
     if not sql and (name := request.get("saved")):
-        root = request.inspector.settings.store
-        sql = saved_query(request.view.snapshot, name, root).sql
+        sql = saved_query(request.view.snapshot, name, store).sql
     elif not sql and (name := request.get("recipe")):
         sql = find_recipe(name).sql
-    before, sort = request.get("before"), request.number("sort")
+    before, sort = request.get("before"), request.integer("sort")
+    if sort is not None and sort < 1:
+        raise QueryError(f"sort: column {sort} does not exist; the first column is 1")
     return SqlForm(
         sql,
         request.view.version,
-        {name: request.get(f"p.{name}") for name in parameter_names(sql)},
+        {name: _value(request, name) for name in parameter_names(sql)},
         "before." in sql,
         request.inspector.views.version_of(before) if before else None,
-        int(sort) if sort else None,
+        sort,
         request.choice("order", ("up", "down"), "down") == "up",
+        store,
     )
+
+
+def _value(request: PageRequest, name: str) -> str | None:
+    parameter = f"{SQL_PARAMETER}{name}"
+    return request.get(parameter) if parameter in request.query else None
+
+
+def _without_end(sql: str) -> str:
+    """Return a statement without the semicolons and comments after it."""
+    encoded = sql.encode()
+    tokens = duckdb.tokenize(sql)
+    end = len(encoded)
+    for start, kind in reversed(tokens):
+        if kind != duckdb.token_type.comment and encoded[start:end].strip() != b";":
+            break
+        end = start
+    return encoded[:end].decode().rstrip()
 
 
 def show(request: PageRequest) -> Response:
     """Return the page; run the query of the address, or wait for it."""
-    form, limits = parse_form(request), request.inspector.settings.limits
+    try:
+        form = parse_form(request)
+    except StoreError:
+        not_saved = _not_saved(request)
+        if not not_saved:
+            raise
+        name = request.query.pop("saved")
+        form = parse_form(request)
+        # The selector of snapshots keeps it.
+        request.query["saved"] = name
+        return _page(request, form, not_saved=not_saved)
     pending_queries = request.inspector.pending_queries
     pending = pending_queries.find(form.query) if form.is_complete else None
     # A link on another site only fills in the form.
@@ -131,17 +181,48 @@ def show(request: PageRequest) -> Response:
     if is_running and request.get("poll"):
         # The query is still running: the page keeps its Cancel button.
         return Response(status_code=204)
+    response = _page(request, form, pending, is_running=is_running, is_held=is_held)
+    if is_running and "hx-request" not in request.http_request.headers:
+        # Without scripts, the browser reloads the page.
+        response.headers["Refresh"] = "2"
+    return response
+
+
+def _page(
+    request: PageRequest,
+    form: SqlForm,
+    pending: PendingQuery | None = None,
+    *,
+    is_running: bool = False,
+    is_held: bool = False,
+    not_saved: str = "",
+    form_error: str = "",
+) -> Response:
+    """Return the page.
+
+    Args:
+        request: the request.
+        form: the query.
+        pending: its run, if any.
+        is_running: whether it still runs.
+        is_held: whether it was not run, because it came from another site.
+        not_saved: why the snapshot does not have the saved query of the address.
+        form_error: why the query was not saved.
+    """
     reviewers = request.inspector.reviewers
     is_writable = reviewers is not None and not request.at
     schema = request.view.cache.get("schema", lambda: _schema(request))
-    response = request.page(
+    return request.page(
         "sql.html",
         "SQL",
+        400 if form_error else 200,
         form=form,
         pending=pending,
         is_running=is_running,
         is_held=is_held,
-        limits=limits,
+        not_saved=not_saved,
+        form_error=form_error,
+        limits=request.inspector.settings.limits,
         recipes=read_recipes().values(),
         saved=list(request.view.snapshot.queries.values()),
         named=_name(request, form.sql),
@@ -152,10 +233,22 @@ def show(request: PageRequest) -> Response:
         names=_completions(request, schema),
         csrf=reviewers.sign(_signed(form.sql)) if reviewers and is_writable else None,
     )
-    if is_running and "hx-request" not in request.http_request.headers:
-        # Without scripts, the browser reloads the page.
-        response.headers["Refresh"] = "2"
-    return response
+
+
+def _not_saved(request: PageRequest) -> str:
+    """Return why the snapshot does not have the saved query; empty if no snapshot has it."""
+    name, version = request.get("saved"), request.view.version
+    # A log of its own: other requests use the shared one at the same time.
+    history = list(query_history(Store.open(request.inspector.views.store.root), name))
+    first = next((one.version for one in history if one.query is not None), None)
+    if first is None:
+        return ""
+    if version < first:
+        reason = f"version {first} saved it first"
+    else:
+        dropped = max(one.version for one in history if one.version <= version)
+        reason = f"version {dropped} dropped it"
+    return f"Query {name} is not saved in snapshot {version}: {reason}."
 
 
 def stop(request: PageRequest) -> Response:
@@ -174,6 +267,7 @@ def download(request: PageRequest) -> Response:
         raise QueryError("a link from another site cannot download rows: open the SQL page instead")
     kind = QueryOutput(request.choice("format", FORMATS, QueryOutput.csv))
     form = parse_form(request)
+    form.check_complete()
     limits, pool = request.inspector.settings.limits, request.inspector.query_pool
     with tempfile.NamedTemporaryFile(prefix="ixt-serve-", suffix=f".{kind}", delete=False) as file:
         path = Path(file.name)
@@ -195,15 +289,19 @@ def download(request: PageRequest) -> Response:
 def save(request: PageRequest) -> Response:
     """Save the statement of the form as a query, and open it.
 
-    Raises:
-        ConfigError: the server does not write, or the form is not of this page.
-        StoreError: the name is not valid.
-        QueryError: the statement is not a read-only one.
+    A form that is not valid is shown again, with the error.
     """
     sql = request.form.get("sql", "").replace("\r\n", "\n")
-    check_form(request, _signed(sql))
-    name, note = (request.form.get(key, "").strip() for key in ("name", "note"))
-    save_query(request.inspector.views.store, name, sql, note=note)
+    try:
+        check_form(request, _signed(sql))
+        name, note = (request.form.get(key, "").strip() for key in ("name", "note"))
+        save_query(request.inspector.views.store, name, sql, note=note)
+    except (ConfigError, StoreError, QueryError) as error:
+        if request.inspector.reviewers is None or request.at or isinstance(error, CorruptError):
+            raise
+        request.path = "/sql"
+        request.query["sql"] = sql
+        return _page(request, parse_form(request), form_error=str(error))
     request.inspector.views.refresh()
     # Not by its name: a slow machine shows the previous snapshot while it opens the latest.
     return RedirectResponse(request.link("/sql", sql=sql), 303)
@@ -215,20 +313,24 @@ def _signed(sql: str) -> str:
 
 def _name(request: PageRequest, sql: str) -> tuple[str, str, str] | None:
     """Return the parameter, name and question of a saved query or a recipe with this statement."""
-    for one in request.view.snapshot.queries.values():
-        if one.sql == sql:
-            return "saved", one.name, one.note
-    for recipe in read_recipes().values():
-        if recipe.sql == sql:
-            return "recipe", recipe.name, recipe.question
-    return None
+    saved = request.view.snapshot.queries.values()
+    names = [
+        *(("saved", one.name, one.note) for one in saved if one.sql == sql),
+        *(
+            ("recipe", one.name, one.question)
+            for one in read_recipes().values()
+            if one.sql == sql
+        ),
+    ]
+    # Several names may have the same statement: that of the address comes first.
+    return next((one for one in names if request.get(one[0]) == one[1]), next(iter(names), None))
 
 
 def link_to(request: PageRequest, form: SqlForm, path: str, **changes: Any) -> str:
     """Return the address of the query, by its name if it has one."""
     named = _name(request, form.sql)
     values: dict[str, Any] = {named[0]: named[1]} if named else {"sql": form.sql}
-    values |= {f"p.{name}": value for name, value in form.parameters.items()}
+    values |= {f"{SQL_PARAMETER}{name}": value for name, value in form.parameters.items()}
     values |= {"before": request.get("before"), "sort": form.sort}
     values["order"] = "up" if form.is_ascending else None
     return request.link(path, **{**values, **changes})

@@ -55,7 +55,9 @@ def download(request: PageRequest) -> Response:
     if is_cross_site(request.http_request.headers):
         raise QueryError("a link from another site cannot download a chart: open the page instead")
     kind = request.choice("format", FORMATS, FORMATS[0])
-    rows = _run(request, parse_form(request))
+    form = parse_form(request)
+    form.check_complete()
+    rows = _run(request, form)
     chosen = _chosen(request, rows)
     chart = result_chart(chosen, rows.columns, rows.types, rows.rows) if chosen else None
     if chosen is None or chart is None or chart.spec is None:

@@ -3,7 +3,11 @@
 import html
 import io
 import json
+import os
 import re
+import shlex
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +19,7 @@ from shown_store import make_store
 from starlette.testclient import TestClient
 
 from ixt_data.sql import VIEWS, read_recipes
-from ixt_data.store import save_selection
+from ixt_data.store import drop_query, save_query, save_selection
 from ixt_inspector.web.access import AccessPolicy
 from ixt_inspector.web.app import build_app
 from ixt_inspector.web.query_pool import QueryLimits
@@ -194,6 +198,69 @@ def test_column_that_is_clicked_sorts_all_rows(client: TestClient) -> None:
     assert len(rows_of(described)) == 5
 
 
+@pytest.mark.parametrize(
+    "sql", ["SELECT i FROM range(9) t(i); -- all", "FROM range(9) t(i) /* é; */ ;\n-- x; y\n;"]
+)
+def test_statement_with_a_semicolon_and_a_comment_is_sorted(client: TestClient, sql: str) -> None:
+    assert rows_of(wait_for(client, sql=sql, sort="1"))[0] == ["8"]
+    file = client.get("/sql/download", params={"sql": sql, "sort": "1"})
+    assert file.text.splitlines()[1] == "8"
+
+
+def test_statement_that_is_not_valid_is_not_valid_when_sorted(client: TestClient) -> None:
+    for sql in ("SELECT * FROM documents WHERE 1=1) AS x, (SELECT 1", "SELECT 1; SELECT 2"):
+        assert 'role="alert"' in ask(client, sql)
+        assert 'role="alert"' in wait_for(client, sql=sql, sort="1")
+        assert client.get("/sql/download", params={"sql": sql, "sort": "1"}).status_code == 400
+    said = "sort: column 5 does not exist; the result has 1 column"
+    assert said in wait_for(client, sql="SELECT 1", sort="5")
+    for sort, said in (("-1", "does not exist"), ("0", "does not exist"), ("1.5", "whole number")):
+        answer = client.get("/sql", params={"sql": "SELECT 1", "sort": sort})
+        assert (answer.status_code, said in answer.text) == (400, True)
+
+
+@pytest.mark.parametrize("before", ["99999999999999999999", "9" * 5000, "6"])
+@pytest.mark.parametrize("path", ["/sql", "/sql/chart", "/sql/download", "/sql/chart/file"])
+def test_version_before_that_does_not_exist_is_not_found(
+    client: TestClient, path: str, before: str
+) -> None:
+    sql = "SELECT count(*) AS n FROM before.documents"
+    answer = client.get(path, params={"sql": sql, "before": before})
+    assert answer.status_code == 404
+    assert re.search(r"version \d+…? does not exist; the newest is 5", answer.text)
+
+
+def test_rows_without_values_of_parameters_are_not_downloaded(client: TestClient) -> None:
+    sql = "SELECT length($a) + length($b) AS n, (SELECT count(*) FROM before.documents) AS m"
+    for path in ("/sql/download", "/sql/chart/file"):
+        answer = client.get(path, params={"sql": sql, "p.b": ""})
+        assert answer.status_code == 400
+        assert "values are missing: $a, before" in answer.text
+        assert "sql: missing" in client.get(path).text
+
+
+def test_empty_text_is_a_value_of_a_parameter(client: TestClient) -> None:
+    sql = "SELECT length($a) AS n, 2 AS other"
+    page = wait_for(client, **{"sql": sql, "p.a": ""})
+    assert rows_of(page) == [["0", "2"]]
+    # Links keep the value.
+    sorted_page = link(page, "other")
+    assert sorted_page
+    assert rows_of(client.get(sorted_page).text) == [["0", "2"]]
+    file = client.get("/sql/download", params={"sql": sql, "p.a": ""})
+    assert file.text.splitlines() == ["n,other", "0,2"]
+
+
+def test_command_names_the_store(client: TestClient, inspector: Inspector, tmp_path: Path) -> None:
+    page = html.unescape(ask(client, "SELECT 40 + 2 AS answer"))
+    command = re.search(r'aria-label="Command">([^<]+)<', page)
+    assert command
+    words = [sys.executable, "-m", "ixt_data", *shlex.split(command[1])[1:]]
+    environment = {name: value for name, value in os.environ.items() if name != "IXT_STORE"}
+    subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, check=True)
+    assert pq.read_table(tmp_path / "rows.parquet").to_pylist() == [{"answer": 42}]
+
+
 @pytest.fixture(scope="module")
 def writable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     folder = tmp_path_factory.mktemp("queries")
@@ -220,7 +287,7 @@ def test_recipe_runs_from_its_link(writable: TestClient, name: str) -> None:
 
 def test_query_is_saved_and_runs_by_its_name(writable: TestClient, client: TestClient) -> None:
     page = wait_for(writable, **{"sql": SCORES, "p.critic": "style"})
-    form = page.partition('action="/queries"')[2].partition("</form>")[0]
+    form = page.partition('action="/queries')[2].partition("</form>")[0]
     values = {
         name: html.unescape(value)
         for name, value in re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', form)
@@ -232,9 +299,15 @@ def test_query_is_saved_and_runs_by_its_name(writable: TestClient, client: TestC
         ({"csrf": "0"}, "not of this page"),
         ({"sql": "SELECT 1"}, "not of this page"),
         ({"name": "a b"}, "use 1 to 64"),
+        ({"name": ""}, "use 1 to 64"),
+        ({"name": "a" * 300}, "use 1 to 64"),
     ):
         refused = writable.post("/queries", data=values | {"name": "x"} | changed, headers=origin)
-        assert (refused.status_code, said in html.unescape(refused.text)) == (400, True)
+        text = html.unescape(refused.text)
+        assert (refused.status_code, said in text) == (400, True)
+        # The form is there again, with the statement and what the person typed.
+        assert (values | changed)["sql"].replace("\r\n", "\n") in text
+        assert f'name="name" value="{changed.get("name", "x")}"' in text
     data = values | {"name": "scores", "note": "all scores"}
     answer = writable.post("/queries", data=data, headers=origin, follow_redirects=False)
     assert answer.status_code == 303
@@ -251,5 +324,32 @@ def test_query_is_saved_and_runs_by_its_name(writable: TestClient, client: TestC
     unknown = writable.get("/sql", params={"saved": "nothing"})
     assert (unknown.status_code, "queries: scores" in unknown.text) == (400, True)
     # A server that only reads has no form, and refuses one.
-    assert 'action="/queries"' not in wait_for(client, sql="SELECT 1")
+    assert 'action="/queries' not in wait_for(client, sql="SELECT 1")
     assert "only reads" in client.post("/queries", data=data, headers=origin).text
+
+
+def test_saved_queries_with_the_same_statement_keep_their_names(
+    tmp_path: Path,
+) -> None:
+    store = make_store(tmp_path)
+    for name in ("w1", "w2"):
+        save_query(store, name, "SELECT 7 AS seven", note=f"note of {name}")
+    first = store.log.newest() - 1
+    opened = Inspector(Settings(str(tmp_path / "store")))
+    try:
+        client = TestClient(build_app(opened, AccessPolicy()), base_url=HERE)
+        for name, other in (("w1", "w2"), ("w2", "w1")):
+            page = wait_for(client, saved=name).partition('id="result"')[2]
+            assert f"note of {name}" in page
+            assert f"saved={name}" in page
+            assert f"saved={other}" not in page
+        # An older snapshot: the page says which version has it, and keeps the name.
+        older = client.get("/sql", params={"saved": "w2", "at": first})
+        assert older.status_code == 200
+        assert f"not saved in snapshot {first}: version {first + 1} saved it first" in older.text
+        assert 'name="saved" value="w2"' in older.text
+        drop_query(store, "w1")
+        latest = client.get("/sql", params={"saved": "w1", "at": first + 2})
+        assert f"version {first + 2} dropped it" in latest.text
+    finally:
+        opened.close()

@@ -48,11 +48,12 @@ document.addEventListener("keydown", (event) => {
 const here = document.querySelector("nav.pages [aria-current]");
 if (here) here.parentElement.scrollLeft = here.offsetLeft - 60;
 
-// Forms of many fields leave out what is empty, so that an address can be read.
+// Forms of many fields leave out what is empty, so that an address can be read. An empty text is a
+// value of a parameter of SQL.
 document.addEventListener("formdata", (event) => {
   if (!event.target.matches("form[data-lean]")) return;
   for (const [name, value] of [...event.formData.entries()]) {
-    if (value === "") event.formData.delete(name);
+    if (value === "" && !name.startsWith("p.")) event.formData.delete(name);
   }
 });
 
