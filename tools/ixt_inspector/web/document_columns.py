@@ -6,6 +6,7 @@ from typing import Any
 
 from ixt_data.errors import QueryError
 from ixt_data.sql import DOCUMENTS, quote_name, sql_literal
+from ixt_inspector.web.text import list_names, shorten
 
 OWN = "column."
 """Start of the name of a user's column in `sort` and `show` of an address."""
@@ -15,7 +16,8 @@ MAX_VALUES = 50
 """Values of such a column; a column with more is not counted."""
 _SAMPLE_ROWS = 50_000
 _MAX_VALUE_CHARS = 60
-_SORT_CHARS = 200
+SORT_CHARS = 200
+"""Characters of a text that a table is sorted by."""
 _NUMBERS = frozenset(
     {
         *("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE"),
@@ -77,7 +79,7 @@ class SortColumn:
         if self.is_number:
             value = f"{name}::DOUBLE"
             return f"CASE WHEN isfinite({value}) THEN {value} END AS own"
-        return f"left({name}::VARCHAR, {_SORT_CHARS}) AS own"
+        return f"left({name}::VARCHAR, {SORT_CHARS}) AS own"
 
 
 def is_number(kind: str) -> bool:
@@ -92,8 +94,9 @@ def own_column(columns: Mapping[str, str], name: str) -> SortColumn:
         QueryError: the documents have no such column.
     """
     if name not in columns:
-        known = ", ".join(columns) or "none"
-        raise QueryError(f"documents have no column {name!r} of yours; columns: {known}")
+        raise QueryError(
+            f"documents have no column {shorten(name)!r} of yours; columns: {list_names(columns)}"
+        )
     return SortColumn(name, columns[name])
 
 

@@ -26,6 +26,11 @@ SORTS = {
     "expected": "expected score",
     "entropy": "entropy of the score",
     "spans": "number of spans",
+    "bytes": "bytes",
+    "corpus": "corpus",
+    "source": "source",
+    "stage": "stage",
+    "status": "status",
     "id": "document id",
     "relevance": "relevance",
 }

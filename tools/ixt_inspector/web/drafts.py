@@ -3,6 +3,7 @@
 The address contains the draft, and the YAML file of it has the same plan.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,13 @@ from starlette.responses import Response
 from ixt_data.config import validate
 from ixt_data.errors import ConfigError, IxtError, MissingExtra
 from ixt_data.log import HUMAN
-from ixt_data.mix import Mix, MixPlan, drawn_scores, plan_mix, store_at
+from ixt_data.mix import Mix, MixPlan, Selection, drawn_scores, plan_mix, store_at
 from ixt_data.store import Store
 from ixt_inspector.web.access import is_cross_site
 from ixt_inspector.web.charts import before_after_chart
 from ixt_inspector.web.mixes import MAX_SAMPLES, CachedScope
 from ixt_inspector.web.request import PageRequest
+from ixt_inspector.web.text import list_names, shorten
 
 if TYPE_CHECKING:
     from ixt_train.conditioning import SampleText
@@ -136,18 +138,21 @@ def parse_draft(request: PageRequest) -> Draft:
     """Return the draft of an address."""
     selections: list[dict[str, Any]] = []
     try:
-        number = request.number("samples")
-        samples = None if number is None else int(number)
-        if samples is not None and samples > MAX_SAMPLES:
-            raise ConfigError(f"samples: {samples:,}; a draft plans at most {MAX_SAMPLES:,}")
-        for row in _rows(request):
-            weight = request.number(f"weight.{row['name']}")
+        samples = request.integer("samples")
+        if samples is not None and not 1 <= samples <= MAX_SAMPLES:
+            raise ConfigError(f"samples: {samples:,}; a draft plans 1 to {MAX_SAMPLES:,}")
+        rows = _rows(request)
+        _check_names(request, [row["name"] for row in rows])
+        for row in rows:
+            name = row["name"]
+            weight, repeats = request.number(f"weight.{name}"), request.integer(f"repeats.{name}")
             if not weight:
                 continue
-            repeats = request.number(f"repeats.{row['name']}")
-            chosen = {"use": row["name"]} if row["saved"] else {"name": row["name"]}
-            limit = {} if repeats is None else {"max_repeats": int(repeats)}
+            chosen = {"use": name} if row["saved"] else {"name": name}
+            limit = {} if repeats is None else {"max_repeats": repeats}
             selections.append({**chosen, "weight": weight, **limit})
+            # One by one: the errors of a mix number its selections, in an order of their own.
+            validate(Selection, selections[-1], f"selection {name}")
         if not selections:
             return Draft(None, samples)
         tree = {
@@ -158,11 +163,26 @@ def parse_draft(request: PageRequest) -> Draft:
             "selections": selections,
             "weighting": {"temperature": request.number("temperature")},
         }
-        seed = request.number("seed")
-        tree |= {} if seed is None else {"seed": int(seed)}
+        seed = request.integer("seed")
+        tree |= {} if seed is None else {"seed": seed}
         return Draft(validate(Mix, tree, "the draft"), samples)
     except IxtError as error:
         return Draft(None, None, str(error))
+
+
+def _check_names(request: PageRequest, names: Sequence[str]) -> None:
+    """Check that the snapshot has each selection of the address.
+
+    Raises:
+        ConfigError: it does not have one.
+    """
+    for prefix in ("weight.", "repeats."):
+        for name, value in request.starting(prefix).items():
+            if value.strip() and name not in names:
+                raise ConfigError(
+                    f"{prefix}{shorten(name)}: snapshot {request.view.version} has no such "
+                    f"selection; selections: {list_names(names)}"
+                )
 
 
 def _rows(request: PageRequest) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from ixt_data.errors import QueryError
 from ixt_data.log import Snapshot
 from ixt_data.records import parse_id
 from ixt_data.sql import critiques_query, parenthesize, quote_name, sql_literal
-from ixt_inspector.web.document_columns import OWN, FacetColumn, SortColumn
+from ixt_inspector.web.document_columns import OWN, SORT_CHARS, FacetColumn, SortColumn
 
 ROWS = 50
 NO_CRITIQUE = "none"
@@ -25,6 +25,11 @@ SORTS = {
     "expected": "expected",
     "entropy": "entropy",
     "spans": "n_spans",
+    "bytes": "n_bytes",
+    "corpus": "corpus",
+    "source": f"left(source, {SORT_CHARS})",
+    "stage": "stage",
+    "status": "status",
     "difference": "difference",
     "distance": "abs(difference)",
     "id": "NULL::INTEGER",

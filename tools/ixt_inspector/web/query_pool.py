@@ -268,10 +268,7 @@ class _WorkerProcess:
     def send(self, statement: Statement, seconds: int) -> dict[str, Any] | None:
         """Send a query and return the response; None if the process exited."""
         assert self._process.stdin is not None
-        request = {
-            name: getattr(statement, name)
-            for name in _REQUEST
-        }
+        request = {name: getattr(statement, name) for name in _REQUEST}
         try:
             self._process.stdin.write(orjson.dumps({**request, "seconds": seconds}) + b"\n")
             self._process.stdin.flush()

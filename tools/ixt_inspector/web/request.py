@@ -19,7 +19,7 @@ from ixt_data.store import Store
 from ixt_inspector.web.query_pool import PendingQueries, QueryLimits, QueryPool
 from ixt_inspector.web.reviewers import Reviewers
 from ixt_inspector.web.snapshot_cache import SnapshotView, SnapshotViews
-from ixt_inspector.web.text import make_visible
+from ixt_inspector.web.text import list_names, make_visible, shorten
 
 HERE = Path(__file__).parent
 MAX_VERSIONS = 15
@@ -149,10 +149,13 @@ class PageRequest:
         Raises:
             QueryError: the value is not a whole number.
         """
-        value = self.number(name)
-        if value is not None and not value.is_integer():
-            raise QueryError(f"{name}: {self.get(name)!r} is not a whole number")
-        return None if value is None else int(value)
+        value, text = self.number(name), self.get(name)
+        if value is None:
+            return None
+        if not value.is_integer():
+            raise QueryError(f"{name}: {text!r} is not a whole number")
+        # A float does not hold each integer of more than 53 bits.
+        return int(text) if text.lstrip("+-").isdecimal() else int(value)
 
     def choice(self, name: str, valid: Iterable[str], default: str) -> str:
         """Return a parameter that has one of some values.
@@ -163,7 +166,7 @@ class PageRequest:
         text, valid = self.get(name) or default, list(valid)
         if text != default and text not in valid:
             raise QueryError(
-                f"{name}: {text!r} does not exist; valid: {', '.join(valid) or 'none'}"
+                f"{name}: {shorten(text)!r} does not exist; valid: {list_names(valid)}"
             )
         return text
 

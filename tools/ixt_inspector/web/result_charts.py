@@ -203,8 +203,9 @@ def _histogram_edges(low: float, high: float) -> "np.ndarray[Any, np.dtype[np.fl
         low, high = max(low - margin, -sys.float_info.max), min(high + margin, sys.float_info.max)
     # The difference of two values may be infinite, but not that of their halves.
     scale = 1.0 if math.isfinite(high - low) else 0.5
-    edges = np.linspace(low * scale, high * scale, HISTOGRAM_BINS + 1) / scale
-    return np.unique(edges)
+    edges: np.ndarray[Any, np.dtype[np.float64]]
+    edges = np.unique(np.linspace(low * scale, high * scale, HISTOGRAM_BINS + 1) / scale)
+    return edges
 
 
 def _value(cell: Any, kind: str) -> Any:

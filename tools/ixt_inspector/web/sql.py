@@ -316,11 +316,7 @@ def _name(request: PageRequest, sql: str) -> tuple[str, str, str] | None:
     saved = request.view.snapshot.queries.values()
     names = [
         *(("saved", one.name, one.note) for one in saved if one.sql == sql),
-        *(
-            ("recipe", one.name, one.question)
-            for one in read_recipes().values()
-            if one.sql == sql
-        ),
+        *(("recipe", one.name, one.question) for one in read_recipes().values() if one.sql == sql),
     ]
     # Several names may have the same statement: that of the address comes first.
     return next((one for one in names if request.get(one[0]) == one[1]), next(iter(names), None))

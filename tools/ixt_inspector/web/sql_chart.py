@@ -10,7 +10,13 @@ from ixt_inspector.web.chart_files import FORMATS, chart_file
 from ixt_inspector.web.document_columns import is_number
 from ixt_inspector.web.query_pool import QueryRows
 from ixt_inspector.web.request import PageRequest
-from ixt_inspector.web.result_charts import KINDS, ChartColumns, choose_columns, distinct_names, result_chart
+from ixt_inspector.web.result_charts import (
+    KINDS,
+    ChartColumns,
+    choose_columns,
+    distinct_names,
+    result_chart,
+)
 from ixt_inspector.web.sql import SqlForm, link_to, parse_form
 
 MAX_ROWS = 5_000

@@ -10,6 +10,7 @@ from ixt_data.sql import quote_name
 from ixt_inspector.web.document_columns import OWN, is_number
 from ixt_inspector.web.request import PageRequest
 from ixt_inspector.web.snapshot_cache import SnapshotView
+from ixt_inspector.web.text import list_names, shorten
 
 TEXT_SECONDS = 1.5
 """Time for which a page reads texts from shards. Texts that were read once are cached."""
@@ -41,11 +42,11 @@ COLUMNS = {
     for column in (
         TableColumn("score", "score", "score", "score", "score"),
         TableColumn("length", "characters", "n_chars", "length", "count"),
-        TableColumn("status", "status", "status"),
-        TableColumn("corpus", "corpus", "corpus"),
-        TableColumn("source", "source", "source"),
-        TableColumn("stage", "stage", "stage"),
-        TableColumn("bytes", "bytes", "n_bytes", "", "count"),
+        TableColumn("status", "status", "status", "status"),
+        TableColumn("corpus", "corpus", "corpus", "corpus"),
+        TableColumn("source", "source", "source", "source"),
+        TableColumn("stage", "stage", "stage", "stage"),
+        TableColumn("bytes", "bytes", "n_bytes", "bytes", "count"),
         TableColumn("expected", "expected score", "expected", "expected", "score"),
         TableColumn("entropy", "entropy of the score", "entropy", "entropy", "figure"),
         TableColumn("thinking", "thinking tokens", "n_thinking_tokens", "thinking", "count"),
@@ -77,10 +78,11 @@ def shown_columns(request: PageRequest, sort: str) -> list[TableColumn]:
         QueryError: a column does not exist.
     """
     known = all_columns(request.view)
-    keys = list(dict.fromkeys(request.all_of("show") or DEFAULT_COLUMNS))
+    chosen = [key for key in request.all_of("show") if key.strip()]
+    keys = list(dict.fromkeys(chosen or DEFAULT_COLUMNS))
     for key in keys:
         if key not in known:
-            raise QueryError(f"show: no column {key!r}; columns: {', '.join(known)}")
+            raise QueryError(f"show: no column {shorten(key)!r}; columns: {list_names(known)}")
     if sort in known and sort not in keys:
         keys.append(sort)
     return [known[key] for key in keys]

@@ -11,6 +11,9 @@ from ixt_data.records import Span
 
 PART_VERDICTS = ("chunk", "turn", "failed")
 """Verdicts of spans that bound a part of a document which the critic judged separately."""
+MAX_NAMES = 30
+MAX_NAME_CHARS = 60
+"""Names in a message, and characters of each."""
 _PLAIN = re.compile(r"[\t\n\x20-\x7e]*")
 
 
@@ -33,6 +36,19 @@ class TextSegment:
     is_first: bool = False
     is_found: bool = False
     kind: str = ""
+
+
+def list_names(names: Iterable[str]) -> str:
+    """Return names for a message: the first ones, each cut where it is long; `none` without any."""
+    whole = list(names)
+    shown = [shorten(name) for name in whole[:MAX_NAMES]]
+    more = len(whole) - len(shown)
+    return (", ".join(shown) or "none") + (f" and {more} more" if more else "")
+
+
+def shorten(name: str) -> str:
+    """Return a name for a message, cut where it is long."""
+    return name if len(name) <= MAX_NAME_CHARS else f"{name[:MAX_NAME_CHARS]}…"
 
 
 def make_visible(text: str) -> str:

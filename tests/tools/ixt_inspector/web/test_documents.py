@@ -17,9 +17,16 @@ from ixt_inspector.web.access import AccessPolicy
 from ixt_inspector.web.app import build_app
 from ixt_inspector.web.request import Inspector, Settings
 from ixt_inspector.web.snapshot_cache import REFRESH_SECONDS
+from ixt_inspector.web.table_columns import COLUMNS
 
 
-@pytest.mark.parametrize("sort", ["score", "length", "thinking", "entropy", "spans", "id"])
+@pytest.mark.parametrize(
+    "sort",
+    [
+        *("score", "length", "thinking", "entropy", "spans", "id"),
+        *("bytes", "corpus", "source", "stage", "status"),
+    ],
+)
 @pytest.mark.parametrize("order", ["up", "down"])
 def test_pages_show_each_document_once_in_both_directions(
     client: TestClient, sort: str, order: str
@@ -53,6 +60,33 @@ def test_documents_without_a_value_are_sorted_last(client: TestClient) -> None:
         known = [float(score) for score in found if score != "–"]
         assert known == sorted(known, key=lambda score: sign * score)
         assert found[len(known) :] == ["–"] * (CODE + 1)
+
+
+def test_each_shown_column_except_the_text_can_be_sorted(client: TestClient) -> None:
+    show = "&".join(f"show={name}" for name in COLUMNS)
+    page = client.get(f"/documents?{show}&sort=id").text
+    for name, column in COLUMNS.items():
+        assert bool(link(page, column.title)) is (name != "text"), name
+    page = client.get("/documents?show=source&sort=source&order=up&corpus=web").text
+    assert re.search(r'aria-sort="ascending"><a[^>]*>source', page)
+    sources = re.findall(r"site-\d\.example", page.partition("<tbody>")[2].partition("</tbody>")[0])
+    assert len(sources) > 20
+    assert sources == sorted(sources)
+
+
+def test_empty_choice_of_columns_is_the_default(client: TestClient) -> None:
+    shown = [client.get(f"/documents{query}").text for query in ("", "?show=")]
+    assert "characters</a>" in shown[1]
+    headers = [re.findall(r"<th[^>]*>(?:<a[^>]*>)?([^<]*)", page) for page in shown]
+    assert headers[0] == headers[1]
+
+
+def test_error_about_a_column_cuts_its_name(client: TestClient) -> None:
+    for parameters in ({"show": "x" * 3000}, {"is." + "x" * 3000: "1"}, {"sort": "x" * 3000}):
+        answer = client.get("/documents", params=parameters)
+        assert answer.status_code == 400
+        (message,) = re.findall(r"x{60,}…?", answer.text.partition("<main")[2])[:1]
+        assert message == "x" * 60 + "…"
 
 
 FILTERS = {

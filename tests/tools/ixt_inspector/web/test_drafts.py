@@ -102,18 +102,32 @@ def test_warnings_and_errors_of_the_planner_are_shown(client: TestClient) -> Non
     assert "max_repeats 1 x" in client.get("/draft", params=few).text
     for wrong, said in (
         ({"weight.good": "-1"}, "greater than or equal to 0"),
-        ({"samples": "90000000"}, "at most 50,000,000"),
+        ({"samples": "90000000"}, "1 to 50,000,000"),
         (
             {"critic": "stranger", "condition": "both", "weight.all": "1"},
             "no critiques by 'stranger'",
         ),
         ({"weight.all": "1", "condition": "both"}, "critic: missing"),
         ({"weight.good": "much"}, "is not a number"),
+        ({"samples": "1.7"}, "samples: '1.7' is not a whole number"),
+        ({"samples": "0"}, "samples: 0; a draft plans 1 to"),
+        ({"seed": "1.5"}, "seed: '1.5' is not a whole number"),
+        ({"repeats.all": "1.9"}, "repeats.all: '1.9' is not a whole number"),
+        ({"weight.nope": "1"}, "weight.nope: snapshot 7 has no such selection; selections: good"),
+        ({"weight.rest": "-1"}, "selection rest: weight: Input should be greater"),
     ):
-        assert said in html.unescape(client.get("/draft", params=DRAFT | wrong).text)
+        page = html.unescape(client.get("/draft", params=DRAFT | wrong).text)
+        assert said in page
+        assert "at least 1 item" not in page
     assert "Set the weight of a selection" in client.get("/draft").text
     refused = client.get("/draft/download")
     assert (refused.status_code, "no selection" in refused.text) == (400, True)
+
+
+def test_seed_of_more_than_53_bits_is_exact(client: TestClient) -> None:
+    seed = (1 << 62) + 1
+    answer = client.get("/draft/download", params=DRAFT | {"seed": str(seed)})
+    assert f"seed: {seed}" in answer.text
 
 
 def test_link_of_another_site_is_not_planned(client: TestClient) -> None:
