@@ -16,6 +16,7 @@ from typing import Any
 
 import orjson
 
+from ixt_data.console import format_count
 from ixt_data.errors import IxtError, QueryError
 from ixt_data.sql import Catalog, QueryOutput, write_rows
 from ixt_data.store import Store
@@ -111,15 +112,20 @@ def _check_sort(catalog: Catalog, request: dict[str, Any], values: Any) -> None:
     """Check the statement that `sql` sorts: it is valid by itself, and has the column.
 
     Raises:
-        QueryError: it is not a single read-only statement, or has fewer columns.
+        QueryError: it is not a single read-only statement, cannot be sorted, or has fewer columns.
     """
-    catalog.check_query(request["sorted"])
-    result = catalog.run(f"FROM (\n{request['sorted']}\n) LIMIT 0", values)
+    bare, sort = request["sorted"], request["sort"]
+    catalog.check_query(bare)
+    try:
+        result = catalog.run(f"FROM (\n{bare}\n) LIMIT 0", values)
+    except QueryError:
+        # The error of the user's own text, if that is the cause.
+        catalog.run(bare, values)
+        raise QueryError("sort: the rows of this statement cannot be sorted") from None
     n_columns = len(result.description or [])
-    if request["sort"] > n_columns:
-        raise QueryError(
-            f"sort: column {request['sort']} does not exist; the result has {n_columns} columns"
-        )
+    if sort > n_columns:
+        has = format_count(n_columns, "column")
+        raise QueryError(f"sort: column {sort} does not exist; the result has {has}")
 
 
 def _write_file(catalog: Catalog, request: dict[str, Any], values: Any) -> dict[str, Any]:
@@ -137,13 +143,23 @@ def _cell(value: Any) -> str | None:
         return f"{value:.6g}"
     if isinstance(value, bytes):
         return value[: MAX_CELL_CHARS // 2].hex()
-    if isinstance(value, list | dict | tuple):
-        text = orjson.dumps(_plain(value), default=str, option=_JSON).decode()
-    else:
-        text = str(value)
+    text = _json(value) if isinstance(value, list | dict | tuple) else str(value)
     if len(text) <= MAX_CELL_CHARS:
         return text
     return f"{text[:MAX_CELL_CHARS]}… ({len(text):,} characters)"
+
+
+def _json(value: Any) -> str:
+    """Return a nested value as JSON."""
+    try:
+        return orjson.dumps(value, default=_plain_scalar, option=_JSON).decode()
+    except TypeError:
+        # An integer of more than 64 bits; a long list takes several times as long so.
+        return orjson.dumps(_plain(value), default=str, option=_JSON).decode()
+
+
+def _plain_scalar(value: Any) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
 
 
 def _plain(value: Any) -> Any:

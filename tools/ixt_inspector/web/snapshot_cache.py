@@ -266,6 +266,8 @@ class SnapshotViews:
         # Python refuses to parse an integer of thousands of digits.
         is_long = at.isdecimal() and len(at) > _MAX_DIGITS
         version = None if is_long else self.store.version_of(at)
+        if version is not None and version <= self._head:
+            return version
         with self._lock:
             newest = self.store.log.newest()
         if version is None or version > newest:

@@ -238,6 +238,8 @@ def _page(
 def _not_saved(request: PageRequest) -> str:
     """Return why the snapshot does not have the saved query; empty if no snapshot has it."""
     name, version = request.get("saved"), request.view.version
+    if request.get("sql") or name in request.view.snapshot.queries:
+        return ""
     # A log of its own: other requests use the shared one at the same time.
     history = list(query_history(Store.open(request.inspector.views.store.root), name))
     first = next((one.version for one in history if one.query is not None), None)

@@ -214,6 +214,11 @@ def test_statement_that_is_not_valid_is_not_valid_when_sorted(client: TestClient
         assert client.get("/sql/download", params={"sql": sql, "sort": "1"}).status_code == 400
     said = "sort: column 5 does not exist; the result has 1 column"
     assert said in wait_for(client, sql="SELECT 1", sort="5")
+    # The errors are about the text of the user.
+    wrong = wait_for(client, sql="SELECT nosuch FROM documents", sort="1")
+    assert "nosuch" in wrong
+    assert "AS result" not in wrong.partition('role="alert"')[2].partition("</div>")[0]
+    assert "cannot be sorted" in wait_for(client, sql="EXPLAIN SELECT 1", sort="1")
     for sort, said in (("-1", "does not exist"), ("0", "does not exist"), ("1.5", "whole number")):
         answer = client.get("/sql", params={"sql": "SELECT 1", "sort": sort})
         assert (answer.status_code, said in answer.text) == (400, True)
