@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from accessibility import serious_problems
+from accessibility import expect_fit, serious_problems
 from playwright.sync_api import Browser, Page, expect
 from shown_store import make_mixes, make_runs, make_store
 
@@ -17,7 +17,6 @@ from ixt_tools.curate.near_duplicates import mark_near_duplicates
 pytestmark = pytest.mark.browser
 
 SIZES = [(1280, 800), (390, 844)]
-SIDEWAYS = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 BY_SOURCE = (
     "SELECT source, critic, avg(score) AS mean FROM documents JOIN critiques USING (doc_id) "
     "GROUP BY ALL ORDER BY ALL"
@@ -51,7 +50,7 @@ def sized(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
     page.on("console", lambda message: messages.append(message.text))
     page.on("pageerror", lambda error: messages.append(str(error)))
     yield page
-    assert page.evaluate(SIDEWAYS) == 0
+    expect_fit(page)
     assert messages == []
     context.close()
 
@@ -253,7 +252,7 @@ def test_pages_have_no_serious_accessibility_problem(
     for path in PAGES:
         page.goto(curated + path)
         page.wait_for_load_state("networkidle")
-        assert page.evaluate(SIDEWAYS) == 0, path
+        expect_fit(page)
         found += [(path, *problem) for problem in serious_problems(page)]
     context.close()
     assert found == []

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from accessibility import serious_problems
+from accessibility import expect_fit, serious_problems
 from playwright.sync_api import Browser, Page, expect
 from served import served
 from shown_store import make_store
@@ -15,7 +15,6 @@ from ixt_data.store import save_selection
 pytestmark = pytest.mark.browser
 
 LOOKS = [(1280, 800, "light"), (390, 844, "dark")]
-SIDEWAYS = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +56,7 @@ def test_draft_is_planned_while_sliders_move(page: Page, selected: str, tmp_path
     page.wait_for_load_state("networkidle")
     expect(page.locator(".chart svg")).to_have_count(1)
     assert "weight.good=0.03" in page.url
-    assert page.evaluate(SIDEWAYS) == 0
+    expect_fit(page)
     shown = page.locator(".facts").inner_text()
     assert serious_problems(page) == []
     page.goto(page.url)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pyarrow.parquet as pq
 import pytest
-from accessibility import serious_problems
+from accessibility import expect_fit, serious_problems
 from playwright.sync_api import Browser, Page, expect
 from served import served
 from shown_store import make_store
@@ -14,7 +14,6 @@ pytestmark = pytest.mark.browser
 
 LOOKS = [(1280, 800, "light"), (390, 844, "dark")]
 TOKEN = "correct horse battery"
-SIDEWAYS = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +59,7 @@ def test_recipe_is_run_sorted_and_downloaded(page: Page, writable: str) -> None:
     assert table.num_rows == shown
     scores = table["score"].to_pylist()
     assert scores == sorted(scores, reverse=True)
-    assert page.evaluate(SIDEWAYS) == 0
+    expect_fit(page)
 
 
 def test_editor_completes_views_and_columns(page: Page, writable: str) -> None:
@@ -101,4 +100,4 @@ def test_query_is_saved_and_shared(page: Page, writable: str) -> None:
     page.goto(f"{writable}/sql?saved={name}&p.least=30")
     expect(page.locator("#result tbody tr").first).to_be_visible()
     expect(page.locator("#result")).to_contain_text("long ones by source")
-    assert page.evaluate(SIDEWAYS) == 0
+    expect_fit(page)

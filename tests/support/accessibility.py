@@ -11,3 +11,9 @@ def serious_problems(page: Page) -> list[tuple[str, str, list[str]]]:
         for problem in Axe().run(page).response["violations"]
         if problem["impact"] in ("serious", "critical")
     ]
+
+
+def expect_fit(page: Page) -> None:
+    """Fail if the page is wider than its window; a swap of a part may be in progress."""
+    width = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    page.wait_for_function(f"({width}) === 0")
