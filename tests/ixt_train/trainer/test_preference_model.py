@@ -150,7 +150,8 @@ def test_the_loss_counts_the_last_answer_and_its_end(tree: Tree, kind: str) -> N
             assert set(weights.tolist()) == {0.0, 1.0}
             prompts.append(ids[: np.argmax(weights > 0)].tolist())
             if kind == "none":
-                assert ids.tolist() == tokenizer.apply_chat_template(messages, tokenize=True)
+                expected = tokenizer.apply_chat_template(messages, return_dict=False)
+                assert ids.tolist() == expected
         # The best feedback before both answers, at inference, too.
         assert prompts[0] == prompts[1] == loaded.conditioner.reply(both[0][:-1]).tolist()
         said = tokenizer.decode(prompts[0])
