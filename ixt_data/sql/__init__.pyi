@@ -27,6 +27,7 @@ from .joins import selection_query as selection_query
 from .joins import sql_literal as sql_literal
 from .json_types import JsonTypes as JsonTypes
 from .query_result import QueryResult as QueryResult
+from .query_result import distinct_names as distinct_names
 from .recipes import Recipe as Recipe
 from .recipes import find_recipe as find_recipe
 from .recipes import parameter_names as parameter_names

@@ -26,7 +26,7 @@ class QueryResult:
     """
 
     def __init__(self, table: "pa.Table") -> None:
-        self.columns: list[str] = _distinct_names(table.column_names)
+        self.columns: list[str] = distinct_names(table.column_names)
         self._table = table.rename_columns(self.columns)
 
     def arrow(self) -> "pa.Table":
@@ -121,8 +121,8 @@ class QueryResult:
         return html_table(self.columns, self._rows(MAX_HTML_ROWS)) + note
 
 
-def _distinct_names(names: Sequence[str]) -> list[str]:
-    """Return names without repetition; data frames require it."""
+def distinct_names(names: Sequence[str]) -> list[str]:
+    """Return names of columns; a repeated one has a number, such as `n`, `n_1`."""
     distinct: list[str] = []
     for name in names:
         number, candidate = 0, name

@@ -4,7 +4,6 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -62,16 +61,6 @@ def choose_columns(types: Sequence[str]) -> ChartColumns | None:
     if len(numbers) > 1:
         return ChartColumns("scatter", numbers[0], numbers[1], None)
     return ChartColumns("histogram", numbers[0], None, None)
-
-
-def distinct_names(names: Sequence[str]) -> list[str]:
-    """Return names of columns; a repeated one has a number, such as `n`, `n_1`."""
-    distinct: list[str] = []
-    for name in names:
-        numbered = (f"{name}_{number}" for number in count(1))
-        unused = (one for one in numbered if one not in distinct and one not in names)
-        distinct.append(next(unused) if name in distinct else name)
-    return distinct
 
 
 def result_chart(

@@ -5,18 +5,13 @@ from dataclasses import replace
 from starlette.responses import Response
 
 from ixt_data.errors import QueryError
+from ixt_data.sql import distinct_names
 from ixt_inspector.web.access import is_cross_site
 from ixt_inspector.web.chart_files import FORMATS, chart_file
 from ixt_inspector.web.document_columns import is_number
 from ixt_inspector.web.query_pool import QueryRows
 from ixt_inspector.web.request import PageRequest
-from ixt_inspector.web.result_charts import (
-    KINDS,
-    ChartColumns,
-    choose_columns,
-    distinct_names,
-    result_chart,
-)
+from ixt_inspector.web.result_charts import KINDS, ChartColumns, choose_columns, result_chart
 from ixt_inspector.web.sql import SqlForm, link_to, parse_form
 
 MAX_ROWS = 5_000

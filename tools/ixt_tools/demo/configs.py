@@ -6,13 +6,13 @@ from typing import Any
 
 import yaml
 
+from ixt_data.mix import ANNEAL
+
 TAG = "demo"
 CLOCK, STDLIB = "clock", "stdlib"
 # A sum has a token for each number and sign.
 CHARACTERS_PER_TOKEN = {CLOCK: 2.2, STDLIB: 3.5}
 ARMS = ("plain", "filter", "anneal", "score", "critique")
-ANNEAL = 0.3
-"""Share of a run, at its end, in which the learning rate of every arm falls to zero."""
 SUMS_BATCH = 48
 """Documents per step of the model that learns to calculate."""
 TEXT_MODEL = {
@@ -138,6 +138,7 @@ def clock_train(arm: str, run_folder: str, seed: int, size: DemoSize) -> dict[st
         "schedule": {
             "kind": "wsd",
             "warmup": f"{min(50, size.arm_steps)}ba",
+            # The learning rate of every arm falls in the part that anneal draws differently.
             "decay": ANNEAL,
             "final": 0.0,
         },
